@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pinhole camera model of a rectified image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+import math
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Intrinsics of a rectified image, in pixels; optical frame (x right, y down, z forward).
+
+    Pixel centres have integer coordinates, as in ``sensor_msgs/CameraInfo``.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f'camera size must be positive, got {self.width}x{self.height}')
+        if not (self.fx > 0.0 and self.fy > 0.0):
+            raise ValueError(
+                f'focal lengths must be positive, got fx={self.fx}, fy={self.fy}: '
+                'the camera is not calibrated'
+            )
+        if not all(math.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy)):
+            raise ValueError('camera intrinsics must be finite')
+
+    def magnified(self, factor: float) -> PinholeCamera:
+        """Return the camera after focus breathing by ``factor`` about the principal point."""
+        return replace(self, fx=self.fx * factor, fy=self.fy * factor)

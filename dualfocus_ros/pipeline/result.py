@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline is asked for and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which products somebody wants; depth is always computed, the others only when asked."""
+
+    sigma: bool = False
+    confidence: bool = False
+    all_in_focus: bool = False
+    points: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class DepthResult:
+    """Depth of one focal stack in the geometry of its reference plane.
+
+    :param depth: (H, W) float32 metres along the optical axis; NaN invalid, -inf nearer than the
+        near limit, +inf farther than the far limit (REP 117).
+    :param sigma: (H, W) float32, one standard deviation in metres, NaN where depth is not finite.
+    :param confidence: (H, W) uint8, 255 times the probability that the inverse depth is right to
+        half the mean spacing of the planes.
+    :param all_in_focus: (H, W, 3) uint8 RGB.
+    :param points: (H, W, 4) float32, x y z in metres in the optical frame and the colour packed
+        as 0x00RRGGBB in the bits of the fourth value; NaN where depth is not finite.
+    :param camera: intrinsics of the reference plane, None when no plane had any.
+    :param stage_ms: milliseconds spent per stage.
+    """
+
+    depth: np.ndarray
+    focus_dioptres: np.ndarray
+    reference: int
+    sigma: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    all_in_focus: np.ndarray | None = None
+    points: np.ndarray | None = None
+    camera: PinholeCamera | None = None
+    saturated: bool = False
+    stage_ms: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Install the part that needs no ROS, and the ``dualfocus`` command, with ``pip install .``.
+
+For a workstation that trains or processes recordings. On a robot, colcon builds the package from
+CMakeLists.txt, with the messages and the nodes' executables.
+"""
+
+from pathlib import Path
+import re
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r"^__version__ = '(.+)'$", (HERE / 'dualfocus_ros/__init__.py').read_text('utf-8'), re.M
+).group(1)
+
+setup(
+    name='dualfocus_ros',
+    version=VERSION,
+    description='Metric depth from focal stacks with the DualFocus network, for ROS 2 and without',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['dualfocus_ros', 'dualfocus_ros.*']),
+    package_data={'dualfocus_ros.weights': ['*'], 'dualfocus_ros': ['weights/*']},
+    install_requires=[
+        'matplotlib>=3.5',
+        'numpy>=1.26',
+        'opencv-python-headless>=4.6',
+        'pyyaml>=6.0',
+        'rosbags>=0.11',
+        'safetensors>=0.4',
+        'torch>=2.4',
+        'tqdm>=4.60',
+    ],
+    entry_points={'console_scripts': ['dualfocus = dualfocus_ros.cli.main:main']},
+    zip_safe=False,
+)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folds batch normalisation into the convolutions, for inference only."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dualfocus_ros.network.layers import FocalBlock
+from dualfocus_ros.network.model import DualFocus, Refinement
+
+
+def fuse(network: DualFocus) -> DualFocus:
+    """Return a copy without batch normalisation that computes the same to rounding.
+
+    :raises ValueError: if the network is in training mode.
+    """
+    if network.training:
+        raise ValueError('only a network in evaluation mode can be fused')
+    fused = copy.deepcopy(network)
+    for module in fused.modules():
+        for name, child in module.named_children():
+            if (
+                isinstance(child, nn.Sequential)
+                and len(child) == 2
+                and isinstance(child[0], nn.Conv2d)
+                and isinstance(child[1], nn.BatchNorm2d)
+            ):
+                setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
+    for module in fused.modules():
+        if isinstance(module, Refinement) or (
+            # A context term is added between the taps and the normalisation.
+            isinstance(module, FocalBlock) and module.context is None
+        ):
+            _fuse_focal(module)
+    return fused
+
+
+def _fuse_focal(module: Refinement | FocalBlock) -> None:
+    """Scale all three taps; the shift goes to the middle tap, which every plane has."""
+    norm, taps = module.norm, module.focal.taps
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    with torch.no_grad():
+        taps.weight.mul_(scale.repeat(3)[:, None, None, None])
+    zero = torch.zeros_like(shift)
+    taps.bias = nn.Parameter(torch.cat([zero, shift, zero]).detach())
+    module.norm = nn.Identity()  # type: ignore[assignment]

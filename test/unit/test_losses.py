@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training losses vanish where the method says they do, and only there."""
+
+import pytest
+import torch
+
+from dualfocus_ros.network import DualFocus
+from dualfocus_ros.network.losses import (
+    LossWeights,
+    focal_constraint,
+    masked_pool,
+    sharpness_weights,
+    spatial_constraint,
+    total_loss,
+)
+from dualfocus_ros.network.projection import forward_differences
+
+
+def column(*values: float) -> torch.Tensor:
+    """Return the focus probability (1, N, 1, 1) of a single pixel."""
+    return torch.tensor(values).view(1, -1, 1, 1)
+
+
+ONE_PIXEL = torch.ones(1, 1, 1, dtype=torch.bool)
+
+
+@pytest.mark.parametrize('p', [(0.1, 0.2, 0.7), (0.6, 0.3, 0.1), (0.2, 0.5, 0.3), (0.5, 0.5, 0.0)])
+def test_focal_constraint_is_zero_for_one_peak(p):
+    assert focal_constraint(column(*p), ONE_PIXEL) == 0.0
+
+
+def test_focal_constraint_sums_squared_violations():
+    # Peak at index 3; the fall from 0.3 to 0.1 before it violates the rise.
+    found = focal_constraint(column(0.3, 0.1, 0.2, 0.4), ONE_PIXEL)
+    assert found.item() == pytest.approx(0.2**2)
+
+
+def test_sharpness_weights_pick_the_nearest_plane_only_with_a_temperature():
+    position = torch.linspace(0, 1, 5)[None]
+    target = torch.full((1, 1, 1), 0.5)
+    ours = sharpness_weights(position, target)[0, :, 0, 0]
+    printed = sharpness_weights(position, target, temperature=1.0)[0, :, 0, 0]
+    assert ours.argmax() == 2 and ours[2] > 0.7
+    assert printed[2] < 0.3
+    assert ours.sum().item() == pytest.approx(1.0)
+
+
+def test_spatial_constraint_is_zero_for_the_true_gradients():
+    target = torch.rand(2, 6, 8)
+    gradients = torch.stack(forward_differences(target), dim=1)[:, None].expand(-1, 3, -1, -1, -1)
+    position = torch.linspace(0, 1, 3).repeat(2, 1)
+    valid = torch.ones_like(target, dtype=torch.bool)
+    assert spatial_constraint(gradients, position, target, valid).item() < 1e-6
+    assert spatial_constraint(gradients + 0.1, position, target, valid).item() == pytest.approx(
+        0.1, rel=1e-4
+    )
+
+
+def test_spatial_constraint_ignores_differences_across_holes():
+    target = torch.zeros(1, 4, 4)
+    target[0, 1, 1] = 100.0
+    valid = torch.ones_like(target, dtype=torch.bool)
+    valid[0, 1, 1] = False
+    gradients = torch.zeros(1, 2, 2, 4, 4)
+    assert spatial_constraint(gradients, torch.tensor([[0.0, 1.0]]), target, valid) == 0.0
+
+
+def test_masked_pool_averages_valid_values_only():
+    target = torch.tensor([[[1.0, 3.0], [99.0, 99.0]]])
+    valid = torch.tensor([[[True, True], [False, False]]])
+    mean, kept = masked_pool(target, valid, 2)
+    assert mean.item() == pytest.approx(2.0) and kept.all()
+    valid[0, 0, 1] = False
+    assert not masked_pool(target, valid, 2)[1].any()
+
+
+def test_total_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
+    torch.manual_seed(0)
+    network = DualFocus()
+    focus = torch.tensor([[0.2, 1.0, 2.0]])
+    prediction = network(torch.rand(1, 3, 3, 32, 32), focus)
+    truth = torch.full((1, 32, 32), 1.0)
+    valid = torch.ones_like(truth, dtype=torch.bool)
+    loss, terms = total_loss(prediction, focus, truth, valid, LossWeights())
+    assert torch.isfinite(loss)
+    beyond = truth.clone()
+    beyond[:, :16] = 50.0
+    _, fewer = total_loss(prediction, focus, beyond, valid, LossWeights())
+    below = valid.clone()
+    below[:, :16] = False
+    _, masked = total_loss(prediction, focus, truth, below, LossWeights())
+    assert fewer['depth'].item() == pytest.approx(masked['depth'].item())
+    assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'likelihood', 'error'}

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights are checked before they are used, and the text says what is wrong."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+from dualfocus_ros.network import DualFocus, DualFocusConfig, WeightsError, load_model
+from dualfocus_ros.network.weights import CONFIG_KEY, WEIGHTS_FOLDER, save_model, shipped_models
+
+SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network = DualFocus(SMALL).eval()
+    path = tmp_path / 'small.safetensors'
+    save_model(path, network, half=False)
+    return network, path
+
+
+def rewrite(path, change):
+    """Save the file again after ``change(tensors, metadata)``."""
+    tensors = load_file(path)
+    metadata = {CONFIG_KEY: json.dumps({'encoder': [8, 8, 8, 8], 'volume': [4, 4, 4],
+                                        'decoder': [8, 8, 8], 'surfaces': 2})}  # fmt: skip
+    change(tensors, metadata)
+    save_file(tensors, path, metadata=metadata)
+
+
+def test_round_trip_gives_the_same_network(saved):
+    network, path = saved
+    loaded = load_model(str(path))
+    assert loaded.name == 'small' and len(loaded.sha256) == 64
+    images, dioptres = torch.rand(1, 3, 3, 32, 32), torch.tensor([[0.1, 1.0, 2.0]])
+    with torch.inference_mode():
+        expected, found = network(images, dioptres), loaded.network(images, dioptres)
+    assert torch.equal(expected.dioptres, found.dioptres)
+
+
+def test_half_precision_stays_close(saved, tmp_path):
+    network, _ = saved
+    path = tmp_path / 'half.safetensors'
+    save_model(path, network)
+    for name, value in load_model(str(path)).network.state_dict().items():
+        assert torch.allclose(value, network.state_dict()[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_unknown_name_lists_the_shipped_ones():
+    with pytest.raises(WeightsError, match=r'unknown model .nonsense.*\.safetensors'):
+        load_model('nonsense')
+
+
+def test_missing_file():
+    with pytest.raises(WeightsError, match='cannot read weights'):
+        load_model('/nowhere/at/all.safetensors')
+
+
+def test_truncated_file(saved):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match='not a whole safetensors file'):
+        load_model(str(path))
+
+
+def test_pickled_file_is_refused(tmp_path):
+    path = tmp_path / 'pickled.safetensors'
+    torch.save({'weight': torch.ones(3)}, path)
+    with pytest.raises(WeightsError, match='not a whole safetensors file'):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (lambda t, m: t.pop('logit.bias'), 'lacks logit.bias'),
+        (lambda t, m: t.update(extra=torch.ones(1)), 'has unexpected extra'),
+        (lambda t, m: t.update({'logit.bias': torch.ones(2)}), 'logit.bias has shape'),
+        (lambda t, m: t['logit.bias'].fill_(float('nan')), 'logit.bias holds values'),
+        (lambda t, m: m.clear(), 'no usable'),
+        (lambda t, m: m.update({CONFIG_KEY: '{"colour": 3}'}), 'unknown fields colour'),
+    ],
+)
+def test_wrong_content_is_named(saved, change, text):
+    _, path = saved
+    rewrite(path, change)
+    with pytest.raises(WeightsError, match=text):
+        load_model(str(path))
+
+
+def test_every_shipped_model_loads_with_the_hash_of_the_manifest():
+    shipped = shipped_models()
+    assert shipped, 'no weights ship with the package'
+    for name, entry in shipped.items():
+        loaded = load_model(name)
+        assert loaded.sha256 == entry['sha256']
+        assert sum(p.numel() for p in loaded.network.parameters()) == entry['parameters']
+    total = sum((WEIGHTS_FOLDER / entry['file']).stat().st_size for entry in shipped.values())
+    assert total <= 25e6
+
+
+def test_shipped_weights_that_were_changed_are_refused(monkeypatch, tmp_path):
+    from dualfocus_ros.network import weights
+
+    name, entry = next(iter(shipped_models().items()))
+    (tmp_path / entry['file']).write_bytes((WEIGHTS_FOLDER / entry['file']).read_bytes() + b'x')
+    (tmp_path / 'manifest.json').write_text(weights.MANIFEST.read_text())
+    monkeypatch.setattr(weights, 'WEIGHTS_FOLDER', tmp_path)
+    with pytest.raises(WeightsError, match='not those of the manifest'):
+        load_model(name)

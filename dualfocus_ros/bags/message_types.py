@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Message types for reading and writing bags without a ROS installation."""
+
+from __future__ import annotations
+
+from functools import cache
+import os
+from pathlib import Path
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+PACKAGE = 'dualfocus_ros'
+OWN_MESSAGES = ('FocalStack', 'FocusCommand', 'FocusState', 'StackInfo')
+
+
+def message_folder() -> Path:
+    """Return the folder with this package's ``.msg`` files: source tree or installed share.
+
+    :raises FileNotFoundError: if neither is there.
+    """
+    here = Path(__file__).resolve()
+    candidates = [parent / 'msg' for parent in here.parents]
+    candidates += [parent / 'share' / PACKAGE / 'msg' for parent in here.parents]
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    candidates += [Path(prefix) / 'share' / PACKAGE / 'msg' for prefix in prefixes if prefix]
+    for folder in candidates:
+        if all((folder / f'{name}.msg').is_file() for name in OWN_MESSAGES):
+            return folder
+    raise FileNotFoundError(
+        f'the message definitions of {PACKAGE} ({", ".join(OWN_MESSAGES)}.msg) are neither in '
+        f'the source tree around {here.parent} nor in an installed share/{PACKAGE}/msg: '
+        'build the package, or install it again'
+    )
+
+
+@cache
+def typestore() -> Typestore:
+    """Return the types of ROS 2 Jazzy together with this package's four messages.
+
+    The standard messages that this project uses are the same from Humble to Lyrical.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = {}
+    for name in OWN_MESSAGES:
+        text = (message_folder() / f'{name}.msg').read_text('utf-8')
+        types.update(get_types_from_msg(text, f'{PACKAGE}/msg/{name}'))
+    store.register(types)
+    return store
+
+
+def type_name(message_class: type) -> str:
+    """Return the ROS name of a message class of rclpy or rosbags, as ``sensor_msgs/msg/Image``."""
+    known = getattr(message_class, '__msgtype__', None)
+    if known is not None:
+        return str(known)
+    # rclpy: sensor_msgs.msg._image.Image
+    package, kind = message_class.__module__.split('.')[:2]
+    return f'{package}/{kind}/{message_class.__name__}'

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A point cloud seen from beside its camera, for pictures of it on paper."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+
+YAW, PITCH = math.radians(-28.0), math.radians(22.0)
+PAPER = 255
+
+
+def oblique_view(points: np.ndarray, colours: np.ndarray, camera: PinholeCamera) -> np.ndarray:
+    """Render an organised cloud after moving the camera to the side and up around its middle.
+
+    :param points: (H, W, 3) float32 metres in the optical frame; not finite is left out.
+    :param colours: (H, W, 3) uint8 RGB or (H, W) grey.
+    :returns: (H, W, 3) uint8 RGB on white.
+    """
+    height, width = points.shape[:2]
+    canvas = np.full((height, width, 3), PAPER, np.uint8)
+    if colours.ndim == 2:
+        colours = np.repeat(colours[..., None], 3, axis=2)
+    valid = np.isfinite(points).all(axis=-1)
+    if not valid.any():
+        return canvas
+    cloud, paint = points[valid].astype(np.float64), colours[valid]
+    near, middle, far = np.percentile(cloud[:, 2], (2, 40, 98))
+    keep = (cloud[:, 2] >= 0.8 * near) & (cloud[:, 2] <= 1.2 * far)
+    cloud, paint = cloud[keep], paint[keep]
+    pivot = np.array([0.0, 0.0, middle])
+    # Step back far enough that the turned cloud stays in the picture.
+    seen = (cloud - pivot) @ _rotation().T + pivot + [0.0, 0.0, 0.35 * middle]
+    front = seen[:, 2] > 0.1 * middle
+    seen, paint = seen[front], paint[front]
+    order = np.argsort(-seen[:, 2], kind='stable')  # far first: nearer points paint over them
+    seen, paint = seen[order], paint[order]
+    u = (camera.fx * seen[:, 0] / seen[:, 2] + camera.cx).round().astype(np.intp)
+    v = (camera.fy * seen[:, 1] / seen[:, 2] + camera.cy).round().astype(np.intp)
+    for dv in (0, 1):
+        for du in (0, 1):
+            inside = (u + du >= 0) & (u + du < width) & (v + dv >= 0) & (v + dv < height)
+            canvas[v[inside] + dv, u[inside] + du] = paint[inside]
+    return canvas
+
+
+def _rotation() -> np.ndarray:
+    yaw = np.array(
+        [[math.cos(YAW), 0, math.sin(YAW)], [0, 1, 0], [-math.sin(YAW), 0, math.cos(YAW)]]
+    )
+    pitch = np.array(
+        [[1, 0, 0], [0, math.cos(PITCH), -math.sin(PITCH)], [0, math.sin(PITCH), math.cos(PITCH)]]
+    )
+    return pitch @ yaw

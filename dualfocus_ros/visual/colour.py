@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers to colours: perceptually uniform scales with the ticks of their legend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+import cv2
+import numpy as np
+
+INVALID = (128, 132, 140)  # a grey that none of the scales contains
+STEPS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ColourScale:
+    """A mapping of values to colours.
+
+    :param low: value at the bottom of the legend.
+    :param high: value at the top.
+    :param colours: (256, 3) uint8 RGB from low to high.
+    :param logarithmic: equal ratios of values, not equal differences, are equally far apart.
+    :param unit: unit of the values, for the legend.
+    """
+
+    low: float
+    high: float
+    colours: np.ndarray
+    logarithmic: bool = False
+    unit: str = 'm'
+
+    def position(self, values: np.ndarray) -> np.ndarray:
+        """Return where values lie on the legend, 0 at low and 1 at high; not clipped."""
+        if self.logarithmic:
+            with np.errstate(divide='ignore'):
+                return np.asarray(np.log(values / self.low) / np.log(self.high / self.low))
+        return np.asarray((values - self.low) / (self.high - self.low))
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return (H, W, 3) uint8 RGB; NaN becomes grey, infinite values the ends of the scale."""
+        with np.errstate(invalid='ignore'):
+            position = self.position(values.astype(np.float64))
+            position = np.where(np.isposinf(values), 1.0, position)
+            position = np.where(np.isneginf(values), 0.0, position)
+            index = np.clip(np.nan_to_num(position) * (STEPS - 1) + 0.5, 0, STEPS - 1)
+        image = self.colours[index.astype(np.intp)]
+        image[np.isnan(values)] = INVALID
+        return image
+
+    def ticks(self, room: float = 0.09) -> list[tuple[float, str]]:
+        """Return legend ticks as (position 0 to 1, text), at least ``room`` apart."""
+        chosen: list[float] = []
+        found: list[tuple[float, str]] = []
+        for value in _round_values(self.low, self.high):
+            position = float(self.position(np.array(value)))
+            if all(abs(position - other) >= room for other in chosen):
+                chosen.append(position)
+                found.append((position, f'{value:g}'))
+        return sorted(found)
+
+
+def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
+    """Return a scale over the finite depths of one or more maps, near bright and far dark.
+
+    It is logarithmic, because what is near matters more, and leaves out the outermost per cent
+    at either end.
+    """
+    values = np.concatenate([image[np.isfinite(image)] for image in (depth, *more)])
+    if values.size == 0:
+        return ColourScale(0.5, 2.0, _depth_colours(), logarithmic=True)
+    low, high = np.percentile(values, (1, 99))
+    low, high = max(float(low), 1e-3), max(float(high), 2e-3)
+    if high < 1.05 * low:  # a flat scene would show nothing but noise
+        low, high = low / 1.05, high * 1.05
+    return ColourScale(low, high, _depth_colours(), logarithmic=True)
+
+
+def sigma_scale(sigma: np.ndarray) -> ColourScale:
+    """Return a scale from 0 to about the largest uncertainty."""
+    values = sigma[np.isfinite(sigma)]
+    high = float(np.percentile(values, 98)) if values.size else 1.0
+    return ColourScale(0.0, max(high, 1e-3), _map('VIRIDIS'))
+
+
+def error_scale(error: np.ndarray) -> ColourScale:
+    """Return a scale symmetric about 0: blue too near, white right, red too far."""
+    values = np.abs(error[np.isfinite(error)])
+    high = max(float(np.percentile(values, 98)) if values.size else 1.0, 1e-3)
+    position = np.linspace(-1.0, 1.0, STEPS)[:, None]
+    near, far, white = np.array([33, 86, 165]), np.array([178, 34, 44]), np.array([247, 247, 247])
+    strength = np.abs(position) ** 0.9
+    colours = white + strength * (np.where(position < 0, near, far) - white)
+    return ColourScale(-high, high, colours.round().astype(np.uint8))
+
+
+def _depth_colours() -> np.ndarray:
+    """Inferno from yellow (near) to dark violet, without its black end, which hides detail."""
+    picks = np.linspace(STEPS - 1, 0.1 * STEPS, STEPS).round().astype(np.intp)
+    return _map('INFERNO')[picks]
+
+
+def _map(name: str) -> np.ndarray:
+    ramp = np.arange(STEPS, dtype=np.uint8)[:, None]
+    return np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f'COLORMAP_{name}'))[:, 0, ::-1])
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Return round numbers in the range, the roundest first."""
+    if low < 0.0:
+        return [0.0] + [sign * v for v in _round_values(0.0, high)[1:] for sign in (1, -1)]
+    if low == 0.0:
+        step = _nice_step(high)
+        return [round(k * step, 10) for k in range(math.floor(high / step + 1e-9) + 1)]
+    found: list[float] = []
+    for digits in ((1, 2, 5), (1.5, 3, 4, 7), (1.2, 2.5, 6, 8), (1.1, 1.3, 1.4, 1.7, 2.2, 9)):
+        for decade in range(-4, 5):
+            values = [digit * 10.0**decade for digit in digits]
+            found += [float(f'{v:.3g}') for v in values if low <= v <= high]
+    if len(found) < 3:  # a narrow range between the round numbers
+        step = _nice_step(high - low)
+        found += [round(k * step, 10) for k in range(math.ceil(low / step), int(high / step) + 1)]
+    return found
+
+
+def _nice_step(high: float) -> float:
+    rough = high / 5
+    decade = 10.0 ** math.floor(math.log10(rough))
+    return next(m * decade for m in (1, 2, 5, 10) if m * decade >= rough * 0.999)

@@ -29,7 +29,7 @@ class LossWeights:
 
     beta: float = 0.03
     spatial: float = 0.3
-    focal: float = 0.05
+    focal: float = 2.0
     coarse: float = 0.3
     likelihood: float = 0.02
 

@@ -101,6 +101,8 @@ def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
     }
     partial = path.with_suffix('.partial')
     save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
+    # The library writes files that only their owner may read; an installed package is shared.
+    partial.chmod(0o644)
     os.replace(partial, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

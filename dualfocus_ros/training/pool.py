@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dualfocus_ros.data.indoor_views import indoor_view
 from dualfocus_ros.data.random_scenes import TextureSource, TrainingScene, random_scene
 from dualfocus_ros.data.rendered_stacks import (
     RenderedStack,
@@ -68,7 +69,6 @@ def _render_one(
 
     def scene(rng: np.random.Generator) -> TrainingScene:
         if index % INDOOR_EVERY == 0:
-            from dualfocus_ros.simulation.training_views import indoor_view
             return indoor_view(rng, SCENE_SIZE)
         return random_scene(rng, _textures(tuple(textures)), SCENE_SIZE)
 

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Analytic solids for ray casting: boxes, cylinders, spheres and planes.
+
+World frame: x right, y forward, z up, metres. Rays are ``origin + t * direction`` with (n, 3)
+float32 arrays; ``intersect`` returns (n,) distances t, infinite where a ray misses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import Protocol
+
+import numpy as np
+
+from dualfocus_ros.simulation.textures import Texture
+
+_NEAR = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """What a solid looks like.
+
+    :param texture: its albedo.
+    :param gloss: strength of the highlight, 0 for matt.
+    :param emission: light that the surface itself sends out, in units of albedo.
+    :param grain: fine noise of mean 1 that multiplies the albedo, so that close-ups of a coarse
+        texture have detail too.
+    :param roughness: strength of the grain.
+    """
+
+    texture: Texture
+    gloss: float = 0.0
+    emission: float = 0.0
+    grain: Texture | None = None
+    roughness: float = 0.0
+
+    def albedo(
+        self, u: np.ndarray, v: np.ndarray, footprint: np.ndarray, scale: float
+    ) -> np.ndarray:
+        """Return (n, 3) albedo.
+
+        :param u, v: texture coordinates in repetitions.
+        :param footprint: width of a pixel on the surface in metres.
+        :param scale: width in metres of one repetition.
+        """
+        colour = self.texture.sample(u, v, footprint / scale)
+        if self.grain is not None and self.roughness > 0.0:
+            # A grain of about one pixel at the closest point, whatever the field of view.
+            fine = float(np.quantile(footprint[::7], 0.05)) * self.grain.albedo.shape[0] * 1.5
+            repeat = scale / fine
+            gain = self.grain.sample(u * repeat, v * repeat, footprint / fine)
+            colour *= 1.0 + self.roughness * (gain - 1.0)
+        return colour
+
+
+class Solid(Protocol):
+    """A shape with a surface."""
+
+    @property
+    def surface(self) -> Surface:
+        """What it looks like."""
+
+    def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Return the nearest t > 0 of each ray, infinite for a miss."""
+
+    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return normals (n, 3) and texture coordinates u, v in repetitions, at surface points."""
+
+    def texture_scale(self) -> float:
+        """Return the width in metres of one repetition of the texture."""
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """Return (n,) distances of points outside, about 0 or less inside."""
+
+    def bounds(self) -> tuple[np.ndarray, float] | None:
+        """Return centre and radius of a sphere around the solid, None when unbounded."""
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return dot products over the last axis; much faster than a sum over three columns."""
+    return np.einsum('...i,...i->...', a, b)
+
+
+def _nearest_root(near: np.ndarray, far: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    t = np.where(near > _NEAR, near, far)
+    return np.where(hit & (t > _NEAR), t, np.inf).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A box that stands upright, turned by ``yaw`` about the vertical."""
+
+    centre: tuple[float, float, float]
+    size: tuple[float, float, float]
+    surface: Surface
+    yaw: float = 0.0
+
+    def _local(self, vectors: np.ndarray, *, point: bool) -> np.ndarray:
+        if point:
+            vectors = vectors - np.asarray(self.centre, np.float32)
+        c, s = np.float32(math.cos(self.yaw)), np.float32(math.sin(self.yaw))
+        x, y = vectors[..., 0], vectors[..., 1]
+        return np.stack((c * x + s * y, c * y - s * x, vectors[..., 2]), axis=-1)
+
+    def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        start, way = self._local(origin, point=True), self._local(direction, point=False)
+        half = np.asarray(self.size, np.float32) / 2
+        with np.errstate(divide='ignore', invalid='ignore'):
+            inverse = 1.0 / np.where(np.abs(way) < 1e-9, np.float32(1e-9), way)
+        entry = np.full(direction.shape[:-1], -np.inf, np.float32)
+        leave = np.full(direction.shape[:-1], np.inf, np.float32)
+        for axis in range(3):
+            middle = -start[..., axis] * inverse[..., axis]
+            width = half[axis] * np.abs(inverse[..., axis])
+            entry = np.maximum(entry, middle - width)
+            leave = np.minimum(leave, middle + width)
+        return _nearest_root(entry, leave, leave >= entry)
+
+    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Solid`: texture upright on the sides, one face after the other."""
+        local = self._local(points, point=True)
+        half = np.asarray(self.size, np.float32) / 2
+        axis = np.argmax(np.abs(local) / half - 1.0 + np.array([0, 0, 1e-6]), axis=1)
+        sign = np.sign(local[np.arange(len(local)), axis])
+        flat = np.zeros_like(local)
+        flat[np.arange(len(local)), axis] = sign
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        normal = np.stack(
+            (c * flat[:, 0] - s * flat[:, 1], s * flat[:, 0] + c * flat[:, 1], flat[:, 2]), axis=1
+        )
+        across = np.where(axis == 0, 1, 0)
+        upward = np.where(axis == 2, 1, 2)
+        rows = np.arange(len(local))
+        scale = np.asarray(self.size, np.float32)
+        if self.surface.texture.extent > 0.0:
+            scale = np.full(3, self.surface.texture.extent, np.float32)
+        u = (local[rows, across] + half[across]) / scale[across] + 0.37 * axis
+        v = (half[upward] - local[rows, upward]) / scale[upward] + 0.21 * axis
+        if self.surface.texture.extent <= 0.0:
+            u, v = u - 0.37 * axis, v - 0.21 * axis
+        return normal, u, v
+
+    def texture_scale(self) -> float:
+        """See :class:`Solid`."""
+        return self.surface.texture.extent or float(np.median(self.size))
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        outside = np.abs(self._local(points, point=True)) - np.asarray(self.size, np.float32) / 2
+        outside = np.maximum(outside, 0.0)
+        return np.sqrt(dot(outside, outside))
+
+    def bounds(self) -> tuple[np.ndarray, float] | None:
+        """See :class:`Solid`."""
+        return np.asarray(self.centre, np.float32), 0.5 * float(np.linalg.norm(self.size))
+
+
+@dataclass(frozen=True, eq=False)
+class Cylinder:
+    """A capped cylinder along one world axis (0 x, 1 y, 2 z)."""
+
+    centre: tuple[float, float, float]
+    radius: float
+    length: float
+    surface: Surface
+    axis: int = 2
+
+    def _split(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        first, second = ((1, 2), (2, 0), (0, 1))[self.axis]
+        return vectors[..., first], vectors[..., second], vectors[..., self.axis]
+
+    def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        px, py, pz = self._split(origin - np.asarray(self.centre, np.float32))
+        dx, dy, dz = self._split(direction)
+        a = np.maximum(dx * dx + dy * dy, 1e-12)
+        b = px * dx + py * dy
+        root = b * b - a * (px * px + py * py - self.radius**2)
+        hit = root > 0.0
+        root = np.sqrt(np.maximum(root, 0.0))
+        # The cylinder is what its side and the slab between its caps have in common.
+        slope = np.where(np.abs(dz) < 1e-9, np.float32(1e-9), dz)
+        width = 0.5 * self.length / np.abs(slope)
+        entry = np.maximum((-b - root) / a, -pz / slope - width)
+        leave = np.minimum((-b + root) / a, -pz / slope + width)
+        return _nearest_root(entry, leave, hit & (leave >= entry))
+
+    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Solid`: wrapped around the side, flat on the caps."""
+        local = points - np.asarray(self.centre, np.float32)
+        x, y, z = self._split(local)
+        radial = np.hypot(x, y)
+        cap = np.abs(z) / (0.5 * self.length) > radial / self.radius
+        side = 1.0 / np.maximum(radial, 1e-9)
+        parts = [np.zeros_like(x)] * 3
+        first, second = ((1, 2), (2, 0), (0, 1))[self.axis]
+        parts[first] = np.where(cap, 0.0, x * side)
+        parts[second] = np.where(cap, 0.0, y * side)
+        parts[self.axis] = np.where(cap, np.sign(z), 0.0)
+        scale = self.texture_scale()
+        around = np.arctan2(y, x) * self.radius / scale
+        if self.surface.texture.extent <= 0.0:
+            around = np.arctan2(y, x) / np.pi
+        u = np.where(cap, 0.5 + x / scale, around)
+        v = np.where(cap, 0.5 + y / scale, -z / scale)
+        return np.stack(parts, axis=1), u, v
+
+    def texture_scale(self) -> float:
+        """See :class:`Solid`."""
+        return self.surface.texture.extent or math.pi * self.radius
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        x, y, z = self._split(points - np.asarray(self.centre, np.float32))
+        outward = np.maximum(np.hypot(x, y) - self.radius, 0.0)
+        return np.hypot(outward, np.maximum(np.abs(z) - 0.5 * self.length, 0.0))
+
+    def bounds(self) -> tuple[np.ndarray, float] | None:
+        """See :class:`Solid`."""
+        return np.asarray(self.centre, np.float32), math.hypot(self.radius, 0.5 * self.length)
+
+
+@dataclass(frozen=True, eq=False)
+class Sphere:
+    """A sphere."""
+
+    centre: tuple[float, float, float]
+    radius: float
+    surface: Surface
+
+    def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        start = origin - np.asarray(self.centre, np.float32)
+        a = dot(direction, direction)
+        b = dot(start, direction)
+        root = b * b - a * (dot(start, start) - self.radius**2)
+        hit = root > 0.0
+        root = np.sqrt(np.maximum(root, 0.0))
+        return _nearest_root((-b - root) / a, (-b + root) / a, hit)
+
+    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Solid`: longitude and latitude."""
+        normal = (points - np.asarray(self.centre, np.float32)) / self.radius
+        longitude = np.arctan2(normal[:, 1], normal[:, 0])
+        latitude = np.arcsin(np.clip(normal[:, 2], -1.0, 1.0))
+        return normal, longitude / np.pi, latitude / np.pi
+
+    def texture_scale(self) -> float:
+        """See :class:`Solid`."""
+        return math.pi * self.radius
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        offset = points - np.asarray(self.centre, np.float32)
+        return np.maximum(np.sqrt(dot(offset, offset)) - self.radius, 0.0)
+
+    def bounds(self) -> tuple[np.ndarray, float] | None:
+        """See :class:`Solid`."""
+        return np.asarray(self.centre, np.float32), self.radius
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """An unbounded plane; ``normal`` is a unit vector towards the side that is seen."""
+
+    point: tuple[float, float, float]
+    normal: tuple[float, float, float]
+    surface: Surface
+
+    def _axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        normal = np.asarray(self.normal, np.float32)
+        upright = abs(float(normal[2])) < 0.7
+        guide = np.array([0, 0, 1] if upright else [0, 1, 0], np.float32)
+        right = np.cross(guide, normal)
+        right /= np.linalg.norm(right)
+        return normal, right, np.cross(normal, right)
+
+    def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        normal = np.asarray(self.normal, np.float32)
+        height = (origin - np.asarray(self.point, np.float32)) @ normal
+        speed = -(direction @ normal)
+        t = height / np.maximum(speed, 1e-9)
+        return np.where((speed > 1e-6) & (t > _NEAR), t, np.inf).astype(np.float32)
+
+    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Solid`."""
+        normal, right, up = self._axes()
+        local = points - np.asarray(self.point, np.float32)
+        scale = self.texture_scale()
+        return np.broadcast_to(normal, points.shape), local @ right / scale, -(local @ up) / scale
+
+    def texture_scale(self) -> float:
+        """See :class:`Solid`."""
+        return self.surface.texture.extent or 1.0
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """See :class:`Solid`."""
+        local = points - np.asarray(self.point, np.float32)
+        return np.maximum(local @ np.asarray(self.normal, np.float32), 0.0)
+
+    def bounds(self) -> tuple[np.ndarray, float] | None:
+        """See :class:`Solid`: unbounded."""
+        return None

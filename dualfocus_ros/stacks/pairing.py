@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring together the image, the focus report and the camera calibration of one exposure.
+
+All three carry the same stamp, to the nanosecond; nothing is ever paired with a neighbour's.
+They may arrive in any order as long as the gap stays inside a window of stamp time and a number
+of frames; what is left alone longer is dropped and counted. ``message_filters`` is not used: it
+keeps its lock after an exception in a callback and never recovers from a clock that jumps back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+import enum
+import math
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.funnel import Funnel, Stage
+from dualfocus_ros.stacks.rectify import CameraCalibration
+
+MAX_FOCUS_DIOPTRES = 100.0
+
+_Item = TypeVar('_Item')
+
+
+class LensState(enum.IntEnum):
+    """What the lens did during the exposure (``FocusState.state``)."""
+
+    UNKNOWN = 0
+    SETTLED = 1
+    MOVING = 2
+    FAULT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image as the camera sent it.
+
+    :param image: (H, W, 3) RGB or (H, W) mono, uint8; the receiver owns it.
+    :param encoding: the encoding of the message, only to notice that it changes.
+    """
+
+    stamp_ns: int
+    image: np.ndarray
+    frame_id: str = ''
+    encoding: str = ''
+
+    @property
+    def format(self) -> tuple[tuple[int, ...], str, str]:
+        """What must not change within one stack."""
+        return self.image.shape, self.encoding, self.frame_id
+
+
+@dataclass(frozen=True)
+class FocusReport:
+    """Where the lens was at one stamp; ``plane_count`` 0 means not part of a sweep."""
+
+    stamp_ns: int
+    dioptres: float
+    state: LensState = LensState.UNKNOWN
+    sweep_id: int = 0
+    plane_index: int = 0
+    plane_count: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A frame whose focus is known, with its calibration if there is one.
+
+    :param camera: the intrinsics of ``frame.image`` once it has been rectified.
+    """
+
+    frame: Frame
+    focus: FocusReport
+    calibration: CameraCalibration | None = None
+    camera: PinholeCamera | None = None
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.frame.stamp_ns
+
+
+@dataclass(frozen=True)
+class PairingSettings:
+    """Bounds of the pairing.
+
+    :param window_ns: how long, in stamp time, a frame waits for its focus and the other way
+        round; a stream whose own stamps go back by more than this has jumped.
+    :param max_pending: how many frames may wait; the oldest is dropped.
+    :param exact_cameras: use only the calibration with the frame's own stamp; otherwise the
+        newest one.
+    """
+
+    window_ns: int = 500_000_000
+    max_pending: int = 16
+    exact_cameras: bool = True
+
+
+class _Stream(Generic[_Item]):
+    """Items of one topic by stamp."""
+
+    def __init__(self) -> None:
+        self.items: dict[int, _Item] = {}
+        self.newest: int | None = None
+
+    def add(self, stamp: int, item: _Item) -> None:
+        self.items[stamp] = item
+        self.newest = stamp if self.newest is None else max(self.newest, stamp)
+
+    def forget_after(self, limit: int) -> None:
+        """Remove what lies after ``limit``, because the clock has been set back."""
+        for stamp in [stamp for stamp in self.items if stamp > limit]:
+            del self.items[stamp]
+        if self.newest is not None:
+            self.newest = min(self.newest, limit)
+
+    def clear(self) -> None:
+        self.items.clear()
+        self.newest = None
+
+
+class StampPairing:
+    """Pairs frames, focus reports and camera calibrations of exactly equal stamp.
+
+    A missing calibration costs no frame. With ``exact_cameras`` a frame waits for it only once
+    one has been seen to carry a frame's stamp, and no longer than the window.
+
+    :param funnel: counts matched frames and the reasons of the rejected ones.
+    """
+
+    def __init__(self, settings: PairingSettings, funnel: Funnel) -> None:
+        self.settings = settings
+        self._funnel = funnel
+        self._frames: _Stream[Frame] = _Stream()
+        self._reports: _Stream[FocusReport] = _Stream()
+        self._cameras: _Stream[CameraCalibration] = _Stream()
+        # Stamps that are done with, so that a repeated message is recognised.
+        self._memory = 4 * settings.max_pending
+        self._done: deque[int] = deque(maxlen=self._memory)
+        self._cameras_match = False
+        self.jumped_to: int | None = None
+
+    def add_frame(self, frame: Frame) -> list[Sample]:
+        """Add a frame; return the samples that it completes, oldest first."""
+        self.jumped_to = None
+        if not self._has_stamp(frame.stamp_ns, 'an image'):
+            return []
+        self._notice_jump(self._frames, frame.stamp_ns)
+        if frame.stamp_ns in self._frames.items or frame.stamp_ns in self._done:
+            self._funnel.reject(
+                Stage.MATCHED, 'duplicate_stamp',
+                f'a second image with the stamp {_seconds(frame.stamp_ns)}',
+            )
+            return []
+        self._frames.add(frame.stamp_ns, frame)
+        return self._complete(frame.stamp_ns)
+
+    def add_focus(self, report: FocusReport) -> list[Sample]:
+        """Add a focus report; return the samples that it completes, oldest first."""
+        self.jumped_to = None
+        if not self._has_stamp(report.stamp_ns, 'a focus report'):
+            return []
+        self._notice_jump(self._reports, report.stamp_ns)
+        if report.stamp_ns in self._done:
+            return []
+        self._reports.add(report.stamp_ns, report)
+        return self._complete(report.stamp_ns)
+
+    def add_camera(self, stamp_ns: int, calibration: CameraCalibration) -> list[Sample]:
+        """Add a calibration; return the samples that waited for it."""
+        self.jumped_to = None
+        self._notice_jump(self._cameras, stamp_ns)
+        self._cameras.add(stamp_ns, calibration)
+        while len(self._cameras.items) > self._memory:
+            del self._cameras.items[min(self._cameras.items)]
+        if stamp_ns in self._done:
+            self._cameras_match = True
+        return self._complete(stamp_ns)
+
+    def clear(self) -> None:
+        """Forget everything that waits, and that calibrations were seen to match."""
+        for stream in (self._frames, self._reports, self._cameras):
+            stream.clear()
+        self._done.clear()
+        self._cameras_match = False
+
+    def _has_stamp(self, stamp: int, what: str) -> bool:
+        if stamp > 0:
+            return True
+        self._funnel.reject(Stage.MATCHED, 'zero_stamp', f'{what} whose stamp is zero')
+        return False
+
+    def _notice_jump(self, stream: _Stream[_Item], stamp: int) -> None:
+        """Forget the future if this stream's own clock was set back (a bag that loops)."""
+        window = self.settings.window_ns
+        if stream.newest is None or stamp >= stream.newest - window:
+            return
+        limit = stamp + window
+        for other in (self._frames, self._reports, self._cameras):
+            other.forget_after(limit)
+        self._done.clear()
+        self.jumped_to = limit
+
+    def _complete(self, stamp: int) -> list[Sample]:
+        waited = self._cameras_match
+        samples = self._match(stamp)
+        samples += self._evict()
+        if waited and not self._cameras_match:
+            for waiting in list(self._frames.items):
+                samples += self._match(waiting)
+        return sorted(samples, key=lambda s: s.stamp_ns)
+
+    def _match(self, stamp: int) -> list[Sample]:
+        """Return the sample of this stamp, in a list, if all that it waits for is there."""
+        frame, report = self._frames.items.get(stamp), self._reports.items.get(stamp)
+        if frame is None or report is None:
+            return []
+        calibration = self._cameras.items.get(stamp)
+        if calibration is not None:
+            self._cameras_match = True
+        elif not self.settings.exact_cameras:
+            newest = max(self._cameras.items, default=None)
+            calibration = None if newest is None else self._cameras.items[newest]
+        elif self._cameras_match:
+            return []
+        del self._frames.items[stamp], self._reports.items[stamp]
+        self._done.append(stamp)
+        reason = _unusable(report)
+        if reason is not None:
+            self._funnel.reject(Stage.MATCHED, *reason)
+            return []
+        self._funnel.count(Stage.MATCHED)
+        return [Sample(frame, report, calibration)]
+
+    def _evict(self) -> list[Sample]:
+        """Let go of what has waited too long; frames that only lack a calibration go on."""
+        newest = max(
+            (s.newest for s in (self._frames, self._reports) if s.newest is not None), default=0
+        )
+        horizon = newest - self.settings.window_ns
+        waiting = sorted(self._frames.items)
+        overdue = [stamp for stamp in waiting if stamp < horizon]
+        surplus = max(len(overdue), len(waiting) - self.settings.max_pending)
+        overdue = waiting[:surplus]
+        samples: list[Sample] = []
+        for stamp in overdue:
+            if stamp in self._reports.items:
+                self._cameras_match = False
+                samples += self._match(stamp)
+                continue
+            del self._frames.items[stamp]
+            self._done.append(stamp)
+            self._funnel.reject(
+                Stage.MATCHED, 'no_focus',
+                f'no focus report for the image of {_seconds(stamp)} within '
+                f'{self.settings.window_ns * 1e-9:.2f} s',
+            )
+        reports = sorted(self._reports.items)
+        for i, stamp in enumerate(reports):
+            if stamp < horizon or i < len(reports) - self._memory:
+                del self._reports.items[stamp]
+                self._funnel.reject(
+                    Stage.MATCHED, 'no_image',
+                    f'no image for the focus report of {_seconds(stamp)} within '
+                    f'{self.settings.window_ns * 1e-9:.2f} s',
+                )
+        return samples
+
+
+def _unusable(report: FocusReport) -> tuple[str, str] | None:
+    """Return why the report cannot place its image in a stack, or None."""
+    at = f'at {_seconds(report.stamp_ns)}'
+    if not math.isfinite(report.dioptres):
+        return 'focus_unknown', f'the focus is not known {at}'
+    if abs(report.dioptres) > MAX_FOCUS_DIOPTRES:
+        return 'focus_out_of_range', (
+            f'{report.dioptres:.1f} dioptres {at}; at most {MAX_FOCUS_DIOPTRES:.0f} are possible'
+        )
+    if report.state == LensState.FAULT:
+        return 'lens_fault', f'the lens reports a fault {at}'
+    return None
+
+
+def _seconds(stamp_ns: int) -> str:
+    return f'{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}'

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames and focus reports of made-up sweeps, for the tests of the assembler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.stacks.funnel import Funnel
+from dualfocus_ros.stacks.pairing import FocusReport, Frame, LensState, PairingSettings
+from dualfocus_ros.stacks.rectify import CameraCalibration
+
+MS = 1_000_000
+START = 1_700_000_000 * 1_000_000_000
+PERIOD = 100 * MS
+WIDTH, HEIGHT = 4, 3
+
+
+def stamp(n, period=PERIOD):
+    """Return the stamp of the n-th frame."""
+    return START + n * period
+
+
+def frame(n, value=None, **changes):
+    """Return the n-th frame; its pixels hold n so that a stack tells which frames it has."""
+    arguments = {
+        'stamp_ns': stamp(n),
+        'image': np.full((HEIGHT, WIDTH, 3), (n if value is None else value) % 256, np.uint8),
+        'frame_id': 'camera',
+        'encoding': 'rgb8',
+    }
+    return Frame(**{**arguments, **changes})
+
+
+def report(n, dioptres, state=LensState.SETTLED, sweep=0, index=0, count=0):
+    """Return the focus report of the n-th frame."""
+    return FocusReport(stamp(n), dioptres, state, sweep, index, count)
+
+
+def calibration(focal=500.0, width=WIDTH, height=HEIGHT):
+    """Return a calibration without distortion."""
+    return CameraCalibration(PinholeCamera(width, height, focal, focal, 2.0, 1.5))
+
+
+class Rig:
+    """An assembler with its funnel, fed frame by frame."""
+
+    def __init__(self, window=0.5, exact_cameras=True, **settings):
+        self.funnel = Funnel()
+        pairing = PairingSettings(int(window * 1e9), exact_cameras=exact_cameras)
+        self.assembler = SweepAssembler(
+            AssemblerSettings(pairing=pairing, **settings), self.funnel
+        )
+
+    def give(self, message):
+        """Add a frame or a report, whichever it is."""
+        if isinstance(message, Frame):
+            return self.assembler.add_frame(message)
+        if isinstance(message, FocusReport):
+            return self.assembler.add_focus(message)
+        return self.assembler.add_camera(*message)
+
+    def feed(self, messages):
+        """Add several messages; return all stacks."""
+        return [stack for message in messages for stack in self.give(message)]
+
+    def shoot(self, n, dioptres, **focus):
+        """Add the n-th frame with its report."""
+        return self.feed([frame(n), report(n, dioptres, **focus)])
+
+    def rejected(self, reason):
+        """Return how many were rejected for this reason."""
+        return self.funnel.snapshot().rejected(reason)
+
+    @property
+    def reasons(self):
+        """All reasons of rejections so far."""
+        return {rejection.reason for rejection in self.funnel.snapshot().rejections}
+
+
+def counted_sweep(sweep, planes, first, dioptres=None):
+    """Return the messages of a sweep whose frames carry index and count, frame by frame."""
+    messages = []
+    for index in range(planes):
+        focus = 0.5 + 0.25 * index if dioptres is None else dioptres[index]
+        n = first + index
+        messages.append(frame(n))
+        messages.append(report(n, focus, sweep=sweep, index=index, count=planes))
+    return messages
+
+
+def frames_of(stack):
+    """Return which frames a stack is made of, and check that no focus is a neighbour's."""
+    numbers = [round((plane.stamp_ns - START) / PERIOD) for plane in stack.planes]
+    assert [int(plane.image[0, 0, 0]) for plane in stack.planes] == [n % 256 for n in numbers]
+    return numbers

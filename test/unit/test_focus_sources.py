@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Focus from commands with a settling model, and from a driver's metadata."""
+
+import math
+
+import pytest
+
+from dualfocus_ros.stacks.focus_sources import (
+    CommandedFocus,
+    FocusOrder,
+    ReportedFocus,
+    SettlingModel,
+    lens_position,
+)
+from dualfocus_ros.stacks.pairing import LensState
+
+MS = 1_000_000
+MOVING, SETTLED = LensState.MOVING, LensState.SETTLED
+
+
+class TestCommandedFocus:
+    def test_before_any_order_nothing_is_known(self):
+        focus = CommandedFocus(SettlingModel())
+        assert focus.report(100 * MS) is None
+        focus.add_order(FocusOrder(200 * MS, 1.0))
+        assert focus.report(199 * MS) is None
+
+    def test_frames_and_seconds_must_both_pass(self):
+        focus = CommandedFocus(SettlingModel(frames=2, seconds=0.25))
+        focus.add_order(FocusOrder(1000 * MS, 1.5, sweep_id=4, plane_index=2, plane_count=5))
+        reports = [focus.report((1050 + 100 * n) * MS) for n in range(4)]
+        assert [r.state for r in reports] == [MOVING, MOVING, SETTLED, SETTLED]
+        last = reports[-1]
+        assert (last.dioptres, last.sweep_id, last.plane_index, last.plane_count) == (1.5, 4, 2, 5)
+
+    def test_a_frame_from_before_the_newest_order_keeps_the_order_before(self):
+        focus = CommandedFocus(SettlingModel())
+        focus.add_order(FocusOrder(1000 * MS, 1.0))
+        focus.add_order(FocusOrder(2000 * MS, 2.0))
+        assert focus.report(1500 * MS).dioptres == 1.0
+        assert focus.report(2500 * MS).dioptres == 2.0
+
+    def test_a_clock_that_goes_back_forgets_the_orders(self):
+        focus = CommandedFocus(SettlingModel())
+        focus.add_order(FocusOrder(5000 * MS, 1.0))
+        focus.add_order(FocusOrder(1000 * MS, 2.0))
+        assert focus.report(6000 * MS).dioptres == 2.0
+
+    def test_frames_before_the_jump_are_not_counted_after_it(self):
+        focus = CommandedFocus(SettlingModel(frames=1))
+        focus.add_order(FocusOrder(1000 * MS, 1.0))
+        focus.report(9000 * MS)
+        focus.report(9100 * MS)
+        assert focus.report(1100 * MS).state == MOVING
+
+
+class TestReportedFocus:
+    def test_where_the_lens_stood_at_first_counts_as_settled(self):
+        focus = ReportedFocus(SettlingModel(frames=2, seconds=1.0))
+        assert focus.report(100 * MS, 0.5).state == SETTLED
+
+    def test_a_new_position_is_moving_until_the_model_says_so(self):
+        focus = ReportedFocus(SettlingModel(frames=2, seconds=0.15))
+        focus.report(0, 0.5)
+        states = [focus.report((100 + 100 * n) * MS, 1.0).state for n in range(4)]
+        assert states == [MOVING, MOVING, SETTLED, SETTLED]
+
+    def test_reports_follow_a_clock_that_went_back(self):
+        focus = ReportedFocus(SettlingModel(frames=1))
+        focus.report(900 * MS, 0.5)
+        focus.report(1000 * MS, 1.0)
+        assert focus.report(100 * MS, 1.0).state == SETTLED
+
+
+@pytest.mark.parametrize(('values', 'expected'), [
+    ([('AfState', '0'), ('LensPosition', '1.25')], 1.25),
+    ([('LensPosition', ' 0.0 ')], 0.0),
+    ([('ExposureTime', '10000')], None),
+    ([], None),
+])
+def test_lens_position_of_libcamera_metadata(values, expected):
+    assert lens_position(values) == expected
+
+
+def test_a_lens_position_that_is_no_number_is_unknown():
+    assert math.isnan(lens_position([('LensPosition', 'n/a')]))

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything from a fresh clone: each target makes or updates the environment first.
+# A machine with a sourced ROS 2 distro uses that; any other gets ROS 2 from PyPI (see tools/).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean clean-all lock
+
+# make setup PYTHON=python3.12; remembered by the environment.
+PYTHON ?=
+# Passed on to what a target runs:   make test ARGS='-k lens'
+ARGS ?=
+
+in_env = source ./activate.sh &&
+
+help:  ## Show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup:  ## Make or update .venv and the build; then: source activate.sh
+	@PYTHON='$(PYTHON)' tools/set_up.sh
+
+build: setup  ## The same; builds again when files were added or messages changed
+
+demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo/
+	@$(in_env) dualfocus demo -o demo $(ARGS)
+
+test: setup  ## Every test that needs no GPU
+	@$(in_env) pytest -q $(ARGS)
+
+lint: setup  ## ruff and mypy
+	@$(in_env) ruff check . && mypy
+
+clean:  ## Remove what was built and written, but not .venv
+	rm -rf build install log demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-all: clean  ## Remove .venv too
+	rm -rf .venv
+
+lock:  ## Write tools/requirements.lock anew from requirements.in
+	@tools/lock.sh

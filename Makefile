@@ -22,7 +22,7 @@ setup:  ## Make or update .venv and the build; then: source activate.sh
 build: setup  ## The same; builds again when files were added or messages changed
 
 demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo/
-	@$(in_env) dualfocus demo -o demo $(ARGS)
+	@$(in_env) dualfocus demo $(ARGS)
 
 test: setup  ## Every test that needs no GPU
 	@$(in_env) pytest -q $(ARGS)

@@ -5,6 +5,7 @@ For a workstation that trains or processes recordings. On a robot, colcon builds
 CMakeLists.txt, with the messages and the nodes' executables.
 """
 
+from glob import glob
 from pathlib import Path
 import re
 
@@ -27,12 +28,15 @@ setup(
         'matplotlib>=3.5',
         'numpy>=1.26',
         'opencv-python-headless>=4.6',
+        'pillow>=9.0',
         'pyyaml>=6.0',
         'rosbags>=0.11',
         'safetensors>=0.4',
         'torch>=2.4',
         'tqdm>=4.60',
     ],
+    # Recordings hold our messages: reading one without ROS needs their definitions.
+    data_files=[('share/dualfocus_ros/msg', sorted(glob('msg/*.msg')))],
     entry_points={'console_scripts': ['dualfocus = dualfocus_ros.cli.main:main']},
     zip_safe=False,
 )

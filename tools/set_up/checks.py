@@ -110,6 +110,8 @@ def explain_pip(failed: CommandError, log_path: Path) -> SetUpError:
         sign in output
         for sign in (
             'NewConnectionError',
+            'NameResolutionError',
+            'Name or service not known',
             'ConnectTimeoutError',
             'ReadTimeoutError',
             'Max retries exceeded',

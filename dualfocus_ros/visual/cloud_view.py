@@ -7,13 +7,11 @@ import math
 
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
-
-YAW, PITCH = math.radians(-28.0), math.radians(22.0)
+YAW, PITCH = math.radians(-22.0), math.radians(24.0)
 PAPER = 255
 
 
-def oblique_view(points: np.ndarray, colours: np.ndarray, camera: PinholeCamera) -> np.ndarray:
+def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Render an organised cloud after moving the camera to the side and up around its middle.
 
     :param points: (H, W, 3) float32 metres in the optical frame; not finite is left out.
@@ -28,23 +26,34 @@ def oblique_view(points: np.ndarray, colours: np.ndarray, camera: PinholeCamera)
     if not valid.any():
         return canvas
     cloud, paint = points[valid].astype(np.float64), colours[valid]
-    near, middle, far = np.percentile(cloud[:, 2], (2, 40, 98))
-    keep = (cloud[:, 2] >= 0.8 * near) & (cloud[:, 2] <= 1.2 * far)
+    near, far = np.percentile(cloud[:, 2], (2, 98))
+    keep = (cloud[:, 2] >= 0.9 * near) & (cloud[:, 2] <= 1.1 * far)
     cloud, paint = cloud[keep], paint[keep]
-    pivot = np.array([0.0, 0.0, middle])
-    # Step back far enough that the turned cloud stays in the picture.
-    seen = (cloud - pivot) @ _rotation().T + pivot + [0.0, 0.0, 0.35 * middle]
-    front = seen[:, 2] > 0.1 * middle
+    pivot = np.median(cloud, axis=0)
+    seen = (cloud - pivot) @ _rotation().T + pivot
+    front = seen[:, 2] > 0.2 * near
     seen, paint = seen[front], paint[front]
     order = np.argsort(-seen[:, 2], kind='stable')  # far first: nearer points paint over them
     seen, paint = seen[order], paint[order]
-    u = (camera.fx * seen[:, 0] / seen[:, 2] + camera.cx).round().astype(np.intp)
-    v = (camera.fy * seen[:, 1] / seen[:, 2] + camera.cy).round().astype(np.intp)
+    across, down = seen[:, 0] / seen[:, 2], seen[:, 1] / seen[:, 2]
+    u, v = _fit(across, down, width, height)
     for dv in (0, 1):
         for du in (0, 1):
             inside = (u + du >= 0) & (u + du < width) & (v + dv >= 0) & (v + dv < height)
             canvas[v[inside] + dv, u[inside] + du] = paint[inside]
     return canvas
+
+
+def _fit(
+    across: np.ndarray, down: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift directions so that nearly all of them fill the picture."""
+    left, right = np.percentile(across, (0.5, 99.5))
+    top, bottom = np.percentile(down, (0.5, 99.5))
+    scale = 0.96 * min(width / max(right - left, 1e-6), height / max(bottom - top, 1e-6))
+    u = (across - 0.5 * (left + right)) * scale + 0.5 * width
+    v = (down - 0.5 * (top + bottom)) * scale + 0.5 * height
+    return u.round().astype(np.intp), v.round().astype(np.intp)
 
 
 def _rotation() -> np.ndarray:

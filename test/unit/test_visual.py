@@ -125,10 +125,10 @@ def test_ply_of_grey_and_of_nothing(tmp_path):
 def test_oblique_view_shows_the_colours_on_white():
     camera = PinholeCamera(80, 60, 80.0, 80.0, 39.5, 29.5)
     points = back_project(np.full((60, 80), 1.5, np.float32), camera)
-    view = oblique_view(points, np.full((60, 80), 40, np.uint8), camera)
+    view = oblique_view(points, np.full((60, 80), 40, np.uint8))
     assert view.shape == (60, 80, 3)
     painted = (view == 40).all(axis=-1)
     assert 0.1 < painted.mean() < 0.95
     assert (view[~painted] == 255).all()
-    blank = oblique_view(np.full((60, 80, 3), np.nan), np.zeros((60, 80), np.uint8), camera)
+    blank = oblique_view(np.full((60, 80, 3), np.nan), np.zeros((60, 80), np.uint8))
     assert (blank == 255).all()

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dualfocus estimate``: depth from the images of a focal stack on disk."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+import json
+import logging
+import math
+from pathlib import Path
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.stack_input import (
+    DIAGONAL_35MM,
+    StackImage,
+    find_images,
+    read_image,
+    to_common_depth,
+    to_dioptres,
+)
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.stacks.alignment import Alignment, align_planes, warp_planes
+from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
+
+if TYPE_CHECKING:
+    from dualfocus_ros.pipeline.result import DepthResult
+
+logger = logging.getLogger(__name__)
+
+ASSUMED_FIELD_OF_VIEW = math.radians(60.0)
+# Depth from focus tells nothing beyond: the limits only catch what is not a number.
+NEAREST, FARTHEST = 0.0, 1000.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the subcommand."""
+    parser.epilog = (
+        'OUT gets depth.npy (float32 metres of the nearest-focused image, NaN invalid), '
+        'sigma.npy (one standard deviation, metres), depth.png (16-bit millimetres, 0 invalid), '
+        'depth_color.png, all_in_focus.png, panel.png and cloud.ply.'
+    )
+    parser.add_argument(
+        'images', nargs='*', metavar='IMAGES', help='image files, or one folder (natural order)'
+    )
+    parser.add_argument('-o', '--output', required=True, metavar='OUT', type=Path, help='folder')
+    focus = parser.add_argument_group('focus, one per image in their order (default: from EXIF)')
+    either = focus.add_mutually_exclusive_group()
+    text = 'or the name of a text file with the numbers'
+    either.add_argument('--focus-dioptres', nargs='+', metavar='D', help=f'1/m, {text}')
+    either.add_argument('--focus-distances', nargs='+', metavar='METRES', help=f'metres, {text}')
+    camera = parser.add_argument_group('camera, where it is known')
+    camera.add_argument('--focal-length', type=float, metavar='M', help='of the lens, in metres')
+    camera.add_argument('--f-number', type=float, metavar='N', help='such as 1.8')
+    camera.add_argument(
+        '--pixel-pitch', type=float, metavar='M', help='of these images, in metres'
+    )
+    camera.add_argument(
+        '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
+    )
+    parser.add_argument(
+        '--align',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='register hand-held or breathing images to each other first (default: yes)',
+    )
+    parser.add_argument('--model', default='auto', help='a shipped name or a .safetensors file')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument(
+        '--max-pixels',
+        type=float,
+        default=1.5e6,
+        metavar='N',
+        help='estimate larger images at this size and enlarge the depth (default: 1.5 million)',
+    )
+    parser.add_argument('--json', action='store_true', help='print the summary as JSON')
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Estimate, write and print a summary."""
+    names = arguments.images + _names_after_numbers(arguments)
+    lens = _lens(arguments)
+    images = _read(names)
+    dioptres = to_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
+    images, dioptres = _thin(images, dioptres)
+    _check(images, dioptres)
+    _check_output(arguments.output)
+    camera = _camera(arguments, images, dioptres, lens)
+
+    pixels = to_common_depth([image.pixels for image in images])
+    alignment, covered = None, np.ones(pixels[0].shape[:2], bool)
+    if arguments.align:
+        pixels, covered, alignment = _align(pixels, dioptres, lens)
+    planes = tuple(
+        Plane(image, focus, camera=camera if focus == max(dioptres) else None)
+        for image, focus in zip(pixels, dioptres, strict=True)
+    )
+    began = time.monotonic()
+    result, model, device = _estimate(FocalStack(planes), arguments, lens)
+    seconds = time.monotonic() - began
+    depth = result.depth
+    invalid = ~np.isfinite(depth) | ~covered
+    assert result.sigma is not None
+    result = replace(
+        result,
+        depth=np.where(invalid, np.nan, depth).astype(np.float32),
+        sigma=np.where(invalid, np.nan, result.sigma).astype(np.float32),
+    )
+    from dualfocus_ros.cli.estimate_output import write_outputs
+
+    points = write_outputs(arguments.output, planes, result, camera)
+    summary = _summary(arguments.output, result, dioptres, model, device, seconds, points)
+    summary['alignment_residual_px'] = None if alignment is None else _residual(alignment)
+    _print(summary, as_json=arguments.json)
+    return 0
+
+
+def _names_after_numbers(arguments: argparse.Namespace) -> list[str]:
+    """Take back image names that argparse read as further values of a focus option."""
+    for option in ('focus_dioptres', 'focus_distances'):
+        words = getattr(arguments, option)
+        if words is None or arguments.images:
+            continue
+        numbers = 1
+        while numbers < len(words) and not Path(words[numbers]).exists():
+            numbers += 1
+        setattr(arguments, option, words[:numbers])
+        return list(words[numbers:])
+    return []
+
+
+def _read(names: list[str]) -> list[StackImage]:
+    if not names:
+        raise UsageError('no images given: name the image files or their folder')
+    paths = find_images(names)
+    bar = tqdm(paths, desc='reading', unit='image', leave=False, disable=_no_bar(len(paths) < 8))
+    images = [read_image(path) for path in bar]
+    sizes = {image.pixels.shape[:2] for image in images}
+    if len(sizes) > 1:
+        first = images[0]
+        other = next(i for i in images if i.pixels.shape[:2] != first.pixels.shape[:2])
+        raise CommandError(
+            f'the images differ in size: {first.path.name} has {_size(first.pixels)}, '
+            f'{other.path.name} {_size(other.pixels)}; all must be of one camera and one size'
+        )
+    return images
+
+
+def _thin(images: list[StackImage], dioptres: list[float]) -> tuple[list[StackImage], list[float]]:
+    """Keep at most MAX_PLANES planes, evenly spaced in the order of focus, with both ends."""
+    if len(images) <= MAX_PLANES:
+        return images, dioptres
+    order = np.argsort(dioptres, kind='stable')
+    picks = np.linspace(0, len(order) - 1, MAX_PLANES).round().astype(int)
+    kept = sorted(int(order[pick]) for pick in picks)
+    logger.warning(
+        '%d images are more than the %d planes of a stack: an evenly spaced %d of them are used',
+        len(images),
+        MAX_PLANES,
+        len(kept),
+    )
+    return [images[k] for k in kept], [dioptres[k] for k in kept]
+
+
+def _check(images: list[StackImage], dioptres: list[float]) -> None:
+    if len(images) < MIN_PLANES:
+        raise CommandError(
+            'only one image: depth from focus compares two or more images of one scene, each '
+            'focused at another distance'
+        )
+    if len(set(dioptres)) < MIN_PLANES:
+        raise UsageError('all images are focused at one distance: at least two must differ')
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f'{folder} exists and is not a folder: choose another --output')
+
+
+def _lens(arguments: argparse.Namespace) -> Lens | None:
+    values = (arguments.focal_length, arguments.f_number, arguments.pixel_pitch)
+    if all(value is None for value in values):
+        return None
+    if any(value is None for value in values):
+        raise UsageError('--focal-length, --f-number and --pixel-pitch are needed together')
+    if values[0] > 1.0 or values[2] > 1e-3:
+        raise UsageError(
+            f'--focal-length {values[0]:g} and --pixel-pitch {values[2]:g} are in metres: '
+            'a 6.8 mm lens is 0.0068, a pixel of 1.4 micrometres 1.4e-6'
+        )
+    try:
+        return Lens(*values)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _camera(
+    arguments: argparse.Namespace,
+    images: list[StackImage],
+    dioptres: list[float],
+    lens: Lens | None,
+) -> PinholeCamera:
+    """Return the intrinsics of the reference plane: given, from the lens, from EXIF or assumed."""
+    height, width = images[0].pixels.shape[:2]
+    centre = (width - 1) / 2, (height - 1) / 2
+    if arguments.intrinsics is not None:
+        try:
+            fx, fy, cx, cy = (float(word) for word in arguments.intrinsics.split(','))
+            return PinholeCamera(width, height, fx, fy, cx, cy)
+        except ValueError:
+            raise UsageError(
+                f"--intrinsics: '{arguments.intrinsics}' is not FX,FY,CX,CY: four numbers in "
+                'pixels with positive FX and FY'
+            ) from None
+    if lens is not None:
+        focal = lens.focal_length_px(max(dioptres))
+        return PinholeCamera(width, height, focal, focal, *centre)
+    equivalent = images[int(np.argmax(dioptres))].focal_length_35mm
+    if equivalent is not None:
+        focal = equivalent / DIAGONAL_35MM * math.hypot(width, height)
+        logger.info('EXIF gives a focal length of %.0f pixels for the cloud', focal)
+        return PinholeCamera(width, height, focal, focal, *centre)
+    focal = 0.5 * width / math.tan(0.5 * ASSUMED_FIELD_OF_VIEW)
+    logger.warning(
+        'no intrinsics known: the cloud assumes a horizontal field of view of 60 degrees '
+        '(--intrinsics, or --focal-length with --f-number and --pixel-pitch; depth needs none)'
+    )
+    return PinholeCamera(width, height, focal, focal, *centre)
+
+
+def _align(
+    pixels: list[np.ndarray], dioptres: list[float], lens: Lens | None
+) -> tuple[list[np.ndarray], np.ndarray, Alignment]:
+    steps = len(pixels) - 1
+    with tqdm(total=steps, desc='aligning', unit='plane', leave=False, disable=_no_bar()) as bar:
+        alignment = align_planes(pixels, dioptres, lens=lens, progress=bar.update)
+    warped, covered = warp_planes(pixels, alignment)
+    return warped, covered, alignment
+
+
+def _estimate(
+    stack: FocalStack, arguments: argparse.Namespace, lens: Lens | None
+) -> tuple[DepthResult, str, str]:
+    """Run the network; the imports are here because torch takes seconds to load."""
+    from dualfocus_ros.cli.resizing import enlarge, shrink
+    from dualfocus_ros.pipeline.estimator import DepthEstimator
+    from dualfocus_ros.pipeline.result import Outputs
+    from dualfocus_ros.pipeline.settings import PipelineSettings
+
+    # The images' own registration already takes out the breathing.
+    breathing = 'thin_lens' if lens is not None and not arguments.align else 'none'
+    settings = PipelineSettings(
+        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens
+    )
+    estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
+    small = shrink(stack, int(arguments.max_pixels))
+    if small is not stack:
+        logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))
+    result = estimator.estimate(small, Outputs(sigma=True, all_in_focus=True))
+    if small is not stack:
+        result = enlarge(result, stack)
+    return result, estimator.model_name, estimator.device_name
+
+
+def _summary(
+    folder: Path,
+    result: DepthResult,
+    dioptres: list[float],
+    model: str,
+    device: str,
+    seconds: float,
+    points: int,
+) -> dict[str, object]:
+    valid = result.depth[np.isfinite(result.depth)]
+    assert result.sigma is not None
+    statistics: dict[str, float | None] = dict.fromkeys(('near', 'median', 'far', 'sigma'))
+    if valid.size:
+        near, median, far = (round(float(v), 4) for v in np.percentile(valid, (1, 50, 99)))
+        sigma = round(float(np.nanmedian(result.sigma)), 4)
+        statistics = {'near': near, 'median': median, 'far': far, 'sigma': sigma}
+    return {
+        'output': str(folder),
+        'width': result.depth.shape[1],
+        'height': result.depth.shape[0],
+        'planes': len(dioptres),
+        'reference': result.reference,
+        'focus_dioptres': [round(q, 6) for q in dioptres],
+        'depth_m': statistics,
+        'valid': round(float(valid.size / result.depth.size), 4),
+        'points': points,
+        'model': model,
+        'device': device,
+        'seconds': round(seconds, 2),
+    }
+
+
+def _residual(alignment: Alignment) -> float | None:
+    others = np.delete(alignment.residuals_px, alignment.reference)
+    known = others[np.isfinite(others)]
+    return round(float(np.median(known)), 3) if known.size else None
+
+
+def _print(summary: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    depth = summary['depth_m']
+    assert isinstance(depth, dict)
+    if depth['median'] is None:
+        spread = 'no valid depth'
+    else:
+        spread = (
+            f'depth {depth["near"]:.3g} to {depth["far"]:.3g} m (median {depth["median"]:.3g} m, '
+            f'sigma {depth["sigma"]:.2g} m), {100 * float(str(summary["valid"])):.1f} % valid'
+        )
+    aligned = summary['alignment_residual_px']
+    extra = '' if aligned is None else f', aligned to {aligned:.2f} px'
+    print(
+        f'{summary["planes"]} planes of {summary["width"]}x{summary["height"]}{extra}: {spread}\n'
+        f'{summary["model"]} on {summary["device"]}, {summary["seconds"]} s; '
+        f'{summary["points"]} points\nwritten to {summary["output"]}'
+    )
+
+
+def _size(image: np.ndarray) -> str:
+    return f'{image.shape[1]}x{image.shape[0]}'
+
+
+def _no_bar(otherwise: bool = False) -> bool | None:
+    """Return what tqdm takes for `disable`: None shows a bar on terminals only."""
+    quiet = not logger.isEnabledFor(logging.INFO)
+    return True if quiet or otherwise else None

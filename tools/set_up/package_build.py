@@ -72,3 +72,7 @@ def _build(environment: Environment) -> None:
     command += ['--event-handlers', 'console_direct+', '--cmake-args', '-DBUILD_TESTING=OFF']
     command += [f'-DPython3_EXECUTABLE={environment.python}']
     environment.report.run(command, environment.root, environment.variables())
+    # colcon does not take back the links to files that were removed or renamed since.
+    for path in (environment.root / 'install').rglob('*'):
+        if path.is_symlink() and not path.exists():
+            path.unlink()

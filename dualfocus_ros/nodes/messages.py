@@ -27,7 +27,7 @@ _MAX_MILLIMETRES = 65535
 def _data(values: np.ndarray) -> array:
     data = array('B')
     if values.size:  # a view without elements cannot be cast
-        data.frombytes(memoryview(np.ascontiguousarray(values)).cast('B'))
+        data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return data
 
 

@@ -284,7 +284,7 @@ class SweepAssembler:
         if count < expected:
             flags |= StackFlag.PLANE_MISSING | StackFlag.PARTIAL
         if count < expected or not expected:
-            fewest = max(fewest, self._settings.min_size)
+            fewest = max(fewest, min(self._settings.min_size, expected or MAX_PLANES))
         if count < fewest:
             of = f' of {expected}' if expected else ''
             self._funnel.reject(

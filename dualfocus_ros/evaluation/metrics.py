@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error measures of a depth map, as the depth-from-focus literature reports them.
+
+Every measure is taken per image; tables average it over images. The reported RMSE of a data set
+is therefore the mean of per-image RMSEs, not the root of a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """Errors over the pixels where both depth maps are finite and the truth is positive.
+
+    :param coverage: share of the pixels with truth that have a finite estimate.
+    :param rmse: root mean square error in metres.
+    :param abs_rel: mean of |error| / truth.
+    :param sq_rel: mean of error^2 / truth, in metres.
+    :param log_rmse: root mean square of the difference of natural logarithms.
+    :param delta1: share with max(estimate / truth, truth / estimate) < 1.25; then its square
+        and its cube.
+    """
+
+    coverage: float
+    mse: float
+    rmse: float
+    abs_rel: float
+    sq_rel: float
+    log_rmse: float
+    delta1: float
+    delta2: float
+    delta3: float
+
+
+def depth_errors(estimate: np.ndarray, truth: np.ndarray) -> DepthErrors:
+    """Compare two depth maps in metres, (H, W); NaN and infinities are left out.
+
+    :raises ValueError: for maps of different size, or with no pixel to compare.
+    """
+    if estimate.shape != truth.shape:
+        raise ValueError(f'depth maps differ in size: {estimate.shape} and {truth.shape}')
+    known = np.isfinite(truth) & (truth > 0.0)
+    both = known & np.isfinite(estimate) & (estimate > 0.0)
+    if not both.any():
+        raise ValueError(f'no pixel to compare: {known.sum()} have truth, none an estimate')
+    p, g = estimate[both].astype(np.float64), truth[both].astype(np.float64)
+    error = p - g
+    ratio = np.maximum(p / g, g / p)
+    mse = float(np.mean(error**2))
+    return DepthErrors(
+        coverage=float(both.sum() / known.sum()),
+        mse=mse,
+        rmse=mse**0.5,
+        abs_rel=float(np.mean(np.abs(error) / g)),
+        sq_rel=float(np.mean(error**2 / g)),
+        log_rmse=float(np.sqrt(np.mean((np.log(p) - np.log(g)) ** 2))),
+        delta1=float(np.mean(ratio < 1.25)),
+        delta2=float(np.mean(ratio < 1.25**2)),
+        delta3=float(np.mean(ratio < 1.25**3)),
+    )
+
+
+def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
+    """Average each measure over images."""
+    if not errors:
+        raise ValueError('no images to average over')
+    rows = [asdict(item) for item in errors]
+    return DepthErrors(**{f.name: float(np.mean([r[f.name] for r in rows]))
+                          for f in fields(DepthErrors)})  # fmt: skip
+
+
+def bumpiness(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """Return the bumpiness of the error: 100 times the mean of min(0.05, ||Hessian||_F).
+
+    The Hessian comes from applying a Scharr filter of gain 2 twice, so it is 4 times the true
+    one, as in the evaluation code of DFV. Borders are reflected, and the value depends on the
+    unit of depth.
+    """
+    error = estimate.astype(np.float64) - truth
+    dx, dy = _scharr(error)
+    dxx, dxy = _scharr(dx)
+    dyx, dyy = _scharr(dy)
+    norm = np.sqrt(dxx**2 + dxy**2 + dyx**2 + dyy**2)
+    return float(100.0 * np.mean(np.minimum(norm, 0.05)[truth > 0.0]))
+
+
+def _scharr(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y Scharr responses with a gain of 2 on a unit ramp."""
+    difference, smooth = np.array([-1.0, 0.0, 1.0]), np.array([3.0, 10.0, 3.0]) / 16.0
+    border = cv2.BORDER_REFLECT
+    dx = cv2.sepFilter2D(image, cv2.CV_64F, difference, smooth, borderType=border)
+    dy = cv2.sepFilter2D(image, cv2.CV_64F, smooth, difference, borderType=border)
+    return dx, dy

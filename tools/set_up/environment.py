@@ -140,7 +140,9 @@ class Environment:
         if not self.folder.exists():
             self._create(marker, identity)
         self._install()
-        if not self.distro:
+        if self.distro:
+            self._write_pytest()
+        else:
             with self.report.step("repairing the paths in the wheels' CMake files"):
                 self._repair_cmake_files()
                 self._install_drop_ins()
@@ -224,6 +226,17 @@ class Environment:
             repaired = _MACHINE_NUMPY.sub(lambda _: numpy_include, repaired)
             if repaired != text:
                 path.write_text(repaired)
+
+    def _write_pytest(self) -> None:
+        """Give the distro's pytest a command that runs in this environment's Python.
+
+        The distro's own command runs in the system's Python, which does not see torch.
+        """
+        script = self.folder / 'bin' / 'pytest'
+        script.write_text(
+            f'#!{self.python}\nimport sys\n\nimport pytest\n\nsys.exit(pytest.console_main())\n'
+        )
+        script.chmod(0o755)
 
     def _install_drop_ins(self) -> None:
         for source in (self.root / 'drop_ins').iterdir():

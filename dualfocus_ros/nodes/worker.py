@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread that owns the estimator, and a slot of one stack: the newest wins.
+
+The executor never waits for the network and the network never works on what is out of date.
+The thread loads the estimator itself, because a CUDA context belongs to who made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import enum
+import threading
+import time
+from typing import Any, Generic, TypeVar
+
+_Job = TypeVar('_Job')
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+
+
+class WorkerState(enum.Enum):
+    """What the thread is doing."""
+
+    LOADING = 'loading'
+    READY = 'ready'
+    FAILED = 'failed'  # the estimator could not be loaded
+    DEAD = 'dead'  # the thread has ended although nobody asked for it
+    STOPPED = 'stopped'
+
+
+class Worker(Generic[_Job]):
+    """Runs jobs one at a time on a thread of its own.
+
+    :param load: makes what the jobs need, on the thread; may raise.
+    :param handle: does one job with it, on the thread. An exception is passed to ``report`` and
+        the thread goes on with the next job.
+    :param report: told about the exceptions of ``handle``, on the thread.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        handle: Callable[[Any, _Job], None],
+        report: Callable[[Exception], None],
+    ) -> None:
+        self._load = load
+        self._handle = handle
+        self._report = report
+        self._condition = threading.Condition()
+        self._slot: _Job | None = None
+        self._stopping = False
+        self._loaded = False
+        self._failure: Exception | None = None
+        self._died_at: float | None = None
+        self._pause = _FIRST_PAUSE
+        self._thread = self._started()
+
+    @property
+    def state(self) -> WorkerState:
+        """What the thread is doing."""
+        if self._stopping:
+            return WorkerState.STOPPED
+        if self._failure is not None:
+            return WorkerState.FAILED
+        if not self._thread.is_alive():
+            return WorkerState.DEAD
+        return WorkerState.READY if self._loaded else WorkerState.LOADING
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the estimator could not be loaded, or None."""
+        return self._failure
+
+    def submit(self, job: _Job) -> _Job | None:
+        """Leave a job for the thread; return the one that waited and will not be done."""
+        with self._condition:
+            replaced, self._slot = self._slot, job
+            self._condition.notify()
+            return replaced
+
+    def clear(self) -> _Job | None:
+        """Take back the job that waits, if there is one."""
+        with self._condition:
+            waiting, self._slot = self._slot, None
+            return waiting
+
+    def wait_until_loaded(self, timeout: float | None = None) -> None:
+        """Block until the estimator is loaded or could not be."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._loaded or self._failure is not None or self._stopping, timeout
+            )
+
+    def request_stop(self) -> None:
+        """Ask the thread to end after the job at hand, without waiting."""
+        with self._condition:
+            self._stopping = True
+            self._slot = None
+            self._condition.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """End the thread; return whether it has ended within ``timeout`` seconds."""
+        self.request_stop()
+        self._thread.join(timeout)
+        return self.ended
+
+    def revive(self) -> bool:
+        """Start a thread that died anew, after a pause that doubles each time.
+
+        :returns: whether it was started now; call this from time to time.
+        """
+        if self.state is not WorkerState.DEAD:
+            return False
+        now = time.monotonic()
+        if self._died_at is None:
+            self._died_at = now
+        if now - self._died_at < self._pause:
+            return False
+        self._died_at = None
+        self._pause = min(2.0 * self._pause, _LONGEST_PAUSE)
+        self._loaded = False
+        self._thread = self._started()
+        return True
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name='estimator', daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self) -> None:
+        try:
+            estimator = self._load()
+        except Exception as error:
+            with self._condition:
+                self._failure = error
+                self._condition.notify_all()
+            return
+        with self._condition:
+            self._loaded = True
+            self._condition.notify_all()
+        try:
+            while (job := self._next()) is not None:
+                try:
+                    self._handle(estimator, job)
+                    self._pause = _FIRST_PAUSE
+                except Exception as error:
+                    self._report(error)
+                # Its images are not needed while waiting for the next one.
+                del job
+        finally:
+            release = getattr(estimator, 'release', None)
+            if release is not None:
+                release()
+
+    def _next(self) -> _Job | None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._slot is not None or self._stopping)
+            job, self._slot = self._slot, None
+            return None if self._stopping else job

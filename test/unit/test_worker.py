@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker thread: newest stack wins, no exception ends it, it stops when told."""
+
+import threading
+
+import pytest
+
+from dualfocus_ros.nodes import worker as worker_module
+from dualfocus_ros.nodes.worker import Worker, WorkerState
+
+
+class Estimator:
+    """Notes what it was given; waits for permission where a test wants it slow."""
+
+    def __init__(self):
+        self.done = []
+        self.began = threading.Semaphore(0)
+        self.permit = threading.Semaphore(0)
+        self.thread = threading.current_thread()
+        self.released = False
+
+    def release(self):
+        self.released = True
+
+
+def handle(estimator, job):
+    estimator.began.release()
+    if isinstance(job, BaseException):
+        raise job
+    assert estimator.permit.acquire(timeout=10)
+    estimator.done.append(job)
+
+
+@pytest.fixture
+def rig():
+    errors = []
+    made = []
+    reported = threading.Semaphore(0)
+
+    def load():
+        made.append(Estimator())
+        return made[-1]
+
+    def report(error):
+        errors.append(error)
+        reported.release()
+
+    worker = Worker(load, handle, report)
+    worker.wait_until_loaded(10)
+    worker.errors, worker.estimators, worker.reported = errors, made, reported
+    yield worker
+    made[-1].permit.release()
+    assert worker.stop(10)
+
+
+def finish(worker, count):
+    for _ in range(count):
+        worker.estimators[-1].permit.release()
+    assert worker.stop(10)
+    return worker.estimators[-1].done
+
+
+def test_the_estimator_is_made_and_released_on_the_thread(rig):
+    estimator = rig.estimators[0]
+    assert rig.state is WorkerState.READY
+    assert estimator.thread is not threading.current_thread()
+    assert rig.stop(10)
+    assert estimator.released
+    assert rig.state is WorkerState.STOPPED
+
+
+def test_the_newest_job_wins(rig):
+    rig.submit('first')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert rig.submit('second') is None
+    assert rig.submit('third') == 'second'
+    assert rig.submit('fourth') == 'third'
+    rig.estimators[0].permit.release()
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert finish(rig, 2) == ['first', 'fourth']
+
+
+def test_a_job_that_waits_can_be_taken_back(rig):
+    rig.submit('first')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    rig.submit('second')
+    assert rig.clear() == 'second'
+    assert rig.clear() is None
+    assert finish(rig, 2) == ['first']
+
+
+@pytest.mark.parametrize('error', [RuntimeError('CUDA error'), MemoryError(), ValueError('x')])
+def test_an_exception_is_reported_and_the_next_job_done(rig, error):
+    rig.submit(error)
+    assert rig.reported.acquire(timeout=10)
+    assert rig.errors == [error]
+    assert rig.state is WorkerState.READY
+    rig.submit('next')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert finish(rig, 1) == ['next']
+
+
+def test_after_the_end_nothing_is_done(rig):
+    rig.request_stop()
+    rig.submit('late')
+    assert finish(rig, 1) == []
+
+
+def test_an_estimator_that_cannot_be_loaded():
+    def load():
+        raise ValueError('no such model')
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    assert worker.state is WorkerState.FAILED
+    assert str(worker.failure) == 'no such model'
+    assert worker.stop(10)
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    rig.submit(SystemExit('killed'))
+    rig._thread.join(10)
+    assert rig.state is WorkerState.DEAD
+    assert not rig.revive()
+    clock[0] += 0.9
+    assert not rig.revive()
+    clock[0] += 0.2
+    assert rig.revive()
+    rig.wait_until_loaded(10)
+    assert rig.state is WorkerState.READY
+    rig.submit('again')
+    assert rig.estimators[1].began.acquire(timeout=10)
+    assert finish(rig, 1) == ['again']

@@ -9,8 +9,6 @@ import threading
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
@@ -19,6 +17,7 @@ from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.conversions import to_stamp
 from dualfocus_ros.nodes.declare import Entry, declare
 from dualfocus_ros.nodes.messages import camera_message, depth_message, image_message
+from dualfocus_ros.nodes.qos import OfferedSubscription, create_publisher
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings, Frame
@@ -28,6 +27,8 @@ from dualfocus_ros.simulation.rgbd import load_rgbd
 from dualfocus_ros.simulation.scenes import SCENES, make_scene
 
 _SENSOR_WIDTH = 7.2e-3
+_FRAMES_KEPT = 5
+_COMMANDS_WAITING = 20
 # A command this much later than a frame was given before the clock jumped back.
 _CLOCK_JUMP = 1.0
 
@@ -77,15 +78,14 @@ class SimCameraNode(Node):
         torch.set_num_threads(values['threads'])
         self._frame_id: str = values['frame_id']
         self._camera = _make_camera(values)
-        reliable = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-        self._images = self._publisher(Image, 'image_raw', reliable)
-        self._infos = self._publisher(CameraInfo, 'camera_info', reliable)
-        self._states = self._publisher(FocusState, 'focus_state', reliable)
-        self._depths = self._publisher(Image, 'ground_truth/depth', reliable)
-        self.create_subscription(
-            FocusCommand, 'focus_command', self._on_command, reliable,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        self._images = self._publisher(Image, 'image_raw')
+        self._infos = self._publisher(CameraInfo, 'camera_info')
+        self._states = self._publisher(FocusState, 'focus_state')
+        self._depths = self._publisher(Image, 'ground_truth/depth')
+        self._commands = OfferedSubscription(
+            self, FocusCommand, 'focus_command', self._on_command, _COMMANDS_WAITING
         )
+        self.create_timer(1.0, self._commands.refresh)
         self._orders: deque[tuple[float, FocusOrder]] = deque(maxlen=256)
         self._wake = threading.Condition()
         self._due: int | None = None
@@ -102,9 +102,10 @@ class SimCameraNode(Node):
             f'{lens.kappa():.1f} px of blur per dioptre'
         )
 
-    def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
-        options = QoSOverridingOptions.with_default_policies()
-        return self.create_publisher(kind, topic, qos, qos_overriding_options=options)
+    def _publisher(self, kind: type, topic: str) -> Any:
+        return create_publisher(
+            self.create_publisher, kind, topic, _FRAMES_KEPT, self.get_logger().warning
+        )
 
     def close(self) -> None:
         """Stop the worker; raises the error that ended it, if one did."""

@@ -116,6 +116,7 @@ def test_once_and_hold(start, listener):
     commands = listener.collect(FocusCommand, 'focus_command')
     states = listener.collect(FocusState, 'focus_state')
     start('sim_camera_node', **SMALL)
+    listener.until(lambda: bool(states))
     sweep = start('focus_sweep_node', mode='once', planes_dioptres='[0.4, 1.0, 1.7]')
     answer = listener.call(Trigger, '/focus_sweep/capture', Trigger.Request())
     assert answer.success and 'sweep 1 of 3 planes' in answer.message

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The depth node for a camera that is already there, and the node that drives its lens if wanted.
+
+ros2 launch dualfocus_ros dualfocus.launch.py camera:=/camera driver:=topic
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
+INPUTS = ('image_raw', 'image_raw/compressed', 'camera_info', 'focus_state', 'metadata')
+YES_NO = ['true', 'false']
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        'params_file',
+        default_value=str(CONFIG / 'dualfocus.yaml'),
+        description='Parameters of the nodes, as a ROS parameter file.',
+    ),
+    DeclareLaunchArgument(
+        'namespace', default_value='', description='Namespace of the nodes and their topics.'
+    ),
+    DeclareLaunchArgument(
+        'camera',
+        default_value='',
+        description='Prefix of the topics of the camera, such as /camera for /camera/image_raw; '
+        'empty: image_raw in the namespace.',
+    ),
+    DeclareLaunchArgument(
+        'driver',
+        default_value='none',
+        choices=['none', 'topic'],
+        description='How focus_sweep_node moves the lens: through the topic focus_command; '
+        'none starts no focus_sweep_node.',
+    ),
+    DeclareLaunchArgument(
+        'device',
+        default_value='',
+        description='Where to compute: auto, cuda, cuda:N or cpu; empty: as params_file says.',
+    ),
+    DeclareLaunchArgument(
+        'model',
+        default_value='',
+        description='A shipped name or the path of a .safetensors file; empty: as params_file '
+        'says.',
+    ),
+    DeclareLaunchArgument(
+        'rviz', default_value='false', choices=YES_NO, description='Show it all in RViz.'
+    ),
+    DeclareLaunchArgument(
+        'use_sim_time',
+        default_value='false',
+        choices=YES_NO,
+        description='Take the time from /clock, as with a simulator or a bag.',
+    ),
+    DeclareLaunchArgument(
+        'large_image_transport',
+        default_value='true',
+        choices=YES_NO,
+        description='Give Fast DDS a shared-memory segment that images fit in. A profile that '
+        'the environment names already is kept.',
+    ),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the arguments, the DDS profile and the nodes."""
+    return LaunchDescription(
+        [*ARGUMENTS, *_large_image_transport(), OpaqueFunction(function=_nodes)]
+    )
+
+
+def _large_image_transport() -> list[Action]:
+    """Name the Fast DDS profile in the environment, under the names that all distros know."""
+    profile = str(CONFIG / 'fastdds_large_images.xml')
+    newer = EnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', default_value=profile)
+    chosen = EnvironmentVariable('FASTRTPS_DEFAULT_PROFILES_FILE', default_value=newer)
+    condition = IfCondition(LaunchConfiguration('large_image_transport'))
+    return [
+        SetEnvironmentVariable(name, chosen, condition=condition)
+        for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+    ]
+
+
+def _nodes(context: LaunchContext) -> list[Action]:
+    """Return the nodes; a function, because only arguments that were given override the file."""
+
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    common = {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
+    given = {name: value(name) for name in ('device', 'model') if value(name)}
+    prefix = value('camera').rstrip('/')
+    remappings = [(name, f'{prefix}/{name}') for name in INPUTS] if prefix else []
+    command = [('focus_command', f'{prefix}/focus_command')] if prefix else []
+    nodes: list[Action] = [
+        Node(
+            package='dualfocus_ros',
+            executable='depth_node',
+            name='dualfocus',
+            namespace=value('namespace'),
+            parameters=[value('params_file'), common, given],
+            remappings=remappings + command,
+            output='screen',
+        ),
+        Node(
+            package='rviz2',
+            executable='rviz2',
+            namespace=value('namespace'),
+            arguments=['-d', str(CONFIG / 'dualfocus.rviz')],
+            parameters=[common],
+            condition=IfCondition(LaunchConfiguration('rviz')),
+        ),
+    ]
+    if value('driver') != 'none':
+        nodes.append(
+            Node(
+                package='dualfocus_ros',
+                executable='focus_sweep_node',
+                name='focus_sweep',
+                namespace=value('namespace'),
+                parameters=[value('params_file'), common, {'driver': value('driver')}],
+                remappings=remappings + command,
+                output='screen',
+            )
+        )
+    return nodes

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records what the depth node takes, or that and what it makes, with ``ros2 bag``.
+
+ros2 launch dualfocus_ros record.launch.py bag:=my_sweeps camera:=/camera what:=inputs
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+
+INPUTS = (
+    'image_raw',
+    'image_raw/compressed',
+    'camera_info',
+    'focus_state',
+    'metadata',
+    'focus_command',
+)
+OUTPUTS = (
+    'depth/image_rect',
+    'depth/camera_info',
+    'depth/points',
+    'depth/sigma',
+    'depth/confidence',
+    'rgb/image_rect',
+    'rgb/camera_info',
+    'stack_info',
+)
+
+ARGUMENTS = [
+    DeclareLaunchArgument('bag', description='Folder to create for the bag.'),
+    DeclareLaunchArgument(
+        'what',
+        default_value='inputs',
+        choices=['inputs', 'all'],
+        description='inputs: what depth can be computed from again; all: the outputs as well.',
+    ),
+    DeclareLaunchArgument(
+        'namespace', default_value='', description='Namespace of the depth node.'
+    ),
+    DeclareLaunchArgument(
+        'camera',
+        default_value='',
+        description='Prefix of the topics of the camera, such as /camera; empty: the namespace.',
+    ),
+    DeclareLaunchArgument(
+        'storage',
+        default_value='mcap',
+        choices=['mcap', 'sqlite3'],
+        description='Format of the bag.',
+    ),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the arguments and the recorder."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=_record)])
+
+
+def _record(context: LaunchContext) -> list[Action]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    namespace = value('namespace').strip('/')
+    base = f'/{namespace}' if namespace else ''
+    camera = value('camera').rstrip('/')
+    if not camera.startswith('/'):
+        camera = f'{base}/{camera}' if camera else base
+    topics = [f'{camera}/{name}' for name in INPUTS]
+    if value('what') == 'all':
+        topics += [f'{base}/{name}' for name in OUTPUTS] + ['/diagnostics']
+    command = ['ros2', 'bag', 'record', '--storage', value('storage'), '--output', value('bag')]
+    return [ExecuteProcess(cmd=[*command, *topics], output='screen', name='record')]

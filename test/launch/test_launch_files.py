@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files declare, and the commands that they would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# Not `launch` itself: a folder of that name would pass for it.
+pytest.importorskip('launch_ros', reason='needs launch_ros, which only a ROS distribution has')
+
+from launch import LaunchContext
+from launch.actions import ExecuteProcess, OpaqueFunction
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+from launch_ros.actions import Node
+
+FOLDER = Path(__file__).parents[2] / 'launch'
+ARGUMENTS = {
+    'dualfocus': {
+        'params_file', 'namespace', 'camera', 'driver', 'device', 'model', 'rviz', 'use_sim_time',
+        'large_image_transport',
+    },
+    'sim': {'scene', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'params_file'},
+    'record': {'bag', 'what', 'camera', 'namespace'},
+    'replay': {'bag', 'loop', 'rate', 'camera', 'namespace', 'params_file', 'rviz'},
+}  # fmt: skip
+
+
+def load(name: str):
+    return get_launch_description_from_python_launch_file(str(FOLDER / f'{name}.launch.py'))
+
+
+def actions(name: str, **configurations: str) -> list:
+    """Return what the OpaqueFunctions of a launch file give with these arguments."""
+    context = LaunchContext()
+    description = load(name)
+    for argument in description.get_launch_arguments():
+        if argument.name in configurations:
+            context.launch_configurations[argument.name] = configurations[argument.name]
+        elif argument.default_value is not None:
+            text = ''.join(part.perform(context) for part in argument.default_value)
+            context.launch_configurations[argument.name] = text
+    functions = [e for e in description.entities if isinstance(e, OpaqueFunction)]
+    return [action for function in functions for action in function.execute(context) or []]
+
+
+def command(action: ExecuteProcess) -> list[str]:
+    context = LaunchContext()
+    return [''.join(part.perform(context) for part in word) for word in action.cmd]
+
+
+@pytest.mark.parametrize('name', ARGUMENTS)
+def test_arguments_are_those_of_the_contract_and_explained(name):
+    arguments = {a.name: a for a in load(name).get_launch_arguments()}
+    assert ARGUMENTS[name] <= arguments.keys()
+    for argument in arguments.values():
+        assert len(argument.description) > 15, argument.name
+        assert argument.description.rstrip(')').endswith('.') or argument.choices, argument.name
+    for switch in {'rviz', 'use_sim_time', 'loop', 'large_image_transport'} & arguments.keys():
+        assert arguments[switch].choices == ['true', 'false']
+
+
+def executables(found: list) -> list[str]:
+    return [a.node_executable for a in found if isinstance(a, Node) and a.condition is None]
+
+
+def test_the_sweep_node_is_started_on_request_only():
+    assert executables(actions('dualfocus')) == ['depth_node']
+    assert executables(actions('dualfocus', driver='topic')) == ['depth_node', 'focus_sweep_node']
+
+
+def test_record_takes_the_inputs_or_all():
+    (inputs,) = actions('record', bag='out', camera='/cam', namespace='robot')
+    words = command(inputs)
+    assert words[:7] == ['ros2', 'bag', 'record', '--storage', 'mcap', '--output', 'out']
+    assert '/cam/image_raw' in words and '/cam/focus_state' in words
+    assert not any('depth' in word for word in words)
+    (everything,) = actions('record', bag='out', camera='cam', namespace='robot', what='all')
+    words = command(everything)
+    assert {'/robot/cam/image_raw', '/robot/depth/image_rect', '/diagnostics'} <= set(words)
+
+
+def test_replay_plays_the_inputs_on_the_clock_of_the_bag():
+    (play,) = actions('replay', bag='in', loop='true', rate='2.0')
+    words = command(play)
+    assert words[:6] == ['ros2', 'bag', 'play', 'in', '--clock', '--rate']
+    assert '--loop' in words and '/image_raw' in words
+    assert not any('depth' in word for word in words)
+    (play,) = actions('replay', bag='in')
+    assert '--loop' not in command(play)

@@ -313,14 +313,17 @@ def order_from(msg: FocusCommand, now_ns: int) -> FocusOrder:
 
 
 def stack_from(
-    msg: FocalStackMsg, max_pixels: int, rectifier: Rectifier | None = None
+    msg: FocalStackMsg,
+    max_pixels: int,
+    rectifier: Rectifier | None = None,
+    fallback: CameraCalibration | None = None,
 ) -> FocalStack:
     """Return a whole stack that came in one message.
 
-    Images without a stamp of their own take that of the message. A camera_info with K = 0 is
-    taken as absent.
+    Images without a stamp of their own take that of the message.
 
     :param rectifier: undistorts the planes; None takes them as rectified.
+    :param fallback: the calibration where the message has none (K = 0).
     :raises MessageError: if the stack or one of its images cannot be used.
     """
     count = len(msg.images)
@@ -332,7 +335,7 @@ def stack_from(
         raise MessageError(
             'plane_count', f'a stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
         )
-    calibration = calibration_from(msg.camera_info) if any(msg.camera_info.k) else None
+    calibration = calibration_from(msg.camera_info) if any(msg.camera_info.k) else fallback
     frame_id = msg.header.frame_id or msg.images[0].header.frame_id
     whole = stamp_ns(msg.header.stamp)
     planes = []

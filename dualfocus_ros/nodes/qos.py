@@ -58,6 +58,11 @@ def in_words(qos: QoSProfile) -> str:
     return f'{qos.reliability.name.lower().replace("_", " ")}, {history}'
 
 
+def kind_name(kind: Any) -> str:
+    """Return the name of a message type, such as ``sensor_msgs/Image``."""
+    return f'{kind.__module__.split(".")[0]}/{kind.__name__}'
+
+
 def create_publisher(
     create: Callable[..., Publisher],
     msg_type: Any,
@@ -126,9 +131,8 @@ class OfferedSubscription:
             self._subscription = None
 
     def __str__(self) -> str:
-        kind = f'{self._type.__module__.split(".")[0]}/{self._type.__name__}'
         qos = 'none' if self._subscription is None else in_words(self._subscription.qos_profile)
-        return f'{self.topic} [{kind}] {qos}'
+        return f'{self.topic} [{kind_name(self._type)}] {qos}'
 
     def _declare_reliability(self) -> ReliabilityPolicy | None:
         # The same name that QoSOverridingOptions would use, but with a value that means "follow":

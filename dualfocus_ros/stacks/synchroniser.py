@@ -49,6 +49,7 @@ class PlaneSynchroniser:
         self._format: tuple[tuple[int, ...], str] | None = None
         self._used_until = 0
         self._last_stamps = [0] * len(settings.focus_dioptres)
+        self._idle_since: int | None = None
 
     @property
     def waiting(self) -> int:
@@ -81,8 +82,15 @@ class PlaneSynchroniser:
         return stacks
 
     def tick(self, now_ns: int) -> list[FocalStack]:
-        """End stacks that wait too long, by a clock that runs as the cameras'."""
-        return self._overdue(now_ns)
+        """End what waits if no image has come for the timeout.
+
+        :param now_ns: any clock that runs as the cameras'; called a few times a second.
+        """
+        if self._idle_since is None or now_ns < self._idle_since:
+            self._idle_since = now_ns
+        if now_ns - self._idle_since <= self.settings.timeout_ns:
+            return []
+        return self._overdue(max(self._last_stamps) + self.settings.timeout_ns + 1)
 
     def reset(self) -> None:
         """Forget everything, as after a jump of the clock."""
@@ -98,6 +106,7 @@ class PlaneSynchroniser:
                 Stage.STACKED, 'clock_jump', 'the stamps of the images have jumped back'
             )
             self.reset()
+        self._idle_since = None
         self._last_stamps[plane] = frame.stamp_ns
         shape = frame.image.shape, frame.encoding
         if self._format is not None and shape != self._format:

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The depth node: listens to a camera whose focus moves, publishes metric depth and points.
+
+Everything here runs on the executor's thread and is short; the network runs on a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import math
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
+from dualfocus_ros.nodes import diagnostics
+from dualfocus_ros.nodes.inputs import INPUTS, StackInput
+from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
+from dualfocus_ros.nodes.outputs import OutputTopics
+from dualfocus_ros.nodes.parameters import NodeParameters
+from dualfocus_ros.nodes.processing import (
+    Estimator,
+    Job,
+    Processor,
+    describe,
+    load_estimator,
+)
+from dualfocus_ros.nodes.qos import create_publisher
+from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.nodes.worker import Worker, WorkerState
+from dualfocus_ros.stacks.funnel import Funnel, Stage
+from dualfocus_ros.stacks.types import FocalStack
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+_TICK = 0.1
+_REFRESH = 0.5
+# Steps of the ROS clock that mean another time, not a slow one (a bag that loops, a seek).
+_JUMP_FORWARD = Duration(seconds=10)
+_JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
+_LOG_PERIOD = 10.0
+# What is part of every sweep, or said by other means, is not worth a line in the log.
+_UNREMARKABLE = frozenset({'moving', 'superseded', 'reset', 'reconfigured'})
+
+
+class DepthNode(ResponsiveLifecycleNode):
+    """The managed node ``dualfocus``; see the documentation of topics and parameters.
+
+    :param load: makes the estimator from the parameters, on the worker's thread.
+    """
+
+    def __init__(
+        self, *, load: Callable[[DepthNodeSettings], Estimator] = load_estimator, **arguments: Any
+    ) -> None:
+        super().__init__('dualfocus', **arguments)
+        self._load = load
+        self._params = NodeParameters(self)
+        self._funnel = Funnel()
+        self._statistics = diagnostics.OutputStatistics()
+        self._input: StackInput | None = None
+        self._outputs: OutputTopics | None = None
+        self._processor: Processor | None = None
+        self._worker: Worker[Job] | None = None
+        self._estimator: Estimator | None = None
+        self._failure: str | None = None
+        self._active_since: float | None = None
+        self._superseded = 0
+        # Whatever was begun in an older epoch is not published any more.
+        self._epoch = 0
+        self._clock_health = diagnostics.ClockHealth(simulated=False, silent=False)
+        self._clock_seen = (0, 0.0)
+        self._logged: dict[str, tuple[int, float]] = {}
+        self._quality: dict[str, str] = {}
+        self._diagnostics = create_publisher(
+            self.create_publisher, DiagnosticArray, '/diagnostics', 10,
+            lambda text: self._quality.__setitem__('/diagnostics', text),
+        )
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        threshold = JumpThreshold(min_forward=_JUMP_FORWARD, min_backward=_JUMP_BACKWARD)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            threshold, post_callback=self._on_jump
+        )
+        # Timers by the steady clock: they must run when simulated time does not.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_TICK, self._tick, clock=steady)
+        self.create_timer(_REFRESH, self._refresh, clock=steady)
+        self.create_timer(1.0, self._diagnose, clock=steady)
+        if self._params.current().autostart:
+            self._starter = self.create_timer(
+                0.01, self._autostart, callback_group=self.lifecycle_group, clock=steady
+            )
+
+    def close(self) -> None:
+        """Stop the worker; after this nothing is published."""
+        self._active_since = None
+        self._epoch += 1
+        if self._worker is not None:
+            self._worker.stop(timeout=1.6)
+
+    # Transitions
+
+    async def prepare(self, transition: str) -> None:
+        """Load the model before configuring, end the worker before cleaning up."""
+        if transition == 'configure' and self.state_label == 'unconfigured':
+            if self._params.problems:
+                return
+            if self._worker is None:
+                self._start_worker()
+            await self.until(lambda: self._worker is None or not _loading(self._worker))
+        elif (transition, self.state_label) == ('cleanup', 'inactive') or transition == 'shutdown':
+            worker = self._worker
+            if worker is not None:
+                worker.request_stop()
+                await self.until(lambda: worker.ended)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and offer the outputs; FAILURE with a reason when that cannot be."""
+        problems = self._params.problems
+        if problems:
+            return self._fail('wrong parameters: ' + '; '.join(problems))
+        if self._worker is None:
+            self._start_worker()
+        worker = self._worker
+        assert worker is not None
+        worker.wait_until_loaded()
+        if worker.state is not WorkerState.READY:
+            reason = 'stopped' if worker.failure is None else describe(worker.failure)
+            return self._fail(f'the model could not be loaded: {reason}')
+        try:
+            self._outputs = OutputTopics(self)
+            self._processor = Processor(
+                self._outputs, self._funnel, self._statistics, lambda: self._epoch
+            )
+            kind = INPUTS[self._params.current().input]
+            self._input = kind(self, self._params.current, self._funnel, self._on_stack)
+        except Exception as error:
+            return self._fail(describe(error))
+        self._failure = None
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and begin to publish."""
+        assert self._input is not None
+        try:
+            self._input.start()
+        except Exception as error:
+            self._input.stop()
+            self._failure = describe(error)
+            self.get_logger().error(self._failure)
+            return FAILURE
+        self._active_since = time.monotonic()
+        self._log_topics()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and drop what is in progress."""
+        self._deactivate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back the model and its memory."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back, from any state."""
+        self._deactivate()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Return to unconfigured after an error in a transition."""
+        self._failure = self._failure or 'a transition ended with an error'
+        self._deactivate()
+        self._release()
+        return SUCCESS
+
+    async def _autostart(self) -> None:
+        self._starter.cancel()
+        await self.bring_up()
+
+    def _fail(self, reason: str) -> TransitionCallbackReturn:
+        self._failure = reason
+        self.get_logger().error(f'cannot be configured: {reason}')
+        self._release()
+        return FAILURE
+
+    def _deactivate(self) -> None:
+        self._active_since = None
+        self._epoch += 1
+        if self._worker is not None:
+            self._worker.clear()
+        if self._input is not None:
+            self._input.stop()
+
+    def _release(self) -> None:
+        if self._worker is not None and not self._worker.stop(timeout=10.0):
+            self.get_logger().error('the worker thread does not end')
+        self._worker = self._estimator = self._processor = self._input = None
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+
+    # The worker
+
+    def _start_worker(self) -> None:
+        settings = self._params.current()
+        self.get_logger().info(f'loading model {settings.model!r} for device {settings.device!r}')
+
+        def load() -> Estimator:
+            self._estimator = self._load(settings)
+            return self._estimator
+
+        self._worker = Worker(load, self._process, self._report)
+
+    def _process(self, estimator: Estimator, job: Job) -> None:
+        processor = self._processor
+        if processor is not None:
+            processor.process(estimator, job)
+
+    def _report(self, error: Exception) -> None:
+        processor = self._processor
+        if processor is not None:
+            processor.report(error)
+
+    def _on_stack(self, stack: FocalStack) -> None:
+        if self._worker is None or self._active_since is None:
+            return
+        job = Job(stack, self._params.current(), self._epoch, time.monotonic())
+        if self._worker.submit(job) is not None:
+            self._superseded += 1
+            self._funnel.reject(
+                Stage.INFERRED, 'superseded', 'a newer stack came before the network was free'
+            )
+
+    # Services, clock and timers
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        progress = None
+        if self._input is not None and self._input.in_progress:
+            progress = self._input.progress
+        self._reset()
+        response.success = True
+        response.message = (
+            'no stack was in progress' if progress is None
+            else f'dropped a stack with {diagnostics.planes_in_words(progress)}'
+        )
+        return response
+
+    def _reset(self) -> None:
+        self._epoch += 1
+        if self._worker is not None:
+            self._worker.clear()
+        if self._input is not None:
+            self._input.reset()
+
+    def _on_jump(self, jump: Any) -> None:
+        self._reset()
+        if jump['delta'] == self.get_clock().now().nanoseconds:
+            return  # simulated time has begun
+        text = f'{jump["delta"] * 1e-9:+.3f} s'
+        self._clock_health.jumps += 1
+        self._clock_health.last_jump = text
+        self.get_logger().info(f'the clock jumped by {text}: beginning anew')
+
+    def _tick(self) -> None:
+        self.resume()
+        worker = self._worker
+        if worker is not None and worker.state is WorkerState.DEAD and worker.revive():
+            self.get_logger().error('the worker thread had died and was started anew')
+        if self._input is None or self._outputs is None or self._active_since is None:
+            return
+        self._input.wanted = bool(self._outputs.listened())
+        self._input.tick(self.get_clock().now().nanoseconds)
+
+    def _refresh(self) -> None:
+        """Follow the publishers' quality of service."""
+        for subscription in self._input.subscriptions if self._input is not None else ():
+            if subscription.refresh():
+                self.get_logger().info(f'the publishers have changed: now {subscription}')
+
+    # What is said about it all
+
+    def _log_topics(self) -> None:
+        assert self._input is not None and self._outputs is not None
+        lines = [f'  subscribes {subscription}' for subscription in self._input.subscriptions]
+        lines += [f'  publishes  {text}' for text in self._outputs.descriptions()]
+        self.get_logger().info('active\n' + '\n'.join(lines))
+
+    def _diagnose(self) -> None:
+        self._explain_rejections()
+        name = self.get_fully_qualified_name().lstrip('/')
+        health = self._input_health()
+        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), name, [
+            diagnostics.input_status(health),
+            diagnostics.depth_status(self._statistics, health, self._superseded),
+            diagnostics.model_status(self._model_health()),
+            diagnostics.clock_status(self._check_clock()),
+            diagnostics.connection_status(self._connections()),
+        ]))
+
+    def _explain_rejections(self) -> None:
+        """Log each reason for a rejection, but not more than once in a while."""
+        now = time.monotonic()
+        for rejection in self._funnel.snapshot().rejections:
+            reason, count = rejection.reason, rejection.count
+            logged, when = self._logged.get(reason, (0, -math.inf))
+            if count > logged and now - when > _LOG_PERIOD and reason not in _UNREMARKABLE:
+                self._logged[reason] = (count, now)
+                self.get_logger().warning(
+                    f'not {rejection.stage.value}: {rejection.text} ({reason}, {count} so far)'
+                )
+
+    def _input_health(self) -> diagnostics.InputHealth:
+        source, since = self._input, self._active_since
+        images = [] if source is None else source.images
+        return diagnostics.InputHealth(
+            funnel=self._funnel.snapshot(),
+            topics=', '.join(subscription.topic for subscription in images),
+            publishers=sum(subscription.publishers for subscription in images),
+            age=None if source is None else source.arrivals.age,
+            waiting=0.0 if since is None else time.monotonic() - since,
+            period=None if source is None else source.arrivals.period,
+            progress=None if source is None else source.progress,
+            in_progress=source is not None and source.in_progress,
+            wanted=source is not None and source.wanted,
+            active=since is not None,
+            camera_problem=None if source is None else source.camera_problem,
+        )
+
+    def _model_health(self) -> diagnostics.ModelHealth:
+        worker, estimator = self._worker, self._estimator
+        return diagnostics.ModelHealth(
+            lifecycle=self.state_label,
+            worker='not loaded' if worker is None else worker.state.value,
+            name='' if estimator is None else estimator.model_name,
+            sha256='' if estimator is None else estimator.sha256,
+            device='' if estimator is None else estimator.device_name,
+            device_memory=0 if estimator is None else estimator.device_memory,
+            host_memory=diagnostics.resident_memory(),
+            failure=self._failure,
+        )
+
+    def _check_clock(self) -> diagnostics.ClockHealth:
+        health = self._clock_health
+        health.simulated = bool(self.get_parameter('use_sim_time').value)
+        now_ns, steady = self.get_clock().now().nanoseconds, time.monotonic()
+        if now_ns != self._clock_seen[0]:
+            self._clock_seen = (now_ns, steady)
+        health.silent = health.simulated and (now_ns == 0 or steady - self._clock_seen[1] > 2.5)
+        return health
+
+    def _connections(self) -> diagnostics.Connections:
+        inputs = [] if self._input is None else self._input.subscriptions
+        problems = [s.incompatible for s in inputs if s.incompatible is not None]
+        problems += self._quality.values()
+        outputs: list[str] = []
+        if self._outputs is not None:
+            problems += self._outputs.incompatible.values()
+            outputs = self._outputs.descriptions()
+        texts = [f'{s}, publishers: {s.publishers}' for s in inputs]
+        return diagnostics.Connections(texts, outputs, problems)
+
+
+def _loading(worker: Worker[Job]) -> bool:
+    return worker.state is WorkerState.LOADING

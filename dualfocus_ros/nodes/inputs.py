@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the depth node listens to: one camera whose focus moves, several cameras, or whole stacks.
+
+Callbacks are short: check the message, hand its data to the assembler, pass a finished stack on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
+from dualfocus_ros.nodes import conversions
+from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
+from dualfocus_ros.nodes.qos import OfferedSubscription
+from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.stacks.assembler import SweepAssembler, SweepProgress
+from dualfocus_ros.stacks.focus_sources import CommandedFocus, ReportedFocus, lens_position
+from dualfocus_ros.stacks.funnel import Funnel, Stage
+from dualfocus_ros.stacks.pairing import Frame
+from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
+from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
+from dualfocus_ros.stacks.types import FocalStack
+
+# Frames that may wait for the executor: enough for a hiccup, too few for old news.
+IMAGE_DEPTH = 5
+SMALL_DEPTH = 50
+
+
+class Arrivals:
+    """When images came last and how often they come, by the steady clock."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.period: float | None = None
+        self._last: float | None = None
+
+    def note(self) -> None:
+        """Note that an image has come."""
+        now = time.monotonic()
+        if self._last is not None:
+            gap = now - self._last
+            # Slow enough not to follow jitter; a pause does not count as a period.
+            if self.period is None:
+                self.period = gap
+            elif gap < 10.0 * self.period:
+                self.period += 0.1 * (gap - self.period)
+        self._last = now
+        self.count += 1
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last image, None before the first."""
+        return None if self._last is None else time.monotonic() - self._last
+
+
+class StackInput(ABC):
+    """A source of focal stacks.
+
+    :param settings: returns the current values of the parameters.
+    :param emit: takes each finished stack.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Callable[[], DepthNodeSettings],
+        funnel: Funnel,
+        emit: Callable[[FocalStack], None],
+    ) -> None:
+        self._node = node
+        self._settings = settings
+        self._funnel = funnel
+        self._emit = emit
+        self._wanted = False
+        self.arrivals = Arrivals()
+        self.camera_problem: str | None = None
+        self.subscriptions: list[OfferedSubscription] = []
+        self.images: list[OfferedSubscription] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether stacks are made; otherwise messages are checked, counted and let go."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: bool) -> None:
+        if self._wanted and not wanted:
+            self.reset()
+        self._wanted = wanted
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        """How much of the next stack has arrived, where that is known."""
+        return None
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a sweep has begun and not ended."""
+        return False
+
+    def start(self) -> None:
+        """Subscribe."""
+        self._subscribe(CameraInfo, 'camera_info', self._on_camera_info, SMALL_DEPTH)
+
+    def stop(self) -> None:
+        """Unsubscribe and forget what has come."""
+        for subscription in self.subscriptions:
+            subscription.destroy()
+        self.subscriptions.clear()
+        self.images.clear()
+        self.arrivals = Arrivals()
+        self.reset()
+
+    @abstractmethod
+    def tick(self, now_ns: int) -> None:
+        """Apply changed parameters and end what has waited too long; a few times a second."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the stack in progress and everything that waits."""
+
+    @abstractmethod
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        """Take a calibration."""
+
+    def _subscribe(
+        self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int
+    ) -> OfferedSubscription:
+        subscription = OfferedSubscription(self._node, kind, topic, callback, depth)
+        self.subscriptions.append(subscription)
+        return subscription
+
+    def _subscribe_image(self, topic: str, callback: Callable[[Any], None]) -> None:
+        if self._settings().image_transport == 'compressed':
+            # As image_transport does: first the base topic is remapped, then the name appended.
+            base = self._node.resolve_topic_name(topic)
+            kind, topic = CompressedImage, f'{base}/compressed'
+        else:
+            kind = Image
+        self.images.append(self._subscribe(kind, topic, callback, IMAGE_DEPTH))
+
+    def _frame(self, msg: Image | CompressedImage) -> Frame | None:
+        """Return the frame of an image message; None if it is refused or nobody wants it."""
+        self._funnel.count(Stage.RECEIVED)
+        self.arrivals.note()
+        limit = self._settings().max_pixels
+        try:
+            if isinstance(msg, CompressedImage):
+                if not self._wanted:
+                    return None
+                image = conversions.compressed_to_array(msg, limit)
+                encoding = 'rgb8' if image.ndim == 3 else 'mono8'
+            else:
+                conversions.check_image(msg, limit)
+                if not self._wanted:
+                    self._funnel.count(Stage.VALID)
+                    return None
+                encoding = msg.encoding
+                image = conversions.image_to_array(msg, limit)
+        except MessageError as error:
+            self._funnel.reject(Stage.VALID, error.reason, str(error))
+            return None
+        self._funnel.count(Stage.VALID)
+        return Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding)
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        try:
+            calibration = conversions.calibration_from(msg)
+        except MessageError as error:
+            self.camera_problem = str(error)
+            self._funnel.reject(Stage.MATCHED, error.reason, str(error))
+            return
+        self.camera_problem = None
+        self._on_calibration(stamp_ns(msg.header.stamp), calibration)
+
+    def _send(self, stacks: list[FocalStack]) -> None:
+        for stack in stacks:
+            self._emit(stack)
+
+
+class SweepInput(StackInput):
+    """One camera whose focus moves; images, focus and calibrations of equal stamp."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        settings = self._settings()
+        self._assembler = SweepAssembler(settings.assembler(), self._funnel)
+        self._applied = settings
+        self._commanded = CommandedFocus(settings.settling())
+        self._reported = ReportedFocus(settings.settling())
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        return self._assembler.progress
+
+    @property
+    def in_progress(self) -> bool:
+        return self._assembler.in_progress
+
+    def start(self) -> None:
+        super().start()
+        source = self._settings().focus_source
+        if source == 'focus_state':
+            self._subscribe(FocusState, 'focus_state', self._on_focus_state, SMALL_DEPTH)
+        elif source == 'camera_ros':
+            self._subscribe(DiagnosticArray, 'metadata', self._on_metadata, SMALL_DEPTH)
+        else:
+            self._subscribe(FocusCommand, 'focus_command', self._on_command, SMALL_DEPTH)
+        # Last, so that the small messages of the first image are not missed.
+        self._subscribe_image('image_raw', self._on_image)
+
+    def tick(self, now_ns: int) -> None:
+        self._apply()
+        self._send(self._assembler.tick(now_ns))
+
+    def reset(self) -> None:
+        self._assembler.reset()
+        self._commanded.clear()
+        self._reported.clear()
+
+    def _apply(self) -> None:
+        settings = self._settings()
+        if settings is not self._applied:
+            self._applied = settings
+            self._assembler.settings = settings.assembler()
+            self._commanded.model = self._reported.model = settings.settling()
+
+    def _on_image(self, msg: Image | CompressedImage) -> None:
+        frame = self._frame(msg)
+        if frame is None:
+            return
+        self._apply()
+        if self._settings().focus_source == 'command':
+            report = self._commanded.report(frame.stamp_ns)
+            if report is None:
+                self._funnel.reject(
+                    Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
+                )
+                return
+            self._send(self._assembler.add_focus(report))
+        self._send(self._assembler.add_frame(frame))
+
+    def _on_focus_state(self, msg: FocusState) -> None:
+        if self._wanted:
+            self._send(self._assembler.add_focus(conversions.report_from(msg)))
+
+    def _on_metadata(self, msg: DiagnosticArray) -> None:
+        if not self._wanted:
+            return
+        pairs = [(value.key, value.value) for status in msg.status for value in status.values]
+        dioptres = lens_position(pairs)
+        if dioptres is None:
+            self._funnel.reject(
+                Stage.MATCHED, 'no_lens_position', 'metadata without the key LensPosition: is the '
+                'camera one with autofocus, and AfMode manual?',
+            )
+            return
+        report = self._reported.report(stamp_ns(msg.header.stamp), dioptres)
+        self._send(self._assembler.add_focus(report))
+
+    def _on_command(self, msg: FocusCommand) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._commanded.add_order(conversions.order_from(msg, now_ns))
+
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        self._send(self._assembler.add_camera(stamp, calibration))
+
+
+class _Calibrated(StackInput):
+    """Inputs that take the newest calibration: their cameras do not change with focus."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._calibration: CameraCalibration | None = None
+        self._rectifier = Rectifier()
+
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        self._calibration = calibration
+
+
+class PlanesInput(_Calibrated):
+    """Several cameras, or several sensors behind one lens, at fixed focus, taken together."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._synchroniser = PlaneSynchroniser(self._settings().synchroniser(), self._funnel)
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        settings = self._synchroniser.settings
+        return SweepProgress(self._synchroniser.waiting, len(settings.focus_dioptres))
+
+    @property
+    def in_progress(self) -> bool:
+        return self._synchroniser.waiting > 0
+
+    def start(self) -> None:
+        super().start()
+        for plane in range(len(self._settings().planes_focus_dioptres)):
+            self._subscribe_image(f'plane_{plane}/image_raw', self._take(plane))
+
+    def tick(self, now_ns: int) -> None:
+        self._synchroniser.settings = self._settings().synchroniser()
+        self._send(self._synchroniser.tick(now_ns))
+
+    def reset(self) -> None:
+        self._synchroniser.reset()
+
+    def _take(self, plane: int) -> Callable[[Image | CompressedImage], None]:
+        def on_image(msg: Image | CompressedImage) -> None:
+            frame = self._frame(msg)
+            if frame is None:
+                return
+            image, camera = frame.image, None
+            calibration = self._calibration
+            if calibration is not None:
+                height, width = image.shape[:2]
+                if (calibration.camera.width, calibration.camera.height) != (width, height):
+                    self._funnel.reject(
+                        Stage.MATCHED, 'camera_size', f'camera_info is not for {width}x{height}'
+                    )
+                elif self._settings().rectify == 'auto':
+                    image, camera = self._rectifier.rectify(image, calibration)
+                else:
+                    camera = calibration.output
+            rectified = Frame(frame.stamp_ns, image, frame.frame_id, frame.encoding)
+            self._send(self._synchroniser.add(plane, rectified, camera))
+
+        return on_image
+
+
+class StacksInput(_Calibrated):
+    """Whole stacks in one message each."""
+
+    def start(self) -> None:
+        super().start()
+        self.images.append(self._subscribe(FocalStackMsg, 'focal_stack', self._on_stack, 1))
+
+    def tick(self, now_ns: int) -> None:
+        """Do nothing: nothing waits here."""
+
+    def reset(self) -> None:
+        """Do nothing: every message is a whole stack."""
+
+    def _on_stack(self, msg: FocalStackMsg) -> None:
+        self._funnel.count(Stage.RECEIVED)
+        self.arrivals.note()
+        if not self._wanted:
+            return
+        settings = self._settings()
+        rectifier = self._rectifier if settings.rectify == 'auto' else None
+        try:
+            stack = conversions.stack_from(
+                msg, settings.max_pixels, rectifier, self._calibration
+            )
+        except MessageError as error:
+            self._funnel.reject(Stage.VALID, error.reason, str(error))
+            return
+        for stage in (Stage.VALID, Stage.MATCHED, Stage.STACKED):
+            self._funnel.count(stage)
+        self._emit(stack)
+
+
+INPUTS: dict[str, Callable[..., StackInput]] = {
+    'sweep': SweepInput, 'planes': PlanesInput, 'stack': StacksInput,
+}

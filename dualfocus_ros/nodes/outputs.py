@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the depth node publishes, and only what somebody listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import time
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNodeMixin
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from dualfocus_ros.msg import StackInfo
+from dualfocus_ros.nodes import messages
+from dualfocus_ros.nodes.conversions import to_stamp
+from dualfocus_ros.nodes.qos import create_publisher, in_words, kind_name
+from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.pipeline.result import DepthResult, Outputs
+from dualfocus_ros.stacks.types import FocalStack, StackFlag
+
+DEPTH = 'depth/image_rect'
+DEPTH_CAMERA = 'depth/camera_info'
+POINTS = 'depth/points'
+POINTS_DECIMATED = 'depth/points_decimated'
+SIGMA = 'depth/sigma'
+CONFIDENCE = 'depth/confidence'
+RGB = 'rgb/image_rect'
+RGB_CAMERA = 'rgb/camera_info'
+STACK_INFO = 'stack_info'
+
+TOPICS = {
+    DEPTH: Image, DEPTH_CAMERA: CameraInfo, POINTS: PointCloud2, POINTS_DECIMATED: PointCloud2,
+    SIGMA: Image, CONFIDENCE: Image, RGB: Image, RGB_CAMERA: CameraInfo, STACK_INFO: StackInfo,
+}
+_QUEUE = 2
+
+
+@dataclass(frozen=True)
+class Timings:
+    """When things happened to one stack, by the steady clock, in seconds.
+
+    :param arrived: the message that completed it.
+    :param began: the worker took it.
+    :param inferred: the estimator had finished.
+    """
+
+    arrived: float
+    began: float
+    inferred: float
+
+
+class OutputTopics:
+    """The publishers of the depth node. ``publish`` is for the worker's thread."""
+
+    def __init__(self, node: LifecycleNodeMixin) -> None:
+        self._node: Any = node
+        self._last_points_ns: int | None = None
+        self.incompatible: dict[str, str] = {}
+        self._publishers = {
+            topic: create_publisher(
+                node.create_lifecycle_publisher, kind, topic, _QUEUE, self._note(topic)
+            )
+            for topic, kind in TOPICS.items()
+        }
+
+    def destroy(self) -> None:
+        """Remove all publishers."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers = {}
+
+    def descriptions(self) -> list[str]:
+        """Return topic, type and quality of service of each publisher."""
+        return [
+            f'{publisher.topic_name} [{kind_name(kind)}] {in_words(publisher.qos_profile)}'
+            for publisher, kind in zip(self._publishers.values(), TOPICS.values(), strict=True)
+        ]
+
+    def listened(self) -> frozenset[str]:
+        """Return the topics that have a subscription now."""
+        return frozenset(
+            topic for topic, publisher in self._publishers.items()
+            if publisher.get_subscription_count() > 0
+        )
+
+    def due(self, settings: DepthNodeSettings, stamp: int) -> frozenset[str]:
+        """Return the topics to publish for a stack with this stamp, in nanoseconds."""
+        topics = self.listened()
+        if settings.points_max_rate > 0.0 and self._last_points_ns is not None:
+            # A millisecond of slack, or jitter would halve a rate that equals the depth's.
+            period = 1e9 / settings.points_max_rate - 1e6
+            if 0 <= stamp - self._last_points_ns < period:
+                topics -= {POINTS, POINTS_DECIMATED}
+        return topics
+
+    def publish(
+        self,
+        topics: frozenset[str],
+        stack: FocalStack,
+        result: DepthResult,
+        settings: DepthNodeSettings,
+        timings: Timings,
+        model: tuple[str, str],
+    ) -> float:
+        """Publish a result on ``topics``; all messages have the same header.
+
+        :param model: name of the model and of its device.
+        :returns: milliseconds from the last plane's stamp to now, by the node's clock.
+        """
+        stamp = messages.output_stamp(stack, settings.stamp_policy)
+        header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
+        for topic, make in _makers(header, result, settings).items():
+            if topic in topics:
+                message = make()
+                if message is not None:
+                    self._publishers[topic].publish(message)
+        if result.points is not None and topics & {POINTS, POINTS_DECIMATED}:
+            self._last_points_ns = stamp
+        newest = max(plane.stamp_ns for plane in stack.planes)
+        latency_ms = (self._node.get_clock().now().nanoseconds - newest) * 1e-6
+        if STACK_INFO in topics:
+            info = messages.stack_info_message(header, stack)
+            info.flags |= int(StackFlag.SATURATED) if result.saturated else 0
+            info.assemble_ms = (timings.began - timings.arrived) * 1e3
+            info.inference_ms = (timings.inferred - timings.began) * 1e3
+            info.publish_ms = (time.monotonic() - timings.inferred) * 1e3
+            info.latency_ms = latency_ms
+            info.model, info.device = model
+            self._publishers[STACK_INFO].publish(info)
+        return latency_ms
+
+    def _note(self, topic: str) -> Callable[[str], None]:
+        def note(text: str) -> None:
+            self.incompatible[topic] = text
+
+        return note
+
+
+def wanted_products(topics: frozenset[str]) -> Outputs:
+    """Return what the estimator must compute for these topics."""
+    return Outputs(
+        sigma=SIGMA in topics,
+        confidence=CONFIDENCE in topics,
+        all_in_focus=RGB in topics,
+        points=bool(topics & {POINTS, POINTS_DECIMATED}),
+    )
+
+
+def _makers(
+    header: Header, result: DepthResult, settings: DepthNodeSettings
+) -> dict[str, Callable[[], Any]]:
+    """Return how to make the message of each topic; None where the result does not have it."""
+
+    def image(values: np.ndarray | None, encoding: str) -> Image | None:
+        return None if values is None else messages.image_message(header, values, encoding)
+
+    def camera() -> CameraInfo | None:
+        return None if result.camera is None else messages.camera_message(header, result.camera)
+
+    def cloud(points: np.ndarray | None) -> PointCloud2 | None:
+        if points is None:
+            return None
+        return messages.cloud_message(header, points, settings.points_color)
+
+    return {
+        DEPTH: lambda: messages.depth_message(header, result.depth, settings.depth_encoding),
+        DEPTH_CAMERA: camera,
+        POINTS: lambda: cloud(result.points),
+        POINTS_DECIMATED: lambda: cloud(_decimated(result.points, settings)),
+        SIGMA: lambda: image(result.sigma, '32FC1'),
+        CONFIDENCE: lambda: image(result.confidence, 'mono8'),
+        RGB: lambda: image(result.all_in_focus, 'rgb8'),
+        RGB_CAMERA: camera,
+    }
+
+
+def _decimated(points: np.ndarray | None, settings: DepthNodeSettings) -> np.ndarray | None:
+    if points is None:
+        return None
+    # torch is slow to import and is there already wherever points are.
+    import torch
+
+    from dualfocus_ros.pipeline.points import decimate_stride, decimate_voxel
+
+    cloud = torch.from_numpy(points)
+    if settings.points_voxel_size > 0.0:
+        return decimate_voxel(cloud, settings.points_voxel_size).numpy()
+    return decimate_stride(cloud, settings.points_decimation).numpy()

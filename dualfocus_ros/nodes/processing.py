@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the worker's thread does with one stack: estimate, then publish what is listened to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import sys
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from dualfocus_ros.nodes.diagnostics import OutputStatistics
+from dualfocus_ros.nodes.outputs import OutputTopics, Timings, wanted_products
+from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.pipeline.result import DepthResult, Outputs
+from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.stacks.funnel import Funnel, Stage
+from dualfocus_ros.stacks.types import FocalStack
+
+
+class Estimator(Protocol):
+    """What the node needs of ``pipeline.estimator.DepthEstimator``."""
+
+    settings: PipelineSettings
+    model_name: str
+    sha256: str
+
+    @property
+    def device_name(self) -> str:
+        """The device, in words."""
+
+    @property
+    def device_memory(self) -> int:
+        """Bytes of device memory in use."""
+
+    def estimate(self, stack: FocalStack, outputs: Outputs = ...) -> DepthResult:
+        """Estimate depth and whatever else is asked for."""
+
+    def release(self) -> None:
+        """Give the memory back."""
+
+
+def load_estimator(settings: DepthNodeSettings) -> Estimator:
+    """Load the network and run it once. Imports torch, which takes seconds."""
+    from dualfocus_ros.pipeline.estimator import DepthEstimator
+
+    estimator = DepthEstimator(
+        settings.model, settings.device, settings.precision, settings.threads, settings.pipeline()
+    )
+    # The first run sets up libraries and, on a GPU, compiles; the image size is not known yet.
+    estimator.warm_up(planes=2, height=96, width=128)
+    return estimator
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A stack on its way to the network.
+
+    :param settings: the parameters when the stack was complete.
+    :param epoch: the node's epoch then; a reset begins a new one.
+    :param arrived: when the message that completed the stack came, by the steady clock.
+    """
+
+    stack: FocalStack
+    settings: DepthNodeSettings
+    epoch: int
+    arrived: float
+
+
+class Processor:
+    """Turns jobs into published messages and keeps the counts."""
+
+    def __init__(
+        self, outputs: OutputTopics, funnel: Funnel, statistics: OutputStatistics,
+        epoch: Callable[[], int],
+    ) -> None:
+        self._outputs = outputs
+        self._funnel = funnel
+        self._statistics = statistics
+        self._epoch = epoch
+
+    def process(self, estimator: Estimator, job: Job) -> None:
+        """Estimate and publish; nothing where nobody listens or the job is out of date."""
+        if self._out_of_date(job, Stage.INFERRED):
+            return
+        stack, settings = job.stack, job.settings
+        topics = self._outputs.due(settings, stack.planes[stack.reference].stamp_ns)
+        if not topics:
+            return
+        began = time.monotonic()
+        estimator.settings = settings.pipeline()
+        result = estimator.estimate(stack, wanted_products(topics))
+        inferred = time.monotonic()
+        self._funnel.count(Stage.INFERRED)
+        if self._out_of_date(job, Stage.PUBLISHED):
+            return
+        latency_ms = self._outputs.publish(
+            topics, stack, result, settings, Timings(job.arrived, began, inferred),
+            (estimator.model_name, estimator.device_name),
+        )
+        self._funnel.count(Stage.PUBLISHED)
+        stages = {
+            'assemble': (began - job.arrived) * 1e3, **result.stage_ms,
+            'publish': (time.monotonic() - inferred) * 1e3,
+        }
+        # A sixteenth of the pixels tells as much.
+        valid_share = float(np.isfinite(result.depth[::4, ::4]).mean())
+        self._statistics.note(latency_ms, stages, valid_share, result.camera is not None)
+
+    def report(self, error: Exception) -> None:
+        """Count a stack that failed, and make room if memory was the reason."""
+        text = describe(error)
+        self._funnel.reject(Stage.INFERRED, 'inference_failed', text)
+        self._statistics.fail(text)
+        torch: Any = sys.modules.get('torch')
+        if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+            torch.cuda.empty_cache()
+
+    def _out_of_date(self, job: Job, stage: Stage) -> bool:
+        if job.epoch == self._epoch():
+            return False
+        self._funnel.reject(stage, 'reset', 'the node was reset while the stack was on its way')
+        return True
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line: the text of ours, the class too of others'."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, ValueError) and text:
+        return text
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__

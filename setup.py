@@ -23,7 +23,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['dualfocus_ros', 'dualfocus_ros.*']),
-    package_data={'dualfocus_ros.weights': ['*'], 'dualfocus_ros': ['weights/*']},
+    package_data={'dualfocus_ros': ['weights/*']},
     install_requires=[
         'matplotlib>=3.5',
         'numpy>=1.26',
@@ -32,6 +32,7 @@ setup(
         'pyyaml>=6.0',
         'rosbags>=0.11',
         'safetensors>=0.4',
+        'scipy>=1.8',
         'torch>=2.4',
         'tqdm>=4.60',
     ],

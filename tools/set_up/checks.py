@@ -20,6 +20,7 @@ DISK_NEEDED_GB = 3.0
 # Packages of a ROS machine by what they are imported as: package.xml names them, rosdep brings
 # them. ABI-bound ones must come from the distro: its cv_bridge is built against its numpy.
 DISTRO_MODULES = (
+    'PIL',
     'cv2',
     'cv_bridge',
     'diagnostic_msgs',
@@ -28,6 +29,7 @@ DISTRO_MODULES = (
     'matplotlib',
     'numpy',
     'pytest',
+    'scipy',
     'sensor_msgs',
     'sensor_msgs_py',
     'std_srvs',

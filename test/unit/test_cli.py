@@ -57,11 +57,11 @@ def test_help_needs_neither_torch_nor_ros():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert 'estimate' in done.stdout and 'run' in done.stdout
+    assert all(name in done.stdout for name in ('estimate', 'run', 'demo'))
     assert 'LOADED []' in done.stdout
 
 
-@pytest.mark.parametrize('command', ['estimate', 'run'])
+@pytest.mark.parametrize('command', ['estimate', 'run', 'demo'])
 def test_every_command_has_help(capsys, command):
     assert main([command, '--help']) == 0
     assert f'usage: dualfocus {command}' in capsys.readouterr().out

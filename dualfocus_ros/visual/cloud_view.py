@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-YAW, PITCH = math.radians(-22.0), math.radians(24.0)
+YAW, PITCH = math.radians(-14.0), math.radians(20.0)
 PAPER = 255
+SPLAT = 3  # pixels a side
 
 
 def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -37,8 +38,8 @@ def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     seen, paint = seen[order], paint[order]
     across, down = seen[:, 0] / seen[:, 2], seen[:, 1] / seen[:, 2]
     u, v = _fit(across, down, width, height)
-    for dv in (0, 1):
-        for du in (0, 1):
+    for dv in range(SPLAT):
+        for du in range(SPLAT):
             inside = (u + du >= 0) & (u + du < width) & (v + dv >= 0) & (v + dv < height)
             canvas[v[inside] + dv, u[inside] + du] = paint[inside]
     return canvas

@@ -91,7 +91,8 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
             collector = Collector(bag)
             with _listening(collector, bag) as listen:
                 _until_first_depth(arguments, collector, processes, listen, interrupts, logs)
-                logger.info('first depth after %.1f s', time.monotonic() - began)
+                waited = time.monotonic() - began
+                logger.info('first depth after %.1f s', waited)
                 seconds = _measure(arguments, collector, processes, listen, interrupts)
         statuses = processes.stop()
         collector.finish()
@@ -100,7 +101,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
         scene=arguments.scene,
         width=arguments.width,
         height=arguments.height,
-        first_depth_s=round(time.monotonic() - began - seconds, 2),
+        first_depth_s=round(waited, 2),
         messages=bag.counts,
         exit_status=statuses,
     )

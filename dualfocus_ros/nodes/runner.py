@@ -39,6 +39,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         (ValueError, OSError and ROS parameter errors are printed as one line).
     """
     stop = threading.Event()
+    # Nothing exists yet that would have to be put in order.
     _handle_signals(lambda: os._exit(0))
     import rclpy
     from rclpy.exceptions import ParameterException
@@ -49,12 +50,15 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy has one class per kind of bad argument, some private
         return _complain(error, _BAD_ARGUMENTS)
-    _handle_signals(lambda: _stop_soon(stop))
     failures: list[BaseException] = []
     node = None
     try:
         try:
+            _handle_signals(lambda: _interrupt(stop))
             node = create()
+            _handle_signals(lambda: _stop_soon(stop))
+        except _Interrupted:
+            return 0
         except (ValueError, OSError, ParameterException) as error:
             return _complain(error, _BAD_CONFIGURATION)
         executor = SingleThreadedExecutor()
@@ -94,6 +98,10 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
 
 
+class _Interrupted(BaseException):
+    """A signal came while the node was being made."""
+
+
 def _handle_signals(react: Callable[[], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
@@ -103,6 +111,13 @@ def _handle_signals(react: Callable[[], None]) -> None:
 
     for number in _SIGNALS:
         signal.signal(number, handler)
+
+
+def _interrupt(stop: threading.Event) -> None:
+    """Leave the making of the node, once; later signals find nothing more to do."""
+    if not stop.is_set():
+        _stop_soon(stop)
+        raise _Interrupted
 
 
 def _stop_soon(stop: threading.Event) -> None:

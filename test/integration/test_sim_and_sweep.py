@@ -4,12 +4,15 @@
 import math
 import signal
 
+from builtin_interfaces.msg import Time
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
@@ -153,6 +156,37 @@ def test_parameters_are_described(start, listener):
     assert scene.additional_constraints == 'one of table, floor, corridor, rgbd'
     assert rate.type == ParameterType.PARAMETER_DOUBLE and rate.floating_point_range
     assert seed.integer_range and stop.description and stop.read_only
+
+
+def test_rgbd_pair_with_holes_in_simulated_time(start, listener, tmp_path):
+    rng = np.random.default_rng(0)
+    colour = cv2.GaussianBlur(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 1.0)
+    depth = np.full((90, 120), 1250, np.uint16)
+    depth[20:40, 30:60] = 0
+    cv2.imwrite(str(tmp_path / 'colour.png'), colour)
+    cv2.imwrite(str(tmp_path / 'depth.png'), depth)
+    clock = listener.node.create_publisher(Clock, '/clock', 10)
+    truth = listener.collect(Image, 'ground_truth/depth')
+    infos = listener.collect(CameraInfo, 'camera_info')
+    camera = start(
+        'sim_camera_node', scene='rgbd', rgbd__colour=tmp_path / 'colour.png',
+        rgbd__depth=tmp_path / 'depth.png', rgbd__intrinsics='[110.0, 110.0, 59.5, 44.5]',
+        width=120, height=90, rate=10.0, breathing=False, use_sim_time=True,
+    )
+    # At half of real speed; without /clock nothing may come.
+    for tick in range(4000):
+        clock.publish(Clock(clock=Time(sec=5, nanosec=0) if tick < 1 else
+                            Time(sec=5 + tick // 100, nanosec=tick % 100 * 10_000_000)))
+        listener.spin(0.02)
+        if len(truth) > 3 and len(infos) > 3:
+            break
+    assert len(truth) > 3, camera.output
+    assert all(5 <= message.header.stamp.sec < 45 for message in truth)
+    metres = np.frombuffer(truth[-1].data, np.float32).reshape(90, 120)
+    assert np.isnan(metres[20:40, 30:60]).all()
+    assert np.isnan(metres).sum() == 20 * 30 and np.nanmax(np.abs(metres - 1.25)) < 1e-6
+    assert infos[-1].k[0] == 110.0
+    assert camera.stop() == 0
 
 
 def test_a_command_that_is_no_number_is_ignored(start, listener):

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
@@ -258,11 +258,12 @@ class DepthNode(ResponsiveLifecycleNode):
         if self._input is not None:
             self._input.reset()
 
-    def _on_jump(self, jump: Any) -> None:
+    def _on_jump(self, jump: TimeJump) -> None:
         self._reset()
-        if jump['delta'] == self.get_clock().now().nanoseconds:
+        step = jump.delta.nanoseconds
+        if step == self.get_clock().now().nanoseconds:
             return  # simulated time has begun
-        text = f'{jump["delta"] * 1e-9:+.3f} s'
+        text = f'{step * 1e-9:+.3f} s'
         self._clock_health.jumps += 1
         self._clock_health.last_jump = text
         self.get_logger().info(f'the clock jumped by {text}: beginning anew')

@@ -26,10 +26,11 @@ from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import Frame
 from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
 from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack
 
-# Frames that may wait for the executor: enough for a hiccup, too few for old news.
-IMAGE_DEPTH = 5
+# Messages that may wait for the executor, which is never long busy: a whole stack may come at
+# once, from a bag or a camera that stores a burst.
+IMAGE_DEPTH = MAX_PLANES
 SMALL_DEPTH = 50
 
 

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A depth node with a stand-in for the network, and a camera and a subscriber to drive it by DDS.
+
+The stand-in is at the same seam as the real estimator. Its depth is the distance at which the
+reference plane is focused, everywhere but in one pixel, so that tests know what to expect.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+import itertools
+import threading
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+import torch
+
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
+from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
+from dualfocus_ros.nodes.depth import DepthNode
+from dualfocus_ros.pipeline.points import back_project
+from dualfocus_ros.pipeline.result import DepthResult
+
+WIDTH, HEIGHT = 32, 24
+MS = 1_000_000
+START = 1_700_000_000 * 10**9
+FRAME = 'camera_optical_frame'
+PATIENCE = 30.0
+
+OUTPUTS = {
+    'depth/image_rect': Image, 'depth/camera_info': CameraInfo, 'depth/points': PointCloud2,
+    'depth/points_decimated': PointCloud2, 'depth/sigma': Image, 'depth/confidence': Image,
+    'rgb/image_rect': Image, 'rgb/camera_info': CameraInfo, 'stack_info': StackInfo,
+}
+_numbers = itertools.count()
+
+
+class FakeEstimator:
+    """Stands in for the network; notes what it was asked for."""
+
+    model_name = 'stand-in'
+    sha256 = 'f' * 64
+    device_name = 'cpu (test)'
+    device_memory = 0
+
+    def __init__(self):
+        self.settings = None
+        self.asked = []
+        self.errors = []
+        self.released = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def estimate(self, stack, outputs):
+        """Return the distance of the reference plane everywhere, NaN in the first pixel."""
+        assert self.gate.wait(PATIENCE)
+        self.asked.append((stack, outputs, self.settings))
+        if self.errors:
+            raise self.errors.pop()
+        height, width = stack.size
+        reference = stack.planes[stack.reference]
+        depth = np.full((height, width), 1.0 / reference.focus_dioptres, np.float32)
+        depth[0, 0] = np.nan
+        image = reference.image if reference.image.ndim == 3 else np.dstack([reference.image] * 3)
+        points = None
+        if outputs.points and reference.camera is not None:
+            colour = torch.from_numpy(image.copy()) if self.settings.points_color else None
+            points = back_project(torch.from_numpy(depth), reference.camera, colour).numpy()
+        return DepthResult(
+            depth=depth, focus_dioptres=stack.focus_dioptres, reference=stack.reference,
+            sigma=np.full_like(depth, 0.01) if outputs.sigma else None,
+            confidence=np.full(depth.shape, 200, np.uint8) if outputs.confidence else None,
+            all_in_focus=image if outputs.all_in_focus else None,
+            points=points, camera=reference.camera, stage_ms={'network': 1.0},
+        )
+
+    def release(self):
+        """Note that the memory was given back."""
+        self.released = True
+
+
+class DepthRig:
+    """The node under test and a node that plays camera and consumer, on one executor."""
+
+    def __init__(self, load=None, sim_time=False, qos_overrides=None, **parameters):
+        self.namespace = f'/rig{next(_numbers)}'
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.estimators = []
+        overrides = [Parameter(k.replace('__', '.'), value=v) for k, v in parameters.items()]
+        for name, value in (qos_overrides or {}).items():
+            topic = f'qos_overrides.{self.namespace}/{name}'
+            overrides.append(Parameter(topic, value=value))
+        if sim_time:
+            overrides.append(Parameter('use_sim_time', value=True))
+        self.node = DepthNode(
+            load=load or self._load, context=self.context, namespace=self.namespace,
+            parameter_overrides=overrides,
+        )
+        self.peer = rclpy.create_node('peer', context=self.context, namespace=self.namespace)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.executor.add_node(self.peer)
+        self.received = defaultdict(list)
+        self.publishers = {}
+        self.subscriptions = {}
+        self.listen('/diagnostics', DiagnosticArray)
+
+    def _load(self, settings):
+        self.estimators.append(FakeEstimator())
+        return self.estimators[-1]
+
+    @property
+    def estimator(self):
+        return self.estimators[-1]
+
+    def listen(self, topic, kind=None, reliability=ReliabilityPolicy.RELIABLE):
+        """Subscribe; messages are appended to ``received[topic]``."""
+        qos = QoSProfile(depth=50, reliability=reliability)
+        self.subscriptions[topic] = self.peer.create_subscription(
+            kind or OUTPUTS[topic], topic, self.received[topic].append, qos
+        )
+
+    def ignore(self, topic):
+        """Unsubscribe."""
+        self.peer.destroy_subscription(self.subscriptions.pop(topic))
+
+    def advertise(self, topic, kind, reliability=ReliabilityPolicy.RELIABLE):
+        """Create a publisher."""
+        qos = QoSProfile(depth=50, reliability=reliability)
+        self.publishers[topic] = self.peer.create_publisher(kind, topic, qos)
+
+    def until(self, condition, what=''):
+        """Spin until the condition holds."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f'waited {PATIENCE:g} s in vain {what}')
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def spin(self, seconds):
+        """Spin for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def ready(self):
+        """Wait until the node is active, connected, and knows whether anybody listens."""
+        self.until(lambda: self.state == 'active', 'for the node to become active')
+        self.until(lambda: all(p.get_subscription_count() for p in self.publishers.values()),
+                   f'for subscriptions to {list(self.publishers)}')
+        outputs = [t for t in self.subscriptions if t in OUTPUTS]
+        self.until(lambda: self.node._outputs.listened() == frozenset(outputs),
+                   f'for publishers of {outputs}')
+        self.until(lambda: self.node._input.wanted == bool(outputs))
+
+    @property
+    def state(self):
+        return self.node.state_label
+
+    def call(self, service_type, name, request):
+        """Call a service and return its answer."""
+        client = self.peer.create_client(service_type, name)
+        self.until(client.service_is_ready, f'for {name}')
+        future = client.call_async(request)
+        self.until(future.done, f'for the answer of {name}')
+        return future.result()
+
+    def change_state(self, transition):
+        """Ask for a lifecycle transition by its number; return whether it succeeded."""
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, 'dualfocus/change_state', request).success
+
+    def get_state(self):
+        """Ask for the lifecycle state."""
+        return self.call(GetState, 'dualfocus/get_state', GetState.Request()).current_state.label
+
+    def status(self, part):
+        """Return level, text and values of the newest diagnostics of one part of the node."""
+        name = f'{self.namespace}/dualfocus: {part}'.lstrip('/')
+        for array in reversed(self.received['/diagnostics']):
+            for status in array.status:
+                if status.name == name:
+                    return status.level, status.message, {v.key: v.value for v in status.values}
+        return None, '', {}
+
+    def use_camera(self, info=True, focus=True, reliability=ReliabilityPolicy.RELIABLE):
+        """Advertise what a camera with a reporting lens publishes."""
+        self.advertise('image_raw', Image, reliability)
+        if info:
+            self.advertise('camera_info', CameraInfo)
+        if focus:
+            self.advertise('focus_state', FocusState)
+
+    def publish(self, topic, message):
+        self.publishers[topic].publish(message)
+
+    def shoot(self, stamp, dioptres, sweep=1, index=0, count=0, state=FocusState.SETTLED):
+        """Publish one image with everything that belongs to it."""
+        if 'camera_info' in self.publishers:
+            self.publish('camera_info', camera_info(stamp, 40.0 + dioptres))
+        if 'focus_state' in self.publishers:
+            message = FocusState(
+                focus_dioptres=dioptres, state=state, sweep_id=sweep, plane_index=index,
+                plane_count=count,
+            )
+            message.header = header(stamp)
+            self.publish('focus_state', message)
+        if 'metadata' in self.publishers:
+            values = [KeyValue(key='LensPosition', value=repr(dioptres))]
+            message = DiagnosticArray(status=[DiagnosticStatus(values=values)])
+            message.header = header(stamp)
+            self.publish('metadata', message)
+        self.publish('image_raw', image(stamp, 10 + index))
+
+    def sweep(self, focus=(0.5, 1.0, 2.0), start=START, sweep=1, period=33 * MS, first=0,
+              last=None):
+        """Publish a sweep, or a part of it; return the stamps."""
+        stamps = [start + n * period for n in range(len(focus))]
+        for n in range(len(focus))[first:last]:
+            self.shoot(stamps[n], focus[n], sweep, n, len(focus))
+        return stamps
+
+    def close(self):
+        for estimator in self.estimators:
+            estimator.gate.set()
+        self.node.close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.peer.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def header(stamp):
+    message = Image().header
+    message.stamp = to_stamp(stamp)
+    message.frame_id = FRAME
+    return message
+
+
+def image(stamp, value, encoding='rgb8'):
+    message = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=3 * WIDTH)
+    message.header = header(stamp)
+    message.data = bytes([value % 256]) * (3 * WIDTH * HEIGHT)
+    return message
+
+
+def camera_info(stamp, focal):
+    message = CameraInfo(
+        width=WIDTH, height=HEIGHT, distortion_model='plumb_bob', d=[0.0] * 5,
+        k=[focal, 0.0, 15.5, 0.0, focal, 11.5, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal, 0.0, 15.5, 0.0, 0.0, focal, 11.5, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+    message.header = header(stamp)
+    return message
+
+
+def command(stamp, dioptres, sweep=1, index=0, count=0):
+    message = FocusCommand(
+        focus_dioptres=dioptres, sweep_id=sweep, plane_index=index, plane_count=count
+    )
+    message.header = header(stamp)
+    return message
+
+
+def stack_message(stamp, focus=(0.5, 1.0, 2.0)):
+    message = FocalStack(focus_dioptres=list(focus), camera_info=camera_info(stamp, 42.0))
+    message.header = header(stamp)
+    message.images = [image(stamp + n, 10 + n) for n in range(len(focus))]
+    return message
+
+
+def stamps_of(messages):
+    return [stamp_ns(message.header.stamp) for message in messages]

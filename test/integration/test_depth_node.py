@@ -440,6 +440,7 @@ class TestFaults:
         for n in range(6):
             rig.sweep(start=START + n * SWEEP, sweep=n)
             rig.until(lambda n=n: rig.node._funnel.snapshot().counts[Stage.STACKED] == n + 1)
+            rig.until(lambda n=n: n > 0 or rig.node._worker._slot is None)
         rig.estimator.gate.set()
         rig.until(lambda: len(rig.received['depth/image_rect']) == 2)
         rig.spin(0.3)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames of a stack give the same depth through `dualfocus estimate` and, from a bag that is
+played over DDS, through the depth node."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from dualfocus_ros.bags.player import BagPlayer
+from dualfocus_ros.bags.reader import BagReader
+from dualfocus_ros.bags.stack_bag import write_stack_bag
+from dualfocus_ros.cli.demo.collector import cloud, pixels, stamp_of
+from dualfocus_ros.cli.demo.processes import Processes
+from dualfocus_ros.cli.main import main
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.alignment import align_planes, warp_planes
+from dualfocus_ros.stacks.types import Plane
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+
+PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
+
+
+def depth_of_node(bag_path: Path, logs: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """Play the bag to a depth node of its own; return depth, cloud and stamp."""
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image, PointCloud2
+
+    got: dict[str, bytes] = {}
+    rclpy.init()
+    node = rclpy.create_node('bag_test')
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        for topic, kind in (('depth/image_rect', Image), ('depth/points', PointCloud2)):
+            node.create_subscription(
+                kind, topic, lambda data, topic=topic: got.setdefault(topic, data), 5, raw=True
+            )
+        with Processes() as processes, BagReader(bag_path) as bag:
+            processes.start('depth_node', ['-p', 'device:=cpu'], logs, dict(os.environ))
+            player = BagPlayer(node, bag)
+            deadline = time.monotonic() + 150.0
+            while not player.subscribed or node.count_publishers('depth/image_rect') == 0:
+                assert time.monotonic() < deadline and not processes.dead(), logs
+                time.sleep(0.1)
+            playing = threading.Thread(target=player.play)
+            playing.start()
+            while len(got) < 2:
+                assert time.monotonic() < deadline and not processes.dead(), logs
+                executor.spin_once(timeout_sec=0.2)
+            playing.join()
+            player.close()
+            assert processes.stop() == {'depth_node': 0}
+            assert processes.problems == []
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
+    return (
+        pixels(got['depth/image_rect']),
+        cloud(got['depth/points']),
+        stamp_of(got['depth/image_rect']),
+    )
+
+
+def compare(folder: Path, images: list[np.ndarray], focus: list[float]) -> np.ndarray:
+    """Check that both ways agree; return the depth of the command."""
+    height, width = images[0].shape[:2]
+    camera = PinholeCamera(width, height, 0.9 * width, 0.9 * width, width / 2, height / 2)
+    for n, image in enumerate(images):
+        cv2.imwrite(str(folder / f'{n}.png'), image[..., ::-1])
+    bag = write_stack_bag(
+        folder / 'bag',
+        [Plane(image, q, camera=camera) for image, q in zip(images, focus, strict=True)],
+        start_ns=1_700_000_000_123_456_789,
+    )
+    intrinsics = f'{camera.fx},{camera.fy},{camera.cx},{camera.cy}'
+    files = [str(folder / f'{n}.png') for n in range(len(images))]
+    options = ['--no-align', '--device', 'cpu', '--intrinsics', intrinsics]
+    focus_option = ['--focus-dioptres', *map(repr, focus)]
+    status = main(['estimate', *files, '-o', str(folder / 'out'), *options, *focus_option])
+    assert status == 0
+    expected = np.load(folder / 'out/depth.npy')
+    depth, points, stamp = depth_of_node(bag, folder)
+    assert stamp == 1_700_000_000_123_456_789 + int(np.argmax(focus)) * 100_000_000
+    both = np.isfinite(depth) & np.isfinite(expected)
+    assert both.mean() > 0.9
+    difference = np.abs(depth[both] / expected[both] - 1.0)
+    assert np.percentile(difference, 99) < 1e-3
+    v, u = np.nonzero(both)
+    z = depth[both]
+    assert np.allclose(points[both][:, 0], (u - camera.cx) / camera.fx * z, rtol=1e-3, atol=1e-5)
+    assert np.allclose(points[both][:, 1], (v - camera.cy) / camera.fy * z, rtol=1e-3, atol=1e-5)
+    return expected
+
+
+def test_a_wall_through_both_ways(tmp_path):
+    rng = np.random.default_rng(6)
+    fine = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    coarse = cv2.resize(fine[:15, :20], (160, 120), interpolation=cv2.INTER_CUBIC)
+    scene = (0.5 * fine + 0.5 * coarse).astype(np.uint8)
+    images = [cv2.GaussianBlur(scene, (0, 0), blur) for blur in (2.0, 1.1, 0.3, 1.1, 2.0)]
+    depth = compare(tmp_path, images, [2.2, 1.8, 1.4, 1.0, 0.6])
+    assert np.nanmedian(depth) == pytest.approx(1 / 1.4, rel=0.2)
+
+
+def test_real_frames_through_both_ways(tmp_path):
+    files = sorted(PHONE_TABLE.glob('*.jpg'))
+    if not files:
+        pytest.skip('the shared example stack is not on this machine')
+    metres = [float(file.stem.split('_')[-1]) for file in files]
+    focus = [1.0 / m for m in metres]
+    images = [cv2.imread(str(file))[..., ::-1] for file in files]
+    small = [cv2.resize(image, (680, 512), interpolation=cv2.INTER_AREA) for image in images]
+    aligned, _ = warp_planes(small, align_planes(small, focus))
+    depth = compare(tmp_path, aligned, focus)
+    # The carpet is a plane: inverse depth falls linearly from the near rows to the far ones.
+    rows = np.arange(290, 425)
+    inverse = np.nanmedian(1.0 / depth[290:425, 180:400], axis=1)
+    slope, offset = np.polyfit(rows, inverse, 1)
+    assert slope > 0.0
+    assert np.abs(np.polyval((slope, offset), rows) - inverse).mean() < 0.15 * np.ptp(inverse)

@@ -86,6 +86,8 @@ class SweepAssembler:
         self._patience_ns = 0
         self._idle_since: int | None = None
         self._last_drop: SweepProgress | None = None
+        # Nobody lost the planes that came before we listened.
+        self._listened_from_start = False
 
     @property
     def settings(self) -> AssemblerSettings:
@@ -154,6 +156,7 @@ class SweepAssembler:
         self._closed_until = 0
         self._patience_ns = 0
         self._last_drop = None
+        self._listened_from_start = False
 
     def drop_sweep(self, reason: str, text: str) -> None:
         """Drop the sweep in progress, if there is one, and count it under ``reason``."""
@@ -271,9 +274,17 @@ class SweepAssembler:
         self._samples = [s for s in self._samples if s.stamp_ns > sweep.last_stamp]
         # What comes now from before the next sweep belongs to this one, and is late.
         self._closed_until = self._samples[0].stamp_ns - 1 if self._samples else sweep.last_stamp
+        joined_midway = not self._listened_from_start and _lacks_first(samples)
+        self._listened_from_start = True
         self._last_drop = None
         if len(samples) < sweep.expected:
             self._last_drop = SweepProgress(len(samples), sweep.expected)
+            if joined_midway:
+                self._funnel.reject(
+                    Stage.STACKED, 'joined_midway',
+                    f'sweep {samples[0].focus.sweep_id} had begun before the node listened',
+                )
+                return []
         return self._stack(samples, sweep.expected, why)
 
     def _stack(self, samples: list[Sample], expected: int, why: str) -> list[FocalStack]:
@@ -338,6 +349,11 @@ class SweepAssembler:
         self._previous = None
         self._open = None
         self._idle_since = None
+
+
+def _lacks_first(samples: list[Sample]) -> bool:
+    counted = samples[0].focus.plane_count > 0
+    return counted and all(s.focus.plane_index > 0 for s in samples)
 
 
 def _plane(sample: Sample) -> Plane:

@@ -6,6 +6,10 @@ from dataclasses import replace
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+
+from dualfocus_ros.stacks.funnel import Stage
+from dualfocus_ros.stacks.pairing import LensState
+from dualfocus_ros.stacks.types import StackFlag
 from sweep_messages import (
     MS,
     PERIOD,
@@ -18,10 +22,6 @@ from sweep_messages import (
     report,
     stamp,
 )
-
-from dualfocus_ros.stacks.funnel import Stage
-from dualfocus_ros.stacks.pairing import LensState
-from dualfocus_ros.stacks.types import StackFlag
 
 PARTIAL = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
 
@@ -219,6 +219,15 @@ class TestCountedSweeps:
         assert frames_of(stack) == [0, 2, 3]
         (stack,) = rig.feed(second[2:])
         assert stack.flags == StackFlag.NONE
+
+    def test_a_sweep_that_had_begun_before_is_used_only_if_it_is_whole(self):
+        rig = Rig(min_size=2)
+        for _ in range(2):
+            rig.feed(counted_sweep(1, 6, 0)[4:])
+            assert [frames_of(s) for s in rig.feed(counted_sweep(2, 3, 6))] == [[6, 7, 8]]
+            rig.assembler.reset()
+        assert rig.rejected('joined_midway') == 2
+        assert len(rig.feed(counted_sweep(3, 3, 9)[2:] + counted_sweep(3, 3, 9)[:2])) == 1
 
     def test_too_few_planes_are_dropped_with_the_numbers(self):
         rig = Rig(min_size=4)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sweep_messages import MS, calibration, frame, stamp
 
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser, SynchroniserSettings
 from dualfocus_ros.stacks.types import StackFlag
+from sweep_messages import MS, calibration, frame, stamp
 
 FOCUS = (0.2, 0.8, 1.6)
 

@@ -120,6 +120,21 @@ def check_image(msg: Image, max_pixels: int) -> None:
         )
 
 
+def outline(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
+    """Return a blank image of the size of a message, without memory and without decoding.
+
+    :raises MessageError: as far as the header of the message tells that it cannot be used.
+    """
+    if isinstance(msg, CompressedImage):
+        width, height = _compressed_size(msg, max_pixels)
+        shape: tuple[int, ...] = (height, width, 3)
+    else:
+        check_image(msg, max_pixels)
+        mono = LAYOUTS[msg.encoding].mono
+        shape = (msg.height, msg.width) if mono else (msg.height, msg.width, 3)
+    return np.broadcast_to(np.uint8(0), shape)
+
+
 def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
     """Return the image as (H, W, 3) RGB or (H, W) mono, uint8, contiguous.
 
@@ -191,16 +206,8 @@ def compressed_to_array(msg: CompressedImage, max_pixels: int) -> np.ndarray:
 
     :raises MessageError: if it is neither, larger than ``max_pixels`` or damaged.
     """
-    if 'compressedDepth' in msg.format:
-        raise MessageError('encoding', f'{msg.format!r} is a depth image, not a picture')
+    width, height = _compressed_size(msg, max_pixels)
     data = np.frombuffer(msg.data, np.uint8)
-    size = encoded_size(msg.data)
-    if size is None:
-        raise MessageError(
-            'undecodable', f'{len(data)} bytes of format {msg.format!r} are neither JPEG nor PNG'
-        )
-    width, height = size
-    _check_size(width, height, max_pixels)
     try:
         # Rows as the sensor has them: a rotation by EXIF would contradict camera_info.
         image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -209,6 +216,19 @@ def compressed_to_array(msg: CompressedImage, max_pixels: int) -> np.ndarray:
     if image is None or image.shape[:2] != (height, width):
         raise MessageError('undecodable', f'an image of {width}x{height} is damaged')
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _compressed_size(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
+    if 'compressedDepth' in msg.format:
+        raise MessageError('encoding', f'{msg.format!r} is a depth image, not a picture')
+    size = encoded_size(msg.data)
+    if size is None:
+        raise MessageError(
+            'undecodable',
+            f'{len(msg.data)} bytes of format {msg.format!r} are neither JPEG nor PNG',
+        )
+    _check_size(*size, max_pixels)
+    return size
 
 
 def encoded_size(data: Any) -> tuple[int, int] | None:

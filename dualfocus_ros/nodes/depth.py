@@ -99,7 +99,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self._active_since = None
         self._epoch += 1
         if self._worker is not None:
-            self._worker.stop(timeout=1.6)
+            self._worker.stop(timeout=5.0)
 
     # Transitions
 

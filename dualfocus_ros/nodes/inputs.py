@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 import time
 from typing import Any
 
@@ -87,12 +88,17 @@ class StackInput(ABC):
 
     @property
     def wanted(self) -> bool:
-        """Whether stacks are made; otherwise messages are checked, counted and let go."""
+        """Whether anybody wants the stacks.
+
+        Otherwise everything is checked, paired and counted as ever, so that /diagnostics tells
+        what would come out, but images are neither converted nor rectified, and stacks of blank
+        images go nowhere.
+        """
         return self._wanted
 
     @wanted.setter
     def wanted(self, wanted: bool) -> None:
-        if self._wanted and not wanted:
+        if wanted and not self._wanted:
             self.reset()
         self._wanted = wanted
 
@@ -148,27 +154,22 @@ class StackInput(ABC):
         self.images.append(self._subscribe(kind, topic, callback, IMAGE_DEPTH))
 
     def _frame(self, msg: Image | CompressedImage) -> Frame | None:
-        """Return the frame of an image message; None if it is refused or nobody wants it."""
+        """Return the frame of an image message; None if it is refused."""
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         limit = self._settings().max_pixels
         try:
-            if isinstance(msg, CompressedImage):
-                if not self._wanted:
-                    return None
+            if not self._wanted:
+                image = conversions.outline(msg, limit)
+            elif isinstance(msg, CompressedImage):
                 image = conversions.compressed_to_array(msg, limit)
-                encoding = 'rgb8' if image.ndim == 3 else 'mono8'
             else:
-                conversions.check_image(msg, limit)
-                if not self._wanted:
-                    self._funnel.count(Stage.VALID)
-                    return None
-                encoding = msg.encoding
                 image = conversions.image_to_array(msg, limit)
         except MessageError as error:
             self._funnel.reject(Stage.VALID, error.reason, str(error))
             return None
         self._funnel.count(Stage.VALID)
+        encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
         return Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding)
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
@@ -182,7 +183,7 @@ class StackInput(ABC):
         self._on_calibration(stamp_ns(msg.header.stamp), calibration)
 
     def _send(self, stacks: list[FocalStack]) -> None:
-        for stack in stacks:
+        for stack in stacks if self._wanted else ():
             self._emit(stack)
 
 
@@ -193,7 +194,7 @@ class SweepInput(StackInput):
         super().__init__(*arguments)
         settings = self._settings()
         self._assembler = SweepAssembler(settings.assembler(), self._funnel)
-        self._applied = settings
+        self._applied: tuple[DepthNodeSettings, bool] | None = None
         self._commanded = CommandedFocus(settings.settling())
         self._reported = ReportedFocus(settings.settling())
 
@@ -228,9 +229,12 @@ class SweepInput(StackInput):
 
     def _apply(self) -> None:
         settings = self._settings()
-        if settings is not self._applied:
-            self._applied = settings
-            self._assembler.settings = settings.assembler()
+        if self._applied is None or (settings, self._wanted) != self._applied:
+            self._applied = (settings, self._wanted)
+            assembler = settings.assembler()
+            self._assembler.settings = replace(
+                assembler, rectify=assembler.rectify and self._wanted
+            )
             self._commanded.model = self._reported.model = settings.settling()
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
@@ -249,12 +253,9 @@ class SweepInput(StackInput):
         self._send(self._assembler.add_frame(frame))
 
     def _on_focus_state(self, msg: FocusState) -> None:
-        if self._wanted:
-            self._send(self._assembler.add_focus(conversions.report_from(msg)))
+        self._send(self._assembler.add_focus(conversions.report_from(msg)))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
-        if not self._wanted:
-            return
         pairs = [(value.key, value.value) for status in msg.status for value in status.values]
         dioptres = lens_position(pairs)
         if dioptres is None:
@@ -327,7 +328,7 @@ class PlanesInput(_Calibrated):
                     self._funnel.reject(
                         Stage.MATCHED, 'camera_size', f'camera_info is not for {width}x{height}'
                     )
-                elif self._settings().rectify == 'auto':
+                elif self._settings().rectify == 'auto' and self._wanted:
                     image, camera = self._rectifier.rectify(image, calibration)
                 else:
                     camera = calibration.output

@@ -82,7 +82,9 @@ def create_publisher(
 
     return create(
         msg_type, topic, reliable(depth), qos_overriding_options=overridable(),
-        event_callbacks=PublisherEventCallbacks(incompatible_qos=report),
+        event_callbacks=PublisherEventCallbacks(
+            incompatible_qos=report, use_default_callbacks=False
+        ),
     )
 
 
@@ -168,7 +170,10 @@ class OfferedSubscription:
         self.incompatible = None
         self._subscription = self._node.create_subscription(
             self._type, self.topic, self._callback, qos, callback_group=self._group,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            # The executor handles every event in every round: only those that are needed.
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible, use_default_callbacks=False
+            ),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
             ),

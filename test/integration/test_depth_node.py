@@ -132,9 +132,26 @@ class TestOutputs:
         rig.sweep()
         rig.until(lambda: rig.status('input')[2].get('received') == '3')
         level, text, values = rig.status('input')
-        assert (level, values['valid'], values['matched']) == (DiagnosticStatus.OK, '3', '0')
+        assert level == DiagnosticStatus.OK
         assert 'nobody subscribes' in text
+        # What would come out is known, but no image was kept.
+        assert (values['matched'], values['stacked'], values['inferred']) == ('3', '1', '0')
         assert rig.estimator.asked == []
+
+    def test_what_came_before_the_first_subscriber_is_not_used(self, make):
+        rig = make()
+        rig.use_camera()
+        rig.ready()
+        rig.sweep(last=2)
+        rig.until(lambda: rig.node._input.in_progress)
+        rig.listen('rgb/image_rect')
+        rig.ready()
+        rig.sweep(first=2)
+        rig.sweep(start=START + SWEEP, sweep=2)
+        rig.until(lambda: rig.received['rgb/image_rect'])
+        (stack, _, _), = rig.estimator.asked
+        assert stack.sweep_id == 2
+        assert set(rig.received['rgb/image_rect'][0].data) == {12}
 
     @pytest.mark.parametrize(('topic', 'asked'), [
         ('depth/image_rect', set()),

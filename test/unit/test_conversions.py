@@ -276,6 +276,27 @@ def camera_info(width=640, height=480, fx=500.0, **changes):
     return message
 
 
+class TestOutline:
+    def test_it_has_the_shape_of_the_image_and_no_memory(self, rgb):
+        message = image_message(rgb.tobytes(), 'bgr8', 8, 6)
+        blank = conversions.outline(message, MAX_PIXELS)
+        assert blank.shape == conversions.image_to_array(message, MAX_PIXELS).shape
+        assert blank.strides == (0, 0, 0)
+        mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
+        assert conversions.outline(mono, MAX_PIXELS).shape == (6, 8)
+
+    def test_a_compressed_image_is_not_decoded(self, rgb, monkeypatch):
+        message = TestCompressed().encode(rgb, '.png', 'png')
+        monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
+        assert conversions.outline(message, MAX_PIXELS).shape == (6, 8, 3)
+
+    def test_what_the_header_contradicts_is_refused(self, rgb):
+        with pytest.raises(MessageError):
+            conversions.outline(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
+        with pytest.raises(MessageError):
+            conversions.outline(CompressedImage(format='jpeg'), MAX_PIXELS)
+
+
 class TestCalibration:
     def test_plain(self):
         found = conversions.calibration_from(camera_info())

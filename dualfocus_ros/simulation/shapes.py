@@ -47,8 +47,10 @@ class Surface:
         """
         colour = self.texture.sample(u, v, footprint / scale)
         if self.grain is not None and self.roughness > 0.0:
-            # A grain of about one pixel at the closest point, whatever the field of view.
+            # A grain of about one pixel at the closest point, whatever the field of view; in
+            # steps of two, so that it stays the same when the camera moves a little.
             fine = float(np.quantile(footprint[::7], 0.05)) * self.grain.albedo.shape[0] * 1.5
+            fine = 2.0 ** round(math.log2(fine))
             repeat = scale / fine
             gain = self.grain.sample(u * repeat, v * repeat, footprint / fine)
             colour *= 1.0 + self.roughness * (gain - 1.0)

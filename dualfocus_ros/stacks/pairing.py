@@ -95,7 +95,7 @@ class PairingSettings:
     """
 
     window_ns: int = 500_000_000
-    max_pending: int = 16
+    max_pending: int = 32
     exact_cameras: bool = True
 
 

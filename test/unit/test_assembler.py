@@ -68,10 +68,10 @@ class TestPairing:
         rig = Rig(window=1e6)
         for n in range(100):
             rig.give(frame(n))
-        assert rig.rejected('no_focus') == 100 - 16
-        for n in range(300):
+        assert rig.rejected('no_focus') == 100 - 32
+        for n in range(400):
             rig.give(report(1000 + n, 1.0))
-        assert rig.rejected('no_image') == 300 - 64
+        assert rig.rejected('no_image') == 400 - 128
 
     @pytest.mark.parametrize('bad', [0, -1])
     def test_a_stamp_of_zero_is_refused(self, bad):

@@ -21,6 +21,7 @@ from dualfocus_ros.stacks import registration
 
 logger = logging.getLogger(__name__)
 
+WORK_SIDE = 1600  # px; larger images are registered at this size, to a fraction of its pixels
 # Parameters of the smooth correction: affine (6), perspective (2), radial (1).
 CORRECTION_SIZE = 9
 MIN_TILES_FOR_CORRECTION = 24
@@ -50,15 +51,17 @@ class Alignment:
 
     def sample_positions(self, index: int, height: int, width: int) -> np.ndarray:
         """Return where each reference pixel lies in plane ``index``: (H, W, 2) float32, x y."""
-        y, x = np.mgrid[0:height, 0:width]
-        points = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
-        if self.corrections[index].any():
-            shape = (height, width)
-            points = points + np.einsum(
-                'ndk,k->nd', _basis(points, shape), self.corrections[index]
-            )
-        moved = registration.apply(self.transforms[index], points)
-        return moved.reshape(height, width, 2).astype(np.float32)
+        # Row by row, so that large photographs need no more memory than their result.
+        positions = np.empty((height, width, 2), np.float32)
+        points = np.empty((width, 2))
+        points[:, 0] = np.arange(width)
+        for row in range(height):
+            points[:, 1] = row
+            moved = points
+            if self.corrections[index].any():
+                moved = points + _basis(points, (height, width)) @ self.corrections[index]
+            positions[row] = registration.apply(self.transforms[index], moved)
+        return positions
 
     def is_identity(self, index: int) -> bool:
         """Tell whether the plane needs no resampling."""
@@ -91,7 +94,8 @@ def align_planes(
     sizes = {image.shape[:2] for image in images}
     if len(sizes) != 1:
         raise ValueError(f'planes of one stack differ in size: {sorted(sizes)}')
-    grey = [_grey(image) for image in images]
+    factor = min(1.0, WORK_SIDE / max(images[0].shape[:2]))
+    grey = [registration.shrink(_grey(image), factor) for image in images]
     count, shape = len(grey), grey[0].shape
     first = int(np.argmax(focus)) if reference is None else reference
 
@@ -129,10 +133,12 @@ def align_planes(
     others = np.arange(count) != first
     if ok.all() and np.median((raw - residuals)[others]) <= registration.SIMPLER_PX:
         # A tripod or the camera aligned these already: resampling would only blur them.
-        return Alignment(
-            np.tile(np.eye(3), (count, 1, 1)), np.zeros_like(corrections), raw, ok, first
+        transforms, corrections, residuals = (
+            np.tile(np.eye(3), (count, 1, 1)),
+            0 * corrections,
+            raw,
         )
-    return Alignment(transforms, corrections, residuals, ok, first)
+    return _enlarged(Alignment(transforms, corrections, residuals, ok, first), factor)
 
 
 def warp_planes(
@@ -156,6 +162,24 @@ def warp_planes(
         covered &= (at >= -0.5).all(axis=-1)
         covered &= (at[..., 0] <= width - 0.5) & (at[..., 1] <= height - 0.5)
     return warped, covered
+
+
+def _enlarged(alignment: Alignment, factor: float) -> Alignment:
+    """Return the alignment of the images that were shrunk by ``factor`` for registration."""
+    if factor >= 1.0:
+        return alignment
+    shrink = registration.pixel_scaling(factor)
+    transforms = np.linalg.inv(shrink) @ alignment.transforms @ shrink
+    transforms /= transforms[:, 2:, 2:]
+    # An untouched plane stays exactly so.
+    transforms[[alignment.is_identity(n) for n in range(len(transforms))]] = np.eye(3)
+    return Alignment(
+        transforms,
+        alignment.corrections / factor,
+        alignment.residuals_px / factor,
+        alignment.ok,
+        alignment.reference,
+    )
 
 
 def _outward(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:

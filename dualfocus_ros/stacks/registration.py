@@ -97,6 +97,19 @@ def largest_shift(transform: np.ndarray, shape: tuple[int, ...]) -> float:
     return float(np.max(np.linalg.norm(apply(transform, corners) - corners, axis=-1)))
 
 
+def shrink(image: np.ndarray, factor: float) -> np.ndarray:
+    """Scale an image down; by 1 it stays what it is."""
+    if factor >= 1.0:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def pixel_scaling(factor: float) -> np.ndarray:
+    """Return the map from pixels to those of the shrunken image (pixel centres are integers)."""
+    offset = 0.5 * factor - 0.5
+    return np.array([[factor, 0.0, offset], [0.0, factor, offset], [0.0, 0.0, 1.0]])
+
+
 def _maximise(
     first: np.ndarray, second: np.ndarray, guess: np.ndarray, motion: int
 ) -> np.ndarray | None:
@@ -107,9 +120,9 @@ def _maximise(
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 80, 1e-5)
     for side in sorted({min(COARSE_SIDE, longest), min(FINE_SIDE, longest)}):
         factor = side / longest
-        one, two = (_normalise(_shrink(image, factor)) for image in (first, second))
-        shrink = _pixel_scaling(factor)
-        start = shrink @ transform @ np.linalg.inv(shrink)
+        one, two = (_normalise(shrink(image, factor)) for image in (first, second))
+        scaling = pixel_scaling(factor)
+        start = scaling @ transform @ np.linalg.inv(scaling)
         start = (start / start[2, 2]).astype(np.float32)[:rows].copy()
         try:
             correlation, found = cv2.findTransformECC(one, two, start, motion, criteria, None, 1)
@@ -119,7 +132,7 @@ def _maximise(
             return None
         full = np.eye(3)
         full[:rows] = found
-        transform = np.linalg.inv(shrink) @ full @ shrink
+        transform = np.linalg.inv(scaling) @ full @ scaling
         transform /= transform[2, 2]
     if largest_shift(transform, first.shape) > MAX_SHIFT * first.shape[1]:
         return None
@@ -129,18 +142,12 @@ def _maximise(
 def _shift_guess(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return a pure translation found by phase correlation of the whole, shrunken images."""
     factor = min(1.0, COARSE_SIDE / max(first.shape))
-    one, two = (_normalise(_shrink(image, factor)) for image in (first, second))
+    one, two = (_normalise(shrink(image, factor)) for image in (first, second))
     window = cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(one, two, window)
     guess = np.eye(3)
     guess[:2, 2] = dx / factor, dy / factor
     return guess
-
-
-def _shrink(image: np.ndarray, factor: float) -> np.ndarray:
-    if factor >= 1.0:
-        return image
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
 def _normalise(image: np.ndarray) -> np.ndarray:
@@ -149,9 +156,3 @@ def _normalise(image: np.ndarray) -> np.ndarray:
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 6 * BLUR_SIGMA)
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 6 * BLUR_SIGMA))
     return np.asarray(detail / (contrast + 2.0), dtype=np.float32)
-
-
-def _pixel_scaling(factor: float) -> np.ndarray:
-    """Return the map from pixels to those of the shrunken image (pixel centres are integers)."""
-    offset = 0.5 * factor - 0.5
-    return np.array([[factor, 0.0, offset], [0.0, factor, offset], [0.0, 0.0, 1.0]])

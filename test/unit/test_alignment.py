@@ -169,3 +169,17 @@ def test_wrong_input_is_refused():
         align_planes([image, image], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match='differ in size'):
         align_planes([image, image[:-1]], [1.0, 2.0])
+
+
+def test_large_images_are_registered_at_a_working_size(monkeypatch):
+    monkeypatch.setattr('dualfocus_ros.stacks.alignment.WORK_SIDE', 250)
+    scene = texture(19)
+    images = [
+        make_plane(scene, 0.98, (6.0, -3.0), 0.0, 1.6),
+        make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8),
+    ]
+    alignment = align_planes(images, [0.5, 2.0])
+    error = errors(alignment, 0, true_positions(0.98, (6.0, -3.0), 0.0))
+    assert np.median(error) < 0.3
+    still = align_planes([images[1], images[1]], [0.5, 2.0])
+    assert all(still.is_identity(index) for index in range(2))

@@ -234,7 +234,9 @@ class Environment:
         """
         script = self.folder / 'bin' / 'pytest'
         script.write_text(
-            f'#!{self.python}\nimport sys\n\nimport pytest\n\nsys.exit(pytest.console_main())\n'
+            f'#!{self.python}\nimport sys\n\nimport pytest\n\n'
+            # The guard is for tests that start processes by spawning: they import this again.
+            "if __name__ == '__main__':\n    sys.exit(pytest.console_main())\n"
         )
         script.chmod(0o755)
 

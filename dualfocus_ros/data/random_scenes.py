@@ -63,7 +63,7 @@ class TextureSource:
         side = int(min(height, width, size * rng.uniform(0.7, 2.0)))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         crop = image[top : top + side, left : left + side]
-        crop = np.rot90(crop, rng.integers(4))
+        crop = np.rot90(crop, int(rng.integers(4)))
         interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
         crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=interpolation)
         return crop.astype(np.float32) / 255.0

@@ -63,7 +63,9 @@ class _Trunk(nn.Module):
         inputs = 64
         for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
             self.layers.append(
-                nn.Sequential(_BasicBlock(inputs, outputs, stride), _BasicBlock(outputs, outputs, 1))
+                nn.Sequential(
+                    _BasicBlock(inputs, outputs, stride), _BasicBlock(outputs, outputs, 1)
+                )
             )
             inputs = outputs
 
@@ -148,7 +150,7 @@ class _Residual3(nn.Module):
 
 
 class _DecoderBlock(nn.Module):
-    """Two residual blocks, optional pyramid pooling, a classifier and the path to the finer level."""
+    """Two residual blocks, optional pyramid pooling, a classifier and the path to finer levels."""
 
     def __init__(self, inputs: int, outputs: int, pyramid: bool, up: bool) -> None:
         super().__init__()

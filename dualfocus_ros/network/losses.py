@@ -34,7 +34,9 @@ class LossWeights:
     likelihood: float = 0.02
 
 
-def sharpness_weights(position: Tensor, target: Tensor, temperature: float | None = None) -> Tensor:
+def sharpness_weights(
+    position: Tensor, target: Tensor, temperature: float | None = None
+) -> Tensor:
     """Return q_n = softmax_n(-|f_n - D*| / tau), how sharp each plane is at each pixel.
 
     The printed formula has no temperature and is nearly uniform for the published focus lists;
@@ -60,7 +62,9 @@ def masked_pool(target: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Ten
     return total / share.clamp_min(1e-6), share >= 0.5
 
 
-def spatial_constraint(gradients: Tensor, position: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def spatial_constraint(
+    gradients: Tensor, position: Tensor, target: Tensor, valid: Tensor
+) -> Tensor:
     """L_sv = sum q_n |grad D* - theta_grad(z*_n)|_1 / sum q_n over valid cells.
 
     :param gradients: (B, N, 2, h, w) theta_grad(z*_n), planes in the order of ``position``.

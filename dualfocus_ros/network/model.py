@@ -9,6 +9,7 @@ linear in them), decoding ends at full resolution, and a standard deviation is p
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +170,13 @@ class SigmaHead(nn.Module):
             nn.Conv2d(4 + GUIDES, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU(),
             nn.Conv2d(16, 1, 1),
         )  # fmt: skip
+
+    def scale(self, factor: float) -> None:
+        """Multiply every predicted standard deviation by ``factor`` from now on."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        with torch.no_grad():
+            last.bias += math.log(factor)
 
     def forward(self, spread: Tensor, peak: Tensor, texture: Tensor, guides: Tensor) -> Tensor:
         log_spread = torch.log(spread + 0.02)

@@ -122,9 +122,11 @@ def _read(path: Path) -> tuple[DualFocusConfig, dict[str, Tensor]]:
         unknown = sorted(values.keys() - known)
         if unknown:
             raise ValueError(f'unknown fields {", ".join(unknown)}')
-        config = DualFocusConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        widths: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        config = DualFocusConfig(**widths)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} holds no usable '{CONFIG_KEY}' ({error}): it was not written by this package"

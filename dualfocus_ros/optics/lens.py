@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thin lens: image distance, breathing, circle of confusion and what depth error they allow."""
+"""The thin lens: image distance, breathing, circle of confusion and the depth error they allow."""
 
 from __future__ import annotations
 

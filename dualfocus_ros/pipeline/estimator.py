@@ -176,7 +176,7 @@ def _metric(prediction: Prediction, settings: PipelineSettings) -> tuple[Tensor,
 
 
 def _confidence(prediction: Prediction, focus: np.ndarray) -> Tensor:
-    """Return uint8 (H, W): probability of an error below half the mean plane spacing, times 255."""
+    """Return uint8 (H, W): 255 times the probability of an error below half a plane spacing."""
     half_spacing = 0.5 * float(focus.max() - focus.min()) / (len(focus) - 1)
     probability = torch.erf(half_spacing / (math.sqrt(2.0) * prediction.sigma[0]))
     return (probability.nan_to_num(0.0) * 255.0).round().to(torch.uint8)

@@ -78,7 +78,7 @@ def _augmented(
         # Disparity and slice lists come in either direction; tolerate the wrong one.
         images, focus, truth = images[::-1], 1.0 - focus[::-1], 1.0 - truth
     if rng.random() < 0.2:
-        images = np.repeat(images @ np.float32([0.299, 0.587, 0.114])[:, None], 3, axis=-1)
+        images = np.repeat(images @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=-1)
     elif rng.random() < 0.5:
         images = images[..., rng.permutation(3)]
     gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)

@@ -75,9 +75,7 @@ def calibrate_sigma(model: DualFocus, stacks: list[RenderedStack], planes: int) 
     """Scale the predicted sigma so that 68 % of the errors lie within it; return the factor."""
     _, ratios = measure(model, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
-    last = model.sigma.layers[-1]
-    with torch.no_grad():
-        last.bias += float(np.log(factor))
+    model.sigma.scale(factor)
     return factor
 
 

@@ -56,7 +56,8 @@ class Trainer:
         self.settings = settings
         self.folder = folder
         self.device = device
-        self.model = DualFocus(config).to(device, memory_format=torch.channels_last)
+        self.model = DualFocus(config).to(device)
+        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )

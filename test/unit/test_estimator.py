@@ -41,7 +41,7 @@ def make_stack(focus=(0.2, 0.8, 1.4, 2.0), mono=False, camera=CAMERA):
     shape = (48, 64) if mono else (48, 64, 3)
     return FocalStack(
         tuple(
-            Plane(rng.integers(0, 250, shape, dtype=np.uint8), q, stamp_ns=n * 10**8, camera=camera)
+            Plane(rng.integers(0, 250, shape, dtype=np.uint8), q, n * 10**8, camera)
             for n, q in enumerate(focus)
         ),
         frame_id='optical',

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the tests' DDS traffic on this machine and apart from everything else on it."""
+"""What all tests share: a DDS domain of their own, and loggers that pytest hears."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import fcntl
+import logging
 import os
 from pathlib import Path
 import tempfile
@@ -43,3 +45,19 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault('ROS_LOCALHOST_ONLY', '1')
     else:
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
+@pytest.fixture(autouse=True)
+def ordinary_loggers() -> Iterator[None]:
+    """Let records of our loggers reach pytest on a ROS machine too.
+
+    There pytest loads a plugin that imports ``launch``, which makes every logger from then on one
+    of its own kind, cut off from the root logger that ``caplog`` listens to.
+    """
+    chosen = logging.getLoggerClass()
+    logging.setLoggerClass(logging.Logger)
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition('.')[0] == 'dualfocus_ros':
+            logging.getLogger(name).propagate = True
+    yield
+    logging.setLoggerClass(chosen)

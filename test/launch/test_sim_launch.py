@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 import time
 import unittest
 
 import pytest
 
-if not __import__('importlib.util').util.find_spec('launch_testing'):
+if find_spec('launch_testing') is None:
     pytest.skip('needs launch_testing, which only a ROS distribution has', allow_module_level=True)
 
 from launch import LaunchDescription

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets that need no download: rendered stacks and indoor views with exact truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dualfocus_ros.data.indoor_views import indoor_view
+from dualfocus_ros.data.random_scenes import TextureSource, TrainingScene, random_scene
+from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
+from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample, StackSample
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.colour import encode_srgb8
+from dualfocus_ros.simulation.scenes import SCENES, make_scene
+
+# Distinguishes these seeds from those of training, which have two parts.
+EVALUATION_SEED = 0x5EED
+# The lens of the simulated camera: 16 mm on a sensor 7.2 mm wide.
+FOCAL_LENGTH, SENSOR_WIDTH = 0.016, 7.2e-3
+
+
+def open_synthetic(seed: int, options: Mapping[str, str]) -> Dataset:
+    """Return stacks as in training (random lens, sweep, noise, shifts) from seeds it never saw.
+
+    Random layered shapes and indoor views in turn. Inverse depth is mapped to a random range
+    within 0.15 and 5 dioptres.
+    """
+    count, size = _whole(options, 'count', 16), _whole(options, 'size', 256)
+    textures = TextureSource([])
+
+    def load(index: int) -> StackSample:
+        rng = np.random.default_rng([EVALUATION_SEED, seed, index])
+
+        def source(random: np.random.Generator) -> TrainingScene:
+            if index % 2:
+                return indoor_view(random, size)
+            return random_scene(random, textures, size)
+
+        stack = render_training_stack(rng, source, RenderSettings())
+        # A sweep reaches at most 0.16 of the range beyond the farthest point, so that all focus
+        # stays this side of infinity.
+        span = rng.uniform(0.8, 3.0)
+        far = span * rng.uniform(0.2, 0.5)
+        return StackSample(
+            f'{index:04d}',
+            stack.images,
+            (far + span * stack.focus).astype(np.float64),
+            'dioptres',
+            (1.0 / (far + span * stack.position)).astype(np.float32),
+        )
+
+    about = f'{count} rendered stacks, seed {seed}: random shapes and indoor views, random lenses'
+    return Dataset(f'synthetic:{seed}', 'synthetic', about, count, load)
+
+
+def open_indoor(seed: int, options: Mapping[str, str]) -> Dataset:
+    """Return views of the table, the floor and the corridor at 640x480 with exact depth."""
+    count, width = _whole(options, 'count', 6), _whole(options, 'width', 640)
+    height = width * 3 // 4
+    focal = FOCAL_LENGTH / (SENSOR_WIDTH / width)
+    camera = PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+    def load(index: int) -> RgbdSample:
+        name = SCENES[index % len(SCENES)]
+        number = seed * 1000 + index // len(SCENES)
+        scene = make_scene(name, number, camera)
+        colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))
+        return RgbdSample(f'{name}-{number}', colour, scene.depth.astype(np.float32))
+
+    about = f'{count} simulated views ({", ".join(SCENES)}), seed {seed}, {width}x{height}'
+    return Dataset(f'indoor:{seed}', 'indoor', about, count, load)
+
+
+def _whole(options: Mapping[str, str], name: str, default: int) -> int:
+    text = options.get(name, str(default))
+    if not text.isdigit() or int(text) < 1:
+        raise DataError(f"{name} must be a whole number above 0, got '{text}'")
+    return int(text)

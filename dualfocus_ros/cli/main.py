@@ -25,6 +25,7 @@ COMMANDS = {
     'run': 'start a node of this package (ros2 run for machines without ros2)',
     'demo': 'simulated camera, sweep and depth over DDS; measure against the truth',
     'train': 'train the network',
+    'evaluate': 'measure methods side by side on data sets: tables, JSON, figures',
 }
 
 logger = logging.getLogger('dualfocus_ros')

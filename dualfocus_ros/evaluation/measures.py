@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one method did on one stack: headline errors, sigma, and errors by kind of pixel.
+
+Headline measures are means over the pixels of an image; tables average them over images. Tables
+by kind of pixel (:class:`Bins`) pool the pixels of all images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+
+from dualfocus_ros.evaluation.cases import Case
+from dualfocus_ros.evaluation.classical import focus_volume
+from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
+
+# A step of p against its course that does not count as a second peak.
+UNIMODAL_TOLERANCE = 1e-4
+# Nominal shares of the calibration curve.
+LEVELS = np.linspace(0.05, 0.95, 19)
+DEPTH_EDGES = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, np.inf)
+TEXTURES = ('lowest quarter', 'second', 'third', 'highest quarter')
+# Of the plane whose focus is closest to the truth. Which way shifts and slices run is not known.
+SIDES = ('nearer than the closest plane', 'farther than the closest plane', 'outside the sweep')
+UNKNOWN_SIDES = ('above the closest plane', 'below the closest plane', 'outside the sweep')
+DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
+
+
+@dataclass(eq=False)
+class Bins:
+    """Sums over pixels by kind of pixel: count, |error|, |error| / truth, |error| in positions,
+    sigma in positions."""
+
+    labels: tuple[str, ...]
+    sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+
+    def __post_init__(self) -> None:
+        if not self.sums.size:
+            self.sums = np.zeros((len(self.labels), 5))
+
+    def add(self, index: np.ndarray, columns: tuple[np.ndarray, ...]) -> None:
+        """Add pixels; ``index`` (M,) is their row, negative ones are left out."""
+        kept = index >= 0
+        weights = (np.ones(index.shape), *columns)
+        for column, values in enumerate(weights):
+            self.sums[:, column] += np.bincount(
+                index[kept], weights=values[kept], minlength=len(self.labels)
+            )
+
+    def rows(self) -> list[dict[str, float | str]]:
+        """Return per row: label, share of the pixels, and the means."""
+        total = max(float(self.sums[:, 0].sum()), 1.0)
+        out: list[dict[str, float | str]] = []
+        for label, sums in zip(self.labels, self.sums):
+            means = sums[1:] / sums[0] if sums[0] else np.full(4, np.nan)
+            out.append(
+                {
+                    'pixels': label,
+                    'share': float(sums[0] / total),
+                    'mae': float(means[0]),
+                    'abs_rel': float(means[1]),
+                    'mae_position': float(means[2]),
+                    'mean_sigma': float(means[3]),
+                }
+            )
+        return out
+
+
+@dataclass(eq=False)
+class Tally:
+    """Everything measured for one method on one data set."""
+
+    images: list[dict[str, float]] = field(default_factory=list)
+    bins: dict[str, Bins] = field(default_factory=dict)
+    within: np.ndarray = field(default_factory=lambda: np.zeros(len(LEVELS)))
+    pixels: float = 0.0
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each headline measure over the images that have it."""
+        names = dict.fromkeys(name for image in self.images for name in image)
+        return {
+            name: float(np.mean([image[name] for image in self.images if name in image]))
+            for name in names
+        }
+
+    def calibration(self) -> list[tuple[float, float]]:
+        """Return (nominal share, share of errors within that many sigma); empty without sigma."""
+        if not self.pixels:
+            return []
+        return [(float(p), float(n / self.pixels)) for p, n in zip(LEVELS, self.within)]
+
+
+def measure(case: Case, estimate: Estimate, texture: np.ndarray, tally: Tally) -> dict[str, float]:
+    """Judge an estimate and add it to the tally; return the headline measures of this image.
+
+    :param texture: (H, W) strength of the sharpest focus measure, of :func:`texture_of`.
+    """
+    truth_position = case.truth_position
+    known = np.isfinite(truth_position) & np.isfinite(estimate.position)
+    if case.has_ratios:
+        known &= case.truth > 0.0
+    image: dict[str, float] = {}
+    if known.any():
+        value = case.value(estimate.position)
+        error = np.abs(value - case.truth)[known]
+        position_error = np.abs(estimate.position - truth_position)[known]
+        image |= _headline(case, value, error, position_error)
+        relative = error / case.truth[known] if case.has_ratios else np.full(error.shape, np.nan)
+        sigma = np.full(error.shape, np.nan)
+        if estimate.sigma is not None:
+            sigma = estimate.sigma[known].astype(np.float64)
+            low, high = case.focus.min(), case.focus.max()
+            inside = (truth_position[known] >= low) & (truth_position[known] <= high)
+            image |= _uncertainty(position_error, sigma, inside, tally)
+        columns = (error, relative, position_error, sigma)
+        for name, labels, index in _kinds(case, truth_position, texture, known):
+            tally.bins.setdefault(name, Bins(labels)).add(index, columns)
+    if estimate.sigma is not None:
+        image['mean_sigma'] = float(np.mean(estimate.sigma))
+    if estimate.probability is not None:
+        order = np.argsort(case.focus, kind='stable')
+        image['unimodal'] = unimodal_share(estimate.probability[order])
+    if case.plane is not None:
+        image |= _flatness(case, estimate)
+    tally.images.append(image)
+    return image
+
+
+def _headline(
+    case: Case, value: np.ndarray, error: np.ndarray, position_error: np.ndarray
+) -> dict[str, float]:
+    out = {'mae': float(error.mean()), 'median': float(np.median(error))}
+    if case.has_ratios:
+        found = depth_errors(value, case.truth)
+        out |= {
+            name: getattr(found, name)
+            for name in (
+                'coverage', 'mse', 'rmse', 'log_rmse', 'abs_rel', 'sq_rel',
+                'delta1', 'delta2', 'delta3',
+            )
+        }  # fmt: skip
+        out['bump'] = bumpiness(np.nan_to_num(value), np.nan_to_num(case.truth))
+    else:
+        known = np.isfinite(case.truth)
+        mse = float(np.mean(error**2))
+        out |= {'coverage': error.size / known.sum(), 'mse': mse, 'rmse': mse**0.5}
+    if case.metric:
+        out['mae_position'] = float(position_error.mean())
+        out['rmse_position'] = float(np.sqrt(np.mean(position_error**2)))
+    return out
+
+
+def _uncertainty(
+    error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, tally: Tally
+) -> dict[str, float]:
+    ratio = error / np.maximum(sigma, 1e-12)
+    normal = NormalDist()
+    limits = np.array([normal.inv_cdf(0.5 + 0.5 * float(p)) for p in LEVELS])
+    tally.within += np.searchsorted(np.sort(ratio), limits, side='right')
+    tally.pixels += ratio.size
+    out = {
+        'within_1_sigma': float((ratio < 1.0).mean()),
+        'within_2_sigma': float((ratio < 2.0).mean()),
+        'ause': ause(error, sigma),
+    }
+    if inside.any():
+        # An expectation over the planes cannot reach what lies beyond them.
+        out['within_1_sigma_inside'] = float((ratio < 1.0)[inside].mean())
+    return out
+
+
+def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
+    """Return the area under the sparsification error, as a share of the mean error.
+
+    Remove the most uncertain pixels, 0 to 95 %, and take the mean |error| of the rest; the same
+    by the error itself; integrate the difference. 0 is perfect ordering, and as a random order
+    leaves the mean error unchanged, its value is that of the area over the ideal curve.
+
+    :param error: (M,) absolute errors.
+    :param sigma: (M,) uncertainties.
+    """
+    mean = float(error.mean())
+    if mean == 0.0:
+        return 0.0
+    kept = np.maximum(np.round(error.size * (1.0 - np.arange(steps) / steps)).astype(int), 1)
+
+    def curve(key: np.ndarray) -> np.ndarray:
+        totals = np.cumsum(error[np.argsort(key, kind='stable')])
+        return np.asarray(totals[kept - 1] / kept)
+
+    return float(np.mean(curve(sigma) - curve(error)) / mean)
+
+
+def unimodal_share(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> float:
+    """Return the share of pixels whose p rises to its maximum and falls after it.
+
+    :param probability: (N, H, W), planes in the order of their focus.
+    """
+    steps = np.diff(probability, axis=0)
+    peak = probability.argmax(axis=0)
+    rising = np.arange(len(steps))[:, None, None] < peak
+    return float((np.where(rising, -steps, steps) <= tolerance).all(axis=0).mean())
+
+
+def texture_of(case: Case) -> np.ndarray:
+    """Return (H, W) the strongest sum-modified-Laplacian over the planes."""
+    images = case.images
+    if images.dtype != np.uint8:
+        images = images * np.float32(255.0)
+    return np.asarray(focus_volume(images, 'sml').max(axis=0))
+
+
+def _kinds(
+    case: Case, truth_position: np.ndarray, texture: np.ndarray, known: np.ndarray
+) -> list[tuple[str, tuple[str, ...], np.ndarray]]:
+    """Return (table, labels, row of each known pixel)."""
+    truth = truth_position[known]
+    strength = texture[known]
+    quartiles = np.quantile(strength, (0.25, 0.5, 0.75))
+    focus = np.sort(np.unique(case.focus))
+    closest = np.abs(truth[:, None] - focus).argmin(axis=1)
+    offset = truth - focus[closest]
+    outside = (truth < focus[0]) | (truth > focus[-1])
+    side = np.where(outside, 2, np.where(offset > 0.0, 0, 1))
+    spacing = float(focus[-1] - focus[0]) / (len(focus) - 1)
+    distance = np.digitize(np.abs(offset) / spacing, DISTANCE_EDGES) - 1
+    kinds = [
+        ('texture', TEXTURES, np.digitize(strength, quartiles)),
+        ('side', SIDES if case.has_ratios else UNKNOWN_SIDES, side),
+        ('distance to the closest plane', _ranges(DISTANCE_EDGES, ' spacings'), distance),
+    ]
+    if case.metric:
+        edges = DEPTH_EDGES
+        kinds.append(('depth', _ranges(edges, ' m'), np.digitize(case.truth[known], edges) - 1))
+    else:
+        ends = np.linspace(focus[0], focus[-1], 9)
+        labels = tuple(f'{p:.3g} to {q:.3g} {case.unit}' for p, q in pairwise(ends))
+        kinds.append(('depth', labels, np.where(outside, -1, np.digitize(truth, ends[1:-1]))))
+    return kinds
+
+
+def _ranges(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
+    return tuple(
+        f'{low:g} to {high:g}{unit}' if np.isfinite(high) else f'over {low:g}{unit}'
+        for low, high in pairwise(edges)
+    )
+
+
+def _flatness(case: Case, estimate: Estimate) -> dict[str, float]:
+    """Fit position = a + b u + c v over the flat region by least squares; rms of what is left."""
+    assert case.plane is not None
+    rows, columns = case.plane
+    position = estimate.position[rows, columns].astype(np.float64)
+    v, u = np.mgrid[0 : position.shape[0], 0 : position.shape[1]]
+    good = np.isfinite(position)
+    basis = np.stack([np.ones(good.sum()), u[good], v[good]], axis=1)
+    fit = np.linalg.lstsq(basis, position[good], rcond=None)[0]
+    residual = position[good] - basis @ fit
+    out = {'plane_rms': float(np.sqrt(np.mean(residual**2)))}
+    out['plane_slope'] = float(fit[2] * position.shape[0])
+    if estimate.sigma is not None:
+        inside = float(np.median(estimate.sigma[rows, columns]))
+        rest = np.ones(estimate.sigma.shape, dtype=bool)
+        rest[rows, columns] = False
+        out['sigma_in_plane'] = inside
+        out['sigma_elsewhere'] = float(np.median(estimate.sigma[rest]))
+    return out

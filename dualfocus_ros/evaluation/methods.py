@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The methods that are compared, behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+import torch
+from torch import Tensor
+
+from dualfocus_ros.evaluation.cases import Case
+from dualfocus_ros.evaluation.classical import MEASURES, classical_inverse_depth
+from dualfocus_ros.evaluation.dfv import DFV
+from dualfocus_ros.network.fuse import fuse
+from dualfocus_ros.network.weights import WeightsError, load_model, shipped_models
+
+RANGE_ONLY = 'range-only'
+DFV_KEY = 'dfv_config'
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a method says about a case, as positions.
+
+    :param position: (H, W) float32; NaN where the method has no estimate.
+    :param sigma: (H, W) one standard deviation, None if the method has none.
+    :param probability: (N, H, W) in the order of the case's planes, None if there is none.
+    """
+
+    position: np.ndarray
+    sigma: np.ndarray | None = None
+    probability: np.ndarray | None = None
+
+
+class Method(Protocol):
+    """A way to turn a stack into positions."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    def about(self) -> str:
+        """Where it comes from: hash of the weights, or what it computes."""
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate the position of every pixel."""
+
+
+def open_methods(names: Sequence[str], device: torch.device) -> list[Method]:
+    """Return the methods of these names; none of them: all shipped models and the controls.
+
+    :param names: shipped models, paths of ``.safetensors`` files, ``sml``, ``rdf``,
+        ``dfv:PATH`` or ``range-only``.
+    :raises ValueError: for an unknown name or weights that cannot be used.
+    """
+    chosen = list(names) or [*shipped_models(), *MEASURES, RANGE_ONLY]
+    return [_open(name, device) for name in dict.fromkeys(chosen)]
+
+
+def _open(name: str, device: torch.device) -> Method:
+    if name == RANGE_ONLY:
+        return RangeOnly()
+    if name in MEASURES:
+        return Classical(name)
+    if name.startswith('dfv:'):
+        return DFVMethod(Path(name[4:]).expanduser(), device)
+    if name == 'dfv':
+        raise WeightsError(
+            "no DFV weights are shipped: train them and give their file as 'dfv:PATH'"
+        )
+    if name != 'auto' and not name.endswith('.safetensors') and name not in shipped_models():
+        raise ValueError(
+            f"unknown method '{name}': give a shipped model ({', '.join(shipped_models())}), the "
+            f"path of a .safetensors file, {', '.join(MEASURES)}, dfv:PATH or {RANGE_ONLY}"
+        )
+    return DualFocusMethod(name, device)
+
+
+class DualFocusMethod:
+    """A DualFocus network: shipped, or from a file (such as an ablation)."""
+
+    def __init__(self, model: str, device: torch.device) -> None:
+        loaded = load_model(model)
+        self.name = loaded.name
+        parameters = sum(p.numel() for p in loaded.network.parameters())
+        size = f'{parameters / 1e6:.2f} M parameters'
+        self.about = f'DualFocus, {size}, SHA-256 {loaded.sha256[:12]}'
+        self._device = device
+        self._network = fuse(loaded.network).to(device)
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate with sigma and focus probability."""
+        focus = torch.from_numpy(case.focus).float().to(self._device)
+        with torch.inference_mode():
+            prediction = self._network(to_tensor(case.images, self._device)[None], focus[None])
+        return Estimate(
+            prediction.dioptres[0].cpu().numpy(),
+            prediction.sigma[0].cpu().numpy(),
+            prediction.probability[0].cpu().numpy(),
+        )
+
+
+class Classical:
+    """A focus measure and the refined peak over the planes."""
+
+    def __init__(self, measure: str) -> None:
+        self.name = measure
+        words = {'sml': 'sum-modified-Laplacian', 'rdf': 'ring difference filter'}[measure]
+        self.about = f'{words}, 9x9 window, Gaussian peak in dioptres, no training'
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate; a classical method has no sigma."""
+        images = case.images
+        if images.dtype != np.uint8:
+            images = images * np.float32(255.0)
+        return Estimate(classical_inverse_depth(images, case.focus, self.name))
+
+
+class RangeOnly:
+    """The control that looks at no image: the expectation under equal probabilities."""
+
+    name = RANGE_ONLY
+    about = 'no image: expectation of the focus list under equal probabilities'
+
+    def estimate(self, case: Case) -> Estimate:
+        """Return one constant, the middle of the focus list."""
+        return Estimate(np.full(case.truth.shape, case.middle, np.float32))
+
+
+class DFVMethod:
+    """DFV with weights trained by this package: far to near, expectation in dioptres."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.name = f'dfv:{path.stem}'
+        network = load_dfv(path)
+        parameters = sum(p.numel() for p in network.parameters())
+        self.about = f'DFV, {parameters / 1e6:.2f} M parameters, {path.name}'
+        self._device = device
+        self._network = network.to(device)
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate; sigma is the standard deviation of p, as DFV defines it."""
+        order = np.argsort(case.focus, kind='stable')
+        images = to_tensor(case.images[order], self._device)
+        mean = torch.tensor(_IMAGENET_MEAN, device=self._device)[:, None, None]
+        deviation = torch.tensor(_IMAGENET_DEVIATION, device=self._device)[:, None, None]
+        height, width = images.shape[-2:]
+        padded = torch.nn.functional.pad(
+            (images - mean) / deviation, (0, -width % 32, 0, -height % 32), mode='reflect'
+        )
+        focus = torch.from_numpy(case.focus[order]).float().to(self._device)[:, None, None]
+        with torch.inference_mode():
+            p = self._network.probabilities(padded[None])[0][0, :, :height, :width]
+            position = (p * focus).sum(dim=0)
+            sigma = (p * (focus - position).square()).sum(dim=0).sqrt()
+        probability = np.empty(p.shape, np.float32)
+        probability[order] = p.cpu().numpy()
+        return Estimate(position.cpu().numpy(), sigma.cpu().numpy(), probability)
+
+
+def load_dfv(path: Path) -> DFV:
+    """Load DFV weights in evaluation mode.
+
+    :raises WeightsError: if the file is missing or its tensors are not those of DFV, all finite.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"no DFV weights at {path}: none are shipped; train them and give 'dfv:PATH'"
+        )
+    network = DFV()
+    expected = network.state_dict()
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise WeightsError(f'{path} is not a safetensors file: {error}') from None
+    differing = sorted(set(found) ^ set(expected)) or [
+        name for name, value in found.items() if value.shape != expected[name].shape
+    ]
+    if differing:
+        raise WeightsError(
+            f'{path} does not hold DFV: {len(differing)} tensors differ, first {differing[0]}'
+        )
+    broken = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise WeightsError(f'{path}: tensor {broken[0]} has values that are not finite')
+    network.load_state_dict({n: v.to(expected[n].dtype) for n, v in found.items()})
+    return network.eval()
+
+
+def save_dfv(path: Path, network: DFV) -> None:
+    """Write DFV weights in the form that ``dfv:PATH`` takes."""
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, path, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
+
+
+def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    """Return (N, 3, H, W) float32 in [0, 1] of (N, H, W, 3) uint8 or float32.
+
+    :raises ValueError: for values that are not finite.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    if images.dtype == np.uint8:
+        return tensor.float() / 255.0
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError('the images have values that are not finite')
+    return tensor.float()

@@ -55,13 +55,13 @@ def cloud_cdr(stamp_ns: int, points: np.ndarray) -> bytes:
     return bytes(TYPES.serialize_cdr(message, 'sensor_msgs/msg/PointCloud2'))
 
 
-def info_cdr(stamp_ns: int, planes: list[int]) -> bytes:
+def info_cdr(stamp_ns: int, planes: list[int], flags: int = 0) -> bytes:
     message = TYPES.types['dualfocus_ros/msg/StackInfo'](
         header=make_header(TYPES, stamp_ns, 'camera'),
         stamps=[make_header(TYPES, s, '').stamp for s in planes],
         focus_dioptres=np.linspace(2.0, 0.5, len(planes), dtype=np.float32),
         sweep_id=1,
-        flags=0,
+        flags=flags,
         sweep_duration=0.5,
         assemble_ms=1.0,
         inference_ms=50.0,
@@ -92,7 +92,7 @@ def test_pixels_of_every_encoding_that_the_demo_sees():
     assert np.array_equal(cloud(cloud_cdr(1, points)), points)
 
 
-def feed(collector: Collector, start: int, factor: float) -> None:
+def feed(collector: Collector, start: int, factor: float, flags: int = 0) -> None:
     """Send one sweep of three planes with its outputs; the depth is the truth times factor."""
     stamps = [start + n * SECOND // 10 for n in range(3)]
     truth = np.full((48, 64), 1.25, np.float32)
@@ -108,7 +108,7 @@ def feed(collector: Collector, start: int, factor: float) -> None:
     collector('/depth/sigma', image_cdr(at, 0.1 * truth, '32FC1'), receipt)
     collector('/rgb/image_rect', image_cdr(at, grey), receipt)
     collector('/depth/points', cloud_cdr(at, points), receipt)
-    collector('/stack_info', info_cdr(at, stamps), receipt)
+    collector('/stack_info', info_cdr(at, stamps, flags), receipt)
 
 
 def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp_path):
@@ -137,6 +137,21 @@ def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp
     assert 'AbsRel 0.1000' in text and 'p90 60 ms' in text
     with BagReader(tmp_path / 'bag') as bag:
         assert bag.topics['/ground_truth/depth'].count == 5
+
+
+def test_measuring_begins_with_the_first_whole_sweep(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        collector = Collector(bag)
+        assert not collector.begin()
+        feed(collector, SECOND, 2.0, flags=8)
+        assert not collector.begin()
+        feed(collector, 2 * SECOND, 1.0)
+        assert collector.begin()
+        feed(collector, 3 * SECOND, 1.2, flags=1)  # what is wrong later counts
+        measured = figures(collector, seconds=1.0)
+    assert (measured['depths'], measured['flagged']) == (2, 1)
+    assert measured['abs_rel'] == pytest.approx(0.1, rel=1e-4)
+    assert [row['flags'] for row in measured['each']] == [0, 1]
 
 
 def test_pictures_of_the_newest_complete_depth(tmp_path):

@@ -19,6 +19,7 @@ IMAGE, COLOUR, SIGMA, POINTS = '/image_raw', '/rgb/image_rect', '/depth/sigma', 
 PICTURED = (IMAGE, DEPTH, TRUTH, COLOUR, SIGMA, POINTS)
 KEEP = {IMAGE: 128, TRUTH: 128}  # messages; at 10 Hz, longer than any sweep and its inference
 KEEP_OTHERS = 3
+INCOMPLETE = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
 ENCODINGS: dict[str, tuple[np.dtype, int]] = {
     'rgb8': (np.dtype(np.uint8), 3),
     'mono8': (np.dtype(np.uint8), 1),
@@ -82,6 +83,23 @@ class Collector:
             self._recent.setdefault(topic, deque(maxlen=keep)).append((stamp, data))
         if topic in (DEPTH, TRUTH):
             self._compare(stamp)
+
+    def begin(self) -> bool:
+        """Start measuring with the first depth of a whole sweep; return whether it has come.
+
+        The node may have been ready in the middle of a sweep: what that gave is forgotten.
+        From here on everything counts, whatever its flags.
+        """
+        compared = {depth.stamp_ns for depth in self.depths}
+        for index, info in enumerate(self.infos):
+            if not info.flags & INCOMPLETE and to_ns(info.header.stamp) in compared:
+                first = to_ns(info.header.stamp)
+                self.depths = [depth for depth in self.depths if depth.stamp_ns >= first]
+                self.infos = self.infos[index:]
+                self.info_latencies_ms = self.info_latencies_ms[index:]
+                self.images = 0
+                return True
+        return False
 
     def finish(self) -> None:
         """Count the depth images whose truth never came."""

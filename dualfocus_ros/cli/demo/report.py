@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.cli.demo.collector import Collector, Example
+from dualfocus_ros.cli.demo.collector import Collector, Example, to_ns
 from dualfocus_ros.cli.estimate_output import distance, save_png
 from dualfocus_ros.evaluation.metrics import mean_errors
 from dualfocus_ros.visual.cloud_view import oblique_view
@@ -46,6 +46,7 @@ def figures(collector: Collector, seconds: float) -> dict[str, Any]:
         'inference_ms': _percentiles([info.inference_ms for info in infos]),
         'planes': len(latest.stamps) if latest else None,
         'flagged': sum(1 for info in infos if info.flags),
+        'each': _each(collector),
         'model': str(latest.model) if latest else None,
         'device': str(latest.device) if latest else None,
     }
@@ -72,9 +73,7 @@ def summary(measured: dict[str, Any], scene: str) -> str:
     )
 
 
-def write_pictures(
-    folder: Path, example: Example, measured: dict[str, Any], scene: str
-) -> None:
+def write_pictures(folder: Path, example: Example, measured: dict[str, Any], scene: str) -> None:
     """Write panel.png and cloud.ply of one depth image."""
     words = np.ascontiguousarray(example.points[..., 3]).view(np.uint32)
     colours = np.stack([(words >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
@@ -107,6 +106,24 @@ def write_pictures(
         ),
     )
     save_png(folder / 'panel.png', panel)
+
+
+def _each(collector: Collector) -> list[dict[str, Any]]:
+    """Return stamp, planes, flags and errors of every depth image."""
+    infos = {to_ns(info.header.stamp): info for info in collector.infos}
+    rows = []
+    for depth in collector.depths:
+        info, errors = infos.get(depth.stamp_ns), depth.errors
+        rows.append(
+            {
+                'stamp_ns': depth.stamp_ns,
+                'planes': len(info.stamps) if info else None,
+                'flags': int(info.flags) if info else None,
+                'rmse_m': _number(errors.rmse) if errors else None,
+                'abs_rel': _number(errors.abs_rel) if errors else None,
+            }
+        )
+    return rows
 
 
 def _planes(example: Example) -> list[Tile]:

@@ -220,7 +220,7 @@ def _until_first_depth(
     logs: Path,
 ) -> None:
     deadline = time.monotonic() + arguments.start_timeout
-    while not collector.depths:
+    while not collector.begin():
         if interrupts.seen:
             raise KeyboardInterrupt
         dead = processes.dead()
@@ -232,7 +232,7 @@ def _until_first_depth(
         if time.monotonic() > deadline:
             counts = f'{collector.images} images, {len(collector.infos)} stacks received'
             raise CommandError(
-                f'no depth within {arguments.start_timeout:.0f} s of the start: {counts}; the '
+                f'no depth of a whole sweep within {arguments.start_timeout:.0f} s: {counts}; the '
                 f'depth node said: {processes.nodes[1].last_words()} ({_keep(logs)})'
             )
         listen(0.1)
@@ -253,7 +253,6 @@ def _measure(
     interrupts: _Interrupts,
 ) -> float:
     """Collect for the time asked for; return the seconds that it took."""
-    collector.images = 0
     began = time.monotonic()
     elapsed = 0.0
     quiet = True if not logger.isEnabledFor(logging.INFO) else None

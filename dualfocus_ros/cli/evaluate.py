@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(default: all shipped models, sml, rdf, range-only)',
     )  # fmt: skip
     parser.add_argument(
+        '--baseline', metavar='METHOD',
+        help='also print the errors of the others over those of this method',
+    )  # fmt: skip
+    parser.add_argument(
         '--protocol', choices=('A', 'B'), default='B',
         help='stacks from RGB-D sets: A as published, focus taken from the truth of each image; '
         'B one focus list and one lens for all (default)',
@@ -77,6 +81,9 @@ def execute(arguments: argparse.Namespace) -> int:
     # Everything is opened before anything is measured: a typing error costs no hour.
     datasets = [open_dataset(text) for text in arguments.data or ('synthetic:0', 'indoor:0')]
     methods = open_methods(arguments.methods, device)
+    names = [method.name for method in methods]
+    if arguments.baseline is not None and arguments.baseline not in names:
+        raise UsageError(f"--baseline: '{arguments.baseline}' is none of {', '.join(names)}")
     protocol = make_protocol(arguments.protocol, arguments.planes, arguments.seed)
     sizes = [min(arguments.limit or len(d), len(d)) for d in datasets]
     results = []
@@ -107,7 +114,7 @@ def execute(arguments: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         figures = {r.dataset.name: write_figures(folder, r) for r in results}
         (folder / 'report.json').write_text(json_text, 'utf-8')
-    markdown = as_markdown(facts, methods, results, figures)
+    markdown = as_markdown(facts, methods, results, figures, arguments.baseline)
     if arguments.output is not None:
         (folder / 'report.md').write_text(markdown, 'utf-8')
         logger.info('wrote %s', folder / 'report.md')

@@ -22,6 +22,9 @@ ERRORS = (
     ('delta2', 'δ2 %', -2), ('delta3', 'δ3 %', -2), ('bump', 'Bump', 2),
     ('mae_position', 'MAE 1/m', 4), ('coverage', 'coverage %', -1),
 )  # fmt: skip
+COMPARED = (
+    ('mae', 'MAE'), ('rmse', 'RMSE'), ('abs_rel', 'AbsRel'), ('mae_position', 'MAE 1/m')
+)  # fmt: skip
 TRUST = (
     ('unimodal', 'unimodal %', -2), ('within_1_sigma', 'within 1σ %', -1),
     ('within_2_sigma', 'within 2σ %', -1),
@@ -103,13 +106,20 @@ def as_markdown(
     methods: Sequence[Method],
     results: Sequence[SetResult],
     figures: Mapping[str, Sequence[str]] | None = None,
+    baseline: str | None = None,
 ) -> str:
-    """Return the report; ``figures`` are file names per data set, shown beneath its tables."""
+    """Return the report.
+
+    :param figures: file names per data set, shown beneath its tables.
+    :param baseline: a method to which the errors of the others are set in relation.
+    """
     lines = ['# Evaluation', '', _facts(facts), '', '| method | what it is |', '| --- | --- |']
     lines += [f'| {method.name} | {method.about} |' for method in methods]
     for result in results:
         lines += ['', f'## {result.dataset.name}', '', _caption(result, facts), '']
         lines += _table(result.tallies, ERRORS, result.unit)
+        if baseline is not None:
+            lines += ['', *_ratios(result.tallies, baseline)]
         trust = _table(result.tallies, TRUST, result.position_unit)
         if trust:
             unit = result.position_unit
@@ -160,6 +170,21 @@ def _table(
     ]
     for name, values in means.items():
         cells = [_number(values.get(key, math.nan), digits) for key, _, digits in used]
+        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _ratios(tallies: Mapping[str, Tally], baseline: str) -> list[str]:
+    """One row per other method: its error over that of the baseline, below 1 is better."""
+    means = {name: tally.means() for name, tally in tallies.items()}
+    reference = means.pop(baseline)
+    used = [column for column in COMPARED if reference.get(column[0], 0.0) > 0.0]
+    lines = [
+        f'| error over that of {baseline} | ' + ' | '.join(heading for _, heading in used) + ' |',
+        '| --- |' + ' ---: |' * len(used),
+    ]
+    for name, values in means.items():
+        cells = [_number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return lines
 

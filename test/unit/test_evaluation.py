@@ -197,11 +197,12 @@ def test_the_command_writes_tables_json_and_figures(tmp_path, capsys):
         ['evaluate', '--data', 'synthetic:7,count=2,size=64',
          '--data', 'indoor:7,count=1,width=64', '--planes', '4', '--threads', '1',
          '--methods', 'auto', 'sml', 'range-only',
-         '-o', str(tmp_path), '--quiet']
+         '--baseline', 'sml', '-o', str(tmp_path), '--quiet']
     )  # fmt: skip
     assert status == 0
     printed = capsys.readouterr().out
     assert printed == (tmp_path / 'report.md').read_text('utf-8')
+    assert '| error over that of sml | MAE | RMSE | AbsRel |' in printed
     assert 'protocol B (no leak: 4 planes' in printed and 'seed 0' in printed
     report = json.loads((tmp_path / 'report.json').read_text('utf-8'))
     assert report['facts']['device'].startswith('cpu')
@@ -231,6 +232,7 @@ def test_the_command_says_protocol_a_leaks(capsys):
     [
         (['--planes', '1'], 2),
         (['--limit', '-1'], 2),
+        (['--methods', 'sml', '--baseline', 'rdf'], 2),
         (['--methods', 'nonsense'], 1),
         (['--data', 'nyu:/not/there'], 1),
         (['--methods', 'dfv:missing.safetensors'], 1),

@@ -126,7 +126,8 @@ def _scale(case: Case, values: np.ndarray) -> ColourScale:
         return depth_scale(values)
     known = values[np.isfinite(values)]
     low, high = (float(v) for v in np.percentile(known, (1, 99)))
-    colours = depth_scale(np.ones((1, 1), np.float32)).colours
+    # Near is bright: a small depth, but a large disparity.
+    colours = depth_scale(np.ones((1, 1), np.float32)).colours[::-1]
     return ColourScale(low, max(high, low + 1e-6), colours, unit=case.unit)
 
 

@@ -36,6 +36,8 @@ setup(
         'torch>=2.4',
         'tqdm>=4.60',
     ],
+    # Public data sets: DDFF12 and NYUv2 are HDF5, FoD500 and Middlebury-FS hold EXR depth.
+    extras_require={'eval': ['h5py>=3.6', 'OpenEXR>=3.3']},
     # Recordings hold our messages: reading one without ROS needs their definitions.
     data_files=[('share/dualfocus_ros/msg', sorted(glob('msg/*.msg')))],
     entry_points={'console_scripts': ['dualfocus = dualfocus_ros.cli.main:main']},

@@ -125,9 +125,19 @@ class Listener:
     def until(
         self, condition: Callable[[], bool], patience: float = _PATIENCE, what: str = ''
     ) -> None:
-        """Spin until the condition holds; fails the test when it never does."""
+        """Spin until the condition holds; fails the test when it never does.
+
+        A condition about the last message of a list does not hold while the list is empty.
+        """
         end = time.monotonic() + patience
-        while not condition():
+
+        def holds() -> bool:
+            try:
+                return condition()
+            except IndexError:
+                return False
+
+        while not holds():
             if time.monotonic() > end:
                 pytest.fail(f'waited {patience:g} s in vain {what}'.rstrip())
             self.executor.spin_once(timeout_sec=0.05)

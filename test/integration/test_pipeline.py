@@ -93,9 +93,19 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
     programs = start_pipeline()
 
     def complete():
-        """Return the stamps for which every output has come, oldest first."""
-        common = set.intersection(*(set(by_stamp(heard[topic])) for topic in OUTPUTS))
-        return sorted(common)
+        """Return the stamps of the stacks of which all outputs and inputs have come, in order.
+
+        The node may discover the camera before this listener does, and so use planes of which
+        the listener never heard.
+        """
+        topics = [*OUTPUTS, 'camera_info', 'ground_truth/depth']
+        common = set.intersection(*(set(by_stamp(heard[topic])) for topic in topics))
+        reported = set(by_stamp(heard['focus_state']))
+        infos = by_stamp(heard['stack_info'])
+        return sorted(
+            when for when in common
+            if reported.issuperset((s.sec, s.nanosec) for s in infos[when].stamps)
+        )
 
     listener.until(lambda: len(complete()) >= 3, 120.0, 'for three stacks with all outputs')
     focus = by_stamp(heard['focus_state'])

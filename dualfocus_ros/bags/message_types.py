@@ -49,6 +49,12 @@ def typestore() -> Typestore:
     return store
 
 
+def full_name(message_type: str) -> str:
+    """Return ``sensor_msgs/msg/Image`` for it and for ``sensor_msgs/Image``, as ROS 1 had it."""
+    package, _, rest = message_type.partition('/')
+    return f'{package}/msg/{rest}' if rest and '/' not in rest else message_type
+
+
 def type_name(message_class: type) -> str:
     """Return the ROS name of a message class of rclpy or rosbags, as ``sensor_msgs/msg/Image``."""
     known = getattr(message_class, '__msgtype__', None)

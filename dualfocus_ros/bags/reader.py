@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading of rosbag2 bags, with or without ROS."""
+"""Reading of rosbag2 bags, with or without ROS: ours, others', and what a crash has left."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+import heapq
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import ConnectionExtRosbag2, Qos
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinitionFormat,
+    Qos,
+)
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dualfocus_ros.bags.message_types import typestore
+from dualfocus_ros.bags.cut_mcap import CutMcap
+from dualfocus_ros.bags.files import BagError, find_files, inflated, unpacked
+from dualfocus_ros.bags.message_types import full_name, typestore
 
-
-class BagError(Exception):
-    """The bag cannot be read; the text says why and what to do."""
+__all__ = ['BagError', 'BagMessage', 'BagReader', 'BagTopic']
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,24 @@ class BagMessage:
 
     @cached_property
     def message(self) -> Any:
-        """The message as an object; arrays of numbers are NumPy arrays."""
-        return self._types.deserialize_cdr(self.data, self.message_type)
+        """The message as an object; arrays of numbers are NumPy arrays.
+
+        :raises BagError: if the data are not a message of this type.
+        """
+        try:
+            return self._types.deserialize_cdr(self.data, self.message_type)
+        except Exception as error:  # damaged data fail in every way that parsing can
+            raise BagError(
+                f'{len(self.data)} bytes on {self.topic} at {self.stamp_ns * 1e-9:.3f} s are not '
+                f'a {self.message_type}: {type(error).__name__}'
+            ) from error
 
 
 class BagReader:
     """Iterates over the messages of a bag; use it as a context manager.
+
+    Reads folders with splits, of which some may be missing, and single files; zstd by chunk, by
+    message and by file; MCAP files that end in the middle.
 
     :param path: the bag's folder, or a single ``.mcap`` or ``.db3`` file.
     :raises BagError: if it is not a readable bag.
@@ -60,18 +81,27 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise BagError(f'{self.path} does not exist: give the folder of a bag')
-        try:
-            self._reader = AnyReader([self.path], default_typestore=typestore())
-        except (AnyReaderError, FileNotFoundError) as error:
-            raise BagError(f'{self.path} is not a bag that can be read: {error}') from None
+        files = find_files(self.path)
+        self._paths = files.paths
+        self.problems = list(files.problems)
+        self._files: list[Any] = []
+        self._types: Typestore | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> BagReader:
         try:
-            self._reader.open()
-        except (AnyReaderError, FileNotFoundError) as error:
+            folder: Path | None = None
+            for path in self._paths:
+                if folder is None:
+                    folder = Path(self._stack.enter_context(TemporaryDirectory()))
+                self._open(unpacked(path, folder), path)
+            self._types = self._collect_types()
+        except OSError as error:
+            self._stack.close()
             raise BagError(f'{self.path} cannot be read: {error}') from None
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
@@ -80,52 +110,122 @@ class BagReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reader.close()
+        self._stack.close()
+        self._files.clear()
 
     @property
     def types(self) -> Typestore:
         """The types of the bag's messages."""
-        return self._reader.typestore
+        if self._types is None:
+            raise BagError(f'{self.path} is not open')
+        return self._types
 
     @property
     def topics(self) -> dict[str, BagTopic]:
         """The bag's topics by name."""
-        found = {}
-        for connection in self._reader.connections:
+        found: dict[str, BagTopic] = {}
+        for connection in self._connections:
+            known = found.get(connection.topic)
             extra = connection.ext
             qos = extra.offered_qos_profiles if isinstance(extra, ConnectionExtRosbag2) else []
             found[connection.topic] = BagTopic(
-                connection.topic, connection.msgtype, connection.msgcount, tuple(qos)
+                connection.topic, full_name(connection.msgtype),
+                connection.msgcount + (known.count if known else 0),
+                known.qos if known and known.qos else tuple(qos),
             )
         return found
 
     @property
     def start_ns(self) -> int:
-        """Stamp of the first message."""
-        return self._reader.start_time
+        """Stamp of the first message; 0 of an empty bag."""
+        return min((f.start_time for f in self._files if f.start_time < f.end_time), default=0)
 
     @property
     def end_ns(self) -> int:
-        """Stamp of the last message."""
-        return self._reader.end_time - 1  # the reader counts one past the last
+        """Stamp of the last message; 0 of an empty bag."""
+        # The readers count one past the last.
+        return max((f.end_time - 1 for f in self._files if f.start_time < f.end_time), default=0)
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
         """Yield the messages of the topics (by default all) in the order of their stamps.
 
-        :raises BagError: for a topic that the bag does not have.
+        :raises BagError: for a topic that the bag does not have, or data that cannot be read.
         """
-        connections = self._reader.connections
         if topics is not None:
-            missing = set(topics) - {connection.topic for connection in connections}
+            missing = set(topics) - {connection.topic for connection in self._connections}
             if missing:
                 raise BagError(
                     f'{self.path} has no topic {", ".join(sorted(missing))}; it has '
                     f'{", ".join(sorted(self.topics)) or "none"}'
                 )
-            connections = [c for c in connections if c.topic in topics]
-            if not connections:
-                return
-        for connection, stamp_ns, data in self._reader.messages(connections):
-            yield BagMessage(
-                connection.topic, connection.msgtype, stamp_ns, bytes(data), self.types
-            )
+        streams = []
+        for file in self._files:
+            wanted = [c for c in file.connections if topics is None or c.topic in topics]
+            if wanted:
+                streams.append(file.messages(wanted))
+        try:
+            for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
+                yield BagMessage(
+                    connection.topic, full_name(connection.msgtype), stamp_ns,
+                    inflated(bytes(data)), self.types,
+                )
+        except (GeneratorExit, KeyboardInterrupt, OSError, BagError):
+            raise
+        except Exception as error:  # damaged files fail in every way that parsing can
+            raise BagError(
+                f'{self.path} is damaged: {" ".join(str(error).split()) or type(error).__name__}'
+            ) from error
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [connection for file in self._files for connection in file.connections]
+
+    def _open(self, path: Path, named: Path) -> None:
+        """Open one file; an MCAP file without an end is read up to there."""
+        file: Any
+        try:
+            file = Reader(path)
+            file.open()
+        except Exception as error:  # damaged files fail in every way that parsing can
+            text = ' '.join(str(error).split()) or type(error).__name__
+            if path.suffix != '.mcap' or path.stat().st_size == 0:
+                raise BagError(f'{named} cannot be read: {text}') from None
+            file = CutMcap(path)
+            file.open()
+            self.problems.append(f'{named} is cut off or damaged ({text}): reading up to there')
+        self._stack.callback(file.close)
+        self._files.append(file)
+
+    def _collect_types(self) -> Typestore:
+        """Return the types as the bag defines them, and ours where it does not."""
+        types: dict[str, Any] = {}
+        for connection in self._connections:
+            definition = connection.msgdef
+            name = full_name(connection.msgtype)
+            if name in types or definition.format == MessageDefinitionFormat.NONE:
+                continue
+            try:
+                if definition.format == MessageDefinitionFormat.MSG:
+                    types.update(get_types_from_msg(definition.data, name))
+                else:
+                    types.update(_from_idl(definition.data))
+            except Exception as error:  # the definition of a type that nobody may ask for
+                self.problems.append(
+                    f'the definition of {name} in {self.path} cannot be understood '
+                    f'({type(error).__name__})'
+                )
+        known = typestore().fielddefs
+        store = get_typestore(Stores.EMPTY)
+        store.register({**known, **types})
+        return store
+
+
+def _from_idl(text: str) -> dict[str, Any]:
+    """Return the types of one or, as MCAP joins them, several IDL files."""
+    separator = '=' * 80 + '\n'
+    if not text.startswith(f'{separator}IDL: '):
+        return dict(get_types_from_idl(text))
+    types: dict[str, Any] = {}
+    for part in text.split(separator)[1:]:
+        types.update(get_types_from_idl(part.split('\n', 1)[1]))
+    return types

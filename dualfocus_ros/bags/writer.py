@@ -22,6 +22,7 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys.store import Typestore
 
 from dualfocus_ros.bags.message_types import type_name, typestore
+from dualfocus_ros.bags.reader import BagMessage, BagTopic
 
 # The newest metadata format that Humble's `ros2 bag` reads as well as Lyrical's.
 BAG_VERSION = 8
@@ -113,6 +114,12 @@ class BagWriter:
         self._writer.write(self._connections[topic], stamp_ns, data)
         self.counts[topic] += 1
 
+    def copy(self, message: BagMessage, topic: BagTopic) -> None:
+        """Append a message of another bag as it is, with the quality of service of its topic."""
+        if topic.name not in self._connections:
+            self.add_topic(topic.name, topic.message_type, topic.qos or (RELIABLE,))
+        self.write(topic.name, topic.message_type, message.stamp_ns, message.data)
+
     def write_message(self, topic: str, message: Any, stamp_ns: int) -> None:
         """Append a message object of rclpy or of rosbags."""
         name = type_name(type(message))
@@ -121,7 +128,10 @@ class BagWriter:
         else:
             from rclpy.serialization import serialize_message
 
-            data = serialize_message(message)
+            # As rosbags writes it: rmw leaves chance bytes between the fields.
+            data = self.types.serialize_cdr(
+                self.types.deserialize_cdr(serialize_message(message), name), name
+            )
         self.write(topic, name, stamp_ns, data)
 
 

@@ -55,7 +55,8 @@ class Prediction:
     """What the network says of a batch of stacks.
 
     :param dioptres: (B, H, W) inverse depth in 1/m.
-    :param sigma: (B, H, W) one standard deviation of the inverse depth, in 1/m.
+    :param sigma: (B, H, W) one standard deviation of the inverse depth, in 1/m; NaN where it was
+        not asked for.
     :param probability: (B, N, H, W) focus probability p_n in the caller's order of planes.
     :param normalised: (B, H, W) inverse depth with 0 at the farthest plane and 1 at the nearest.
     :param normalised_sigma: (B, H, W) its standard deviation.
@@ -201,11 +202,14 @@ class DualFocus(nn.Module):
         self.refine = Refinement(config.refine)
         self.sigma = SigmaHead()
 
-    def forward(self, images: Tensor, dioptres: Tensor) -> Prediction:
+    def forward(
+        self, images: Tensor, dioptres: Tensor, with_sigma: bool = True
+    ) -> Prediction:
         """Estimate the inverse depth of stacks.
 
         :param images: (B, N, 3, H, W) RGB in [0, 1], aligned.
         :param dioptres: (B, N) focus of each plane in 1/m.
+        :param with_sigma: whether the standard deviation is wanted.
         :raises ValueError: for shapes that do not fit, or planes that are all focused alike.
         """
         _check(images, dioptres)
@@ -226,7 +230,10 @@ class DualFocus(nn.Module):
         probability = torch.softmax(logits, dim=1)
         steps = position[..., None, None]
         normalised = (probability * steps).sum(dim=1)
-        sigma = self._sigma(probability, normalised, position, measures, guides)
+        if with_sigma:
+            sigma = self._sigma(probability, normalised, position, measures, guides)
+        else:
+            sigma = normalised.new_full((), torch.nan).expand_as(normalised)
         inverse = torch.argsort(order, dim=1)
         caller = torch.gather(probability, 1, inverse[..., None, None].expand_as(probability))
         return Prediction(

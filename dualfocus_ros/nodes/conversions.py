@@ -361,7 +361,7 @@ def stack_from(
     planes = []
     for index, (image_msg, focus) in enumerate(zip(msg.images, msg.focus_dioptres, strict=True)):
         image = image_to_array(image_msg, max_pixels)
-        camera = None
+        camera, valid = None, None
         if calibration is not None:
             expected = (calibration.camera.width, calibration.camera.height)
             if expected != image.shape[1::-1]:
@@ -372,11 +372,12 @@ def stack_from(
             camera = calibration.output
             if rectifier is not None:
                 image, camera = rectifier.rectify(image, calibration)
+                valid = rectifier.seen(calibration)
         stamp = stamp_ns(image_msg.header.stamp) or whole
         if stamp == 0:
             raise MessageError('zero_stamp', 'a stack whose stamp is zero')
         try:
-            planes.append(Plane(image, float(focus), stamp, camera, index))
+            planes.append(Plane(image, float(focus), stamp, camera, index, valid))
         except ValueError as error:
             raise MessageError('focus_unknown', f'plane {index}: {error}') from error
     planes.sort(key=lambda plane: plane.stamp_ns)

@@ -320,7 +320,7 @@ class PlanesInput(_Calibrated):
             frame = self._frame(msg)
             if frame is None:
                 return
-            image, camera = frame.image, None
+            image, camera, valid = frame.image, None, None
             calibration = self._calibration
             if calibration is not None:
                 height, width = image.shape[:2]
@@ -330,9 +330,10 @@ class PlanesInput(_Calibrated):
                     )
                 elif self._settings().rectify == 'auto' and self._wanted:
                     image, camera = self._rectifier.rectify(image, calibration)
+                    valid = self._rectifier.seen(calibration)
                 else:
                     camera = calibration.output
-            rectified = Frame(frame.stamp_ns, image, frame.frame_id, frame.encoding)
+            rectified = replace(frame, image=image, valid=valid)
             self._send(self._synchroniser.add(plane, rectified, camera))
 
         return on_image

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages that go out: depth by REP 117 and 118, camera_info, clouds and stack_info.
 
-Arrays go into messages through ``array.array``: the setter of a ``uint8[]`` field copies that at
-the speed of memory, and anything else from NumPy element by element, a hundred ms a megabyte.
+Arrays are appended to the ``array.array`` that a ``uint8[]`` field already is: one copy at the
+speed of memory. Its setter would copy once more, and an ndarray or memoryview element by element,
+a hundred ms a megabyte.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ _BIG_ENDIAN = sys.byteorder == 'big'
 _MAX_MILLIMETRES = 65535
 
 
-def _data(values: np.ndarray) -> array:
-    data = array('B')
+def _fill(data: array, values: np.ndarray) -> None:
+    """Copy an array into the empty field of a message."""
     if values.size:  # a view without elements cannot be cast
         data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-    return data
 
 
 def image_message(header: Header, image: np.ndarray, encoding: str) -> Image:
@@ -38,7 +38,7 @@ def image_message(header: Header, image: np.ndarray, encoding: str) -> Image:
         header=header, height=height, width=width, encoding=encoding,
         is_bigendian=int(_BIG_ENDIAN), step=image.nbytes // height,
     )
-    msg.data = _data(image)
+    _fill(msg.data, image)
     return msg
 
 
@@ -89,7 +89,7 @@ def cloud_message(header: Header, points: np.ndarray, color: bool) -> PointCloud
             for i, name in enumerate(names)
         ],
     )
-    msg.data = _data(points)
+    _fill(msg.data, points)
     return msg
 
 

@@ -57,7 +57,7 @@ class OutputTopics:
 
     def __init__(self, node: LifecycleNodeMixin) -> None:
         self._node: Any = node
-        self._last_points_ns: int | None = None
+        self._last_cloud_ns: dict[str, int] = {}
         self.incompatible: dict[str, str] = {}
         self._publishers = {
             topic: create_publisher(
@@ -86,14 +86,18 @@ class OutputTopics:
             if publisher.get_subscription_count() > 0
         )
 
-    def due(self, settings: DepthNodeSettings, stamp: int) -> frozenset[str]:
-        """Return the topics to publish for a stack with this stamp, in nanoseconds."""
+    def due(self, settings: DepthNodeSettings, stack: FocalStack) -> frozenset[str]:
+        """Return the topics to publish for a stack: those listened to, clouds at their rate."""
+        rates = {
+            POINTS: settings.points_max_rate, POINTS_DECIMATED: settings.points_decimated_max_rate,
+        }
+        newest = _newest_ns(stack)
         topics = self.listened()
-        if settings.points_max_rate > 0.0 and self._last_points_ns is not None:
+        for topic, rate in rates.items():
+            last = self._last_cloud_ns.get(topic)
             # A millisecond of slack, or jitter would halve a rate that equals the depth's.
-            period = 1e9 / settings.points_max_rate - 1e6
-            if 0 <= stamp - self._last_points_ns < period:
-                topics -= {POINTS, POINTS_DECIMATED}
+            if rate > 0.0 and last is not None and 0 <= newest - last < 1e9 / rate - 1e6:
+                topics -= {topic}
         return topics
 
     def publish(
@@ -117,9 +121,9 @@ class OutputTopics:
                 message = make()
                 if message is not None:
                     self._publishers[topic].publish(message)
-        if result.points is not None and topics & {POINTS, POINTS_DECIMATED}:
-            self._last_points_ns = stamp
-        newest = max(plane.stamp_ns for plane in stack.planes)
+        newest = _newest_ns(stack)
+        if result.camera is not None:
+            self._last_cloud_ns.update(dict.fromkeys(topics & {POINTS, POINTS_DECIMATED}, newest))
         latency_ms = (self._node.get_clock().now().nanoseconds - newest) * 1e-6
         if STACK_INFO in topics:
             info = messages.stack_info_message(header, stack)
@@ -145,8 +149,13 @@ def wanted_products(topics: frozenset[str]) -> Outputs:
         sigma=SIGMA in topics,
         confidence=CONFIDENCE in topics,
         all_in_focus=RGB in topics,
-        points=bool(topics & {POINTS, POINTS_DECIMATED}),
+        points=POINTS in topics,
+        points_decimated=POINTS_DECIMATED in topics,
     )
+
+
+def _newest_ns(stack: FocalStack) -> int:
+    return max(plane.stamp_ns for plane in stack.planes)
 
 
 def _makers(
@@ -169,23 +178,9 @@ def _makers(
         DEPTH: lambda: messages.depth_message(header, result.depth, settings.depth_encoding),
         DEPTH_CAMERA: camera,
         POINTS: lambda: cloud(result.points),
-        POINTS_DECIMATED: lambda: cloud(_decimated(result.points, settings)),
+        POINTS_DECIMATED: lambda: cloud(result.points_decimated),
         SIGMA: lambda: image(result.sigma, '32FC1'),
         CONFIDENCE: lambda: image(result.confidence, 'mono8'),
         RGB: lambda: image(result.all_in_focus, 'rgb8'),
         RGB_CAMERA: camera,
     }
-
-
-def _decimated(points: np.ndarray | None, settings: DepthNodeSettings) -> np.ndarray | None:
-    if points is None:
-        return None
-    # torch is slow to import and is there already wherever points are.
-    import torch
-
-    from dualfocus_ros.pipeline.points import decimate_stride, decimate_voxel
-
-    cloud = torch.from_numpy(points)
-    if settings.points_voxel_size > 0.0:
-        return decimate_voxel(cloud, settings.points_voxel_size).numpy()
-    return decimate_stride(cloud, settings.points_decimation).numpy()

@@ -86,7 +86,7 @@ class Processor:
         if self._out_of_date(job, Stage.INFERRED):
             return
         stack, settings = job.stack, job.settings
-        topics = self._outputs.due(settings, stack.planes[stack.reference].stamp_ns)
+        topics = self._outputs.due(settings, stack)
         if not topics:
             return
         began = time.monotonic()

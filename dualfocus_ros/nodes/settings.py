@@ -135,11 +135,18 @@ class DepthNodeSettings:
     depth_max_sigma: float = _parameter(
         0.0, 'Pixels with a larger standard deviation become invalid (m); 0 keeps all', low=0.0,
         high=1000.0)
+    depth_edge_filter: float = _parameter(
+        0.05, 'Pixels between a nearer and a farther neighbour, each off by more than this share '
+        'of the inverse depth, become invalid: flying pixels at edges; 0 keeps all', low=0.0,
+        high=1.0)
 
     points_color: bool = _parameter(True, 'Colour the points from the all-in-focus image')
     points_max_rate: float = _parameter(
-        0.0, 'Most clouds a second, by their stamps; 0 for one with every depth (Hz)', low=0.0,
-        high=1000.0)
+        0.0, 'Most messages a second on depth/points, by their stamps; 0 for one with every '
+        'depth (Hz)', low=0.0, high=1000.0)
+    points_decimated_max_rate: float = _parameter(
+        0.0, 'Most messages a second on depth/points_decimated, by their stamps; 0 for one with '
+        'every depth (Hz)', low=0.0, high=1000.0)
     points_decimation: int = _parameter(
         4, 'depth/points_decimated has every n-th point of every n-th row', low=1, high=64)
     points_voxel_size: float = _parameter(
@@ -207,8 +214,10 @@ class DepthNodeSettings:
         lens = Lens(*known) if all(value > 0.0 for value in known) else None
         return PipelineSettings(
             depth_min=self.depth_min, depth_max=self.depth_max, max_sigma=self.depth_max_sigma,
+            edge_filter=self.depth_edge_filter,
             breathing=self.breathing_model, breathing_coefficients=self.breathing_coefficients,
             lens=lens, points_color=self.points_color,
+            points_decimation=self.points_decimation, points_voxel_size=self.points_voxel_size,
         )
 
 

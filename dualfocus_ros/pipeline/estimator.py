@@ -22,8 +22,9 @@ from dualfocus_ros.pipeline.device import (
     resolve_device,
     resolve_precision,
 )
-from dualfocus_ros.pipeline.geometry import to_tensor, undo_breathing
-from dualfocus_ros.pipeline.points import back_project
+from dualfocus_ros.pipeline.filters import flying_pixels, seen_by_all
+from dualfocus_ros.pipeline.geometry import breathing_positions, resample_planes, to_tensor
+from dualfocus_ros.pipeline.points import back_project, decimate_stride, decimate_voxel
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.stacks.types import FocalStack, Plane
@@ -31,6 +32,7 @@ from dualfocus_ros.stacks.types import FocalStack, Plane
 # A stack is called saturated when this share of a plane's pixels is clipped to white.
 SATURATED_SHARE = 0.02
 SATURATED_LEVEL = 254
+_LEAST_DIOPTRES = 1e-6
 
 
 class DepthEstimator:
@@ -108,31 +110,43 @@ class DepthEstimator:
                 images = to_tensor([plane.image for plane in stack.planes], self._device)
             with _timed(stages, 'align', self._device):
                 scales = [settings.image_scale(float(q)) for q in focus]
-                images = undo_breathing(images, scales, reference, camera)
+                positions = breathing_positions(
+                    stack.size, scales, reference, camera, self._device
+                )
+                images = resample_planes(images, positions)
+                seen = seen_by_all([p.valid for p in stack.planes], positions, self._device)
+            wants_sigma = outputs.sigma or outputs.confidence or settings.max_sigma > 0.0
             with _timed(stages, 'network', self._device):
-                prediction = self._predict(images, focus)
-            with _timed(stages, 'outputs', self._device):
-                depth, sigma = _metric(prediction, settings)
-                all_in_focus = None
-                if outputs.all_in_focus or (outputs.points and settings.points_color):
+                prediction = self._predict(images, focus, wants_sigma)
+            with _timed(stages, 'depth', self._device):
+                depth = _metric(prediction, settings, seen, wants_sigma)
+            sigma = confidence = all_in_focus = points = decimated = None
+            if outputs.sigma:
+                with _timed(stages, 'sigma', self._device):
+                    sigma = _metric_sigma(prediction).masked_fill(~depth.isfinite(), math.nan)
+            if outputs.confidence:
+                with _timed(stages, 'confidence', self._device):
+                    confidence = _confidence(prediction, focus).masked_fill(depth.isnan(), 0)
+            clouds = (outputs.points or outputs.points_decimated) and camera is not None
+            if outputs.all_in_focus or (clouds and settings.points_color):
+                with _timed(stages, 'colour', self._device):
                     all_in_focus = _all_in_focus(images, prediction.probability[0])
-                points = None
-                if outputs.points and camera is not None:
-                    points = back_project(depth, camera, all_in_focus)
-                confidence = _confidence(prediction, focus) if outputs.confidence else None
+            if clouds and camera is not None:
+                with _timed(stages, 'points', self._device):
+                    colour = all_in_focus if settings.points_color else None
+                    points = back_project(depth, camera, colour)
+                    if outputs.points_decimated:
+                        decimated = _decimated(points, settings)
             with _timed(stages, 'download', self._device):
                 return DepthResult(
                     depth=depth.cpu().numpy(),
                     focus_dioptres=focus,
                     reference=reference,
-                    sigma=sigma.cpu().numpy() if outputs.sigma else None,
-                    confidence=None if confidence is None else confidence.cpu().numpy(),
-                    all_in_focus=(
-                        all_in_focus.cpu().numpy()
-                        if outputs.all_in_focus and all_in_focus is not None
-                        else None
-                    ),
-                    points=None if points is None else points.cpu().numpy(),
+                    sigma=_host(sigma),
+                    confidence=_host(confidence),
+                    all_in_focus=_host(all_in_focus) if outputs.all_in_focus else None,
+                    points=_host(points) if outputs.points else None,
+                    points_decimated=_host(decimated),
                     camera=camera,
                     saturated=_saturated(stack),
                     stage_ms=stages,
@@ -150,29 +164,53 @@ class DepthEstimator:
                 return other.camera.magnified(ratio)
         return None
 
-    def _predict(self, images: Tensor, focus: np.ndarray) -> Prediction:
+    def _predict(self, images: Tensor, focus: np.ndarray, with_sigma: bool) -> Prediction:
         dioptres = torch.from_numpy(focus).float().to(self._device)
         with torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
         ):
-            prediction: Prediction = self._network(images[None], dioptres[None])
+            prediction: Prediction = self._network(images[None], dioptres[None], with_sigma)
         return prediction
 
 
-def _metric(prediction: Prediction, settings: PipelineSettings) -> tuple[Tensor, Tensor]:
-    """Return depth and sigma in metres, (H, W), with REP 117's special values in depth."""
-    dioptres, sigma = prediction.dioptres[0], prediction.sigma[0]
+def _metric(
+    prediction: Prediction, settings: PipelineSettings, seen: Tensor | None, with_sigma: bool
+) -> Tensor:
+    """Return depth in metres, (H, W), with REP 117's special values.
+
+    :param seen: the pixels that all cameras saw; None for all pixels.
+    """
     # Planes beyond infinity (a lens driven past its stop) make inverse depths below zero.
-    depth = 1.0 / dioptres.clamp_min(1e-6)
-    # sigma_z = z^2 sigma_q, the first-order propagation through z = 1 / q.
-    sigma = depth.square() * sigma
-    invalid = ~(torch.isfinite(dioptres) & torch.isfinite(sigma))
+    dioptres = prediction.dioptres[0].clamp_min(_LEAST_DIOPTRES)
+    depth = 1.0 / dioptres
+    invalid = ~torch.isfinite(dioptres)
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
-    if settings.max_sigma > 0.0:
-        invalid |= (sigma > settings.max_sigma) & ~nearer & ~farther
+    if with_sigma:
+        sigma = _metric_sigma(prediction)
+        invalid |= ~torch.isfinite(sigma)
+        if settings.max_sigma > 0.0:
+            invalid |= (sigma > settings.max_sigma) & ~nearer & ~farther
+    if settings.edge_filter > 0.0:
+        invalid |= flying_pixels(dioptres, settings.edge_filter)
+    if seen is not None:
+        invalid |= ~seen
     depth = depth.masked_fill(nearer, -math.inf).masked_fill(farther, math.inf)
-    depth = depth.masked_fill(invalid, math.nan)
-    return depth, sigma.masked_fill(~torch.isfinite(depth), math.nan)
+    return depth.masked_fill(invalid, math.nan)
+
+
+def _metric_sigma(prediction: Prediction) -> Tensor:
+    """Return sigma_z = z^2 sigma_q in metres, the first-order propagation through z = 1 / q."""
+    return prediction.sigma[0] / prediction.dioptres[0].clamp_min(_LEAST_DIOPTRES).square()
+
+
+def _decimated(points: Tensor, settings: PipelineSettings) -> Tensor:
+    if settings.points_voxel_size > 0.0:
+        return decimate_voxel(points, settings.points_voxel_size)
+    return decimate_stride(points, settings.points_decimation)
+
+
+def _host(values: Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.cpu().numpy()
 
 
 def _confidence(prediction: Prediction, focus: np.ndarray) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
@@ -13,30 +15,47 @@ from dualfocus_ros.optics.camera import PinholeCamera
 NEGLIGIBLE_SHIFT = 0.05
 
 
-def undo_breathing(
-    images: Tensor, scales: list[float], reference: int, camera: PinholeCamera | None
-) -> Tensor:
-    """Resample planes whose lens breathes to the scale of the reference plane.
+def breathing_positions(
+    size: tuple[int, int], scales: list[float], reference: int, camera: PinholeCamera | None,
+    device: torch.device,
+) -> list[tuple[Tensor, Tensor] | None]:
+    """Return where the pixels of the reference plane lie in planes whose lens breathes.
 
     A point at offset r from the principal point in the reference plane lies at
     r * scale_n / scale_ref in plane n (method: thin lens, scale proportional to v(s)).
 
-    :param images: (N, C, H, W).
+    :param size: height and width.
     :param scales: image scale of each plane, in any common unit.
     :param camera: gives the principal point; the image centre when None.
+    :returns: for each plane the columns (W,) and rows (H,), float32; None where they are the
+        same but for a negligible shift.
     """
-    count, _, height, width = images.shape
+    height, width = size
     cx, cy = (camera.cx, camera.cy) if camera else (0.5 * (width - 1), 0.5 * (height - 1))
     reach = max(cx, cy, width - 1 - cx, height - 1 - cy)
-    ratios = [scale / scales[reference] for scale in scales]
+    positions: list[tuple[Tensor, Tensor] | None] = []
+    for scale in scales:
+        ratio = scale / scales[reference]
+        if abs(ratio - 1.0) * reach < NEGLIGIBLE_SHIFT:
+            positions.append(None)
+            continue
+        x = (torch.arange(width, device=device) - cx) * ratio + cx
+        y = (torch.arange(height, device=device) - cy) * ratio + cy
+        positions.append((x.float(), y.float()))
+    return positions
+
+
+def resample_planes(
+    images: Tensor, positions: Sequence[tuple[Tensor, Tensor] | None]
+) -> Tensor:
+    """Return the planes, (N, C, H, W), at the positions that ``breathing_positions`` gave."""
     out = images
-    for n in range(count):
-        if abs(ratios[n] - 1.0) * reach < NEGLIGIBLE_SHIFT:
+    for n, position in enumerate(positions):
+        if position is None:
             continue
         if out is images:
             out = images.clone()
-        x = (torch.arange(width, device=images.device) - cx) * ratios[n] + cx
-        y = (torch.arange(height, device=images.device) - cy) * ratios[n] + cy
+        x, y = position
         out[n] = _resample_axes(images[n], x.to(images.dtype), y.to(images.dtype))
     return out
 

@@ -18,6 +18,7 @@ class Outputs:
     confidence: bool = False
     all_in_focus: bool = False
     points: bool = False
+    points_decimated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +29,11 @@ class DepthResult:
         near limit, +inf farther than the far limit (REP 117).
     :param sigma: (H, W) float32, one standard deviation in metres, NaN where depth is not finite.
     :param confidence: (H, W) uint8, 255 times the probability that the inverse depth is right to
-        half the mean spacing of the planes.
+        half the mean spacing of the planes; 0 where depth is NaN.
     :param all_in_focus: (H, W, 3) uint8 RGB.
     :param points: (H, W, 4) float32, x y z in metres in the optical frame and the colour packed
         as 0x00RRGGBB in the bits of the fourth value; NaN where depth is not finite.
+    :param points_decimated: (M, 4) float32 finite points of the same form, fewer.
     :param camera: intrinsics of the reference plane, None when no plane had any.
     :param stage_ms: milliseconds spent per stage.
     """
@@ -43,6 +45,7 @@ class DepthResult:
     confidence: np.ndarray | None = None
     all_in_focus: np.ndarray | None = None
     points: np.ndarray | None = None
+    points_decimated: np.ndarray | None = None
     camera: PinholeCamera | None = None
     saturated: bool = False
     stage_ms: dict[str, float] = field(default_factory=dict)

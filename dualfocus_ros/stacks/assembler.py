@@ -215,7 +215,8 @@ class SweepAssembler:
         if not self._settings.rectify:
             return replace(sample, camera=calibration.output)
         image, camera = self._rectifier.rectify(sample.frame.image, calibration)
-        return replace(sample, frame=replace(sample.frame, image=image), camera=camera)
+        frame = replace(sample.frame, image=image, valid=self._rectifier.seen(calibration))
+        return replace(sample, frame=frame, camera=camera)
 
     def _group(self, sample: Sample) -> list[FocalStack]:
         if sample.stamp_ns <= self._closed_until:
@@ -359,7 +360,7 @@ def _lacks_first(samples: list[Sample]) -> bool:
 def _plane(sample: Sample) -> Plane:
     return Plane(
         sample.frame.image, sample.focus.dioptres, sample.stamp_ns, sample.camera,
-        sample.focus.plane_index,
+        sample.focus.plane_index, sample.frame.valid,
     )
 
 

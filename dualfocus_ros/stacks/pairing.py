@@ -41,12 +41,14 @@ class Frame:
 
     :param image: (H, W, 3) RGB or (H, W) mono, uint8; the receiver owns it.
     :param encoding: the encoding of the message, only to notice that it changes.
+    :param valid: where a rectified image shows what the camera saw; None everywhere.
     """
 
     stamp_ns: int
     image: np.ndarray
     frame_id: str = ''
     encoding: str = ''
+    valid: np.ndarray | None = None
 
     @property
     def format(self) -> tuple[tuple[int, ...], str, str]:

@@ -83,33 +83,62 @@ class Rectifier:
 
     def __init__(self, max_bytes: int = 256 << 20) -> None:
         self._max_bytes = max_bytes
-        self._maps: OrderedDict[CameraCalibration, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._maps: OrderedDict[CameraCalibration, _Map] = OrderedDict()
 
     def rectify(
         self, image: np.ndarray, calibration: CameraCalibration
     ) -> tuple[np.ndarray, PinholeCamera]:
         """Return the image as the pinhole camera ``calibration.output`` sees it, and that camera.
 
-        Pixels that the camera did not see are black.
+        Pixels that the camera did not see are black; ``seen`` tells which.
 
         :param image: (H, W) or (H, W, 3) uint8 of the calibration's size; returned as it is
             where nothing is to be corrected.
         """
         if calibration.is_rectified:
             return image, calibration.output
-        columns, rows = self._map(calibration)
-        rectified = cv2.remap(image, columns, rows, cv2.INTER_LINEAR)
+        found = self._map(calibration)
+        rectified = cv2.remap(image, found.columns, found.rows, cv2.INTER_LINEAR)
         return rectified, calibration.output
 
-    def _map(self, calibration: CameraCalibration) -> tuple[np.ndarray, np.ndarray]:
-        maps = self._maps.pop(calibration, None)
-        if maps is None:
-            maps = _undistortion_map(calibration)
-            size = sum(part.nbytes for part in maps)
-            while self._maps and size * (len(self._maps) + 1) > self._max_bytes:
+    def seen(self, calibration: CameraCalibration) -> np.ndarray | None:
+        """Return which pixels of the rectified image the camera saw, (H, W) bool.
+
+        :returns: None for all of them; the same array for the same calibration.
+        """
+        return None if calibration.is_rectified else self._map(calibration).seen
+
+    def _map(self, calibration: CameraCalibration) -> _Map:
+        found = self._maps.pop(calibration, None)
+        if found is None:
+            found = _make_map(calibration)
+            while self._maps and found.nbytes * (len(self._maps) + 1) > self._max_bytes:
                 self._maps.popitem(last=False)
-        self._maps[calibration] = maps
-        return maps
+        self._maps[calibration] = found
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """Fixed-point maps for ``cv2.remap``, and the pixels that they take from the image."""
+
+    columns: np.ndarray
+    rows: np.ndarray
+    seen: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        seen = 0 if self.seen is None else self.seen.nbytes
+        return self.columns.nbytes + self.rows.nbytes + seen
+
+
+def _make_map(calibration: CameraCalibration) -> _Map:
+    columns, rows = _undistortion_map(calibration)
+    camera = calibration.camera
+    white = np.full((camera.height, camera.width), 255, np.uint8)
+    # Black from outside takes part in what is not pure white any more.
+    seen = cv2.remap(white, columns, rows, cv2.INTER_LINEAR) == 255
+    return _Map(columns, rows, None if seen.all() else seen)
 
 
 def _undistortion_map(calibration: CameraCalibration) -> tuple[np.ndarray, np.ndarray]:

@@ -168,7 +168,7 @@ class PlaneSynchroniser:
         planes = [
             Plane(
                 picture.frame.image, self.settings.focus_dioptres[plane],
-                picture.frame.stamp_ns, picture.camera, plane,
+                picture.frame.stamp_ns, picture.camera, plane, picture.frame.valid,
             )
             for plane, picture in pictures.items()
         ]

@@ -34,6 +34,8 @@ class Plane:
     :param stamp_ns: acquisition time in nanoseconds.
     :param camera: intrinsics of this very image, or None when unknown.
     :param sweep_index: the plane's index in its sweep as the lens driver numbered it.
+    :param valid: (H, W) bool, False where no pixel of the camera lies behind the image, as in
+        the corners after undistortion; None where all are seen.
     """
 
     image: np.ndarray
@@ -41,6 +43,7 @@ class Plane:
     stamp_ns: int = 0
     camera: PinholeCamera | None = None
     sweep_index: int = 0
+    valid: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -50,6 +53,13 @@ class Plane:
             raise ValueError(
                 'a plane must be a uint8 image of shape (H, W) or (H, W, 3), '
                 f'got {self.image.dtype} {shape}'
+            )
+        if self.valid is not None and (
+            self.valid.dtype != np.bool_ or self.valid.shape != shape[:2]
+        ):
+            raise ValueError(
+                f'the valid pixels of a plane must be bool of shape {shape[:2]}, '
+                f'got {self.valid.dtype} {self.valid.shape}'
             )
         if not math.isfinite(self.focus_dioptres):
             raise ValueError(f'focus must be a finite number of dioptres: {self.focus_dioptres}')

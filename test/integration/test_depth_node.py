@@ -156,7 +156,7 @@ class TestOutputs:
     @pytest.mark.parametrize(('topic', 'asked'), [
         ('depth/image_rect', set()),
         ('depth/points', {'points'}),
-        ('depth/points_decimated', {'points'}),
+        ('depth/points_decimated', {'points_decimated'}),
         ('depth/sigma', {'sigma'}),
         ('depth/confidence', {'confidence'}),
         ('rgb/image_rect', {'all_in_focus'}),
@@ -216,6 +216,20 @@ class TestOutputs:
             rig.until(lambda n=n: len(rig.received['depth/image_rect']) == n + 1)
         assert stamps_of(rig.received['depth/points']) == [
             stamps_of(rig.received['depth/image_rect'])[n] for n in (0, 3)
+        ]
+
+    def test_the_decimated_cloud_has_another_rate(self, make):
+        rig = make(points__decimated_max_rate=4.0)
+        rig.use_camera()
+        for topic in ('depth/points', 'depth/points_decimated'):
+            rig.listen(topic)
+        rig.ready()
+        for n in range(5):
+            rig.sweep(start=START + n * 100 * MS, sweep=n)
+            rig.until(lambda n=n: len(rig.received['depth/points']) == n + 1)
+        rig.until(lambda: len(rig.received['depth/points_decimated']) == 2)
+        assert [outputs.points_decimated for _, outputs, _ in rig.estimator.asked] == [
+            True, False, False, True, False
         ]
 
     def test_without_camera_info_there_is_depth_but_no_cloud(self, make):

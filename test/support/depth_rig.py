@@ -27,7 +27,7 @@ import torch
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
 from dualfocus_ros.nodes.depth import DepthNode
-from dualfocus_ros.pipeline.points import back_project
+from dualfocus_ros.pipeline.points import back_project, decimate_stride
 from dualfocus_ros.pipeline.result import DepthResult
 
 WIDTH, HEIGHT = 32, 24
@@ -71,16 +71,19 @@ class FakeEstimator:
         depth = np.full((height, width), 1.0 / reference.focus_dioptres, np.float32)
         depth[0, 0] = np.nan
         image = reference.image if reference.image.ndim == 3 else np.dstack([reference.image] * 3)
-        points = None
-        if outputs.points and reference.camera is not None:
+        points = few = None
+        if (outputs.points or outputs.points_decimated) and reference.camera is not None:
             colour = torch.from_numpy(image.copy()) if self.settings.points_color else None
-            points = back_project(torch.from_numpy(depth), reference.camera, colour).numpy()
+            points = back_project(torch.from_numpy(depth), reference.camera, colour)
+            few = decimate_stride(points, self.settings.points_decimation)
         return DepthResult(
             depth=depth, focus_dioptres=stack.focus_dioptres, reference=stack.reference,
             sigma=np.full_like(depth, 0.01) if outputs.sigma else None,
             confidence=np.full(depth.shape, 200, np.uint8) if outputs.confidence else None,
             all_in_focus=image if outputs.all_in_focus else None,
-            points=points, camera=reference.camera, stage_ms={'network': 1.0},
+            points=points.numpy() if outputs.points and points is not None else None,
+            points_decimated=few.numpy() if outputs.points_decimated and few is not None else None,
+            camera=reference.camera, stage_ms={'network': 1.0},
         )
 
     def release(self):

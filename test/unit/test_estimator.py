@@ -13,7 +13,8 @@ from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.pipeline.device import DeviceError, resolve_device, resolve_precision
 from dualfocus_ros.pipeline.estimator import DepthEstimator
-from dualfocus_ros.pipeline.geometry import undo_breathing
+from dualfocus_ros.pipeline.filters import flying_pixels
+from dualfocus_ros.pipeline.geometry import breathing_positions, resample_planes
 from dualfocus_ros.pipeline.result import Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.stacks.types import FocalStack, Plane
@@ -96,6 +97,69 @@ def test_uncertain_pixels_become_nan(estimator):
     assert np.array_equal(np.isnan(depth), sigma > limit)
 
 
+def test_unseen_pixels_become_nan_in_every_output(estimator):
+    estimator.settings = PipelineSettings(edge_filter=0.0)
+    stack = make_stack()
+    unseen = np.zeros((48, 64), bool)
+    unseen[:5, :7] = True
+    planes = (*stack.planes[:2], replace(stack.planes[2], valid=~unseen), stack.planes[3])
+    result = estimator.estimate(FocalStack(planes), EVERYTHING)
+    assert np.array_equal(np.isnan(result.depth), unseen)
+    assert np.array_equal(np.isnan(result.sigma), unseen)
+    assert np.array_equal(np.isnan(result.points[..., 0]), unseen)
+    assert (result.confidence[unseen] == 0).all()
+
+
+def test_breathing_that_leads_outside_the_image_is_nan(weights):
+    # The image shrinks as focus comes nearer: the reference plane has the widest view.
+    settings = PipelineSettings(
+        breathing='polynomial', breathing_coefficients=(-0.05,), edge_filter=0.0
+    )
+    estimator = DepthEstimator(weights, device='cpu', threads=1, settings=settings)
+    depth = estimator.estimate(make_stack()).depth
+    assert np.isnan(depth[0]).all() and np.isnan(depth[:, -1]).all()
+    assert np.isfinite(depth[10:-10, 10:-10]).all()
+
+
+def test_flying_pixels_become_nan(estimator):
+    stack = make_stack()
+    estimator.settings = PipelineSettings(edge_filter=0.0)
+    everything = estimator.estimate(stack).depth
+    estimator.settings = PipelineSettings(edge_filter=0.002)
+    filtered = estimator.estimate(stack).depth
+    flying = flying_pixels(torch.from_numpy(1.0 / everything), 0.002).numpy()
+    assert 0.0 < flying.mean() < 1.0
+    assert (np.isnan(filtered) == flying).mean() > 0.999
+    assert np.isnan(estimator.estimate(stack, EVERYTHING).points[flying][:, 2]).mean() > 0.99
+
+
+def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError('nobody asked for sigma')
+
+    monkeypatch.setattr(type(estimator._network), '_sigma', refuse)
+    estimator.settings = PipelineSettings(points_color=False)
+    result = estimator.estimate(make_stack(), Outputs(points=True, points_decimated=True))
+    assert {'sigma', 'confidence', 'colour'}.isdisjoint(result.stage_ms)
+    assert result.points is not None and result.points_decimated is not None
+    for outputs in (Outputs(sigma=True), Outputs(confidence=True)):
+        with pytest.raises(AssertionError, match='asked for sigma'):
+            estimator.estimate(make_stack(), outputs)
+
+
+def test_decimated_points_by_stride_and_by_voxel(estimator):
+    few = estimator.estimate(make_stack(), Outputs(points_decimated=True))
+    assert few.points is None
+    assert few.points_decimated.shape[0] <= 12 * 16
+    whole = estimator.estimate(make_stack(), EVERYTHING).points.reshape(-1, 4)
+    assert {p.tobytes() for p in few.points_decimated} <= {p.tobytes() for p in whole}
+    estimator.settings = PipelineSettings(points_voxel_size=0.5)
+    cubes = estimator.estimate(make_stack(), Outputs(points_decimated=True)).points_decimated
+    cells = np.floor(cubes[:, :3] / 0.5 + 1e-4).astype(int)
+    assert 0 < len(cubes) < len(few.points_decimated)
+    assert len({tuple(cell) for cell in cells}) >= 0.95 * len(cubes)
+
+
 def test_nonsense_from_the_network_is_nan_and_points_stay_valid(estimator):
     stack = make_stack()
     with torch.no_grad():
@@ -154,7 +218,8 @@ def test_breathing_is_undone_about_the_principal_point():
         v = (y - camera.cy) * scales[2] / scale + camera.cy
         planes.append(smooth_image(u, v))
     images = torch.tensor(np.stack(planes))[:, None].float()
-    aligned = undo_breathing(images, scales, reference=2, camera=camera)
+    positions = breathing_positions((120, 160), scales, 2, camera, torch.device('cpu'))
+    aligned = resample_planes(images, positions)
     inner = np.s_[8:-8, 8:-8]
     for plane in aligned[:, 0].numpy():
         assert np.abs(plane[inner] - smooth_image(x, y)[inner]).max() < 2e-3
@@ -163,7 +228,9 @@ def test_breathing_is_undone_about_the_principal_point():
 
 def test_equal_scales_touch_nothing():
     images = torch.rand(3, 3, 20, 30)
-    assert undo_breathing(images, [2.0, 2.0, 2.0], 1, None) is images
+    positions = breathing_positions((20, 30), [2.0, 2.0, 2.0], 1, None, images.device)
+    assert positions == [None] * 3
+    assert resample_planes(images, positions) is images
 
 
 def test_unknown_devices_and_precisions_are_refused_in_words():
@@ -183,6 +250,7 @@ def test_unknown_devices_and_precisions_are_refused_in_words():
     [
         ({'depth_min': 3.0, 'depth_max': 2.0}, 'below depth.max'),
         ({'max_sigma': -1.0}, 'depth.max_sigma'),
+        ({'edge_filter': -0.1}, 'depth.edge_filter'),
         ({'breathing': 'magic'}, 'none, thin_lens, polynomial'),
         ({'breathing': 'thin_lens'}, 'lens.focal_length'),
         ({'breathing': 'polynomial'}, 'breathing.coefficients'),

@@ -65,6 +65,24 @@ def test_projection_of_another_zoom_is_applied():
     assert (rectified > 0).mean() == pytest.approx(0.25, abs=0.02)
 
 
+def test_pixels_that_the_camera_did_not_see_are_told():
+    calibration = CameraCalibration(CAMERA, 'plumb_bob', (0.25, 0.08, 0.001, -0.002))
+    rectifier = Rectifier()
+    white = np.full((120, 160), 255, np.uint8)
+    rectified, _ = rectifier.rectify(white, calibration)
+    seen = rectifier.seen(calibration)
+    assert np.array_equal(seen, rectified == 255)
+    assert 0.6 < seen.mean() < 0.99
+    assert not seen[0, 0] and seen[60, 80]
+    assert rectifier.seen(calibration) is seen
+
+
+def test_all_is_seen_where_nothing_is_cut():
+    rectifier = Rectifier()
+    assert rectifier.seen(CameraCalibration(CAMERA)) is None
+    assert rectifier.seen(CameraCalibration(CAMERA, 'plumb_bob', (-0.25, 0.0, 0.0, 0.0))) is None
+
+
 def test_maps_are_kept_and_bounded(monkeypatch):
     made = []
     original = cv2.initUndistortRectifyMap
@@ -76,7 +94,7 @@ def test_maps_are_kept_and_bounded(monkeypatch):
         CameraCalibration(CAMERA.magnified(1 + 0.01 * n), 'plumb_bob', (-0.2, 0.0, 0.0, 0.0))
         for n in range(3)
     ]
-    rectifier = Rectifier(max_bytes=2 * 120 * 160 * 6)
+    rectifier = Rectifier(max_bytes=2 * 120 * 160 * 7)
     for camera in [cameras[0], cameras[1], cameras[0], cameras[2], cameras[0], cameras[1]]:
         rectifier.rectify(image, camera)
     assert len(made) == 4

@@ -41,3 +41,5 @@ def test_impossible_planes_are_refused():
         Plane(np.zeros((4, 4, 4), np.uint8), 1.0)
     with pytest.raises(ValueError, match='finite'):
         Plane(np.zeros((4, 4), np.uint8), float('nan'))
+    with pytest.raises(ValueError, match='valid pixels of a plane'):
+        Plane(np.zeros((4, 4), np.uint8), 1.0, valid=np.ones((4, 5), bool))

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Focal stacks of the simulated camera with their true depth; seeds 0 to 99 are not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
+from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.stacks.types import FocalStack, Plane
+
+SENSOR_WIDTH = 0.0072
+SWEEPS = {'table': (0.45, 2.5), 'floor': (0.15, 2.0), 'corridor': (0.12, 1.3)}
+FRAME = 'camera_optical_frame'
+PERIOD_NS = 100_000_000
+
+
+def lens_for(width: int) -> Lens:
+    """Return the 16 mm f/1.4 lens of the demo."""
+    return Lens(0.016, 1.4, SENSOR_WIDTH / width)
+
+
+def pipeline_settings(width: int, **more: object) -> PipelineSettings:
+    """Return settings that undo the breathing of that lens."""
+    return PipelineSettings(breathing='thin_lens', lens=lens_for(width), **more)  # type: ignore[arg-type]
+
+
+def rendered_stack(
+    scene: str, seed: int, width: int = 320, height: int = 240, planes: int = 8,
+    start_ns: int = 1_700_000_000 * 10**9,
+) -> tuple[FocalStack, np.ndarray]:
+    """Return a sweep from far to near and the depth of its reference plane in metres."""
+    lens = lens_for(width)
+    fx = lens.focal_length_px(0.0)
+    camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    far, near = SWEEPS[scene]
+    simulated = FocusCamera(
+        make_scene(scene, seed, camera), lens, FocusCameraSettings(near_limit=near, seed=seed)
+    )
+    taken, truth = [], None
+    for index, focus in enumerate(np.linspace(far, near, planes)):
+        simulated.command(FocusOrder(float(focus)), 10.0 * index)
+        frame = simulated.capture(10.0 * index + 9.0)
+        truth = simulated.depth(frame)
+        taken.append(Plane(
+            frame.image, float(focus), start_ns + index * PERIOD_NS, frame.camera, index
+        ))
+    assert truth is not None
+    return FocalStack(tuple(taken), FRAME, sweep_id=1), truth

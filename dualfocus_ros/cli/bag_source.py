@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 import logging
 from pathlib import Path
+from typing import Any
 
 from dualfocus_ros.bags.reader import BagError, BagReader
+from dualfocus_ros.bags.survey import COMPRESSED
 from dualfocus_ros.cli.errors import CommandError
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
 
@@ -51,6 +53,30 @@ def needs_ros(module: str) -> None:
             f'this needs the message classes and rclpy, which cannot be imported ({error}): '
             'source activate.sh (or the setup file of your ROS distribution and of the workspace)'
         ) from error
+
+
+def image_check(max_pixels: int) -> Callable[[str, Any], str | None] | None:
+    """Return what tells, of a message type and an image, why the depth node would refuse it.
+
+    None where the message classes are not there.
+    """
+    try:
+        from dualfocus_ros.nodes.conversions import MessageError, check_image, encoded_size
+    except ImportError:
+        return None
+
+    def check(message_type: str, image: Any) -> str | None:
+        if message_type == COMPRESSED:
+            if encoded_size(image.data) is None:
+                return f'undecodable, {image.format!r} that is neither JPEG nor PNG'
+            return None
+        try:
+            check_image(image, max_pixels)
+        except MessageError as error:
+            return f'{error.reason}, {error}'
+        return None
+
+    return check
 
 
 def rejections_in_words(funnel: FunnelSnapshot) -> str:

@@ -266,8 +266,13 @@ def _of_type(types: Mapping[str, str], *kinds: str) -> list[str]:
     return _not_made(name for name, kind in types.items() if kind in kinds)
 
 
+def is_made(topic: str) -> bool:
+    """Whether a topic is named as an output of this package."""
+    return topic.endswith(_MADE)
+
+
 def _not_made(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.endswith(_MADE))
+    return sorted(name for name in names if not is_made(name))
 
 
 def _folder(topic: str) -> str:

@@ -22,6 +22,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = {
     'estimate': 'depth, all-in-focus image and point cloud from the images of a focal stack',
+    'inspect': 'what a bag holds, which sweeps, and why frames would be rejected',
     'process': 'depth from a bag, as the depth node computes it, without DDS',
     'run': 'start a node of this package (ros2 run for machines without ros2)',
     'demo': 'simulated camera, sweep and depth over DDS; measure against the truth',

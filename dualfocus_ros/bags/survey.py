@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on the topics of a bag: stamps, encodings, focus; one message at a time, without ROS."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import math
+import struct
+from typing import Any
+
+from rosbags.typesys.store import Typestore
+
+from dualfocus_ros.bags.reader import BagError, BagMessage, BagTopic
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+FOCUS_STATE = 'dualfocus_ros/msg/FocusState'
+HEADER = 'std_msgs/msg/Header'
+LENS_STATES = ('unknown', 'settled', 'moving', 'fault')
+
+
+def header_stamp(message: BagMessage) -> int | None:
+    """Return the stamp at the beginning of a message that has a header first; None if cut off."""
+    data = message.data
+    if len(data) < 12:
+        return None
+    # Four bytes of encapsulation, the second of which is 1 for little endian; then the stamp.
+    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def has_header(types: Typestore, message_type: str) -> bool:
+    """Whether messages of a type begin with a header."""
+    definition: Any = types.fielddefs.get(message_type)
+    if definition is None or not definition[1]:
+        return False
+    _, (_, kind) = definition[1][0]
+    return bool(kind == HEADER)
+
+
+@dataclass
+class TopicSurvey:
+    """What the messages of one topic say.
+
+    :param stamped: whether they begin with a header.
+    :param check: tells of a message type and an image why it would be refused, None if not.
+    :param refused: number of images by why they would be refused, in words.
+    :param formats: number of images by encoding and size.
+    :param focus: number of FocusState messages by focus (hundredths of a dioptre) and lens state.
+    """
+
+    topic: BagTopic
+    stamped: bool
+    check: Callable[[str, Any], str | None] | None = None
+    count: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    header_first_ns: int | None = None
+    header_last_ns: int | None = None
+    backward: int = 0
+    repeated: int = 0
+    zero: int = 0
+    undecodable: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    focus: Counter[tuple[float, str]] = field(default_factory=Counter)
+
+    @property
+    def rate(self) -> float | None:
+        """Messages a second by the bag's clock; None where that cannot be told."""
+        if self.first_ns is None or self.last_ns is None or self.last_ns <= self.first_ns:
+            return None
+        return (self.count - 1) / ((self.last_ns - self.first_ns) * 1e-9)
+
+    def note(self, message: BagMessage) -> None:
+        """Note one message."""
+        self.count += 1
+        if self.first_ns is None:
+            self.first_ns = message.stamp_ns
+        self.last_ns = message.stamp_ns
+        if self.stamped:
+            self._note_stamp(header_stamp(message))
+        if message.message_type not in (IMAGE, COMPRESSED, FOCUS_STATE):
+            return
+        try:
+            content = message.message
+        except BagError:
+            self.undecodable += 1
+            return
+        if message.message_type == FOCUS_STATE:
+            dioptres = float(content.focus_dioptres)
+            state = LENS_STATES[content.state] if content.state < len(LENS_STATES) else 'unknown'
+            self.focus[round(dioptres, 2) if math.isfinite(dioptres) else math.nan, state] += 1
+            return
+        why = None if self.check is None else self.check(message.message_type, content)
+        if why is not None:
+            self.refused[why] += 1
+        if message.message_type == IMAGE:
+            self.formats[f'{content.encoding} {content.width}x{content.height}'] += 1
+        else:
+            self.formats[content.format] += 1
+
+    def _note_stamp(self, stamp: int | None) -> None:
+        if stamp is None:
+            return
+        if stamp == 0:
+            self.zero += 1
+            return
+        if self.header_last_ns is not None:
+            self.backward += stamp < self.header_last_ns
+            self.repeated += stamp == self.header_last_ns
+        if self.header_first_ns is None:
+            self.header_first_ns = stamp
+        self.header_last_ns = stamp
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            'type': self.topic.message_type, 'count': self.count, 'rate_hz': self.rate,
+            'first_ns': self.first_ns, 'last_ns': self.last_ns,
+            'header_first_ns': self.header_first_ns, 'header_last_ns': self.header_last_ns,
+            'stamps_backward': self.backward, 'stamps_repeated': self.repeated,
+            'stamps_zero': self.zero, 'undecodable': self.undecodable,
+            'formats': dict(self.formats), 'refused': dict(self.refused),
+        }

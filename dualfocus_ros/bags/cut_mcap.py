@@ -12,7 +12,6 @@ from pathlib import Path
 import struct
 from typing import BinaryIO
 
-from lz4.frame import decompress as lz4_decompress  # type: ignore[import-untyped]
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -20,7 +19,7 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
 )
 
-from dualfocus_ros.bags.files import BagError, zstd
+from dualfocus_ros.bags.files import BagError, lz4_decompress, zstd
 
 MAGIC = b'\x89MCAP0\r\n'
 SCHEMA, CHANNEL, MESSAGE, CHUNK = 3, 4, 5, 6

@@ -6,15 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 import shutil
-import sys
 from typing import Any
 
+from rosbags.rosbag2 import storage_mcap
 import yaml
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd  # what rosbags itself uses
+# The one that rosbags brings: which it is depends on the version of Python.
+zstd: Any = storage_mcap.zstd  # type: ignore[attr-defined]
+lz4_decompress: Any = storage_mcap.lz4_decompress  # type: ignore[attr-defined]
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 COMPRESSED_SUFFIXES = ('.zstd', '.zst')

@@ -82,14 +82,14 @@ class CutMcap:
             self._file = None
 
     def messages(
-        self, connections: Collection[Connection]
+        self, connections: Collection[Connection], start_ns: int | None = None
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield connection, stamp and data in the order in which they were written."""
         wanted = {connection.id: connection for connection in connections}
         for code, body in self._records():
             if code == MESSAGE:
                 number, stamp = struct.unpack_from('<HxxxxQ', body)
-                if number in wanted:
+                if number in wanted and (start_ns is None or stamp >= start_ns):
                     yield wanted[number], stamp, body[22:]
 
     def _records(self) -> Iterator[tuple[int, bytes]]:

@@ -12,8 +12,8 @@ from rosbags.rosbag2 import storage_mcap
 import yaml
 
 # The one that rosbags brings: which it is depends on the version of Python.
-zstd: Any = storage_mcap.zstd  # type: ignore[attr-defined]
-lz4_decompress: Any = storage_mcap.lz4_decompress  # type: ignore[attr-defined]
+zstd: Any = storage_mcap.zstd
+lz4_decompress: Any = storage_mcap.lz4_decompress
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 COMPRESSED_SUFFIXES = ('.zstd', '.zst')

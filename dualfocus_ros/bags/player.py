@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 import importlib
 import time
 from typing import Any
 
-from dualfocus_ros.bags.reader import BagReader, BagTopic
+from dualfocus_ros.bags.reader import BagMessage, BagReader, BagTopic
 
 
 class BagPlayer:
@@ -17,18 +17,39 @@ class BagPlayer:
     :param node: an rclpy node.
     :param bag: an open bag.
     :param topics: which of its topics to play; by default all.
+    :param remap: other names to publish under.
     """
 
-    def __init__(self, node: Any, bag: BagReader, topics: Collection[str] | None = None) -> None:
+    def __init__(
+        self, node: Any, bag: BagReader, topics: Collection[str] | None = None,
+        remap: Mapping[str, str] | None = None,
+    ) -> None:
         self._node = node
         self._bag = bag
+        self._remap = dict(remap or {})
+        #: Topics that cannot be played, with the reason.
+        self.skipped: dict[str, str] = {}
+        self._publishers: dict[str, Any] = {}
         wanted = bag.topics if topics is None else {name: bag.topics[name] for name in topics}
-        self._publishers = {name: self._publisher(topic) for name, topic in wanted.items()}
+        for name, topic in wanted.items():
+            try:
+                self._publishers[name] = self._publisher(topic)
+            except (ImportError, AttributeError, ValueError):
+                self.skipped[name] = f'no message class {topic.message_type} is installed'
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics of the bag that are played."""
+        return frozenset(self._publishers)
 
     @property
     def subscribed(self) -> bool:
         """Whether somebody listens to every topic."""
         return all(p.get_subscription_count() > 0 for p in self._publishers.values())
+
+    def publish(self, message: BagMessage) -> None:
+        """Publish one message."""
+        self._publishers[message.topic].publish(message.data)
 
     def play(self, *, rate: float = 1.0, keep_going: Callable[[], bool] = lambda: True) -> int:
         """Publish everything, paced by the bag's clock, and return the number of messages.
@@ -44,9 +65,19 @@ class BagPlayer:
                 time.sleep(max(0.0, due - time.monotonic()))
             if not keep_going():
                 break
-            self._publishers[message.topic].publish(message.data)
+            self.publish(message)
             count += 1
         return count
+
+    def wait_until_received(self, seconds: float) -> bool:
+        """Wait until every reliable subscription has everything; return whether it has."""
+        from rclpy.duration import Duration
+
+        until = time.monotonic() + seconds
+        return all(
+            publisher.wait_for_all_acked(Duration(seconds=max(0.0, until - time.monotonic())))
+            for publisher in self._publishers.values()
+        )
 
     def close(self) -> None:
         """Take the publishers down."""
@@ -57,6 +88,8 @@ class BagPlayer:
     def _publisher(self, topic: BagTopic) -> Any:
         from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+        package, kind, name = topic.message_type.split('/')
+        message_class = getattr(importlib.import_module(f'{package}.{kind}'), name)
         reliable = all(qos.reliability.name != 'BEST_EFFORT' for qos in topic.qos)
         latched = bool(topic.qos) and all(
             qos.durability.name == 'TRANSIENT_LOCAL' for qos in topic.qos
@@ -71,6 +104,6 @@ class BagPlayer:
                 DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             ),
         )
-        package, kind, name = topic.message_type.split('/')
-        message_class = getattr(importlib.import_module(f'{package}.{kind}'), name)
-        return self._node.create_publisher(message_class, topic.name, profile)
+        return self._node.create_publisher(
+            message_class, self._remap.get(topic.name, topic.name), profile
+        )

@@ -146,9 +146,12 @@ class BagReader:
         # The readers count one past the last.
         return max((f.end_time - 1 for f in self._files if f.start_time < f.end_time), default=0)
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+    def messages(
+        self, topics: Collection[str] | None = None, start_ns: int | None = None
+    ) -> Iterator[BagMessage]:
         """Yield the messages of the topics (by default all) in the order of their stamps.
 
+        :param start_ns: leave out what was recorded before.
         :raises BagError: for a topic that the bag does not have, or data that cannot be read.
         """
         if topics is not None:
@@ -162,7 +165,7 @@ class BagReader:
         for file in self._files:
             wanted = [c for c in file.connections if topics is None or c.topic in topics]
             if wanted:
-                streams.append(file.messages(wanted))
+                streams.append(file.messages(wanted, start_ns))
         try:
             for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
                 yield BagMessage(

@@ -24,6 +24,7 @@ COMMANDS = {
     'estimate': 'depth, all-in-focus image and point cloud from the images of a focal stack',
     'inspect': 'what a bag holds, which sweeps, and why frames would be rejected',
     'process': 'depth from a bag, as the depth node computes it, without DDS',
+    'replay': 'the messages of a bag on live topics, with its time on /clock',
     'run': 'start a node of this package (ros2 run for machines without ros2)',
     'demo': 'simulated camera, sweep and depth over DDS; measure against the truth',
     'train': 'train the network',

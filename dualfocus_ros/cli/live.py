@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node for commands that talk over DDS, and their end by a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import signal
+from types import FrameType
+from typing import Any
+
+from dualfocus_ros.cli.bag_source import needs_ros
+
+
+@contextmanager
+def live_node(name: str) -> Iterator[Any]:
+    """Return an rclpy node; SIGTERM raises KeyboardInterrupt as Ctrl-C does.
+
+    :raises CommandError: without ROS.
+    """
+    needs_ros('rclpy')
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # Also for Ctrl-C: a shell starts what runs in the background with SIGINT ignored.
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = rclpy.create_node(name)
+            try:
+                yield node
+            finally:
+                node.destroy_node()
+        finally:
+            rclpy.try_shutdown()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

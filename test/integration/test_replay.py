@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dualfocus replay` as a process, heard by the depth node on the time of the bag."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+
+from collections import Counter
+import os
+import subprocess
+
+from sensor_msgs.msg import Image
+
+from small_bags import PERIOD, START, wall_bag
+
+LOOPS, SWEEPS = 20, 2
+
+
+@pytest.fixture
+def replay(tmp_path):
+    """Return a function that starts the command."""
+    from ament_index_python.packages import get_package_prefix
+
+    started = []
+
+    def run(*words):
+        program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
+        log = (tmp_path / 'replay.log').open('wb')
+        started.append(subprocess.Popen(
+            [program, 'replay', *map(str, words)], stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, env=os.environ.copy(),
+        ))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_twenty_loops_give_twenty_times_the_depths_of_one(start, listener, replay, tmp_path):
+    bag = wall_bag(tmp_path / 'bag', sweeps=SWEEPS)
+    node = start('depth_node', use_sim_time=True, device='cpu', threads=1)
+    got = listener.collect(Image, 'depth/image_rect', 200)
+    listener.until(lambda: listener.node.count_publishers('depth/image_rect') > 0)
+    # Time enough, before the clock jumps back, for the depth of the last sweep.
+    process = replay(bag, '--loops', LOOPS, '--loop-delay', 0.3, '--wait', 30)
+    listener.until(lambda: process.poll() is not None)
+    listener.spin(1.0)
+    assert process.returncode == 0
+    assert node.stop() == 0
+    assert 'Traceback' not in node.output
+    stamps = Counter(m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in got)
+    # Nothing is lost, nothing is old, nothing comes twice.
+    assert stamps == {START + n * 5 * PERIOD: LOOPS for n in range(SWEEPS)}
+
+
+def test_a_signal_ends_it_and_is_no_failure(replay, tmp_path):
+    bag = wall_bag(tmp_path / 'bag', sweeps=1)
+    process = replay(bag, '--loop', '--wait', 0)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2.0)
+    process.terminate()
+    assert process.wait(20.0) == 0
+    assert 'Traceback' not in (tmp_path / 'replay.log').read_text()

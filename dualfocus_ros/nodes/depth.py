@@ -29,7 +29,7 @@ from dualfocus_ros.nodes.processing import (
     describe,
     load_estimator,
 )
-from dualfocus_ros.nodes.qos import create_publisher
+from dualfocus_ros.nodes.qos import create_publisher, strangers
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.nodes.worker import Worker, WorkerState
 from dualfocus_ros.stacks.funnel import Funnel, Stage
@@ -37,8 +37,10 @@ from dualfocus_ros.stacks.types import FocalStack
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-_TICK = 0.1
+# How often to look after things; seldom while nobody listens, for each look costs.
+_TICK, _IDLE_TICK = 0.1, 0.25
 _REFRESH = 0.5
+_DIAGNOSE = 1.0
 # Steps of the ROS clock that mean another time, not a slow one (a bag that loops, a seek).
 _JUMP_FORWARD = Duration(seconds=10)
 _JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
@@ -74,21 +76,18 @@ class DepthNode(ResponsiveLifecycleNode):
         self._clock_health = diagnostics.ClockHealth(simulated=False, silent=False)
         self._clock_seen = (0, 0.0)
         self._logged: dict[str, tuple[int, float]] = {}
-        self._quality: dict[str, str] = {}
         self._diagnostics = create_publisher(
-            self.create_publisher, DiagnosticArray, '/diagnostics', 10,
-            lambda text: self._quality.__setitem__('/diagnostics', text),
+            self.create_publisher, DiagnosticArray, '/diagnostics', 10, None
         )
         self.create_service(Trigger, '~/reset', self._on_reset)
         threshold = JumpThreshold(min_forward=_JUMP_FORWARD, min_backward=_JUMP_BACKWARD)
         self._jump_handle = self.get_clock().create_jump_callback(
             threshold, post_callback=self._on_jump
         )
-        # Timers by the steady clock: they must run when simulated time does not.
+        # By the steady clock: it must run when simulated time does not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(_TICK, self._tick, clock=steady)
-        self.create_timer(_REFRESH, self._refresh, clock=steady)
-        self.create_timer(1.0, self._diagnose, clock=steady)
+        self._ticker = self.create_timer(_TICK, self._tick, clock=steady)
+        self._next_refresh = self._next_diagnosis = time.monotonic()
         if self._params.current().autostart:
             self._starter = self.create_timer(
                 0.01, self._autostart, callback_group=self.lifecycle_group, clock=steady
@@ -273,10 +272,21 @@ class DepthNode(ResponsiveLifecycleNode):
         worker = self._worker
         if worker is not None and worker.state is WorkerState.DEAD and worker.revive():
             self.get_logger().error('the worker thread had died and was started anew')
-        if self._input is None or self._outputs is None or self._active_since is None:
-            return
-        self._input.wanted = bool(self._outputs.listened())
-        self._input.tick(self.get_clock().now().nanoseconds)
+        idle = False
+        if self._input is not None and self._outputs and self._active_since is not None:
+            self._input.wanted = bool(self._outputs.listened())
+            self._input.tick(self.get_clock().now().nanoseconds)
+            idle = not self._input.wanted
+        now = time.monotonic()
+        if now >= self._next_refresh:
+            self._next_refresh = now + _REFRESH - 0.5 * _TICK
+            self._refresh()
+        if now >= self._next_diagnosis:
+            self._next_diagnosis = max(self._next_diagnosis + _DIAGNOSE, now + 0.5 * _DIAGNOSE)
+            self._diagnose()
+        period_ns = round((_IDLE_TICK if idle else _TICK) * 1e9)
+        if self._ticker.timer_period_ns != period_ns:
+            self._ticker.timer_period_ns = period_ns
 
     def _refresh(self) -> None:
         """Follow the publishers' quality of service."""
@@ -358,10 +368,10 @@ class DepthNode(ResponsiveLifecycleNode):
     def _connections(self) -> diagnostics.Connections:
         inputs = [] if self._input is None else self._input.subscriptions
         problems = [s.incompatible for s in inputs if s.incompatible is not None]
-        problems += self._quality.values()
+        problems += strangers(self, self._diagnostics)
         outputs: list[str] = []
         if self._outputs is not None:
-            problems += self._outputs.incompatible.values()
+            problems += self._outputs.strangers()
             outputs = self._outputs.descriptions()
         texts = [f'{s}, publishers: {s.publishers}' for s in inputs]
         return diagnostics.Connections(texts, outputs, problems)

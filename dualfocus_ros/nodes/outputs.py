@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes import messages
 from dualfocus_ros.nodes.conversions import to_stamp
-from dualfocus_ros.nodes.qos import create_publisher, in_words, kind_name
+from dualfocus_ros.nodes.qos import create_publisher, in_words, kind_name, strangers
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.stacks.types import FocalStack, StackFlag
@@ -58,11 +58,8 @@ class OutputTopics:
     def __init__(self, node: LifecycleNodeMixin) -> None:
         self._node: Any = node
         self._last_cloud_ns: dict[str, int] = {}
-        self.incompatible: dict[str, str] = {}
         self._publishers = {
-            topic: create_publisher(
-                node.create_lifecycle_publisher, kind, topic, _QUEUE, self._note(topic)
-            )
+            topic: create_publisher(node.create_lifecycle_publisher, kind, topic, _QUEUE, None)
             for topic, kind in TOPICS.items()
         }
 
@@ -77,6 +74,13 @@ class OutputTopics:
         return [
             f'{publisher.topic_name} [{kind_name(kind)}] {in_words(publisher.qos_profile)}'
             for publisher, kind in zip(self._publishers.values(), TOPICS.values(), strict=True)
+        ]
+
+    def strangers(self) -> list[str]:
+        """Return in words which subscriptions can never match."""
+        return [
+            text for publisher in self._publishers.values()
+            for text in strangers(self._node, publisher)
         ]
 
     def listened(self) -> frozenset[str]:
@@ -135,12 +139,6 @@ class OutputTopics:
             info.model, info.device = model
             self._publishers[STACK_INFO].publish(info)
         return latency_ms
-
-    def _note(self, topic: str) -> Callable[[str], None]:
-        def note(text: str) -> None:
-            self.incompatible[topic] = text
-
-        return note
 
 
 def wanted_products(topics: frozenset[str]) -> Outputs:

@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from sensor_msgs_py import point_cloud2
@@ -297,8 +297,29 @@ class TestConnections:
         rig.listen('depth/image_rect')
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.WARN)
         text = rig.status('connections')[1]
-        assert 'depth/image_rect' in text
+        assert f'{rig.namespace}/depth/image_rect: we offer {rig.namespace}/peer' in text
         assert 'RELIABILITY' in text
+        rig.ignore('depth/image_rect')
+        rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.OK)
+
+    def test_a_camera_that_can_never_match_is_named(self, make):
+        rig = make(qos_overrides={'image_raw.subscription.reliability': 'reliable'})
+        rig.use_camera(reliability=BEST_EFFORT)
+        rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.WARN)
+        text = rig.status('connections')[1]
+        assert f'{rig.namespace}/image_raw: {rig.namespace}/peer offers RELIABILITY' in text
+        rig.peer.destroy_publisher(rig.publishers.pop('image_raw'))
+        rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.OK)
+
+    def test_one_best_effort_camera_among_reliable_ones_is_heard_and_forgotten(self, rig):
+        images = rig.node._input.images[0]
+        second = rig.peer.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
+        rig.until(lambda: 'best effort' in str(images))
+        rig.peer.destroy_publisher(second)
+        rig.until(lambda: 'reliable' in str(images))
+        rig.ready()
+        rig.sweep()
+        rig.until(lambda: rig.received['depth/image_rect'])
 
     def test_late_and_best_effort_subscribers_receive(self, rig):
         rig.sweep()

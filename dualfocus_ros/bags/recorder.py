@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dualfocus_ros.bags.message_types import type_name
+from dualfocus_ros.bags.split_writer import SplitBagWriter
 from dualfocus_ros.bags.writer import BagWriter, to_bag_qos
 
 Listener = Callable[[str, bytes, int], None]
@@ -30,7 +31,7 @@ class TopicRecorder:
         self,
         node: Any,
         topics: Mapping[str, type],
-        writer: BagWriter | None,
+        writer: BagWriter | SplitBagWriter | None,
         listener: Listener | None = None,
         *,
         depth: int = 50,
@@ -42,6 +43,17 @@ class TopicRecorder:
         self._depth = depth
         self._subscriptions: dict[str, Any] = {}
         self.counts = dict.fromkeys(topics, 0)
+
+    def add(self, topic: str, message_class: type) -> None:
+        """Listen to one more topic, from the next :meth:`discover` on."""
+        self._topics[topic] = message_class
+        self.counts.setdefault(topic, 0)
+
+    def discover_new(self) -> set[str]:
+        """Subscribe to the topics that have a publisher by now; return the new ones."""
+        before = set(self._subscriptions)
+        self.discover()
+        return set(self._subscriptions) - before
 
     def discover(self) -> set[str]:
         """Subscribe to the topics that have a publisher by now; return those still without."""

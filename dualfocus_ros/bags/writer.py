@@ -19,6 +19,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.store import Typestore
 
 from dualfocus_ros.bags.message_types import type_name, typestore
@@ -66,6 +67,7 @@ class BagWriter:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Connection] = {}
         self.counts: dict[str, int] = {}
+        self._unflushed = 0
 
     def __enter__(self) -> BagWriter:
         self._writer.open()
@@ -113,6 +115,19 @@ class BagWriter:
         self.add_topic(topic, message_type)
         self._writer.write(self._connections[topic], stamp_ns, data)
         self.counts[topic] += 1
+        self._unflushed += 1
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system, where the storage can: MCAP.
+
+        A crash of this process then costs only what comes later.
+        """
+        storage: Any = self._writer.storage
+        if self._unflushed and isinstance(storage, McapWriter):
+            if storage.chunk.msgs:
+                storage.close_chunk()
+            storage.bio.flush()
+            self._unflushed = 0
 
     def copy(self, message: BagMessage, topic: BagTopic) -> None:
         """Append a message of another bag as it is, with the quality of service of its topic."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import signal
 from types import FrameType
@@ -12,25 +12,35 @@ from typing import Any
 from dualfocus_ros.cli.bag_source import needs_ros
 
 
-@contextmanager
-def live_node(name: str) -> Iterator[Any]:
-    """Return an rclpy node; SIGTERM raises KeyboardInterrupt as Ctrl-C does.
+def _raise() -> None:
+    raise KeyboardInterrupt
 
+
+@contextmanager
+def live_node(
+    name: str, on_signal: Callable[[], None] = _raise, use_sim_time: bool = False
+) -> Iterator[Any]:
+    """Return an rclpy node.
+
+    :param on_signal: called by SIGINT and SIGTERM; by default both raise KeyboardInterrupt.
     :raises CommandError: without ROS.
     """
     needs_ros('rclpy')
     import rclpy
+    from rclpy.parameter import Parameter
     from rclpy.signals import SignalHandlerOptions
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        on_signal()
 
     # Also for Ctrl-C: a shell starts what runs in the background with SIGINT ignored.
     before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
-            node = rclpy.create_node(name)
+            node = rclpy.create_node(name, parameter_overrides=[
+                Parameter('use_sim_time', value=use_sim_time)
+            ])
             try:
                 yield node
             finally:

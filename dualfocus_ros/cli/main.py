@@ -22,6 +22,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = {
     'estimate': 'depth, all-in-focus image and point cloud from the images of a focal stack',
+    'record': 'live topics into a bag that survives a crash: inputs, or outputs as well',
     'inspect': 'what a bag holds, which sweeps, and why frames would be rejected',
     'process': 'depth from a bag, as the depth node computes it, without DDS',
     'replay': 'the messages of a bag on live topics, with its time on /clock',

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dualfocus record` as a process: live, into a bag, through `dualfocus process`, and compared."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from dualfocus_ros.bags.reader import BagReader
+from dualfocus_ros.cli.main import main
+from small_bags import contents, pixels
+
+CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
+SWEEP = {'count': 5, 'far_dioptres': 0.3}
+DEPTHS = 4
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that starts `dualfocus`."""
+    from ament_index_python.packages import get_package_prefix
+
+    started = []
+
+    def run(*words):
+        program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
+        log = (tmp_path / f'{words[0]}{len(started)}.log').open('wb')
+        started.append(subprocess.Popen(
+            [program, *map(str, words)], stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, env=os.environ.copy(),
+        ))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def by_stamp(messages):
+    return {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in messages}
+
+
+def recorded(bag, topic):
+    """Return how many messages of a topic are in a bag that is still being written."""
+    try:
+        with BagReader(bag) as reader:
+            found = reader.topics.get(topic)
+            return 0 if found is None else found.count
+    except Exception:  # nothing there yet
+        return 0
+
+
+def wait_for(bag, topic, count, process):
+    end = time.monotonic() + 60.0
+    while recorded(bag, topic) < count:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.3)
+
+
+def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command, tmp_path):
+    start('sim_camera_node', **CAMERA)
+    start('focus_sweep_node', **SWEEP)
+    start('depth_node', device='cpu', threads=1)
+    bag = tmp_path / 'bag'
+    recorder = command('record', bag, '--outputs', '--split-duration', 2, '--json')
+    wait_for(bag, '/depth/image_rect', DEPTHS, recorder)
+    recorder.send_signal(signal.SIGINT)
+    assert recorder.wait(20.0) == 0
+    log = (tmp_path / 'record0.log').read_text()
+    assert 'Traceback' not in log
+    with BagReader(bag) as reader:
+        assert reader.problems == []
+        assert {'/image_raw', '/camera_info', '/focus_state', '/focus_command', '/stack_info',
+                '/depth/image_rect', '/depth/points', '/diagnostics'} <= set(reader.topics)
+        assert '/ground_truth/depth' not in reader.topics
+    assert len([file for file in bag.iterdir() if file.suffix == '.mcap']) > 1
+
+    assert main(['process', str(bag), str(tmp_path / 'out'), '--quiet', '--points',
+                 '-p', 'device:=cpu', '-p', 'threads:=1']) == 0
+    live, offline = contents(bag), contents(tmp_path / 'out')
+    ours = by_stamp(offline['/depth/image_rect'])
+    flags = {key: info.flags for key, info in by_stamp(offline['/stack_info']).items()}
+    compared = 0
+    for key, info in by_stamp(live['/stack_info']).items():
+        message = by_stamp(live['/depth/image_rect']).get(key)
+        # The recording may have begun or ended in the middle of a sweep.
+        if message is None or key not in ours or info.flags or flags[key]:
+            continue
+        a, b = pixels(message), pixels(ours[key])
+        finite = np.isfinite(a)
+        assert np.array_equal(finite, np.isfinite(b))
+        assert np.allclose(a[finite], b[finite], rtol=1e-4)
+        compared += 1
+    assert compared >= DEPTHS - 2
+
+
+def test_a_recording_that_is_killed_is_readable_up_to_the_cut(start, command, tmp_path):
+    start('sim_camera_node', **CAMERA)
+    start('focus_sweep_node', **SWEEP)
+    bag = tmp_path / 'bag'
+    recorder = command('record', bag)
+    wait_for(bag, '/image_raw', 12, recorder)
+    recorder.kill()
+    recorder.wait()
+    assert not (bag / 'metadata.yaml').exists()
+    with BagReader(bag) as reader:
+        assert reader.topics['/image_raw'].count >= 12
+    assert main(['process', str(bag), str(tmp_path / 'out'), '--quiet', '--device', 'cpu']) == 0
+
+
+def test_the_duration_ends_it_and_nothing_is_a_failure(command, listener, tmp_path):
+    publisher = listener.node.create_publisher(Clock, '/eye/image_raw', 1)  # of another type
+    process = command('record', tmp_path / 'bag', '--duration', '1')
+    assert process.wait(30.0) == 1
+    listener.node.destroy_publisher(publisher)
+    log = (tmp_path / 'record0.log').read_text()
+    assert 'nothing came on any topic' in log and 'Traceback' not in log
+
+
+def test_named_topics_are_recorded_as_they_are(command, listener, tmp_path):
+    publisher = listener.node.create_publisher(Image, '/wrist/picture', 10)
+    process = command('record', tmp_path / 'bag', '--topics', 'wrist/picture')
+    listener.until(lambda: publisher.get_subscription_count() > 0)
+    sent = [Image(width=n, height=1, step=n, encoding='mono8', data=bytes(n)) for n in (1, 2, 3)]
+    for message in sent:
+        publisher.publish(message)
+    listener.spin(1.0)
+    process.terminate()
+    assert process.wait(20.0) == 0
+    assert [m.width for m in contents(tmp_path / 'bag')['/wrist/picture']] == [1, 2, 3]

@@ -78,6 +78,16 @@ class Program:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Return a function that starts one of our executables; all are stopped after the test."""
+    yield from _starter(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def start_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
+    """Return the same, for programs that all tests of a module talk to."""
+    yield from _starter(tmp_path_factory.mktemp('programs'))
+
+
+def _starter(folder: Path) -> Iterator[Callable[..., Program]]:
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
     try:
@@ -91,7 +101,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     ) -> Program:
         # Dots of parameter names are written as double underscores.
         named = {key.replace('__', '.'): value for key, value in parameters.items()}
-        log = tmp_path / f'{len(running)}_{name}.log'
+        log = folder / f'{len(running)}_{name}.log'
         program = Program(name, named, remap or {}, log)
         running.append(program)
         return program

@@ -50,6 +50,18 @@ ARGUMENTS = [
         choices=['mcap', 'sqlite3'],
         description='Format of the bag.',
     ),
+    DeclareLaunchArgument(
+        'split_size', default_value='0', description='Begin a new file after so many megabytes.'
+    ),
+    DeclareLaunchArgument(
+        'split_duration', default_value='0', description='Begin a new file after so many seconds.'
+    ),
+    DeclareLaunchArgument(
+        'compress',
+        default_value='false',
+        choices=['true', 'false'],
+        description='Compress every message with zstd.',
+    ),
 ]
 
 
@@ -71,4 +83,10 @@ def _record(context: LaunchContext) -> list[Action]:
     if value('what') == 'all':
         topics += [f'{base}/{name}' for name in OUTPUTS] + ['/diagnostics']
     command = ['ros2', 'bag', 'record', '--storage', value('storage'), '--output', value('bag')]
+    if float(value('split_size')) > 0.0:
+        command += ['--max-bag-size', str(round(float(value('split_size')) * 1e6))]
+    if float(value('split_duration')) > 0.0:
+        command += ['--max-bag-duration', str(max(1, round(float(value('split_duration')))))]
+    if value('compress') == 'true':
+        command += ['--compression-mode', 'message', '--compression-format', 'zstd']
     return [ExecuteProcess(cmd=[*command, *topics], output='screen', name='record')]

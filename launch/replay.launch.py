@@ -45,6 +45,12 @@ ARGUMENTS = [
         'loop', default_value='false', choices=YES_NO, description='Begin anew at the end.'
     ),
     DeclareLaunchArgument(
+        'start_offset', default_value='0.0', description='Leave out the first seconds.'
+    ),
+    DeclareLaunchArgument(
+        'paused', default_value='false', choices=YES_NO, description='Begin with a pause.'
+    ),
+    DeclareLaunchArgument(
         'params_file',
         default_value=str(SHARE / 'config' / 'dualfocus.yaml'),
         description='Parameters of the depth node, as a ROS parameter file.',
@@ -102,5 +108,9 @@ def _play(context: LaunchContext) -> list[Action]:
     command = ['ros2', 'bag', 'play', value('bag'), '--clock', '--rate', value('rate')]
     if value('loop') == 'true':
         command.append('--loop')
+    if float(value('start_offset')) > 0.0:
+        command += ['--start-offset', value('start_offset')]
+    if value('paused') == 'true':
+        command.append('--start-paused')
     topics = [f'{camera}/{name}' for name in INPUTS]
     return [ExecuteProcess(cmd=[*command, '--topics', *topics], output='screen', name='play')]

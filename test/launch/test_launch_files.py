@@ -79,6 +79,15 @@ def test_record_takes_the_inputs_or_all():
     (everything,) = actions('record', bag='out', camera='cam', namespace='robot', what='all')
     words = command(everything)
     assert {'/robot/cam/image_raw', '/robot/depth/image_rect', '/diagnostics'} <= set(words)
+    assert not {'--max-bag-size', '--max-bag-duration', '--compression-mode'} & set(words)
+
+
+def test_record_splits_and_compresses_on_request():
+    (split,) = actions('record', bag='out', split_size='1.5', split_duration='60', compress='true')
+    words = command(split)
+    assert words[words.index('--max-bag-size') + 1] == '1500000'
+    assert words[words.index('--max-bag-duration') + 1] == '60'
+    assert words[words.index('--compression-mode') + 1] == 'message'
 
 
 def test_replay_plays_the_inputs_on_the_clock_of_the_bag():
@@ -88,4 +97,6 @@ def test_replay_plays_the_inputs_on_the_clock_of_the_bag():
     assert '--loop' in words and '/image_raw' in words
     assert not any('depth' in word for word in words)
     (play,) = actions('replay', bag='in')
-    assert '--loop' not in command(play)
+    assert not {'--loop', '--start-offset', '--start-paused'} & set(command(play))
+    (play,) = actions('replay', bag='in', start_offset='2.5', paused='true')
+    assert {'--start-offset', '2.5', '--start-paused'} <= set(command(play))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The depth node on simulated time that is silent, starts at zero, or jumps: as bags make it."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+
+from builtin_interfaces.msg import Time
+from rosgraph_msgs.msg import Clock
+
+from depth_rig import MS, DepthRig, stamps_of
+
+SECOND = 1000 * MS
+PERIOD = 33 * MS
+
+
+@pytest.fixture
+def rig():
+    rig = DepthRig(sim_time=True)
+    rig.use_camera()
+    rig.advertise('/clock', Clock)
+    rig.listen('depth/image_rect')
+    rig.ready()
+    yield rig
+    rig.close()
+
+
+def tell(rig, now):
+    """Publish the time and wait until the node has it."""
+    seconds, rest = divmod(now, SECOND)
+    rig.publish('/clock', Clock(clock=Time(sec=seconds, nanosec=rest)))
+    rig.until(lambda: rig.node.get_clock().now().nanoseconds == now, f'for the time {now}')
+
+
+def depths(rig, count):
+    """Wait for so many depth images, and a little longer; return their stamps."""
+    rig.until(lambda: len(rig.received['depth/image_rect']) >= count, f'for {count} depths')
+    rig.spin(0.3)
+    return stamps_of(rig.received['depth/image_rect'])
+
+
+def test_silent_time_costs_no_depth(rig):
+    # Everything is done by the stamps; only what waits too long is not ended.
+    stamps = rig.sweep(start=100 * SECOND)
+    assert depths(rig, 1) == [stamps[2]]
+
+
+def test_time_that_starts_at_zero(rig):
+    tell(rig, 1)
+    first = rig.sweep(start=PERIOD)
+    assert depths(rig, 1) == [first[2]]
+    tell(rig, 4 * PERIOD)
+    second = rig.sweep(start=4 * PERIOD, sweep=2)
+    assert depths(rig, 2) == [first[2], second[2]]
+
+
+@pytest.mark.parametrize('target', [1000 * SECOND, 5 * SECOND, 99 * SECOND])
+def test_a_jump_clears_the_state_at_once_and_the_next_sweep_gives_depth(rig, target):
+    tell(rig, 100 * SECOND)
+    rig.sweep(start=100 * SECOND, last=2)  # of three
+    rig.until(lambda: rig.node._input.progress is not None)
+    tell(rig, target)
+    assert rig.node._input.progress is None  # within the one message
+    # What was left of the old sweep must not come out, not even as a part of one.
+    second = rig.sweep(start=target, sweep=2)
+    assert depths(rig, 1) == [second[2]]
+    third = rig.sweep(start=target + 3 * PERIOD, sweep=3)
+    assert depths(rig, 2) == [second[2], third[2]]
+    rig.until(lambda: rig.status('clock')[2].get('jumps') == '1')
+
+
+def test_a_stack_that_the_network_has_when_the_clock_jumps_is_not_published(rig):
+    tell(rig, 100 * SECOND)
+    rig.estimator.gate.clear()
+    rig.sweep(start=100 * SECOND)
+    rig.until(lambda: rig.node._worker._slot is None and not rig.node._input.in_progress)
+    rig.spin(0.2)
+    tell(rig, 5 * SECOND)
+    rig.estimator.gate.set()
+    new = rig.sweep(start=5 * SECOND, sweep=2)
+    assert depths(rig, 1) == [new[2]]

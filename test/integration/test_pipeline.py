@@ -152,7 +152,7 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
         both = finite & np.isfinite(truth)
         assert both.mean() > 0.5
         errors.append(float(np.mean(np.abs(depth[both] - truth[both]) / truth[both])))
-    assert np.median(errors) < 0.35
+    assert np.median(errors) < 0.10
     check_ended_well(*programs)
 
 

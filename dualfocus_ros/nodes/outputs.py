@@ -35,7 +35,7 @@ TOPICS = {
     DEPTH: Image, DEPTH_CAMERA: CameraInfo, POINTS: PointCloud2, POINTS_DECIMATED: PointCloud2,
     SIGMA: Image, CONFIDENCE: Image, RGB: Image, RGB_CAMERA: CameraInfo, STACK_INFO: StackInfo,
 }
-_QUEUE = 2
+QUEUE = 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class OutputTopics:
         self._node: Any = node
         self._last_cloud_ns: dict[str, int] = {}
         self._publishers = {
-            topic: create_publisher(node.create_lifecycle_publisher, kind, topic, _QUEUE, None)
+            topic: create_publisher(node.create_lifecycle_publisher, kind, topic, QUEUE, None)
             for topic, kind in TOPICS.items()
         }
 

@@ -45,7 +45,8 @@ class Entry:
         noun = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a string',
                 tuple: 'a list of numbers'}[kind]
         if self.low is not None and self.high is not None:
-            return f'{noun} from {self.low:g} to {self.high:g}'
+            low, high = (int(v) if kind is int else f'{v:g}' for v in (self.low, self.high))
+            return f'{noun} from {low} to {high}'
         return noun
 
 

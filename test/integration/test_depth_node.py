@@ -38,7 +38,9 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
+from dualfocus_ros.nodes import reference
 from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
+from dualfocus_ros.nodes.qos import kind_name
 from dualfocus_ros.stacks.funnel import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -338,6 +340,22 @@ class TestConnections:
 
 
 class TestInputs:
+    @pytest.mark.parametrize('parameters', [
+        {}, {'image_transport': 'compressed'}, {'focus_source': 'camera_ros'},
+        {'focus_source': 'command'}, {'input': 'stack'},
+        {'input': 'planes', 'planes__focus_dioptres': [0.5, 1.0]},
+    ])
+    def test_the_reference_has_every_subscription(self, make, parameters):
+        rig = make(**parameters)
+        rig.until(lambda: rig.state == 'active')
+        written = {f'{rig.namespace}/{i.topic}': (i.kind, i.depth) for i in reference.INPUTS}
+        found = {s.topic: s for s in rig.node._input.subscriptions}
+        found.pop(f'{rig.namespace}/plane_1/image_raw', None)
+        for topic, subscription in found.items():
+            kind, depth = written[topic]
+            assert str(subscription).startswith(f'{topic} [{kind_name(kind)}]')
+            assert f'keep last {depth}' in str(subscription)
+
     def test_camera_ros_metadata(self, make):
         rig = make(focus_source='camera_ros', stack__size=3)
         rig.use_camera(focus=False)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parameter files name parameters that exist, with the values that the nodes really have."""
 
+import json
 from pathlib import Path
 import re
 
@@ -71,3 +72,95 @@ def test_rviz_configuration_shows_what_the_depth_node_publishes():
     for display in displays:
         if 'Topic' in display:
             assert display['Topic']['Reliability Policy'] == 'Reliable'
+
+
+OUTPUT_TYPES = {
+    'depth/points': 'PointCloud2', 'depth/points_decimated': 'PointCloud2',
+    'depth/image_rect': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/sigma': 'Image',
+    'rgb/image_rect': 'Image', 'rgb/camera_info': 'CameraInfo', '/diagnostics': 'DiagnosticArray',
+}
+INPUTS = {'image_raw', 'camera_info'}
+
+
+def test_the_topics_of_these_files_are_those_of_the_node():
+    pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+    outputs = pytest.importorskip('dualfocus_ros.nodes.outputs')
+    for topic, kind in OUTPUT_TYPES.items():
+        assert topic == '/diagnostics' or outputs.TOPICS[topic].__name__ == kind
+
+
+def test_nav2_gets_points_within_the_range_of_the_node():
+    content = yaml.safe_load((CONFIG / 'nav2_voxel_layer.yaml').read_text('utf-8'))
+    layer = content['local_costmap']['local_costmap']['ros__parameters']['voxel_layer']
+    source = layer[layer['observation_sources']]
+    assert source['topic'] == '/depth/points_decimated'
+    assert source['data_type'] == OUTPUT_TYPES['depth/points_decimated']
+    low, high = source['obstacle_min_range'], source['obstacle_max_range']
+    assert low < high < source['raytrace_max_range']
+    # A sweep takes seconds: less would make the layer stale between two clouds.
+    assert source['expected_update_rate'] == 0.0 or source['expected_update_rate'] >= 2.0
+    assert layer['max_obstacle_height'] <= layer['z_voxels'] * layer['z_resolution'] + 1e-9
+    node = content['/**/dualfocus']['ros__parameters']
+    for name, value in node.items():
+        assert settings.coerce(name, value) == value
+    assert node['depth.min'] <= low
+    assert source['raytrace_max_range'] <= node['depth.max']
+
+
+def test_moveit_gets_what_its_updaters_take():
+    content = yaml.safe_load((CONFIG / 'moveit_octomap.yaml').read_text('utf-8'))
+    assert set(content['sensors']) <= set(content)
+    for name in ('dualfocus_cloud', 'dualfocus_depth'):
+        sensor = content[name]
+        plugin = sensor['sensor_plugin'].removeprefix('occupancy_map_monitor/')
+        key, kind = {
+            'PointCloudOctomapUpdater': ('point_cloud_topic', 'PointCloud2'),
+            'DepthImageOctomapUpdater': ('image_topic', 'Image'),
+        }[plugin]
+        assert OUTPUT_TYPES[sensor[key].removeprefix('/')] == kind
+    # It looks for camera_info beside the image.
+    image = content['dualfocus_depth']['image_topic'].removeprefix('/')
+    assert image.rpartition('/')[0] + '/camera_info' in OUTPUT_TYPES
+
+
+def test_the_laser_scan_is_not_in_the_optical_frame():
+    text = (CONFIG / 'depthimage_to_laserscan.yaml').read_text('utf-8')
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    assert not values['output_frame'].endswith('optical_frame')
+    assert 0.0 < values['range_min'] < values['range_max']
+    remapped = dict(re.findall(r'-r (\w+):=/(\S+)', text))
+    assert remapped == {'depth': 'depth/image_rect', 'depth_camera_info': 'depth/camera_info'}
+
+
+def test_foxglove_layout_shows_planes_depth_sigma_and_cloud():
+    layout = json.loads((CONFIG / 'dualfocus.foxglove.json').read_text('utf-8'))
+    panels = layout['configById']
+
+    def names(node):
+        return [node] if isinstance(node, str) else names(node['first']) + names(node['second'])
+
+    assert sorted(names(layout['layout'])) == sorted(panels)
+    shown = {}
+    for name, panel in panels.items():
+        if name.startswith('Image!'):
+            mode = panel['imageMode']
+            shown[mode['imageTopic'].removeprefix('/')] = 'Image'
+            shown[mode['calibrationTopic'].removeprefix('/')] = 'CameraInfo'
+    cloud = panels['3D!cloud']
+    shown.update({topic.removeprefix('/'): 'PointCloud2' for topic in cloud['topics']})
+    assert cloud['followTf'] == 'camera_optical_frame'
+    assert {'image_raw', 'depth/image_rect', 'depth/sigma', 'depth/points'} <= set(shown)
+    for topic, kind in shown.items():
+        assert topic in INPUTS or OUTPUT_TYPES[topic] == kind
+
+
+def test_every_file_for_consumers_is_explained():
+    docs = CONFIG.parent / 'docs'
+    explained = '\n'.join(path.read_text('utf-8') for path in docs.glob('*.md'))
+    for name in ('nav2_voxel_layer.yaml', 'moveit_octomap.yaml', 'depthimage_to_laserscan.yaml',
+                 'dualfocus.rviz', 'dualfocus.foxglove.json'):
+        assert (CONFIG / name).is_file()
+        assert f'config/{name}' in explained
+    for path in docs.glob('*.md'):
+        for link in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text('utf-8')):
+            assert (docs / link).exists(), f'{path.name} links to {link}'

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the reference of topics and parameters from what the nodes declare.
+
+``python -m dualfocus_ros.nodes.reference docs`` writes ``topics.md`` and ``parameters.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import sys
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
+from dualfocus_ros.nodes import declare, focus_sweep, outputs, settings, sim_camera
+from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
+from dualfocus_ros.nodes.qos import kind_name
+
+
+@dataclass(frozen=True)
+class Input:
+    """One subscription of the depth node.
+
+    :param depth: how many messages may wait.
+    :param when: the parameters with which there is one.
+    """
+
+    topic: str
+    kind: Any
+    depth: int
+    when: str
+
+
+INPUTS = (
+    Input('image_raw', Image, IMAGE_DEPTH, '`input: sweep`, `image_transport: raw`'),
+    Input(
+        'image_raw/compressed', CompressedImage, IMAGE_DEPTH,
+        '`input: sweep`, `image_transport: compressed`',
+    ),
+    Input('camera_info', CameraInfo, SMALL_DEPTH, 'always'),
+    Input('focus_state', FocusState, SMALL_DEPTH, '`focus_source: focus_state`'),
+    Input('metadata', DiagnosticArray, SMALL_DEPTH, '`focus_source: camera_ros`'),
+    Input('focus_command', FocusCommand, SMALL_DEPTH, '`focus_source: command`'),
+    Input('plane_0/image_raw', Image, IMAGE_DEPTH, '`input: planes`, and so on for each plane'),
+    Input('focal_stack', FocalStack, 1, '`input: stack`'),
+)
+
+OUTPUTS = {
+    outputs.DEPTH: 'Metres along z, 32FC1: NaN invalid, -Inf nearer than `depth.min`, +Inf '
+                   'farther than `depth.max` (REP 117); or 16UC1 millimetres, 0 invalid (REP 118)',
+    outputs.DEPTH_CAMERA: 'K and P of the rectified reference plane, no distortion',
+    outputs.POINTS: 'Organised; x y z (rgb) FLOAT32, 16 bytes a point; invalid points NaN',
+    outputs.POINTS_DECIMATED: 'The valid points, fewer: `points.decimation`, `points.voxel_size`',
+    outputs.SIGMA: '32FC1, one standard deviation in metres: 68 % of the errors are smaller; NaN '
+                   'where depth is not finite',
+    outputs.CONFIDENCE: 'mono8, 255 times the probability that the inverse depth is right to half '
+                        'the spacing of the planes; 0 where depth is NaN',
+    outputs.RGB: 'rgb8, each pixel from the planes in which it is in focus',
+    outputs.RGB_CAMERA: 'As `depth/camera_info`',
+    outputs.STACK_INFO: 'Planes used, their stamps and focus, flags, timings',
+}
+
+_MADE = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edit. -->'
+
+
+def topics_page() -> str:
+    """Return the page about the topics and services of the depth node."""
+    lines = [
+        '# Topics of the depth node', '', _MADE, '',
+        'All names are relative to the namespace of the node and can be remapped.', '',
+        '## Subscriptions', '',
+        'Reliable as long as every publisher is, best effort as soon as one is not (REP 2003); '
+        '`qos_overrides./TOPIC.subscription.reliability` (`as_offered`, `reliable`, '
+        '`best_effort`), `…history` and `…depth` override it. Images, focus and '
+        'calibration belong together by equal stamps.', '',
+        *_table(('topic', 'type', 'keeps last', 'when'), [
+            (f'`{i.topic}`', f'`{kind_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS
+        ]), '',
+        '## Publishers', '',
+        f'Reliable, volatile, keep last {outputs.QUEUE}; '
+        '`qos_overrides./TOPIC.publisher.reliability`, `…history`, `…depth` override it. '
+        'All messages of one stack have the same header: the stamp by `stamp_policy`, the frame '
+        'of the images, which is an optical one (x right, y down, z forward). Nothing is computed '
+        'that has no subscriber.', '',
+        *_table(('topic', 'type', 'content'), [
+            (f'`{topic}`', f'`{kind_name(kind)}`', OUTPUTS[topic])
+            for topic, kind in outputs.TOPICS.items()
+        ] + [('`/diagnostics`', f'`{kind_name(DiagnosticArray)}`',
+              '1 Hz: how far images get and why not farther, rate, latency, stages, model, '
+              'device, memory, clock, connections')]), '',
+        '## Services', '',
+        *_table(('service', 'type', 'what it does'), [
+            ('`~/reset`', '`std_srvs/Trigger`', 'Drops the stack in progress'),
+            ('`~/change_state`, `~/get_state`, …', '`lifecycle_msgs`', 'The life cycle: '
+             'configure loads the model, activate subscribes, cleanup gives the memory back'),
+        ]),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def parameters_page() -> str:
+    """Return the page about the parameters of all nodes."""
+    lines = [
+        '# Parameters', '', _MADE, '',
+        'Those marked *fixed* can only be given at the start; the others count from the next '
+        'stack on. Values that are wrong or contradict each other are refused together, with a '
+        'text that names what is allowed. '
+        '[config/dualfocus.yaml](../config/dualfocus.yaml) has all of the depth node.', '',
+        '## depth_node', '',
+        *_table(_COLUMNS, [
+            _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
+            for name, default in settings.DEFAULTS.items()
+            for entry in [settings.ENTRIES[name]]
+        ]),
+    ]
+    for node, table in (
+        ('focus_sweep_node', focus_sweep.PARAMETERS), ('sim_camera_node', sim_camera.PARAMETERS)
+    ):
+        lines += ['', f'## {node}', '', *_table(_COLUMNS, [
+            _row(e.name, e.default, _allowed(e), e.fixed, e.description) for e in table
+        ])]
+    return '\n'.join(lines) + '\n'
+
+
+_COLUMNS = ('name', 'default', 'allowed', 'meaning')
+
+
+def _row(name: str, default: Any, allowed: str, fixed: bool, text: str) -> tuple[str, ...]:
+    shown = {True: 'true', False: 'false'}.get(default) if isinstance(default, bool) else (
+        f'[{", ".join(map(str, default))}]' if isinstance(default, tuple) else str(default)
+    )
+    return f'`{name}`', f'`{shown}`' if shown else 'empty', allowed, (
+        text.rstrip('.') + (' *(fixed)*' if fixed else '')
+    )
+
+
+def _allowed(entry: declare.Entry) -> str:
+    return settings.Entry(
+        entry.description, entry.low, entry.high, entry.choices
+    ).allowed(type(entry.default))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    escaped = [[cell.replace('|', '\\|') for cell in row] for row in rows]
+    return [f'| {" | ".join(row)} |' for row in (columns, ['---'] * len(columns), *escaped)]
+
+
+def write(folder: Path) -> None:
+    """Write both pages."""
+    (folder / 'topics.md').write_text(topics_page(), 'utf-8')
+    (folder / 'parameters.md').write_text(parameters_page(), 'utf-8')
+
+
+if __name__ == '__main__':
+    write(Path(sys.argv[1]))

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference of topics and parameters says what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from dualfocus_ros.nodes import outputs, reference, settings
+
+DOCS = Path(__file__).parents[2] / 'docs'
+
+
+def test_the_pages_are_up_to_date(tmp_path):
+    reference.write(tmp_path)
+    for name in ('topics.md', 'parameters.md'):
+        assert (tmp_path / name).read_text('utf-8') == (DOCS / name).read_text('utf-8'), (
+            f'{name} is out of date: python -m dualfocus_ros.nodes.reference docs'
+        )
+
+
+def test_every_output_and_parameter_is_explained():
+    assert set(reference.OUTPUTS) == set(outputs.TOPICS)
+    page = reference.parameters_page()
+    for name in settings.DEFAULTS:
+        assert page.count(f'| `{name}` |') >= 1

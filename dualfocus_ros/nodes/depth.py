@@ -341,6 +341,8 @@ class DepthNode(ResponsiveLifecycleNode):
             wanted=source is not None and source.wanted,
             active=since is not None,
             camera_problem=None if source is None else source.camera_problem,
+            lens=None if source is None else source.lens,
+            sweep_seconds=None if source is None else source.sweep_seconds,
         )
 
     def _model_health(self) -> diagnostics.ModelHealth:

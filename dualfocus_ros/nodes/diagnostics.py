@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 
 from dualfocus_ros.stacks.assembler import SweepProgress
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
+from dualfocus_ros.stacks.pairing import FocusReport, LensState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -75,6 +76,8 @@ class InputHealth:
     :param age: seconds since the last image; None before the first.
     :param waiting: seconds since the node was activated.
     :param period: mean time between images, None when not known.
+    :param lens: the newest report of the lens, None before the first.
+    :param sweep_seconds: time from the first to the last plane of the last stack.
     """
 
     funnel: FunnelSnapshot
@@ -88,6 +91,8 @@ class InputHealth:
     wanted: bool
     active: bool
     camera_problem: str | None = None
+    lens: FocusReport | None = None
+    sweep_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,11 @@ def input_status(health: InputHealth) -> DiagnosticStatus:
     if health.progress is not None:
         values['sweep in progress'] = str(health.in_progress).lower()
         values['sweep planes'] = planes_in_words(health.progress)
+    if health.sweep_seconds is not None:
+        values['sweep time [s]'] = f'{health.sweep_seconds:.3f}'
+    if health.lens is not None:
+        values['lens state'] = health.lens.state.name.lower()
+        values['lens focus [1/m]'] = f'{health.lens.dioptres:.3f}'
     return _status('input', level, text, values)
 
 
@@ -173,6 +183,10 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
         return OK, f'waiting for the first image on {health.topics}'
     if health.camera_problem is not None:
         return WARN, health.camera_problem
+    if health.lens is not None and health.lens.state == LensState.FAULT:
+        return WARN, (
+            f'the lens reports a fault at {health.lens.dioptres:.2f} dioptres: look at its driver'
+        )
     if not health.wanted:
         return OK, 'idle: nobody subscribes to an output'
     return OK, f'images at {1.0 / period:.1f} Hz' if period else 'the first image has come'

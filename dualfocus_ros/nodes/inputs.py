@@ -24,7 +24,7 @@ from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.stacks.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.stacks.focus_sources import CommandedFocus, ReportedFocus, lens_position
 from dualfocus_ros.stacks.funnel import Funnel, Stage
-from dualfocus_ros.stacks.pairing import Frame
+from dualfocus_ros.stacks.pairing import FocusReport, Frame
 from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
 from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
 from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack
@@ -83,6 +83,9 @@ class StackInput(ABC):
         self._wanted = False
         self.arrivals = Arrivals()
         self.camera_problem: str | None = None
+        # The newest report of the lens, and the time from the first to the last plane.
+        self.lens: FocusReport | None = None
+        self.sweep_seconds: float | None = None
         self.subscriptions: list[OfferedSubscription] = []
         self.images: list[OfferedSubscription] = []
 
@@ -123,6 +126,7 @@ class StackInput(ABC):
         self.subscriptions.clear()
         self.images.clear()
         self.arrivals = Arrivals()
+        self.lens = self.sweep_seconds = None
         self.reset()
 
     @abstractmethod
@@ -183,8 +187,10 @@ class StackInput(ABC):
         self._on_calibration(stamp_ns(msg.header.stamp), calibration)
 
     def _send(self, stacks: list[FocalStack]) -> None:
-        for stack in stacks if self._wanted else ():
-            self._emit(stack)
+        for stack in stacks:
+            self.sweep_seconds = stack.sweep_duration_ns * 1e-9
+            if self._wanted:
+                self._emit(stack)
 
 
 class SweepInput(StackInput):
@@ -249,11 +255,15 @@ class SweepInput(StackInput):
                     Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
                 )
                 return
-            self._send(self._assembler.add_focus(report))
+            self._add_focus(report)
         self._send(self._assembler.add_frame(frame))
 
+    def _add_focus(self, report: FocusReport) -> None:
+        self.lens = report
+        self._send(self._assembler.add_focus(report))
+
     def _on_focus_state(self, msg: FocusState) -> None:
-        self._send(self._assembler.add_focus(conversions.report_from(msg)))
+        self._add_focus(conversions.report_from(msg))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
         pairs = [(value.key, value.value) for status in msg.status for value in status.values]
@@ -264,8 +274,7 @@ class SweepInput(StackInput):
                 'camera one with autofocus, and AfMode manual?',
             )
             return
-        report = self._reported.report(stamp_ns(msg.header.stamp), dioptres)
-        self._send(self._assembler.add_focus(report))
+        self._add_focus(self._reported.report(stamp_ns(msg.header.stamp), dioptres))
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
@@ -368,7 +377,7 @@ class StacksInput(_Calibrated):
             return
         for stage in (Stage.VALID, Stage.MATCHED, Stage.STACKED):
             self._funnel.count(stage)
-        self._emit(stack)
+        self._send([stack])
 
 
 INPUTS: dict[str, Callable[..., StackInput]] = {

@@ -468,6 +468,16 @@ class TestFaults:
         rig.until(lambda: rig.received['depth/image_rect'])
         rig.until(lambda: rig.status('input')[0] == DiagnosticStatus.WARN)
 
+    def test_state_of_the_lens_and_time_of_the_sweep(self, rig):
+        rig.sweep()
+        rig.until(lambda: rig.status('input')[2].get('sweep time [s]') == '0.066')
+        values = rig.status('input')[2]
+        assert (values['lens state'], values['lens focus [1/m]']) == ('settled', '2.000')
+        rig.shoot(START + SWEEP, 0.7, 2, 0, 3, state=FocusState.FAULT)
+        rig.until(lambda: 'the lens reports a fault at 0.70' in rig.status('input')[1])
+        assert rig.status('input')[0] == DiagnosticStatus.WARN
+        assert rig.status('input')[2]['lens state'] == 'fault'
+
     def test_a_sweep_that_lost_a_plane_is_flagged(self, make):
         rig = make(stack__min_size=2)
         rig.use_camera()

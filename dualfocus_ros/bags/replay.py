@@ -97,6 +97,7 @@ class Replay:
         self._paused = paused
         self._quit = False
         self._step_until: float | None = None
+        self._step_asked = False
         self._pending_ns = 0
         self._anchor = (0.0, 0)
         self._bag_ns = 0
@@ -146,6 +147,9 @@ class Replay:
             self._step_until = None
             self._pause()
         while not self._quit:
+            if self._step_asked:
+                self._step_asked = False
+                self._step_until = self._next_sweep()
             if self._paused:
                 self._react(self._wait(self._settings.clock_period))
                 self._anchor = (self._now(), self._bag_ns)
@@ -190,7 +194,8 @@ class Replay:
             else:
                 self._pause()
         elif key == STEP:
-            self._step_until = self._next_sweep()
+            # From where, is known when a message is pending.
+            self._step_asked = True
             self._paused = False
         elif key == QUIT:
             self._quit = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import os
 import select
+import signal
 import sys
 import time
 
@@ -25,7 +26,7 @@ def keys() -> Iterator[Wait]:
 
     Keys come without Enter and are not shown. Without a terminal there are none.
     """
-    if not sys.stdin or not sys.stdin.isatty():
+    if not sys.stdin or not sys.stdin.isatty() or not _in_foreground(sys.stdin.fileno()):
         yield sleep
         return
     import termios
@@ -36,7 +37,7 @@ def keys() -> Iterator[Wait]:
 
     def wait(seconds: float) -> str | None:
         # A process in the background would be stopped by reading.
-        if os.tcgetpgrp(terminal) != os.getpgrp():
+        if not _in_foreground(terminal):
             return sleep(seconds)
         ready, _, _ = select.select([terminal], [], [], max(0.0, seconds))
         if not ready:
@@ -48,4 +49,13 @@ def keys() -> Iterator[Wait]:
         tty.setcbreak(terminal)
         yield wait
     finally:
+        # In the background by now, perhaps: this too would stop the process.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _in_foreground(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # a terminal that does not control this process
+        return True

@@ -16,7 +16,7 @@ from dualfocus_ros.bags.replay import Replay, ReplayCounts, ReplaySettings
 from dualfocus_ros.cli.bag_source import readable_bag
 from dualfocus_ros.cli.bag_topics import absolute, is_made, read_remaps
 from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.keyboard import keys
+from dualfocus_ros.cli.keyboard import keys, sleep
 from dualfocus_ros.cli.live import live_node
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,8 @@ def _play(
             bag, player.topics, settings, player.publish, publish_clock, wait,
             paused=arguments.paused, on_state=logger.info,
         )
+        if wait is not sleep:
+            logger.info('keys: space pauses and goes on, s steps to the next sweep, q ends')
         try:
             _wait_for_listeners(arguments.wait, player)
             replay.run()

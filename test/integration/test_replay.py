@@ -7,6 +7,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 from collections import Counter
 import os
+import pty
 import subprocess
 
 from sensor_msgs.msg import Image
@@ -23,12 +24,12 @@ def replay(tmp_path):
 
     started = []
 
-    def run(*words):
+    def run(*words, keyboard=subprocess.DEVNULL):
         program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
         log = (tmp_path / 'replay.log').open('wb')
         started.append(subprocess.Popen(
             [program, 'replay', *map(str, words)], stdout=log, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, env=os.environ.copy(),
+            stdin=keyboard, env=os.environ.copy(),
         ))
         return started[-1]
 
@@ -64,3 +65,24 @@ def test_a_signal_ends_it_and_is_no_failure(replay, tmp_path):
     process.terminate()
     assert process.wait(20.0) == 0
     assert 'Traceback' not in (tmp_path / 'replay.log').read_text()
+
+
+def test_keys_step_from_sweep_to_sweep_and_go_on(listener, replay, tmp_path):
+    bag = wall_bag(tmp_path / 'bag', sweeps=3)
+    ours, theirs = pty.openpty()
+    got = listener.collect(Image, 'image_raw', 50)
+    words = ('--paused', '--wait', 20, '--topics', '/image_raw')
+    process = replay(bag, *words, keyboard=theirs)
+    listener.until(lambda: 'keys: ' in (tmp_path / 'replay.log').read_text())
+    for count in (5, 10):
+        os.write(ours, b's')
+        listener.until(lambda n=count: len(got) >= n)
+        listener.spin(0.5)
+        assert len(got) == count
+    os.write(ours, b' ')
+    listener.until(lambda: process.poll() is not None)
+    listener.spin(0.2)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0
+    assert len(got) == 15

@@ -16,6 +16,18 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 _PATIENCE = 60.0
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of several processes one more try, which the summary counts as a rerun.
+
+    Discovery and delivery between processes depend on what else the machine does. A test that
+    fails twice has failed.
+    """
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 class Program:

@@ -25,7 +25,7 @@ def shrink(stack: FocalStack, max_pixels: int) -> FocalStack:
         replace(
             plane,
             image=cv2.resize(plane.image, size, interpolation=cv2.INTER_AREA),
-            camera=None if plane.camera is None else _resized(plane.camera, *size),
+            camera=None if plane.camera is None else plane.camera.resized(*size),
         )
         for plane in stack.planes
     )
@@ -72,18 +72,6 @@ def _fuse(stack: FocalStack, depth: np.ndarray) -> np.ndarray:
         image += picture * (weight[..., None] if picture.ndim == 3 else weight)
     fused = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return fused if fused.ndim == 3 else np.repeat(fused[..., None], 3, axis=2)
-
-
-def _resized(camera: PinholeCamera, width: int, height: int) -> PinholeCamera:
-    sx, sy = width / camera.width, height / camera.height
-    return PinholeCamera(
-        width,
-        height,
-        camera.fx * sx,
-        camera.fy * sy,
-        (camera.cx + 0.5) * sx - 0.5,
-        (camera.cy + 0.5) * sy - 0.5,
-    )
 
 
 def _camera(stack: FocalStack) -> PinholeCamera | None:

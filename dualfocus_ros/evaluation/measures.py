@@ -195,15 +195,20 @@ def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     return float(np.mean(curve(sigma) - curve(error)) / mean)
 
 
-def unimodal_share(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> float:
-    """Return the share of pixels whose p rises to its maximum and falls after it.
+def unimodal(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> np.ndarray:
+    """Return (H, W) bool: p rises to its maximum and falls after it.
 
     :param probability: (N, H, W), planes in the order of their focus.
     """
     steps = np.diff(probability, axis=0)
     peak = probability.argmax(axis=0)
     rising = np.arange(len(steps))[:, None, None] < peak
-    return float((np.where(rising, -steps, steps) <= tolerance).all(axis=0).mean())
+    return np.asarray((np.where(rising, -steps, steps) <= tolerance).all(axis=0))
+
+
+def unimodal_share(probability: np.ndarray) -> float:
+    """Return the share of pixels of (N, H, W) whose p has a single peak."""
+    return float(unimodal(probability).mean())
 
 
 def texture_of(case: Case) -> np.ndarray:

@@ -32,6 +32,13 @@ class PinholeCamera:
         if not all(math.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy)):
             raise ValueError('camera intrinsics must be finite')
 
+    def resized(self, width: int, height: int) -> PinholeCamera:
+        """Return the camera of the same view, sampled with another number of pixels."""
+        sx, sy = width / self.width, height / self.height
+        # The corner of the image, half a pixel outside the first centre, stays where it is.
+        cx, cy = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        return PinholeCamera(width, height, self.fx * sx, self.fy * sy, cx, cy)
+
     def magnified(self, factor: float) -> PinholeCamera:
         """Return the camera after focus breathing by ``factor`` about the principal point."""
         return replace(self, fx=self.fx * factor, fy=self.fy * factor)

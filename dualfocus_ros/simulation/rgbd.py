@@ -88,12 +88,4 @@ def _resize(
     rows = (np.arange(height) + 0.5) / sy - 0.5
     columns = (np.arange(width) + 0.5) / sx - 0.5
     metres = resample_depth(metres, rows, columns)
-    scaled = PinholeCamera(
-        width,
-        height,
-        camera.fx * sx,
-        camera.fy * sy,
-        (camera.cx + 0.5) * sx - 0.5,
-        (camera.cy + 0.5) * sy - 0.5,
-    )
-    return light, metres, scaled
+    return light, metres, camera.resized(width, height)

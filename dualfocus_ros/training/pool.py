@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 import multiprocessing
 import os
 from pathlib import Path
@@ -79,8 +79,7 @@ def _render_one(
     os.replace(partial_path, _path(folder, index))
 
 
-def _textures(folders: tuple[Path, ...], _cache: dict = {}) -> TextureSource:  # noqa: B006
+@lru_cache(maxsize=1)
+def _textures(folders: tuple[Path, ...]) -> TextureSource:
     """Read the texture folders once per worker process."""
-    if folders not in _cache:
-        _cache[folders] = TextureSource(list(folders))
-    return _cache[folders]
+    return TextureSource(list(folders))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dualfocus_ros.data.rendered_stacks import RenderedStack
+from dualfocus_ros.evaluation.measures import unimodal
 from dualfocus_ros.network.model import DualFocus
 from dualfocus_ros.network.weights import save_model
 
@@ -44,7 +45,7 @@ def measure(
 
     :returns: the metrics, and |error| / sigma of every pixel inside the sweep's range.
     """
-    errors, ratios, unimodal, count = [], [], [], 0
+    errors, ratios, single_peak, count = [], [], [], 0
     with torch.inference_mode():
         for stack in stacks:
             chosen = np.linspace(0, len(stack.focus) - 1, planes).round().astype(int)
@@ -57,7 +58,7 @@ def measure(
             error = (prediction.dioptres[0] - truth).abs()[inside]
             errors.append((error / span).numpy())
             ratios.append((error / prediction.sigma[0][inside]).numpy())
-            unimodal.append(_unimodal(prediction.probability[0])[inside].numpy())
+            single_peak.append(unimodal(prediction.probability[0].numpy())[inside.numpy()])
             count += 1
     error_values, ratio_values = np.concatenate(errors), np.concatenate(ratios)
     metrics = SyntheticMetrics(
@@ -66,7 +67,7 @@ def measure(
         mean_absolute_error=round(float(error_values.mean()), 5),
         median_absolute_error=round(float(np.median(error_values)), 5),
         within_one_sigma=round(float((ratio_values < 1.0).mean()), 4),
-        unimodal=round(float(np.concatenate(unimodal).mean()), 4),
+        unimodal=round(float(np.concatenate(single_peak).mean()), 4),
     )
     return metrics, ratio_values
 
@@ -98,11 +99,3 @@ def write_release(
     partial.write_text(json.dumps(content, indent=2) + '\n')
     os.replace(partial, manifest)
     return digest
-
-
-def _unimodal(probability: torch.Tensor, tolerance: float = 1e-4) -> torch.Tensor:
-    """Return (H, W) bool: (N, H, W) rises to its maximum and falls after it."""
-    steps = probability[1:] - probability[:-1]
-    peak = probability.argmax(dim=0, keepdim=True)
-    rising = torch.arange(len(steps), device=steps.device)[:, None, None] < peak
-    return (torch.where(rising, -steps, steps) <= tolerance).all(dim=0)

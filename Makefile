@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean clean-all lock
+.PHONY: help setup build demo bench test lint clean clean-all lock
 
 # make setup PYTHON=python3.12; remembered by the environment.
 PYTHON ?=
@@ -24,6 +24,9 @@ build: setup  ## The same; builds again when files were added or messages change
 demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo/
 	@$(in_env) dualfocus demo $(ARGS)
 
+bench: setup  ## How long everything takes here, over DDS too (10 minutes); writes bench/
+	@$(in_env) dualfocus benchmark --node $(ARGS)
+
 test: setup  ## Every test that needs no GPU
 	@$(in_env) pytest -q $(ARGS)
 
@@ -31,7 +34,7 @@ lint: setup  ## ruff and mypy
 	@$(in_env) ruff check . && mypy
 
 clean:  ## Remove what was built and written, but not .venv
-	rm -rf build install log demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too

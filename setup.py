@@ -37,7 +37,12 @@ setup(
         'tqdm>=4.60',
     ],
     # Public data sets: DDFF12 and NYUv2 are HDF5, FoD500 and Middlebury-FS hold EXR depth.
-    extras_require={'eval': ['h5py>=3.6', 'OpenEXR>=3.3']},
+    extras_require={
+        'eval': ['h5py>=3.6', 'OpenEXR>=3.3'],
+        # Older torch has no exporter of this kind.
+        'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3', 'torch>=2.6'],
+        'train': ['tensorboard>=2.10'],
+    },
     # Recordings hold our messages: reading one without ROS needs their definitions.
     data_files=[('share/dualfocus_ros/msg', sorted(glob('msg/*.msg')))],
     entry_points={'console_scripts': ['dualfocus = dualfocus_ros.cli.main:main']},

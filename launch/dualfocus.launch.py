@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The depth node for a camera that is already there, and the node that drives its lens if wanted.
 
-ros2 launch dualfocus_ros dualfocus.launch.py camera:=/camera driver:=topic
+ros2 launch dualfocus_ros dualfocus.launch.py driver:=camera_ros
 """
 
 from pathlib import Path
@@ -18,12 +18,15 @@ from launch_ros.parameter_descriptions import ParameterValue
 CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
 INPUTS = ('image_raw', 'image_raw/compressed', 'camera_info', 'focus_state', 'metadata')
 YES_NO = ['true', 'false']
+# Under which prefix each driver publishes its images when it is started as its makers say.
+CAMERAS = {'camera_ros': 'camera', 'v4l2': '', 'depthai': 'oak/rgb', 'topic': '', 'none': ''}
 
 ARGUMENTS = [
     DeclareLaunchArgument(
         'params_file',
-        default_value=str(CONFIG / 'dualfocus.yaml'),
-        description='Parameters of the nodes, as a ROS parameter file.',
+        default_value='',
+        description='Parameters of the nodes, as a ROS parameter file; empty: the file in config/ '
+        'that is named after the driver, or dualfocus.yaml without one.',
     ),
     DeclareLaunchArgument(
         'namespace', default_value='', description='Namespace of the nodes and their topics.'
@@ -32,14 +35,28 @@ ARGUMENTS = [
         'camera',
         default_value='',
         description='Prefix of the topics of the camera, such as /camera for /camera/image_raw; '
-        'empty: image_raw in the namespace.',
+        'empty: camera with driver camera_ros, oak/rgb with depthai, else image_raw in the '
+        'namespace.',
     ),
     DeclareLaunchArgument(
         'driver',
         default_value='none',
-        choices=['none', 'topic'],
-        description='How focus_sweep_node moves the lens: through the topic focus_command; '
-        'none starts no focus_sweep_node.',
+        choices=list(CAMERAS),
+        description='How focus_sweep_node moves the lens: topic through focus_command, as liquid '
+        'lenses; camera_ros, v4l2 and depthai through the parameters of that driver; none starts '
+        'no focus_sweep_node.',
+    ),
+    DeclareLaunchArgument(
+        'driver_node',
+        default_value='',
+        description='Name of the node of the driver; empty: as params_file says, or as camera '
+        'with driver camera_ros.',
+    ),
+    DeclareLaunchArgument(
+        'metadata',
+        default_value='',
+        description='Topic of the metadata of camera_ros; empty: /diagnostics with driver '
+        'camera_ros, where that node publishes them, else metadata beside the images.',
     ),
     DeclareLaunchArgument(
         'device',
@@ -98,17 +115,24 @@ def _nodes(context: LaunchContext) -> list[Action]:
 
     common = {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
     given = {name: value(name) for name in ('device', 'model') if value(name)}
-    prefix = value('camera').rstrip('/')
-    remappings = [(name, f'{prefix}/{name}') for name in INPUTS] if prefix else []
-    command = [('focus_command', f'{prefix}/focus_command')] if prefix else []
+    driver = value('driver')
+    file = value('params_file') or str(
+        CONFIG / ('dualfocus.yaml' if driver == 'none' else f'{driver}.yaml')
+    )
+    prefix = (value('camera') or CAMERAS[driver]).rstrip('/')
+    topics = {name: f'{prefix}/{name}' for name in (*INPUTS, 'focus_command')} if prefix else {}
+    metadata = value('metadata') or ('/diagnostics' if driver == 'camera_ros' else '')
+    if metadata:
+        topics['metadata'] = metadata
+    remappings = list(topics.items())
     nodes: list[Action] = [
         Node(
             package='dualfocus_ros',
             executable='depth_node',
             name='dualfocus',
             namespace=value('namespace'),
-            parameters=[value('params_file'), common, given],
-            remappings=remappings + command,
+            parameters=[file, common, given],
+            remappings=remappings,
             output='screen',
         ),
         Node(
@@ -120,15 +144,20 @@ def _nodes(context: LaunchContext) -> list[Action]:
             condition=IfCondition(LaunchConfiguration('rviz')),
         ),
     ]
-    if value('driver') != 'none':
+    if driver != 'none':
+        driven = {'driver': driver}
+        # camera_ros publishes under its own name.
+        own = prefix if driver == 'camera_ros' and value('camera') else ''
+        if value('driver_node') or own:
+            driven['driver_node'] = value('driver_node') or own
         nodes.append(
             Node(
                 package='dualfocus_ros',
                 executable='focus_sweep_node',
                 name='focus_sweep',
                 namespace=value('namespace'),
-                parameters=[value('params_file'), common, {'driver': value('driver')}],
-                remappings=remappings + command,
+                parameters=[file, common, driven],
+                remappings=remappings,
                 output='screen',
             )
         )

@@ -22,8 +22,9 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'scene',
         default_value='table',
-        choices=['table', 'floor', 'corridor', 'rgbd'],
-        description='What the camera sees; rgbd: the RGB-D pair that params_file names.',
+        choices=['table', 'floor', 'corridor', 'target', 'rgbd'],
+        description='What the camera sees; target: a flat board to rehearse calibration with; '
+        'rgbd: the RGB-D pair that params_file names.',
     ),
     DeclareLaunchArgument(
         'width', default_value='640', description='Width of the images, pixels.'

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from dualfocus_ros.cli import lens_input
 from dualfocus_ros.cli.errors import CommandError, UsageError
 from dualfocus_ros.cli.stack_input import (
     DIAGONAL_35MM,
@@ -25,6 +26,7 @@ from dualfocus_ros.cli.stack_input import (
     to_dioptres,
 )
 from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.depth_resolution import check_range
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.stacks.alignment import Alignment, align_planes, warp_planes
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
@@ -56,11 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     either.add_argument('--focus-dioptres', nargs='+', metavar='D', help=f'1/m, {text}')
     either.add_argument('--focus-distances', nargs='+', metavar='METRES', help=f'metres, {text}')
     camera = parser.add_argument_group('camera, where it is known')
-    camera.add_argument('--focal-length', type=float, metavar='M', help='of the lens, in metres')
-    camera.add_argument('--f-number', type=float, metavar='N', help='such as 1.8')
-    camera.add_argument(
-        '--pixel-pitch', type=float, metavar='M', help='of these images, in metres'
-    )
+    lens_input.add_arguments(camera)
     camera.add_argument(
         '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
     )
@@ -85,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Estimate, write and print a summary."""
     names = arguments.images + _names_after_numbers(arguments)
-    lens = _lens(arguments)
+    lens = lens_input.lens_from(arguments)
     images = _read(names)
     dioptres = to_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
     images, dioptres = _thin(images, dioptres)
@@ -183,23 +181,6 @@ def _check_output(folder: Path) -> None:
         raise CommandError(f'{folder} exists and is not a folder: choose another --output')
 
 
-def _lens(arguments: argparse.Namespace) -> Lens | None:
-    values = (arguments.focal_length, arguments.f_number, arguments.pixel_pitch)
-    if all(value is None for value in values):
-        return None
-    if any(value is None for value in values):
-        raise UsageError('--focal-length, --f-number and --pixel-pitch are needed together')
-    if values[0] > 1.0 or values[2] > 1e-3:
-        raise UsageError(
-            f'--focal-length {values[0]:g} and --pixel-pitch {values[2]:g} are in metres: '
-            'a 6.8 mm lens is 0.0068, a pixel of 1.4 micrometres 1.4e-6'
-        )
-    try:
-        return Lens(*values)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
 def _camera(
     arguments: argparse.Namespace,
     images: list[StackImage],
@@ -253,13 +234,18 @@ def _estimate(
     from dualfocus_ros.pipeline.result import Outputs
     from dualfocus_ros.pipeline.settings import PipelineSettings
 
-    # The images' own registration already takes out the breathing.
+    # The images' own registration already takes out breathing and motion.
     breathing = 'thin_lens' if lens is not None and not arguments.align else 'none'
+    small = shrink(stack, int(arguments.max_pixels))
+    if lens is not None:
+        lens = replace(lens, pixel_pitch=lens.pixel_pitch * stack.size[1] / small.size[1])
+        check = check_range(lens.kappa(), FARTHEST, float(stack.focus_dioptres.min()))
+        if check.beyond:
+            logger.warning('%s', check)
     settings = PipelineSettings(
-        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens
+        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens, alignment='off'
     )
     estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
-    small = shrink(stack, int(arguments.max_pixels))
     if small is not stack:
         logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))
     result = estimator.estimate(small, Outputs(sigma=True, all_in_focus=True))

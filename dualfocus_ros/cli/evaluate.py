@@ -16,10 +16,11 @@ from dualfocus_ros import __version__
 logger = logging.getLogger(__name__)
 
 EPILOG = """
-Data: synthetic:SEED and indoor:SEED need no download. On disk: nyu:FOLDER (BTS export) or
-nyu:FILE.mat, ddff12:FILE.h5, fod500:FOLDER, arkitscenes:FOLDER, middlebury-fs:FOLDER, rgbd:FOLDER
-(colour and depth), stack:FOLDER (one focal stack; options unit= focus= truth= truth-scale= crop=
-border= align= plane=). Options follow the place: stack:DIR,unit=slices,truth=z.npy,border=15.
+Data: synthetic:SEED, shapes:SEED and indoor:SEED need no download. On disk: nyu:FOLDER (BTS
+export) or nyu:FILE.mat, ddff12:FILE.h5, fod500:FOLDER, arkitscenes:FOLDER, middlebury-fs:FOLDER,
+rgbd:FOLDER (colour and depth), stack:FOLDER (one focal stack; options unit= focus= truth=
+truth-scale= crop= border= align= plane=). Options follow the place:
+stack:DIR,unit=slices,truth=z.npy,border=15.
 """
 
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         '--methods', nargs='+', metavar='METHOD', default=[],
-        help='shipped models, .safetensors files, sml, rdf, dfv:FILE, range-only '
+        help='shipped models, .safetensors files, sml, rdf, dfv:FILE, range-only, single-image '
         '(default: all shipped models, sml, rdf, range-only)',
     )  # fmt: skip
     parser.add_argument(
@@ -80,11 +81,11 @@ def execute(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads or default_threads())
     # Everything is opened before anything is measured: a typing error costs no hour.
     datasets = [open_dataset(text) for text in arguments.data or ('synthetic:0', 'indoor:0')]
-    methods = open_methods(arguments.methods, device)
+    protocol = make_protocol(arguments.protocol, arguments.planes, arguments.seed)
+    methods = open_methods(arguments.methods, device, protocol)
     names = [method.name for method in methods]
     if arguments.baseline is not None and arguments.baseline not in names:
         raise UsageError(f"--baseline: '{arguments.baseline}' is none of {', '.join(names)}")
-    protocol = make_protocol(arguments.protocol, arguments.planes, arguments.seed)
     sizes = [min(arguments.limit or len(d), len(d)) for d in datasets]
     results = []
     quiet = not logging.getLogger('dualfocus_ros').isEnabledFor(logging.INFO)

@@ -28,8 +28,13 @@ COMMANDS = {
     'replay': 'the messages of a bag on live topics, with its time on /clock',
     'run': 'start a node of this package (ros2 run for machines without ros2)',
     'demo': 'simulated camera, sweep and depth over DDS; measure against the truth',
+    'calibrate': 'focus scale, breathing, settling or blur of a lens, as parameters of the nodes',
+    'optics': 'what depth a lens can tell: expected error, range limit, suggested sweep',
     'train': 'train the network',
+    'export': 'the network as ONNX for other runtimes, checked against PyTorch',
     'evaluate': 'measure methods side by side on data sets: tables, JSON, figures',
+    'benchmark': 'how long methods take here, stage by stage and over DDS: tables, JSON, figure',
+    'study': 'how many planes, which lens errors, real stacks, equal training: report and figure',
 }
 
 logger = logging.getLogger('dualfocus_ros')
@@ -81,7 +86,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         module = f'dualfocus_ros.cli.{name}'
         if find_spec(module) is None:
             continue
-        sub = commands.add_parser(name, help=summary, description=f'{summary.capitalize()}.')
+        sentence = f'{summary[0].upper()}{summary[1:]}.'
+        sub = commands.add_parser(name, help=summary, description=sentence)
         if name != chosen:
             continue
         implementation = import_module(module)

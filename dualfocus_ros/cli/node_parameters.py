@@ -19,7 +19,8 @@ from dualfocus_ros.nodes.settings import ATTRIBUTES, DepthNodeSettings, coerce, 
 
 # Parameters that every node has; they mean nothing without one.
 _OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_service')
-_NODE_KEYS = ('/**', '/*', 'dualfocus', '/dualfocus', '/**/dualfocus')
+_EVERY_NODE_KEYS = ('/**', '/*')
+_NODE_KEYS = (*_EVERY_NODE_KEYS, 'dualfocus', '/dualfocus', '/**/dualfocus')
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,10 @@ def _from_file(path: Path) -> dict[str, Any]:
     for key in _NODE_KEYS:
         node = document.get(key)
         if isinstance(node, dict) and isinstance(node.get('ros__parameters'), dict):
-            values.update(_flat(node['ros__parameters']))
+            found = _flat(node['ros__parameters'])
+            if key in _EVERY_NODE_KEYS:  # what others have means nothing to this one, as in ROS
+                found = {name: value for name, value in found.items() if name in ATTRIBUTES}
+            values.update(found)
     return values
 
 

@@ -150,7 +150,9 @@ class OfflinePipeline:
             OutputTopics(self._node), self.funnel, OutputStatistics(), lambda: 0
         )
         self._input = INPUTS[settings.input](
-            self._node, lambda: settings, self.funnel, self._process
+            self._node, lambda: settings, self.funnel, self._process,
+            # The stack follows as soon as its messages are read: nothing is gained by haste.
+            lambda plane: None,
         )
         self._input.wanted = True
         self._input.start()

@@ -19,7 +19,9 @@ from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
 from dualfocus_ros.cli.bag_source import import_offline, readable_bag, rejections_in_words
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.nodes.range_watch import RangeWatch
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
+from dualfocus_ros.stacks.types import FocalStack
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,14 @@ def _process(
 
     node = OfflineNode(inputs.remap, wanted, write)
     depth_topic = node.resolve_topic_name('depth/image_rect')
-    pipeline = OfflinePipeline(inputs.settings, node, estimator, camera)
+    watch = RangeWatch()
+
+    def look(stack: FocalStack) -> None:
+        warning = watch.look(inputs.settings.pipeline(), float(stack.focus_dioptres.min()))
+        if warning is not None:
+            logger.warning('%s', warning)
+
+    pipeline = OfflinePipeline(inputs.settings, node, estimator, camera, look)
     topics = [name for name in bag.topics if name in pipeline.topics]
     total = sum(bag.topics[name].count for name in topics)
     began = time.monotonic()

@@ -85,6 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--topics', nargs='+', metavar='TOPIC', help='record these and no others')
     parser.add_argument('--duration', type=float, metavar='S', help='stop after so many seconds')
     parser.add_argument(
+        '--wait', type=float, metavar='S',
+        help='the duration counts from the first image, for which it waits so many seconds',
+    )
+    parser.add_argument(
         '--split-size', type=float, metavar='MB', help='begin a new file after so many megabytes'
     )
     parser.add_argument(
@@ -104,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Record until Ctrl-C or the duration; 1 if nothing came."""
-    for name in ('duration', 'split_size', 'split_duration'):
+    for name in ('duration', 'wait', 'split_size', 'split_duration'):
         value = getattr(arguments, name)
         if value is not None and not value > 0.0:
             raise UsageError(f'--{name.replace("_", "-")} must be more than 0, got {value:g}')
@@ -123,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
         max_bytes=round((arguments.split_size or 0.0) * 1e6),
         max_ns=round((arguments.split_duration or 0.0) * 1e9),
     ) as writer:
-        _record(node, writer, selection, stop, arguments.duration)
+        _record(node, writer, selection, stop, arguments.duration, arguments.wait or 0.0)
     total = sum(writer.counts.values())
     if arguments.json:
         print(json.dumps({
@@ -143,7 +147,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _record(
     node: Any, writer: SplitBagWriter, selection: Selection, stop: threading.Event,
-    duration: float | None,
+    duration: float | None, wait: float,
 ) -> None:
     """Receive and write, on this thread alone, until told to stop."""
     from rclpy.executors import SingleThreadedExecutor
@@ -152,13 +156,19 @@ def _record(
     executor.add_node(node)
     recorder = TopicRecorder(node, {}, writer)
     refused: set[str] = set()
-    end = None if duration is None else time.monotonic() + duration
+    began = time.monotonic()
+    waiting = wait > 0.0
     looked = flushed = -1e9
     quiet = not logger.isEnabledFor(logging.INFO)
     try:
         with tqdm(unit='msg', desc='recording', disable=True if quiet else None) as bar:
-            while not stop.is_set() and (end is None or time.monotonic() < end):
+            while not stop.is_set():
                 now = time.monotonic()
+                if waiting:
+                    waiting = now - began < wait and not _has_images(recorder)
+                    began = began if waiting else now
+                elif duration is not None and now - began >= duration:
+                    break
                 if now - looked > 0.2:
                     looked = now
                     _look(node, recorder, selection, refused)
@@ -171,6 +181,11 @@ def _record(
     finally:
         recorder.close()
         executor.shutdown()
+
+
+def _has_images(recorder: TopicRecorder) -> bool:
+    return any(count for name, count in recorder.counts.items()
+               if name.removesuffix('/compressed').endswith('/image_raw'))
 
 
 def _look(node: Any, recorder: TopicRecorder, selection: Selection, refused: set[str]) -> None:

@@ -4,80 +4,177 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
-import logging
+import os
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
-
+DESCRIPTION = """
+Train a network from nothing to a .safetensors file that the nodes and the other commands load.
+The data is rendered: random textured shapes, procedural indoor views and, if given, views with
+measured depth, through random lenses and sweeps.
+"""
 EPILOG = """
-Renders its own training data: random textured shapes and procedural indoor views through random
-lenses. A run that was stopped goes on where it was when it is started again with the same --out.
+examples:
+  on a CPU, in an evening, the small network:
+    dualfocus train -o runs/lite --textures ~/photos --max-minutes 120
+  on a GPU that is there for 20 minutes now and then: the same command every time. It stops after
+  the window, on Ctrl-C and on SIGTERM with everything saved, and goes on there next time; when
+  the plan is done it writes the weights:
+    dualfocus train -o runs/full --config dualfocus --batch 16 --steps 60000 --window 20
+  on the GPUs of one machine:
+    torchrun --nproc-per-node=4 -m dualfocus_ros.training -o runs/full --config dualfocus
+  the baseline and an ablation, for a comparison with equal data, steps and schedule:
+    dualfocus train -o runs/dfv --config dfv
+    dualfocus train -o runs/no_focal --without focal
+
+The run's folder holds checkpoint.safetensors, log.csv, samples/, tensorboard/ (if installed) and
+in the end NAME.safetensors with manifest.json. docs/training.md tells more.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
-    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument(
-        '-o', '--out', type=Path, required=True, help='folder of the run: data, checkpoint, log'
+        '-o', '--out', type=Path, required=True,
+        help='folder of the run; start again with the same one to go on',
+    )  # fmt: skip
+    parser.add_argument(
+        '--name', help='name of the weights file (default: that of the configuration)'
     )
-    parser.add_argument('--name', default='dualfocus-lite', help='name of the weights file')
-    parser.add_argument(
+    network = parser.add_argument_group('network')
+    network.add_argument(
+        '--config', default='dualfocus-lite', metavar='NAME',
+        help='dualfocus-lite (default), dualfocus, dualfocus-paper, or dfv, the baseline',
+    )  # fmt: skip
+    network.add_argument(
+        '--without', nargs='+', default=[], choices=('spatial', 'focal', 'projection'),
+        help='ablations: without the spatial constraint, the focal one, or the projection '
+        '(and with it the spatial constraint)',
+    )  # fmt: skip
+    network.add_argument(
+        '--literal', action='store_true',
+        help='the loss as printed: beta 1, sums, sharpness weights without a temperature',
+    )  # fmt: skip
+    data = parser.add_argument_group('data')
+    data.add_argument(
+        '--data', choices=('auto', 'pool', 'generated'), default='auto',
+        help='pool: rendered by the CPUs beforehand; generated: on the training device all the '
+        'time (default: generated on CUDA, else pool)',
+    )  # fmt: skip
+    data.add_argument(
         '--textures', type=Path, nargs='*', default=[], metavar='FOLDER',
         help='folders of images to texture the shapes with (default: generated textures only)',
     )  # fmt: skip
-    parser.add_argument(
-        '--stacks', type=int, default=1200, help='rendered focal stacks to train on'
-    )
-    parser.add_argument('--held-out', type=int, default=48, help='rendered stacks to measure on')
-    parser.add_argument('--steps', type=int, default=20000, help='steps of the whole plan')
-    parser.add_argument(
-        '--max-minutes', type=float, default=0.0,
-        help='minutes of training over all resumed runs (default: no limit)',
+    data.add_argument(
+        '--rgbd', type=Path, nargs='*', default=[], metavar='FOLDER',
+        help='folders of colour and depth images, of which a quarter of the stacks is rendered',
     )  # fmt: skip
-    parser.add_argument('--batch', type=int, default=4, help='stacks per step')
-    parser.add_argument('--crop', type=int, default=160, help='side of the training crops, pixels')
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--workers', type=int, default=2, help='processes that render')
+    data.add_argument(
+        '--stacks', type=int, default=1200, metavar='N',
+        help='focal stacks of the pool (default: 1200)',
+    )  # fmt: skip
+    data.add_argument(
+        '--views', type=int, default=200, metavar='N',
+        help='indoor views for generated data (default: 200)',
+    )  # fmt: skip
+    data.add_argument(
+        '--reuse', type=int, default=4, metavar='CROPS',
+        help='crops that training takes of a generated stack on average; more where it waits '
+        'for data (default: 4)',
+    )  # fmt: skip
+    data.add_argument(
+        '--held-out', type=int, default=48, metavar='N',
+        help='rendered stacks to measure on (default: 48)',
+    )  # fmt: skip
+    data.add_argument(
+        '--planes', type=int, nargs=2, default=(3, 10), metavar=('MIN', 'MAX'),
+        help='planes per stack in training (default: 3 10)',
+    )  # fmt: skip
+    data.add_argument(
+        '--asymmetry', type=float, default=0.0, metavar='SHARE',
+        help='share of stacks whose lens blurs differently on both sides of focus (default: 0)',
+    )  # fmt: skip
+    data.add_argument(
+        '--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
+        help='processes that render beforehand (default: one for each CPU)',
+    )  # fmt: skip
+    data.add_argument(
+        '--prepare', action='store_true',
+        help='only render what has to be there before training starts: no GPU is needed for it',
+    )  # fmt: skip
+    plan = parser.add_argument_group('plan')
+    plan.add_argument(
+        '--steps', type=int, default=20000, metavar='N', help='steps of the whole plan (20000)'
+    )
+    plan.add_argument(
+        '--max-minutes', type=float, default=0.0, metavar='MINUTES',
+        help='minutes of training of the whole plan, over all resumed runs (default: no limit)',
+    )  # fmt: skip
+    plan.add_argument(
+        '--window', type=float, default=0.0, metavar='MINUTES',
+        help='stop this run after so many minutes, to go on another time; what is trained stays '
+        'the same',
+    )  # fmt: skip
+    plan.add_argument(
+        '--batch', type=int, default=4, metavar='N', help='stacks per step and process (4)'
+    )
+    plan.add_argument(
+        '--crop', type=int, default=160, metavar='PIXELS', help='side of training crops (160)'
+    )
+    plan.add_argument(
+        '--learning-rate', type=float, default=2e-3, metavar='RATE', help='at its peak (0.002)'
+    )
+    plan.add_argument('--seed', type=int, default=1, help='of weights and data (1)')
+    machine = parser.add_argument_group('machine')
+    machine.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    machine.add_argument(
+        '--precision', default='auto', choices=('auto', 'fp32', 'bf16', 'fp16'),
+        help='of the convolutions; auto is bf16 or else fp16 on CUDA, fp32 on a CPU. Losses and '
+        'the projection are always in fp32',
+    )  # fmt: skip
+    machine.add_argument(
+        '--sample-every', type=int, default=500, metavar='STEPS',
+        help='steps between sample pictures (default: 500; 0: none)',
+    )  # fmt: skip
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Render, train, calibrate, measure and write the weights with their manifest."""
-    from dualfocus_ros.network.model import DualFocusConfig
-    from dualfocus_ros.pipeline.device import resolve_device
-    from dualfocus_ros.training.batches import BatchSettings
-    from dualfocus_ros.training.pool import render_pool
-    from dualfocus_ros.training.release import calibrate_sigma, measure, write_release
-    from dualfocus_ros.training.trainer import Trainer, TrainSettings
+    """Train, and when the plan is done calibrate, measure and write the weights."""
+    _check(arguments)
+    import torch
 
-    out: Path = arguments.out
-    settings = TrainSettings(
-        steps=arguments.steps,
-        max_minutes=arguments.max_minutes,
-        seed=arguments.seed,
-        batch=replace(BatchSettings(), size=arguments.batch, crop=arguments.crop),
-    )
-    trainer = Trainer(DualFocusConfig(), settings, out, resolve_device(arguments.device))
-    textures, workers = arguments.textures, arguments.workers
-    pool = render_pool(out / 'stacks', arguments.stacks, arguments.seed, textures, workers)
-    model = trainer.run(pool)
+    from dualfocus_ros.cli.errors import CommandError
+    from dualfocus_ros.training.distributed import join_team
+    from dualfocus_ros.training.job import run_job
 
-    # Half of the held-out stacks calibrates sigma, the other half measures.
-    held_out_seed = arguments.seed + 1_000_000
-    held_out = render_pool(out / 'held_out', arguments.held_out, held_out_seed, textures, workers)
-    half = len(held_out) // 2
-    planes = 6
-    calibrate_sigma(model, held_out[:half], planes)
-    metrics, _ = measure(model, held_out[half:], planes)
-    recipe = {
-        'data': f'{arguments.stacks} rendered stacks, seed {arguments.seed}',
-        'textures': [folder.name for folder in textures] or 'generated',
-        'steps': trainer.step,
-        'minutes': round(trainer.seconds / 60.0, 1),
-        'settings': asdict(settings),
-    }
-    write_release(out, arguments.name, model, recipe, metrics)
-    logger.info('wrote %s: %s', out / f'{arguments.name}.safetensors', asdict(metrics))
-    return 0
+    with join_team(arguments.device) as (team, device):
+        try:
+            return run_job(arguments, team, device)
+        except torch.OutOfMemoryError as error:
+            out, smaller = arguments.out, max(arguments.batch // 2, 1)
+            raise CommandError(
+                f'out of GPU memory ({str(error).splitlines()[0][:120]}): train with --batch '
+                f'{smaller} or a smaller --crop, and another --out than {out} if training had '
+                'begun there'
+            ) from None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from dualfocus_ros.cli.errors import UsageError
+
+    for name in ('steps', 'batch', 'crop', 'stacks', 'held_out', 'workers', 'views', 'reuse'):
+        smallest = {'held_out': 2, 'crop': 32}.get(name, 1)
+        if getattr(arguments, name) < smallest:
+            option = name.replace('_', '-')
+            raise UsageError(f'--{option} must be at least {smallest}')
+    for name in ('max_minutes', 'window', 'sample_every'):
+        if getattr(arguments, name) < 0:
+            raise UsageError(f'--{name.replace("_", "-")} must not be negative')
+    low, high = arguments.planes
+    if not 2 <= low <= high <= 32:
+        raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
+    if not 0.0 <= arguments.asymmetry <= 1.0:
+        raise UsageError(f'--asymmetry is a share from 0 to 1, got {arguments.asymmetry}')
+    if arguments.learning_rate <= 0.0:
+        raise UsageError(f'--learning-rate must be positive, got {arguments.learning_rate}')

@@ -14,6 +14,7 @@ Opener = Callable[[Path, Mapping[str, str]], Dataset]
 GENERATED: dict[str, Callable[[int, Mapping[str, str]], Dataset]] = {
     'synthetic': generated_sets.open_synthetic,
     'indoor': generated_sets.open_indoor,
+    'shapes': generated_sets.open_shapes,
 }
 ON_DISK: dict[str, Opener] = {
     'nyu': rgbd_sets.open_nyu,
@@ -27,6 +28,7 @@ ON_DISK: dict[str, Opener] = {
 KNOWN_OPTIONS = {
     'synthetic': {'count', 'size'},
     'indoor': {'count', 'width'},
+    'shapes': {'count', 'size'},
     'nyu': {'list'},
     'arkitscenes': {'list', 'split'},
     'rgbd': {'depth-scale'},
@@ -40,8 +42,8 @@ KNOWN_OPTIONS = {
 def open_dataset(text: str) -> Dataset:
     """Open the data set that ``text`` names.
 
-    :param text: ``synthetic:SEED``, ``indoor:SEED`` or ``KIND:FOLDER``, then options as
-        ``,name=value``.
+    :param text: ``synthetic:SEED``, ``indoor:SEED``, ``shapes:SEED`` or ``KIND:FOLDER``, then
+        options as ``,name=value``.
     :raises DataError: for an unknown kind or option, and for data that is not there.
     """
     kind, colon, rest = text.partition(':')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets that need no download: rendered stacks and indoor views with exact truth."""
+"""Sets that need no download: rendered stacks, random shapes and indoor views, exact truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from dualfocus_ros.data.indoor_views import indoor_view
-from dualfocus_ros.data.random_scenes import TextureSource, TrainingScene, random_scene
+from dualfocus_ros.data.random_scenes import TrainingScene, random_scene
+from dualfocus_ros.data.random_textures import TextureSource
 from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
 from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample, StackSample
 from dualfocus_ros.optics.camera import PinholeCamera
@@ -17,6 +18,8 @@ from dualfocus_ros.simulation.scenes import SCENES, make_scene
 
 # Distinguishes these seeds from those of training, which have two parts.
 EVALUATION_SEED = 0x5EED
+# Sweeps that span the scene, as a camera that is set up for its scenes takes them.
+SETTINGS = RenderSettings(wide_sweeps=0.0)
 # The lens of the simulated camera: 16 mm on a sensor 7.2 mm wide.
 FOCAL_LENGTH, SENSOR_WIDTH = 0.016, 7.2e-3
 
@@ -38,7 +41,7 @@ def open_synthetic(seed: int, options: Mapping[str, str]) -> Dataset:
                 return indoor_view(random, size)
             return random_scene(random, textures, size)
 
-        stack = render_training_stack(rng, source, RenderSettings())
+        stack = render_training_stack(rng, source, SETTINGS)
         # A sweep reaches at most 0.16 of the range beyond the farthest point, so that all focus
         # stays this side of infinity.
         span = rng.uniform(0.8, 3.0)
@@ -71,6 +74,26 @@ def open_indoor(seed: int, options: Mapping[str, str]) -> Dataset:
 
     about = f'{count} simulated views ({", ".join(SCENES)}), seed {seed}, {width}x{height}'
     return Dataset(f'indoor:{seed}', 'indoor', about, count, load)
+
+
+def open_shapes(seed: int, options: Mapping[str, str]) -> Dataset:
+    """Return views of random textured shapes within 0.5 to 10 m with exact depth, to be rendered.
+
+    The scenes of training, from seeds that it never saw.
+    """
+    count, size = _whole(options, 'count', 12), _whole(options, 'size', 256)
+    textures = TextureSource([])
+
+    def load(index: int) -> RgbdSample:
+        rng = np.random.default_rng([EVALUATION_SEED, seed, index, 1])
+        scene = random_scene(rng, textures, size)
+        far, near = rng.uniform(0.12, 0.5), rng.uniform(1.0, 1.9)
+        dioptres = np.clip(far + (near - far) * scene.position, 0.1, 2.0)
+        colour = (scene.colour * 255.0 + 0.5).astype(np.uint8)
+        return RgbdSample(f'shapes-{seed}-{index}', colour, (1.0 / dioptres).astype(np.float32))
+
+    about = f'{count} views of random shapes, 0.5 to 10 m, seed {seed}, {size}x{size}'
+    return Dataset(f'shapes:{seed}', 'shapes', about, count, load)
 
 
 def _whole(options: Mapping[str, str], name: str, default: int) -> int:

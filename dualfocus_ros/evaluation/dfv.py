@@ -13,123 +13,13 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
-LEAK = 0.1
-
-
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-
-
-def _unit(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        _conv(inputs, outputs, kernel), nn.BatchNorm2d(outputs), nn.LeakyReLU(LEAK)
-    )
+from dualfocus_ros.network.resnet import PyramidNeck, PyramidPooling, ResNet18
 
 
 def _unit3(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU()
     )
-
-
-class _BasicBlock(nn.Module):
-    """The residual block of ResNet-18."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            _conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs), nn.ReLU(),
-            _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs),
-        )  # fmt: skip
-        self.skip: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.skip = nn.Sequential(
-                _conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.skip(x))
-
-
-class _Trunk(nn.Module):
-    """ResNet-18 without its classifier; taps at 1/4, 1/8, 1/16 and 1/32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            _conv(3, 64, 7, 2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
-        )
-        self.layers = nn.ModuleList()
-        inputs = 64
-        for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            self.layers.append(
-                nn.Sequential(
-                    _BasicBlock(inputs, outputs, stride), _BasicBlock(outputs, outputs, 1)
-                )
-            )
-            inputs = outputs
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        taps = []
-        for layer in self.layers:
-            x = layer(x)
-            taps.append(x)
-        return taps
-
-
-def _bins(smallest_side: int) -> list[int]:
-    """Four bin counts, evenly from 1 to half the smallest side."""
-    return torch.linspace(1, max(smallest_side // 2, 1), 4).int().tolist()
-
-
-class _Pyramid(nn.Module):
-    """Pyramid pooling over the image, or over planes and image."""
-
-    def __init__(self, channels: int, dims: int) -> None:
-        super().__init__()
-        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
-        norm = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
-        self.dims = dims
-        self.branches = nn.ModuleList(
-            nn.Sequential(convolution(channels, channels, 1, bias=False), norm(channels))
-            for _ in range(4)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[-self.dims :]
-        pool = functional.avg_pool2d if self.dims == 2 else functional.avg_pool3d
-        mode = 'bilinear' if self.dims == 2 else 'trilinear'
-        total = x
-        for bins, branch in zip(_bins(min(size)), self.branches, strict=True):
-            kernel = [max(side // bins, 1) for side in size]
-            pooled = branch(pool(x, kernel, kernel))
-            if self.dims == 2:
-                pooled = functional.leaky_relu(pooled, LEAK)
-            total = total + 0.25 * functional.interpolate(
-                pooled, size=size, mode=mode, align_corners=False
-            )
-        return torch.relu(0.5 * total)
-
-
-class _Neck(nn.Module):
-    """Top-down path over the taps; returns features at 1/32, 1/16, 1/8 and 1/4."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pyramid = _Pyramid(512, dims=2)
-        self.up = nn.ModuleList(_unit(c, c // 2, 3) for c in (512, 256, 128))
-        self.merge = nn.ModuleList(_unit(c, c // 2, 3) for c in (512, 256, 128))
-        self.project = nn.ModuleList(_unit(c, c // 4, 1) for c in (512, 256, 128, 64))
-
-    def forward(self, taps: list[Tensor]) -> list[Tensor]:
-        x = self.pyramid(taps[3])
-        features = [x]
-        for up, merge, lateral in zip(self.up, self.merge, taps[2::-1], strict=True):
-            x = up(functional.interpolate(x, scale_factor=2.0, mode='nearest'))
-            x = merge(torch.cat([x, lateral], dim=1))
-            features.append(x)
-        return [project(f) for project, f in zip(self.project, features, strict=True)]
 
 
 class _Residual3(nn.Module):
@@ -155,7 +45,7 @@ class _DecoderBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, pyramid: bool, up: bool) -> None:
         super().__init__()
         self.body = nn.Sequential(_Residual3(inputs, outputs), _Residual3(outputs, outputs))
-        self.pyramid: nn.Module = _Pyramid(outputs, dims=3) if pyramid else nn.Identity()
+        self.pyramid: nn.Module = PyramidPooling(outputs, dims=3) if pyramid else nn.Identity()
         self.classifier = nn.Sequential(
             _unit3(outputs, outputs), nn.Conv3d(outputs, 1, 3, padding=1)
         )
@@ -177,8 +67,8 @@ class DFV(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = _Trunk()
-        self.neck = _Neck()
+        self.trunk = ResNet18()
+        self.neck = PyramidNeck()
         self.decoder = nn.ModuleList(
             [
                 _DecoderBlock(128, 128, pyramid=True, up=True),
@@ -208,7 +98,7 @@ class DFV(nn.Module):
         features = self.neck(self.trunk(images.flatten(0, 1)))
         out: list[Tensor] = []
         finer: Tensor | None = None
-        for block, level in zip(self.decoder, features, strict=True):
+        for block, level in zip(self.decoder, features[::-1], strict=True):
             volume = differences(level.unflatten(0, (batch, planes)).transpose(1, 2))
             if finer is not None:
                 volume = torch.cat([finer, volume], dim=1)

@@ -27,15 +27,15 @@ def write_figures(folder: Path, result: SetResult) -> list[str]:
     names = []
     if result.example is not None:
         name = f'{slug}_example.png'
-        _save(folder / name, example_panel(result))
+        save_png(folder / name, example_panel(result))
         names.append(name)
     if any('depth' in tally.bins for tally in result.tallies.values()):
         name = f'{slug}_depth.png'
-        _save(folder / name, error_by_depth(result))
+        save_png(folder / name, error_by_depth(result))
         names.append(name)
     if any(tally.pixels for tally in result.tallies.values()):
         name = f'{slug}_sigma.png'
-        _save(folder / name, calibration_curve(result))
+        save_png(folder / name, calibration_curve(result))
         names.append(name)
     return names
 
@@ -93,7 +93,7 @@ def error_by_depth(result: SetResult) -> np.ndarray:
     axes.tick_params(axis='x', labelrotation=30)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def calibration_curve(result: SetResult) -> np.ndarray:
@@ -114,7 +114,7 @@ def calibration_curve(result: SetResult) -> np.ndarray:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def _shown(case: Case, position: np.ndarray) -> np.ndarray:
@@ -151,13 +151,15 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return np.asarray((image * 255.0 + 0.5).clip(0, 255), dtype=np.uint8)
 
 
-def _rendered(figure: Figure) -> np.ndarray:
+def rendered(figure: Figure) -> np.ndarray:
+    """Return a Matplotlib figure as (H, W, 3) uint8 RGB."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _save(path: Path, image: np.ndarray) -> None:
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG."""
     good, encoded = cv2.imencode('.png', np.ascontiguousarray(image[..., ::-1]))
     assert good
     path.write_bytes(encoded.tobytes())

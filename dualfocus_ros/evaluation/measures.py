@@ -80,12 +80,18 @@ class Tally:
     pixels: float = 0.0
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each headline measure over the images that have it."""
+        """Return the mean of each headline measure over the images that have it.
+
+        ``rmse`` is a mean of roots; ``root_mse`` is the root of the mean square.
+        """
         names = dict.fromkeys(name for image in self.images for name in image)
-        return {
+        means = {
             name: float(np.mean([image[name] for image in self.images if name in image]))
             for name in names
         }
+        if 'mse' in means:
+            means['root_mse'] = means['mse'] ** 0.5
+        return means
 
     def calibration(self) -> list[tuple[float, float]]:
         """Return (nominal share, share of errors within that many sigma); empty without sigma."""
@@ -143,7 +149,8 @@ def _headline(
                 'delta1', 'delta2', 'delta3',
             )
         }  # fmt: skip
-        out['bump'] = bumpiness(np.nan_to_num(value), np.nan_to_num(case.truth))
+        maps = np.nan_to_num(value), np.nan_to_num(case.truth)
+        out['bump'], out['bump_zero'] = bumpiness(*maps), bumpiness(*maps, 'zero')
     else:
         known = np.isfinite(case.truth)
         mse = float(np.mean(error**2))

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import json
+import logging
 from pathlib import Path
-from typing import Protocol
+import typing
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,15 +16,23 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
+from dualfocus_ros.data.catalogue import open_dataset
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import MEASURES, classical_inverse_depth
 from dualfocus_ros.evaluation.dfv import DFV
+from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
+from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.network.fuse import fuse
+from dualfocus_ros.network.resnet import imagenet_normalised
 from dualfocus_ros.network.weights import WeightsError, load_model, shipped_models
 
+logger = logging.getLogger(__name__)
+
 RANGE_ONLY = 'range-only'
+SINGLE_IMAGE = 'single-image'
+# Seeds that no default of a command evaluates on.
+SINGLE_IMAGE_VIEWS = ('shapes:977,count=24', 'indoor:977,count=12')
 DFV_KEY = 'dfv_config'
-_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +49,7 @@ class Estimate:
     probability: np.ndarray | None = None
 
 
-class Method(Protocol):
+class Method(typing.Protocol):
     """A way to turn a stack into positions."""
 
     @property
@@ -55,18 +64,23 @@ class Method(Protocol):
         """Estimate the position of every pixel."""
 
 
-def open_methods(names: Sequence[str], device: torch.device) -> list[Method]:
+def open_methods(
+    names: Sequence[str], device: torch.device, protocol: Protocol | None = None
+) -> list[Method]:
     """Return the methods of these names; none of them: all shipped models and the controls.
 
     :param names: shipped models, paths of ``.safetensors`` files, ``sml``, ``rdf``,
-        ``dfv:PATH`` or ``range-only``.
+        ``dfv:PATH``, ``range-only``, ``single-image`` or ``single-image:KIND:PLACE``.
+    :param protocol: what the views are rendered by that ``single-image`` is fitted on.
     :raises ValueError: for an unknown name or weights that cannot be used.
     """
     chosen = list(names) or [*shipped_models(), *MEASURES, RANGE_ONLY]
-    return [_open(name, device) for name in dict.fromkeys(chosen)]
+    return [_open(name, device, protocol or ProtocolB()) for name in dict.fromkeys(chosen)]
 
 
-def _open(name: str, device: torch.device) -> Method:
+def _open(name: str, device: torch.device, protocol: Protocol) -> Method:
+    if name == SINGLE_IMAGE or name.startswith(f'{SINGLE_IMAGE}:'):
+        return SingleImage(name.removeprefix(SINGLE_IMAGE).removeprefix(':'), protocol)
     if name == RANGE_ONLY:
         return RangeOnly()
     if name in MEASURES:
@@ -75,12 +89,14 @@ def _open(name: str, device: torch.device) -> Method:
         return DFVMethod(Path(name[4:]).expanduser(), device)
     if name == 'dfv':
         raise WeightsError(
-            "no DFV weights are shipped: train them and give their file as 'dfv:PATH'"
+            "no DFV weights are shipped: train them (dualfocus train --config dfv) and give their "
+            "file as 'dfv:PATH'"
         )
     if name != 'auto' and not name.endswith('.safetensors') and name not in shipped_models():
         raise ValueError(
             f"unknown method '{name}': give a shipped model ({', '.join(shipped_models())}), the "
-            f"path of a .safetensors file, {', '.join(MEASURES)}, dfv:PATH or {RANGE_ONLY}"
+            f"path of a .safetensors file, {', '.join(MEASURES)}, dfv:PATH, {RANGE_ONLY} or "
+            f'{SINGLE_IMAGE}'
         )
     return DualFocusMethod(name, device)
 
@@ -136,6 +152,31 @@ class RangeOnly:
         return Estimate(np.full(case.truth.shape, case.middle, np.float32))
 
 
+class SingleImage:
+    """The control that sees one plane: a regression fitted on other views of the protocol."""
+
+    name = SINGLE_IMAGE
+
+    def __init__(self, data: str, protocol: Protocol) -> None:
+        places = (data,) if data else SINGLE_IMAGE_VIEWS
+        cases = []
+        for place in places:
+            dataset = open_dataset(place)
+            logger.info('fitting %s on %s', self.name, dataset.about)
+            cases += [
+                make_case(dataset[index], dataset, protocol) for index in range(len(dataset))
+            ]
+        self.about = (
+            f'one image: the middle plane and the ends of the focus list, regression fitted on '
+            f'{len(cases)} stacks of {" and ".join(places)}'
+        )
+        self._regression = SingleImageRegression(cases)
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate from the middle plane."""
+        return Estimate(self._regression.estimate(case))
+
+
 class DFVMethod:
     """DFV with weights trained by this package: far to near, expectation in dioptres."""
 
@@ -151,11 +192,9 @@ class DFVMethod:
         """Estimate; sigma is the standard deviation of p, as DFV defines it."""
         order = np.argsort(case.focus, kind='stable')
         images = to_tensor(case.images[order], self._device)
-        mean = torch.tensor(_IMAGENET_MEAN, device=self._device)[:, None, None]
-        deviation = torch.tensor(_IMAGENET_DEVIATION, device=self._device)[:, None, None]
         height, width = images.shape[-2:]
         padded = torch.nn.functional.pad(
-            (images - mean) / deviation, (0, -width % 32, 0, -height % 32), mode='reflect'
+            imagenet_normalised(images), (0, -width % 32, 0, -height % 32), mode='reflect'
         )
         focus = torch.from_numpy(case.focus[order]).float().to(self._device)[:, None, None]
         with torch.inference_mode():
@@ -174,7 +213,8 @@ def load_dfv(path: Path) -> DFV:
     """
     if not path.is_file():
         raise WeightsError(
-            f"no DFV weights at {path}: none are shipped; train them and give 'dfv:PATH'"
+            f'no DFV weights at {path}: none are shipped; train them (dualfocus train --config '
+            "dfv) and give 'dfv:PATH'"
         )
     network = DFV()
     expected = network.state_dict()

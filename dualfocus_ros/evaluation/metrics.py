@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 import cv2
 import numpy as np
 
+BORDERS = ('reflect', 'zero')
+
 
 @dataclass(frozen=True)
 class DepthErrors:
@@ -75,25 +77,35 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
                           for f in fields(DepthErrors)})  # fmt: skip
 
 
-def bumpiness(estimate: np.ndarray, truth: np.ndarray) -> float:
+def bumpiness(estimate: np.ndarray, truth: np.ndarray, border: str = 'reflect') -> float:
     """Return the bumpiness of the error: 100 times the mean of min(0.05, ||Hessian||_F).
 
     The Hessian comes from applying a Scharr filter of gain 2 twice, so it is 4 times the true
-    one, as in the evaluation code of DFV. Borders are reflected, and the value depends on the
-    unit of depth.
+    one, as in the evaluation code of DFV. The value depends on the unit of depth.
+
+    :param border: ``reflect``, as current versions of scikit-image filter, or ``zero``: every
+        filter's outermost pixels are 0, as in the version that DFV was evaluated with.
+    :raises ValueError: for another border.
     """
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {', '.join(BORDERS)}, got '{border}'")
     error = estimate.astype(np.float64) - truth
-    dx, dy = _scharr(error)
-    dxx, dxy = _scharr(dx)
-    dyx, dyy = _scharr(dy)
+    dx, dy = _scharr(error, border)
+    dxx, dxy = _scharr(dx, border)
+    dyx, dyy = _scharr(dy, border)
     norm = np.sqrt(dxx**2 + dxy**2 + dyx**2 + dyy**2)
     return float(100.0 * np.mean(np.minimum(norm, 0.05)[truth > 0.0]))
 
 
-def _scharr(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scharr(image: np.ndarray, border: str) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y Scharr responses with a gain of 2 on a unit ramp."""
     difference, smooth = np.array([-1.0, 0.0, 1.0]), np.array([3.0, 10.0, 3.0]) / 16.0
-    border = cv2.BORDER_REFLECT
-    dx = cv2.sepFilter2D(image, cv2.CV_64F, difference, smooth, borderType=border)
-    dy = cv2.sepFilter2D(image, cv2.CV_64F, smooth, difference, borderType=border)
-    return dx, dy
+    found = [
+        cv2.sepFilter2D(image, cv2.CV_64F, across, down, borderType=cv2.BORDER_REFLECT)
+        for across, down in ((difference, smooth), (smooth, difference))
+    ]
+    if border == 'zero':
+        for response in found:
+            response[[0, -1]] = 0.0
+            response[:, [0, -1]] = 0.0
+    return found[0], found[1]

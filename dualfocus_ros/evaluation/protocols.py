@@ -7,18 +7,21 @@ knowing the range. Protocol B has one focus list and one lens for all images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 import zlib
 
 import cv2
 import numpy as np
 import torch
 
-from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample
-from dualfocus_ros.evaluation.cases import Case
+from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample, Sample
+from dualfocus_ros.evaluation.cases import Case, case_of_stack
 from dualfocus_ros.optics.colour import decode_srgb8, encode_srgb8
+from dualfocus_ros.optics.field import FieldAberrations
 from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.optics.renderer import layer_scene, render_stack
+from dualfocus_ros.optics.psf import Aperture
+from dualfocus_ros.optics.renderer import blur_reach, layer_scene, render_stack
 
 WINDOW = 7  # pixels, of the gather filter of protocol A
 NYU_SIZE, NYU_CROP = (480, 640), (384, 512)
@@ -128,6 +131,8 @@ class ProtocolB:
     :param near: metres of the nearest focus; the list is uniform in dioptres.
     :param focal_length: metres; with ``f_number`` and ``sensor_width`` the lens of all images.
     :param noise: standard deviation at white, of shot noise and some read noise in linear light.
+    :param aperture: form of the blur spot, for studies of other lenses than an ideal one.
+    :param field: what changes over the image.
     """
 
     planes: int = 10
@@ -139,6 +144,8 @@ class ProtocolB:
     noise: float = 0.005
     layers: int = 24
     seed: int = 0
+    aperture: Aperture | None = None
+    field: FieldAberrations | None = None
     name: str = 'B'
 
     @property
@@ -152,25 +159,36 @@ class ProtocolB:
             f'protocol B (no leak: {self.planes} planes uniform in dioptres from {self.near:g} to '
             f'{self.far:g} m and one lens, {self.focal_length * 1e3:g} mm f/{self.f_number:g} on '
             f'{self.sensor_width * 1e3:g} mm, for all images; layered renderer in linear light, '
-            f'noise {self.noise:g}, 8 bits)'
+            f'noise {self.noise:g}, 8 bits{self._aberrations()})'
         )
+
+    def _aberrations(self) -> str:
+        """Name what is not as it is by default."""
+        changed = [
+            f'{item.name} {getattr(given, item.name)}'
+            for given, plain in ((self.aperture, Aperture()), (self.field, FieldAberrations()))
+            if given is not None
+            for item in fields(given)
+            if getattr(given, item.name) != getattr(plain, item.name)
+        ]
+        return ''.join(f', {words}' for words in changed)
 
     def case(self, sample: RgbdSample, dataset: Dataset) -> Case:
         """Render the stack of a sample; holes take the depth of the nearest pixel that has one."""
         width = sample.depth.shape[1]
         lens = Lens(self.focal_length, self.f_number, self.sensor_width / width)
         dioptres = 1.0 / fill_holes(sample.depth)
-        kappa = np.array([lens.kappa(float(q)) for q in self.focus], dtype=np.float32)
-        reach = max(
-            float(np.abs(q - dioptres).max()) * k / 2 for q, k in zip(self.focus, kappa)
-        )
+        kappa = torch.tensor([lens.kappa(float(q)) for q in self.focus])
+        focus = torch.from_numpy(self.focus.astype(np.float32))
+        aberrations: dict[str, Any] = {'aperture': self.aperture, 'field': self.field}
+        low, high = float(dioptres.min()), float(dioptres.max())
+        reach = blur_reach(kappa, focus, low, high, **aberrations)
         with torch.inference_mode():
             linear = torch.from_numpy(decode_srgb8(sample.colour)).permute(2, 0, 1).contiguous()
             scene = layer_scene(
                 linear, torch.from_numpy(dioptres), layers=self.layers, max_radius=1.01 * reach
             )
-            focus = torch.from_numpy(self.focus.astype(np.float32))
-            stack = render_stack(scene, torch.from_numpy(kappa), focus).numpy()
+            stack = render_stack(scene, kappa, focus, **aberrations).numpy()
         # A seed of the sample's own: --limit and the order of data sets change nothing.
         rng = np.random.default_rng([self.seed, zlib.crc32(sample.name.encode())])
         white = rng.standard_normal(stack.shape, dtype=np.float32)
@@ -200,6 +218,16 @@ def make_protocol(name: str, planes: int = 0, seed: int = 0) -> Protocol:
     if name == 'B':
         return ProtocolB(planes or 10, seed=seed)
     raise ValueError(f"protocol must be A or B, got '{name}'")
+
+
+def make_case(sample: Sample, dataset: Dataset, protocol: Protocol, planes: int = 0) -> Case:
+    """Return the case of a sample: rendered by the protocol, or the recorded stack itself.
+
+    :param planes: planes to use of a recorded stack, 0 for all.
+    """
+    if isinstance(sample, RgbdSample):
+        return protocol.case(sample, dataset)
+    return case_of_stack(sample, planes)
 
 
 def fill_holes(depth: np.ndarray) -> np.ndarray:

@@ -17,9 +17,11 @@ from dualfocus_ros.evaluation.runner import SetResult
 
 # Name of the measure, heading, digits. Shares are printed in per cent.
 ERRORS = (
-    ('mae', 'MAE', 4), ('rmse', 'RMSE', 4), ('mse', 'MSE', 5), ('log_rmse', 'logRMSE', 4),
+    ('mae', 'MAE', 4), ('rmse', 'RMSE', 4), ('mse', 'MSE', 5), ('root_mse', '√ mean MSE', 4),
+    ('log_rmse', 'logRMSE', 4),
     ('abs_rel', 'AbsRel', 4), ('sq_rel', 'SqRel', 4), ('delta1', 'δ1 %', -2),
     ('delta2', 'δ2 %', -2), ('delta3', 'δ3 %', -2), ('bump', 'Bump', 2),
+    ('bump_zero', 'Bump, border 0', 2),
     ('mae_position', 'MAE 1/m', 4), ('coverage', 'coverage %', -1),
 )  # fmt: skip
 COMPARED = (
@@ -98,7 +100,7 @@ def as_json(facts: Facts, methods: Sequence[Method], results: Sequence[SetResult
             for result in results
         ],
     }
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False) + '\n'
+    return json.dumps(finite(content), indent=2, ensure_ascii=False) + '\n'
 
 
 def as_markdown(
@@ -113,7 +115,7 @@ def as_markdown(
     :param figures: file names per data set, shown beneath its tables.
     :param baseline: a method to which the errors of the others are set in relation.
     """
-    lines = ['# Evaluation', '', _facts(facts), '', '| method | what it is |', '| --- | --- |']
+    lines = ['# Evaluation', '', facts_line(facts), '', '| method | what it is |', '| --- | --- |']
     lines += [f'| {method.name} | {method.about} |' for method in methods]
     for result in results:
         lines += ['', f'## {result.dataset.name}', '', _caption(result, facts), '']
@@ -134,14 +136,16 @@ def as_markdown(
 
 NOTES = """Every measure of the first two tables is taken per image and averaged over images (RMSE
 is a mean of per-image roots). Pixels count where there is truth. Bump: Scharr filter of gain 2
-applied twice, borders reflected, each value cut off at 0.05, times 100; it depends on the unit.
+applied twice, borders reflected or (border 0) the outermost pixels of each filter set to 0, each
+value cut off at 0.05, times 100; it depends on the unit.
 AUSE: area between the sparsification curves by σ and by the error, as a share of the mean error.
 Unimodal: p rises to its maximum and falls after it, to 1e-4. Tables by kind of pixel pool the
 pixels of all images; texture is the strongest sum-modified-Laplacian over the planes, in quarters
 of each image."""
 
 
-def _facts(facts: Facts) -> str:
+def facts_line(facts: Facts) -> str:
+    """Return what the numbers depend on, in one line."""
     return (
         f'dualfocus {facts.version}, commit {facts.commit}, seed {facts.seed}, {facts.device}, '
         f'torch {facts.torch}, {facts.date}'
@@ -169,7 +173,7 @@ def _table(
         '| --- |' + ' ---: |' * len(used),
     ]
     for name, values in means.items():
-        cells = [_number(values.get(key, math.nan), digits) for key, _, digits in used]
+        cells = [number(values.get(key, math.nan), digits) for key, _, digits in used]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return lines
 
@@ -184,7 +188,7 @@ def _ratios(tallies: Mapping[str, Tally], baseline: str) -> list[str]:
         '| --- |' + ' ---: |' * len(used),
     ]
     for name, values in means.items():
-        cells = [_number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
+        cells = [number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return lines
 
@@ -203,13 +207,14 @@ def _bins(result: SetResult, kind: str) -> list[str]:
     for index, row in enumerate(first):
         if row['share'] == 0.0:
             continue
-        cells = [_number(float(of[index]['mae_position']), 4) for of in rows.values()]
-        share = _number(float(row['share']), -1)
+        cells = [number(float(of[index]['mae_position']), 4) for of in rows.values()]
+        share = number(float(row['share']), -1)
         lines.append(f'| {row["pixels"]} | {share} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """Return a table cell; with negative digits a share in per cent, empty if not finite."""
     if not math.isfinite(value):
         return ''
     if digits < 0:
@@ -217,11 +222,12 @@ def _number(value: float, digits: int) -> str:
     return f'{value:.{digits}f}'
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Return content that JSON can hold: numbers that are not finite become None."""
     if isinstance(content, dict):
-        return {str(key): _finite(value) for key, value in content.items()}
+        return {str(key): finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

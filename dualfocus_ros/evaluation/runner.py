@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 import time
 
-from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample, Sample
-from dualfocus_ros.evaluation.cases import Case, case_of_stack
+from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample
+from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
 from dualfocus_ros.evaluation.methods import Estimate, Method
-from dualfocus_ros.evaluation.protocols import Protocol
+from dualfocus_ros.evaluation.protocols import Protocol, make_case
 
 
 @dataclass(eq=False)
@@ -31,13 +31,6 @@ class SetResult:
     stacks: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
     example: tuple[Case, dict[str, Estimate]] | None = None
-
-
-def make_case(sample: Sample, dataset: Dataset, protocol: Protocol, planes: int) -> Case:
-    """Return the case of a sample: rendered by the protocol, or the recorded stack itself."""
-    if isinstance(sample, RgbdSample):
-        return protocol.case(sample, dataset)
-    return case_of_stack(sample, planes)
 
 
 def evaluate(

@@ -14,8 +14,8 @@ NOISE_FLOOR = 0.01
 
 def luma(images: Tensor) -> Tensor:
     """Return (..., 1, H, W) Rec. 601 luma of (..., 3, H, W) images in [0, 1]."""
-    weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    return (images * weights).sum(dim=-3, keepdim=True)
+    red, green, blue = images.split(1, dim=-3)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def modified_laplacian(grey: Tensor, step: int) -> Tensor:
@@ -33,6 +33,31 @@ def modified_laplacian(grey: Tensor, step: int) -> Tensor:
     return horizontal.abs() + vertical.abs()
 
 
+def box_mean(values: Tensor, reach: int) -> Tensor:
+    """Return the mean over windows of 2 * reach + 1 pixels, cut off at the border.
+
+    Rows and columns one after the other, each window from sums of 2, 4, 8 pixels: a window of
+    9x9 costs eight additions rather than 81.
+
+    :param values: (B, 1, H, W).
+    :param reach: a power of two, or 1.
+    """
+    for axis in (-1, -2):
+        length = values.shape[axis]
+        edge = (reach, reach) if axis == -1 else (0, 0, reach, reach)
+        sums = functional.pad(values, edge)
+        last = sums.narrow(axis, 2 * reach, length)
+        width = 1
+        while width < 2 * reach:
+            kept = sums.shape[axis] - width
+            sums = sums.narrow(axis, 0, kept) + sums.narrow(axis, width, kept)
+            width *= 2
+        index = torch.arange(length, device=values.device, dtype=values.dtype)
+        count = (index.clamp_max(reach) + index.flip(0).clamp_max(reach) + 1.0).reciprocal()
+        values = (sums.narrow(axis, 0, length) + last) * (count if axis == -1 else count[:, None])
+    return values
+
+
 def log_focus_measures(images: Tensor) -> Tensor:
     """Return the logarithm of the windowed modified Laplacian at each of ``STEPS``.
 
@@ -46,8 +71,6 @@ def log_focus_measures(images: Tensor) -> Tensor:
     measures = []
     for step in STEPS:
         energy = modified_laplacian(grey, step)
-        windowed = functional.avg_pool2d(
-            energy, 2 * step + 1, stride=1, padding=step, count_include_pad=False
-        )
+        windowed = box_mean(energy, step)
         measures.append(torch.log1p(windowed / NOISE_FLOOR))
     return torch.cat(measures, dim=1)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dualfocus_ros.network.layers import FocalBlock
-from dualfocus_ros.network.model import DualFocus, Refinement
+from dualfocus_ros.network.layers import FocalBlock, FocalConv, FullFocalBlock
+from dualfocus_ros.network.model import DualFocus
 
 
 def fuse(network: DualFocus) -> DualFocus:
@@ -31,17 +31,17 @@ def fuse(network: DualFocus) -> DualFocus:
             ):
                 setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
     for module in fused.modules():
-        if isinstance(module, Refinement) or (
-            # A context term is added between the taps and the normalisation.
-            isinstance(module, FocalBlock) and module.context is None
-        ):
-            _fuse_focal(module)
+        if isinstance(module, FocalBlock) and module.context is None:
+            module.norm = _absorb(module.focal, module.norm)
+        elif isinstance(module, FullFocalBlock):
+            module.first_norm = _absorb(module.first, module.first_norm)
+            module.second_norm = _absorb(module.second, module.second_norm)
     return fused
 
 
-def _fuse_focal(module: Refinement | FocalBlock) -> None:
+def _absorb(focal: FocalConv, norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """Scale all three taps; the shift goes to the middle tap, which every plane has."""
-    norm, taps = module.norm, module.focal.taps
+    taps = focal.taps
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
@@ -49,4 +49,4 @@ def _fuse_focal(module: Refinement | FocalBlock) -> None:
         taps.weight.mul_(scale.repeat(3)[:, None, None, None])
     zero = torch.zeros_like(shift)
     taps.bias = nn.Parameter(torch.cat([zero, shift, zero]).detach())
-    module.norm = nn.Identity()  # type: ignore[assignment]
+    return nn.Identity()  # type: ignore[return-value]

@@ -9,14 +9,38 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+import torch.nn.functional as functional
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on a CPU as one matrix product over all pixels.
+
+    PyTorch's own 1x1 convolution is several times slower there on a single thread.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the 1x1 convolution of (M, C, H, W) by (D, C, 1, 1); see :class:`Pointwise`."""
+    if x.device.type != 'cpu' or torch.is_grad_enabled():
+        return functional.conv2d(x, weight, bias)
+    pixels = x.permute(0, 2, 3, 1)
+    return functional.linear(pixels, weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return convolution and batch normalisation, without activation."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
+    convolution = (
+        Pointwise(inputs, outputs, bias=False)
+        if kernel == stride == 1
+        else nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     )
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 class ResidualBlock(nn.Module):
@@ -32,12 +56,19 @@ class ResidualBlock(nn.Module):
 
 
 class FocalConv(nn.Module):
-    """A (3, 1, 1) convolution along the planes of a volume (B * N, C, H, W), zero padded."""
+    """A (3, k, k) convolution along the planes of a volume (B * N, C, H, W), zero padded.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    One 2-D convolution gives what each plane contributes to its neighbours and itself.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
-        self.taps = nn.Conv2d(inputs, 3 * outputs, 1, bias=False)
+        self.taps: nn.Conv2d = (
+            Pointwise(inputs, 3 * outputs, bias=False)
+            if kernel == 1
+            else nn.Conv2d(inputs, 3 * outputs, kernel, padding=kernel // 2, bias=False)
+        )
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
         taps = self.taps(x)
@@ -60,7 +91,7 @@ class FocalBlock(nn.Module):
         self.spatial = conv_bn(channels, channels)
         self.focal = FocalConv(channels, channels)
         self.norm = nn.BatchNorm2d(channels)
-        self.context = nn.Conv2d(channels, channels, 1, bias=False) if context else None
+        self.context = Pointwise(channels, channels, bias=False) if context else None
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
         y = torch.relu(self.spatial(x))
@@ -72,6 +103,31 @@ class FocalBlock(nn.Module):
         return torch.relu(x + self.norm(focal))
 
 
+class FullFocalBlock(nn.Module):
+    """A residual block of two whole 3x3x3 convolutions, as DFV and DualFocus have it."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.first = FocalConv(inputs, channels, 3)
+        self.first_norm = nn.BatchNorm2d(channels)
+        self.second = FocalConv(channels, channels, 3)
+        self.second_norm = nn.BatchNorm2d(channels)
+        self.skip: nn.Module = nn.Identity()
+        if inputs != channels:
+            self.skip = conv_bn(inputs, channels, 1)
+
+    def forward(self, x: Tensor, planes: int) -> Tensor:
+        y = torch.relu(self.first_norm(self.first(x, planes)))
+        return torch.relu(self.skip(x) + self.second_norm(self.second(y, planes)))
+
+
+def bilinear(x: Tensor, factor: int) -> Tensor:
+    """Enlarge (B, C, h, w) by a whole factor."""
+    return functional.interpolate(
+        x, scale_factor=float(factor), mode='bilinear', align_corners=False
+    )
+
+
 def differential_volume(features: Tensor, planes: int) -> Tensor:
     """Return V* = [V_n, V_{n+1} - V_n]; the last plane takes the backward difference.
 
@@ -81,6 +137,10 @@ def differential_volume(features: Tensor, planes: int) -> Tensor:
     :returns: (B * N, 2 C, H, W).
     """
     volume = features.view(-1, planes, *features.shape[1:])
+    return torch.cat([volume, plane_differences(volume)], dim=2).flatten(0, 1)
+
+
+def plane_differences(volume: Tensor) -> Tensor:
+    """Return V_{n+1} - V_n along the planes of (B, N, ...), twice the last one."""
     steps = volume[:, 1:] - volume[:, :-1]
-    steps = torch.cat([steps, steps[:, -1:]], dim=1)
-    return torch.cat([volume, steps], dim=2).flatten(0, 1)
+    return torch.cat([steps, steps[:, -1:]], dim=1)

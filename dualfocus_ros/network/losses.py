@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training losses: regression, the spatial and the focal variational constraint, likelihood.
 
-All are in normalised inverse depth (0 at the farthest plane, 1 at the nearest), so that lenses
-and sweeps of every range weigh the same. Equations: DualFocus sections 3.2 to 3.4.
+All are in the unit of the network's expectation: by default normalised inverse depth (0 at the
+farthest plane, 1 at the nearest), so that lenses and sweeps of every range weigh the same.
+Equations: DualFocus sections 3.2 to 3.4.
 """
 
 from __future__ import annotations
@@ -13,25 +14,38 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-from dualfocus_ros.network.model import Prediction
+from dualfocus_ros.network.model import FARTHEST, Prediction
 from dualfocus_ros.network.projection import forward_differences
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms. ``beta`` is that of smooth-L1, in normalised inverse depth.
+    """Weights of the terms. ``beta`` is that of smooth-L1, in the unit of the expectation.
 
     :param spatial: lambda_sv of L = L_depth + lambda_sv L_sv + lambda_fv L_fv.
     :param focal: lambda_fv.
     :param coarse: weight of the regression from the 1/4-resolution probability.
     :param likelihood: weight of the term that calibrates sigma (it does not move the depth).
+    :param temperature: tau of the sharpness weights q, in the unit of the expectation; None is
+        half the mean plane spacing, 1 the printed formula.
+    :param summed: L_sv and L_fv as sums over the pixels of an image, as printed, rather than
+        means; the weights then depend on the size of the images.
     """
 
     beta: float = 0.03
     spatial: float = 0.3
-    focal: float = 2.0
+    focal: float = 10.0
     coarse: float = 0.3
     likelihood: float = 0.02
+    temperature: float | None = None
+    summed: bool = False
+
+
+# The published loss to the letter: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q
+# without temperature, sums. The lambdas are not printed; these give terms of comparable size.
+LITERAL = LossWeights(
+    beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, likelihood=0.0, temperature=1.0, summed=True
+)
 
 
 def sharpness_weights(
@@ -45,10 +59,14 @@ def sharpness_weights(
     :param position: (B, N) planes, target (B, h, w), both in the same unit.
     :returns: (B, N, h, w), no gradient.
     """
+    scale: float | Tensor
     if temperature is None:
-        temperature = 0.5 / (position.shape[1] - 1)
+        span = (position[:, -1] - position[:, 0]).abs()
+        scale = (0.5 * span / (position.shape[1] - 1))[:, None, None, None]
+    else:
+        scale = temperature
     distance = (position[:, :, None, None] - target[:, None]).abs()
-    return torch.softmax(-distance / temperature, dim=1).detach()
+    return torch.softmax(-distance / scale, dim=1).detach()
 
 
 def masked_pool(target: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Tensor]:
@@ -63,29 +81,38 @@ def masked_pool(target: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Ten
 
 
 def spatial_constraint(
-    gradients: Tensor, position: Tensor, target: Tensor, valid: Tensor
+    gradients: Tensor,
+    position: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    temperature: float | None = None,
+    summed: bool = False,
 ) -> Tensor:
     """L_sv = sum q_n |grad D* - theta_grad(z*_n)|_1 / sum q_n over valid cells.
 
     :param gradients: (B, N, 2, h, w) theta_grad(z*_n), planes in the order of ``position``.
-    :param target: (B, h, w) normalised inverse depth at that resolution, ``valid`` its mask.
+    :param target: (B, h, w) value at that resolution, ``valid`` its mask.
+    :param temperature: of q, see :func:`sharpness_weights`.
+    :param summed: do not divide by sum q_n but by the number of images.
     """
     dx, dy = forward_differences(target)
     mask_x = torch.zeros_like(valid)
     mask_y = torch.zeros_like(valid)
     mask_x[..., :, :-1] = valid[..., :, 1:] & valid[..., :, :-1]
     mask_y[..., :-1, :] = valid[..., 1:, :] & valid[..., :-1, :]
-    weights = sharpness_weights(position, target)
+    weights = sharpness_weights(position, target, temperature)
     truth = torch.stack([dx, dy], dim=1)[:, None]
     mask = torch.stack([mask_x, mask_y], dim=1)[:, None].to(gradients.dtype)
     weights = weights[:, :, None] * mask
-    return (weights * (truth - gradients).abs()).sum() / weights.sum().clamp_min(1.0)
+    total = (weights * (truth - gradients).abs()).sum()
+    return total / (len(target) if summed else weights.sum().clamp_min(1.0))
 
 
-def focal_constraint(probability: Tensor, valid: Tensor) -> Tensor:
+def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -> Tensor:
     """L_fv: squared violations of p rising to its maximum and falling after it.
 
     :param probability: (B, N, H, W), planes in order of focus.
+    :param summed: the sum over the pixels of an image rather than their mean.
     :returns: mean over valid pixels; 0 exactly when p is unimodal everywhere.
     """
     steps = probability[:, 1:] - probability[:, :-1]
@@ -94,7 +121,7 @@ def focal_constraint(probability: Tensor, valid: Tensor) -> Tensor:
     rising = index < peak
     violation = torch.where(rising, -steps, steps).clamp_min(0.0).square().sum(dim=1)
     mask = valid.to(violation.dtype)
-    return (violation * mask).sum() / mask.sum().clamp_min(1.0)
+    return (violation * mask).sum() / (len(mask) if summed else mask.sum().clamp_min(1.0))
 
 
 def total_loss(
@@ -103,19 +130,24 @@ def total_loss(
     dioptres: Tensor,
     valid: Tensor,
     weights: LossWeights,
+    unit: str = 'dioptres',
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum and its terms.
 
     :param far_to_near: (B, N) focus of the planes in dioptres, ascending; the prediction's
         probability must be in that order.
     :param dioptres: (B, H, W) true inverse depth, ``valid`` (B, H, W) where it is known.
+    :param unit: of the network's expectation: ``dioptres`` or ``metres``.
     """
     low, high = far_to_near[:, :1, None], far_to_near[:, -1:, None]
-    span = high - low
-    position = (far_to_near - low[..., 0]) / span[..., 0]
-    target = (dioptres - low) / span
+    position = prediction.positions
+    fraction = (dioptres - low) / (high - low)
     # An expectation over the planes cannot leave their range.
-    inside = valid & (target >= 0.0) & (target <= 1.0)
+    inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
+    target = fraction
+    if unit == 'metres':
+        target = 1.0 / dioptres.clamp_min(1.0 / FARTHEST)
+    target = torch.where(inside, target, 0.0)
     mask = inside.to(target.dtype)
     count = mask.sum().clamp_min(1.0)
 
@@ -123,22 +155,26 @@ def total_loss(
         error = functional.smooth_l1_loss(estimate, truth, beta=weights.beta, reduction='none')
         return (error * where).sum() / where.sum().clamp_min(1.0)
 
-    terms = {'depth': regression(prediction.normalised, target, mask)}
+    terms = {'depth': regression(prediction.value, target, mask)}
     target4, inside4 = masked_pool(target, inside, 4)
     height, width = target4.shape[-2:]
     coarse = prediction.coarse_probability[..., :height, :width]
     estimate4 = (coarse * position[..., None, None]).sum(dim=1)
     terms['coarse'] = regression(estimate4, target4, inside4.to(target.dtype))
-    target8, inside8 = masked_pool(target, inside, 8)
-    height, width = target8.shape[-2:]
-    gradients = prediction.gradients[..., :height, :width]
-    terms['spatial'] = spatial_constraint(gradients, position, target8, inside8)
-    terms['focal'] = focal_constraint(prediction.probability, inside) + focal_constraint(
-        coarse, inside4
-    )
+    if prediction.gradients is not None:
+        target8, inside8 = masked_pool(target, inside, 8)
+        height, width = target8.shape[-2:]
+        gradients = prediction.gradients[..., :height, :width]
+        terms['spatial'] = spatial_constraint(
+            gradients, position, target8, inside8, weights.temperature, weights.summed
+        )
+    else:
+        terms['spatial'] = target.new_zeros(())
+    terms['focal'] = focal_constraint(prediction.probability, inside, weights.summed)
+    terms['focal'] = terms['focal'] + focal_constraint(coarse, inside4, weights.summed)
     # Gaussian negative log likelihood with outliers capped at three sigma's worth of slope.
-    error = (prediction.normalised.detach() - target).abs()
-    sigma = prediction.normalised_sigma
+    error = (prediction.value.detach() - target).abs()
+    sigma = prediction.value_sigma.clamp_min(1e-6)
     ratio = error / sigma
     penalty = torch.where(ratio < 3.0, 0.5 * ratio.square(), 3.0 * ratio - 4.5)
     terms['likelihood'] = ((penalty + sigma.log()) * mask).sum() / count
@@ -149,5 +185,6 @@ def total_loss(
         + weights.focal * terms['focal']
         + weights.likelihood * terms['likelihood']
     )
-    terms['error'] = ((error * mask).sum() / count).detach()
+    span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
+    terms['error'] = ((error / span * mask).sum() / count).detach()
     return total, terms

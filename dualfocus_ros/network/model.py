@@ -1,53 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """DualFocus: depth from a focal stack with spatial and focal variational constraints.
 
-Woo and Lee, NeurIPS 2025 (arXiv 2509.21992). Ours beyond the paper: the planes' focus distances
-are an input, focus measures enter beside the image, the expectation is taken in dioptres (blur is
-linear in them), decoding ends at full resolution, and a standard deviation is predicted.
+Woo and Lee, NeurIPS 2025 (arXiv 2509.21992). Ours beyond the paper, each a switch of the
+configuration: the planes' focus distances are an input, focus measures enter beside the image,
+the expectation is taken in dioptres (blur is linear in them), decoding ends at full resolution,
+and a standard deviation is predicted. ``dualfocus-paper`` has none of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
-from dualfocus_ros.network.focus_measure import STEPS, log_focus_measures
-from dualfocus_ros.network.layers import (
-    FocalBlock,
-    FocalConv,
-    ResidualBlock,
-    conv_bn,
-    differential_volume,
+from dualfocus_ros.network.configurations import DualFocusConfig
+from dualfocus_ros.network.decoder import (
+    DecoderLevel,
+    FocusWindow,
+    SigmaHead,
+    SurfaceHead,
+    expectation,
+    with_conditions,
 )
-from dualfocus_ros.network.projection import integrate
+from dualfocus_ros.network.encoders import LightEncoder, PlaneFeatures, ResNetEncoder
+from dualfocus_ros.network.focus_measure import STEPS
+from dualfocus_ros.network.layers import bilinear, differential_volume
 
-STRIDE = 16
 CONDITIONS = 3
-GUIDES = 4
-
-
-@dataclass(frozen=True)
-class DualFocusConfig:
-    """Widths of the network. Tuples go from 1/4 of the image size to 1/16.
-
-    :param encoder: channels of the per-plane encoder at 1/2, 1/4, 1/8 and 1/16.
-    :param volume: channels per plane of the focal volume at each level.
-    :param decoder: channels of the decoder at each level.
-    :param surfaces: C2, the number of implicit surfaces per plane.
-    :param refine: channels of the full-resolution refinement.
-    :param blocks: residual blocks per decoder level.
-    """
-
-    encoder: tuple[int, int, int, int] = (16, 32, 48, 80)
-    volume: tuple[int, int, int] = (16, 24, 32)
-    decoder: tuple[int, int, int] = (24, 32, 48)
-    surfaces: int = 8
-    refine: int = 8
-    blocks: int = 2
+# Nothing farther than this many metres is told apart where the expectation is in metres.
+FARTHEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -58,130 +41,24 @@ class Prediction:
     :param sigma: (B, H, W) one standard deviation of the inverse depth, in 1/m; NaN where it was
         not asked for.
     :param probability: (B, N, H, W) focus probability p_n in the caller's order of planes.
-    :param normalised: (B, H, W) inverse depth with 0 at the farthest plane and 1 at the nearest.
-    :param normalised_sigma: (B, H, W) its standard deviation.
-    :param coarse_probability: (B, N, H/4, W/4), planes from far to near, before refinement.
-    :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of the normalised inverse
-        depth as each plane's implicit surfaces see it, planes from far to near.
+    :param value: (B, H, W) sum p_n f_n in the unit of the expectation: inverse depth with 0 at
+        the farthest plane and 1 at the nearest, or metres.
+    :param value_sigma: (B, H, W) its standard deviation.
+    :param positions: (B, N) the planes in that unit, from far to near.
+    :param coarse_probability: (B, N, H/4, W/4), planes from far to near.
+    :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of the value between
+        neighbouring cells as each plane's surfaces see it, planes from far to near; None for a
+        network without surfaces.
     """
 
     dioptres: Tensor
     sigma: Tensor
     probability: Tensor
-    normalised: Tensor
-    normalised_sigma: Tensor
+    value: Tensor
+    value_sigma: Tensor
+    positions: Tensor
     coarse_probability: Tensor
-    gradients: Tensor
-
-
-class PlaneEncoder(nn.Module):
-    """Features of one plane, at 1/4, 1/8 and 1/16; needs no other plane, so it can be cached."""
-
-    def __init__(self, config: DualFocusConfig) -> None:
-        super().__init__()
-        half, quarter, eighth, sixteenth = config.encoder
-        channels = 3 + len(STEPS)
-        # Pixels are folded into channels rather than skipped: blur lives in the finest detail.
-        self.stem = conv_bn(4 * channels, half)
-        self.down4 = conv_bn(half, quarter, stride=2)
-        self.body4 = ResidualBlock(quarter)
-        self.down8 = conv_bn(quarter, eighth, stride=2)
-        self.body8 = ResidualBlock(eighth)
-        self.down16 = conv_bn(eighth, sixteenth, stride=2)
-        self.body16 = nn.Sequential(ResidualBlock(sixteenth), ResidualBlock(sixteenth))
-        v4, v8, v16 = config.volume
-        self.lateral16 = conv_bn(sixteenth, v16, 1)
-        self.lateral8 = conv_bn(eighth + v16, v8, 1)
-        self.lateral4 = conv_bn(quarter + v8, v4, 1)
-
-    def forward(self, images: Tensor, measures: Tensor) -> list[Tensor]:
-        """Encode (B, 3, H, W) images in [0, 1] with their focus measures (B, 3, H, W)."""
-        x = torch.cat([(images - 0.45) * 4.0, measures], dim=1)
-        x = torch.relu(self.stem(functional.pixel_unshuffle(x, 2)))
-        x4 = self.body4(torch.relu(self.down4(x)))
-        x8 = self.body8(torch.relu(self.down8(x4)))
-        x16 = self.body16(torch.relu(self.down16(x8)))
-        f16 = torch.relu(self.lateral16(x16))
-        f8 = torch.relu(self.lateral8(torch.cat([x8, _double(f16)], dim=1)))
-        f4 = torch.relu(self.lateral4(torch.cat([x4, _double(f8)], dim=1)))
-        return [f4, f8, f16]
-
-
-class SurfaceHead(nn.Module):
-    """Gradient features, their integrable projection z*, and theta_grad (DualFocus sec. 3.2)."""
-
-    def __init__(self, channels: int, surfaces: int) -> None:
-        super().__init__()
-        self.hidden = conv_bn(channels, 32)
-        self.gradient = nn.Conv2d(32, 2 * surfaces, 3, padding=1)
-        # z* grows with the size of the grid; the decoder gets it at a size-free scale.
-        self.norm = nn.GroupNorm(1, surfaces)
-        self.theta = nn.Conv2d(surfaces, 2, 3, padding=1, padding_mode='replicate', bias=False)
-
-    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w)."""
-        gamma = self.gradient(torch.relu(self.hidden(volume)))
-        gx, gy = gamma.chunk(2, dim=1)
-        surfaces = integrate(gx, gy)
-        return self.norm(surfaces).to(volume.dtype), self.theta(surfaces.to(volume.dtype))
-
-
-class DecoderLevel(nn.Module):
-    """Merge the volume, the surfaces and the coarser level, then mix along planes and space."""
-
-    def __init__(self, inputs: int, channels: int, blocks: int) -> None:
-        super().__init__()
-        self.merge = conv_bn(inputs, channels, 1)
-        self.blocks = nn.ModuleList(FocalBlock(channels) for _ in range(blocks))
-
-    def forward(self, inputs: list[Tensor], planes: int) -> Tensor:
-        x = torch.relu(self.merge(torch.cat(inputs, dim=1)))
-        for block in self.blocks:
-            x = block(x, planes)
-        return x
-
-
-class Refinement(nn.Module):
-    """Sharpen the focus logits at full resolution with what the focus measures see there."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.merge = conv_bn(1 + GUIDES + 2 * len(STEPS), channels, 1)
-        self.spatial = conv_bn(channels, channels)
-        self.focal = FocalConv(channels, channels)
-        self.norm = nn.BatchNorm2d(channels)
-        self.logit = nn.Conv2d(channels, 1, 3, padding=1)
-
-    def forward(self, coarse: Tensor, measures: Tensor, planes: int) -> Tensor:
-        """Return logits (B*N, 1, H, W) from coarse (B*N, 1 + GUIDES, H, W) and measures."""
-        stack = measures.view(-1, planes, *measures.shape[1:])
-        relative = (stack - stack.mean(dim=1, keepdim=True)).flatten(0, 1)
-        x = torch.relu(self.merge(torch.cat([coarse, measures, relative], dim=1)))
-        y = torch.relu(self.spatial(x))
-        x = torch.relu(x + self.norm(self.focal(y, planes)))
-        return coarse[:, :1] + self.logit(x)
-
-
-class SigmaHead(nn.Module):
-    """Log standard deviation, in units of the mean plane spacing, from the shape of p."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(4 + GUIDES, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU(),
-            nn.Conv2d(16, 1, 1),
-        )  # fmt: skip
-
-    def scale(self, factor: float) -> None:
-        """Multiply every predicted standard deviation by ``factor`` from now on."""
-        last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        with torch.no_grad():
-            last.bias += math.log(factor)
-
-    def forward(self, spread: Tensor, peak: Tensor, texture: Tensor, guides: Tensor) -> Tensor:
-        log_spread = torch.log(spread + 0.02)
-        return log_spread + self.layers(torch.cat([log_spread, peak, texture, guides], dim=1))
+    gradients: Tensor | None
 
 
 class DualFocus(nn.Module):
@@ -190,17 +67,31 @@ class DualFocus(nn.Module):
     def __init__(self, config: DualFocusConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DualFocusConfig()
-        v4, v8, v16 = (2 * width + CONDITIONS for width in config.volume)
-        d4, d8, d16 = config.decoder
-        c2 = config.surfaces
-        self.encoder = PlaneEncoder(config)
-        self.surfaces = SurfaceHead(v8, c2)
-        self.level16 = DecoderLevel(v16 + c2, d16, config.blocks)
-        self.level8 = DecoderLevel(v8 + c2 + d16, d8, config.blocks)
-        self.level4 = DecoderLevel(v4 + c2 + d8, d4, config.blocks)
-        self.logit = nn.Conv2d(d4, 1 + GUIDES, 3, padding=1)
-        self.refine = Refinement(config.refine)
-        self.sigma = SigmaHead()
+        conditions = CONDITIONS if config.conditioning else 0
+        above = [*config.decoder[1:], 0]
+        light = config.trunk == 'light'
+        self.encoder = LightEncoder(config) if light else ResNetEncoder()
+        self.surfaces: SurfaceHead | None = None
+        if config.surfaces:
+            hidden = (32,) if light else (128, 128)
+            volume = 2 * config.volume[1] + conditions
+            self.surfaces = SurfaceHead(volume, config.surfaces, hidden)
+        self.levels = nn.ModuleList(
+            DecoderLevel(
+                (features, conditions, config.surfaces, coarser), width, config.blocks,
+                config.full_3d, level,
+            )
+            for level, (features, coarser, width) in enumerate(
+                zip(config.volume, above, config.decoder)
+            )
+        )
+        self.logit = nn.Conv2d(config.decoder[0], 1, 3, padding=1)
+        keys = config.keys + (len(STEPS) if config.measures and config.keys else 0)
+        self.query: nn.Module | None = None
+        if keys:
+            self.query = nn.Conv2d(2 * config.decoder[0], keys, 3, padding=1)
+        self.window = FocusWindow(config.decoder[0]) if config.window else None
+        self.sigma = SigmaHead(keys) if config.learned_sigma else None
 
     def forward(
         self, images: Tensor, dioptres: Tensor, with_sigma: bool = True
@@ -212,135 +103,206 @@ class DualFocus(nn.Module):
         :param with_sigma: whether the standard deviation is wanted.
         :raises ValueError: for shapes that do not fit, or planes that are all focused alike.
         """
-        _check(images, dioptres)
-        batch, planes, _, height, width = images.shape
+        if images.dim() != 5 or images.shape[2] != 3:
+            raise ValueError(f'images must be (B, N, 3, H, W), got {tuple(images.shape)}')
+        if dioptres.shape != images.shape[:2]:
+            raise ValueError(
+                f'dioptres must be (B, N) = {tuple(images.shape[:2])}, '
+                f'got {tuple(dioptres.shape)}'
+            )
+        features = self.encode(images.flatten(0, 1))
+        return self.decode(features, dioptres, images.shape[-2:], with_sigma)
+
+    def encode(self, images: Tensor) -> PlaneFeatures:
+        """Return the features of (M, 3, H, W) images in [0, 1], each on its own."""
+        features: PlaneFeatures = self.encoder(_pad(images, self.config.stride))
+        return features
+
+    def decode(
+        self,
+        features: PlaneFeatures,
+        dioptres: Tensor,
+        size: tuple[int, int] | torch.Size,
+        with_sigma: bool = True,
+    ) -> Prediction:
+        """Estimate the inverse depth of stacks from their planes' features.
+
+        :param features: of the B * N planes, stack by stack.
+        :param dioptres: (B, N) focus of each plane in 1/m.
+        :param size: height and width of the images.
+        :raises ValueError: for fewer than two planes, or planes that are all focused alike.
+        """
+        _check(dioptres)
+        batch, planes = dioptres.shape
         order = torch.argsort(dioptres, dim=1, stable=True)
         far_to_near = torch.gather(dioptres, 1, order)
+        if torch.equal(far_to_near, dioptres):
+            return self.predict(features, dioptres, size, with_sigma)
+        first = planes * torch.arange(batch, device=order.device)[:, None]
+        features = features.select((order + first).flatten())
+        prediction = self.predict(features, far_to_near, size, with_sigma)
+        inverse = torch.argsort(order, dim=1)[..., None, None]
+        probability = prediction.probability
+        return replace(
+            prediction,
+            probability=torch.gather(probability, 1, inverse.expand_as(probability)),
+        )
+
+    def predict(
+        self,
+        features: PlaneFeatures,
+        far_to_near: Tensor,
+        size: tuple[int, int] | torch.Size,
+        with_sigma: bool = True,
+    ) -> Prediction:
+        """Do what :meth:`decode` does for planes that are known to be sorted and to differ.
+
+        Nothing here waits for the device or depends on values, so that it can be captured in a
+        CUDA graph and exported.
+
+        :param features: of the B * N planes, stack by stack, from far to near.
+        :param far_to_near: (B, N) focus of each plane in 1/m, ascending.
+        """
         low = far_to_near[:, :1]
         span = far_to_near[:, -1:] - low
-        position = (far_to_near - low) / span
-        images = torch.stack([stack[index] for stack, index in zip(images, order)])
+        fraction = (far_to_near - low) / span
+        metres = self.config.unit == 'metres'
+        positions = 1.0 / far_to_near.clamp_min(1.0 / FARTHEST) if metres else fraction
 
-        flat = _pad(images.flatten(0, 1))
-        measures = log_focus_measures(flat)
-        features = self.encoder(flat, measures)
-        logits, coarse, gradients, guides = self._decode(features, measures, position)
-
-        logits = logits.view(batch, planes, *flat.shape[-2:])[..., :height, :width].float()
+        logits, coarse, gradients, context = self._logits(features, fraction)
+        height, width = size
+        logits = logits[..., :height, :width].float()
         probability = torch.softmax(logits, dim=1)
-        steps = position[..., None, None]
-        normalised = (probability * steps).sum(dim=1)
+        value = expectation(probability, positions)
         if with_sigma:
-            sigma = self._sigma(probability, normalised, position, measures, guides)
+            value_sigma = self._sigma(probability, value, positions, features, context)
         else:
-            sigma = normalised.new_full((), torch.nan).expand_as(normalised)
-        inverse = torch.argsort(order, dim=1)
-        caller = torch.gather(probability, 1, inverse[..., None, None].expand_as(probability))
+            value_sigma = value.new_full((), torch.nan).expand_as(value)
+        if metres:
+            inverse_depth = 1.0 / value
+            sigma = value_sigma * inverse_depth.square()
+        else:
+            inverse_depth = low[..., None] + span[..., None] * value
+            sigma = span[..., None] * value_sigma
         return Prediction(
-            dioptres=low[..., None] + span[..., None] * normalised,
-            sigma=span[..., None] * sigma,
-            probability=caller,
-            normalised=normalised,
-            normalised_sigma=sigma,
-            coarse_probability=coarse,
-            gradients=gradients.view(batch, planes, *gradients.shape[1:]),
+            dioptres=inverse_depth,
+            sigma=sigma,
+            probability=probability,
+            value=value,
+            value_sigma=value_sigma,
+            positions=positions,
+            coarse_probability=torch.softmax(coarse.float(), dim=1),
+            gradients=gradients,
         )
 
-    def _decode(
-        self, features: list[Tensor], measures: Tensor, position: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        batch, planes = position.shape
-        condition = _conditions(position).to(measures.dtype)
-        f4, f8, f16 = (
-            _with_conditions(differential_volume(level, planes), condition) for level in features
-        )
-        surfaces, gradients = self.surfaces(f8)
-        x = self.level16([f16, functional.avg_pool2d(surfaces, 2)], planes)
-        x = self.level8([f8, surfaces, _double(x)], planes)
-        x = self.level4([f4, _bilinear(surfaces, 2), _double(x)], planes)
+    def _logits(
+        self, features: PlaneFeatures, fraction: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, H, W).
+
+        :param features: planes of each stack from far to near.
+        """
+        batch, planes = fraction.shape
+        condition = None
+        if self.config.conditioning:
+            condition = _conditions(fraction).to(features.levels[0].dtype)
+        surfaces = gradients = None
+        if self.surfaces is not None:
+            volume = differential_volume(features.levels[1], planes)
+            surfaces, gradients = self.surfaces(with_conditions(volume, condition))
+            gradients = gradients.view(batch, planes, *gradients.shape[1:])
+        x: Tensor | None = None
+        for level, features_here in zip(
+            reversed(self.levels), reversed(features.levels), strict=True
+        ):
+            x = level(features_here, condition, surfaces, x, planes)
+        assert x is not None
         coarse = self.logit(x)
-        full = _bilinear(coarse, 4)
-        logits = self.refine(full, measures, planes)
-        coarse_logits = coarse[:, 0].view(batch, planes, *coarse.shape[-2:])
-        coarse_probability = torch.softmax(coarse_logits.float(), dim=1)
-        guides = coarse[:, 1:].view(batch, planes, GUIDES, *coarse.shape[-2:])
-        # What the stack as a whole shows at each pixel: the guides weighted by where p puts it.
-        seen = (guides * coarse_probability[:, :, None].to(guides.dtype)).sum(dim=1)
-        return logits, coarse_probability, gradients, _bilinear(seen, 4)
+        coarse = coarse.view(batch, planes, *coarse.shape[-2:])
+        stacks = x.view(batch, planes, *x.shape[1:])
+        mean = stacks.mean(dim=1)
+        logits = bilinear(coarse, 4)
+        queries = None
+        if self.query is not None:
+            # What evidence counts at a pixel is the same for all planes of its stack.
+            pooled = torch.cat([mean, stacks.amax(dim=1)], dim=1)
+            queries = bilinear(self.query(pooled), 4)
+            keys = features.keys_of_planes(planes)
+            logits = logits + torch.stack([_weigh(queries, key) for key in keys], dim=1)
+        if self.window is not None:
+            logits = self.window(logits, mean, fraction)
+        return logits, coarse, gradients, queries
 
     def _sigma(
         self,
         probability: Tensor,
-        normalised: Tensor,
-        position: Tensor,
-        measures: Tensor,
-        guides: Tensor,
+        value: Tensor,
+        positions: Tensor,
+        features: PlaneFeatures,
+        context: Tensor | None,
     ) -> Tensor:
-        """Return the standard deviation of the normalised inverse depth, (B, H, W)."""
-        planes = position.shape[1]
-        height, width = normalised.shape[-2:]
+        """Return the standard deviation of the value, (B, H, W)."""
         # The mean is left to the accuracy losses: sigma only learns how wrong it is.
         probability = probability.detach()
-        offsets = position[..., None, None] - normalised.detach()[:, None]
+        offsets = positions[..., None, None] - value.detach()[:, None]
         spread = (probability * offsets.square()).sum(dim=1, keepdim=True).clamp_min(0).sqrt()
-        texture = measures.view(-1, planes, *measures.shape[1:]).amax(dim=1)[:, 1:]
+        if self.sigma is None:
+            return spread[:, 0]
+        planes = positions.shape[1]
+        height, width = value.shape[-2:]
+        spacing = (positions[:, -1:] - positions[:, :1]).abs()[..., None] / (planes - 1)
+        texture = torch.stack(features.texture_of_planes(planes)).amax(dim=0)
+        if context is None:
+            context = texture[:, :0]
         log_sigma = self.sigma(
-            spread * (planes - 1),
+            spread / spacing[:, None],
             probability.amax(dim=1, keepdim=True),
             texture[..., :height, :width],
-            guides.detach()[..., :height, :width],
+            context.detach()[..., :height, :width],
         )
-        return torch.exp(log_sigma[:, 0].float().clamp(-5.0, 4.0)) / (planes - 1)
+        return torch.exp(log_sigma[:, 0].float().clamp(-5.0, 4.0)) * spacing
 
 
-def _check(images: Tensor, dioptres: Tensor) -> None:
-    if images.dim() != 5 or images.shape[2] != 3:
-        raise ValueError(f'images must be (B, N, 3, H, W), got {tuple(images.shape)}')
-    if dioptres.shape != images.shape[:2]:
+def _check(dioptres: Tensor) -> None:
+    if dioptres.dim() != 2 or dioptres.shape[1] < 2:
         raise ValueError(
-            f'dioptres must be (B, N) = {tuple(images.shape[:2])}, got {tuple(dioptres.shape)}'
+            f'a focal stack needs at least 2 planes, got dioptres {tuple(dioptres.shape)}'
         )
-    if images.shape[1] < 2:
-        raise ValueError(f'a focal stack needs at least 2 planes, got {images.shape[1]}')
     if not torch.isfinite(dioptres).all():
         raise ValueError('focus distances must be finite dioptres')
     if bool((dioptres.amax(dim=1) <= dioptres.amin(dim=1)).any()):
         raise ValueError('all planes of a stack are focused at the same distance')
 
 
-def _pad(images: Tensor) -> Tensor:
+def _pad(images: Tensor, stride: int) -> Tensor:
     """Replicate the right and bottom border up to a multiple of the stride."""
     height, width = images.shape[-2:]
-    bottom, right = -height % STRIDE, -width % STRIDE
+    bottom, right = -height % stride, -width % stride
     if bottom or right:
         images = functional.pad(images, (0, right, 0, bottom), mode='replicate')
     return images
 
 
-def _conditions(position: Tensor) -> Tensor:
+def _weigh(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return the inner product (B, H, W) of (B, K, H, W) at each pixel."""
+    if torch.is_grad_enabled() or queries.device.type != 'cpu':
+        return (queries * keys).sum(dim=1)
+    # Channel by channel the sum stays in the processor's cache.
+    total = queries[:, 0] * keys[:, 0]
+    for channel in range(1, queries.shape[1]):
+        total.addcmul_(queries[:, channel], keys[:, channel])
+    return total
+
+
+def _conditions(fraction: Tensor) -> Tensor:
     """Return (B*N, 3): where a plane lies in the sweep, its local and the mean spacing.
 
     All are relative to the sweep, so that a stack in any unit that is affine in dioptres (lens
     codes, disparity) gives the same network output.
     """
-    planes = position.shape[1]
-    gaps = position[:, 1:] - position[:, :-1]
+    planes = fraction.shape[1]
+    gaps = fraction[:, 1:] - fraction[:, :-1]
     gaps = torch.cat([gaps[:, :1], gaps, gaps[:, -1:]], dim=1)
     local = 0.5 * (gaps[:, 1:] + gaps[:, :-1]) * (planes - 1)
-    mean = torch.full_like(position, 4.0 / (planes - 1))
-    return torch.stack([2.0 * position - 1.0, local - 1.0, mean], dim=2).flatten(0, 1)
-
-
-def _with_conditions(volume: Tensor, condition: Tensor) -> Tensor:
-    maps = condition[..., None, None].expand(-1, -1, *volume.shape[-2:])
-    return torch.cat([volume, maps], dim=1)
-
-
-def _double(x: Tensor) -> Tensor:
-    return _bilinear(x, 2)
-
-
-def _bilinear(x: Tensor, factor: int) -> Tensor:
-    return functional.interpolate(
-        x, scale_factor=float(factor), mode='bilinear', align_corners=False
-    )
+    mean = torch.full_like(fraction, 4.0 / (planes - 1))
+    return torch.stack([2.0 * fraction - 1.0, local - 1.0, mean], dim=2).flatten(0, 1)

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
-from dualfocus_ros.network.model import DualFocus, DualFocusConfig
+from dualfocus_ros.network.configurations import DualFocusConfig
+from dualfocus_ros.network.model import DualFocus
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / 'weights'
 MANIFEST = WEIGHTS_FOLDER / 'manifest.json'

@@ -22,7 +22,7 @@ from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusSt
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.stacks.focus_sources import FocusOrder
 from dualfocus_ros.stacks.pairing import FocusReport, LensState
-from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
+from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 
 
@@ -335,14 +335,14 @@ def order_from(msg: FocusCommand, now_ns: int) -> FocusOrder:
 def stack_from(
     msg: FocalStackMsg,
     max_pixels: int,
-    rectifier: Rectifier | None = None,
+    rectify: bool = False,
     fallback: CameraCalibration | None = None,
 ) -> FocalStack:
     """Return a whole stack that came in one message.
 
     Images without a stamp of their own take that of the message.
 
-    :param rectifier: undistorts the planes; None takes them as rectified.
+    :param rectify: whether the planes are to be rectified; otherwise they are taken as such.
     :param fallback: the calibration where the message has none (K = 0).
     :raises MessageError: if the stack or one of its images cannot be used.
     """
@@ -361,7 +361,7 @@ def stack_from(
     planes = []
     for index, (image_msg, focus) in enumerate(zip(msg.images, msg.focus_dioptres, strict=True)):
         image = image_to_array(image_msg, max_pixels)
-        camera, valid = None, None
+        camera, distorted = None, None
         if calibration is not None:
             expected = (calibration.camera.width, calibration.camera.height)
             if expected != image.shape[1::-1]:
@@ -370,14 +370,13 @@ def stack_from(
                     f'image {index} has {image.shape[1]}x{image.shape[0]}',
                 )
             camera = calibration.output
-            if rectifier is not None:
-                image, camera = rectifier.rectify(image, calibration)
-                valid = rectifier.seen(calibration)
+            if rectify and not calibration.is_rectified:
+                distorted = calibration
         stamp = stamp_ns(image_msg.header.stamp) or whole
         if stamp == 0:
             raise MessageError('zero_stamp', 'a stack whose stamp is zero')
         try:
-            planes.append(Plane(image, float(focus), stamp, camera, index, valid))
+            planes.append(Plane(image, float(focus), stamp, camera, index, distorted))
         except ValueError as error:
             raise MessageError('focus_unknown', f'plane {index}: {error}') from error
     planes.sort(key=lambda plane: plane.stamp_ns)

@@ -30,10 +30,11 @@ from dualfocus_ros.nodes.processing import (
     load_estimator,
 )
 from dualfocus_ros.nodes.qos import create_publisher, strangers
+from dualfocus_ros.nodes.range_watch import RangeWatch
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.nodes.worker import Worker, WorkerState
 from dualfocus_ros.stacks.funnel import Funnel, Stage
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.stacks.types import FocalStack, Plane
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -71,6 +72,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self._failure: str | None = None
         self._active_since: float | None = None
         self._superseded = 0
+        self._range = RangeWatch()
         # Whatever was begun in an older epoch is not published any more.
         self._epoch = 0
         self._clock_health = diagnostics.ClockHealth(simulated=False, silent=False)
@@ -135,7 +137,9 @@ class DepthNode(ResponsiveLifecycleNode):
                 self._outputs, self._funnel, self._statistics, lambda: self._epoch
             )
             kind = INPUTS[self._params.current().input]
-            self._input = kind(self, self._params.current, self._funnel, self._on_stack)
+            self._input = kind(
+                self, self._params.current, self._funnel, self._on_stack, self._on_plane
+            )
         except Exception as error:
             return self._fail(describe(error))
         self._failure = None
@@ -214,22 +218,35 @@ class DepthNode(ResponsiveLifecycleNode):
             self._estimator = self._load(settings)
             return self._estimator
 
-        self._worker = Worker(load, self._process, self._report)
+        self._worker = Worker(load, self._process, self._report, self._foresee)
 
     def _process(self, estimator: Estimator, job: Job) -> None:
         processor = self._processor
         if processor is not None:
             processor.process(estimator, job)
 
+    def _foresee(self, estimator: Estimator, plane: Plane) -> None:
+        processor = self._processor
+        if processor is not None:
+            processor.foresee(estimator, plane)
+
     def _report(self, error: Exception) -> None:
         processor = self._processor
         if processor is not None:
             processor.report(error)
 
+    def _on_plane(self, plane: Plane) -> None:
+        if self._worker is not None and self._active_since is not None:
+            self._worker.offer(plane)
+
     def _on_stack(self, stack: FocalStack) -> None:
         if self._worker is None or self._active_since is None:
             return
-        job = Job(stack, self._params.current(), self._epoch, time.monotonic())
+        settings = self._params.current()
+        warning = self._range.look(settings.pipeline(), float(stack.focus_dioptres.min()))
+        if warning is not None:
+            self.get_logger().warning(warning)
+        job = Job(stack, settings, self._epoch, time.monotonic())
         if self._worker.submit(job) is not None:
             self._superseded += 1
             self._funnel.reject(
@@ -310,6 +327,7 @@ class DepthNode(ResponsiveLifecycleNode):
             diagnostics.input_status(health),
             diagnostics.depth_status(self._statistics, health, self._superseded),
             diagnostics.model_status(self._model_health()),
+            diagnostics.optics_status(self._range.check),
             diagnostics.clock_status(self._check_clock()),
             diagnostics.connection_status(self._connections()),
         ]))

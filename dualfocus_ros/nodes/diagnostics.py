@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+import math
 import statistics
 import threading
 import time
@@ -14,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from dualfocus_ros.optics.depth_resolution import RangeCheck, dioptre_error
 from dualfocus_ros.stacks.assembler import SweepProgress
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
 from dualfocus_ros.stacks.pairing import FocusReport, LensState
@@ -26,6 +28,45 @@ _ERROR_AGE, _ERROR_PERIODS = 5.0, 20.0
 _RATE_WINDOW = 10.0
 
 
+@dataclass(frozen=True)
+class StackQuality:
+    """What is to be said of a stack and its depth.
+
+    :param valid_share: share of the pixels with a depth.
+    :param has_points: whether there were intrinsics.
+    :param motion_px: the largest displacement of a plane, NaN where nothing could be told, None
+        where nobody looked.
+    :param max_motion_px: above this the stack is flagged.
+    :param unaligned: planes without the texture to tell.
+    :param brightness_ratio: of the brightest plane to the darkest.
+    :param clipped: whether planes are clipped to white in more than a few pixels.
+    """
+
+    valid_share: float = 1.0
+    has_points: bool = True
+    motion_px: float | None = None
+    max_motion_px: float = math.inf
+    unaligned: tuple[int, ...] = ()
+    brightness_ratio: float = 1.0
+    clipped: bool = False
+
+    @property
+    def moved(self) -> bool:
+        """Whether planes were displaced by more than is allowed."""
+        return self.motion_px is not None and self.motion_px > self.max_motion_px
+
+    def values(self) -> dict[str, str]:
+        """Return the key values of the diagnostics."""
+        values = {'valid share': f'{self.valid_share:.3f}'}
+        if self.motion_px is not None:
+            values['motion [px]'] = f'{self.motion_px:.2f}'
+            unaligned = ', '.join(str(plane) for plane in self.unaligned)
+            values['planes without texture to align'] = unaligned or 'none'
+        values['brightness of planes, largest ratio'] = f'{self.brightness_ratio:.3f}'
+        values['clipped to white'] = str(self.clipped).lower()
+        return values
+
+
 class OutputStatistics:
     """Rate, age and latency of the depth that was published. Used by two threads."""
 
@@ -35,19 +76,15 @@ class OutputStatistics:
         self._latencies: deque[float] = deque(maxlen=100)
         self.stages: dict[str, float] = {}
         self.error: str | None = None
-        self.valid_share = 1.0
-        self.has_points = True
+        self.quality = StackQuality()
 
-    def note(
-        self, latency_ms: float, stages: dict[str, float], valid_share: float, has_points: bool
-    ) -> None:
+    def note(self, latency_ms: float, stages: dict[str, float], quality: StackQuality) -> None:
         """Note a depth that was published; it ends an error."""
         with self._lock:
             self._times.append(time.monotonic())
             self._latencies.append(latency_ms)
             self.stages = dict(stages)
-            self.valid_share = valid_share
-            self.has_points = has_points
+            self.quality = quality
             self.error = None
 
     def fail(self, text: str) -> None:
@@ -217,7 +254,7 @@ def depth_status(
         'rate [Hz]': f'{rate:.2f}',
         'age [s]': 'never' if age is None else f'{age:.2f}',
         'stacks superseded': str(superseded),
-        'valid share': f'{statistics_.valid_share:.3f}',
+        **statistics_.quality.values(),
     }
     if latencies:
         values['latency last [ms]'] = f'{latencies[-1]:.1f}'
@@ -239,11 +276,18 @@ def depth_status(
         return _status('depth', WARN, f'images come but no depth for {since:.1f} s{why}', values)
     if age is None:
         return _status('depth', OK, 'no stack yet', values)
-    if statistics_.valid_share == 0.0:
+    quality = statistics_.quality
+    if quality.valid_share == 0.0:
         return _status('depth', WARN, 'no pixel of the last depth is valid', values)
-    if not statistics_.has_points:
+    if not quality.has_points:
         text = 'no camera_info for the images: depth without points and camera_info'
         return _status('depth', WARN, text, values)
+    if quality.moved:
+        return _status('depth', WARN, (
+            f'a plane was displaced by {quality.motion_px:.1f} px (alignment.max_motion is '
+            f'{quality.max_motion_px:g} px): the camera or the scene moves, or the lens breathes '
+            'and breathing.model does not say so'
+        ), values)
     return _status('depth', OK, f'depth at {rate:.2f} Hz', values)
 
 
@@ -263,6 +307,23 @@ def model_status(health: ModelHealth) -> DiagnosticStatus:
     if health.worker == 'ready':
         return _status('model', OK, f'{health.name} on {health.device}', values)
     return _status('model', OK, f'{health.lifecycle}, model {health.worker}', values)
+
+
+def optics_status(check: RangeCheck | None) -> DiagnosticStatus:
+    """Say how far the lens can measure, and whether more is asked of it."""
+    if check is None:
+        text = (
+            'no stack has come, or the lens is not known: lens.kappa, or lens.focal_length, '
+            'lens.f_number and lens.pixel_pitch together'
+        )
+        return _status('optics', OK, text, {})
+    values = {
+        'blur per dioptre [px]': f'{check.kappa:.3f}',
+        'sigma at least [1/m]': f'{dioptre_error(check.kappa):.4f}',
+        'range limit [m]': f'{check.limit:.2f}',
+        'range asked for [m]': f'{check.asked:.2f}',
+    }
+    return _status('optics', WARN if check.beyond else OK, str(check), values)
 
 
 def clock_status(health: ClockHealth) -> DiagnosticStatus:

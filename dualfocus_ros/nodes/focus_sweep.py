@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+import math
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -11,10 +13,27 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from dualfocus_ros.msg import FocusCommand, FocusState
+from dualfocus_ros.msg import FocusCommand
+from dualfocus_ros.nodes.conversions import order_from
 from dualfocus_ros.nodes.declare import Entry, declare
-from dualfocus_ros.nodes.qos import OfferedSubscription, create_publisher
-from dualfocus_ros.stacks.pairing import LensState
+from dualfocus_ros.nodes.lens_drivers.dialect import Dialect
+from dualfocus_ros.nodes.lens_drivers.drivers import (
+    DRIVERS,
+    TOPIC,
+    Driver,
+    ParameterDriver,
+    TopicDriver,
+    make_dialect,
+)
+from dualfocus_ros.nodes.lens_drivers.reports import (
+    MetadataReports,
+    ModelReports,
+    Reports,
+    StateReports,
+)
+from dualfocus_ros.nodes.lens_drivers.session import SessionSettings
+from dualfocus_ros.nodes.qos import create_publisher
+from dualfocus_ros.stacks.focus_sources import SettlingModel
 from dualfocus_ros.stacks.sweep_plan import (
     MODES,
     PATTERNS,
@@ -30,8 +49,22 @@ _POLL_PERIOD = 0.02
 _KEPT = 10
 
 PARAMETERS = (
-    Entry('driver', 'topic', 'How the lens is driven: topic publishes focus_command.',
-          choices=('topic',)),
+    Entry('driver', TOPIC, 'How the lens is driven: topic by focus_command; camera_ros, v4l2 '
+          '(v4l2_camera) and depthai through the parameters of that driver.', choices=DRIVERS),
+    Entry('driver_node', '', 'Name of the node of the driver; empty: camera for camera_ros, '
+          'v4l2_camera for v4l2, oak for depthai.'),
+    Entry('driver_prefix', '', 'What stands before the names of the parameters of an OAK camera; '
+          'empty: rgb. (driver depthai).'),
+    Entry('driver_timeout', 1.0, 'Seconds that a driver may take for an answer, and between '
+          'attempts to set it up.', 0.05, 60.0),
+    Entry('driver_check_period', 1.0, 'Seconds between two looks at whether the driver still has '
+          'what it was given.', 0.1, 60.0),
+    Entry('lock_exposure', True, 'Hold exposure, gain and white balance still during sweeps, '
+          'where the driver has parameters for that.'),
+    Entry('calibration.positions', (), 'Positions of the lens in the unit of the driver (drivers '
+          'v4l2 and depthai); `dualfocus calibrate focus` measures them.', -1e6, 1e6),
+    Entry('calibration.dioptres', (), 'What these positions focus at in 1/m, strictly up or down.',
+          -50.0, 100.0),
     Entry('mode', 'continuous', 'continuous sweeps without end, once sweeps at each call of '
           '~/capture, hold rests at hold_dioptres.', choices=MODES, fixed=False),
     Entry('pattern', 'triangle', 'triangle turns round at the last plane, sawtooth flies back.',
@@ -55,11 +88,23 @@ PARAMETERS = (
           0.05, 60.0, fixed=False),
     Entry('plane_timeout', 4.0, 'Seconds after which a plane that is never reached is given up.',
           0.1, 600.0, fixed=False),
+    Entry('command.latency_frames', 2, 'Images after a command that still show the old position '
+          'or the movement (drivers v4l2 and depthai); as in the depth node.', 0, 60),
+    Entry('command.settling_time', 0.1, 'Seconds after a command until the lens rests (drivers '
+          'v4l2 and depthai); as in the depth node.', 0.0, 10.0),
+    Entry('camera_ros.latency_frames', 0, 'Images after a new LensPosition during which the lens '
+          'still moves (driver camera_ros); as in the depth node.', 0, 60),
+    Entry('camera_ros.settling_time', 0.0, 'Seconds after a new LensPosition until the lens rests '
+          '(driver camera_ros); as in the depth node.', 0.0, 10.0),
 )
 
 
 class FocusSweepNode(Node):
-    """Publishes ``focus_command`` and listens to ``focus_state``; never waits.
+    """Leads a lens through sweeps and publishes ``focus_command``; never waits.
+
+    A driver of parameters takes its time. From the moment that it is asked until it has agreed,
+    and whenever it is lost, ``focus_command`` says NaN, so that no image is ever given a focus
+    that the lens may not have.
 
     :raises ValueError: if a parameter is not allowed.
     """
@@ -67,7 +112,8 @@ class FocusSweepNode(Node):
     def __init__(self) -> None:
         super().__init__('focus_sweep')
         self._values = declare(self, PARAMETERS)
-        self._plan = SweepPlan(_settings(self._values))
+        self._dialect = make_dialect(self._values)
+        self._plan = SweepPlan(_settings(self._values, self._dialect))
         warn = self.get_logger().warning
         self._commands = create_publisher(
             self.create_publisher, FocusCommand, 'focus_command', _KEPT, warn
@@ -75,45 +121,108 @@ class FocusSweepNode(Node):
         self._diagnostics = create_publisher(
             self.create_publisher, DiagnosticArray, '/diagnostics', _KEPT, warn
         )
-        self._states = OfferedSubscription(
-            self, FocusState, 'focus_state', self._on_state, _KEPT
-        )
+        self._driver = self._make_driver()
+        self._reports = self._make_reports()
+        self._known = False
+        self._disobedient = False
         self.create_service(Trigger, '~/capture', self._on_capture)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(_POLL_PERIOD, self._advance)
         self.create_timer(1.0, self._on_second)
         planes = ', '.join(f'{plane:.3g}' for plane in self._plan.settings.planes)
         self.get_logger().info(
-            f'{self._plan.settings.mode} sweep over {planes} dioptres; '
-            f'commands on {self._commands.topic_name}, {self._states}'
+            f'{self._plan.settings.mode} sweep over {planes} dioptres; driver '
+            f'{self._values["driver"]}, commands on {self._commands.topic_name}, '
+            f'{self._reports.subscription}'
         )
+
+    def close(self) -> None:
+        """Give the camera its autofocus and exposure back."""
+        self._forget()
+        self._driver.close()
+
+    def _forget(self) -> None:
+        """Take back the last command, because the lens may go elsewhere from now on."""
+        if self._dialect is not None and self._known and self._plan.target is not None:
+            self._publish(self._plan.target, known=False)
+
+    def _make_driver(self) -> Driver:
+        values = self._values
+        if self._dialect is None:
+            return TopicDriver(self._commands.get_subscription_count, self._on_done)
+        settings = SessionSettings(
+            values['driver_timeout'], values['driver_check_period'], values['lock_exposure']
+        )
+        target = values['driver_node'] or self._dialect.node
+        return ParameterDriver(self, self._dialect, target, settings, self._on_done)
+
+    def _make_reports(self) -> Reports:
+        if isinstance(self._driver, TopicDriver):
+            return StateReports(self, self._on_report)
+        assert isinstance(self._driver, ParameterDriver)
+        source = 'camera_ros' if self._values['driver'] == 'camera_ros' else 'command'
+        model = SettlingModel(
+            self._values[f'{source}.latency_frames'], self._values[f'{source}.settling_time']
+        )
+        if source == 'camera_ros':
+            return MetadataReports(self, self._on_report, model, self._driver.observe)
+        return ModelReports(self, self._on_report, model)
 
     def _now(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
 
-    def _on_state(self, msg: FocusState) -> None:
-        try:
-            state = LensState(msg.state)
-        except ValueError:
-            state = LensState.UNKNOWN
-        step = Step(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
-        self._plan.report(Report(msg.focus_dioptres, state, step), self._now())
+    def _on_report(self, report: Report) -> None:
+        self._plan.report(report, self._now())
         self._advance()
 
     def _advance(self) -> None:
+        self._driver.tick()
         now = self._now()
-        self._plan.listeners(self._commands.get_subscription_count(), now)
+        ready = self._driver.ready
+        self._plan.listeners(int(ready), now, self._driver.problem)
+        if not ready:
+            self._forget()
+        if self._driver.busy:
+            return
         step = self._plan.poll(now)
+        self._warn_of_disobedience()
         if step is None:
             return
+        if self._dialect is not None:
+            self._publish(step, known=False)
+        self._driver.go(step)
+
+    def _on_done(self, step: Step, refusal: str) -> None:
+        """Take notice that the driver has taken a command, or refused it."""
+        if refusal:
+            self._plan.refused(refusal)
+        elif step == self._plan.target:  # and not of settings that have been replaced
+            self._plan.accepted(self._now())
+            self._publish(step, known=True)
+
+    def _publish(self, step: Step, *, known: bool) -> None:
+        """Publish where the lens is going, or that nobody knows."""
         msg = FocusCommand(
-            focus_dioptres=step.focus_dioptres,
+            focus_dioptres=step.focus_dioptres if known else math.nan,
             sweep_id=step.sweep_id,
             plane_index=step.plane_index,
             plane_count=step.plane_count,
         )
-        msg.header.stamp = self.get_clock().now().to_msg()
+        now = self.get_clock().now()
+        msg.header.stamp = now.to_msg()
+        self._known = known
+        # In double precision, which the plan compares with what it asked for.
+        order = replace(order_from(msg, now.nanoseconds), dioptres=(
+            step.focus_dioptres if known else math.nan
+        ))
+        self._reports.ordered(order)
         self._commands.publish(msg)
+
+    def _warn_of_disobedience(self) -> None:
+        text = self._plan.disobedience
+        if text and not self._disobedient:
+            self.get_logger().warning(text)
+        self._disobedient = bool(text)
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -132,7 +241,7 @@ class FocusSweepNode(Node):
             for change in changes:
                 if change.name in entries:
                     values[change.name] = entries[change.name].check(change.value)
-            settings = _settings(values)
+            settings = _settings(values, self._dialect)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if settings != self._plan.settings:
@@ -141,7 +250,7 @@ class FocusSweepNode(Node):
         return SetParametersResult(successful=True)
 
     def _on_second(self) -> None:
-        self._states.refresh()
+        self._reports.subscription.refresh()
         plan = self._plan
         status = DiagnosticStatus(
             name=f'{self.get_fully_qualified_name().lstrip("/")}: sweep',
@@ -151,6 +260,10 @@ class FocusSweepNode(Node):
         )
         status.values = [KeyValue(key=k, value=str(v)) for k, v in self._figures().items()]
         message = DiagnosticArray(status=[status])
+        driver = self._driver.status()
+        if driver is not None:
+            driver.name = f'{self.get_fully_qualified_name().lstrip("/")}: {driver.name}'
+            message.status.append(driver)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
@@ -176,12 +289,14 @@ class FocusSweepNode(Node):
         return figures
 
 
-def _settings(values: dict[str, Any]) -> SweepSettings:
+def _settings(values: dict[str, Any], dialect: Dialect | None) -> SweepSettings:
     planes = values['planes_dioptres'] or uniform_planes(
         values['near_dioptres'], values['far_dioptres'], values['count']
     )
+    hold = values['hold_dioptres']
+    if dialect is not None:
+        planes = [dialect.nearest(plane) for plane in planes]
+        hold = dialect.nearest(hold) if values['mode'] == 'hold' else hold
     names = ('mode', 'pattern', 'tolerance', 'settle_frames', 'settle_time', 'model_time',
              'report_timeout', 'resend_time', 'plane_timeout')
-    return SweepSettings(
-        tuple(planes), hold=values['hold_dioptres'], **{name: values[name] for name in names}
-    )
+    return SweepSettings(tuple(planes), hold=hold, **{name: values[name] for name in names})

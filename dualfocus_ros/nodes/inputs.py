@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 import time
 from typing import Any
 
@@ -25,9 +24,9 @@ from dualfocus_ros.stacks.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.stacks.focus_sources import CommandedFocus, ReportedFocus, lens_position
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import FocusReport, Frame
-from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
+from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
-from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack
+from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack, Plane
 
 # Messages that may wait for the executor, which is never long busy: a whole stack may come at
 # once, from a bag or a camera that stores a burst.
@@ -67,6 +66,7 @@ class StackInput(ABC):
 
     :param settings: returns the current values of the parameters.
     :param emit: takes each finished stack.
+    :param foresee: told of each plane as it joins a stack that is not complete yet.
     """
 
     def __init__(
@@ -75,11 +75,13 @@ class StackInput(ABC):
         settings: Callable[[], DepthNodeSettings],
         funnel: Funnel,
         emit: Callable[[FocalStack], None],
+        foresee: Callable[[Plane], None],
     ) -> None:
         self._node = node
         self._settings = settings
         self._funnel = funnel
         self._emit = emit
+        self._foresee = foresee
         self._wanted = False
         self.arrivals = Arrivals()
         self.camera_problem: str | None = None
@@ -94,8 +96,7 @@ class StackInput(ABC):
         """Whether anybody wants the stacks.
 
         Otherwise everything is checked, paired and counted as ever, so that /diagnostics tells
-        what would come out, but images are neither converted nor rectified, and stacks of blank
-        images go nowhere.
+        what would come out, but images are not converted, and stacks of blank images go nowhere.
         """
         return self._wanted
 
@@ -199,7 +200,7 @@ class SweepInput(StackInput):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         settings = self._settings()
-        self._assembler = SweepAssembler(settings.assembler(), self._funnel)
+        self._assembler = SweepAssembler(settings.assembler(), self._funnel, self._on_plane)
         self._applied: tuple[DepthNodeSettings, bool] | None = None
         self._commanded = CommandedFocus(settings.settling())
         self._reported = ReportedFocus(settings.settling())
@@ -228,6 +229,10 @@ class SweepInput(StackInput):
         self._apply()
         self._send(self._assembler.tick(now_ns))
 
+    def _on_plane(self, plane: Plane) -> None:
+        if self._wanted:
+            self._foresee(plane)
+
     def reset(self) -> None:
         self._assembler.reset()
         self._commanded.clear()
@@ -238,9 +243,7 @@ class SweepInput(StackInput):
         if self._applied is None or (settings, self._wanted) != self._applied:
             self._applied = (settings, self._wanted)
             assembler = settings.assembler()
-            self._assembler.settings = replace(
-                assembler, rectify=assembler.rectify and self._wanted
-            )
+            self._assembler.settings = assembler
             self._commanded.model = self._reported.model = settings.settling()
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
@@ -266,7 +269,14 @@ class SweepInput(StackInput):
         self._add_focus(conversions.report_from(msg))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
-        pairs = [(value.key, value.value) for status in msg.status for value in status.values]
+        # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
+        # names, those of frames have not.
+        pairs = [
+            (value.key, value.value) for status in msg.status if not status.name
+            for value in status.values
+        ]
+        if not pairs:
+            return
         dioptres = lens_position(pairs)
         if dioptres is None:
             self._funnel.reject(
@@ -278,7 +288,12 @@ class SweepInput(StackInput):
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        self._commanded.add_order(conversions.order_from(msg, now_ns))
+        misled = self._commanded.add_order(conversions.order_from(msg, now_ns))
+        if misled:
+            self._assembler.drop_sweep(
+                'late_command', f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
+                f'after {misled} images that were taken later: their focus is not known',
+            )
 
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
         self._send(self._assembler.add_camera(stamp, calibration))
@@ -290,7 +305,6 @@ class _Calibrated(StackInput):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._calibration: CameraCalibration | None = None
-        self._rectifier = Rectifier()
 
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
         self._calibration = calibration
@@ -329,21 +343,19 @@ class PlanesInput(_Calibrated):
             frame = self._frame(msg)
             if frame is None:
                 return
-            image, camera, valid = frame.image, None, None
+            camera, distorted = None, None
             calibration = self._calibration
             if calibration is not None:
-                height, width = image.shape[:2]
+                height, width = frame.image.shape[:2]
                 if (calibration.camera.width, calibration.camera.height) != (width, height):
                     self._funnel.reject(
                         Stage.MATCHED, 'camera_size', f'camera_info is not for {width}x{height}'
                     )
-                elif self._settings().rectify == 'auto' and self._wanted:
-                    image, camera = self._rectifier.rectify(image, calibration)
-                    valid = self._rectifier.seen(calibration)
                 else:
                     camera = calibration.output
-            rectified = replace(frame, image=image, valid=valid)
-            self._send(self._synchroniser.add(plane, rectified, camera))
+                    if self._settings().rectify == 'auto' and not calibration.is_rectified:
+                        distorted = calibration
+            self._send(self._synchroniser.add(plane, frame, camera, distorted))
 
         return on_image
 
@@ -367,10 +379,9 @@ class StacksInput(_Calibrated):
         if not self._wanted:
             return
         settings = self._settings()
-        rectifier = self._rectifier if settings.rectify == 'auto' else None
         try:
             stack = conversions.stack_from(
-                msg, settings.max_pixels, rectifier, self._calibration
+                msg, settings.max_pixels, settings.rectify == 'auto', self._calibration
             )
         except MessageError as error:
             self._funnel.reject(Stage.VALID, error.reason, str(error))

@@ -132,6 +132,8 @@ class OutputTopics:
         if STACK_INFO in topics:
             info = messages.stack_info_message(header, stack)
             info.flags |= int(StackFlag.SATURATED) if result.saturated else 0
+            if result.moved(settings.alignment_max_motion):
+                info.flags |= int(StackFlag.MOTION)
             info.assemble_ms = (timings.began - timings.arrived) * 1e3
             info.inference_ms = (timings.inferred - timings.began) * 1e3
             info.publish_ms = (time.monotonic() - timings.inferred) * 1e3

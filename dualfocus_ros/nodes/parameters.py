@@ -100,6 +100,8 @@ def descriptor(name: str) -> ParameterDescriptor:
     described = ParameterDescriptor(
         name=name, description=entry.description, read_only=entry.static,
         additional_constraints=entry.allowed(kind) if entry.choices or kind is tuple else '',
+        # A bare `off` comes as false; what else is wrong is refused by our own check.
+        dynamic_typing='off' in entry.choices,
     )
     if entry.low is not None and entry.high is not None:
         if kind is int:

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dualfocus_ros.nodes.diagnostics import OutputStatistics
+from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputTopics, Timings, wanted_products
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.stacks.funnel import Funnel, Stage
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.stacks.types import FocalStack, Plane
 
 
 class Estimator(Protocol):
@@ -37,6 +37,9 @@ class Estimator(Protocol):
 
     def estimate(self, stack: FocalStack, outputs: Outputs = ...) -> DepthResult:
         """Estimate depth and whatever else is asked for."""
+
+    def encode_ahead(self, plane: Plane) -> bool:
+        """Work on a plane before its stack is complete."""
 
     def release(self) -> None:
         """Give the memory back."""
@@ -105,9 +108,11 @@ class Processor:
             'assemble': (began - job.arrived) * 1e3, **result.stage_ms,
             'publish': (time.monotonic() - inferred) * 1e3,
         }
-        # A sixteenth of the pixels tells as much.
-        valid_share = float(np.isfinite(result.depth[::4, ::4]).mean())
-        self._statistics.note(latency_ms, stages, valid_share, result.camera is not None)
+        self._statistics.note(latency_ms, stages, stack_quality(result, settings))
+
+    def foresee(self, estimator: Estimator, plane: Plane) -> None:
+        """Work on a plane whose stack is not complete yet."""
+        estimator.encode_ahead(plane)
 
     def report(self, error: Exception) -> None:
         """Count a stack that failed, and make room if memory was the reason."""
@@ -123,6 +128,21 @@ class Processor:
             return False
         self._funnel.reject(stage, 'reset', 'the node was reset while the stack was on its way')
         return True
+
+
+def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQuality:
+    """Return what is to be said of a stack."""
+    motion, gains = result.motion, result.gains
+    return StackQuality(
+        # A sixteenth of the pixels tells as much.
+        valid_share=float(np.isfinite(result.depth[::4, ::4]).mean()),
+        has_points=result.camera is not None,
+        motion_px=None if motion is None else motion.largest,
+        max_motion_px=settings.alignment_max_motion,
+        unaligned=() if motion is None else motion.failed,
+        brightness_ratio=1.0 if gains is None else float(gains.max() / gains.min()),
+        clipped=result.saturated,
+    )
 
 
 def describe(error: BaseException) -> str:

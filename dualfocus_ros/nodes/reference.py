@@ -51,7 +51,8 @@ INPUTS = (
 
 OUTPUTS = {
     outputs.DEPTH: 'Metres along z, 32FC1: NaN invalid, -Inf nearer than `depth.min`, +Inf '
-                   'farther than `depth.max` (REP 117); or 16UC1 millimetres, 0 invalid (REP 118)',
+                   'farther than `depth.max` (REP 117), and either beyond the outermost plane of '
+                   'a sweep that lost those beyond; or 16UC1 millimetres, 0 invalid (REP 118)',
     outputs.DEPTH_CAMERA: 'K and P of the rectified reference plane, no distortion',
     outputs.POINTS: 'Organised; x y z (rgb) FLOAT32, 16 bytes a point; invalid points NaN',
     outputs.POINTS_DECIMATED: 'The valid points, fewer: `points.decimation`, `points.voxel_size`',

@@ -12,14 +12,15 @@ import re
 from typing import Any, TypeVar
 
 from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.pipeline.settings import BREATHING_MODELS, PipelineSettings
+from dualfocus_ros.pipeline.settings import ALIGNMENTS, BREATHING_MODELS, PipelineSettings
 from dualfocus_ros.stacks.assembler import AssemblerSettings
 from dualfocus_ros.stacks.focus_sources import SettlingModel
 from dualfocus_ros.stacks.pairing import PairingSettings
 from dualfocus_ros.stacks.synchroniser import SynchroniserSettings
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
 
-_GROUPS = ('stack', 'planes', 'depth', 'points', 'lens', 'breathing', 'command', 'camera_ros')
+_GROUPS = ('stack', 'planes', 'depth', 'points', 'lens', 'breathing', 'alignment',
+           'exposure', 'command', 'camera_ros')
 _DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 
 _T = TypeVar('_T')
@@ -117,8 +118,8 @@ class DepthNodeSettings:
         0.01, 'Largest difference between the stamps of planes that are taken together (input '
         'planes); 0 for equal stamps (s)', low=0.0, high=1.0)
     stack_pairing_window: float = _parameter(
-        0.5, 'How long an image waits for its focus, and the other way round, in stamp time (s)',
-        low=0.01, high=10.0)
+        0.5, 'How long an image waits for its focus, and the other way round: by the clock, and '
+        'by the stamps of what it waits for (s)', low=0.01, high=10.0)
     stack_accept_moving: bool = _parameter(
         False, 'Use images during which the lens was moving; such a stack is flagged')
 
@@ -160,13 +161,34 @@ class DepthNodeSettings:
         0.0, 'Focal length over aperture diameter; 0 unknown', low=0.0, high=128.0)
     lens_pixel_pitch: float = _parameter(
         0.0, 'Distance of the pixels of the published image (m); 0 unknown', low=0.0, high=1e-3)
+    lens_kappa: float = _parameter(
+        0.0, 'Blur per defocus: diameter of the circle of confusion in pixels of the published '
+        'image per dioptre, as measured; 0 for that of the other three. Where it is known, sigma '
+        'is nowhere below the error that the optics make, and depth asked for beyond what the '
+        'lens can measure is warned of', low=0.0, high=1e4)
 
     breathing_model: str = _parameter(
-        'none', 'How the image scale follows focus: none, thin_lens (needs lens.*) or polynomial '
-        '(needs breathing.coefficients)', choices=BREATHING_MODELS)
+        'none', 'How the image scale follows focus: none (as the camera_info of each image says), '
+        'thin_lens (needs lens.*) or polynomial (needs breathing.coefficients)',
+        choices=BREATHING_MODELS)
     breathing_coefficients: tuple[float, ...] = _parameter(
         (), 'g1, g2, ... of the image scale 1 + g1 q + g2 q^2 + ... at a focus of q dioptres',
         low=-10.0, high=10.0)
+    breathing_centre_drift: tuple[float, ...] = _parameter(
+        (0.0, 0.0), 'How far the centre of the scaling moves right and down, in image widths per '
+        'dioptre (breathing.model thin_lens or polynomial)', low=-1.0, high=1.0)
+
+    alignment_mode: str = _parameter(
+        'correct', 'What to do about planes that a hand, a robot or a lens without feedback has '
+        'displaced: correct: take it out; flag: only tell (StackInfo, /diagnostics); off: do not '
+        'look', choices=ALIGNMENTS)
+    alignment_max_motion: float = _parameter(
+        5.0, 'A stack is flagged as motion when a plane is displaced by more pixels than this, '
+        'root mean square over the image; beyond it near and far things are displaced '
+        'differently, which no shift of the whole image takes out', low=0.1, high=1000.0)
+    exposure_normalise: bool = _parameter(
+        True, 'Make all planes as bright as the reference plane: a lens darkens as it focuses '
+        'near, and automatic exposure follows what it sees')
 
     command_latency_frames: int = _parameter(
         2, 'Images after a focus_command that still show the old position or the movement '
@@ -217,7 +239,9 @@ class DepthNodeSettings:
             depth_min=self.depth_min, depth_max=self.depth_max, max_sigma=self.depth_max_sigma,
             edge_filter=self.depth_edge_filter,
             breathing=self.breathing_model, breathing_coefficients=self.breathing_coefficients,
-            lens=lens, points_color=self.points_color,
+            breathing_centre_drift=self.breathing_centre_drift, alignment=self.alignment_mode,
+            max_motion=self.alignment_max_motion, normalise_exposure=self.exposure_normalise,
+            lens=lens, kappa=self.lens_kappa, points_color=self.points_color,
             points_decimation=self.points_decimation, points_voxel_size=self.points_voxel_size,
         )
 
@@ -247,6 +271,8 @@ def coerce(name: str, value: Any) -> Any:
     :raises ValueError: naming the parameter, what is allowed and what was given.
     """
     kind, entry = type(DEFAULTS[name]), ENTRIES[name]
+    if value is False and 'off' in entry.choices:
+        value = 'off'  # what YAML makes of the bare word, in files and on the command line
     try:
         if kind is tuple:
             if isinstance(value, str | bytes):

@@ -24,7 +24,7 @@ from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettin
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.raycast import SceneImage
 from dualfocus_ros.simulation.rgbd import load_rgbd
-from dualfocus_ros.simulation.scenes import SCENES, make_scene
+from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
 
 _SENSOR_WIDTH = 7.2e-3
 _FRAMES_KEPT = 5
@@ -33,8 +33,10 @@ _COMMANDS_WAITING = 20
 _CLOCK_JUMP = 1.0
 
 PARAMETERS = (
-    Entry('scene', 'table', 'What the camera sees; rgbd takes the files of the rgbd parameters.',
-          choices=(*SCENES, 'rgbd')),
+    Entry('scene', 'table', 'What the camera sees; target is a flat board to rehearse calibration '
+          'with, rgbd takes the files of the rgbd parameters.',
+          choices=(*SCENES, 'target', 'rgbd')),
+    Entry('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
     Entry('seed', 0, 'Varies layout, textures and pose of the scene, and the noise.',
           0, 2**31 - 1),
     Entry('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.'),
@@ -56,6 +58,10 @@ PARAMETERS = (
     Entry('latency', 0.02, 'Seconds from a focus command to the start of the movement.',
           0.0, 10.0),
     Entry('breathing', True, 'Whether the image scale follows the focus, as in a thin lens.'),
+    Entry('exposure_breathing', False, 'Whether images darken as the lens extends to focus near, '
+          'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.'),
+    Entry('exposure_jitter', 0.0, 'Standard deviation of a random factor on the light of each '
+          'frame, in natural logarithms: what automatic exposure leaves.', 0.0, 1.0),
     Entry('noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0),
     Entry('jitter_px', 0.0, 'Standard deviation in pixels of a random shift of each frame, which '
           'camera_info does not know; the truth moves with the image.', 0.0, 20.0),
@@ -188,6 +194,8 @@ def _make_camera(values: dict[str, Any]) -> FocusCamera:
         settling_time=values['settling_time'],
         latency=values['latency'],
         breathing=values['breathing'],
+        exposure_breathing=values['exposure_breathing'],
+        exposure_jitter=values['exposure_jitter'],
         noise=values['noise'],
         jitter=values['jitter_px'],
         seed=values['seed'],
@@ -202,6 +210,8 @@ def _make_scene(values: dict[str, Any]) -> SceneImage:
         pitch = values['lens.pixel_pitch'] or _SENSOR_WIDTH / width
         focal = values['lens.focal_length'] / pitch
         camera = PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+        if values['scene'] == 'target':
+            return make_target(values['target.distance'], values['seed'], camera)
         return make_scene(values['scene'], values['seed'], camera)
     for name in ('rgbd.colour', 'rgbd.depth'):
         if not values[name]:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thread that owns the estimator, and a slot of one stack: the newest wins.
 
+While no stack waits, the thread works ahead on the planes of the next one.
+
 The executor never waits for the network and the network never works on what is out of date.
 The thread loads the estimator itself, because a CUDA context belongs to who made it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 import enum
 import threading
 import time
@@ -15,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 _Job = TypeVar('_Job')
 
+# Planes that wait to be worked on ahead; of more the oldest are left to their stack.
+_MOST_AHEAD = 32
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 
@@ -36,6 +42,8 @@ class Worker(Generic[_Job]):
     :param handle: does one job with it, on the thread. An exception is passed to ``report`` and
         the thread goes on with the next job.
     :param report: told about the exceptions of ``handle``, on the thread.
+    :param ahead: does a piece of work on a part of a job to come, on the thread, while no job
+        waits. Its exceptions are nobody's business: the job itself will tell.
     """
 
     def __init__(
@@ -43,10 +51,13 @@ class Worker(Generic[_Job]):
         load: Callable[[], Any],
         handle: Callable[[Any, _Job], None],
         report: Callable[[Exception], None],
+        ahead: Callable[[Any, Any], object] | None = None,
     ) -> None:
         self._load = load
         self._handle = handle
         self._report = report
+        self._ahead = ahead
+        self._parts: deque[Any] = deque(maxlen=_MOST_AHEAD)
         self._condition = threading.Condition()
         self._slot: _Job | None = None
         self._stopping = False
@@ -79,9 +90,18 @@ class Worker(Generic[_Job]):
             self._condition.notify()
             return replaced
 
-    def clear(self) -> _Job | None:
-        """Take back the job that waits, if there is one."""
+    def offer(self, part: Any) -> None:
+        """Leave a part of a job to come, to be worked on while no job waits."""
+        if self._ahead is None:
+            return
         with self._condition:
+            self._parts.append(part)
+            self._condition.notify()
+
+    def clear(self) -> _Job | None:
+        """Take back the job that waits, if there is one, and the parts of the next."""
+        with self._condition:
+            self._parts.clear()
             waiting, self._slot = self._slot, None
             return waiting
 
@@ -97,6 +117,7 @@ class Worker(Generic[_Job]):
         with self._condition:
             self._stopping = True
             self._slot = None
+            self._parts.clear()
             self._condition.notify_all()
 
     @property
@@ -145,21 +166,34 @@ class Worker(Generic[_Job]):
             self._loaded = True
             self._condition.notify_all()
         try:
-            while (job := self._next()) is not None:
-                try:
-                    self._handle(estimator, job)
-                    self._pause = _FIRST_PAUSE
-                except Exception as error:
-                    self._report(error)
-                # Its images are not needed while waiting for the next one.
-                del job
+            while self._work(estimator):
+                pass
         finally:
             release = getattr(estimator, 'release', None)
             if release is not None:
                 release()
 
-    def _next(self) -> _Job | None:
+    def _work(self, estimator: Any) -> bool:
+        """Do the job that waits, or else work ahead; return False when it is time to stop."""
         with self._condition:
-            self._condition.wait_for(lambda: self._slot is not None or self._stopping)
+            self._condition.wait_for(
+                lambda: self._slot is not None or self._parts or self._stopping
+            )
+            if self._stopping:
+                return False
             job, self._slot = self._slot, None
-            return None if self._stopping else job
+            part = self._parts.popleft() if job is None else None
+        if job is None:
+            self._work_ahead(estimator, part)
+            return True
+        try:
+            self._handle(estimator, job)
+            self._pause = _FIRST_PAUSE
+        except Exception as error:
+            self._report(error)
+        return True
+
+    def _work_ahead(self, estimator: Any, part: Any) -> None:
+        assert self._ahead is not None
+        with suppress(Exception):
+            self._ahead(estimator, part)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thin lens: image distance, breathing, circle of confusion and the depth error they allow."""
+"""The thin lens: image distance, breathing, circle of confusion."""
 
 from __future__ import annotations
 
@@ -64,10 +64,3 @@ class Lens:
     def coc_diameter(self, focus_dioptres: float, depth_dioptres: float) -> float:
         """Return the diameter of the circle of confusion, in pixels."""
         return self.kappa(focus_dioptres) * abs(focus_dioptres - depth_dioptres)
-
-    def depth_error(self, depth: float, blur_error: float = 0.25) -> float:
-        """Return the depth error in metres caused by an error of ``blur_error`` pixels of blur.
-
-        delta_z = z^2 * delta / kappa, the floor of what depth from focus can reach at ``depth``.
-        """
-        return depth * depth * blur_error / self.kappa(1.0 / depth)

@@ -1,157 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Occlusion-aware defocus of an image with known depth, by layers of constant blur.
 
-The scene is cut into layers uniform in dioptres, each with one point spread function per focus
-distance. Where a nearer layer hides a layer, its colour is continued from what is visible around:
-that is the background that shows through the blurred rim of a near object. Everything is in
-linear light.
+The scene is cut into layers uniform in dioptres (:mod:`dualfocus_ros.optics.layers`), each with
+one point spread function per focus distance, or several where the spot changes over the image
+(:mod:`dualfocus_ros.optics.field`). Everything is in linear light.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scipy.fft import next_fast_len
 import torch
 from torch.nn import functional
 
-from dualfocus_ros.optics.psf import Aperture, spot
+from dualfocus_ros.optics.field import FieldAberrations, Tile, tiles
+from dualfocus_ros.optics.layers import Layer, LayeredScene, layer_scene
+from dualfocus_ros.optics.psf import Aperture, OffAxis, spot
+
+__all__ = ['LayeredScene', 'blur_reach', 'coc_radius', 'layer_scene', 'render', 'render_stack']
 
 _TINY = 1e-12
 # Below this kernel width a direct convolution is faster than Fourier transforms on a CPU.
 _DIRECT_WIDTH = 11
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One slice of the scene, cropped to where it has content.
-
-    :param dioptres: inverse depth of the slice.
-    :param planes: (4, h, w) premultiplied linear RGB and coverage.
-    :param top: row of the crop in the padded frame.
-    :param left: column of the crop in the padded frame.
-    """
-
-    dioptres: float
-    planes: torch.Tensor
-    top: int
-    left: int
-    spectra: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
-
-    def spectrum(self, shape: tuple[int, int]) -> torch.Tensor:
-        """Return the real 2-D Fourier transform, zero-padded to ``shape``; computed once."""
-        if shape not in self.spectra:
-            self.spectra[shape] = torch.fft.rfft2(self.planes, s=shape)
-        return self.spectra[shape]
-
-
-@dataclass(frozen=True, eq=False)
-class LayeredScene:
-    """A scene ready for rendering: layers from near to far, with the frame padded by ``pad``."""
-
-    layers: tuple[Layer, ...]
-    height: int
-    width: int
-    pad: int
-    max_radius: float
-
-
-def layer_scene(
-    image: torch.Tensor,
-    dioptres: torch.Tensor,
-    *,
-    layers: int = 16,
-    max_radius: float,
-    soft: bool = True,
-) -> LayeredScene:
-    """Cut an image into layers of inverse depth, with hidden background filled in.
-
-    :param image: (3, H, W) float, linear light.
-    :param dioptres: (H, W) inverse depth in 1/m, finite, on the same device.
-    :param layers: number of slices, uniform in dioptres over the range of ``dioptres``; empty
-        ones cost nothing.
-    :param max_radius: the largest circle-of-confusion radius in pixels that will be rendered.
-    :param soft: share a pixel between the two slices around its depth, so that the blur of a
-        slanted surface changes steadily; otherwise the nearest slice takes all of it.
-    :raises ValueError: for wrong shapes, depth that is not finite or a bad layer count.
-    """
-    if image.ndim != 3 or image.shape[0] != 3 or image.shape[1:] != dioptres.shape:
-        raise ValueError(
-            'expected an image (3, H, W) and inverse depth (H, W), '
-            f'got {tuple(image.shape)} and {tuple(dioptres.shape)}'
-        )
-    if layers < 1 or not (math.isfinite(max_radius) and max_radius >= 0.0):
-        raise ValueError(f'need layers >= 1 and max_radius >= 0, got {layers} and {max_radius}')
-    if not bool(torch.isfinite(dioptres).all()):
-        raise ValueError('inverse depth has values that are not finite: fill holes first')
-    height, width = dioptres.shape
-    pad = math.ceil(max_radius) + 4
-    mode = 'reflect' if pad < min(height, width) else 'replicate'
-    stacked = torch.cat((image, dioptres[None])).to(torch.float32)
-    padded = functional.pad(stacked[None], (pad, pad, pad, pad), mode=mode)[0]
-    colour, inverse_depth = padded[:3], padded[3]
-
-    nearest, farthest = float(dioptres.max()), float(dioptres.min())
-    step = (nearest - farthest) / max(layers - 1, 1)
-    if step * layers < 1e-6:
-        step, position = 0.0, torch.zeros_like(inverse_depth)
-    else:
-        position = ((nearest - inverse_depth) / step).clamp(0.0, layers - 1.0)
-    if not soft:
-        position = position.round()
-    reach = math.ceil(max_radius)
-    found = []
-    for index in range(layers):
-        offset = position - index
-        weight = (1.0 - offset.abs()).clamp_min(0.0)
-        box = _bounding_box(weight > 0.0, reach)
-        if box is None:
-            continue
-        rows, columns = box
-        planes = _layer_planes(
-            colour[:, rows, columns], weight[rows, columns], offset[rows, columns] <= -1.0, reach
-        )
-        found.append(Layer(nearest - index * step, planes, rows.start, columns.start))
-    return LayeredScene(tuple(found), height, width, pad, max_radius)
-
-
-def _bounding_box(mask: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
-    """Return the rows and columns that hold the mask and ``margin`` around it."""
-    slices = []
-    for axis in (1, 0):
-        used = mask.any(dim=axis).nonzero()
-        if not len(used):
-            return None
-        first, last = int(used[0]), int(used[-1])
-        slices.append(slice(max(first - margin, 0), min(last + margin + 1, mask.shape[1 - axis])))
-    return slices[0], slices[1]
-
-
-def _layer_planes(
-    colour: torch.Tensor, weight: torch.Tensor, hidden: torch.Tensor, reach: int
-) -> torch.Tensor:
-    """Return premultiplied colour and coverage, continued under nearer layers."""
-    own = torch.cat((colour * weight, weight[None]))
-    if reach < 1 or not bool(hidden.any()):
-        return own
-    visible = (~hidden).to(own.dtype)[None]
-    sums = _box_sum(torch.cat((own, visible)), reach)
-    # Half a pixel: sums of float differences leave traces where the box saw nothing.
-    continued = torch.where(sums[4:] > 0.5, sums[:4] / sums[4:].clamp_min(0.5), 0.0)
-    return torch.where(hidden, continued, own).contiguous()
-
-
-def _box_sum(planes: torch.Tensor, reach: int) -> torch.Tensor:
-    """Return sums over squares of 2 * reach + 1 pixels, cut off at the border."""
-    for axis in (-1, -2):
-        length = planes.shape[axis]
-        total = functional.pad(planes.cumsum(axis), (1, 0) if axis == -1 else (0, 0, 1, 0))
-        index = torch.arange(length, device=planes.device)
-        last = (index + reach + 1).clamp_max(length)
-        first = (index - reach).clamp_min(0)
-        planes = total.index_select(axis, last) - total.index_select(axis, first)
-    return planes
 
 
 def coc_radius(
@@ -164,16 +36,42 @@ def coc_radius(
     return 0.5 * kappa * (focus_dioptres - depth_dioptres)
 
 
+def blur_reach(
+    kappa: float | torch.Tensor,
+    focus_dioptres: torch.Tensor,
+    farthest: float,
+    nearest: float,
+    *,
+    aperture: Aperture | None = None,
+    field: FieldAberrations | None = None,
+) -> float:
+    """Return the ``max_radius`` in pixels that :func:`layer_scene` needs for such a stack.
+
+    :param farthest: least inverse depth of the scene in 1/m.
+    :param nearest: largest inverse depth of the scene.
+    """
+    focus = torch.as_tensor(focus_dioptres, dtype=torch.float32).reshape(-1).cpu()
+    kappas = torch.as_tensor(kappa, dtype=torch.float32).cpu().expand(focus.shape)
+    aperture = aperture or Aperture()
+    focus = focus + aperture.focus_shift * aperture.spherical
+    settings = [focus] if field is None else list(field.focus_range(focus))
+    radii = torch.stack(
+        [coc_radius(kappas, at, depth) for at in settings for depth in (farthest, nearest)]
+    )
+    return float(radii.abs().max()) * (1.0 + abs(aperture.chromatic))
+
+
 def render(
     scene: LayeredScene,
     kappa: float,
     focus_dioptres: float,
     *,
     aperture: Aperture | None = None,
+    field: FieldAberrations | None = None,
 ) -> torch.Tensor:
     """Render one plane; see :func:`render_stack`. Returns (3, H, W) linear light."""
     focus = torch.tensor([float(focus_dioptres)])
-    return render_stack(scene, kappa, focus, aperture=aperture)[0]
+    return render_stack(scene, kappa, focus, aperture=aperture, field=field)[0]
 
 
 def render_stack(
@@ -182,83 +80,154 @@ def render_stack(
     focus_dioptres: torch.Tensor,
     *,
     aperture: Aperture | None = None,
+    field: FieldAberrations | None = None,
 ) -> torch.Tensor:
     """Render the scene at several focus distances.
 
     :param kappa: circle-of-confusion diameter in pixels per dioptre: one value or (N,).
     :param focus_dioptres: (N,) focus of each plane in 1/m.
     :param aperture: form of the blur spot; a disc by default.
+    :param field: how the spot and the focus change over the image; by default they do not.
     :returns: (N, 3, H, W) linear light on the scene's device.
-    :raises ValueError: if a layer needs more blur than the scene was prepared for.
+    :raises ValueError: if a layer needs more blur than the scene was prepared for, or for a
+        Gaussian aperture with a cat's eye.
     """
     aperture = aperture or Aperture()
     focus = torch.as_tensor(focus_dioptres, dtype=torch.float32, device='cpu').reshape(-1)
     kappas = torch.as_tensor(kappa, dtype=torch.float32, device='cpu').expand(focus.shape)
+    focus = focus + aperture.focus_shift * aperture.spherical
     device = scene.layers[0].planes.device
+    places = _places(scene, focus, field, device)
+    colours = _COLOURS if aperture.chromatic else _TOGETHER
     count, height, width = len(focus), scene.height, scene.width
     out = torch.zeros((count, 3, height, width), device=device)
-    left = torch.ones((count, 1, height, width), device=device)
+    left = torch.ones((count, len(colours), height, width), device=device)
     for layer in scene.layers:
-        radii = coc_radius(kappas, focus, layer.dioptres)
-        largest = float(radii.abs().max())
-        if largest > scene.max_radius + 1e-3:
-            raise ValueError(
-                f'a layer at {layer.dioptres:.3f} dioptres needs a blur radius of {largest:.1f} '
-                f'px, but the scene was layered with max_radius={scene.max_radius:.1f}'
-            )
-        for planes in _by_kernel_size(radii, aperture, device):
-            chosen = torch.tensor(planes, device=device)
-            blurred, rows, columns = _blur(scene, layer, radii[planes], aperture)
-            free = left[chosen, :, rows, columns]
-            coverage = blurred[:, 3:].clamp_min(0.0)
-            # Slices of one surface share its edge, so their coverages add up (up to 1); the
-            # product 1 - a, right for unrelated edges, would widen soft-sliced objects.
-            taken = torch.minimum(coverage, free)
-            gain = taken / coverage.clamp_min(_TINY)
-            out[chosen, :, rows, columns] += gain * blurred[:, :3]
-            left[chosen, :, rows, columns] = free - taken
+        for index, (channels, sign) in enumerate(colours):
+            part = layer.colour(channels) if aperture.chromatic else layer
+            radii = torch.stack([coc_radius(kappas, p.focus, layer.dioptres) for p in places])
+            if sign:
+                radii = radii + sign * aperture.chromatic * radii.abs()
+            _check_reach(scene, layer, float(radii.abs().max()))
+            free_of_colour = left[:, index : index + 1]
+            for planes in _by_kernel_size(radii, aperture, device):
+                chosen = torch.tensor(planes, device=device)
+                blurred, rows, columns = _blur(scene, part, radii[:, planes], places, aperture)
+                free = free_of_colour[chosen, :, rows, columns]
+                coverage = blurred[:, -1:].clamp_min(0.0)
+                # Slices of one surface share its edge, so their coverages add up (up to 1); the
+                # product 1 - a, right for unrelated edges, would widen soft-sliced objects.
+                taken = torch.minimum(coverage, free)
+                gain = taken / coverage.clamp_min(_TINY)
+                out[chosen, channels, rows, columns] += gain * blurred[:, :-1]
+                free_of_colour[chosen, :, rows, columns] = free - taken
     return out / (1.0 - left).clamp_min(_TINY)
+
+
+# Channels that share a spot, and how its size differs before and beyond the focus.
+_TOGETHER = ((slice(0, 3), 0.0),)
+_COLOURS = ((slice(0, 1), 1.0), (slice(1, 2), 0.0), (slice(2, 3), -1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What of the image has one spot per plane: a tile, or all of it.
+
+    :param focus: (N,) of each plane there, in 1/m.
+    """
+
+    focus: torch.Tensor
+    tile: Tile | None = None
+    off_axis: OffAxis | None = None
+
+
+def _places(
+    scene: LayeredScene,
+    focus: torch.Tensor,
+    field: FieldAberrations | None,
+    device: torch.device,
+) -> list[_Place]:
+    if field is None or field.is_plain:
+        return [_Place(focus)]
+    return [
+        _Place(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
+        for tile in tiles(field.nodes, scene.height, scene.width, device)
+    ]
+
+
+def _check_reach(scene: LayeredScene, layer: Layer, largest: float) -> None:
+    if largest > scene.max_radius + 1e-3:
+        raise ValueError(
+            f'a layer at {layer.dioptres:.3f} dioptres needs a blur radius of {largest:.1f} '
+            f'px, but the scene was layered with max_radius={scene.max_radius:.1f}'
+        )
 
 
 def _by_kernel_size(
     radii: torch.Tensor, aperture: Aperture, device: torch.device
 ) -> list[list[int]]:
-    """Group planes that one call blurs: on a CPU small and large kernels go apart."""
-    everything = list(range(len(radii)))
+    """Group planes that one call blurs: on a CPU small and large kernels go apart.
+
+    :param radii: (P, N) of each place and plane.
+    """
+    everything = list(range(radii.shape[1]))
     if device.type != 'cpu':
         return [everything]
     groups: dict[int, list[int]] = {}
-    for plane in everything:
-        width = 2 * aperture.half_size(float(radii[plane])) + 1
+    for plane, radius in enumerate(radii.abs().amax(dim=0).tolist()):
+        width = 2 * aperture.half_size(radius) + 1
         groups.setdefault(min(width, _DIRECT_WIDTH + 2), []).append(plane)
     return list(groups.values())
 
 
 def _blur(
-    scene: LayeredScene, layer: Layer, radii: torch.Tensor, aperture: Aperture
+    scene: LayeredScene,
+    layer: Layer,
+    radii: torch.Tensor,
+    places: Sequence[_Place],
+    aperture: Aperture,
 ) -> tuple[torch.Tensor, slice, slice]:
-    """Blur one layer; returns (N, 4, h, w) and the rows and columns of the image it covers."""
+    """Blur one layer; returns (N, C, h, w) and the rows and columns of the image it covers.
+
+    :param radii: (P, N) of each place and plane.
+    """
+    device = layer.planes.device
     half = aperture.half_size(float(radii.abs().max()))
-    kernels = spot(radii.to(layer.planes.device), aperture, half)
-    y, x = _spans(scene, layer, half)
-    if layer.planes.device.type == 'cpu' and 2 * half + 1 <= _DIRECT_WIDTH:
-        blurred = _convolve_direct(layer, kernels, y, x)
-    else:
+    reached = _reached(scene, layer, half)
+    if places[0].tile is None:
+        kernels = spot(radii[0].to(device), aperture, half)
         # Lengths for the largest spot of the scene, so that one transform serves every plane.
         largest = max(half, aperture.half_size(scene.max_radius))
-        shape = (
-            _transform_length(layer.planes.shape[1], _spans(scene, layer, largest)[0], largest),
-            _transform_length(layer.planes.shape[2], _spans(scene, layer, largest)[1], largest),
-        )
-        blurred = _convolve_fourier(layer, kernels, y, x, shape)
-    top, left = layer.top - scene.pad, layer.left - scene.pad
-    return blurred, slice(top + y[0], top + y[1]), slice(left + x[0], left + x[1])
+        shape = _transform_shape(layer, _reached(scene, layer, largest), largest)
+        blurred = _convolve(layer, kernels, reached, shape)
+    else:
+        (top, bottom), (left, right) = reached
+        size = (radii.shape[1], len(layer.planes), bottom - top, right - left)
+        blurred = torch.zeros(size, device=device)
+        for place, at in zip(places, radii):
+            assert place.tile is not None
+            tile = _of_frame(scene, place.tile)
+            half = aperture.half_size(float(at.abs().max()))
+            # Spots may reach less far here than elsewhere.
+            shared = _intersection(_reached(scene, layer, half), tile)
+            source = layer.crop(*((first - half, last + half) for first, last in shared))
+            if not source.planes.numel():
+                continue
+            kernels = spot(at.to(device), aperture, half, off_axis=place.off_axis)
+            piece = _convolve(source, kernels, shared, _transform_shape(source, shared, half))
+            share = place.tile.weight[_inside(shared, tile)]
+            rows, columns = _inside(shared, reached)
+            blurred[..., rows, columns] += share * piece
+    rows, columns = _inside(reached, ((scene.pad, 0), (scene.pad, 0)))
+    return blurred, rows, columns
 
 
-def _spans(
-    scene: LayeredScene, layer: Layer, half: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the rows and columns, counted from the crop, of the image that a spot reaches."""
+# First row and the one after the last, and the same of columns, in the padded frame.
+_Window = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _reached(scene: LayeredScene, layer: Layer, half: int) -> _Window:
+    """Return the part of the image that a layer's spots reach."""
     spans = []
     for start, length, size in (
         (layer.top, layer.planes.shape[1], scene.height),
@@ -266,14 +235,52 @@ def _spans(
     ):
         first = min(max(start - half, scene.pad), scene.pad + size)
         last = max(min(start + length + half, scene.pad + size), first)
-        spans.append((first - start, last - start))
+        spans.append((first, last))
     return spans[0], spans[1]
 
 
-def _transform_length(length: int, span: tuple[int, int], half: int) -> int:
-    """Return a fast transform length for which no kept row or column is reached by wrap-around."""
-    needed = max(length, 2 * half + 1, span[1] + half, length - span[0] + half)
-    return int(next_fast_len(needed, real=True))
+def _of_frame(scene: LayeredScene, tile: Tile) -> _Window:
+    pad, rows, columns = scene.pad, tile.rows, tile.columns
+    return (rows.start + pad, rows.stop + pad), (columns.start + pad, columns.stop + pad)
+
+
+def _intersection(one: _Window, other: _Window) -> _Window:
+    """Return what both windows hold; its spans are empty (last = first) if there is nothing."""
+    spans = []
+    for (a, b), (c, d) in zip(one, other):
+        first = max(a, c)
+        spans.append((first, max(min(b, d), first)))
+    return spans[0], spans[1]
+
+
+def _inside(window: _Window, whole: _Window) -> tuple[slice, slice]:
+    """Return the slices that cut ``window`` out of an array that holds ``whole``."""
+    (rows, columns), ((top, _), (left, _)) = window, whole
+    return slice(rows[0] - top, rows[1] - top), slice(columns[0] - left, columns[1] - left)
+
+
+def _transform_shape(layer: Layer, window: _Window, half: int) -> tuple[int, int]:
+    """Return fast transform lengths for which wrap-around reaches nothing of the window."""
+    lengths = []
+    for start, length, span in zip((layer.top, layer.left), layer.planes.shape[1:], window):
+        first, last = span[0] - start, span[1] - start
+        needed = max(length, 2 * half + 1, last + half, length - first + half)
+        lengths.append(int(next_fast_len(needed, real=True)))
+    return lengths[0], lengths[1]
+
+
+def _convolve(
+    layer: Layer, kernels: torch.Tensor, window: _Window, shape: tuple[int, int]
+) -> torch.Tensor:
+    """Return (N, C, h, w), the layer convolved with each kernel, within a window.
+
+    :param shape: of the Fourier transforms, see :func:`_transform_shape`.
+    """
+    y, x = ((first - start, last - start)
+            for (first, last), start in zip(window, (layer.top, layer.left)))  # fmt: skip
+    if layer.planes.device.type == 'cpu' and kernels.shape[1] <= _DIRECT_WIDTH:
+        return _convolve_direct(layer, kernels, y, x)
+    return _convolve_fourier(layer, kernels, y, x, shape)
 
 
 def _convolve_direct(
@@ -282,12 +289,12 @@ def _convolve_direct(
     """Convolve by summation, for rows y and columns x counted from the crop."""
     count, width, _ = kernels.shape
     half = width // 2
-    height_in, width_in = layer.planes.shape[1:]
+    channels, height_in, width_in = layer.planes.shape
     frame = (half - x[0], x[1] + half - width_in, half - y[0], y[1] + half - height_in)
     source = functional.pad(layer.planes, frame)
-    weights = kernels.flip(1, 2).repeat_interleave(4, dim=0)[:, None]
-    result = functional.conv2d(source.repeat(count, 1, 1)[None], weights, groups=4 * count)
-    return result.view(count, 4, y[1] - y[0], x[1] - x[0])
+    weights = kernels.flip(1, 2).repeat_interleave(channels, dim=0)[:, None]
+    result = functional.conv2d(source.repeat(count, 1, 1)[None], weights, groups=channels * count)
+    return result.view(count, channels, y[1] - y[0], x[1] - x[0])
 
 
 def _convolve_fourier(

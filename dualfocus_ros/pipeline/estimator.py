@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 import math
 import time
 
@@ -12,26 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.model import Prediction
 from dualfocus_ros.network.weights import load_model
-from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.pipeline.device import (
     default_threads,
     describe,
     resolve_device,
     resolve_precision,
 )
-from dualfocus_ros.pipeline.filters import flying_pixels, seen_by_all
-from dualfocus_ros.pipeline.geometry import breathing_positions, resample_planes, to_tensor
+from dualfocus_ros.pipeline.exposure import doubt_burnt, is_saturated
+from dualfocus_ros.pipeline.filters import beyond_lost_ends, flying_pixels
+from dualfocus_ros.pipeline.geometry import to_tensor
+from dualfocus_ros.pipeline.plane_store import EncodedPlane, PlaneStore
 from dualfocus_ros.pipeline.points import back_project, decimate_stride, decimate_voxel
+from dualfocus_ros.pipeline.preparation import (
+    Reference,
+    Survey,
+    prepare,
+    prepare_one,
+    survey,
+)
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.stacks.rectify import Mapping
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
-# A stack is called saturated when this share of a plane's pixels is clipped to white.
-SATURATED_SHARE = 0.02
-SATURATED_LEVEL = 254
 _LEAST_DIOPTRES = 1e-6
 
 
@@ -64,6 +72,8 @@ class DepthEstimator:
         self.sha256 = loaded.sha256
         network = fuse(loaded.network)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._store = PlaneStore()
+        self._reference: Reference | None = None
 
     @property
     def device_name(self) -> str:
@@ -86,11 +96,14 @@ class DepthEstimator:
             for n in range(planes)
         )
         self.estimate(FocalStack(blank), Outputs(sigma=True, confidence=True, all_in_focus=True))
+        # The blank images foretell nothing.
+        self._reference = None
         return time.monotonic() - began
 
     def release(self) -> None:
         """Give the network's memory back; the estimator cannot be used afterwards."""
         del self._network
+        self._store.clear()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
 
@@ -98,86 +111,159 @@ class DepthEstimator:
         """Estimate metric depth in the geometry of the stack's reference plane.
 
         Invalid pixels follow REP 117: NaN where nothing is known, -inf nearer than
-        ``depth_min``, +inf farther than ``depth_max``.
+        ``depth_min``, +inf farther than ``depth_max``; so also beyond the planes on a side where
+        the sweep lost its last ones.
         """
         settings = self.settings
         stages: dict[str, float] = {}
-        focus = stack.focus_dioptres
-        reference = stack.reference
-        camera = self._reference_camera(stack)
+        wants_sigma = outputs.sigma or outputs.confidence or settings.max_sigma > 0.0
+        # The network wants its planes from far to near.
+        order = np.argsort(stack.focus_dioptres, kind='stable')
+        focus = stack.focus_dioptres[order]
         with torch.inference_mode():
-            with _timed(stages, 'upload', self._device):
-                images = to_tensor([plane.image for plane in stack.planes], self._device)
-            with _timed(stages, 'align', self._device):
-                scales = [settings.image_scale(float(q)) for q in focus]
-                positions = breathing_positions(
-                    stack.size, scales, reference, camera, self._device
-                )
-                images = resample_planes(images, positions)
-                seen = seen_by_all([p.valid for p in stack.planes], positions, self._device)
-            wants_sigma = outputs.sigma or outputs.confidence or settings.max_sigma > 0.0
-            with _timed(stages, 'network', self._device):
-                prediction = self._predict(images, focus, wants_sigma)
-            with _timed(stages, 'depth', self._device):
-                depth = _metric(prediction, settings, seen, wants_sigma)
+            with _timed(stages, 'survey'):
+                found = survey(stack, settings)
+            camera = found.camera
+            kept = self._kept(stack, found)
+            with _timed(stages, 'prepare'):
+                fresh = [
+                    None if plane else to_tensor(source.image, self._device)
+                    for plane, source in zip(kept, stack.planes, strict=True)
+                ]
+                prepared = prepare(fresh, found, self._device, with_burnt=wants_sigma)
+            with _timed(stages, 'encode'):
+                planes = [
+                    plane or self._encode(image)
+                    for plane, image in zip(kept, prepared.images, strict=True)
+                ]
+            self._keep(stack, found, planes)
+            with _timed(stages, 'decode'):
+                prediction = self._decode([planes[n] for n in order], focus, wants_sigma)
+                images = [planes[n].image for n in order]
+                del planes, kept
+                if wants_sigma:
+                    prediction = _no_better_than_the_optics(prediction, settings)
+                    burnt = prepared.burnt
+                    prediction = doubt_burnt(prediction, None if burnt is None else burnt[order])
+            with _timed(stages, 'depth'):
+                beyond = beyond_lost_ends(prediction.probability[0], focus, stack.cut_off)
+                depth = _metric(prediction, settings, beyond, prepared.seen, wants_sigma)
             sigma = confidence = all_in_focus = points = decimated = None
             if outputs.sigma:
-                with _timed(stages, 'sigma', self._device):
+                with _timed(stages, 'sigma'):
                     sigma = _metric_sigma(prediction).masked_fill(~depth.isfinite(), math.nan)
             if outputs.confidence:
-                with _timed(stages, 'confidence', self._device):
-                    confidence = _confidence(prediction, focus).masked_fill(depth.isnan(), 0)
+                with _timed(stages, 'confidence'):
+                    unknown = depth.isnan()
+                    if beyond is not None:
+                        unknown |= beyond[0] | beyond[1]
+                    confidence = _confidence(prediction, focus).masked_fill(unknown, 0)
             clouds = (outputs.points or outputs.points_decimated) and camera is not None
             if outputs.all_in_focus or (clouds and settings.points_color):
-                with _timed(stages, 'colour', self._device):
+                with _timed(stages, 'colour'):
                     all_in_focus = _all_in_focus(images, prediction.probability[0])
             if clouds and camera is not None:
-                with _timed(stages, 'points', self._device):
+                with _timed(stages, 'points'):
                     colour = all_in_focus if settings.points_color else None
                     points = back_project(depth, camera, colour)
                     if outputs.points_decimated:
                         decimated = _decimated(points, settings)
-            with _timed(stages, 'download', self._device):
+            with _timed(stages, 'download'):
                 return DepthResult(
                     depth=depth.cpu().numpy(),
-                    focus_dioptres=focus,
-                    reference=reference,
+                    focus_dioptres=stack.focus_dioptres,
+                    reference=stack.reference,
                     sigma=_host(sigma),
                     confidence=_host(confidence),
                     all_in_focus=_host(all_in_focus) if outputs.all_in_focus else None,
                     points=_host(points) if outputs.points else None,
                     points_decimated=_host(decimated),
                     camera=camera,
-                    saturated=_saturated(stack),
+                    saturated=is_saturated(found.clipped),
+                    motion=found.motion,
+                    gains=found.gains,
                     stage_ms=stages,
                 )
 
-    def _reference_camera(self, stack: FocalStack) -> PinholeCamera | None:
-        plane = stack.planes[stack.reference]
-        if plane.camera is not None:
-            return plane.camera
-        # Another plane's intrinsics, scaled to the reference focus, are the next best thing.
-        scale = self.settings.image_scale
-        for other in stack.planes:
-            if other.camera is not None:
-                ratio = scale(plane.focus_dioptres) / scale(other.focus_dioptres)
-                return other.camera.magnified(ratio)
-        return None
+    def encode_ahead(self, plane: Plane) -> bool:
+        """Prepare and encode a plane whose stack is not complete yet.
 
-    def _predict(self, images: Tensor, focus: np.ndarray, with_sigma: bool) -> Prediction:
-        dioptres = torch.from_numpy(focus).float().to(self._device)
-        with torch.autocast(
-            self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
+        In the geometry of the stack before: where the next one turns out to have another, or its
+        planes have moved, the plane is simply encoded again.
+
+        :returns: whether it was; not before the first stack, nor where there is no room.
+        """
+        reference, settings = self._reference, self.settings
+        if reference is None or plane.image.shape[:2] != (
+            reference.output.height, reference.output.width
         ):
-            prediction: Prediction = self._network(images[None], dioptres[None], with_sigma)
+            return False
+        mapping = Mapping(reference.view(plane, settings), reference.output)
+        if self._store.find(plane.image, mapping) is not None:
+            return True
+        with torch.inference_mode():
+            image = prepare_one(to_tensor(plane.image, self._device), mapping)
+            return self._store.add(plane.image, mapping, self._encode(image))
+
+    def _kept(self, stack: FocalStack, found: Survey) -> list[EncodedPlane | None]:
+        """Return the planes that were encoded before, as they are still needed."""
+        mappings = [found.as_foreseen(n) for n in range(len(stack.planes))]
+        return [
+            None if mapping is None else self._store.find(plane.image, mapping)
+            for plane, mapping in zip(stack.planes, mappings, strict=True)
+        ]
+
+    def _keep(self, stack: FocalStack, found: Survey, planes: list[EncodedPlane]) -> None:
+        """Leave to the next stack what it may share with this one."""
+        self._reference = found.reference
+        for index, plane in enumerate(stack.planes):
+            mapping = found.as_foreseen(index)
+            if mapping is not None and self._store.find(plane.image, mapping) is None:
+                self._store.add(plane.image, mapping, planes[index])
+        self._store.finish([plane.image for plane in stack.planes])
+
+    def _encode(self, image: Tensor | None) -> EncodedPlane:
+        """Encode a prepared plane, (3, H, W)."""
+        assert image is not None
+        with self._autocast():
+            return EncodedPlane(image, self._network.encode(image[None]))
+
+    def _decode(
+        self, planes: Sequence[EncodedPlane], focus: np.ndarray, with_sigma: bool
+    ) -> Prediction:
+        """Decode planes that are in ascending order of their focus in dioptres."""
+        features = PlaneFeatures.join([plane.features for plane in planes])
+        dioptres = torch.from_numpy(focus).float().to(self._device)
+        with self._autocast():
+            return self._network.predict(
+                features, dioptres[None], planes[0].image.shape[-2:], with_sigma
+            )
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
+        )
+
+
+def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSettings) -> Prediction:
+    """Raise sigma to what the lens allows.
+
+    The larger of the two, not their sum: what the network says of its errors holds the optics'
+    share already for the lenses that it was trained on.
+    """
+    floor = settings.sigma_floor
+    if floor == 0.0:
         return prediction
+    return replace(prediction, sigma=prediction.sigma.clamp_min(floor))
 
 
 def _metric(
-    prediction: Prediction, settings: PipelineSettings, seen: Tensor | None, with_sigma: bool
+    prediction: Prediction, settings: PipelineSettings, beyond: tuple[Tensor, Tensor] | None,
+    seen: Tensor | None, with_sigma: bool,
 ) -> Tensor:
     """Return depth in metres, (H, W), with REP 117's special values.
 
+    :param beyond: the pixels beyond the far and the near end of a sweep that lost planes there.
     :param seen: the pixels that all cameras saw; None for all pixels.
     """
     # Planes beyond infinity (a lens driven past its stop) make inverse depths below zero.
@@ -185,6 +271,8 @@ def _metric(
     depth = 1.0 / dioptres
     invalid = ~torch.isfinite(dioptres)
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
+    if beyond is not None:
+        farther, nearer = farther | beyond[0], nearer | beyond[1]
     if with_sigma:
         sigma = _metric_sigma(prediction)
         invalid |= ~torch.isfinite(sigma)
@@ -220,22 +308,16 @@ def _confidence(prediction: Prediction, focus: np.ndarray) -> Tensor:
     return (probability.nan_to_num(0.0) * 255.0).round().to(torch.uint8)
 
 
-def _all_in_focus(images: Tensor, probability: Tensor) -> Tensor:
+def _all_in_focus(images: Sequence[Tensor], probability: Tensor) -> Tensor:
     """Return uint8 (H, W, 3): planes weighted by their focus probability, sum p_n I_n."""
-    blended = (images * probability[:, None].to(images.dtype)).sum(dim=0)
+    blended = images[0] * probability[0]
+    for image, weight in zip(images[1:], probability[1:], strict=True):
+        blended.addcmul_(image, weight[None])
     return (blended.permute(1, 2, 0) * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)
 
 
-def _saturated(stack: FocalStack) -> bool:
-    """Tell from a sparse grid of pixels whether a plane has too much clipped white."""
-    return any(
-        float((plane.image[::8, ::8] >= SATURATED_LEVEL).mean()) > SATURATED_SHARE
-        for plane in stack.planes
-    )
-
-
 @contextmanager
-def _timed(stages: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
+def _timed(stages: dict[str, float], name: str) -> Iterator[None]:
     """Record the milliseconds of a stage; on a GPU of its launch, except where it waits."""
     began = time.monotonic()
     yield

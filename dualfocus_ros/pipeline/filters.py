@@ -3,15 +3,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
+from dualfocus_ros.stacks.types import SAME_FOCUS
+
 # Opposite neighbours in a window of 3 x 3: their row and column.
 _OPPOSITES = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
+
+
+def beyond_lost_ends(
+    probability: Tensor, focus: np.ndarray, cut_off: tuple[bool, bool]
+) -> tuple[Tensor, Tensor] | None:
+    """Find pixels that may lie anywhere beyond the outermost plane of a sweep that lost an end.
+
+    They look sharpest in that plane: nothing tells whether they would not have been sharper in
+    one that is missing.
+
+    :param probability: (N, H, W) focus probability of each plane.
+    :param focus: (N,) dioptres.
+    :param cut_off: whether planes are missing beyond the farthest and beyond the nearest one.
+    :returns: (H, W) bool, beyond the far and beyond the near end; None where no end is missing.
+    """
+    if not any(cut_off):
+        return None
+    sharpest = torch.from_numpy(focus).to(probability.device)[probability.argmax(dim=0)]
+    none = torch.zeros_like(sharpest, dtype=torch.bool)
+    return (
+        sharpest <= float(focus.min()) + SAME_FOCUS if cut_off[0] else none,
+        sharpest >= float(focus.max()) - SAME_FOCUS if cut_off[1] else none,
+    )
 
 
 def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
@@ -38,52 +61,3 @@ def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
         high, low = torch.maximum(one, other), torch.minimum(one, other)
         flying |= (high > nearer) & (low < farther)
     return flying
-
-
-def seen_by_all(
-    masks: Sequence[np.ndarray | None], positions: Sequence[tuple[Tensor, Tensor] | None],
-    device: torch.device,
-) -> Tensor | None:
-    """Return the pixels of the reference plane that every plane's camera saw, (H, W) bool.
-
-    :param masks: one (H, W) bool for each plane, None for all pixels. One array that several
-        planes share is looked at once for each different position.
-    :param positions: for each plane the columns (W,) and rows (H,) in it that the pixels of the
-        reference plane come from; None for the same ones.
-    :returns: None where every pixel is seen.
-    """
-    seen: Tensor | None = None
-    done: set[tuple[int, int | None]] = set()
-    for index, (mask, position) in enumerate(zip(masks, positions, strict=True)):
-        if mask is None and position is None:
-            continue
-        key = (id(mask), None if position is None else index)
-        if key in done:
-            continue
-        done.add(key)
-        valid = None if mask is None else torch.from_numpy(mask).to(device)
-        if position is not None:
-            valid = _resampled(valid, *position)
-        if valid is not None:
-            seen = valid if seen is None else seen & valid
-    return seen
-
-
-def _resampled(mask: Tensor | None, columns: Tensor, rows: Tensor) -> Tensor:
-    """Return where all four pixels around each position are inside the image and valid."""
-    height = len(rows) if mask is None else mask.shape[0]
-    width = len(columns) if mask is None else mask.shape[1]
-    inside = ((rows >= 0) & (rows <= height - 1))[:, None] & (
-        (columns >= 0) & (columns <= width - 1)
-    )
-    if mask is None:
-        return inside
-    left, above = columns.floor().long(), rows.floor().long()
-    right, below = columns.ceil().long(), rows.ceil().long()
-    by_column = mask.index_select(1, left.clamp(0, width - 1)) & mask.index_select(
-        1, right.clamp(0, width - 1)
-    )
-    both = by_column.index_select(0, above.clamp(0, height - 1)) & by_column.index_select(
-        0, below.clamp(0, height - 1)
-    )
-    return both & inside

@@ -39,6 +39,10 @@ class FocusCameraSettings:
     :param latency: seconds from a command to the start of the movement.
     :param breathing: whether the image scale follows the focus, as v(s) does.
     :param noise: factor on shot and read noise; 0 for none.
+    :param exposure_breathing: whether the image darkens as the lens extends to focus near, by
+        (F / v)^2 = 1 / (1 + m)^2 at magnification m.
+    :param exposure_jitter: standard deviation of a random factor on the light of each frame, in
+        natural logarithms: what automatic exposure leaves.
     :param jitter: standard deviation in pixels of a random shift of each frame, per axis.
     :param seed: of noise and jitter.
     :param device: where defocus is rendered: ``cpu`` or ``cuda``.
@@ -51,6 +55,8 @@ class FocusCameraSettings:
     latency: float = 0.02
     breathing: bool = True
     noise: float = 1.0
+    exposure_breathing: bool = False
+    exposure_jitter: float = 0.0
     jitter: float = 0.0
     seed: int = 0
     device: str = 'cpu'
@@ -64,6 +70,8 @@ class FocusCameraSettings:
             )
         if not 0.0 <= self.jitter <= 20.0:
             raise ValueError(f'jitter must be 0 to 20 pixels, got {self.jitter}')
+        if not 0.0 <= self.exposure_jitter <= 1.0:
+            raise ValueError(f'exposure_jitter must be 0 to 1, got {self.exposure_jitter}')
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +135,7 @@ class FocusCamera:
             scene.depth.size * 3, noise=self.settings.noise, seed=self.settings.seed
         )
         self._rng = np.random.default_rng([self.settings.seed, 1])
+        self._exposure_rng = np.random.default_rng([self.settings.seed, 2])
         self._aperture = Aperture('disc')
         self._exposures: OrderedDict[float, np.ndarray] = OrderedDict()
         self._depths: OrderedDict[float, np.ndarray] = OrderedDict()
@@ -169,6 +178,10 @@ class FocusCamera:
             x, y = self._rng.normal(0.0, self.settings.jitter, 2)
             shift = (float(x), float(y))
             codes = _moved(codes, 1.0, (0.0, 0.0), shift)
+        if self.settings.exposure_jitter > 0.0:
+            # Codes are proportional to the square root of the light.
+            log_factor = 0.5 * self._exposure_rng.normal(0.0, self.settings.exposure_jitter)
+            codes = cv2.multiply(codes, math.exp(log_factor))
         return Frame(
             self._sensor.expose(codes),
             self.scene.camera.magnified(self._magnification(rendered)),
@@ -225,6 +238,8 @@ class FocusCamera:
             image = np.ascontiguousarray(light.permute(1, 2, 0).cpu().numpy())
             centre = (self.scene.camera.cx, self.scene.camera.cy)
             image = _moved(image, self._magnification(focus), centre, (0.0, 0.0))
+            if self.settings.exposure_breathing:
+                image = image / self.lens.magnification(focus, 0.0) ** 2
             codes = self._sensor.store(image)
             _remember(self._exposures, focus, codes, self.settings.cache_bytes)
         self._exposures.move_to_end(focus)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Procedural scenes of a robot's day: a table with objects, a floor with boxes, a corridor.
 
+And a flat target to rehearse calibration with.
+
 A scene is laid out for the field of view of its camera, so that the stated depth range fills the
 image of a tele lens as well as that of a wide one.
 """
@@ -14,8 +16,9 @@ import numpy as np
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.simulation.corridor import corridor
 from dualfocus_ros.simulation.furnishing import Stage
-from dualfocus_ros.simulation.raycast import SceneImage, trace
+from dualfocus_ros.simulation.raycast import Pose, Room, SceneImage, trace
 from dualfocus_ros.simulation.tabletop import floor, table
+from dualfocus_ros.simulation.target import target
 
 _BUILDERS = {'table': table, 'floor': floor, 'corridor': corridor}
 SCENES = tuple(_BUILDERS)
@@ -46,7 +49,29 @@ def make_scene(name: str, seed: int, camera: PinholeCamera) -> SceneImage:
         raise ValueError(f'scene must be one of {", ".join(SCENES)}, got {name!r}')
     rng = np.random.default_rng([SCENES.index(name), abs(seed), seed < 0])
     stage = Stage(rng, camera)
-    room, pose = _BUILDERS[name](stage)
+    return _photograph(*_BUILDERS[name](stage), camera, rng)
+
+
+def make_target(distance: float, seed: int, camera: PinholeCamera) -> SceneImage:
+    """Build the flat target and look at it; it fills the view at any distance.
+
+    Not one of ``SCENES``: there is no depth to learn from or to be measured by.
+
+    :param distance: along the optical axis, metres.
+    :param seed: varies the texture.
+    :raises ValueError: for a distance that is not positive.
+    """
+    if not distance > 0.0:
+        raise ValueError(f'the target must be at a positive distance, got {distance} m')
+    rng = np.random.default_rng([len(SCENES), abs(seed), seed < 0])
+    stage = Stage(rng, camera)
+    return _photograph(*target(stage, distance), camera, rng)
+
+
+def _photograph(
+    room: Room, pose: Pose, camera: PinholeCamera, rng: np.random.Generator
+) -> SceneImage:
+    """Look at a room through a lens with vignetting, exposed for its bright parts."""
     image = trace(room, camera, pose)
     colour = image.colour * _Vignette(rng.uniform(0.1, 0.25)).gain(camera)
     white = float(np.percentile(colour[:, ::4, ::4].max(axis=0), _WHITE_PERCENTILE))

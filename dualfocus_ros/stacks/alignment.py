@@ -103,7 +103,7 @@ def align_planes(
     corrections = np.zeros((count, CORRECTION_SIZE))
     ok = np.ones(count, dtype=bool)
     warped: dict[int, np.ndarray] = {first: grey[first]}
-    for index, neighbours in _outward(focus, first):
+    for index, neighbours in registration.outward(focus, first):
         anchor = next(n for n in neighbours if ok[n])
         guess = _breathing_guess(lens, focus[index], focus[anchor], shape)
         pair = registration.register(grey[anchor], grey[index], guess)
@@ -180,16 +180,6 @@ def _enlarged(alignment: Alignment, factor: float) -> Alignment:
         alignment.ok,
         alignment.reference,
     )
-
-
-def _outward(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:
-    """Return each plane but the first with its neighbours on the way back to it, nearest first."""
-    order = [int(index) for index in np.argsort(focus, kind='stable')]
-    at = order.index(first)
-    steps = []
-    for way in (order[at:], order[at::-1]):
-        steps += [(way[k], way[k - 1 :: -1]) for k in range(1, len(way))]
-    return steps
 
 
 def _resample(image: np.ndarray, alignment: Alignment, index: int) -> np.ndarray:

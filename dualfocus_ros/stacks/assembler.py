@@ -7,15 +7,17 @@ A plain class without a clock and without ROS: it is given messages and ticks, a
 - A stack is returned with the message that completes its sweep, without delay.
 - A sweep that lost planes ends when the next one begins, or when nothing has come for
   ``timeout_ns``; it becomes a stack flagged PLANE_MISSING and PARTIAL if it has ``min_size``
-  planes, otherwise it is dropped and counted.
+  planes, with the range that the whole sweep was to have, otherwise it is dropped and counted.
 - Memory is bounded: ``max_pending`` frames that wait for a partner, and two sweeps.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from dualfocus_ros.stacks.announced import WholeSweep, announced_range
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import (
     FocusReport,
@@ -25,10 +27,17 @@ from dualfocus_ros.stacks.pairing import (
     Sample,
     StampPairing,
 )
-from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
+from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.sliding import SlidingSet
-from dualfocus_ros.stacks.sweeps import POSITION_TOLERANCE, Sweep, begin
-from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane, StackFlag
+from dualfocus_ros.stacks.sweeps import Sweep, begin
+from dualfocus_ros.stacks.types import (
+    MAX_PLANES,
+    MIN_PLANES,
+    SAME_FOCUS,
+    FocalStack,
+    Plane,
+    StackFlag,
+)
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,19 @@ class SweepAssembler:
     Every method that adds something returns the stacks that it completed, oldest first.
 
     :param funnel: counts what got how far, and why not further.
+    :param foresee: told of each plane that joins a sweep which it does not complete.
     """
 
-    def __init__(self, settings: AssemblerSettings, funnel: Funnel) -> None:
+    def __init__(
+        self,
+        settings: AssemblerSettings,
+        funnel: Funnel,
+        foresee: Callable[[Plane], None] | None = None,
+    ) -> None:
         self._settings = settings
+        self._foresee = foresee
         self._funnel = funnel
         self._pairing = StampPairing(settings.pairing, funnel)
-        self._rectifier = Rectifier()
         self._sliding = SlidingSet()
         self._format: tuple[tuple[int, ...], str, str] | None = None
         self._samples: list[Sample] = []
@@ -86,6 +101,7 @@ class SweepAssembler:
         self._patience_ns = 0
         self._idle_since: int | None = None
         self._last_drop: SweepProgress | None = None
+        self._whole: WholeSweep | None = None
         # Nobody lost the planes that came before we listened.
         self._listened_from_start = False
 
@@ -132,18 +148,19 @@ class SweepAssembler:
         return self._add(self._pairing.add_camera(stamp_ns, calibration))
 
     def tick(self, now_ns: int) -> list[FocalStack]:
-        """End the sweep in progress if nothing has been added to it for the timeout.
+        """Let go of what waits for too long; end a sweep that gets no plane for the timeout.
 
         :param now_ns: any clock that runs as the camera's; called a few times a second.
         """
+        stacks = self._add(self._pairing.tick(now_ns))
         if self._open is None:
             self._idle_since = None
-            return []
+            return stacks
         if self._idle_since is None or now_ns < self._idle_since:
             self._idle_since = now_ns
         if now_ns - self._idle_since <= self._settings.timeout_ns:
-            return []
-        stacks = self._close(self._open, 'the camera or the lens stopped')
+            return stacks
+        stacks += self._close(self._open, 'the camera or the lens stopped')
         self._forget_sweep()
         return stacks
 
@@ -156,6 +173,7 @@ class SweepAssembler:
         self._closed_until = 0
         self._patience_ns = 0
         self._last_drop = None
+        self._whole = None
         self._listened_from_start = False
 
     def drop_sweep(self, reason: str, text: str) -> None:
@@ -173,7 +191,7 @@ class SweepAssembler:
         stacks: list[FocalStack] = []
         for sample in samples:
             if self._usable(sample.focus):
-                ready = self._rectified(sample)
+                ready = self._calibrated(sample)
                 stacks += self._slide(ready) if self._settings.sliding else self._group(ready)
         return stacks
 
@@ -198,8 +216,8 @@ class SweepAssembler:
             return False
         return True
 
-    def _rectified(self, sample: Sample) -> Sample:
-        """Undistort the image, now, so that it is not left for when the stack is complete."""
+    def _calibrated(self, sample: Sample) -> Sample:
+        """Return the sample with its camera, and its calibration where that is to be applied."""
         calibration = sample.calibration
         if calibration is None:
             return sample
@@ -211,12 +229,11 @@ class SweepAssembler:
                 f'camera_info is for {expected[0]}x{expected[1]} pixels, '
                 f'the image has {width}x{height}',
             )
-            return sample
-        if not self._settings.rectify:
-            return replace(sample, camera=calibration.output)
-        image, camera = self._rectifier.rectify(sample.frame.image, calibration)
-        frame = replace(sample.frame, image=image, valid=self._rectifier.seen(calibration))
-        return replace(sample, frame=frame, camera=camera)
+            return replace(sample, calibration=None)
+        distorted = self._settings.rectify and not calibration.is_rectified
+        return replace(
+            sample, camera=calibration.output, calibration=calibration if distorted else None
+        )
 
     def _group(self, sample: Sample) -> list[FocalStack]:
         if sample.stamp_ns <= self._closed_until:
@@ -236,6 +253,8 @@ class SweepAssembler:
                 # Of the frames taken at one position only the best is kept.
                 kept = {s.stamp_ns: s for sweep in sweeps for s in sweep.samples}
                 self._samples = [kept[stamp] for stamp in sorted(kept)]
+                if self._foresee is not None and kept.get(sample.stamp_ns) is sample:
+                    self._foresee(_plane(sample))
                 return stacks
             stacks += self._close(ended, 'the next sweep began')
 
@@ -306,7 +325,7 @@ class SweepAssembler:
             )
             return []
         focus = [s.focus.dioptres for s in samples]
-        if max(focus) - min(focus) <= POSITION_TOLERANCE:
+        if max(focus) - min(focus) <= SAME_FOCUS:
             self._funnel.reject(
                 Stage.STACKED, 'same_focus',
                 f'all {count} planes are focused at {focus[0]:.3f} dioptres',
@@ -315,9 +334,16 @@ class SweepAssembler:
         if any(s.focus.state == LensState.MOVING for s in samples):
             flags |= StackFlag.MOTION
         self._funnel.count(Stage.STACKED)
+        announced = None
+        if count < expected:
+            announced = announced_range(samples, expected, self._whole)
+        else:
+            self._whole = WholeSweep.of(samples)
         planes = tuple(_plane(s) for s in samples)
         newest = samples[-1]
-        return [FocalStack(planes, newest.frame.frame_id, newest.focus.sweep_id, flags)]
+        return [FocalStack(
+            planes, newest.frame.frame_id, newest.focus.sweep_id, flags, announced=announced
+        )]
 
     def _slide(self, sample: Sample) -> list[FocalStack]:
         self._idle_since = None
@@ -360,7 +386,7 @@ def _lacks_first(samples: list[Sample]) -> bool:
 def _plane(sample: Sample) -> Plane:
     return Plane(
         sample.frame.image, sample.focus.dioptres, sample.stamp_ns, sample.camera,
-        sample.focus.plane_index, sample.frame.valid,
+        sample.focus.plane_index, sample.calibration,
     )
 
 

@@ -56,11 +56,20 @@ class CommandedFocus:
         self._orders: deque[FocusOrder] = deque(maxlen=64)
         self._frames: deque[int] = deque(maxlen=256)
 
-    def add_order(self, order: FocusOrder) -> None:
-        """Remember an order; one that is older than the newest means that the clock went back."""
+    def add_order(self, order: FocusOrder) -> int:
+        """Remember an order; one that is older than the newest means that the clock went back.
+
+        :returns: how many frames from after the order have been given the position before it,
+            because it comes too late.
+        """
         if self._orders and order.stamp_ns < self._orders[-1].stamp_ns:
             self.clear()
+        before = self._orders[-1].dioptres if self._orders else math.nan
         self._orders.append(order)
+        # From a known position to none (NaN) is a change too; what was unknown misled nobody.
+        if math.isnan(before) or abs(order.dioptres - before) <= _SAME_POSITION:
+            return 0
+        return sum(stamp > order.stamp_ns for stamp in self._frames)
 
     def report(self, stamp_ns: int) -> FocusReport | None:
         """Return the focus of the frame with this stamp, or None without any order before it."""

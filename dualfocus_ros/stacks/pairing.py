@@ -2,14 +2,17 @@
 """Bring together the image, the focus report and the camera calibration of one exposure.
 
 All three carry the same stamp, to the nanosecond; nothing is ever paired with a neighbour's.
-They may arrive in any order as long as the gap stays inside a window of stamp time and a number
-of frames; what is left alone longer is dropped and counted. ``message_filters`` is not used: it
-keeps its lock after an exception in a callback and never recovers from a clock that jumps back.
+One topic may run ahead of another by any number of sweeps, as in a burst: a message is given up
+only once messages of its partner's topic have come from a window of stamp time later, once it has
+waited for the window by the clock, or when too many wait. It is then counted. ``message_filters``
+is not used: it keeps its lock after an exception in a callback and never recovers from a clock
+that jumps back.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 import enum
 import math
@@ -20,6 +23,7 @@ import numpy as np
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.rectify import CameraCalibration
+from dualfocus_ros.stacks.types import SAME_FOCUS
 
 MAX_FOCUS_DIOPTRES = 100.0
 
@@ -41,14 +45,12 @@ class Frame:
 
     :param image: (H, W, 3) RGB or (H, W) mono, uint8; the receiver owns it.
     :param encoding: the encoding of the message, only to notice that it changes.
-    :param valid: where a rectified image shows what the camera saw; None everywhere.
     """
 
     stamp_ns: int
     image: np.ndarray
     frame_id: str = ''
     encoding: str = ''
-    valid: np.ndarray | None = None
 
     @property
     def format(self) -> tuple[tuple[int, ...], str, str]:
@@ -72,7 +74,8 @@ class FocusReport:
 class Sample:
     """A frame whose focus is known, with its calibration if there is one.
 
-    :param camera: the intrinsics of ``frame.image`` once it has been rectified.
+    :param calibration: of the image as it is; None also where there is nothing to rectify.
+    :param camera: the intrinsics of the image once it is rectified.
     """
 
     frame: Frame
@@ -89,15 +92,16 @@ class Sample:
 class PairingSettings:
     """Bounds of the pairing.
 
-    :param window_ns: how long, in stamp time, a frame waits for its focus and the other way
-        round; a stream whose own stamps go back by more than this has jumped.
-    :param max_pending: how many frames may wait; the oldest is dropped.
-    :param exact_cameras: use only the calibration with the frame's own stamp; otherwise the
-        newest one.
+    :param window_ns: how long a frame waits for its focus and the other way round: in the stamps
+        of what it waits for, and by the clock; a stream whose own stamps go back by more than
+        this has jumped.
+    :param max_pending: how many frames may wait, three of the largest sweeps; the oldest is
+        dropped.
+    :param exact_cameras: use the calibration with the frame's own stamp; otherwise the newest.
     """
 
     window_ns: int = 500_000_000
-    max_pending: int = 32
+    max_pending: int = 96
     exact_cameras: bool = True
 
 
@@ -107,6 +111,8 @@ class _Stream(Generic[_Item]):
     def __init__(self) -> None:
         self.items: dict[int, _Item] = {}
         self.newest: int | None = None
+        # When the clock first saw an item.
+        self._seen: dict[int, int] = {}
 
     def add(self, stamp: int, item: _Item) -> None:
         self.items[stamp] = item
@@ -119,16 +125,30 @@ class _Stream(Generic[_Item]):
         if self.newest is not None:
             self.newest = min(self.newest, limit)
 
+    def passed(self, stamp: int, window: int = 0) -> bool:
+        """Return whether something has come from more than ``window`` after ``stamp``."""
+        return self.newest is not None and self.newest - window > stamp
+
+    def waited(self, now: int, window: int) -> set[int]:
+        """Return the stamps of what has been here for longer than ``window`` by the clock."""
+        if any(now < since for since in self._seen.values()):
+            self._seen.clear()  # the clock was set back
+        self._seen = {stamp: self._seen.get(stamp, now) for stamp in self.items}
+        return {stamp for stamp, since in self._seen.items() if now - since > window}
+
     def clear(self) -> None:
         self.items.clear()
         self.newest = None
+        self._seen.clear()
 
 
 class StampPairing:
     """Pairs frames, focus reports and camera calibrations of exactly equal stamp.
 
     A missing calibration costs no frame. With ``exact_cameras`` a frame waits for it only once
-    one has been seen to carry a frame's stamp, and no longer than the window.
+    one has been seen to carry a frame's stamp. When a later one comes its own is lost, and it
+    takes the nearest; when none comes for the window it goes without. So frames keep their place
+    in the sequence.
 
     :param funnel: counts matched frames and the reasons of the rejected ones.
     """
@@ -142,6 +162,7 @@ class StampPairing:
         # Stamps that are done with, so that a repeated message is recognised.
         self._memory = 4 * settings.max_pending
         self._done: deque[int] = deque(maxlen=self._memory)
+        self._disputed: dict[int, str] = {}
         self._cameras_match = False
         self.jumped_to: int | None = None
 
@@ -168,6 +189,13 @@ class StampPairing:
         self._notice_jump(self._reports, report.stamp_ns)
         if report.stamp_ns in self._done:
             return []
+        before = self._reports.items.get(report.stamp_ns)
+        if before is not None and abs(before.dioptres - report.dioptres) > SAME_FOCUS:
+            # Which one is right, nobody knows: two sources of focus, or a stamp that is wrong.
+            self._disputed[report.stamp_ns] = (
+                f'one report says {before.dioptres:.3f}, another {report.dioptres:.3f} dioptres '
+                f'at {_seconds(report.stamp_ns)}: are there two sources of focus?'
+            )
         self._reports.add(report.stamp_ns, report)
         return self._complete(report.stamp_ns)
 
@@ -180,13 +208,25 @@ class StampPairing:
             del self._cameras.items[min(self._cameras.items)]
         if stamp_ns in self._done:
             self._cameras_match = True
-        return self._complete(stamp_ns)
+        return self._complete(*[s for s in self._frames.items if s <= stamp_ns])
+
+    def tick(self, now_ns: int) -> list[Sample]:
+        """Let go of what has waited too long; return the frames that only lack a calibration.
+
+        :param now_ns: any clock that runs as the camera's.
+        """
+        self.jumped_to = None
+        window = self.settings.window_ns
+        frames = self._frames.waited(now_ns, window)
+        reports = self._reports.waited(now_ns, window)
+        return self._complete(frames=frames, reports=reports) if frames or reports else []
 
     def clear(self) -> None:
         """Forget everything that waits, and that calibrations were seen to match."""
         for stream in (self._frames, self._reports, self._cameras):
             stream.clear()
         self._done.clear()
+        self._disputed.clear()
         self._cameras_match = False
 
     def _has_stamp(self, stamp: int, what: str) -> bool:
@@ -204,12 +244,21 @@ class StampPairing:
         for other in (self._frames, self._reports, self._cameras):
             other.forget_after(limit)
         self._done.clear()
+        self._disputed.clear()
         self.jumped_to = limit
 
-    def _complete(self, stamp: int) -> list[Sample]:
+    def _complete(
+        self, *stamps: int, frames: Set[int] = frozenset(), reports: Set[int] = frozenset()
+    ) -> list[Sample]:
+        """Match frames, evict what is overdue and return the samples by stamp.
+
+        :param stamps: of the frames to match.
+        :param frames: those that have waited too long by the clock; and so ``reports``.
+        """
         waited = self._cameras_match
-        samples = self._match(stamp)
-        samples += self._evict()
+        samples = [sample for stamp in stamps for sample in self._match(stamp)]
+        samples += self._evict_frames(frames)
+        self._evict_reports(reports)
         if waited and not self._cameras_match:
             for waiting in list(self._frames.items):
                 samples += self._match(waiting)
@@ -227,49 +276,71 @@ class StampPairing:
             newest = max(self._cameras.items, default=None)
             calibration = None if newest is None else self._cameras.items[newest]
         elif self._cameras_match:
-            return []
+            if not self._cameras.passed(stamp):
+                return []
+            # A clock that was set back may have taken all of them.
+            calibration = self._nearest_calibration(stamp) if self._cameras.items else None
         del self._frames.items[stamp], self._reports.items[stamp]
         self._done.append(stamp)
         reason = _unusable(report)
+        if stamp in self._disputed:
+            reason = 'focus_disputed', self._disputed.pop(stamp)
         if reason is not None:
             self._funnel.reject(Stage.MATCHED, *reason)
             return []
         self._funnel.count(Stage.MATCHED)
         return [Sample(frame, report, calibration)]
 
-    def _evict(self) -> list[Sample]:
-        """Let go of what has waited too long; frames that only lack a calibration go on."""
-        newest = max(
-            (s.newest for s in (self._frames, self._reports) if s.newest is not None), default=0
+    def _nearest_calibration(self, stamp: int) -> CameraCalibration:
+        """Return the calibration nearest in time to a frame whose own was lost.
+
+        The lens distorts as before and the focus has moved little; an image that is not rectified
+        among others that are would be worse.
+        """
+        nearest = min(self._cameras.items, key=lambda other: abs(other - stamp))
+        self._funnel.reject(
+            Stage.MATCHED, 'camera_info_lost',
+            f'no camera_info for the image of {_seconds(stamp)}; it takes that of '
+            f'{_seconds(nearest)}',
         )
-        horizon = newest - self.settings.window_ns
+        return self._cameras.items[nearest]
+
+    def _evict_frames(self, waited: Set[int]) -> list[Sample]:
+        """Let go of frames that find no partner; those that only lack a calibration go on."""
+        window = self.settings.window_ns
         waiting = sorted(self._frames.items)
-        overdue = [stamp for stamp in waiting if stamp < horizon]
-        surplus = max(len(overdue), len(waiting) - self.settings.max_pending)
-        overdue = waiting[:surplus]
+        surplus = waiting[: max(0, len(waiting) - self.settings.max_pending)]
         samples: list[Sample] = []
-        for stamp in overdue:
+        for stamp in waiting:
+            overdue = stamp in waited or stamp in surplus
             if stamp in self._reports.items:
-                self._cameras_match = False
-                samples += self._match(stamp)
-                continue
-            del self._frames.items[stamp]
-            self._done.append(stamp)
-            self._funnel.reject(
-                Stage.MATCHED, 'no_focus',
-                f'no focus report for the image of {_seconds(stamp)} within '
-                f'{self.settings.window_ns * 1e-9:.2f} s',
-            )
-        reports = sorted(self._reports.items)
-        for i, stamp in enumerate(reports):
-            if stamp < horizon or i < len(reports) - self._memory:
+                if overdue:
+                    self._cameras_match = False
+                    samples += self._match(stamp)
+            elif overdue or self._reports.passed(stamp, window):
+                del self._frames.items[stamp]
+                self._done.append(stamp)
+                self._funnel.reject(
+                    Stage.MATCHED, 'no_focus',
+                    f'no focus report for the image of {_seconds(stamp)} within '
+                    f'{window * 1e-9:.2f} s',
+                )
+        return samples
+
+    def _evict_reports(self, waited: Set[int]) -> None:
+        """Let go of reports that find no frame."""
+        window = self.settings.window_ns
+        reports = sorted(s for s in self._reports.items if s not in self._frames.items)
+        surplus = reports[: max(0, len(self._reports.items) - self._memory)]
+        for stamp in reports:
+            if stamp in waited or stamp in surplus or self._frames.passed(stamp, window):
                 del self._reports.items[stamp]
+                self._disputed.pop(stamp, None)
                 self._funnel.reject(
                     Stage.MATCHED, 'no_image',
                     f'no image for the focus report of {_seconds(stamp)} within '
-                    f'{self.settings.window_ns * 1e-9:.2f} s',
+                    f'{window * 1e-9:.2f} s',
                 )
-        return samples
 
 
 def _unusable(report: FocusReport) -> tuple[str, str] | None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the calibration that a camera publishes to an undistorted image and its pinhole camera."""
+"""Where the pixels of an undistorted pinhole image lie in the image that a camera delivers."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 import math
 
@@ -22,6 +21,8 @@ COEFFICIENTS = {
     RATIONAL_POLYNOMIAL: (5, 8, 12, 14),
     EQUIDISTANT: (4,),
 }
+# Below this displacement, in pixels, resampling blurs more than it mends.
+NEGLIGIBLE_SHIFT = 0.05
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -74,87 +75,78 @@ class CameraCalibration:
         )
 
 
-class Rectifier:
-    """Undistorts images; keeps the maps of the last calibrations.
+@dataclass(frozen=True)
+class Mapping:
+    """What brings an image into the geometry of another camera.
 
-    :param max_bytes: how much memory the maps may take; a lens that breathes has one calibration
-        per focus position, so one map per plane.
+    :param view: the camera of the image.
+    :param output: the pinhole camera that it is brought to.
     """
 
-    def __init__(self, max_bytes: int = 256 << 20) -> None:
-        self._max_bytes = max_bytes
-        self._maps: OrderedDict[CameraCalibration, _Map] = OrderedDict()
+    view: CameraCalibration
+    output: PinholeCamera
 
-    def rectify(
-        self, image: np.ndarray, calibration: CameraCalibration
-    ) -> tuple[np.ndarray, PinholeCamera]:
-        """Return the image as the pinhole camera ``calibration.output`` sees it, and that camera.
+    def close_to(self, other: Mapping, tolerance: float) -> bool:
+        """Tell whether no pixel moves by more than ``tolerance`` between the two.
 
-        Pixels that the camera did not see are black; ``seen`` tells which.
-
-        :param image: (H, W) or (H, W, 3) uint8 of the calibration's size; returned as it is
-            where nothing is to be corrected.
+        Mappings with different distortion or rotation are never close.
         """
-        if calibration.is_rectified:
-            return image, calibration.output
-        found = self._map(calibration)
-        rectified = cv2.remap(image, found.columns, found.rows, cv2.INTER_LINEAR)
-        return rectified, calibration.output
-
-    def seen(self, calibration: CameraCalibration) -> np.ndarray | None:
-        """Return which pixels of the rectified image the camera saw, (H, W) bool.
-
-        :returns: None for all of them; the same array for the same calibration.
-        """
-        return None if calibration.is_rectified else self._map(calibration).seen
-
-    def _map(self, calibration: CameraCalibration) -> _Map:
-        found = self._maps.pop(calibration, None)
-        if found is None:
-            found = _make_map(calibration)
-            while self._maps and found.nbytes * (len(self._maps) + 1) > self._max_bytes:
-                self._maps.popitem(last=False)
-        self._maps[calibration] = found
-        return found
+        mine, others = self.view, other.view
+        if (mine.model, mine.distortion, mine.rotation) != (
+            others.model, others.distortion, others.rotation
+        ) or (self.output.width, self.output.height) != (other.output.width, other.output.height):
+            return False
+        corners = np.array([[0, 0, 1], [self.output.width, self.output.height, 1]], np.float64).T
+        places = [
+            _matrix(m.view.camera) @ np.linalg.inv(_matrix(m.output)) @ corners
+            for m in (self, other)
+        ]
+        return float(np.abs(places[0] - places[1]).max()) <= tolerance
 
 
-@dataclass(frozen=True, eq=False)
-class _Map:
-    """Fixed-point maps for ``cv2.remap``, and the pixels that they take from the image."""
+def source_positions(
+    view: CameraCalibration, output: PinholeCamera, motion: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return where the pixels of a rectified image lie in an image as its sensor delivers it.
 
-    columns: np.ndarray
-    rows: np.ndarray
-    seen: np.ndarray | None
+    Everything that separates the two in one step, so that the image is interpolated once: the
+    change of intrinsics from ``output`` to ``view`` (breathing, zoom, principal point), the
+    rotation, the lens distortion and the motion.
 
-    @property
-    def nbytes(self) -> int:
-        seen = 0 if self.seen is None else self.seen.nbytes
-        return self.columns.nbytes + self.rows.nbytes + seen
+    :param view: the camera of the image; its ``rectified`` is not looked at.
+    :param output: the pinhole camera of the rectified image.
+    :param motion: (3, 3); what ``output`` sees at x without motion is at ``motion`` x. Scale and
+        shift where the view has no distortion.
+    :returns: columns and rows as float32, both (H, W) or, where lines of pixels stay parallel to
+        the axes, (W,) and (H,); None where no pixel moves by more than ``NEGLIGIBLE_SHIFT``.
+    """
+    rays = _matrix(output)
+    if motion is not None:
+        rays = np.linalg.inv(motion) @ rays
+    if any(view.distortion) or not np.allclose(view.rotation, _IDENTITY, atol=1e-9):
+        return _distorted_positions(view, rays, (output.width, output.height))
+    mapping = _matrix(view.camera) @ np.linalg.inv(rays)
+    columns, rows = np.arange(output.width), np.arange(output.height)
+    x = mapping[0, 0] * columns + mapping[0, 2]
+    y = mapping[1, 1] * rows + mapping[1, 2]
+    if max(abs(x - columns).max(), abs(y - rows).max()) < NEGLIGIBLE_SHIFT:
+        return None
+    return x.astype(np.float32), y.astype(np.float32)
 
 
-def _make_map(calibration: CameraCalibration) -> _Map:
-    columns, rows = _undistortion_map(calibration)
-    camera = calibration.camera
-    white = np.full((camera.height, camera.width), 255, np.uint8)
-    # Black from outside takes part in what is not pure white any more.
-    seen = cv2.remap(white, columns, rows, cv2.INTER_LINEAR) == 255
-    return _Map(columns, rows, None if seen.all() else seen)
-
-
-def _undistortion_map(calibration: CameraCalibration) -> tuple[np.ndarray, np.ndarray]:
-    """Return fixed-point maps for ``cv2.remap``, three times as fast as floating-point ones."""
-    output = calibration.output
-    rotation = np.array(calibration.rotation).reshape(3, 3)
-    coefficients = np.array(calibration.distortion, dtype=np.float64)
-    size = (output.width, output.height)
-    if calibration.model == EQUIDISTANT and any(calibration.distortion):
+def _distorted_positions(
+    view: CameraCalibration, rays: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return maps (H, W) for the rays through the pixels, ``rays`` being what projects them."""
+    rotation = np.array(view.rotation).reshape(3, 3)
+    coefficients = np.array(view.distortion, dtype=np.float64)
+    if view.model == EQUIDISTANT and coefficients.any():
         return cv2.fisheye.initUndistortRectifyMap(
-            _matrix(calibration.camera), coefficients, rotation, _matrix(output), size,
-            cv2.CV_16SC2,
+            _matrix(view.camera), coefficients, rotation, rays, size, cv2.CV_32FC1
         )
     return cv2.initUndistortRectifyMap(
-        _matrix(calibration.camera), coefficients if coefficients.size else None, rotation,
-        _matrix(output), size, cv2.CV_16SC2,
+        _matrix(view.camera), coefficients if coefficients.size else None, rotation, rays, size,
+        cv2.CV_32FC1,
     )
 
 

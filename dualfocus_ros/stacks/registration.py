@@ -32,8 +32,10 @@ def register(first: np.ndarray, second: np.ndarray, guess: np.ndarray) -> np.nda
     """
     affine = _maximise(first, second, guess, cv2.MOTION_AFFINE)
     if affine is None:
-        start = _shift_guess(first, second) @ guess
-        affine = _maximise(first, second, start, cv2.MOTION_AFFINE)
+        factor = min(1.0, COARSE_SIDE / max(first.shape))
+        start = phase_shift(*(equalise(shrink(image, factor)) for image in (first, second)))
+        start[:2, 2] /= factor
+        affine = _maximise(first, second, start @ guess, cv2.MOTION_AFFINE)
     if affine is None:
         return None
     projective = _maximise(first, second, affine, cv2.MOTION_HOMOGRAPHY)
@@ -120,7 +122,7 @@ def _maximise(
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 80, 1e-5)
     for side in sorted({min(COARSE_SIDE, longest), min(FINE_SIDE, longest)}):
         factor = side / longest
-        one, two = (_normalise(shrink(image, factor)) for image in (first, second))
+        one, two = (equalise(shrink(image, factor)) for image in (first, second))
         scaling = pixel_scaling(factor)
         start = scaling @ transform @ np.linalg.inv(scaling)
         start = (start / start[2, 2]).astype(np.float32)[:rows].copy()
@@ -139,18 +141,24 @@ def _maximise(
     return transform
 
 
-def _shift_guess(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return a pure translation found by phase correlation of the whole, shrunken images."""
-    factor = min(1.0, COARSE_SIDE / max(first.shape))
-    one, two = (_normalise(shrink(image, factor)) for image in (first, second))
-    window = cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F)
-    (dx, dy), _ = cv2.phaseCorrelate(one, two, window)
-    guess = np.eye(3)
-    guess[:2, 2] = dx / factor, dy / factor
-    return guess
+def phase_shift(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the pure translation from one image to the other that phase correlation finds."""
+    window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(first, second, window)
+    return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
 
 
-def _normalise(image: np.ndarray) -> np.ndarray:
+def outward(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:
+    """Return each plane but the first with its neighbours on the way back to it, nearest first."""
+    order = [int(index) for index in np.argsort(focus, kind='stable')]
+    at = order.index(first)
+    steps = []
+    for way in (order[at:], order[at::-1]):
+        steps += [(way[k], way[k - 1 :: -1]) for k in range(1, len(way))]
+    return steps
+
+
+def equalise(image: np.ndarray) -> np.ndarray:
     """Equalise blur a little, and local brightness and contrast fully."""
     smooth = cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA)
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 6 * BLUR_SIGMA)

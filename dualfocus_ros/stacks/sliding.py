@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dualfocus_ros.stacks.pairing import Sample
-from dualfocus_ros.stacks.sweeps import POSITION_TOLERANCE, Sweep, TurningSweep, better
-from dualfocus_ros.stacks.types import MAX_PLANES
+from dualfocus_ros.stacks.sweeps import Sweep, TurningSweep, better
+from dualfocus_ros.stacks.types import MAX_PLANES, SAME_FOCUS
 
 
 @dataclass
@@ -77,7 +77,7 @@ class SlidingSet:
     def _position(self, sample: Sample) -> float:
         focus = sample.focus.dioptres
         nearest = min(self._slots, key=lambda key: abs(key - focus), default=focus)
-        return nearest if abs(nearest - focus) <= POSITION_TOLERANCE else focus
+        return nearest if abs(nearest - focus) <= SAME_FOCUS else focus
 
     def _forget_stale(self, expected: int) -> None:
         oldest_visit = self._visit - 2 * (expected or len(self._slots))

@@ -16,7 +16,7 @@ from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
 MODES = ('continuous', 'once', 'hold')
 PATTERNS = ('triangle', 'sawtooth')
 _ID_LIMIT = 2**32
-_NO_CAMERA = 'no camera listens to focus_command'
+NO_CAMERA = 'no camera listens to focus_command'
 
 
 def uniform_planes(near: float, far: float, count: int) -> tuple[float, ...]:
@@ -122,16 +122,19 @@ class SweepPlan:
     """The state machine of a sweep.
 
     Call :meth:`poll` often; it returns a command to send, or None. ``waiting`` says what the
-    sweep waits for, ``trouble`` is not empty when that needs attention.
+    sweep waits for, ``trouble`` is not empty when that needs attention, and ``disobedience`` says
+    so from when the lens has long been reported elsewhere than it was sent until it obeys again.
     """
 
     def __init__(self, settings: SweepSettings) -> None:
         self.counts = SweepCounts()
         self.waiting = 'start'
         self.trouble = ''
+        self.disobedience = ''
         self.reported = math.nan
         self._sweep_id = 0
         self._listeners = 0
+        self._absence = NO_CAMERA
         self._echoes = False
         self._newest_report = -math.inf
         self._now = -math.inf
@@ -155,6 +158,8 @@ class SweepPlan:
         self._forward = True
         self._requested = False
         self._send_now = False
+        self._accepted = False
+        self._refusal = self.disobedience = ''
         self._arrive_anew()
         self._sent = self._first_sent = -math.inf
 
@@ -173,8 +178,12 @@ class SweepPlan:
         self._requested = True
         return (self._sweep_id + 1) % _ID_LIMIT
 
-    def listeners(self, count: int, now: float) -> None:
-        """Tell how many cameras listen; a new one is sent the command in force."""
+    def listeners(self, count: int, now: float, absence: str = NO_CAMERA) -> None:
+        """Tell how many cameras listen; a new one is sent the command in force.
+
+        :param absence: why none does, if none does.
+        """
+        self._absence = absence
         if count > self._listeners:
             self._send_now = self._step is not None
             # It has the time of the time-out to send its first report.
@@ -183,6 +192,17 @@ class SweepPlan:
         if count == 0:
             self._echoes = False
         self._listeners = count
+
+    def accepted(self, now: float) -> None:
+        """Tell that the lens was given the newest command only now; its time counts from here."""
+        self._sent = now
+        if not self._accepted:
+            self._first_sent, self._accepted = now, True
+        self._arrive_anew()
+
+    def refused(self, reason: str) -> None:
+        """Tell that the lens will not carry out the newest command."""
+        self._refusal = reason
 
     def report(self, report: Report, now: float) -> None:
         """Take what the camera says about its newest frame."""
@@ -203,11 +223,13 @@ class SweepPlan:
         if late or off or report.state in (LensState.MOVING, LensState.FAULT):
             self._arrive_anew()
             self._obstacle = self._why(report, late=late, off=off)
+            self._under_way = report.state == LensState.MOVING and not late
+            self._elsewhere = off and not late and report.state != LensState.MOVING
             return
         if self._frames == 0:
             self._arrived = now
         self._frames += 1
-        self._obstacle = ''
+        self._obstacle = self.disobedience = ''
 
     def poll(self, now: float) -> Step | None:
         """Return a command to send now, or None."""
@@ -218,7 +240,7 @@ class SweepPlan:
             return self._send(now)
         # A command that nobody hears would only start the first sweep half-way.
         if self._step is None and not self._listeners:
-            self.waiting = self.trouble = _NO_CAMERA
+            self.waiting = self.trouble = self._absence
             return None
         if self._step is None or self._done(now):
             if self.sweeping and not self._queue:
@@ -228,7 +250,7 @@ class SweepPlan:
             if following is None:
                 return None
             self._step = following
-            self._first_sent = now
+            self._first_sent, self._accepted = now, False
             self._arrive_anew()
             self.counts.commands += 1
             return self._send(now)
@@ -270,8 +292,15 @@ class SweepPlan:
             self.waiting = 'a capture request' if settings.mode == 'once' else 'nothing: holding'
             return self._requested
         if not self._listeners:
-            self.waiting = self.trouble = _NO_CAMERA
+            self.waiting = self.trouble = self._absence
             return False
+        if self._refusal:
+            self.waiting = self.trouble = f'refused: {self._refusal}'
+            # Not at once: a driver that refuses everything is not to be asked without end.
+            if now - self._first_sent < settings.resend_time:
+                return False
+            self.counts.given_up += 1
+            return True
         if now - self._newest_report > settings.report_timeout:
             self.waiting = 'the settling model: nothing is reported'
             if not math.isnan(self.reported):
@@ -283,6 +312,8 @@ class SweepPlan:
             f'settling: {self._frames} of {settings.settle_frames} frames'
         )
         late = now - self._first_sent
+        if self._elsewhere and late >= settings.resend_time:
+            self.waiting = self.disobedience = f'the lens does not obey: {self._obstacle}'
         if late >= settings.plane_timeout:
             self.counts.given_up += 1
             self.trouble = f'gave up {step.focus_dioptres:.3f} dioptres: {self.waiting}'
@@ -296,10 +327,12 @@ class SweepPlan:
         if now - self._sent < self.settings.resend_time or not self._listeners:
             return False
         silent = now - self._newest_report > self.settings.report_timeout
-        return not silent and self._frames == 0
+        # A lens that is under way has heard.
+        return not (silent or self._refusal or self._under_way) and self._frames == 0
 
     def _send(self, now: float) -> Step:
         self._sent = now
+        self._refusal = ''
         assert self._step is not None
         return self._step
 
@@ -307,6 +340,7 @@ class SweepPlan:
         self._frames = 0
         self._arrived = math.inf
         self._obstacle = 'a report on the command'
+        self._under_way = self._elsewhere = False
 
     def _why(self, report: Report, *, late: bool, off: bool) -> str:
         step = self._step
@@ -317,6 +351,8 @@ class SweepPlan:
             return 'the lens is moving'
         if late:
             return 'the camera has not taken the command yet'
+        if math.isnan(report.focus_dioptres):
+            return 'where the lens is is not known'
         asked = step.focus_dioptres
         return f'reported {report.focus_dioptres:.3f}, commanded {asked:.3f} dioptres'
 

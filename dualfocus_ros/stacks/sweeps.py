@@ -14,11 +14,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dualfocus_ros.stacks.pairing import LensState, Sample
-from dualfocus_ros.stacks.types import MAX_PLANES
-
-# Positions closer than this, in dioptres, are the same: lenses with position sensors report with
-# noise of this order, and the planes of no useful sweep are so close.
-POSITION_TOLERANCE = 0.01
+from dualfocus_ros.stacks.types import MAX_PLANES, SAME_FOCUS
 
 
 class Sweep(Protocol):
@@ -178,4 +174,4 @@ class TurningSweep:
 
     @staticmethod
     def _at(dioptres: float, sample: Sample) -> bool:
-        return abs(dioptres - sample.focus.dioptres) <= POSITION_TOLERANCE
+        return abs(dioptres - sample.focus.dioptres) <= SAME_FOCUS

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import Frame
+from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.types import MIN_PLANES, FocalStack, Plane, StackFlag
 
 
@@ -33,6 +34,7 @@ class SynchroniserSettings:
 class _Picture:
     frame: Frame
     camera: PinholeCamera | None
+    calibration: CameraCalibration | None
 
 
 class PlaneSynchroniser:
@@ -56,10 +58,14 @@ class PlaneSynchroniser:
         """How many cameras have a frame that waits for the others."""
         return sum(bool(frames) for frames in self._pending)
 
-    def add(self, plane: int, frame: Frame, camera: PinholeCamera | None) -> list[FocalStack]:
+    def add(
+        self, plane: int, frame: Frame, camera: PinholeCamera | None,
+        calibration: CameraCalibration | None = None,
+    ) -> list[FocalStack]:
         """Add a frame of camera ``plane``; return the stacks that it completes.
 
-        :param camera: the intrinsics of the frame, if known.
+        :param camera: the intrinsics of the frame once it is rectified, if known.
+        :param calibration: how to rectify it; None where it is rectified.
         """
         stamp = frame.stamp_ns
         if stamp <= 0:
@@ -72,7 +78,7 @@ class PlaneSynchroniser:
             )
             return []
         pending = self._pending[plane]
-        pending[stamp] = _Picture(frame, camera)
+        pending[stamp] = _Picture(frame, camera, calibration)
         while len(pending) > self.settings.max_pending:
             self._drop(plane, min(pending))
         stacks = self._overdue(stamp)
@@ -162,19 +168,20 @@ class PlaneSynchroniser:
         for _ in pictures:
             self._funnel.count(Stage.MATCHED)
         self._funnel.count(Stage.STACKED)
-        flags = StackFlag.NONE
+        flags, announced = StackFlag.NONE, None
         if len(group) < len(self._pending):
             flags = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
+            announced = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
         planes = [
             Plane(
                 picture.frame.image, self.settings.focus_dioptres[plane],
-                picture.frame.stamp_ns, picture.camera, plane, picture.frame.valid,
+                picture.frame.stamp_ns, picture.camera, plane, picture.calibration,
             )
             for plane, picture in pictures.items()
         ]
         planes.sort(key=lambda plane: (plane.stamp_ns, plane.sweep_index))
         frame_id = next(iter(pictures.values())).frame.frame_id
-        return FocalStack(tuple(planes), frame_id, 0, flags)
+        return FocalStack(tuple(planes), frame_id, 0, flags, announced=announced)
 
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]

@@ -10,9 +10,13 @@ import math
 import numpy as np
 
 from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.rectify import CameraCalibration
 
 MIN_PLANES = 2
 MAX_PLANES = 32
+# Positions closer than this, in dioptres, are the same: lenses with position sensors report with
+# noise of this order, and the planes of no useful sweep are so close.
+SAME_FOCUS = 0.01
 
 
 class StackFlag(enum.IntFlag):
@@ -32,10 +36,10 @@ class Plane:
     :param image: (H, W, 3) RGB or (H, W) mono, uint8.
     :param focus_dioptres: inverse focus distance in 1/m; 0 is infinity.
     :param stamp_ns: acquisition time in nanoseconds.
-    :param camera: intrinsics of this very image, or None when unknown.
+    :param camera: intrinsics of this very image once it is rectified, or None when unknown.
     :param sweep_index: the plane's index in its sweep as the lens driver numbered it.
-    :param valid: (H, W) bool, False where no pixel of the camera lies behind the image, as in
-        the corners after undistortion; None where all are seen.
+    :param calibration: what is still to be taken out of the image to make it that of ``camera``;
+        None where it is a rectified image.
     """
 
     image: np.ndarray
@@ -43,7 +47,7 @@ class Plane:
     stamp_ns: int = 0
     camera: PinholeCamera | None = None
     sweep_index: int = 0
-    valid: np.ndarray | None = None
+    calibration: CameraCalibration | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -54,12 +58,10 @@ class Plane:
                 'a plane must be a uint8 image of shape (H, W) or (H, W, 3), '
                 f'got {self.image.dtype} {shape}'
             )
-        if self.valid is not None and (
-            self.valid.dtype != np.bool_ or self.valid.shape != shape[:2]
-        ):
+        if self.calibration is not None and self.camera != self.calibration.output:
             raise ValueError(
-                f'the valid pixels of a plane must be bool of shape {shape[:2]}, '
-                f'got {self.valid.dtype} {self.valid.shape}'
+                'the camera of a plane that is not yet rectified must be the output of its '
+                f'calibration, {self.calibration.output}, got {self.camera}'
             )
         if not math.isfinite(self.focus_dioptres):
             raise ValueError(f'focus must be a finite number of dioptres: {self.focus_dioptres}')
@@ -69,6 +71,8 @@ class Plane:
 class FocalStack:
     """Images of one scene at two or more focus distances, in the order of their stamps.
 
+    :param announced: where planes are missing, the far and the near end in dioptres of the sweep
+        as it was to be; None where none is missing or it is not known.
     :raises ValueError: for fewer than 2 or more than 32 planes, planes of different size or
         channel count, or planes that are all focused at the same distance.
     """
@@ -78,6 +82,7 @@ class FocalStack:
     sweep_id: int = 0
     flags: StackFlag = StackFlag.NONE
     assemble_ms: float = field(default=0.0, compare=False)
+    announced: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.planes)
@@ -113,6 +118,17 @@ class FocalStack:
         view, so that every pixel of the depth map is seen in every plane.
         """
         return int(np.argmax(self.focus_dioptres))
+
+    @property
+    def cut_off(self) -> tuple[bool, bool]:
+        """Whether the sweep was to go on beyond the farthest and beyond the nearest plane left."""
+        if self.announced is None:
+            return False, False
+        focus = self.focus_dioptres
+        return (
+            self.announced[0] < float(focus.min()) - SAME_FOCUS,
+            self.announced[1] > float(focus.max()) + SAME_FOCUS,
+        )
 
     @property
     def sweep_duration_ns(self) -> int:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws augmented training batches from a pool of rendered stacks."""
+"""Draws augmented training batches from stacks that lie on the training device."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,16 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.data.rendered_stacks import RenderedStack
+from dualfocus_ros.optics.batch_renderer import upload
+
+# Share of stacks whose focus and truth run the other way round.
+BACKWARDS = 0.2
+# The range of a scene in dioptres, and what its farthest plane or point has, before positions
+# become dioptres. A network that is told nothing but ratios of positions does not care.
+SPAN, BASE = (0.8, 3.0), (0.1, 1.0)
+# No scene has positions below this, whichever way round.
+LOWEST = -0.1
+_GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -22,33 +33,75 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class Stack:
+    """A rendered stack on a device.
+
+    :param images: (N, 3, H, W) uint8 sRGB.
+    :param focus: (N,) float32 ascending, on the host.
+    :param truth: (H, W) float32 in the unit of focus, NaN where it is not known.
+    """
+
+    images: Tensor
+    focus: np.ndarray
+    truth: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """Tensors of a batch: images (B, N, 3, H, W) in [0, 1], focus (B, N) ascending,
-    truth (B, H, W) in the unit of focus."""
+    """Tensors of a batch: images (B, N, 3, H, W) in [0, 1], focus (B, N) in ascending dioptres,
+    truth (B, H, W) in dioptres, NaN where it is not known."""
 
     images: Tensor
     focus: Tensor
     truth: Tensor
 
 
+def to_stack(rendered: RenderedStack, device: torch.device) -> Stack:
+    """Return a stack on a device."""
+    images = torch.from_numpy(rendered.images).permute(0, 3, 1, 2).contiguous().to(device)
+    return Stack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
+
+
 def draw_batch(
-    rng: np.random.Generator, pool: list[RenderedStack], settings: BatchSettings
+    rng: np.random.Generator, stacks: Sequence[Stack], settings: BatchSettings
 ) -> Batch:
-    """Draw stacks, a common number of planes, crops and photometric changes."""
-    available = len(pool[0].focus)
+    """Draw stacks, a common number of planes, crops and photometric changes.
+
+    All draws happen on the host and the pixels stay where they are: nothing waits for the device.
+    """
     low, high = settings.planes
     # Few planes are the common case on a robot: favour the lower half of the range.
+    available = len(stacks[0].focus)
     count = int(min(rng.integers(low, high + 1), rng.integers(low, high + 1) + 2, available))
-    images, focus, truth = [], [], []
-    for index in rng.integers(len(pool), size=settings.size):
-        sample = _augmented(rng, pool[index], count, settings.crop)
-        images.append(sample[0])
-        focus.append(sample[1])
-        truth.append(sample[2])
+    images, focus, truths, scales, mixing, tones = [], [], [], [], [], []
+    for index in rng.integers(len(stacks), size=settings.size):
+        stack = stacks[index]
+        chosen = choose_planes(rng, len(stack.focus), count)
+        # Disparity and slice lists come in either direction; tolerate the wrong one.
+        backwards = bool(rng.random() < BACKWARDS)
+        planes, truth = _crop(rng, stack, chosen[::-1] if backwards else chosen, settings.crop)
+        images.append(planes)
+        truths.append(truth)
+        picked = stack.focus[chosen]
+        # Positions x become dioptres: base + span (x - floor), positive everywhere.
+        span, base = rng.uniform(*SPAN), rng.uniform(*BASE)
+        sign, start = (-1.0, 1.0) if backwards else (1.0, 0.0)
+        planned = start + sign * (picked[::-1] if backwards else picked)
+        floor = min(float(planned[0]), LOWEST)
+        focus.append(base + span * (planned - floor))
+        scales.append((sign * span, base + span * (start - floor)))
+        mixing.append(_mixing(rng))
+        tones.append((rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)))
+    device = stacks[0].images.device
+    pixels = torch.stack(images).float() / 255.0
+    colours = upload(np.stack(mixing), device)[:, None]
+    mixed = (colours @ pixels.flatten(3)).view_as(pixels)
+    gain, gamma = upload(np.array(tones), device).T[..., None, None, None, None]
+    scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
-        torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).contiguous(),
-        torch.from_numpy(np.stack(focus)),
-        torch.from_numpy(np.stack(truth)),
+        images=(mixed * gain).clamp(0.0, 1.0) ** gamma,
+        focus=upload(np.stack(focus).astype(np.float32), device),
+        truth=torch.stack(truths) * scale + shift,
     )
 
 
@@ -59,32 +112,25 @@ def choose_planes(rng: np.random.Generator, available: int, count: int) -> np.nd
     return np.sort(rng.choice(available, count, replace=False))
 
 
-def _augmented(
-    rng: np.random.Generator, stack: RenderedStack, count: int, crop: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    chosen = choose_planes(rng, len(stack.focus), count)
-    height, width = stack.position.shape
+def _crop(
+    rng: np.random.Generator, stack: Stack, chosen: np.ndarray, crop: int
+) -> tuple[Tensor, Tensor]:
+    """Return the chosen planes and the truth of a random window, flipped and turned at random."""
+    height, width = stack.truth.shape
     top, left = rng.integers(height - crop + 1), rng.integers(width - crop + 1)
-    window = np.s_[top : top + crop, left : left + crop]
-    images = stack.images[chosen][:, window[0], window[1]].astype(np.float32) / 255.0
-    truth = stack.position[window]
-    focus = stack.focus[chosen]
-
+    rows, columns = slice(top, top + crop), slice(left, left + crop)
+    # Slices, not an index: an index would have to be uploaded.
+    images = torch.stack([stack.images[plane, :, rows, columns] for plane in chosen])
+    truth = stack.truth[rows, columns]
     if rng.random() < 0.5:
-        images, truth = images[:, :, ::-1], truth[:, ::-1]
+        images, truth = images.flip(-1), truth.flip(-1)
     turns = int(rng.integers(4))
-    images, truth = np.rot90(images, turns, (1, 2)), np.rot90(truth, turns, (0, 1))
-    if rng.random() < 0.1:
-        # Disparity and slice lists come in either direction; tolerate the wrong one.
-        images, focus, truth = images[::-1], 1.0 - focus[::-1], 1.0 - truth
+    return torch.rot90(images, turns, (-2, -1)), torch.rot90(truth, turns, (-2, -1))
+
+
+def _mixing(rng: np.random.Generator) -> np.ndarray:
+    """Return the (3, 3) matrix that makes colours grey, or swaps them, or leaves them."""
     if rng.random() < 0.2:
-        images = np.repeat(images @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=-1)
-    elif rng.random() < 0.5:
-        images = images[..., rng.permutation(3)]
-    gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)
-    images = np.clip(images * gain, 0.0, 1.0) ** np.float32(gamma)
-    return (
-        np.ascontiguousarray(images, dtype=np.float32),
-        np.ascontiguousarray(focus, dtype=np.float32),
-        np.ascontiguousarray(truth, dtype=np.float32),
-    )
+        return np.repeat(np.array([_GREY], np.float32), 3, axis=0)
+    identity = np.eye(3, dtype=np.float32)
+    return identity[rng.permutation(3)] if rng.random() < 0.5 else identity

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     meta: dict[str, Any],
 ) -> None:
-    """Write everything that resuming needs: weights, their average, optimiser and random state."""
+    """Write everything that resuming needs: weights, their average, optimiser and random state.
+
+    :param meta: anything that JSON can hold.
+    """
     tensors = {f'model.{name}': value for name, value in model.state_dict().items()}
     tensors |= {f'average.{name}': value for name, value in average.items()}
     for index, state in optimiser.state_dict()['state'].items():
@@ -34,21 +38,58 @@ def save_checkpoint(
     os.replace(partial, path)
 
 
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return the ``meta`` of a checkpoint.
+
+    :raises ValueError: if the file is no checkpoint.
+    """
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            meta: dict[str, Any] = json.loads(file.metadata()['state'])
+            return meta
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is not a checkpoint that can be read ({error}): remove it to start anew'
+        ) from None
+
+
+def check_plan(path: Path, found: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a checkpoint belongs to the training that is to go on.
+
+    :raises ValueError: naming the fields that differ.
+    """
+    # Through JSON, as the checkpoint's were: tuples become lists.
+    before, after = _flat(found), _flat(json.loads(json.dumps(now)))
+    differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
+    # What both have says more than what only one has.
+    differing.sort(key=lambda name: (name not in before or name not in after, name))
+    if differing:
+        parts = [
+            f'{name} was {before.get(name, "not set")}, now {after.get(name, "not set")}'
+            for name in differing[:3]
+        ]
+        more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
+        raise ValueError(
+            f'{path} belongs to a training with other settings: {"; ".join(parts)}{more}. '
+            'Give the same settings to go on, or another --out to start anew'
+        )
+
+
 def load_checkpoint(
     path: Path,
     model: nn.Module,
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
-) -> dict[str, Any]:
-    """Restore what :func:`save_checkpoint` wrote and return its ``meta``.
+) -> None:
+    """Restore what :func:`save_checkpoint` wrote.
 
     :raises ValueError: if the checkpoint belongs to another network.
     """
     with safe_open(str(path), framework='pt') as file:
-        meta = json.loads(file.metadata()['state'])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     weights = _section(tensors, 'model.')
-    if weights.keys() != model.state_dict().keys():
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} != expected:
         raise ValueError(f'{path} holds a checkpoint of another network configuration')
     model.load_state_dict(weights)
     for name, value in _section(tensors, 'average.').items():
@@ -60,8 +101,17 @@ def load_checkpoint(
     groups = optimiser.state_dict()['param_groups']
     optimiser.load_state_dict({'state': state, 'param_groups': groups})
     torch.set_rng_state(tensors['random.torch'])
-    return meta
 
 
 def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
+    """Return nested dictionaries as one, with dotted names."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    parts: dict[str, Any] = {}
+    for name, inner in value.items():
+        parts |= _flat(inner, f'{prefix}.{name}' if prefix else str(name))
+    return parts

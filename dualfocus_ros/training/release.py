@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a trained network into shipped weights: sigma calibrated, measured, listed."""
+"""Turns a trained network into weights for use: sigma calibrated, measured, listed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 import json
 import os
 from pathlib import Path
+import platform
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from dualfocus_ros.data.rendered_stacks import RenderedStack
+from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.measures import unimodal
-from dualfocus_ros.network.model import DualFocus
-from dualfocus_ros.network.weights import save_model
+from dualfocus_ros.pipeline.device import describe
+from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.networks import Kind
 
 # Share of a normal distribution within one standard deviation.
 ONE_SIGMA = 0.6827
@@ -39,27 +43,30 @@ class SyntheticMetrics:
 
 
 def measure(
-    model: DualFocus, stacks: Iterable[RenderedStack], planes: int
+    kind: Kind, network: nn.Module, stacks: Iterable[Stack], planes: int
 ) -> tuple[SyntheticMetrics, np.ndarray]:
     """Measure a network on whole stacks with ``planes`` evenly spaced planes each.
 
+    :param network: in evaluation mode, on the device of the stacks.
     :returns: the metrics, and |error| / sigma of every pixel inside the sweep's range.
     """
     errors, ratios, single_peak, count = [], [], [], 0
-    with torch.inference_mode():
-        for stack in stacks:
-            chosen = np.linspace(0, len(stack.focus) - 1, planes).round().astype(int)
-            focus = torch.from_numpy(stack.focus[chosen])
-            images = torch.from_numpy(stack.images[chosen]).permute(0, 3, 1, 2).float() / 255.0
-            prediction = model(images[None], focus[None])
-            truth = torch.from_numpy(stack.position)
-            span = focus[-1] - focus[0]
-            inside = (truth >= focus[0]) & (truth <= focus[-1])
-            error = (prediction.dioptres[0] - truth).abs()[inside]
-            errors.append((error / span).numpy())
-            ratios.append((error / prediction.sigma[0][inside]).numpy())
-            single_peak.append(unimodal(prediction.probability[0].numpy())[inside.numpy()])
-            count += 1
+    for stack in stacks:
+        chosen = np.linspace(0, len(stack.focus) - 1, planes).round().astype(int)
+        device = stack.images.device
+        focus = torch.from_numpy(stack.focus[chosen]).to(device)
+        images = stack.images[torch.as_tensor(chosen, device=device)].float() / 255.0
+        with torch.inference_mode():
+            output = kind.predict(network, images[None], focus[None])
+        span = focus[-1] - focus[0]
+        # Truth that is not known (NaN) is outside.
+        inside = (stack.truth >= focus[0]) & (stack.truth <= focus[-1])
+        error = (output.position[0] - stack.truth).abs()[inside]
+        errors.append((error / span).cpu().numpy())
+        ratios.append((error / output.sigma[0][inside]).cpu().numpy())
+        peaks = unimodal(output.probability[0].cpu().numpy())
+        single_peak.append(peaks[inside.cpu().numpy()])
+        count += 1
     error_values, ratio_values = np.concatenate(errors), np.concatenate(ratios)
     metrics = SyntheticMetrics(
         stacks=count,
@@ -72,26 +79,46 @@ def measure(
     return metrics, ratio_values
 
 
-def calibrate_sigma(model: DualFocus, stacks: list[RenderedStack], planes: int) -> float:
-    """Scale the predicted sigma so that 68 % of the errors lie within it; return the factor."""
-    _, ratios = measure(model, stacks, planes)
+def calibrate_sigma(
+    kind: Kind, network: nn.Module, stacks: Sequence[Stack], planes: int
+) -> float | None:
+    """Scale the predicted sigma so that 68 % of the errors lie within it.
+
+    :returns: the factor; None for a network whose sigma cannot be scaled.
+    """
+    _, ratios = measure(kind, network, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
-    model.sigma.scale(factor)
-    return factor
+    return factor if kind.scale_sigma(network, factor) else None
+
+
+def circumstances(device: torch.device) -> dict[str, str]:
+    """Return when and on what something was trained."""
+    return {
+        'date': datetime.now(timezone.utc).date().isoformat(),
+        'device': describe(device),
+        'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
+        'torch': torch.__version__,
+        'version': __version__,
+    }
 
 
 def write_release(
-    folder: Path, name: str, model: DualFocus, recipe: dict[str, Any], metrics: SyntheticMetrics
+    folder: Path,
+    name: str,
+    kind: Kind,
+    network: nn.Module,
+    recipe: dict[str, Any],
+    metrics: SyntheticMetrics,
 ) -> str:
-    """Write weights in half precision and their entry in the manifest; return the SHA-256."""
+    """Write the weights and their entry in the manifest; return the SHA-256."""
     file = f'{name}.safetensors'
-    digest = save_model(folder / file, model)
+    digest = kind.save(folder / file, network)
     manifest = folder / 'manifest.json'
     content = json.loads(manifest.read_text()) if manifest.exists() else {'models': {}}
     content['models'][name] = {
         'file': file,
         'sha256': digest,
-        'parameters': sum(p.numel() for p in model.parameters()),
+        'parameters': sum(p.numel() for p in network.parameters()),
         'recipe': recipe,
         'held_out_rendered_stacks': asdict(metrics),
     }

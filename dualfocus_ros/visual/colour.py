@@ -76,14 +76,19 @@ def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
     return ColourScale(low, high, _depth_colours(), logarithmic=True)
 
 
-def sigma_scale(sigma: np.ndarray) -> ColourScale:
+def position_scale(low: float = 0.0, high: float = 1.0) -> ColourScale:
+    """Return a scale of inverse depth without a unit, near bright as in :func:`depth_scale`."""
+    return ColourScale(low, high, _depth_colours()[::-1], unit='')
+
+
+def sigma_scale(sigma: np.ndarray, unit: str = 'm') -> ColourScale:
     """Return a scale from 0 to about the largest uncertainty."""
     values = sigma[np.isfinite(sigma)]
     high = float(np.percentile(values, 98)) if values.size else 1.0
-    return ColourScale(0.0, max(high, 1e-3), _map('VIRIDIS'))
+    return ColourScale(0.0, max(high, 1e-3), _map('VIRIDIS'), unit=unit)
 
 
-def error_scale(error: np.ndarray) -> ColourScale:
+def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
     """Return a scale symmetric about 0: blue too near, white right, red too far."""
     values = np.abs(error[np.isfinite(error)])
     high = max(float(np.percentile(values, 98)) if values.size else 1.0, 1e-3)
@@ -91,7 +96,7 @@ def error_scale(error: np.ndarray) -> ColourScale:
     near, far, white = np.array([33, 86, 165]), np.array([178, 34, 44]), np.array([247, 247, 247])
     strength = np.abs(position) ** 0.9
     colours = white + strength * (np.where(position < 0, near, far) - white)
-    return ColourScale(-high, high, colours.round().astype(np.uint8))
+    return ColourScale(-high, high, colours.round().astype(np.uint8), unit=unit)
 
 
 def _depth_colours() -> np.ndarray:

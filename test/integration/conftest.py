@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Program:
     """One of our executables, running.
 
-    :param name: as in ``ros2 run dualfocus_ros NAME``.
+    :param name: as in ``ros2 run dualfocus_ros NAME``, or the path of a script.
     :param parameters: ROS parameters.
     :param remap: topic or node names (``__node``, ``__ns``) to others.
     :param log: file that takes stdout and stderr.
@@ -44,6 +44,7 @@ class Program:
     ) -> None:
         from ament_index_python.packages import get_package_prefix
 
+        # A path stays as it is.
         command = [str(Path(get_package_prefix('dualfocus_ros'), 'lib', 'dualfocus_ros', name))]
         command.append('--ros-args')
         for key, value in parameters.items():
@@ -113,7 +114,7 @@ def _starter(folder: Path) -> Iterator[Callable[..., Program]]:
     ) -> Program:
         # Dots of parameter names are written as double underscores.
         named = {key.replace('__', '.'): value for key, value in parameters.items()}
-        log = folder / f'{len(running)}_{name}.log'
+        log = folder / f'{len(running)}_{Path(name).name}.log'
         program = Program(name, named, remap or {}, log)
         running.append(program)
         return program

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The depth node over DDS, with a stand-in for the network: topics, inputs, faults, life cycle."""
 
+from collections import defaultdict
 import threading
 
 import cv2
@@ -14,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
@@ -451,6 +453,31 @@ class TestInputs:
         assert stamps_of(rig.received['depth/image_rect']) == stamps[2:]
 
 
+    def test_three_sweeps_in_one_burst_lose_nothing(self, make):
+        rig = make()
+        rig.use_camera()
+        rig.listen('stack_info')
+        rig.ready()
+        focus = tuple(0.3 + 0.2 * n for n in range(8))
+        rig.estimator.gate.clear()
+        messages = defaultdict(list)
+        publish, rig.publish = rig.publish, lambda topic, m: messages[topic].append(m)
+        for k in range(3):
+            rig.sweep(focus, start=START + k * 10**9, sweep=k, period=100 * MS)
+        # All images, then all reports, then all calibrations; nobody takes any meanwhile.
+        for topic in ('image_raw', 'focus_state', 'camera_info'):
+            for message in messages[topic]:
+                publish(topic, message)
+        rig.until(lambda: rig.node._funnel.snapshot().counts[Stage.STACKED] == 3)
+        snapshot = rig.node._funnel.snapshot()
+        assert (snapshot.counts[Stage.RECEIVED], snapshot.counts[Stage.MATCHED]) == (24, 24)
+        # The network takes the newest stack, as always; the frames are all there.
+        assert {r.reason for r in snapshot.rejections} <= {'superseded'}
+        rig.estimator.gate.set()
+        rig.until(lambda: any(info.sweep_id == 2 for info in rig.received['stack_info']))
+        assert all(info.flags == 0 for info in rig.received['stack_info'])
+
+
 class TestFaults:
     def test_a_camera_that_stops_in_the_middle_of_a_sweep(self, make):
         rig = make(stack__timeout=30.0)
@@ -477,6 +504,22 @@ class TestFaults:
         rig.until(lambda: 'the lens reports a fault at 0.70' in rig.status('input')[1])
         assert rig.status('input')[0] == DiagnosticStatus.WARN
         assert rig.status('input')[2]['lens state'] == 'fault'
+
+    def test_depth_asked_for_beyond_what_the_lens_measures_is_warned_of_once(self, make):
+        rig = make(lens__kappa=2.0)  # measures up to 1 m
+        rig.use_camera()
+        rig.listen('depth/image_rect')
+        rig.listen('/rosout', Log)
+        rig.ready()
+        for n in range(4):
+            rig.sweep(start=START + n * SWEEP, sweep=n)
+            rig.until(lambda n=n: len(rig.received['depth/image_rect']) == n + 1)
+        rig.until(lambda: rig.status('optics')[0] == DiagnosticStatus.WARN)
+        assert '2.00 m asked for' in rig.status('optics')[1]
+        assert rig.status('optics')[2]['range limit [m]'] == '1.00'
+        said = [m for m in rig.received['/rosout'] if 'px of blur per dioptre' in m.msg]
+        assert len(said) == 1
+        assert rig.estimator.asked[-1][2].sigma_floor > 0.0
 
     def test_a_sweep_that_lost_a_plane_is_flagged(self, make):
         rig = make(stack__min_size=2)

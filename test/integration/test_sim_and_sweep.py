@@ -175,7 +175,7 @@ def test_parameters_are_described(start, listener):
     scene, rate, seed, stop = listener.call(
         DescribeParameters, '/sim_camera/describe_parameters', request
     ).descriptors
-    assert scene.additional_constraints == 'one of table, floor, corridor, rgbd'
+    assert scene.additional_constraints == 'one of table, floor, corridor, target, rgbd'
     assert rate.type == ParameterType.PARAMETER_DOUBLE and rate.floating_point_range
     assert seed.integer_range and stop.description and stop.read_only
 
@@ -226,7 +226,7 @@ def test_a_command_that_is_no_number_is_ignored(start, listener):
 @pytest.mark.parametrize(
     ('name', 'parameters', 'text'),
     [
-        ('sim_camera_node', {'scene': 'moon'}, 'one of table, floor, corridor, rgbd'),
+        ('sim_camera_node', {'scene': 'moon'}, 'one of table, floor, corridor, target, rgbd'),
         ('sim_camera_node', {'rate': -3.0}, 'rate: expected 0.1 to 240'),
         ('sim_camera_node', {'scene': 'rgbd'}, 'rgbd.colour'),
         ('sim_camera_node', {'focus__near_dioptres': 0.0}, 'far < near'),

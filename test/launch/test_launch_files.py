@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[2] / 'launch'
 ARGUMENTS = {
     'dualfocus': {
         'params_file', 'namespace', 'camera', 'driver', 'device', 'model', 'rviz', 'use_sim_time',
-        'large_image_transport',
+        'large_image_transport', 'driver_node', 'metadata',
     },
     'sim': {'scene', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'params_file'},
     'record': {'bag', 'what', 'camera', 'namespace'},
@@ -61,13 +61,65 @@ def test_arguments_are_those_of_the_contract_and_explained(name):
         assert arguments[switch].choices == ['true', 'false']
 
 
+def texts(node: Node) -> list[str]:
+    """Return all texts in the description of a node: its parameters, files and remappings."""
+    context, found = LaunchContext(), []
+
+    def collect(thing) -> None:
+        if isinstance(thing, str):
+            found.append(thing)
+        elif hasattr(thing, 'perform'):
+            found.append(thing.perform(context))
+        elif isinstance(thing, dict):
+            collect([*thing.keys(), *thing.values()])
+        elif hasattr(thing, 'param_file'):
+            collect(thing.param_file)
+        elif isinstance(thing, list | tuple):
+            # A text is a list of substitutions.
+            if thing and all(hasattr(part, 'perform') for part in thing):
+                found.append(''.join(part.perform(context) for part in thing))
+            else:
+                for part in thing:
+                    collect(part)
+
+    collect([node._Node__parameters, node._Node__remappings])
+    return found
+
+
 def executables(found: list) -> list[str]:
     return [a.node_executable for a in found if isinstance(a, Node) and a.condition is None]
 
 
 def test_the_sweep_node_is_started_on_request_only():
     assert executables(actions('dualfocus')) == ['depth_node']
-    assert executables(actions('dualfocus', driver='topic')) == ['depth_node', 'focus_sweep_node']
+    for driver in ('topic', 'camera_ros', 'v4l2', 'depthai'):
+        found = executables(actions('dualfocus', driver=driver))
+        assert found == ['depth_node', 'focus_sweep_node']
+
+
+@pytest.mark.parametrize('driver', ['none', 'topic', 'camera_ros', 'v4l2', 'depthai'])
+def test_each_driver_has_its_parameters_and_topics(driver):
+    nodes = [a for a in actions('dualfocus', driver=driver) if isinstance(a, Node)]
+    file = 'dualfocus' if driver == 'none' else driver
+    for node in nodes:
+        if node.condition is None:
+            assert any(f'{file}.yaml' in text for text in texts(node))
+    words = texts(nodes[0])
+    assert ('/diagnostics' in words) == (driver == 'camera_ros')
+    assert ('camera/image_raw' in words) == (driver == 'camera_ros')
+    assert ('oak/rgb/camera_info' in words) == (driver == 'depthai')
+
+
+def test_what_is_given_comes_before_what_is_usual():
+    found = [a for a in actions(
+        'dualfocus', driver='camera_ros', camera='/left', metadata='/left/metadata',
+        params_file='my.yaml',
+    ) if isinstance(a, Node)]
+    # Parameters are kept as YAML documents.
+    sweep = {text.removesuffix('\n...\n') for text in texts(found[-1])}
+    assert {'/left/image_raw', '/left/focus_command', '/left/metadata', '/left'} <= sweep
+    assert any('my.yaml' in text for text in sweep)
+    assert not any('camera_ros.yaml' in text for text in sweep)
 
 
 def test_record_takes_the_inputs_or_all():

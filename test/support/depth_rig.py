@@ -55,6 +55,7 @@ class FakeEstimator:
     def __init__(self):
         self.settings = None
         self.asked = []
+        self.foreseen = []
         self.errors = []
         self.released = False
         self.gate = threading.Event()
@@ -83,8 +84,13 @@ class FakeEstimator:
             all_in_focus=image if outputs.all_in_focus else None,
             points=points.numpy() if outputs.points and points is not None else None,
             points_decimated=few.numpy() if outputs.points_decimated and few is not None else None,
-            camera=reference.camera, stage_ms={'network': 1.0},
+            camera=reference.camera, stage_ms={'decode': 1.0},
         )
+
+    def encode_ahead(self, plane):
+        """Note the plane."""
+        self.foreseen.append(plane)
+        return True
 
     def release(self):
         """Note that the memory was given back."""

@@ -7,7 +7,8 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from dualfocus_ros.stacks.funnel import Stage
+from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import LensState
 from dualfocus_ros.stacks.types import StackFlag
 from sweep_messages import (
@@ -66,12 +67,33 @@ class TestPairing:
 
     def test_waiting_frames_are_bounded_in_number(self):
         rig = Rig(window=1e6)
-        for n in range(100):
+        limit = rig.assembler.settings.pairing.max_pending
+        for n in range(limit + 50):
             rig.give(frame(n))
-        assert rig.rejected('no_focus') == 100 - 32
-        for n in range(400):
+        assert rig.rejected('no_focus') == 50
+        for n in range(4 * limit + 50):
             rig.give(report(1000 + n, 1.0))
-        assert rig.rejected('no_image') == 400 - 128
+        assert rig.rejected('no_image') == 50
+
+    @pytest.mark.parametrize(('make', 'reason'), [
+        (frame, 'no_focus'), (lambda n: report(n, 1.0), 'no_image'),
+    ])
+    def test_what_never_finds_a_partner_is_counted_by_the_clock(self, make, reason):
+        rig = Rig(window=0.25)
+        rig.assembler.tick(0)
+        rig.feed([make(n) for n in range(3)])
+        for now in (100, 200, 350):
+            rig.assembler.tick(now * MS)
+        assert rig.reasons == set()
+        rig.give(make(3))
+        rig.assembler.tick(351 * MS)
+        assert rig.rejected(reason) == 3
+        # A clock that is set back begins to count anew.
+        rig.assembler.tick(0)
+        rig.assembler.tick(250 * MS)
+        assert rig.rejected(reason) == 3
+        rig.assembler.tick(251 * MS)
+        assert rig.rejected(reason) == 4
 
     @pytest.mark.parametrize('bad', [0, -1])
     def test_a_stamp_of_zero_is_refused(self, bad):
@@ -91,6 +113,19 @@ class TestPairing:
         assert rig.rejected('duplicate_stamp') == 2
         assert frames_of(stack) == [0, 1]
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 1.0])
+
+    @pytest.mark.parametrize('first', [0.5, 0.75])
+    def test_two_reports_that_contradict_each_other_place_no_image(self, first):
+        rig = Rig()
+        rig.feed([report(0, first, sweep=1, index=0, count=2), report(0, 1.25 - first)])
+        assert rig.give(frame(0)) == []
+        assert rig.rejected('focus_disputed') == 1
+        assert '0.500' in rig.funnel.snapshot().last.text
+        assert '0.750' in rig.funnel.snapshot().last.text
+        # The same report twice is none, nor is the same stamp after a jump of the clock.
+        rig.feed([report(1, 1.0), report(1, 1.004), frame(1), report(200, 1.0), report(200, 2.0)])
+        rig.feed(counted_sweep(1, 3, 100) + counted_sweep(2, 3, 199))
+        assert rig.rejected('focus_disputed') == 1
 
     @pytest.mark.parametrize(
         ('dioptres', 'state', 'reason'),
@@ -140,10 +175,26 @@ class TestCameras:
         rig = Rig(window=0.25)
         rig.give((stamp(0), calibration()))
         assert rig.feed(counted_sweep(1, 3, 0)) == []
-        (stack,) = rig.shoot(4, 0.5, sweep=2, index=0, count=2)
+        assert rig.assembler.tick(0) == rig.assembler.tick(250 * MS) == []
+        (stack,) = rig.assembler.tick(251 * MS)
         assert frames_of(stack) == [0, 1, 2]
+        rig.shoot(4, 0.5, sweep=2, index=0, count=2)
         (stack,) = rig.shoot(5, 1.0, sweep=2, index=1, count=2)
         assert frames_of(stack) == [4, 5]
+
+    def test_frames_whose_calibration_was_lost_are_not_overtaken(self):
+        rig = Rig()
+        rig.give((stamp(-1), calibration()))
+        rig.shoot(-1, 9.0)
+        messages = counted_sweep(1, 4, 0) + counted_sweep(2, 4, 4)
+        assert rig.feed(messages) == []
+        stacks = rig.feed([(stamp(n), calibration(500.0 + n)) for n in range(6, 8)])
+        assert [frames_of(stack) for stack in stacks] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        # They take the calibration nearest in time: the lens distorts as before.
+        focal = [p.camera.fx for stack in stacks for p in stack.planes]
+        assert focal == [500.0, 500.0, 500.0] + 3 * [506.0] + [506.0, 507.0]
+        assert rig.rejected('camera_info_lost') == 6
+        assert rig.reasons <= {'joined_midway', 'too_few_planes', 'camera_info_lost'}
 
     def test_latest_takes_the_newest_calibration(self):
         rig = Rig(exact_cameras=False)
@@ -478,7 +529,50 @@ def interleavings(draw):
     return merged
 
 
+@st.composite
+def bursts(draw):
+    """Three sweeps at once: each topic in order, any topic any length ahead of the others."""
+    messages = [m for k in range(3) for m in counted_sweep(k + 1, 6, 6 * k)]
+    topics = [messages[::2], messages[1::2], [(stamp(n), calibration()) for n in range(18)]]
+    order = draw(st.permutations([0] * 18 + [1] * 18 + [2] * 18))
+    streams = [iter(topic) for topic in topics]
+    return [next(streams[topic]) for topic in order]
+
+
 class TestOrder:
+    @pytest.mark.parametrize('order', ['images first', 'reports first', 'calibrations last'])
+    def test_three_sweeps_in_one_burst_lose_nothing(self, order):
+        # Two seconds of sweeps, four times the pairing window, before the other topic says a word.
+        rig = Rig(window=0.5)
+        messages = [m for k in range(3) for m in counted_sweep(k + 1, 8, 8 * k)]
+        images, reports = messages[::2], messages[1::2]
+        calibrations = [(stamp(n), calibration()) for n in range(24)]
+        sequence = {
+            'images first': images + reports + calibrations,
+            'reports first': reports + images + calibrations,
+            'calibrations last': messages + calibrations,
+        }[order]
+        stacks = rig.feed(sequence)
+        assert [frames_of(s) for s in stacks] == [
+            list(range(first, first + 8)) for first in (0, 8, 16)
+        ]
+        assert rig.reasons == set()
+
+    @given(bursts(), st.booleans())
+    @settings(max_examples=200, deadline=None)
+    def test_a_burst_in_any_order_of_the_topics_loses_nothing(self, messages, calibrated):
+        rig = Rig()
+        if calibrated:
+            rig.give((stamp(-9), calibration()))
+            rig.shoot(-9, 9.0, sweep=9, index=1, count=2)
+        stacks = rig.feed(messages)
+        assert [frames_of(s) for s in stacks] == [
+            list(range(first, first + 6)) for first in (0, 6, 12)
+        ]
+        assert rig.reasons <= {'joined_midway'}
+        if calibrated:
+            assert all(plane.camera is not None for s in stacks for plane in s.planes)
+
     @given(interleavings())
     @settings(max_examples=200, deadline=None)
     def test_how_the_topics_interleave_changes_nothing(self, messages):
@@ -533,6 +627,21 @@ class TestOrder:
             assert numbers == sorted(set(numbers))
             for plane in stack.planes:
                 assert plane.focus_dioptres in [r.dioptres for r in sent[plane.stamp_ns]]
+
+
+def test_planes_are_foreseen_as_they_join_a_sweep_but_not_the_one_that_ends_it():
+    foreseen = []
+    assembler = SweepAssembler(AssemblerSettings(), Funnel(), foreseen.append)
+    stacks = []
+    for n in range(3):
+        stacks += assembler.add_frame(frame(n))
+        stacks += assembler.add_focus(report(n, 0.5 + n, index=n, count=3))
+        if n < 2:
+            assert [plane.focus_dioptres for plane in foreseen] == [0.5 + i for i in range(n + 1)]
+    assert len(stacks) == 1 and len(foreseen) == 2
+    # The very arrays, by which what was made of them is found again.
+    assert [plane.image is early.image for plane, early in zip(stacks[0].planes, foreseen)] \
+        == [True, True]
 
 
 def test_the_funnel_counts_every_stage():

@@ -22,6 +22,7 @@ def parameters(name: str, node: str) -> dict:
 
 def test_dualfocus_yaml_states_every_parameter_with_its_default():
     stated = parameters('dualfocus.yaml', 'dualfocus')
+    stated = {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
     assert stated == {k: v for k, v in settings.DEFAULTS.items() if v != ()}
     for name, value in stated.items():
         assert settings.coerce(name, value) == value

@@ -20,7 +20,6 @@ from dualfocus_ros.nodes import conversions, messages
 from dualfocus_ros.nodes.conversions import MessageError
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.stacks.pairing import LensState
-from dualfocus_ros.stacks.rectify import Rectifier
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
 MAX_PIXELS = 1 << 20
@@ -385,8 +384,12 @@ class TestFocalStackMessages:
 
     def test_intrinsics_and_rectification(self, rgb):
         info = camera_info(8, 6, d=[-0.2, 0.0, 0.0, 0.0, 0.0])
-        stack = conversions.stack_from(self.message(rgb, info=info), MAX_PIXELS, Rectifier())
-        assert stack.planes[1].camera.fx == 500.0
+        stack = conversions.stack_from(self.message(rgb, info=info), MAX_PIXELS, rectify=True)
+        plane = stack.planes[1]
+        assert plane.camera.fx == 500.0
+        assert plane.calibration.distortion == (-0.2, 0.0, 0.0, 0.0, 0.0)
+        taken = conversions.stack_from(self.message(rgb, info=info), MAX_PIXELS, rectify=False)
+        assert taken.planes[1].calibration is None
 
     @pytest.mark.parametrize(('change', 'reason'), [
         (lambda m: m.focus_dioptres.append(3.0), 'plane_count'),

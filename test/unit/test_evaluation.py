@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 import torch
 
 from dualfocus_ros.cli.main import main
+from dualfocus_ros.data.catalogue import open_dataset
 from dualfocus_ros.data.samples import StackSample
 from dualfocus_ros.evaluation.cases import case_of_stack
 from dualfocus_ros.evaluation.dfv import DFV
 from dualfocus_ros.evaluation.measures import Tally, ause, measure, texture_of, unimodal_share
 from dualfocus_ros.evaluation.methods import Estimate, load_dfv, open_methods, save_dfv
+from dualfocus_ros.evaluation.protocols import ProtocolB
+from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.network.model import DualFocus, DualFocusConfig
 from dualfocus_ros.network.weights import WeightsError, save_model
 
@@ -155,6 +158,27 @@ def test_a_weights_file_is_a_method(tmp_path):
     np.testing.assert_allclose(
         np.tensordot(case.focus, estimate.probability, 1), estimate.position, atol=1e-3
     )
+
+
+def test_the_single_image_control_sees_one_plane_only():
+    """It beats the range alone where place tells depth; no other plane changes what it says."""
+    (method,) = open_methods(['single-image:indoor:900,count=12,width=64'], CPU, ProtocolB(5))
+    (control,) = open_methods(['range-only'], CPU)
+    data = open_dataset('indoor:0,count=3,width=64')
+    cases = [ProtocolB(5).case(data[index], data) for index in range(3)]
+    errors = {
+        m.name: np.mean([np.abs(m.estimate(c).position - c.truth_position).mean() for c in cases])
+        for m in (method, control)
+    }
+    assert errors['single-image'] < 0.9 * errors['range-only']
+    other = cases[0].images.copy()
+    other[[0, 1, 3, 4]] = 0
+    changed = type(cases[0])(**{**vars(cases[0]), 'images': other})
+    first = method.estimate(cases[0])
+    np.testing.assert_array_equal(first.position, method.estimate(changed).position)
+    assert first.sigma is None and 'indoor:900' in method.about
+    with pytest.raises(ValueError, match='views with truth'):
+        SingleImageRegression([case_of_stack(stack(truth=None))])
 
 
 def test_dfv_is_available_with_weights_only(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.pipeline.filters import flying_pixels, seen_by_all
+from dualfocus_ros.pipeline.filters import flying_pixels
 
 CPU = torch.device('cpu')
 NEAR, FAR = 2.0, 0.5
@@ -72,28 +72,3 @@ def test_nan_makes_no_neighbour_fly():
     dioptres, _ = edge(0)
     dioptres[5, 20] = torch.nan
     assert not flying_pixels(dioptres, 0.05).any()
-
-
-def test_pixels_that_one_plane_does_not_see():
-    first, second = np.ones((6, 8), bool), np.ones((6, 8), bool)
-    first[0] = second[:, 7] = False
-    seen = seen_by_all([first, None, second, first], [None] * 4, CPU)
-    assert np.array_equal(seen.numpy(), first & second)
-    assert seen_by_all([None] * 3, [None] * 3, CPU) is None
-
-
-def test_masks_follow_the_breathing_of_their_plane():
-    mask = np.ones((6, 8), bool)
-    mask[:, 0] = False
-    columns, rows = torch.arange(8) + 0.5, torch.arange(6).float()
-    seen = seen_by_all([mask], [(columns, rows)], CPU).numpy()
-    # The first column takes half of an unseen one, the last lies outside.
-    assert not seen[:, 0].any() and not seen[:, 7].any()
-    assert seen[:, 1:7].all()
-
-
-def test_positions_outside_the_image_are_unseen_without_a_mask():
-    columns, rows = torch.arange(8) - 1.0, torch.arange(6).float()
-    seen = seen_by_all([None, None], [None, (columns, rows)], CPU).numpy()
-    assert not seen[:, 0].any()
-    assert seen[:, 1:].all()

@@ -241,6 +241,32 @@ class TestFocusCamera:
                 [expected[0] + frame.shift[1], expected[1] + frame.shift[0]], abs=0.6
             )
 
+    def test_near_focus_darkens_by_the_square_of_the_extension(self):
+        scene = textured_scene(1.0, 1.0)
+        scene.colour[:] = 0.5
+        plain = FocusCamera(scene, LENS, QUIET)
+        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_breathing=True))
+        for time, focus in ((0.0, 0.0), (10.0, 2.5)):
+            light, dark = (
+                decode_srgb8(settled(c, focus, time).image).mean() for c in (plain, camera)
+            )
+            # 1 / (1 + m)^2 with m = F q / (1 - F q).
+            assert dark / light == pytest.approx((1.0 - 0.016 * focus) ** 2, abs=0.01)
+
+    def test_exposure_jitter_multiplies_the_light_of_whole_frames(self):
+        scene = textured_scene(1.0, 1.0)
+        scene.colour[:] *= 0.5
+        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_jitter=0.1))
+        still = decode_srgb8(settled(FocusCamera(scene, LENS, QUIET), 1.0, 0.0).image)
+        camera.command(FocusOrder(1.0), 0.0)
+        factors = []
+        for n in range(40):
+            light = decode_srgb8(camera.capture(5.0 + n).image)
+            bright = still > 0.05
+            factors.append(np.median(light[bright] / still[bright]))
+            assert np.ptp(np.quantile(light[bright] / still[bright], [0.1, 0.9])) < 0.05
+        assert np.std(np.log(factors)) == pytest.approx(0.1, rel=0.35)
+
     def test_holes_stay_unknown_in_the_truth(self):
         scene = textured_scene()
         scene.depth[10:20, 10:20] = np.nan
@@ -258,3 +284,5 @@ class TestFocusCamera:
             FocusCameraSettings(far_limit=3.0, near_limit=1.0)
         with pytest.raises(ValueError, match='jitter'):
             FocusCameraSettings(jitter=-1.0)
+        with pytest.raises(ValueError, match='exposure_jitter'):
+            FocusCameraSettings(exposure_jitter=1.5)

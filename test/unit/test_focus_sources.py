@@ -40,6 +40,24 @@ class TestCommandedFocus:
         assert focus.report(1500 * MS).dioptres == 1.0
         assert focus.report(2500 * MS).dioptres == 2.0
 
+    def test_an_order_that_comes_after_images_taken_later_says_so(self):
+        focus = CommandedFocus(SettlingModel())
+        assert focus.add_order(FocusOrder(1000 * MS, 1.0)) == 0
+        for stamp in (1100, 1200, 1300):
+            focus.report(stamp * MS)
+        assert focus.add_order(FocusOrder(1150 * MS, 2.0)) == 2
+        assert focus.add_order(FocusOrder(1250 * MS, 2.0)) == 0  # it was there already
+        assert focus.add_order(FocusOrder(1400 * MS, 1.0)) == 0
+
+    def test_an_order_to_nowhere_counts_as_one(self):
+        focus = CommandedFocus(SettlingModel(0, 0.0))
+        focus.add_order(FocusOrder(1000 * MS, 1.0))
+        for at in (1100, 1200, 1300):
+            focus.report(at * MS)
+        assert focus.add_order(FocusOrder(1150 * MS, math.nan)) == 2
+        assert math.isnan(focus.report(1400 * MS).dioptres)
+        assert focus.add_order(FocusOrder(1350 * MS, 2.0)) == 0  # nobody was misled by NaN
+
     def test_a_clock_that_goes_back_forgets_the_orders(self):
         focus = CommandedFocus(SettlingModel())
         focus.add_order(FocusOrder(5000 * MS, 1.0))

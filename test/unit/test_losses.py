@@ -4,8 +4,9 @@
 import pytest
 import torch
 
-from dualfocus_ros.network import DualFocus
+from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
 from dualfocus_ros.network.losses import (
+    LITERAL,
     LossWeights,
     focal_constraint,
     masked_pool,
@@ -91,3 +92,41 @@ def test_total_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
     _, masked = total_loss(prediction, focus, truth, below, LossWeights())
     assert fewer['depth'].item() == pytest.approx(masked['depth'].item())
     assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'likelihood', 'error'}
+
+
+def test_summed_constraints_scale_with_the_image_and_means_do_not():
+    torch.manual_seed(1)
+    p = torch.softmax(torch.randn(1, 5, 8, 8), dim=1)
+    larger = p.repeat(1, 1, 2, 2)
+    small, large = torch.ones(1, 8, 8, dtype=torch.bool), torch.ones(1, 16, 16, dtype=torch.bool)
+    mean = focal_constraint(p, small)
+    assert focal_constraint(larger, large).item() == pytest.approx(mean.item(), rel=1e-5)
+    assert focal_constraint(p, small, summed=True).item() == pytest.approx(64 * mean.item())
+    assert focal_constraint(larger, large, summed=True).item() == pytest.approx(256 * mean.item())
+
+
+def test_literal_loss_of_the_network_in_metres():
+    torch.manual_seed(0)
+    network = DualFocus(CONFIGURATIONS['dualfocus-paper'])
+    focus = torch.tensor([[0.4, 0.8, 1.6]])
+    prediction = network(torch.rand(1, 3, 3, 32, 32), focus)
+    assert torch.allclose(prediction.positions, 1.0 / focus)
+    truth = torch.full((1, 32, 32), 1.0)
+    valid = torch.ones_like(truth, dtype=torch.bool)
+    loss, terms = total_loss(prediction, focus, truth, valid, LITERAL, 'metres')
+    # Smooth-L1 with beta 1 is half the square for errors below a metre.
+    error = prediction.value - 1.0
+    expected = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()
+    assert terms['depth'].item() == pytest.approx(expected.item(), rel=1e-4)
+    loss.backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_a_network_without_surfaces_has_no_spatial_term():
+    network = DualFocus(DualFocusConfig(surfaces=0))
+    focus = torch.tensor([[0.2, 1.0, 2.0]])
+    prediction = network(torch.rand(1, 3, 3, 32, 32), focus)
+    truth = torch.full((1, 32, 32), 1.0)
+    _, terms = total_loss(prediction, focus, truth, torch.isfinite(truth), LossWeights())
+    assert terms['spatial'] == 0.0

@@ -53,3 +53,17 @@ def test_bumpiness_is_four_times_the_hessian_and_saturates():
     noise = np.random.default_rng(0).normal(0, 1.0, truth.shape)
     assert bumpiness(truth + noise, truth) == pytest.approx(5.0, abs=0.05)
     assert bumpiness(truth, truth) == 0.0
+
+
+def test_bumpiness_of_the_older_filter_leaves_out_what_the_border_decides():
+    noise = np.random.default_rng(0).normal(0, 0.01, (64, 64))
+    truth = np.ones((64, 64))
+    reflected, zeroed = bumpiness(truth + noise, truth), bumpiness(truth + noise, truth, 'zero')
+    assert zeroed < reflected
+    # Both see the same where no border is near: two filters reach two pixels.
+    inner = np.zeros((64, 64))
+    inner[2:-2, 2:-2] = 1.0
+    error = inner + noise
+    assert bumpiness(error, inner, 'zero') == pytest.approx(bumpiness(error, inner))
+    with pytest.raises(ValueError, match='border'):
+        bumpiness(truth, truth, 'wrap')

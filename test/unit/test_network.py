@@ -4,21 +4,98 @@
 import pytest
 import torch
 
-from dualfocus_ros.network import DualFocus
+from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
+from dualfocus_ros.network.decoder import FocusWindow
+from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.layers import FocalConv, differential_volume
+from networks import random_network
+
+# Every switch of the configuration once, at widths that a test can afford.
+SMALL = {'encoder': (8, 8, 12, 16), 'volume': (6, 8, 8), 'decoder': (8, 8, 12), 'surfaces': 4}
+VARIANTS = {
+    'lite': DualFocusConfig(**SMALL),
+    'without projection': DualFocusConfig(**{**SMALL, 'surfaces': 0}),
+    'without measures': DualFocusConfig(**SMALL, measures=False, learned_sigma=False),
+    'without conditioning': DualFocusConfig(**SMALL, conditioning=False),
+    'without keys': DualFocusConfig(**SMALL, keys=0),
+    'without window': DualFocusConfig(**SMALL, window=False),
+    'whole 3-D convolutions': DualFocusConfig(**SMALL, full_3d=True),
+    'in metres': DualFocusConfig(**SMALL, unit='metres'),
+    'as published': CONFIGURATIONS['dualfocus-paper'],
+}
 
 
 @pytest.fixture(scope='module')
 def network():
-    torch.manual_seed(0)
-    model = DualFocus()
-    # Statistics away from their initial 0 and 1, so that mistakes in fusing them would show.
-    with torch.no_grad():
-        model.train()
-        for _ in range(3):
-            model(torch.rand(2, 4, 3, 64, 64), torch.linspace(0.2, 2.0, 4).repeat(2, 1))
-    return model.eval()
+    return random_network(DualFocusConfig())
+
+
+@pytest.mark.parametrize(
+    ('name', 'least', 'most'),
+    [('dualfocus', 5e6, 10e6), ('dualfocus-lite', 0.3e6, 1.5e6), ('dualfocus-paper', 26e6, 28e6)],
+)
+def test_sizes_of_the_configurations(name, least, most):
+    parameters = sum(p.numel() for p in DualFocus(CONFIGURATIONS[name]).parameters())
+    print(f'{name}: {parameters / 1e6:.2f} M parameters')
+    assert least < parameters <= most
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_switch_gives_a_whole_network(variant):
+    config = VARIANTS[variant]
+    model = random_network(config)
+    images = torch.rand(2, 3, 3, 40, 56)
+    dioptres = torch.tensor([[0.2, 1.0, 2.0], [3.0, 1.0, 0.5]])
+    with torch.inference_mode():
+        prediction, fused = model(images, dioptres), fuse(model)(images, dioptres)
+    assert prediction.dioptres.shape == prediction.sigma.shape == (2, 40, 56)
+    assert torch.allclose(fused.dioptres, prediction.dioptres, atol=1e-4)
+    assert (prediction.gradients is None) == (config.surfaces == 0)
+    for stack, focus in zip(prediction.dioptres, dioptres):
+        assert focus.min() - 1e-4 <= stack.min() and stack.max() <= focus.max() + 1e-4
+    expected = dioptres if config.unit == 'dioptres' else 1.0 / dioptres
+    value = (prediction.probability * expected[..., None, None]).sum(dim=1)
+    found = prediction.dioptres if config.unit == 'dioptres' else 1.0 / prediction.dioptres
+    assert torch.allclose(found, value, atol=1e-4)
+
+
+def test_features_of_planes_can_be_kept(network):
+    images, dioptres = torch.rand(4, 3, 45, 60), torch.tensor([[0.9, 0.1, 1.6, 2.2]])
+    with torch.inference_mode():
+        together = network(images[None], dioptres)
+        kept = PlaneFeatures.join([network.encode(image[None]) for image in images])
+        found = network.decode(kept, dioptres, (45, 60))
+    assert torch.allclose(found.dioptres, together.dioptres, atol=1e-4)
+    assert torch.allclose(found.sigma, together.sigma, atol=1e-4)
+
+
+def test_window_leaves_one_peak_where_it_is_strong():
+    window = FocusWindow(4)
+    logits = torch.randn(1, 8, 8, 12)
+    features, fraction = torch.zeros(1, 4, 2, 3), torch.linspace(0, 1, 8)[None]
+    torch.nn.init.constant_(window.curvature.bias, 20.0)
+    steps = window(logits, features, fraction).diff(dim=1)
+    assert (steps.diff(dim=1) < 0).all()
+    torch.nn.init.constant_(window.curvature.bias, -40.0)
+    left = window(logits, features, fraction)
+    assert torch.allclose(left.softmax(dim=1), logits.softmax(dim=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        ({'trunk': 'vgg'}, "trunk must be one of light, resnet18, got 'vgg'"),
+        ({'unit': 'feet'}, "unit must be one of dioptres, metres, got 'feet'"),
+        ({'decoder': (8, 8)}, 'same number of levels'),
+        ({'encoder': (8, 8, 8)}, '3 levels need 4 encoder widths'),
+        ({'trunk': 'resnet18'}, 'resnet18 trunk has 4 levels'),
+        ({'measures': False}, 'sigma needs the focus measures'),
+    ],
+)
+def test_contradictory_configurations_are_refused(changes, text):
+    with pytest.raises(ValueError, match=text):
+        DualFocusConfig(**changes)
 
 
 @pytest.mark.parametrize('planes', [2, 3, 7, 32])
@@ -93,13 +170,14 @@ def test_differential_volume_is_forward_then_backward_at_the_end():
     assert volume.tolist() == [[1.0, 2.0], [3.0, 4.0], [7.0, 4.0]]
 
 
-def test_focal_convolution_equals_conv3d():
+@pytest.mark.parametrize('size', [1, 3])
+def test_focal_convolution_equals_conv3d(size):
     torch.manual_seed(1)
-    layer = FocalConv(3, 5)
-    kernel = layer.taps.weight.view(3, 5, 3).permute(1, 2, 0)[..., None, None]
+    layer = FocalConv(3, 5, size)
+    kernel = layer.taps.weight.view(3, 5, 3, size, size).permute(1, 2, 0, 3, 4)
     x = torch.randn(2 * 4, 3, 6, 7)
     volume = x.view(2, 4, 3, 6, 7).transpose(1, 2)
-    expected = torch.nn.functional.conv3d(volume, kernel, padding=(1, 0, 0))
+    expected = torch.nn.functional.conv3d(volume, kernel, padding=(1, size // 2, size // 2))
     found = layer(x, planes=4).view(2, 4, 5, 6, 7).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -107,7 +185,7 @@ def test_focal_convolution_equals_conv3d():
 @pytest.mark.parametrize(
     ('images', 'dioptres', 'text'),
     [
-        (torch.rand(1, 1, 3, 32, 32), torch.ones(1, 1), 'at least 2'),
+        (torch.rand(1, 1, 3, 32, 32), torch.ones(1, 1), 'at least 2 planes'),
         (torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3), 'same distance'),
         (torch.rand(1, 3, 1, 32, 32), torch.ones(1, 3), 'must be'),
         (torch.rand(1, 3, 3, 32, 32), torch.ones(1, 4), 'must be'),

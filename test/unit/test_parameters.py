@@ -110,6 +110,8 @@ def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, val
     ({'input': 'planes', 'planes.focus_dioptres': [0.5, 0.5]}, 'different'),
     ({'breathing.model': 'thin_lens'}, 'lens.focal_length'),
     ({'breathing.model': 'polynomial'}, 'breathing.coefficients'),
+    ({'lens.focal_length': 0.016, 'lens.f_number': 1.4, 'lens.pixel_pitch': 5.6e-6,
+      'lens.kappa': 16.3}, 'the pitch is that of the published'),
 ])
 def test_what_does_not_fit_together_is_named(make, given, text):
     _, parameters = make(**{name.replace('.', '__'): value for name, value in given.items()})
@@ -195,3 +197,17 @@ def test_the_settings_of_each_part():
 @pytest.mark.parametrize('name', sorted(ENTRIES))
 def test_defaults_are_allowed(name):
     assert coerce(name, DEFAULTS[name]) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize('name', ['rectify', 'alignment.mode'])
+def test_a_bare_off_which_yaml_makes_false_means_off(make, name):
+    node, parameters = make(**{name: False})
+    attribute = name.replace('.', '_')
+    assert parameters.problems == []
+    assert getattr(parameters.current(), attribute) == 'off'
+    (result,) = node.set_parameters([Parameter(name, value=DEFAULTS[name])])
+    assert result.successful and getattr(parameters.current(), attribute) == DEFAULTS[name]
+    (result,) = node.set_parameters([Parameter(name, value=False)])
+    assert result.successful and getattr(parameters.current(), attribute) == 'off'
+    (result,) = node.set_parameters([Parameter(name, value=True)])
+    assert not result.successful and 'one of' in result.reason

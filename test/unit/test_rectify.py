@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rectification: where each pixel of the pinhole image comes from."""
 
-import cv2
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.rectify import CameraCalibration, Rectifier
+from dualfocus_ros.stacks.rectify import CameraCalibration, source_positions
 
 CAMERA = PinholeCamera(160, 120, 130.0, 128.0, 81.0, 58.5)
 MODELS = [
@@ -33,71 +34,44 @@ def distort(x, y, model, d):
     )
 
 
-@pytest.mark.parametrize(('model', 'coefficients'), MODELS)
-def test_every_pixel_comes_from_where_the_model_says(model, coefficients):
-    v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(np.float64)
-    # A smooth image: linear interpolation of it is exact to rounding.
-    image = np.round(40 + u * 0.8 + v * 0.6).astype(np.uint8)
-    rectified, camera = Rectifier().rectify(image, CameraCalibration(CAMERA, model, coefficients))
-    assert camera == CAMERA
-    x, y = (u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy
-    xd, yd = distort(x, y, model, coefficients)
-    ud, vd = xd * CAMERA.fx + CAMERA.cx, yd * CAMERA.fy + CAMERA.cy
-    seen = (ud >= 1) & (ud <= CAMERA.width - 2) & (vd >= 1) & (vd <= CAMERA.height - 2)
-    assert seen.mean() > 0.6
-    expected = 40 + ud * 0.8 + vd * 0.6
-    assert np.abs(rectified - expected)[seen].max() <= 1.1
-
-
-def test_nothing_to_correct_returns_the_very_image():
-    image = np.zeros((120, 160, 3), np.uint8)
-    for distortion in ((), (0.0,) * 5):
-        rectified, camera = Rectifier().rectify(image, CameraCalibration(CAMERA, '', distortion))
-        assert rectified is image
-        assert camera is CAMERA
-
-
-def test_projection_of_another_zoom_is_applied():
-    output = PinholeCamera(160, 120, 65.0, 64.0, 81.0, 58.5)
-    image = np.full((120, 160), 200, np.uint8)
-    rectified, camera = Rectifier().rectify(image, CameraCalibration(CAMERA, rectified=output))
-    assert camera == output
-    assert (rectified > 0).mean() == pytest.approx(0.25, abs=0.02)
-
-
-def test_pixels_that_the_camera_did_not_see_are_told():
-    calibration = CameraCalibration(CAMERA, 'plumb_bob', (0.25, 0.08, 0.001, -0.002))
-    rectifier = Rectifier()
-    white = np.full((120, 160), 255, np.uint8)
-    rectified, _ = rectifier.rectify(white, calibration)
-    seen = rectifier.seen(calibration)
-    assert np.array_equal(seen, rectified == 255)
-    assert 0.6 < seen.mean() < 0.99
-    assert not seen[0, 0] and seen[60, 80]
-    assert rectifier.seen(calibration) is seen
-
-
-def test_all_is_seen_where_nothing_is_cut():
-    rectifier = Rectifier()
-    assert rectifier.seen(CameraCalibration(CAMERA)) is None
-    assert rectifier.seen(CameraCalibration(CAMERA, 'plumb_bob', (-0.25, 0.0, 0.0, 0.0))) is None
-
-
-def test_maps_are_kept_and_bounded(monkeypatch):
-    made = []
-    original = cv2.initUndistortRectifyMap
-    monkeypatch.setattr(
-        cv2, 'initUndistortRectifyMap', lambda *a: made.append(1) or original(*a)
+@pytest.mark.parametrize(('model', 'coefficients'), [*MODELS, ('plumb_bob', ())])
+@pytest.mark.parametrize('moved', [False, True])
+def test_every_pixel_comes_from_where_the_models_say(model, coefficients, moved):
+    """Motion, then other intrinsics (a lens that breathes and drifts), then distortion."""
+    stored = replace(CAMERA.magnified(0.97), cx=82.5, cy=57.0)
+    motion = np.array([[1.01, 0.0, -2.5], [0.0, 1.01, 1.75], [0.0, 0.0, 1.0]])
+    found = source_positions(
+        CameraCalibration(stored, model, coefficients), CAMERA, motion if moved else None
     )
-    image = np.zeros((120, 160), np.uint8)
-    cameras = [
-        CameraCalibration(CAMERA.magnified(1 + 0.01 * n), 'plumb_bob', (-0.2, 0.0, 0.0, 0.0))
-        for n in range(3)
-    ]
-    rectifier = Rectifier(max_bytes=2 * 120 * 160 * 7)
-    for camera in [cameras[0], cameras[1], cameras[0], cameras[2], cameras[0], cameras[1]]:
-        rectifier.rectify(image, camera)
-    assert len(made) == 4
+    x, y = np.meshgrid(*found) if found[0].ndim == 1 else found
+    v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(np.float64)
+    if moved:
+        u, v = 1.01 * u - 2.5, 1.01 * v + 1.75
+    xn, yn = (u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy
+    xd, yd = distort(xn, yn, model, coefficients)
+    np.testing.assert_allclose(x, xd * stored.fx + stored.cx, atol=2e-3)
+    np.testing.assert_allclose(y, yd * stored.fy + stored.cy, atol=2e-3)
+
+
+def test_rotation_between_camera_and_rectified_image():
+    angle = np.deg2rad(3.0)
+    turn = np.array([
+        [np.cos(angle), 0.0, np.sin(angle)], [0.0, 1.0, 0.0], [-np.sin(angle), 0.0, np.cos(angle)],
+    ])
+    view = CameraCalibration(CAMERA, rotation=tuple(turn.ravel()))
+    x, y = source_positions(view, CAMERA)
+    v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(np.float64)
+    ray = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones_like(u)])
+    a, b, c = np.tensordot(turn.T, ray, 1)
+    np.testing.assert_allclose(x, a / c * CAMERA.fx + CAMERA.cx, atol=2e-3)
+    np.testing.assert_allclose(y, b / c * CAMERA.fy + CAMERA.cy, atol=2e-3)
+
+
+def test_nothing_to_correct_is_no_map():
+    for distortion in ((), (0.0,) * 5):
+        assert source_positions(CameraCalibration(CAMERA, '', distortion), CAMERA) is None
+    nearly = CameraCalibration(CAMERA.magnified(1.0 + 1e-5))
+    assert source_positions(nearly, CAMERA, np.eye(3)) is None
 
 
 @pytest.mark.parametrize(('model', 'coefficients', 'message'), [

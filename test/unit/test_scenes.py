@@ -8,7 +8,7 @@ import pytest
 
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.simulation.raycast import Light, Pose, Room, trace
-from dualfocus_ros.simulation.scenes import SCENES, make_scene
+from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
 from dualfocus_ros.simulation.shapes import Box, Cylinder, Plane, Sphere, Surface
 from dualfocus_ros.simulation.textures import Texture, TextureMaker
 
@@ -54,6 +54,22 @@ def test_seed_decides_everything(name):
 def test_unknown_scene_is_refused_with_the_choices():
     with pytest.raises(ValueError, match='table, floor, corridor'):
         make_scene('moon', 0, CAMERA)
+
+
+def test_target_is_a_textured_plane_with_a_slanted_edge():
+    camera = PinholeCamera(160, 120, 200.0, 200.0, 79.5, 59.5)
+    scene = make_target(0.8, 3, camera)
+    assert np.abs(scene.depth - 0.8).max() < 1e-3
+    light = scene.colour.mean(axis=0)
+    # The edge passes the centre, dark at its left, and is the farther left the higher it is.
+    edges = [int(np.argmax(np.diff(light[row]))) for row in (40, 60, 80)]
+    assert edges[0] < edges[1] < edges[2] and abs(edges[1] - 79) <= 2
+    assert (edges[2] - edges[0]) / 40 == pytest.approx(math.tan(math.radians(5)), abs=0.03)
+    assert light[:20].std() > 0.1 * light[:20].mean()
+    # However far away it is, it fills the view.
+    assert np.abs(make_target(3.0, 3, camera).colour - scene.colour).mean() < 0.02
+    with pytest.raises(ValueError, match='positive distance'):
+        make_target(0.0, 0, camera)
 
 
 def test_depth_is_along_z_not_along_the_ray():

@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
 
@@ -41,5 +43,7 @@ def test_impossible_planes_are_refused():
         Plane(np.zeros((4, 4, 4), np.uint8), 1.0)
     with pytest.raises(ValueError, match='finite'):
         Plane(np.zeros((4, 4), np.uint8), float('nan'))
-    with pytest.raises(ValueError, match='valid pixels of a plane'):
-        Plane(np.zeros((4, 4), np.uint8), 1.0, valid=np.ones((4, 5), bool))
+    camera = PinholeCamera(4, 4, 5.0, 5.0, 1.5, 1.5)
+    calibration = CameraCalibration(camera, 'plumb_bob', (0.1,) * 4)
+    with pytest.raises(ValueError, match='output of its calibration'):
+        Plane(np.zeros((4, 4), np.uint8), 1.0, calibration=calibration)

@@ -259,3 +259,52 @@ def test_uniform_planes_are_uniform_in_dioptres():
 def test_impossible_settings_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
         SweepSettings(**settings)
+
+
+def test_disobedience_is_noticed_and_forgotten():
+    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera(echo=False)
+    camera.limit = 1.2
+    drive(plan, camera, 2.0)
+    assert plan.disobedience == 'the lens does not obey: reported 1.200, commanded 2.000 dioptres'
+    assert plan.trouble == plan.disobedience
+    camera.limit = math.inf
+    drive(plan, camera, 3.0, start=2.0)
+    assert plan.disobedience == '' and plan.counts.sweeps >= 1
+
+
+def test_a_refused_plane_is_passed_over_but_not_at_once():
+    plan = SweepPlan(SweepSettings(PLANES))
+    plan.listeners(1, 0.0)
+    sent = []
+    for tick in range(400):
+        now = 0.01 * tick
+        step = plan.poll(now)
+        if step is not None:
+            sent.append((now, step.plane_index))
+            plan.refused('outside of range')
+    assert [index for _, index in sent[:4]] == [0, 1, 2, 3]
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(sent)]
+    assert min(gaps) >= 0.5
+    assert plan.counts.given_up >= 4 and plan.counts.resent == 0
+    assert plan.trouble == 'refused: outside of range'
+
+
+def test_time_counts_from_when_the_driver_has_taken_the_command():
+    plan = SweepPlan(SweepSettings(PLANES, model_time=0.3))
+    plan.listeners(1, 0.0)
+    assert plan.poll(2.0) is not None
+    plan.accepted(2.5)
+    assert plan.poll(2.75) is None
+    assert plan.poll(2.85) is not None
+
+
+def test_a_lens_that_is_long_under_way_is_not_told_again():
+    plan, camera = SweepPlan(SweepSettings(PLANES, resend_time=0.5)), Camera(delay=1.5)
+    drive(plan, camera, 6.0)
+    assert plan.counts.resent == 0 and plan.counts.given_up == 0
+
+
+def test_why_there_is_no_camera():
+    plan = SweepPlan(SweepSettings(PLANES))
+    plan.listeners(0, 0.0, 'the driver is deaf')
+    assert plan.poll(0.1) is None and plan.trouble == 'the driver is deaf'

@@ -2,6 +2,7 @@
 """The worker thread: newest stack wins, no exception ends it, it stops when told."""
 
 import threading
+import time
 
 import pytest
 
@@ -135,3 +136,61 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     rig.submit('again')
     assert rig.estimators[1].began.acquire(timeout=10)
     assert finish(rig, 1) == ['again']
+
+
+def test_works_ahead_while_no_job_waits():
+    worked, order = threading.Semaphore(0), []
+
+    def ahead(estimator, part):
+        order.append(part)
+        worked.release()
+        if part == 'broken':
+            raise RuntimeError('nobody is told')
+
+    def do(estimator, job):
+        order.append(job)
+        worked.release()
+
+    worker = Worker(Estimator, do, lambda error: order.append(error), ahead)
+    for part in ('first', 'broken', 'last'):
+        worker.offer(part)
+    for _ in range(3):
+        assert worked.acquire(timeout=10)
+    worker.submit('job')
+    assert worked.acquire(timeout=10)
+    assert worker.stop(10)
+    assert order == ['first', 'broken', 'last', 'job']
+
+
+def test_a_job_goes_before_what_was_offered_and_clear_takes_both_back():
+    gate, begun, order = threading.Event(), threading.Event(), []
+
+    def ahead(estimator, part):
+        order.append(part)
+        begun.set()
+        assert gate.wait(10)
+
+    worker = Worker(Estimator, lambda estimator, job: order.append(job), order.append, ahead)
+    worker.offer('being worked on')
+    assert begun.wait(10)
+    worker.offer('waits')
+    worker.submit('job')
+    gate.set()
+    assert _soon(lambda: order == ['being worked on', 'job', 'waits'])
+    gate.clear()
+    begun.clear()
+    worker.offer('again')
+    assert begun.wait(10)
+    worker.offer('taken back')
+    worker.submit('taken back too')
+    assert worker.clear() == 'taken back too'
+    gate.set()
+    assert worker.stop(10)
+    assert order == ['being worked on', 'job', 'waits', 'again']
+
+
+def _soon(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()

@@ -53,24 +53,32 @@ def find_config(name: str) -> Path | None:
 class NodeProcess:
     """One node in a process of its own.
 
-    :param name: the node's executable, as for ``dualfocus run``.
-    :param ros_arguments: what follows ``--ros-args``.
+    :param name: the node's executable, as for ``dualfocus run``, or with a dot in it a module
+        that runs one.
+    :param arguments: of a node what follows ``--ros-args``, of a module what follows its name.
     :param log: file that gets what the process prints.
+    :param environment: what to add to this process's variables; None removes one.
     """
 
     def __init__(
-        self, name: str, ros_arguments: Sequence[str], log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str | None],
     ) -> None:
         self.name = name
         self.log = log
-        command = [sys.executable, '-m', 'dualfocus_ros.cli.main', 'run', name]
+        command = [sys.executable, '-m']
+        command += [name] if '.' in name else ['dualfocus_ros.cli.main', 'run', name, '--ros-args']
+        variables = {**os.environ, **environment, 'PYTHONUNBUFFERED': '1'}
         with log.open('wb') as file:
             self._process = subprocess.Popen(
-                [*command, '--ros-args', *ros_arguments],
+                [*command, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **environment, 'PYTHONUNBUFFERED': '1'},
+                env={key: value for key, value in variables.items() if value is not None},
                 # Ctrl-C in the terminal is for the demo, which then stops the nodes in order.
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
@@ -126,10 +134,14 @@ class Processes:
         self.stop()
 
     def start(
-        self, name: str, ros_arguments: Sequence[str], logs: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        logs: Path,
+        environment: Mapping[str, str | None],
     ) -> None:
         """Start one more node."""
-        self.nodes.append(NodeProcess(name, ros_arguments, logs / f'{name}.log', environment))
+        self.nodes.append(NodeProcess(name, arguments, logs / f'{name}.log', environment))
 
     def dead(self) -> list[NodeProcess]:
         """Return the nodes that ended by themselves."""

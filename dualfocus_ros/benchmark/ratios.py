@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures of one run come to: ratios, which a slower machine leaves as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NETWORK = ('encode', 'decode')
+PUBLISH = ('pack', 'serialise')
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One of them.
+
+    :param name: for programs.
+    :param words: what was divided by what.
+    :param unit: of the value; empty for a ratio.
+    :param limit: what it should be at most, or at least if ``at_least``; None where nothing is
+        asked for.
+    """
+
+    name: str
+    words: str
+    value: float
+    unit: str = ''
+    limit: float | None = None
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it is within its limit; None where it has none."""
+        if self.limit is None:
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            'name': self.name, 'words': self.words, 'value': self.value, 'unit': self.unit,
+            'limit': self.limit, 'at_least': self.at_least, 'met': self.met,
+        }  # fmt: skip
+
+
+def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the largest ``|y - fit| / fit`` over a straight line through positive values.
+
+    The line is the one of least squared relative deviations: otherwise the largest value alone
+    would choose it.
+
+    :raises ValueError: for fewer than three points, through which there may be no line.
+    """
+    if len(x) < 3:
+        raise ValueError(f'a line is tested by at least 3 points, got {len(x)}')
+    xs, ys = np.asarray(x, float), np.asarray(y, float)
+    slope, offset = np.polyfit(xs, ys, 1, w=1.0 / ys)
+    fit = slope * xs + offset
+    return float(np.max(np.abs(ys - fit) / np.abs(fit)))
+
+
+def network_ms(cell: Mapping[str, Any]) -> float:
+    """Return the network's share of a cell: encoding and decoding, medians."""
+    return sum(_stage(cell, name) for name in NETWORK)
+
+
+def derive(report: Mapping[str, Any]) -> list[Ratio]:
+    """Return all ratios that the figures of a run allow.
+
+    :param report: as ``session.run`` returns it.
+    """
+    methods = {method['name']: method for method in report['methods']}
+    default = methods.get(report['default_model'])
+    found: list[Ratio] = []
+    if default is not None:
+        at = report['base']
+        base = _base(default, at)
+        found += _against_dfv(default, base, methods.get('dfv'), at)
+        found += _memory(default, report['device_kind'])
+        found += _on_arrival(default, base)
+        found += _linearity(default, at)
+    found += _precisions(report.get('precisions') or [])
+    found += _over_dds(report.get('node'))
+    return found
+
+
+def _against_dfv(
+    default: Mapping[str, Any], base: Mapping[str, Any], dfv: Mapping[str, Any] | None,
+    at: Mapping[str, int],
+) -> list[Ratio]:
+    if dfv is None:
+        return []
+    other = _base(dfv, at)['total_ms']['p50']
+    name = default['name']
+    return [
+        Ratio(
+            'whole_vs_dfv', f'{name}, whole estimate with every output / network of stock DFV',
+            base['total_ms']['p50'] / other, limit=1 / 3,
+        ),
+        Ratio(
+            'network_vs_dfv', f'{name}, encode and decode / network of stock DFV',
+            network_ms(base) / other, limit=1 / 3,
+        ),
+    ]  # fmt: skip
+
+
+def _memory(default: Mapping[str, Any], device_kind: str) -> list[Ratio]:
+    memory = default.get('memory') or {}
+    if 'peak_bytes' not in memory:
+        return []
+    found = [Ratio(
+        'peak_memory', f'peak memory of a process that runs {default["name"]}',
+        memory['peak_bytes'] / 1e9, 'GB', 0.8 if device_kind == 'cpu' else None,
+    )]  # fmt: skip
+    if memory.get('device_peak_bytes') is not None:
+        found.append(Ratio(
+            'device_memory', f'peak memory on the GPU of {default["name"]}',
+            memory['device_peak_bytes'] / 1e9, 'GB',
+        ))  # fmt: skip
+    return found
+
+
+def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Ratio]:
+    found = []
+    sliding, last = default.get('sliding'), default.get('last_plane')
+    if sliding is not None:
+        found.append(Ratio(
+            'sliding_vs_whole', 'sliding mode, a depth per frame / whole stack',
+            sliding['total_ms']['p50'] / base['total_ms']['p50'], limit=0.4,
+        ))  # fmt: skip
+    if last is not None:
+        after = last['total_ms']['p50'] + sum(_stage(last, name) for name in PUBLISH)
+        found += [
+            Ratio(
+                'last_plane_vs_inference',
+                'last plane to messages, the others encoded on arrival / inference (encode and '
+                'decode) of a whole stack',
+                after / network_ms(base), limit=1.3,
+            ),
+            Ratio(
+                'last_plane_vs_rest',
+                'the same / what is left of inference then (one plane encoded, and decode)',
+                after / network_ms(last), limit=1.3,
+            ),
+        ]  # fmt: skip
+    return found
+
+
+def _linearity(default: Mapping[str, Any], at: Mapping[str, int]) -> list[Ratio]:
+    size = (at['width'], at['height'])
+    cells = [c for c in default['cells'] if (c['width'], c['height']) == size]
+    if len(cells) < 3:
+        return []
+    planes = [cell['planes'] for cell in cells]
+    return [Ratio(
+        'linearity', f'time by planes ({min(planes)} to {max(planes)}): largest deviation from a '
+        'straight line', deviation_from_line(planes, [c['total_ms']['p50'] for c in cells]),
+        limit=0.15,
+    )]  # fmt: skip
+
+
+def _precisions(compared: Sequence[Mapping[str, Any]]) -> list[Ratio]:
+    found = []
+    for entry in compared:
+        form, against = entry['precision'], entry['against']
+        found += [
+            Ratio(f'{form}_vs_{against}', f'time in {form} / in {against}', entry['time_ratio']),
+            Ratio(
+                f'{form}_median_change', f'depth in {form} against {against}: median change',
+                entry['median_dioptres'], 'dioptres',
+            ),
+            Ratio(
+                f'{form}_max_change', f'depth in {form} against {against}: largest change',
+                entry['max_dioptres'], 'dioptres',
+            ),
+        ]  # fmt: skip
+    return found
+
+
+def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
+    if not node:
+        return []
+    found = []
+    for mode in node.get('modes', []):
+        if mode.get('latency_ms') and mode.get('inference_ms'):
+            found.append(Ratio(
+                f'node_{mode["mode"]}_latency_vs_inference',
+                f"{mode['mode']} mode over DDS, last plane's stamp to depth received / the node's "
+                'inference_ms (of stack_info)',
+                mode['latency_ms']['p50'] / mode['inference_ms']['p50'],
+            ))  # fmt: skip
+    for entry in node.get('transport', {}).get('compared', []):
+        if entry.get('speed_up') is not None:
+            found.append(Ratio(
+                f'transport_{entry["reliability"]}',
+                f'default transport / ours, publish to callback, {entry["reliability"]} (median)',
+                entry['speed_up'], limit=3.0 if entry['reliability'] == 'reliable' else None,
+                at_least=True,
+            ))  # fmt: skip
+    return found
+
+
+def _base(method: Mapping[str, Any], at: Mapping[str, int]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(
+        cell for cell in method['cells']
+        if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
+    )
+    return found
+
+
+def _stage(cell: Mapping[str, Any], name: str) -> float:
+    stage = cell['stages'].get(name)
+    return 0.0 if stage is None else float(stage['p50'])

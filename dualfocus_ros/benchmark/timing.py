@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repeats that are shuffled between contestants, so that what disturbs hits all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+PERCENTILES = (10, 50, 90)
+FEWEST, MOST = 3, 30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run.
+
+    :param total_ms: from the call to the result on the host.
+    :param stages: milliseconds of its parts, by name.
+    """
+
+    total_ms: float
+    stages: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Percentiles of repeated runs, in milliseconds."""
+
+    p10: float
+    p50: float
+    p90: float
+    repeats: int
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Return the percentiles of one value or more.
+
+        :raises ValueError: for no values.
+        """
+        if not values:
+            raise ValueError('no run was timed')
+        p10, p50, p90 = (float(np.percentile(values, p)) for p in PERCENTILES)
+        return Spread(p10, p50, p90, len(values))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            'p10': round(self.p10, 3), 'p50': round(self.p50, 3), 'p90': round(self.p90, 3),
+            'repeats': self.repeats,
+        }
+
+
+class Task(Protocol):
+    """Something that can be run again and again."""
+
+    def __call__(self) -> Sample:
+        """Prepare, which is not timed, then run."""
+
+
+def repeats_within(seconds: float, once: float) -> int:
+    """Return how often to run what takes ``once`` seconds in a budget: 3 to 30 times."""
+    if not once > 0.0:
+        return MOST
+    return min(max(math.ceil(seconds / once), FEWEST), MOST)
+
+
+def interleaved(repeats: Mapping[str, int]) -> list[str]:
+    """Return an order in which each name comes as often as it says, spread evenly."""
+    places = [
+        ((turn + 0.5) / count, place, name)
+        for place, (name, count) in enumerate(repeats.items())
+        for turn in range(count)
+    ]
+    return [name for _, _, name in sorted(places)]
+
+
+def measure(
+    tasks: Mapping[str, Task],
+    seconds: float,
+    announce: Callable[[int], None],
+    progress: Callable[[int], Any],
+) -> dict[str, list[Sample]]:
+    """Run every task once to warm up, which tells how often it fits the budget, then in turns.
+
+    :param seconds: what each task's repeats may take together, as far as 3 fit.
+    :param announce: told how many runs are still to come, once that is known.
+    :param progress: told of each run that is done.
+    """
+    repeats = {}
+    for name, task in tasks.items():
+        repeats[name] = repeats_within(seconds, task().total_ms * 1e-3)
+        progress(1)
+    order = interleaved(repeats)
+    announce(len(order))
+    samples: dict[str, list[Sample]] = {name: [] for name in tasks}
+    for name in order:
+        samples[name].append(tasks[name]())
+        progress(1)
+    return samples
+
+
+def spreads(samples: Sequence[Sample]) -> tuple[Spread, dict[str, Spread]]:
+    """Return the percentiles of the whole and of each stage, stages in the order of running."""
+    names = list(dict.fromkeys(name for sample in samples for name in sample.stages))
+    stages = {
+        name: Spread.of([s.stages[name] for s in samples if name in s.stages]) for name in names
+    }
+    return Spread.of([sample.total_ms for sample in samples]), stages

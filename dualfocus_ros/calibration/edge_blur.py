@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The width of the blur from a slanted edge (the method of ISO 12233, with a thin lens's spot).
+
+Pixels along a slightly slanted edge sample its profile far more finely than the pixel grid. The
+profile is fitted with that of a disc, the circle of confusion, convolved with a Gaussian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import least_squares
+
+_STEP = 0.25  # px of the super-sampled profile
+_MIN_CONTRAST = 0.08  # of linear light, 0 to 1
+_MAX_UNEVENNESS = 0.12  # of the two sides, relative to the step between them
+_MIN_SLANT = math.tan(math.radians(1.0))
+_MIN_REACH = 12.0  # px on either side
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A straight edge between two even areas.
+
+    :param x, y: a point on it, in pixels.
+    :param angle: of its normal, from the x axis, radians.
+    :param half_length: along the edge that is used, pixels.
+    :param reach: how far both sides are even, pixels.
+    """
+
+    x: float
+    y: float
+    angle: float
+    half_length: float
+    reach: float
+
+
+def find_edge(light: np.ndarray) -> Edge | None:
+    """Return the best slanted edge of a sharp (H, W) image, None where there is none."""
+    side = int(np.clip(0.2 * min(light.shape), 24, 160))
+    if min(light.shape) < 2 * side:
+        return None
+    best: tuple[float, Edge] | None = None
+    smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
+    for top in range(0, light.shape[0] - side + 1, side // 3):
+        for left in range(0, light.shape[1] - side + 1, side // 3):
+            part = smooth[top : top + side, left : left + side]
+            if part.max() - part.min() < _MIN_CONTRAST:
+                continue
+            centre = (left + 0.5 * (side - 1), top + 0.5 * (side - 1))
+            edge = _refit(smooth, Edge(*centre, 0.0, 0.4 * side, 0.5 * side), side, anew=True)
+            if edge is None:
+                continue
+            score = _evenness(smooth, edge)
+            if score is not None and (best is None or score < best[0]):
+                best = score, edge
+    if best is None:
+        return None
+    return _widened(smooth, best[1])
+
+
+def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """Measure the blur of an (H, W) image of linear light at an edge known from a sharp image.
+
+    :returns: the standard deviation of the line spread in pixels, and the profile: distances and
+        values, 0 to 1; None where the edge is not to be found or too blurred to measure.
+    """
+    smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
+    found = _refit(smooth, edge, 2.0 * edge.half_length, anew=False)
+    if found is None:
+        return None
+    distance, values = _samples(light, found, edge.reach)
+    bins = np.round(distance / _STEP).astype(int)
+    low = bins.min()
+    count = np.bincount(bins - low)
+    known = count > 0
+    at = (np.arange(len(count)) + low)[known] * _STEP
+    mean = np.bincount(bins - low, values)[known] / count[known]
+    weight = np.sqrt(count[known])
+
+    def residual(state: np.ndarray) -> np.ndarray:
+        profile = disc_edge(at - state[0], math.exp(state[1]), math.exp(state[2]))
+        design = np.stack([np.ones_like(profile), profile], axis=1) * weight[:, None]
+        levels = np.linalg.lstsq(design, mean * weight, rcond=None)[0]
+        return np.asarray(design @ levels - mean * weight)
+
+    limit = math.log(0.95 * edge.reach)
+    starts = [math.log(r) for r in (0.7, 0.2 * edge.reach, 0.5 * edge.reach)]
+    solutions = [
+        least_squares(residual, (0.0, min(start, limit - 0.01), math.log(0.7)),
+                      bounds=([-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
+                              [0.3 * edge.reach, limit, math.log(4.0)]))
+        for start in starts
+    ]
+    best = min(solutions, key=lambda solution: float(solution.cost))
+    offset, radius, sigma = best.x[0], math.exp(best.x[1]), math.exp(best.x[2])
+    # Beyond, the far side of the spot has left the even areas.
+    if radius > 0.8 * edge.reach:
+        return None
+    profile = disc_edge(at - offset, radius, sigma)
+    design = np.stack([np.ones_like(profile), profile], axis=1)
+    dark, step = np.linalg.lstsq(design * weight[:, None], mean * weight, rcond=None)[0]
+    if abs(step) < 0.5 * _MIN_CONTRAST:
+        return None
+    return math.hypot(0.5 * radius, sigma), at - offset, (mean - dark) / step
+
+
+def disc_edge(distance: np.ndarray, radius: float, sigma: float) -> np.ndarray:
+    """Return the profile of an edge blurred by a disc and a Gaussian, 0 to 1.
+
+    A disc of radius r has the line spread 2 / (pi r^2) sqrt(r^2 - x^2), whose variance is r^2/4.
+    """
+    reach = radius + 5.0 * sigma + 1.0
+    step = min(0.1, 0.25 * sigma)
+    fine = np.arange(-reach, reach + step, step)
+    at = np.clip(fine / radius, -1.0, 1.0)
+    sharp = 0.5 + (np.arcsin(at) + at * np.sqrt(1.0 - at * at)) / math.pi
+    profile = gaussian_filter1d(sharp, sigma / step, mode='nearest', truncate=5.0)
+    return np.interp(distance, fine, profile, left=0.0, right=1.0)
+
+
+def _samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return signed distances to the edge and values of the pixels beside it."""
+    c, s = math.cos(edge.angle), math.sin(edge.angle)
+    size = math.hypot(reach, edge.half_length)
+    left, right = max(int(edge.x - size), 0), min(int(edge.x + size) + 2, light.shape[1])
+    top, bottom = max(int(edge.y - size), 0), min(int(edge.y + size) + 2, light.shape[0])
+    y, x = np.mgrid[top:bottom, left:right]
+    distance = (x - edge.x) * c + (y - edge.y) * s
+    along = (y - edge.y) * c - (x - edge.x) * s
+    near = (np.abs(distance) <= reach) & (np.abs(along) <= edge.half_length)
+    return distance[near], light[top:bottom, left:right][near].astype(np.float64)
+
+
+def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge | None:
+    """Fit the line again to the gradient in its surroundings; ``anew`` for any direction."""
+    reach = 0.5 * side if anew else edge.reach
+    size = 0.5 * side if anew else math.hypot(reach, edge.half_length)
+    left, right = max(int(edge.x - size), 1), min(int(edge.x + size) + 2, smooth.shape[1] - 1)
+    top, bottom = max(int(edge.y - size), 1), min(int(edge.y + size) + 2, smooth.shape[0] - 1)
+    if right - left < 8 or bottom - top < 8:
+        return None
+    part = smooth[top - 1 : bottom + 1, left - 1 : right + 1]
+    gx = 0.5 * (part[1:-1, 2:] - part[1:-1, :-2])
+    gy = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
+    energy = gx.astype(np.float64)**2 + gy.astype(np.float64)**2
+    angle, cx, cy = edge.angle, edge.x, edge.y
+    if anew:
+        xx, yy, xy = (float((a * b).sum()) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
+        coherence = math.hypot(xx - yy, 2.0 * xy) / max(xx + yy, 1e-12)
+        if coherence < 0.8:
+            return None
+        angle = 0.5 * math.atan2(2.0 * xy, xx - yy)
+    for _ in range(4):
+        c, s = math.cos(angle), math.sin(angle)
+        distance, along = (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
+        inside = np.abs(distance) <= reach
+        if not anew:
+            inside &= np.abs(along) <= edge.half_length
+        # Only what points across the edge; the rest is texture and noise.
+        across = np.where(inside, np.maximum(gx * c + gy * s, 0.0), 0.0)
+        if (gx * c + gy * s)[inside].sum() < 0.0:
+            across = np.where(inside, np.maximum(-(gx * c + gy * s), 0.0), 0.0)
+        weight = across * np.sqrt(energy)
+        total = float(weight.sum())
+        if total <= 0.0:
+            return None
+        offset, middle = float((weight * distance).sum()) / total, float(
+            (weight * along).sum()) / total
+        spread = float((weight * (along - middle)**2).sum())
+        tilt = float((weight * (along - middle) * (distance - offset)).sum()) / max(spread, 1e-12)
+        if abs(tilt) > 0.5:
+            return None
+        cx, cy = cx + offset * c - middle * s, cy + offset * s + middle * c
+        if not anew:  # stay at the known part of the edge
+            back = (edge.y - cy) * c - (edge.x - cx) * s
+            cx, cy = cx - back * s, cy + back * c
+        angle -= math.atan(tilt)
+        reach = max(0.7 * reach, 8.0) if anew else reach
+    return Edge(cx, cy, angle, edge.half_length, edge.reach)
+
+
+def _evenness(smooth: np.ndarray, edge: Edge) -> float | None:
+    """Return how uneven the two sides are, relative to their difference; None if too much."""
+    slant = min(abs(math.tan(edge.angle)), abs(1.0 / (math.tan(edge.angle) or 1e-9)))
+    if slant < _MIN_SLANT:
+        return None
+    distance, values = _samples(smooth, edge, edge.reach)
+    sides = [values[side] for side in (distance < -4.0, distance > 4.0)]
+    if min(len(side) for side in sides) < 50:
+        return None
+    step = abs(float(sides[0].mean() - sides[1].mean()))
+    uneven = max(float(side.std()) for side in sides)
+    if step < _MIN_CONTRAST or uneven > _MAX_UNEVENNESS * step:
+        return None
+    return uneven / step
+
+
+def _widened(smooth: np.ndarray, edge: Edge) -> Edge | None:
+    """Return the edge with the reach to which both sides stay even."""
+    c, s = math.cos(edge.angle), math.sin(edge.angle)
+    offsets = np.linspace(-edge.half_length, edge.half_length, 15)
+    far = np.arange(4.0, 0.5 * min(smooth.shape))
+    reach = far[-1]
+    levels = []
+    lines = []
+    for sign in (-1.0, 1.0):
+        x = (edge.x + sign * far[:, None] * c - offsets * s).astype(np.float32)
+        y = (edge.y + sign * far[:, None] * s + offsets * c).astype(np.float32)
+        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+                         borderValue=float('nan'))
+        lines.append(line)
+        levels.append(float(np.nanmean(line[:8])))
+    step = abs(levels[1] - levels[0])
+    for line, level in zip(lines, levels, strict=True):
+        off = ~(np.abs(line - level) < 0.2 * step)  # also true where the image ends
+        uneven = np.nonzero(off.mean(axis=1) > 0.1)[0]
+        if len(uneven):
+            reach = min(reach, float(far[uneven[0]]) - 2.0)
+    # A spot of radius r reads what lies up to r beyond: half of the even width is fitted.
+    reach = 0.5 * reach
+    if reach < _MIN_REACH:
+        return None
+    return Edge(edge.x, edge.y, edge.angle, edge.half_length, reach)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The width of the blur from a textured target, from what it takes of the spectrum.
+
+The power spectrum of an image over that of the sharpest one is the squared ratio of their
+transfer functions, whatever the texture and wherever it lies: a disc of radius r has
+2 J1(u) / u with u = 2 pi f r (Goodman, Introduction to Fourier Optics). Only what the blur leaves
+at low frequencies is used, where noise is far below the texture.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import j1
+
+_TILE = 128
+_HIGHEST = 2.2  # in u: the transfer function is 0.5 there
+_FEWEST = 4  # frequencies
+_LARGEST = 0.19  # radius in periods of the lowest frequency
+
+
+def power_spectrum(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return frequencies in cycles a pixel and the mean power at each, over tiles of the image.
+
+    :param light: (H, W) linear light.
+    :raises ValueError: if the image is smaller than 64 pixels.
+    """
+    tile = min(_TILE, min(light.shape))
+    if tile < 64:
+        raise ValueError(f'texture needs a region of at least 64 x 64 pixels, got {light.shape}')
+    window = cv2.createHanningWindow((tile, tile), cv2.CV_32F)
+    total = np.zeros((tile, tile // 2 + 1))
+    rows = np.unique(np.linspace(0, light.shape[0] - tile, -(-2 * light.shape[0] // tile) - 1))
+    columns = np.unique(np.linspace(0, light.shape[1] - tile, -(-2 * light.shape[1] // tile) - 1))
+    for top in rows.astype(int):
+        for left in columns.astype(int):
+            part = light[top : top + tile, left : left + tile]
+            total += np.abs(np.fft.rfft2((part - part.mean()) * window))**2
+    radius = np.hypot(np.fft.fftfreq(tile)[:, None], np.fft.rfftfreq(tile)[None, :])
+    bins = np.round(radius * tile).astype(int)
+    count = np.bincount(bins.ravel())
+    power = np.bincount(bins.ravel(), total.ravel()) / count
+    # The window smears the mean over the lowest two; beyond half a cycle there are corners only.
+    some = slice(2, tile // 2)
+    return np.arange(len(power))[some] / tile, power[some]
+
+
+def relative_radius(
+    frequencies: np.ndarray, blurred: np.ndarray, sharp: np.ndarray
+) -> float | None:
+    """Return the radius in pixels of the disc that turns the sharp into the blurred spectrum.
+
+    A difference of brightness is allowed for. None for more blur than the tiles can tell.
+    """
+    largest = _LARGEST / frequencies[0]
+    floor = 4.0 * np.median(blurred[-len(blurred) // 5 :])
+    # Where the signal has sunk to the noise once, side lobes may rise again: stop before.
+    sunk = np.nonzero(blurred < floor)[0]
+    usable = sunk[0] if len(sunk) and sunk[0] > _FEWEST else len(blurred)
+    ratio = np.log(blurred / sharp)
+    radius = largest
+    for _ in range(30):
+        count = int(np.sum(frequencies <= _HIGHEST / (2.0 * np.pi * max(radius, 0.5))))
+        count = min(max(count, _FEWEST), usable)
+        f, measured = frequencies[:count], ratio[:count]
+        weight = np.sqrt(f)  # as many samples as lie on the ring
+
+        def misfit(
+            r: float, f: np.ndarray = f, measured: np.ndarray = measured,
+            weight: np.ndarray = weight,
+        ) -> float:
+            u = np.maximum(2.0 * np.pi * f * r, 1e-9)
+            off = measured - 2.0 * np.log(np.maximum(np.abs(2.0 * j1(u) / u), 1e-3))
+            off = off - np.average(off, weights=weight)
+            return float(np.average(off**2, weights=weight))
+
+        found = minimize_scalar(misfit, bounds=(0.0, min(largest, 3.8 / (2 * np.pi * f[-1]))),
+                                method='bounded', options={'xatol': 1e-3})
+        fresh = float(found.x)
+        if abs(fresh - radius) < 2e-3:
+            break
+        radius = 0.5 * (radius + fresh)
+    return radius if radius < 0.95 * largest else None

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study yields, and how it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from matplotlib.ticker import LogLocator
+import numpy as np
+from PIL import Image
+
+from dualfocus_ros.data.samples import DataError, Dataset
+from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.report import Facts, facts_line, finite, number
+
+# Columns of a table: measure, heading, digits (negative: a share, printed in per cent).
+Column = tuple[str, str, int]
+COLOURS = 128
+
+
+class Progress(Protocol):
+    """What a study reports its progress to; a tqdm bar is one."""
+
+    def reset(self, total: float | None = None) -> None:
+        """Begin, with this many estimates to come."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more estimates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The answer.
+
+    :param name: of the files that it is written to.
+    :param text: Markdown beneath the title, without the facts.
+    :param data: the same for programs.
+    :param figure: (H, W, 3) uint8 RGB.
+    """
+
+    name: str
+    title: str
+    text: Sequence[str]
+    data: Mapping[str, Any]
+    figure: np.ndarray
+
+    def markdown(self, facts: Facts, methods: Sequence[Method]) -> str:
+        """Return the report."""
+        lines = [f'# {self.title}', '', facts_line(facts), '']
+        lines += table([{'method': m.name, 'about': m.about} for m in methods],
+                       [('about', 'what it is', 0)])  # fmt: skip
+        return '\n'.join([*lines, '', *self.text, '', f'![{self.title}]({self.name}.png)', ''])
+
+    def json(self, facts: Facts, methods: Sequence[Method]) -> str:
+        """Return everything that was measured; a number that does not exist is null."""
+        content = {
+            'study': self.name,
+            'facts': vars(facts),
+            'methods': {method.name: method.about for method in methods},
+            **self.data,
+        }
+        return json.dumps(finite(content), indent=2, ensure_ascii=False) + '\n'
+
+    def write(self, folder: Path, facts: Facts, methods: Sequence[Method]) -> None:
+        """Write ``NAME.md``, ``NAME.json`` and ``NAME.png``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f'{self.name}.md').write_text(self.markdown(facts, methods), 'utf-8')
+        (folder / f'{self.name}.json').write_text(self.json(facts, methods), 'utf-8')
+        # A palette makes it a third in size, and a report is looked at in a repository.
+        picture = Image.fromarray(self.figure)
+        small = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        small.save(folder / f'{self.name}.png', optimize=True)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], first: str = 'method'
+) -> list[str]:
+    """Return the lines of a Markdown table, one row each; columns that nobody has are left out.
+
+    :param first: key and heading of the first column.
+    """
+    used = [column for column in columns if any(column[0] in row for row in rows)]
+    lines = [
+        f'| {first} | ' + ' | '.join(heading for _, heading, _ in used) + ' |',
+        '| --- |' + ''.join(' --- |' if _is_text(rows, key) else ' ---: |' for key, _, _ in used),
+    ]
+    for row in rows:
+        cells = [_cell(row.get(key), digits) for key, _, digits in used]
+        lines.append(f'| {row[first]} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _is_text(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return any(isinstance(row.get(key), str) for row in rows)
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return ''
+    return value if isinstance(value, str) else number(float(value), digits)
+
+
+def readable_logarithm(axes: Any) -> None:
+    """Make the y axis of Matplotlib axes logarithmic, with plain numbers at 1, 2, 3 and 5."""
+    axes.set_yscale('log')
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_formatter('{x:g}')
+    axes.grid(alpha=0.3, which='both')
+
+
+def joined(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
+    """Return several data sets as one.
+
+    :param limit: samples to use of each, evenly spread; 0 for all.
+    :raises DataError: if there is nothing in them.
+    """
+    places = [
+        (data, step * len(data) // count)
+        for data in datasets
+        for count in [min(limit, len(data)) if limit else len(data)]
+        for step in range(count)
+    ]
+    if not places:
+        raise DataError('no samples in ' + ', '.join(data.name for data in datasets))
+    about = '; '.join(data.about for data in datasets)
+    if len(datasets) == 1:
+        return replace(datasets[0], length=len(places), load=lambda i: datasets[0][places[i][1]])
+    return Dataset(
+        ' + '.join(data.name for data in datasets), 'joined', about, len(places),
+        lambda index: places[index][0][places[index][1]],
+    )  # fmt: skip

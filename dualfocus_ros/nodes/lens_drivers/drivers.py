@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lens as the sweep sees it, however it is driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import time
+from typing import Any, Protocol
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from dualfocus_ros.nodes.lens_drivers.calls import ParameterCalls
+from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
+from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
+from dualfocus_ros.nodes.lens_drivers.dialect import Dialect
+from dualfocus_ros.nodes.lens_drivers.session import (
+    Call,
+    Kind,
+    LensSession,
+    Order,
+    SessionSettings,
+    State,
+)
+from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
+from dualfocus_ros.stacks.sweep_plan import NO_CAMERA, Step
+
+TOPIC = 'topic'
+DRIVERS = (TOPIC, CameraRos.name, V4l2.name, Depthai.name)
+
+# A process is given 1.7 s to end.
+_FAREWELL = 1.0
+_LEVELS = {State.READY: DiagnosticStatus.OK, State.SETTING_UP: DiagnosticStatus.OK}
+
+
+class Driver(Protocol):
+    """What drives the lens.
+
+    :ivar ready: whether a command would be heard.
+    :ivar problem: why not.
+    :ivar busy: whether a command is still on its way to the lens.
+    """
+
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def busy(self) -> bool: ...
+
+    def tick(self) -> None:
+        """Go on; to be called many times a second."""
+
+    def go(self, step: Step) -> None:
+        """Send the lens somewhere; whether it obeys is told to ``done`` later."""
+
+    def status(self) -> DiagnosticStatus | None:
+        """Return the state of the driver for diagnostics, if there is more than the sweep's."""
+
+    def close(self) -> None:
+        """Leave the driver as it was found."""
+
+
+class TopicDriver:
+    """A lens that listens to ``focus_command``.
+
+    :param listeners: returns how many do.
+    :param done: told of each command as soon as it was given.
+    """
+
+    busy = False
+    problem = NO_CAMERA
+
+    def __init__(self, listeners: Callable[[], int], done: Callable[[Step, str], None]) -> None:
+        self._listeners = listeners
+        self._done = done
+
+    @property
+    def ready(self) -> bool:
+        return self._listeners() > 0
+
+    def tick(self) -> None:
+        pass
+
+    def go(self, step: Step) -> None:
+        self._done(step, '')
+
+    def status(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class ParameterDriver:
+    """A lens that is moved by setting parameters of a camera driver.
+
+    :param target: name of the driver's node.
+    :param done: told of each command that the driver has taken, or why it has not.
+    """
+
+    def __init__(
+        self, node: Node, dialect: Dialect, target: str, settings: SessionSettings,
+        done: Callable[[Step, str], None],
+    ) -> None:
+        self._node = node
+        self._done = done
+        self._steps: dict[Order, Step] = {}
+        self._calls = ParameterCalls(node, target)
+        self._session = LensSession(dialect, target, settings, self._on_done)
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        return self._session.ready
+
+    @property
+    def problem(self) -> str:
+        return self._session.problem
+
+    @property
+    def busy(self) -> bool:
+        return self._session.busy
+
+    def observe(self, metadata: Mapping[str, str]) -> None:
+        """Take the metadata of a frame."""
+        self._session.observed = metadata
+
+    def tick(self) -> None:
+        if not self._closed:
+            self._send(self._session.poll(time.monotonic(), self._calls.present))
+
+    def go(self, step: Step) -> None:
+        # Only frames of a sweep are compared with each other.
+        order = Order(step.focus_dioptres, hold=step.plane_count > 0)
+        self._steps = {order: step}
+        self._session.command(order)
+        self.tick()
+
+    def status(self) -> DiagnosticStatus:
+        session = self._session
+        counts = session.counts
+        values = {
+            'driver': session.dialect.name,
+            'node': session.target,
+            'state': session.state.value,
+            'last error': session.last_error,
+            'held still': ', '.join(session.held),
+            'without a switch for': ', '.join(session.not_offered),
+            'calls': counts.calls,
+            'calls without an answer': counts.timeouts,
+            'times set up': counts.set_ups,
+            'positions taken': counts.positions,
+            'positions refused': counts.refused,
+        }
+        return DiagnosticStatus(
+            name='driver', hardware_id=session.target,
+            level=_LEVELS.get(session.state, DiagnosticStatus.WARN),
+            message=session.problem or 'ready',
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+
+    def close(self) -> None:
+        self._closed = True
+        values = self._session.farewell()
+        if not values or not self._calls.present:
+            return
+        future = self._calls.send(Call(Kind.SET, values=values), lambda call, answer: None)
+        # Not in a callback: the node has already left the executor that it ran in.
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._node)
+        executor.spin_until_future_complete(future, timeout_sec=_FAREWELL)
+        executor.remove_node(self._node)
+        executor.shutdown()
+
+    def _send(self, call: Call | None) -> None:
+        if call is not None:
+            self._calls.send(call, self._on_answer)
+        logger = self._node.get_logger()
+        while self._session.notices:
+            warning, text = self._session.notices.popleft()
+            if warning:
+                logger.warning(text)
+            else:
+                logger.info(text)
+
+    def _on_answer(self, call: Call, answer: Any) -> None:
+        if not self._closed:
+            self._send(self._session.answered(call, answer, time.monotonic()))
+
+    def _on_done(self, order: Order, reason: str) -> None:
+        step = self._steps.pop(order, None)
+        if step is not None:
+            self._done(step, reason)
+
+
+def make_dialect(values: Mapping[str, Any]) -> Dialect | None:
+    """Return the dialect that the parameters of the node ask for; None for the topic.
+
+    :raises ValueError: without the calibration that it needs.
+    """
+    name = values['driver']
+    positions, dioptres = values['calibration.positions'], values['calibration.dioptres']
+    if name == CameraRos.name:
+        return CameraRos()
+    if name == V4l2.name:
+        return V4l2(positions, dioptres)
+    if name == Depthai.name:
+        return Depthai(positions, dioptres, values['driver_prefix'])
+    return None

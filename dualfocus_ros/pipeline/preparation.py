@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the images of a stack as the camera delivers them to what the network takes.
+
+What separates a plane from the reference plane (lens distortion, binning and region of interest,
+focus breathing, motion) is composed into one map, so that each plane is interpolated once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.colour import decode_srgb8
+from dualfocus_ros.pipeline import exposure, geometry
+from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.stacks.motion import SIDE, Motion, estimate_motion
+from dualfocus_ros.stacks.rectify import CameraCalibration, Mapping, source_positions
+from dualfocus_ros.stacks.types import FocalStack, Plane
+
+_LIGHT = decode_srgb8(np.arange(256, dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The camera of the reference plane, which all planes are brought to.
+
+    :param stored: of the plane's image as it is stored, or a stand-in without intrinsics.
+    :param output: of the rectified image, or the same stand-in.
+    :param known: whether these are intrinsics at all.
+    :param focus: of the plane, in dioptres.
+    """
+
+    stored: CameraCalibration
+    output: PinholeCamera
+    known: bool
+    focus: float
+
+    def view(self, plane: Plane, settings: PipelineSettings) -> CameraCalibration:
+        """Return the camera of a plane's image as it is stored.
+
+        With a model of breathing, all images are those of the reference plane's camera, scaled
+        and shifted by the model. Without one, each has the intrinsics that came with it.
+        """
+        view = _stored(plane) if plane.camera is not None else None
+        if view is not None and settings.breathing == 'none':
+            return view
+        breathed = _breathed(self.stored.camera, self.focus, plane.focus_dioptres, settings)
+        return replace(view or self.stored, camera=breathed)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What the images of a stack say about their geometry and brightness.
+
+    :param reference: the camera that all planes are brought to.
+    :param views: the camera of each plane's image as it is stored.
+    :param motion: None where it was not asked for.
+    :param corrections: what of it is to be taken out of each plane, (3, 3) or None for nothing.
+    :param gains: (N,) what to multiply the light of each plane by.
+    :param clipped: where a channel of each plane is clipped, (H, W) uint8; None for nowhere.
+    :param burnt: where all channels are, or nearly so.
+    """
+
+    reference: Reference
+    views: tuple[CameraCalibration, ...]
+    motion: Motion | None
+    corrections: tuple[np.ndarray | None, ...]
+    gains: np.ndarray
+    clipped: tuple[np.ndarray | None, ...]
+    burnt: tuple[np.ndarray | None, ...]
+
+    @property
+    def camera(self) -> PinholeCamera | None:
+        """Intrinsics of the rectified reference plane, None when no plane has any."""
+        return self.reference.output if self.reference.known else None
+
+    def as_foreseen(self, index: int) -> Mapping | None:
+        """Return what a plane is mapped by; None if the images asked for more than that."""
+        if self.corrections[index] is not None or self.gains[index] != 1.0:
+            return None
+        return Mapping(self.views[index], self.reference.output)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Planes in the geometry of the reference plane.
+
+    :param images: (3, H, W) float32 in [0, 1] each; None where none was given.
+    :param seen: (H, W) bool, the pixels that all planes saw; None for all.
+    :param burnt: (N, H, W) float32, 1 where a plane is burnt or nearly so; None for nowhere.
+    """
+
+    images: list[Tensor | None]
+    seen: Tensor | None
+    burnt: Tensor | None
+
+
+def survey(stack: FocalStack, settings: PipelineSettings) -> Survey:
+    """Look at the images of a stack; on the processor, for it takes small images only."""
+    reference = reference_of(stack, settings)
+    output = reference.output
+    views = tuple(reference.view(plane, settings) for plane in stack.planes)
+    clipped = tuple(exposure.clipped_pixels(plane.image) for plane in stack.planes)
+    motion, gains = None, np.ones(len(stack.planes))
+    if settings.alignment != 'off' or settings.normalise_exposure:
+        height, width = stack.size
+        factor = min(1.0, SIDE / max(height, width))
+        small = _small_planes(stack, views, output, factor)
+        if settings.alignment != 'off':
+            # The square root is about as even in its steps as the code of the image.
+            grey = [cv2.sqrt(light) * 255.0 for light in small]
+            motion = estimate_motion(grey, stack.focus_dioptres, stack.reference, factor)
+        if settings.normalise_exposure:
+            gains = exposure.exposure_gains(
+                small, [_small_mask(mask, small[0].shape) for mask in clipped], stack.reference
+            )
+    burnt = tuple(
+        None if mask is None else exposure.burnt_pixels(plane.image)
+        for mask, plane in zip(clipped, stack.planes, strict=True)
+    )
+    corrections: tuple[np.ndarray | None, ...] = (None,) * len(views)
+    if settings.alignment == 'correct' and motion is not None:
+        rest = np.eye(3)
+        corrections = tuple(None if np.array_equal(t, rest) else t for t in motion.transforms)
+    return Survey(reference, views, motion, corrections, gains, clipped, burnt)
+
+
+def prepare(
+    images: Sequence[Tensor | None],
+    found: Survey,
+    device: torch.device,
+    *,
+    with_burnt: bool,
+) -> Prepared:
+    """Resample the planes and make them equally bright.
+
+    :param images: (3, H, W) each, as ``geometry.to_tensor`` returns them; None for planes that
+        are not wanted.
+    :param with_burnt: whether the burnt pixels are wanted.
+    """
+    output = found.reference.output
+    size = output.height, output.width
+    positions = [
+        source_positions(view, output, correction)
+        for view, correction in zip(found.views, found.corrections, strict=True)
+    ]
+    resampled: list[Tensor | None] = []
+    for image, position, gain in zip(images, positions, found.gains, strict=True):
+        if image is not None:
+            image = exposure.with_gain(geometry.resample_plane(image, position), float(gain))
+        resampled.append(image)
+    burnt = None
+    if with_burnt and any(mask is not None for mask in found.burnt):
+        burnt = torch.zeros(len(images), *size, device=device)
+        for mask, position, plane in zip(found.burnt, positions, burnt, strict=True):
+            if mask is not None:
+                moved = torch.from_numpy(mask).to(burnt)[None]
+                plane.copy_(geometry.resample_plane(moved, position, 'nearest')[0])
+    return Prepared(resampled, geometry.seen_by_all(positions, size, device), burnt)
+
+
+def prepare_one(image: Tensor, mapping: Mapping) -> Tensor:
+    """Resample one plane as :func:`prepare` does where nothing has moved; (3, H, W)."""
+    return geometry.resample_plane(image, source_positions(mapping.view, mapping.output))
+
+
+def reference_of(stack: FocalStack, settings: PipelineSettings) -> Reference:
+    """Return the camera of the reference plane."""
+    focus = stack.planes[stack.reference].focus_dioptres
+    reference = _calibrated(stack, settings)
+    if reference is None:
+        height, width = stack.size
+        # Without intrinsics only ratios count: any focal length will do.
+        camera = PinholeCamera(width, height, width, width, 0.5 * (width - 1), 0.5 * (height - 1))
+        return Reference(CameraCalibration(camera), camera, False, focus)
+    assert reference.camera is not None
+    return Reference(_stored(reference), reference.camera, True, focus)
+
+
+def _stored(plane: Plane) -> CameraCalibration:
+    """Return the camera of a plane's image as it is stored."""
+    if plane.calibration is not None:
+        return plane.calibration
+    assert plane.camera is not None
+    return CameraCalibration(plane.camera)
+
+
+def _calibrated(stack: FocalStack, settings: PipelineSettings) -> Plane | None:
+    """Return the reference plane with intrinsics; None where no plane has any.
+
+    Another plane's, at the focus of the reference plane, are the next best thing.
+    """
+    reference = stack.planes[stack.reference]
+    for plane in (reference, *stack.planes):
+        if plane.camera is None:
+            continue
+        if plane is reference:
+            return plane
+        focus = plane.focus_dioptres, reference.focus_dioptres
+        calibration = plane.calibration
+        if calibration is not None:
+            calibration = replace(
+                calibration, camera=_breathed(calibration.camera, *focus, settings)
+            )
+        return replace(
+            reference, camera=_breathed(plane.camera, *focus, settings), calibration=calibration
+        )
+    return None
+
+
+def _breathed(
+    camera: PinholeCamera, focus: float, other: float, settings: PipelineSettings
+) -> PinholeCamera:
+    """Return the camera at a focus of ``other`` dioptres that is ``camera`` at ``focus``."""
+    scaled = camera.magnified(settings.image_scale(other) / settings.image_scale(focus))
+    dx, dy = settings.centre_shift(other - focus)
+    return replace(scaled, cx=camera.cx + dx * camera.width, cy=camera.cy + dy * camera.width)
+
+
+def _small_planes(
+    stack: FocalStack, views: tuple[CameraCalibration, ...], output: PinholeCamera, factor: float
+) -> list[np.ndarray]:
+    """Return small images of linear light, float32 of 0 to 1, in the reference geometry."""
+    height, width = stack.size
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    planes = []
+    for plane, view in zip(stack.planes, views, strict=True):
+        image = plane.image
+        if image.ndim == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        light = cv2.LUT(image, _LIGHT)
+        if size != (width, height):
+            light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+        at = source_positions(
+            replace(view, camera=view.camera.resized(*size)), output.resized(*size)
+        )
+        if at is not None:
+            x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
+            light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        planes.append(light)
+    return planes
+
+
+def _small_mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    if mask is None:
+        return np.zeros(shape, np.float32)
+    return cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)

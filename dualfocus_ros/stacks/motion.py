@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far the camera moved between the planes of a stack, beyond what lens and calibration tell.
+
+A hand, a robot or a lens driven without feedback shifts each plane by some pixels and may scale
+it a little: three parameters. They are estimated on small images in which blur and local contrast
+are equalised, by Gauss-Newton steps with Cauchy weights (Lucas and Kanade 1981; Baker and
+Matthews 2004), coarse to fine, from neighbour to neighbour in focus: these look most alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from dualfocus_ros.stacks import registration
+
+SIDE = 320  # px; longer side of the images that motion is estimated on
+# Less motion than this share of the width is left alone: defocused edges look displaced by it.
+STILL = 0.0004
+# A scale that differs from 1 by less is put down to defocus: where a near edge is blurred over
+# what lies behind it, surroundings seem to grow by up to 0.3 %.
+SCALE_NOISE = 0.004
+MAX_SHIFT = 0.12  # of the image width; more is not the same view any more
+MIN_CORRELATION = 0.35  # of equalised images; unrelated or flat and noisy ones stay below 0.2
+MIN_TEXTURE = 0.02  # share of pixels with visible detail that an estimate needs
+_VISIBLE = 0.5  # of an equalised image, whose noise has less and whose edges are about 1
+_STEPS = 12
+_CONVERGED = 2e-3  # px
+_CAUCHY = 1.5
+_BORDER = 4  # px, blurred together with what is not there
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Where the content of each plane lies.
+
+    :param transforms: (N, 3, 3) float64; a point at x in the reference plane lies at
+        ``transforms[n] x`` in plane n, in pixels, after everything that is known was taken out.
+        The identity where a plane rests or nothing could be estimated.
+    :param pixels: (N,) root mean square of that displacement over the image; NaN where nothing
+        could be estimated.
+    """
+
+    transforms: np.ndarray
+    pixels: np.ndarray
+
+    @property
+    def largest(self) -> float:
+        """The largest displacement of a plane, in pixels; NaN where none is known."""
+        known = self.pixels[np.isfinite(self.pixels)]
+        return float(known.max()) if len(known) > 1 else float('nan')
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """The planes about which the images say nothing."""
+        return tuple(int(n) for n in np.flatnonzero(np.isnan(self.pixels)))
+
+
+def estimate_motion(
+    images: Sequence[np.ndarray], focus_dioptres: np.ndarray, reference: int, factor: float
+) -> Motion:
+    """Estimate scale and shift of each plane against the reference plane.
+
+    :param images: N grey images (H, W) float32 of 0 to 255, shrunk by ``factor``, in which known
+        breathing and distortion are taken out.
+    :param focus_dioptres: (N,); decides which planes are neighbours.
+    :param factor: size of these images over that of the planes; the result is in pixels of the
+        planes.
+    """
+    fine = [registration.equalise(image) for image in images]
+    coarse = [registration.equalise(registration.shrink(image, 0.5)) for image in images]
+    count = len(images)
+    shape = fine[0].shape
+    order = registration.outward(focus_dioptres, reference)
+    found = _shifts(coarse, fine, order, reference)
+    # Whether there is a scale too is seen well enough on the coarse images.
+    halves = {n: _HALVED @ t @ _DOUBLED for n, t in found.items()}
+    zooms = _with_scale(coarse, order, reference, halves)
+    if any(abs(t[0, 0] - 1.0) > SCALE_NOISE for t in zooms.values()):
+        start = {n: _DOUBLED @ t @ _HALVED for n, t in zooms.items()}
+        found = _with_scale(fine, order, reference, start)
+    transforms = np.tile(np.eye(3), (count, 1, 1))
+    pixels = np.full(count, np.nan)
+    scaling = registration.pixel_scaling(factor)
+    for index, transform in found.items():
+        transforms[index] = np.linalg.inv(scaling) @ transform @ scaling
+        pixels[index] = _displacement(transform, shape) / factor
+    motion = Motion(transforms, pixels)
+    if not motion.largest > STILL * shape[1] / factor:
+        return Motion(np.tile(np.eye(3), (count, 1, 1)), pixels)
+    return motion
+
+
+_Order = list[tuple[int, list[int]]]
+_HALVED = registration.pixel_scaling(0.5)
+_DOUBLED = np.linalg.inv(_HALVED)
+
+
+def _shifts(
+    coarse: list[np.ndarray], fine: list[np.ndarray], order: _Order, reference: int
+) -> dict[int, np.ndarray]:
+    """Register each plane to its nearest neighbour that could be; return those that could."""
+    found = {reference: np.eye(3)}
+    for index, neighbours in order:
+        anchor = next(n for n in neighbours if n in found)
+        pair = _register((coarse[anchor], coarse[index]), (fine[anchor], fine[index]))
+        if pair is not None:
+            found[index] = pair @ found[anchor]
+    return found
+
+
+def _with_scale(
+    images: list[np.ndarray], order: _Order, reference: int, start: dict[int, np.ndarray]
+) -> dict[int, np.ndarray]:
+    """Refine shifts to shifts and scales; what gets worse by it drops out."""
+    found = {reference: np.eye(3)}
+    for index, neighbours in order:
+        anchor = next(n for n in neighbours if n in found)
+        if index not in start:
+            continue
+        guess = start[index] @ np.linalg.inv(start[anchor])
+        both = images[anchor], images[index]
+        pair = _checked(both, _refine(*both, guess, scaled=True))
+        if pair is not None:
+            found[index] = pair @ found[anchor]
+    return found
+
+
+_Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _register(coarse: _Pair, fine: _Pair) -> np.ndarray | None:
+    """Return the shift from the first image to the second, None where there is none."""
+    if min(_texture(image) for image in fine) < MIN_TEXTURE:
+        return None
+    # Small steps reach as far as the blur; phase correlation finds what lies farther.
+    starts = (lambda: np.eye(3), lambda: registration.phase_shift(*coarse))
+    for start in starts:
+        rough = _DOUBLED @ _refine(*coarse, start(), scaled=False) @ _HALVED
+        transform = _checked(fine, _refine(*fine, rough, scaled=False))
+        if transform is not None:
+            return transform
+    return None
+
+
+def _texture(image: np.ndarray) -> float:
+    return float(np.mean(np.abs(image) > _VISIBLE))
+
+
+def _checked(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
+    """Return the transform if both images look alike after it."""
+    first, second = images
+    if not _displacement(transform, first.shape) < MAX_SHIFT * first.shape[1]:
+        return None
+    inner = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    one, two = first[inner], _moved(second, transform)[inner]
+    product = float(np.vdot(one, two))
+    power = float(np.vdot(one, one)) * float(np.vdot(two, two))
+    return transform if product > MIN_CORRELATION * power**0.5 else None
+
+
+def _refine(
+    first: np.ndarray, second: np.ndarray, transform: np.ndarray, *, scaled: bool
+) -> np.ndarray:
+    """Minimise the difference of the two images, weighted against outliers."""
+    height, width = first.shape
+    inner = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    x = np.arange(width, dtype=np.float32) - 0.5 * (width - 1)
+    y = np.arange(height, dtype=np.float32) - 0.5 * (height - 1)
+    centre = np.array([0.5 * (width - 1), 0.5 * (height - 1)])
+    slopes = _gradient(first), _gradient(second)
+    reference = first[inner]
+    for _ in range(_STEPS):
+        difference = reference - _moved(second, transform)[inner]
+        # The mean of both gradients converges faster than either (Malis 2004).
+        gx, gy = (
+            0.5 * (one + _moved(two, transform))[inner] for one, two in zip(*slopes, strict=True)
+        )
+        scale = 1.4826 * float(np.median(np.abs(difference[::3, ::3]))) + 1e-6
+        weights = 1.0 / (1.0 + (difference / (_CAUCHY * scale)) ** 2)
+        columns = [gx, gy]
+        if scaled:
+            columns.append(gx * x[inner[1]] + gy * y[inner[0], None])
+        jacobian = np.stack([column.ravel() for column in columns])
+        weighted = jacobian * weights.ravel()
+        normal = weighted @ jacobian.T
+        # Without texture along some direction there is no step along it.
+        step = np.linalg.lstsq(normal.astype(np.float64), weighted @ difference.ravel(), 1e-4)[0]
+        zoom = 1.0 + (step[2] if scaled else 0.0)
+        move = np.array([
+            [zoom, 0.0, centre[0] * (1.0 - zoom) + step[0]],
+            [0.0, zoom, centre[1] * (1.0 - zoom) + step[1]],
+            [0.0, 0.0, 1.0],
+        ])
+        transform = transform @ move
+        if not np.isfinite(transform).all():
+            return np.full((3, 3), np.nan)
+        if _displacement(move, first.shape) < _CONVERGED:
+            break
+    return transform
+
+
+def _gradient(image: np.ndarray) -> _Pair:
+    kernel = np.array([[-0.5, 0.0, 0.5]], np.float32)
+    return cv2.filter2D(image, -1, kernel), cv2.filter2D(image, -1, kernel.T)
+
+
+def _moved(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    return cv2.warpAffine(
+        image, transform[:2], image.shape[::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _displacement(transform: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the root mean square displacement over an image of this shape, in pixels."""
+    height, width = shape
+    zoom = transform[0, 0] - 1.0
+    centre = np.array([0.5 * (width - 1), 0.5 * (height - 1)])
+    shift = zoom * centre + transform[:2, 2]
+    spread = (width * width + height * height) / 12.0
+    return float(np.sqrt(shift @ shift + zoom * zoom * spread))

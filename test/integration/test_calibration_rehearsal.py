@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rehearsal of docs/calibration.md, command by command: breathing, blur and settling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rehearsal import commands, run
+
+
+def parameters(path: Path) -> dict[str, object]:
+    return yaml.safe_load(path.read_text())['/**']['ros__parameters']
+
+
+@pytest.mark.slow
+def test_breathing_blur_and_settling(tmp_path):
+    run(commands('record sweeps --wait'), tmp_path)
+    g1 = parameters(tmp_path / 'breathing.yaml')['breathing.coefficients'][0]
+    kappa = parameters(tmp_path / 'lens.yaml')['lens.kappa']
+    time = parameters(tmp_path / 'settling.yaml')['command.settling_time']
+    print(f'g1 {g1:.5f}, true 0.016; kappa {kappa:.2f}, true 8.13; settling {time:.3f}, true 0.14')
+    # 320 pixels, few settings, and frames that come when the machine has time for them.
+    assert abs(g1 / 0.016 - 1.0) < 0.15
+    assert abs(kappa / 8.127 - 1.0) < 0.05
+    assert 0.10 < time < 0.20
+    for name in ('breathing', 'lens', 'settling'):
+        assert (tmp_path / f'{name}.png').stat().st_size > 10_000

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way in, over DDS, through the shipped network, against the truth of a rendered scene."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sensor_msgs.msg import CameraInfo, Image
+
+from depth_rig import MS, START, DepthRig, camera_info, command, header, stamps_of
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
+from dualfocus_ros.nodes.processing import load_estimator
+from rendered_scene import lens_for, rendered_stack
+
+WIDTH, HEIGHT, PLANES = 160, 120, 5
+PERIOD = 100 * MS
+
+
+@pytest.fixture(scope='module')
+def scene():
+    """Return the planes of a sweep over a floor, from far to near, and the true depth."""
+    stack, truth = rendered_stack('floor', 12, WIDTH, HEIGHT, PLANES)
+    return stack.planes, truth
+
+
+@pytest.fixture
+def make():
+    """Return a function that makes a rig with the shipped network; closed after the test."""
+    rigs = []
+
+    def make_rig(inputs, **parameters):
+        lens = lens_for(WIDTH)
+        rig = DepthRig(
+            load=load_estimator, device='cpu', threads=1, breathing__model='thin_lens',
+            lens__focal_length=lens.focal_length, lens__f_number=lens.f_number,
+            lens__pixel_pitch=lens.pixel_pitch, **parameters,
+        )
+        rigs.append(rig)
+        for topic, kind in inputs.items():
+            rig.advertise(topic, kind)
+        rig.listen('depth/image_rect')
+        rig.ready()
+        return rig
+
+    yield make_rig
+    for rig in rigs:
+        rig.close()
+
+
+def picture(plane, stamp):
+    message = Image(
+        header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH
+    )
+    message.data = plane.image.tobytes()
+    return message
+
+
+def info_of(plane, stamp):
+    info = camera_info(stamp, plane.camera.fx)
+    info.width, info.height = WIDTH, HEIGHT
+    info.k[2], info.k[5] = plane.camera.cx, plane.camera.cy
+    info.p[2], info.p[6] = plane.camera.cx, plane.camera.cy
+    return info
+
+
+def check(rig, scene, stamp):
+    """Check the depth that came out against the truth where the planes reach."""
+    planes, truth = scene
+    rig.until(lambda: rig.received['depth/image_rect'], 'for depth')
+    message = rig.received['depth/image_rect'][0]
+    assert stamps_of([message]) == [stamp]
+    depth = np.frombuffer(message.data, np.float32).reshape(HEIGHT, WIDTH)
+    focus = [p.focus_dioptres for p in planes]
+    known = np.isfinite(depth) & (1.0 / truth > min(focus)) & (1.0 / truth < max(focus))
+    error = np.abs(depth - truth)[known] / truth[known]
+    print(f'{known.mean():.2f} of the pixels, AbsRel {error.mean():.4f}')
+    assert known.mean() > 0.6
+    assert error.mean() < 0.08
+
+
+def sweep_messages(planes, extra):
+    """Return the messages of each frame; ``extra`` makes what says where the focus was."""
+    for n, plane in enumerate(planes):
+        stamp = START + n * PERIOD
+        yield from extra(n, plane, stamp)
+        yield 'camera_info', info_of(plane, stamp)
+        yield 'image_raw', picture(plane, stamp)
+
+
+def test_focus_state(make, scene):
+    rig = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
+
+    def state(n, plane, stamp):
+        yield 'focus_state', FocusState(
+            header=header(stamp), focus_dioptres=plane.focus_dioptres, state=FocusState.SETTLED,
+            sweep_id=1, plane_index=n, plane_count=PLANES,
+        )
+
+    for topic, message in sweep_messages(scene[0], state):
+        rig.publish(topic, message)
+    check(rig, scene, START + (PLANES - 1) * PERIOD)
+
+
+def test_metadata_as_camera_ros_publishes_it(make, scene):
+    rig = make(
+        {'image_raw': Image, 'camera_info': CameraInfo, 'metadata': DiagnosticArray},
+        focus_source='camera_ros', stack__size=PLANES,
+    )
+
+    def metadata(n, plane, stamp):
+        values = {'AfState': 0, 'LensPosition': plane.focus_dioptres, 'ExposureTime': 9981}
+        status = DiagnosticStatus(hardware_id='imx708', values=[
+            KeyValue(key=k, value=str(v)) for k, v in values.items()
+        ])
+        yield 'metadata', DiagnosticArray(header=header(stamp), status=[status])
+
+    for topic, message in sweep_messages(scene[0], metadata):
+        rig.publish(topic, message)
+    check(rig, scene, START + (PLANES - 1) * PERIOD)
+
+
+def test_commands(make, scene):
+    rig = make(
+        {'image_raw': Image, 'camera_info': CameraInfo, 'focus_command': FocusCommand},
+        focus_source='command', command__latency_frames=0, command__settling_time=0.02,
+    )
+
+    def order(n, plane, stamp):
+        yield 'focus_command', command(stamp - 50 * MS, plane.focus_dioptres, 1, n, PLANES)
+
+    for topic, message in sweep_messages(scene[0], order):
+        orders = len(rig.node._input._commanded._orders)
+        rig.publish(topic, message)
+        if topic == 'focus_command':
+            rig.until(lambda o=orders: len(rig.node._input._commanded._orders) > o)
+    check(rig, scene, START + (PLANES - 1) * PERIOD)
+
+
+def test_five_cameras_taken_together(make, scene):
+    planes = scene[0]
+    rig = make(
+        {**{f'plane_{n}/image_raw': Image for n in range(PLANES)}, 'camera_info': CameraInfo},
+        input='planes', planes__focus_dioptres=[p.focus_dioptres for p in planes],
+        stack__sync_tolerance=0.002,
+    )
+    rig.publish('camera_info', info_of(planes[-1], START))
+    rig.until(lambda: rig.node._input._calibration is not None)
+    for n, plane in enumerate(planes):
+        rig.publish(f'plane_{n}/image_raw', picture(plane, START + n * MS // 4))
+    check(rig, scene, START + (PLANES - 1) * MS // 4)
+
+
+def test_whole_stacks(make, scene):
+    planes = scene[0]
+    rig = make({'focal_stack': FocalStack}, input='stack')
+    message = FocalStack(
+        header=header(START), camera_info=info_of(planes[-1], START),
+        focus_dioptres=[p.focus_dioptres for p in planes],
+        images=[picture(plane, START + n) for n, plane in enumerate(planes)],
+    )
+    rig.publish('focal_stack', message)
+    check(rig, scene, START + PLANES - 1)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep that lost an end, over DDS with the shipped network: -inf or +inf beyond, as REP 117."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from sensor_msgs.msg import Image
+
+from depth_rig import MS, START, DepthRig, camera_info, header
+from dualfocus_ros.msg import FocusState, StackInfo
+from dualfocus_ros.nodes.processing import load_estimator
+from rendered_scene import rendered_stack
+
+WIDTH, HEIGHT, PLANES = 160, 120, 8
+PARTIAL = StackInfo.FLAG_PLANE_MISSING | StackInfo.FLAG_PARTIAL
+
+
+numbers = itertools.count(1, 2)
+
+
+@pytest.fixture(scope='module')
+def scenes():
+    """Return the planes of sweeps from far to near, and the true depth, by scene."""
+    rendered = {
+        name: rendered_stack(name, 11, WIDTH, HEIGHT, PLANES) for name in ('table', 'floor')
+    }
+    return {name: (stack.planes, truth) for name, (stack, truth) in rendered.items()}
+
+
+@pytest.fixture(scope='module')
+def rig():
+    """Return a rig with the shipped network, connected."""
+    rig = DepthRig(load=load_estimator, device='cpu', threads=1, depth__edge_filter=0.0)
+    rig.use_camera()
+    for topic in ('depth/image_rect', 'depth/sigma', 'depth/confidence', 'stack_info'):
+        rig.listen(topic)
+    rig.ready()
+    yield rig
+    rig.close()
+
+
+def depth_without(rig, planes, lost):
+    """Publish a sweep without some planes; return flags, depth, sigma and confidence."""
+    sweep = next(numbers)
+    for messages in rig.received.values():
+        messages.clear()
+    for n, plane in enumerate([*planes, planes[0]]):
+        if n in lost:
+            continue
+        # The first plane of the next sweep ends this one.
+        number, index = (sweep, n) if n < PLANES else (sweep + 1, 0)
+        stamp = START + (100 * sweep + n) * 33 * MS
+        state = FocusState(
+            header=header(stamp), focus_dioptres=plane.focus_dioptres, state=FocusState.SETTLED,
+            sweep_id=number, plane_index=index, plane_count=PLANES,
+        )
+        info = camera_info(stamp, plane.camera.fx)
+        info.width, info.height = WIDTH, HEIGHT
+        message = Image(
+            header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH
+        )
+        message.data = plane.image.tobytes()
+        rig.publish('camera_info', info)
+        rig.publish('focus_state', state)
+        rig.publish('image_raw', message)
+    topics = ('stack_info', 'depth/image_rect', 'depth/sigma', 'depth/confidence')
+    rig.until(lambda: all(rig.received[topic] for topic in topics))
+    info, depth, sigma, confidence = (rig.received[topic][0] for topic in topics)
+    return info.flags, *(
+        np.frombuffer(m.data, kind).reshape(HEIGHT, WIDTH)
+        for m, kind in ((depth, np.float32), (sigma, np.float32), (confidence, np.uint8))
+    )
+
+
+@pytest.mark.parametrize(('name', 'lost', 'sign'), [
+    ('table', (5, 6, 7), -1), ('floor', (0, 1), 1),
+])
+def test_things_beyond_the_planes_that_are_left(rig, scenes, name, lost, sign):
+    planes, truth = scenes[name]
+    present = [p.focus_dioptres for n, p in enumerate(planes) if n not in lost]
+    spacing = abs(planes[1].focus_dioptres - planes[0].focus_dioptres)
+    flags, depth, sigma, confidence = depth_without(rig, planes, lost)
+    assert flags == PARTIAL
+    end = max(present) if sign < 0 else min(present)
+    past = (end - 1.0 / truth) * sign / spacing  # spacings beyond the outermost plane
+    beyond, before = past > 0.5, past < -1.0
+    assert beyond.mean() > 0.2 and before.mean() > 0.2
+    infinite = depth == sign * np.inf
+    print(f'{name} without {lost}: half a spacing beyond the planes {infinite[beyond].mean():.3f} '
+          f'infinite, a spacing before their end {infinite[before].mean():.3f}')
+    assert infinite[beyond].mean() > 0.8
+    assert infinite[before].mean() < 0.1
+    assert not (depth == -sign * np.inf).any()
+    assert np.isnan(sigma[infinite]).all() and (confidence[infinite] == 0).all()
+
+
+def test_a_plane_lost_in_the_middle_and_a_whole_sweep_claim_depth_everywhere(rig, scenes):
+    for lost, flags in (((3,), PARTIAL), ((), 0)):
+        found, depth, _, _ = depth_without(rig, scenes['table'][0], lost)
+        assert found == flags
+        assert not np.isinf(depth).any()

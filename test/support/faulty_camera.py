@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sweeps of the simulated camera with the faults that real ones have, as the node assembles them.
+
+Frames of a steady rate, most of them while the lens settles, go through the assembler: what makes
+a stack is what it lets through.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
+from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.stacks.funnel import Funnel
+from dualfocus_ros.stacks.pairing import FocusReport, Frame, LensState
+from dualfocus_ros.stacks.rectify import CameraCalibration
+from dualfocus_ros.stacks.types import FocalStack
+from rendered_scene import FRAME, lens_for
+
+RATE = 15.0  # Hz
+SETTLING_FRAMES = 3
+# An ideal still camera: one that neither breathes nor trembles nor takes time.
+IDEAL = {'breathing': False, 'jitter': 0.0, 'settling_time': 0.0, 'latency': 0.0}
+
+
+def faulty_sweep(
+    scene: str, seed: int, width: int = 320, height: int = 240, count: int = 8,
+    focus: tuple[float, float] = (2.5, 0.2), **settings: object,
+) -> tuple[FocalStack, np.ndarray]:
+    """Return a sweep and the depth of its reference plane in metres.
+
+    :param focus: first and last plane in dioptres.
+    :param settings: of ``FocusCameraSettings``; by default those of the simulated camera's node,
+        with 2 px of jitter and a lens that settles for three frames.
+    """
+    lens = lens_for(width)
+    fx = lens.focal_length_px(0.0)
+    camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    faults = {'jitter': 2.0, 'settling_time': SETTLING_FRAMES / RATE, 'latency': 0.02}
+    simulated = FocusCamera(
+        make_scene(scene, seed, camera), lens,
+        FocusCameraSettings(seed=seed, **{**faults, **settings}),  # type: ignore[arg-type]
+    )
+    assembler = SweepAssembler(AssemblerSettings(), Funnel())
+    truths: dict[int, np.ndarray] = {}
+    time = 100.0
+    for index, dioptres in enumerate(np.linspace(*focus, count)):
+        simulated.command(FocusOrder(float(dioptres), 1, index, count), time)
+        while True:
+            time += 1.0 / RATE
+            frame = simulated.capture(time)
+            order, stamp = frame.order, round(time * 1e9)
+            state = LensState.MOVING if frame.moving else LensState.SETTLED
+            assembler.add_focus(FocusReport(
+                stamp, frame.focus_dioptres, state, order.sweep_id, order.plane_index,
+                order.plane_count,
+            ))
+            assembler.add_camera(stamp, CameraCalibration(frame.camera))
+            stacks = assembler.add_frame(Frame(stamp, frame.image, FRAME, 'rgb8'))
+            if not frame.moving and abs(frame.focus_dioptres - dioptres) < 1e-6:
+                truths[stamp] = simulated.depth(frame)
+                break
+    (stack,) = stacks
+    return stack, truths[stack.planes[stack.reference].stamp_ns]

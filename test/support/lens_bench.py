@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bench with the simulated camera in front of the flat target, recorded as images or bags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dualfocus_ros.bags.stack_bag import camera_info, image, make_header
+from dualfocus_ros.bags.writer import BagWriter
+from dualfocus_ros.calibration.images import FocusImage
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
+from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.scenes import make_target
+
+FRAME = 'camera_optical_frame'
+SETTLED, MOVING = 1, 2
+CODES = 1000  # of the lens driver in a dioptre, as sim_camera_node reports them
+
+
+def bench(width: int, distance: float, **settings: float) -> FocusCamera:
+    """Return the 16 mm f/1.4 camera of the demo with the target at a distance in metres."""
+    lens = Lens(0.016, 1.4, 7.2e-3 / width)
+    height, fx = 3 * width // 4, lens.focal_length_px(0.0)
+    view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    return FocusCamera(
+        make_target(distance, 0, view), lens, FocusCameraSettings(**settings)  # type: ignore[arg-type]
+    )
+
+
+def settled_images(
+    camera: FocusCamera, focus: Iterable[float], count: int = 1
+) -> list[FocusImage]:
+    """Return images at rest, ``count`` at each focus."""
+    taken, time = [], 1000.0
+    for dioptres in focus:
+        camera.command(FocusOrder(float(dioptres)), time)
+        for _ in range(count):
+            time += 5.0
+            frame = camera.capture(time)
+            taken.append(FocusImage(
+                frame.image, frame.focus_dioptres, frame.focus_dioptres * CODES,
+                round(time * 1e9), frame.moving,
+            ))
+    return taken
+
+
+class SweepBag:
+    """A bag of the camera on its bench; a context manager.
+
+    :param reports: ``true`` for FocusState as the camera is, ``none`` for commands only,
+        ``camera_ros`` for metadata that repeat the command, and no topic of commands.
+    """
+
+    def __init__(self, path: Path, reports: str = 'true') -> None:
+        self._bag = BagWriter(path)
+        self._reports = reports
+        self._commanded = 0.0
+
+    def __enter__(self) -> SweepBag:
+        self._bag.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._bag.__exit__(*failure)  # type: ignore[arg-type]
+
+    def frame(self, camera: FocusCamera, time: float) -> None:
+        """Take and write a frame."""
+        types, stamp = self._bag.types, round(time * 1e9)
+        taken = camera.capture(time)
+        header = make_header(types, stamp, FRAME)
+        self._bag.write_message('/image_raw', image(types, header, taken.image), stamp)
+        info = camera_info(types, header, taken.camera)
+        self._bag.write_message('/camera_info', info, stamp)
+        if self._reports == 'none':
+            return
+        if self._reports == 'camera_ros':
+            value = types.types['diagnostic_msgs/msg/KeyValue'](
+                key='LensPosition', value=f'{self._commanded:.4f}'
+            )
+            status = types.types['diagnostic_msgs/msg/DiagnosticStatus'](
+                level=0, name='', message='', hardware_id='camera', values=[value]
+            )
+            metadata = types.types['diagnostic_msgs/msg/DiagnosticArray'](
+                header=header, status=[status]
+            )
+            self._bag.write_message('/metadata', metadata, stamp)
+            return
+        state = types.types['dualfocus_ros/msg/FocusState'](
+            header=header, focus_dioptres=taken.focus_dioptres, focus_sigma=0.0,
+            lens_position=round(taken.focus_dioptres * CODES),
+            state=MOVING if taken.moving else SETTLED,
+            sweep_id=0, plane_index=0, plane_count=0,
+        )
+        self._bag.write_message('/focus_state', state, stamp)
+
+    def command(self, camera: FocusCamera, dioptres: float, time: float, off: float = 0.0) -> None:
+        """Send the lens to a focus, from which it will end ``off``, and write the command."""
+        types, stamp = self._bag.types, round(time * 1e9)
+        camera.command(FocusOrder(dioptres + off), time)
+        self._commanded = dioptres
+        if self._reports == 'camera_ros':
+            return
+        message = types.types['dualfocus_ros/msg/FocusCommand'](
+            header=make_header(types, stamp, ''), focus_dioptres=dioptres, sweep_id=0,
+            plane_index=0, plane_count=0,
+        )
+        self._bag.write_message('/focus_command', message, stamp)
+
+
+def write_settled(path: Path, camera: FocusCamera, focus: Sequence[float], count: int = 1) -> Path:
+    """Write a bag of images at rest, after one on the way to each focus."""
+    with SweepBag(path) as bag:
+        time = 1000.0
+        for dioptres in focus:
+            bag.command(camera, float(dioptres), time)
+            bag.frame(camera, time + 0.05)
+            for number in range(count):
+                bag.frame(camera, time + 2.0 + 0.1 * number)
+            time += 5.0
+    return path
+
+
+def write_steps(
+    path: Path, camera: FocusCamera, planes: Sequence[float], *, sweeps: int = 4,
+    rate: float = 30.0, dwell: float = 0.5, hysteresis: float = 0.0, reports: str = 'true',
+) -> Path:
+    """Write a bag of sweeps up and down at a frame rate.
+
+    :param hysteresis: dioptres that the lens goes too far on its way up.
+    """
+    rng = np.random.default_rng(1)
+    targets = [float(q) for n in range(sweeps) for q in (planes if n % 2 == 0 else planes[::-1])]
+    frame, previous = 0, targets[0]
+    with SweepBag(path, reports) as bag:
+        for target in targets:
+            # Commands come at any time between two frames.
+            at = 1000.0 + (frame + rng.uniform(0.05, 0.95)) / rate
+            bag.frame(camera, 1000.0 + frame / rate)
+            bag.command(camera, target, at, hysteresis if target > previous else 0.0)
+            previous = target
+            for _ in range(round(dwell * rate)):
+                frame += 1
+                bag.frame(camera, 1000.0 + frame / rate)
+            frame += 1
+    return path

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a network without batch norm for a few steps, alone or as one of a team.
+
+    torchrun --nproc-per-node=2 train_together.py FOLDER team
+    python train_together.py FOLDER alone     the batches of both processes as one
+
+Writes FOLDER/RANK.safetensors: the weights, their average and batch norm's statistics.
+"""
+
+from pathlib import Path
+import sys
+
+import numpy as np
+from safetensors.torch import save_file
+import torch
+from torch import nn
+
+from dualfocus_ros.data.random_scenes import random_scene
+from dualfocus_ros.data.random_textures import TextureSource
+from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
+from dualfocus_ros.training.batches import Batch, BatchSettings
+from dualfocus_ros.training.distributed import join_team
+from dualfocus_ros.training.sources import PoolSource
+from dualfocus_ros.training.trainer import Trainer, TrainSettings
+
+STEPS = 4
+BATCH = BatchSettings(size=2, crop=48, planes=(3, 3))
+
+
+class Tiny(nn.Module):
+    """Scores each plane by itself; the batch norm beside it does not act on the result."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)
+        )
+        self.statistics = nn.BatchNorm2d(3, affine=False)
+
+    def forward(self, images, focus):
+        batch, planes = focus.shape
+        flat = images.flatten(0, 1)
+        self.statistics(flat)
+        p = self.score(flat).view(batch, planes, *images.shape[-2:]).softmax(dim=1)
+        return (p * focus[..., None, None]).sum(dim=1)
+
+
+class TinyKind:
+    stride = smallest_batch = 1
+
+    def build(self):
+        return Tiny()
+
+    def loss(self, network, batch, autocast):
+        loss = (network(batch.images, batch.focus) - batch.truth).abs().mean()
+        return loss, {'error': loss}
+
+    def describe(self):
+        return {'network': 'tiny'}
+
+
+class Both:
+    """The batches of two processes, one behind the other."""
+
+    def __init__(self, sources):
+        self.sources = sources
+
+    def batch(self, step):
+        parts = [source.batch(step) for source in self.sources]
+        return Batch(*(torch.cat([getattr(p, n) for p in parts]) for n in vars(parts[0])))
+
+    def prepare(self, step):
+        pass
+
+    def waited(self):
+        return 0.0
+
+
+def main(folder, how):
+    textures = TextureSource([])
+    settings = RenderSettings(planes=3, blur_range=(4.0, 8.0), layers=4)
+    pool = [
+        render_training_stack(
+            np.random.default_rng(i), lambda r: random_scene(r, textures, 64), settings
+        )
+        for i in range(3)
+    ]
+    with join_team('cpu') as (team, name):
+        device = torch.device(name)
+        source = PoolSource(pool, BATCH, 1, team.rank, device)
+        if how == 'alone':
+            source = Both([PoolSource(pool, BATCH, 1, rank, device) for rank in range(2)])
+        plan = TrainSettings(steps=STEPS, batch=BATCH, log_every=2, clip=0.5)
+        # Both processes name one folder: only the first may write there.
+        trainer = Trainer(TinyKind(), plan, folder / how, device, team=team)
+        if how == 'team':
+            # One process is asked to stop, both do, and go on from what the first wrote.
+            calls = iter([False, False, team.rank == 1])
+            assert not trainer.run(source, stop=lambda: next(calls))
+            team.wait()
+            trainer = Trainer(TinyKind(), plan, folder / how, device, team=team)
+            assert trainer.step == 2
+        assert trainer.run(source)
+        state = {f'weights.{n}': t for n, t in trainer.model.state_dict().items()}
+        state |= {f'average.{n}': t for n, t in trainer.average.items()}
+        state = {name: value.contiguous() for name, value in state.items()}
+        save_file(state, folder / f'{how}{team.rank}.safetensors')
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -64,6 +64,7 @@ class DepthEstimator:
     ) -> None:
         self.settings = settings or PipelineSettings()
         self._device = resolve_device(device)
+        self._device_name = ''
         self._dtype = resolve_precision(precision, self._device)
         if self._device.type == 'cpu':
             torch.set_num_threads(threads or default_threads())
@@ -78,7 +79,9 @@ class DepthEstimator:
     @property
     def device_name(self) -> str:
         """The device, in words."""
-        return describe(self._device)
+        # Asked once: a GPU that is lost must not make the question fail, too.
+        self._device_name = self._device_name or describe(self._device)
+        return self._device_name
 
     @property
     def device_memory(self) -> int:
@@ -100,12 +103,16 @@ class DepthEstimator:
         self._reference = None
         return time.monotonic() - began
 
-    def release(self) -> None:
-        """Give the network's memory back; the estimator cannot be used afterwards."""
-        del self._network
+    def make_room(self) -> None:
+        """Give back all memory but that of the network: planes that were encoded ahead, caches."""
         self._store.clear()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
+
+    def release(self) -> None:
+        """Give the network's memory back; the estimator cannot be used afterwards."""
+        del self._network
+        self.make_room()
 
     def estimate(self, stack: FocalStack, outputs: Outputs = Outputs()) -> DepthResult:
         """Estimate metric depth in the geometry of the stack's reference plane.
@@ -168,6 +175,12 @@ class DepthEstimator:
                     points = back_project(depth, camera, colour)
                     if outputs.points_decimated:
                         decimated = _decimated(points, settings)
+            aligned = probability = None
+            if outputs.planes:
+                with _timed(stages, 'planes'):
+                    given = np.argsort(order)
+                    aligned = torch.stack([_to_picture(images[n]) for n in given])
+                    probability = prediction.probability[0][given.tolist()].float()
             with _timed(stages, 'download'):
                 return DepthResult(
                     depth=depth.cpu().numpy(),
@@ -178,6 +191,8 @@ class DepthEstimator:
                     all_in_focus=_host(all_in_focus) if outputs.all_in_focus else None,
                     points=_host(points) if outputs.points else None,
                     points_decimated=_host(decimated),
+                    planes=_host(aligned),
+                    probability=_host(probability),
                     camera=camera,
                     saturated=is_saturated(found.clipped),
                     motion=found.motion,
@@ -313,7 +328,12 @@ def _all_in_focus(images: Sequence[Tensor], probability: Tensor) -> Tensor:
     blended = images[0] * probability[0]
     for image, weight in zip(images[1:], probability[1:], strict=True):
         blended.addcmul_(image, weight[None])
-    return (blended.permute(1, 2, 0) * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)
+    return _to_picture(blended)
+
+
+def _to_picture(image: Tensor) -> Tensor:
+    """Return a (3, H, W) image of 0 to 1 as uint8 (H, W, 3)."""
+    return (image.permute(1, 2, 0) * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Outputs:
     all_in_focus: bool = False
     points: bool = False
     points_decimated: bool = False
+    planes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,9 @@ class DepthResult:
     :param points: (H, W, 4) float32, x y z in metres in the optical frame and the colour packed
         as 0x00RRGGBB in the bits of the fourth value; NaN where depth is not finite.
     :param points_decimated: (M, 4) float32 finite points of the same form, fewer.
+    :param planes: (N, H, W, 3) uint8 RGB, the planes as the network saw them, in the geometry of
+        the reference plane and the order of ``focus_dioptres``.
+    :param probability: (N, H, W) float32, the focus probability p_n of each of them; sums to one.
     :param camera: intrinsics of the reference plane, None when no plane had any.
     :param saturated: whether a plane is clipped to white in more than a few pixels.
     :param motion: how far the planes were displaced, None where nobody looked.
@@ -51,6 +55,8 @@ class DepthResult:
     all_in_focus: np.ndarray | None = None
     points: np.ndarray | None = None
     points_decimated: np.ndarray | None = None
+    planes: np.ndarray | None = None
+    probability: np.ndarray | None = None
     camera: PinholeCamera | None = None
     saturated: bool = False
     motion: Motion | None = None

@@ -70,6 +70,19 @@ def test_only_what_is_asked_for_is_returned(estimator):
     assert result.all_in_focus is None and result.points is None
 
 
+def test_planes_come_back_in_their_order_with_their_focus_probability(estimator):
+    stack = make_stack(focus=(0.8, 2.0, 0.2, 1.4))
+    estimator.settings = replace(estimator.settings, normalise_exposure=False, alignment='off')
+    result = estimator.estimate(stack, Outputs(all_in_focus=True, planes=True))
+    assert result.planes.dtype == np.uint8 and result.planes.shape == (4, 48, 64, 3)
+    for seen, plane in zip(result.planes, stack.planes, strict=True):
+        assert np.array_equal(seen, plane.image)
+    assert result.probability.shape == (4, 48, 64)
+    assert result.probability.sum(axis=0) == pytest.approx(np.ones((48, 64)), abs=1e-5)
+    blended = (result.planes * result.probability[..., None]).sum(axis=0)
+    assert np.abs(blended - result.all_in_focus).max() <= 0.51
+
+
 def test_points_without_colour_or_intrinsics(estimator):
     no_camera = estimator.estimate(make_stack(camera=None), EVERYTHING)
     assert no_camera.points is None and no_camera.camera is None

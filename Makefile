@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test lint clean clean-all lock
+.PHONY: help setup build demo bench test lint docs clean clean-all lock
 
 # make setup PYTHON=python3.12; remembered by the environment.
 PYTHON ?=
@@ -33,12 +33,15 @@ test: setup  ## Every test that needs no GPU
 lint: setup  ## ruff and mypy
 	@$(in_env) ruff check . && mypy
 
+docs:  ## The documentation as a site in site/; needs no ROS, and any warning fails it
+	@tools/build_docs.sh $(ARGS)
+
 clean:  ## Remove what was built and written, but not .venv
-	rm -rf build install log demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too
-	rm -rf .venv
+	rm -rf .venv .venv-docs
 
-lock:  ## Write tools/requirements.lock anew from requirements.in
+lock:  ## Write tools/requirements*.lock anew from requirements*.in
 	@tools/lock.sh

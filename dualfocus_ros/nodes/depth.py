@@ -7,6 +7,7 @@ Everything here runs on the executor's thread and is short; the network runs on 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import math
 import time
 from typing import Any
@@ -33,10 +34,12 @@ from dualfocus_ros.nodes.qos import create_publisher, strangers
 from dualfocus_ros.nodes.range_watch import RangeWatch
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.nodes.worker import Worker, WorkerState
+from dualfocus_ros.pipeline.gpu_faults import GpuFault, gpu_fault
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
 
 # How often to look after things; seldom while nobody listens, for each look costs.
 _TICK, _IDLE_TICK = 0.1, 0.25
@@ -70,6 +73,9 @@ class DepthNode(ResponsiveLifecycleNode):
         self._worker: Worker[Job] | None = None
         self._estimator: Estimator | None = None
         self._failure: str | None = None
+        # Why there is no GPU any more, and whether the node goes on without.
+        self._gpu_loss: str | None = None
+        self._fallback: str | None = None
         self._active_since: float | None = None
         self._superseded = 0
         self._range = RangeWatch()
@@ -160,8 +166,11 @@ class DepthNode(ResponsiveLifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and drop what is in progress."""
+        """Unsubscribe and drop what is in progress; an ERROR where the GPU is lost."""
         self._deactivate()
+        if self._gpu_loss is not None:
+            self._failure = self._gpu_loss
+            return ERROR
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -215,10 +224,31 @@ class DepthNode(ResponsiveLifecycleNode):
         self.get_logger().info(f'loading model {settings.model!r} for device {settings.device!r}')
 
         def load() -> Estimator:
-            self._estimator = self._load(settings)
+            self._estimator = self._load_somewhere(settings)
             return self._estimator
 
+        self._gpu_loss = self._fallback = None
         self._worker = Worker(load, self._process, self._report, self._foresee)
+
+    def _load_somewhere(self, settings: DepthNodeSettings) -> Estimator:
+        """Load for the device asked for; for the CPU where ``auto`` has found a GPU that fails."""
+        self._estimator = None
+        if self._fallback is None:
+            try:
+                return self._load(settings)
+            except RuntimeError as error:
+                if settings.device != 'auto' or gpu_fault(error) is None:
+                    raise
+                self._fall_back(error)
+        precision = 'auto' if settings.precision == 'fp16' else settings.precision
+        return self._load(replace(settings, device='cpu', precision=precision))
+
+    def _fall_back(self, error: BaseException) -> None:
+        self._fallback = (
+            f'on the CPU, because the GPU cannot be used: {describe(error)}; restart this '
+            'process to use the GPU again'
+        )
+        self.get_logger().error(self._fallback)
 
     def _process(self, estimator: Estimator, job: Job) -> None:
         processor = self._processor
@@ -230,10 +260,21 @@ class DepthNode(ResponsiveLifecycleNode):
         if processor is not None:
             processor.foresee(estimator, plane)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> bool:
+        """Count what failed; return whether the estimator is to be loaded anew."""
         processor = self._processor
         if processor is not None:
             processor.report(error)
+        if gpu_fault(error) is not GpuFault.LOST or self._gpu_loss is not None:
+            return False
+        if self._params.current().device == 'auto' and self._fallback is None:
+            self._fall_back(error)
+            return True
+        self._gpu_loss = (
+            f'the GPU cannot be used any more in this process: {describe(error)}; restart the '
+            'process, or set device to auto, which goes on with the CPU'
+        )
+        return False
 
     def _on_plane(self, plane: Plane) -> None:
         if self._worker is not None and self._active_since is not None:
@@ -288,7 +329,14 @@ class DepthNode(ResponsiveLifecycleNode):
         self.resume()
         worker = self._worker
         if worker is not None and worker.state is WorkerState.DEAD and worker.revive():
-            self.get_logger().error('the worker thread had died and was started anew')
+            self.get_logger().error(
+                f'the worker thread had died of {_cause(worker)} and was started anew '
+                f'({worker.restarts} times so far)'
+            )
+        if self._gpu_loss is not None and self.state_label == 'active':
+            self.get_logger().error(self._gpu_loss)
+            # By way of the error state to unconfigured, for a lifecycle manager to see.
+            self.trigger_deactivate()
         idle = False
         if self._input is not None and self._outputs and self._active_since is not None:
             self._input.wanted = bool(self._outputs.listened())
@@ -374,6 +422,9 @@ class DepthNode(ResponsiveLifecycleNode):
             device_memory=0 if estimator is None else estimator.device_memory,
             host_memory=diagnostics.resident_memory(),
             failure=self._failure,
+            fallback=self._fallback,
+            restarts=0 if worker is None else worker.restarts,
+            cause='' if worker is None else _cause(worker),
         )
 
     def _check_clock(self) -> diagnostics.ClockHealth:
@@ -395,6 +446,10 @@ class DepthNode(ResponsiveLifecycleNode):
             outputs = self._outputs.descriptions()
         texts = [f'{s}, publishers: {s.publishers}' for s in inputs]
         return diagnostics.Connections(texts, outputs, problems)
+
+
+def _cause(worker: Worker[Job]) -> str:
+    return '' if worker.cause is None else describe(worker.cause)
 
 
 def _loading(worker: Worker[Job]) -> bool:

@@ -76,6 +76,8 @@ class OutputStatistics:
         self._latencies: deque[float] = deque(maxlen=100)
         self.stages: dict[str, float] = {}
         self.error: str | None = None
+        # Stacks that went through only at the second attempt, or not at all, for want of memory.
+        self.short_of_memory = 0
         self.quality = StackQuality()
 
     def note(self, latency_ms: float, stages: dict[str, float], quality: StackQuality) -> None:
@@ -134,7 +136,13 @@ class InputHealth:
 
 @dataclass(frozen=True)
 class ModelHealth:
-    """What is known about the network; ``failure`` is why the node could not be configured."""
+    """What is known about the network.
+
+    :param failure: why the node could not be configured, or does not go on.
+    :param fallback: why it runs on the CPU although it was to run on a GPU.
+    :param restarts: how often the worker thread has died and was started anew.
+    :param cause: why it died last.
+    """
 
     lifecycle: str
     worker: str
@@ -144,6 +152,9 @@ class ModelHealth:
     device_memory: int = 0
     host_memory: int = 0
     failure: str | None = None
+    fallback: str | None = None
+    restarts: int = 0
+    cause: str = ''
 
 
 @dataclass
@@ -254,6 +265,7 @@ def depth_status(
         'rate [Hz]': f'{rate:.2f}',
         'age [s]': 'never' if age is None else f'{age:.2f}',
         'stacks superseded': str(superseded),
+        'stacks short of memory': str(statistics_.short_of_memory),
         **statistics_.quality.values(),
     }
     if latencies:
@@ -298,12 +310,17 @@ def model_status(health: ModelHealth) -> DiagnosticStatus:
         'sha256': health.sha256, 'device': health.device,
         'device memory [MB]': f'{health.device_memory / 1e6:.1f}',
         'host memory [MB]': f'{health.host_memory / 1e6:.1f}',
+        'worker restarts': str(health.restarts),
     }
+    if health.cause:
+        values['worker died of'] = health.cause
     if health.failure is not None:
         return _status('model', ERROR, health.failure, values)
     if health.worker == 'dead':
-        text = 'the worker thread has died; it is started anew'
+        text = f'the worker thread has died of {health.cause}; it is started anew'
         return _status('model', ERROR, text, values)
+    if health.fallback is not None:
+        return _status('model', WARN, health.fallback, values)
     if health.worker == 'ready':
         return _status('model', OK, f'{health.name} on {health.device}', values)
     return _status('model', OK, f'{health.lifecycle}, model {health.worker}', values)

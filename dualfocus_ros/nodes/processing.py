@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-import sys
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputTopics, Timings, wanted_products
 from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.pipeline.gpu_faults import GpuFault, gpu_fault
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.stacks.funnel import Funnel, Stage
@@ -41,8 +41,21 @@ class Estimator(Protocol):
     def encode_ahead(self, plane: Plane) -> bool:
         """Work on a plane before its stack is complete."""
 
+    def make_room(self) -> None:
+        """Give back what memory is not needed for the next stack."""
+
     def release(self) -> None:
         """Give the memory back."""
+
+
+# By the fault of the device: the reason under which the stack is counted, and what to do.
+_FAULTS = {
+    GpuFault.OUT_OF_MEMORY: ('out_of_memory', (
+        'the stack needs more memory than is free, even with nothing else kept: fewer planes '
+        '(stack.size), smaller images, precision fp16, or end what else uses the device'
+    )),
+    GpuFault.LOST: ('gpu_lost', 'CUDA cannot be used any more in this process'),
+}
 
 
 def load_estimator(settings: DepthNodeSettings) -> Estimator:
@@ -94,7 +107,7 @@ class Processor:
             return
         began = time.monotonic()
         estimator.settings = settings.pipeline()
-        result = estimator.estimate(stack, wanted_products(topics))
+        result = self._estimate(estimator, stack, wanted_products(topics))
         inferred = time.monotonic()
         self._funnel.count(Stage.INFERRED)
         if self._out_of_date(job, Stage.PUBLISHED):
@@ -114,14 +127,31 @@ class Processor:
         """Work on a plane whose stack is not complete yet."""
         estimator.encode_ahead(plane)
 
-    def report(self, error: Exception) -> None:
-        """Count a stack that failed, and make room if memory was the reason."""
-        text = describe(error)
-        self._funnel.reject(Stage.INFERRED, 'inference_failed', text)
+    def report(self, error: BaseException) -> None:
+        """Count a stack that failed, with what is to be done about it."""
+        reason, advice = 'inference_failed', ''
+        fault = gpu_fault(error)
+        if fault is not None:
+            reason, advice = _FAULTS[fault]
+        elif not isinstance(error, Exception):
+            reason, advice = 'worker_died', 'the worker thread is started anew'
+        text = f'{describe(error)}; {advice}' if advice else describe(error)
+        self._funnel.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
-        torch: Any = sys.modules.get('torch')
-        if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
-            torch.cuda.empty_cache()
+
+    def _estimate(
+        self, estimator: Estimator, stack: FocalStack, outputs: Outputs
+    ) -> DepthResult:
+        """Estimate; where memory runs out, once more with nothing but this stack in it."""
+        try:
+            return estimator.estimate(stack, outputs)
+        except RuntimeError as error:
+            if gpu_fault(error) is not GpuFault.OUT_OF_MEMORY:
+                raise
+        # Only here, where the exception is gone: its frames hold what was computed so far.
+        estimator.make_room()
+        self._statistics.short_of_memory += 1
+        return estimator.estimate(stack, outputs)
 
     def _out_of_date(self, job: Job, stage: Stage) -> bool:
         if job.epoch == self._epoch():

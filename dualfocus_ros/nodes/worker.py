@@ -30,7 +30,7 @@ class WorkerState(enum.Enum):
 
     LOADING = 'loading'
     READY = 'ready'
-    FAILED = 'failed'  # the estimator could not be loaded
+    FAILED = 'failed'  # the estimator could not be loaded in the first place
     DEAD = 'dead'  # the thread has ended although nobody asked for it
     STOPPED = 'stopped'
 
@@ -38,10 +38,13 @@ class WorkerState(enum.Enum):
 class Worker(Generic[_Job]):
     """Runs jobs one at a time on a thread of its own.
 
+    A thread that dies is noticed by :attr:`state` and started anew by :meth:`revive`.
+
     :param load: makes what the jobs need, on the thread; may raise.
     :param handle: does one job with it, on the thread. An exception is passed to ``report`` and
-        the thread goes on with the next job.
-    :param report: told about the exceptions of ``handle``, on the thread.
+        the thread goes on with the next job; what is no ``Exception`` ends the thread.
+    :param report: told about the exceptions of ``handle``, on the thread; returns whether what
+        was loaded is of no use any more and is to be loaded anew.
     :param ahead: does a piece of work on a part of a job to come, on the thread, while no job
         waits. Its exceptions are nobody's business: the job itself will tell.
     """
@@ -50,7 +53,7 @@ class Worker(Generic[_Job]):
         self,
         load: Callable[[], Any],
         handle: Callable[[Any, _Job], None],
-        report: Callable[[Exception], None],
+        report: Callable[[BaseException], object],
         ahead: Callable[[Any, Any], object] | None = None,
     ) -> None:
         self._load = load
@@ -62,9 +65,13 @@ class Worker(Generic[_Job]):
         self._slot: _Job | None = None
         self._stopping = False
         self._loaded = False
-        self._failure: Exception | None = None
+        # Once it could be loaded, a failure to load is a death like any other.
+        self._proven = False
+        self._failure: BaseException | None = None
         self._died_at: float | None = None
         self._pause = _FIRST_PAUSE
+        self.restarts = 0
+        self.cause: BaseException | None = None
         self._thread = self._started()
 
     @property
@@ -79,8 +86,8 @@ class Worker(Generic[_Job]):
         return WorkerState.READY if self._loaded else WorkerState.LOADING
 
     @property
-    def failure(self) -> Exception | None:
-        """Why the estimator could not be loaded, or None."""
+    def failure(self) -> BaseException | None:
+        """Why the estimator could not be loaded in the first place, or None."""
         return self._failure
 
     def submit(self, job: _Job) -> _Job | None:
@@ -132,7 +139,10 @@ class Worker(Generic[_Job]):
         return self.ended
 
     def revive(self) -> bool:
-        """Start a thread that died anew, after a pause that doubles each time.
+        """Start a thread that died anew, after a pause.
+
+        The pause is 1 s at first, doubles each time up to 30 s, and is 1 s again after a job that
+        was done.
 
         :returns: whether it was started now; call this from time to time.
         """
@@ -146,6 +156,7 @@ class Worker(Generic[_Job]):
         self._died_at = None
         self._pause = min(2.0 * self._pause, _LONGEST_PAUSE)
         self._loaded = False
+        self.restarts += 1
         self._thread = self._started()
         return True
 
@@ -156,25 +167,40 @@ class Worker(Generic[_Job]):
 
     def _run(self) -> None:
         try:
+            while self._serve():
+                pass
+        except BaseException as error:
+            # Said by those who see that the thread is dead.
+            self.cause = error
+
+    def _serve(self) -> bool:
+        """Load, and work; return whether to load anew, False when it is time to stop."""
+        try:
             estimator = self._load()
-        except Exception as error:
+        except BaseException as error:
+            if self._proven:
+                raise
             with self._condition:
                 self._failure = error
                 self._condition.notify_all()
-            return
+            return False
         with self._condition:
-            self._loaded = True
+            self._loaded = self._proven = True
             self._condition.notify_all()
         try:
             while self._work(estimator):
                 pass
         finally:
-            release = getattr(estimator, 'release', None)
-            if release is not None:
-                release()
+            self._loaded = False
+            # What is no use any more may not even be able to give its memory back.
+            with suppress(Exception):
+                release = getattr(estimator, 'release', None)
+                if release is not None:
+                    release()
+        return not self._stopping
 
     def _work(self, estimator: Any) -> bool:
-        """Do the job that waits, or else work ahead; return False when it is time to stop."""
+        """Do the job that waits, or else work ahead; return whether to go on with the same."""
         with self._condition:
             self._condition.wait_for(
                 lambda: self._slot is not None or self._parts or self._stopping
@@ -190,7 +216,10 @@ class Worker(Generic[_Job]):
             self._handle(estimator, job)
             self._pause = _FIRST_PAUSE
         except Exception as error:
+            return not self._report(error)
+        except BaseException as error:
             self._report(error)
+            raise
         return True
 
     def _work_ahead(self, estimator: Any, part: Any) -> None:

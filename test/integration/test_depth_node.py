@@ -609,12 +609,8 @@ class TestFaults:
 
     def test_a_worker_that_dies_is_started_anew(self, rig):
         rig.estimator.errors.append(SystemExit('killed'))
-        hook, threading.excepthook = threading.excepthook, lambda arguments: None
-        try:
-            rig.sweep()
-            rig.until(lambda: 'died' in rig.status('model')[1])
-        finally:
-            threading.excepthook = hook
+        rig.sweep()
+        rig.until(lambda: 'died' in rig.status('model')[1])
         assert rig.status('model')[0] == DiagnosticStatus.ERROR
         rig.until(lambda: len(rig.estimators) == 2)
         rig.sweep(start=START + SWEEP, sweep=2)

@@ -58,6 +58,7 @@ class FakeEstimator:
         self.foreseen = []
         self.errors = []
         self.released = False
+        self.made_room = 0
         self.gate = threading.Event()
         self.gate.set()
 
@@ -91,6 +92,10 @@ class FakeEstimator:
         """Note the plane."""
         self.foreseen.append(plane)
         return True
+
+    def make_room(self):
+        """Note that room was made."""
+        self.made_room += 1
 
     def release(self):
         """Note that the memory was given back."""

@@ -119,7 +119,6 @@ def test_an_estimator_that_cannot_be_loaded():
     assert worker.stop(10)
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
@@ -135,7 +134,88 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     assert rig.state is WorkerState.READY
     rig.submit('again')
     assert rig.estimators[1].began.acquire(timeout=10)
+    assert (rig.restarts, str(rig.cause)) == (1, 'killed')
+    assert [str(error) for error in rig.errors] == ['killed']
     assert finish(rig, 1) == ['again']
+
+
+def test_the_pause_doubles_up_to_a_limit_and_a_job_done_ends_that(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    done = threading.Semaphore(0)
+
+    def do(estimator, job):
+        if job == 'die':
+            raise SystemExit
+        done.release()
+
+    def pause_after_death():
+        worker.submit('die')
+        worker._thread.join(10)
+        assert not worker.revive()
+        began = clock[0]
+        while not worker.revive():
+            clock[0] += 0.5
+        worker.wait_until_loaded(10)
+        return clock[0] - began
+
+    worker = Worker(Estimator, do, lambda error: None)
+    assert [pause_after_death() for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    worker.submit('well')
+    assert done.acquire(timeout=10)
+    assert pause_after_death() == 1.0
+    assert worker.restarts == 8
+    assert worker.stop(10)
+
+
+def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    made, trouble = [], []
+
+    def load():
+        if trouble:
+            raise trouble.pop()
+        made.append(Estimator())
+        return made[-1]
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    trouble.append(OSError('for the moment'))
+    worker.submit(SystemExit())
+    for restarts in (1, 2):
+        worker._thread.join(10)
+        assert worker.state is WorkerState.DEAD
+        worker.revive()
+        clock[0] += 31.0
+        assert worker.revive() and worker.restarts == restarts
+    worker.wait_until_loaded(10)
+    assert str(worker.cause) == 'for the moment'
+    assert worker.state is WorkerState.READY and len(made) == 2
+    assert worker.stop(10)
+
+
+def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
+    def load():
+        raise SystemExit('gone')
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    assert worker.state is WorkerState.FAILED and str(worker.failure) == 'gone'
+
+
+def test_an_estimator_of_no_more_use_is_loaded_anew_and_need_not_be_released(rig):
+    rig._report = lambda error: True
+
+    def cannot():
+        raise RuntimeError('CUDA error')
+
+    rig.estimators[0].release = cannot
+    rig.submit(RuntimeError('CUDA error'))
+    assert _soon(lambda: len(rig.estimators) == 2)
+    rig.submit('next')
+    assert rig.estimators[1].began.acquire(timeout=10)
+    assert finish(rig, 1) == ['next'] and rig.restarts == 0
 
 
 def test_works_ahead_while_no_job_waits():

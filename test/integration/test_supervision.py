@@ -16,7 +16,7 @@ import torch
 from depth_rig import MS, START, DepthRig, FakeEstimator, stamps_of
 from dualfocus_ros.pipeline.gpu_faults import GpuFault, gpu_fault
 
-OUT_OF_MEMORY = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB'
+OUT_OF_MEMORY = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB'
 ASSERT = 'CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later'
 GONE = 'CUDA error: the launch timed out and was terminated'
 

@@ -89,6 +89,11 @@ class NodeProcess:
         """Exit status, or None while the process runs."""
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def interrupt(self) -> None:
         """Ask the process to end, as Ctrl-C does."""
         if self.status is None:

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random kills of the camera and the sweep node, each started anew at once: what they cost.
+
+Definitions, by the stamps of the camera's own messages. The *span* of a sweep begins after the
+last frame of the sweep before it and ends with the first frame of the sweep after it, so it lasts
+through a restart; a sweep is *hit* if a process was killed within its span. What is checked:
+
+- every sweep that was not hit was whole (each plane was published with the lens at rest) and gave
+  exactly one depth, of all its planes;
+- the depth node is one process from beginning to end, and its last depth comes after the last
+  kill.
+
+    python test/endurance/kill.py --count 100 --seed 1 --output kill
+
+Exit status 0 if all holds, 1 if not. Writes kill.json, kill.csv (one line a sweep) and kill.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+import csv
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import sys
+import time
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rig import (
+    Fleet,
+    Observer,
+    Sweep,
+    is_whole,
+    observer,
+    resident_bytes,
+    wait_for_depths,
+)
+from tqdm import tqdm
+
+TARGETS = ('sim_camera_node', 'focus_sweep_node')
+LONGEST_PAUSE = 8.0
+SHARE_OF_SIGKILL = 0.8
+PATIENCE = 120.0
+_ROW = 60.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: what, with which signal, and when by the camera's clock (ns)."""
+
+    target: str
+    number: signal.Signals
+    stamp: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sweep with the kills in its span."""
+
+    sweep: Sweep
+    kills: tuple[int, ...]
+    whole: bool
+    depths: int
+
+    @property
+    def lost(self) -> bool:
+        """Whether no depth of all its planes came."""
+        return self.sweep.depth is None or not is_whole(self.sweep.depth)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it lacks a depth that no kill accounts for, or has one too many."""
+        return self.depths > 1 or (not self.kills and (self.lost or not self.whole))
+
+
+def main() -> int:
+    """Run, draw, judge."""
+    arguments = _arguments()
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    print(f'{arguments.count} kills, seed {arguments.seed}; logs and results in {output}/')
+    with Fleet(output / 'logs') as fleet, observer() as watch:
+        wait_for_depths(watch, fleet, 2, PATIENCE)
+        depth_pid, before = fleet.pid('depth_node'), resident_bytes(fleet.pid('depth_node'))
+        kills = _kill(fleet, watch, arguments.count, random.Random(arguments.seed))
+        recovered = _settle(watch, fleet)
+        alive = fleet.running['depth_node'].status is None and fleet.lives['depth_node'] == 1
+        memory = before, resident_bytes(depth_pid)
+        rejections = {
+            key: value for name, values in watch.diagnostics.items() if name.endswith(': input')
+            for key, value in values.items() if key.startswith('rejected ')
+        }
+    judged = judge(watch, kills)
+    figures = _figures(judged, kills, memory, arguments.seed)
+    figures['depth node alive throughout'] = alive
+    figures['depth after the last kill'] = recovered
+    (output / 'kill.json').write_text(
+        json.dumps({**figures, 'rejections at the end': rejections}, indent=2) + '\n'
+    )
+    _write_table(output / 'kill.csv', judged)
+    _draw(output / 'kill.png', watch, judged, kills)
+    for name, value in figures.items():
+        print(f'{name:44} {value}')
+    wrong = [j for j in judged if j.wrong]
+    for j in wrong:
+        print(f'WRONG: sweep {j.sweep.number} of {len(j.sweep.settled)}/{j.sweep.count} planes, '
+              f'{j.depths} depths, kills in its span: {len(j.kills)}')
+    passed = alive and recovered and not wrong and len(kills) == arguments.count
+    print('passed' if passed else 'FAILED')
+    return 0 if passed else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--count', type=int, default=100, help='kills (default: 100)')
+    parser.add_argument('--seed', type=int, default=1, help='of victims, signals and moments')
+    parser.add_argument('--output', type=Path, default=Path('kill'), help='folder (default: kill)')
+    return parser.parse_args()
+
+
+def _kill(fleet: Fleet, watch: Observer, count: int, chance: random.Random) -> list[Kill]:
+    """Kill and start anew; a victim may still be on its way up from the kill before."""
+    kills = []
+    for _ in tqdm(range(count), desc='kills', unit='kill', disable=None):
+        watch.spin(chance.uniform(0.0, LONGEST_PAUSE))
+        target = chance.choice(TARGETS)
+        number = signal.SIGKILL if chance.random() < SHARE_OF_SIGKILL else signal.SIGTERM
+        kills.append(Kill(target, number, time.time_ns()))
+        os.kill(fleet.pid(target), number)
+        if not fleet.running[target].wait(10.0):
+            raise SystemExit(f'{target} did not end within 10 s of {number.name}')
+        fleet.start(target)
+    return kills
+
+
+def _settle(watch: Observer, fleet: Fleet) -> bool:
+    """Wait for two more depths of whole sweeps; return whether they came."""
+    before, end = len(watch.depths), time.monotonic() + PATIENCE
+    while time.monotonic() < end and not fleet.dead():
+        watch.spin(0.2)
+        if sum(is_whole(info) for _, info in watch.depths[before:]) >= 3:
+            return True
+    return False
+
+
+def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
+    """Return the sweeps, without the first and the last, which were not heard to their ends."""
+    sweeps = watch.sweeps()
+    judged = []
+    for before, sweep, after in zip(sweeps, sweeps[1:], sweeps[2:]):
+        hits = tuple(k.stamp for k in kills if before.last < k.stamp < after.first)
+        own = {stamp for stamps in sweep.settled.values() for stamp in stamps}
+        depths = sum(
+            any(s.sec * 10**9 + s.nanosec in own for s in info.stamps) for _, info in watch.depths
+        )
+        judged.append(Judged(sweep, hits, sweep.whole(watch.images, watch.infos), depths))
+    return judged
+
+
+def _figures(
+    judged: list[Judged], kills: list[Kill], memory: tuple[int, int], seed: int
+) -> dict[str, Any]:
+    hit = [j for j in judged if j.kills]
+    lost = [j for j in judged if j.lost]
+    cost = Counter(k for j in lost for k in j.kills)
+    by_cost = Counter(cost.get(k.stamp, 0) for k in kills)
+    names = Counter((k.target, k.number.name) for k in kills)
+    return {
+        'seed': seed,
+        'kills': len(kills),
+        **{f'  {target} {number}': n for (target, number), n in sorted(names.items())},
+        'seconds': round((judged[-1].sweep.last - judged[0].sweep.first) * 1e-9),
+        'sweeps': len(judged),
+        'sweeps not hit': len(judged) - len(hit),
+        '  of these without their depth': sum(j.wrong for j in judged if not j.kills),
+        'sweeps hit': len(hit),
+        '  of these with a depth of all planes': sum(not j.lost for j in hit),
+        '  with a flagged depth of some planes': sum(
+            j.lost and j.sweep.depth is not None for j in hit
+        ),
+        '  without': sum(j.sweep.depth is None for j in hit),
+        'sweeps with two depths': sum(j.depths > 1 for j in judged),
+        **{f'kills that cost {n} whole depths': by_cost[n] for n in sorted(by_cost)},
+        'depth node, memory before [MB]': round(memory[0] / 1e6, 1),
+        'depth node, memory after [MB]': round(memory[1] / 1e6, 1),
+    }
+
+
+def _write_table(path: Path, judged: list[Judged]) -> None:
+    with path.open('w', newline='') as file:
+        table = csv.writer(file)
+        table.writerow(['sweep', 'first_stamp', 'planes', 'of', 'whole', 'kills', 'depth'])
+        for j in judged:
+            depth = 'none' if j.sweep.depth is None else 'partial' if j.lost else 'whole'
+            table.writerow([
+                j.sweep.number, f'{j.sweep.first * 1e-9:.3f}', len(j.sweep.settled),
+                j.sweep.count, int(j.whole), len(j.kills), depth,
+            ])
+
+
+def _draw(path: Path, watch: Observer, judged: list[Judged], kills: list[Kill]) -> None:
+    """Draw time in rows of a minute: spans of sweeps, depths, kills."""
+    start = judged[0].sweep.first
+    rows = int((judged[-1].sweep.last - start) * 1e-9 / _ROW) + 1
+    figure = Figure(figsize=(12, 1.2 + 0.55 * rows), dpi=100, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+
+    def place(stamp: int) -> tuple[float, int]:
+        seconds = (stamp - start) * 1e-9
+        return seconds % _ROW, int(seconds // _ROW)
+
+    drawn: set[str] = set()
+
+    def once(label: str) -> str:
+        fresh = label not in drawn
+        drawn.add(label)
+        return label if fresh else '_'
+
+    for j in judged:
+        colour, label = ('0.8', 'sweep') if not j.kills else ('#ffd27f', 'sweep hit by a kill')
+        if j.wrong:
+            colour, label = 'red', 'depth lost without a kill'
+        begin, end = j.sweep.first, j.sweep.last
+        while begin < end:  # what goes on in the next row
+            x, row = place(begin)
+            piece = min(end, start + round((row + 1) * _ROW * 1e9))
+            axes.barh(row, (piece - begin) * 1e-9, left=x, height=0.42, color=colour, lw=0,
+                      label=once(label))
+            begin = piece + 1
+        if j.sweep.depth is not None:
+            x, row = place(max(s.sec * 10**9 + s.nanosec for s in j.sweep.depth.stamps))
+            whole = not j.lost
+            axes.plot(x, row, '|' if whole else 'x', color='tab:green' if whole else 'tab:olive',
+                      ms=11 if whole else 6, mew=1.6,
+                      label=once('depth' if whole else 'depth of some planes, flagged'))
+    marks = {'sim_camera_node': ('tab:red', 'v'), 'focus_sweep_node': ('tab:blue', 'v')}
+    for kill in kills:
+        x, row = place(kill.stamp)
+        if 0 <= row < rows:
+            colour, mark = marks[kill.target]
+            axes.plot(x, row - 0.36, mark, color=colour, ms=6,
+                      fillstyle='full' if kill.number == signal.SIGKILL else 'none',
+                      label=once(f'{kill.number.name} of {kill.target}'))
+    axes.set(xlim=(0, _ROW), ylim=(rows - 0.4, -0.7), xlabel='seconds of the minute',
+             ylabel='minute', yticks=range(rows))
+    lost = sum(j.wrong for j in judged)
+    axes.set_title(f'{len(kills)} kills, {len(judged)} sweeps: {lost} depths lost beyond the '
+                   'sweeps that were hit')
+    axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

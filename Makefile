@@ -4,12 +4,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test lint docs clean clean-all lock
+.PHONY: help setup build demo bench test fuzz soak kill lint docs clean clean-all lock
 
 # make setup PYTHON=python3.12; remembered by the environment.
 PYTHON ?=
 # Passed on to what a target runs:   make test ARGS='-k lens'
 ARGS ?=
+# How long or how many: make soak MINUTES=10, make kill COUNT=20, make fuzz EXAMPLES=100000
+MINUTES ?= 60
+COUNT ?= 100
+EXAMPLES ?= 10000
 
 in_env = source ./activate.sh &&
 
@@ -30,6 +34,15 @@ bench: setup  ## How long everything takes here, over DDS too (10 minutes); writ
 test: setup  ## Every test that needs no GPU
 	@$(in_env) pytest -q $(ARGS)
 
+fuzz: setup  ## Ten thousand hostile messages at everything that takes messages
+	@$(in_env) DUALFOCUS_FUZZ=$(EXAMPLES) pytest -q test/unit/test_fuzz.py $(ARGS)
+
+soak: setup  ## Camera, sweep and depth for MINUTES=60; fails on growth or loss; writes soak/
+	@$(in_env) python test/endurance/soak.py --minutes $(MINUTES) --output soak $(ARGS)
+
+kill: setup  ## COUNT=100 random kills of camera and sweep, and what they cost; writes kill/
+	@$(in_env) python test/endurance/kill.py --count $(COUNT) --output kill $(ARGS)
+
 lint: setup  ## ruff and mypy
 	@$(in_env) ruff check . && mypy
 
@@ -37,7 +50,7 @@ docs:  ## The documentation as a site in site/; needs no ROS, and any warning fa
 	@tools/build_docs.sh $(ARGS)
 
 clean:  ## Remove what was built and written, but not .venv
-	rm -rf build install log demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log demo bench soak kill site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a DDS domain of their own, and loggers that pytest hears."""
+"""What all tests share: a DDS domain of their own, loggers that pytest hears, marks of faults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import tempfile
 from typing import IO
 
 import pytest
+
+from faults import FAULTS, Results
+
+_RESULTS = Results()
 
 
 def _claim_domain() -> tuple[int, IO[str]]:
@@ -35,8 +39,55 @@ def _claim_domain() -> tuple[int, IO[str]]:
     raise RuntimeError(f'all DDS domains from 1 to 101 are taken by test runs: see {folder}')
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer to run just the tests of the table of faults."""
+    parser.addoption(
+        '--faults', action='store_true', help='run the tests of docs/reliability.md, and say of '
+        'each fault whether they passed; fails unless all did',
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note which tests are about which faults, and leave out the others if asked to."""
+    chosen, others = [], []
+    for item in items:
+        numbers = tuple(n for mark in item.iter_markers('fault') for n in mark.args)
+        assert set(numbers) <= set(FAULTS), f'{item.nodeid}: there is no fault {numbers}'
+        if numbers:
+            _RESULTS.expect(item.nodeid, numbers)
+        (chosen if numbers else others).append(item)
+    if config.getoption('faults'):
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what became of a test."""
+    _RESULTS.note(report.nodeid, report.when or '', report.outcome)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a fault has no test that passed, which skipped ones do not make up for."""
+    asked = session.config.getoption('faults')
+    passed = session.exitstatus == pytest.ExitCode.OK
+    if asked and passed and not all(_RESULTS.is_green(number) for number in FAULTS):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print a line for each fault."""
+    if config.getoption('faults'):
+        terminalreporter.section('faults')
+        for line in _RESULTS.lines():
+            terminalreporter.line(line)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose domain and discovery range before any test imports ROS; child processes inherit."""
+    config.addinivalue_line('markers', 'fault(number, ...): shows what docs/reliability.md says')
     if 'ROS_DOMAIN_ID' not in os.environ:
         domain, lock = _claim_domain()
         os.environ['ROS_DOMAIN_ID'] = str(domain)

@@ -124,6 +124,9 @@ def _sweep(
     else:
         settings = replace(settings, focus_source=source)
         remap[f'/{FOCUS[source][1]}'] = focus
+        commands = [name for name, kind in types.items() if kind == FOCUS['command'][0]]
+        if len(commands) == 1:  # to compare with what is reported
+            remap.setdefault(f'/{FOCUS["command"][1]}', commands[0])
     return BagInputs(settings, remap, missing, image, camera)
 
 

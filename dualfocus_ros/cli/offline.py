@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+import logging
 import math
 import time
 from types import SimpleNamespace
@@ -85,6 +86,10 @@ class OfflineNode:
     def get_clock(self) -> Any:
         """Return a clock that shows the time in the bag."""
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
+
+    def get_logger(self) -> logging.Logger:
+        """Return where to tell of what is remarkable."""
+        return logging.getLogger(__name__)
 
     def has_parameter(self, name: str) -> bool:
         """Return true: quality of service is as offered, and means nothing here."""

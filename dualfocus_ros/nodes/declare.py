@@ -12,6 +12,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from dualfocus_ros.nodes import settings
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -38,35 +40,36 @@ class Entry:
 
         :raises ValueError: naming what was given and what is allowed.
         """
-        if isinstance(self.default, tuple):
-            numbers = tuple(value) if isinstance(value, Sequence) or hasattr(value, '__len__') \
-                else (value,)
-            if isinstance(value, str) or not all(self._is_number(number) for number in numbers):
-                raise ValueError(f'{self.name}: expected a list of numbers, got {value!r}')
-            return tuple(self._in_range(float(number)) for number in numbers)
-        if isinstance(self.default, float) and self._is_number(value):
-            return self._in_range(float(value))
-        if type(value) is not type(self.default):
-            kind = {bool: 'true or false', int: 'a whole number', float: 'a number',
-                    str: 'text'}[type(self.default)]
-            raise ValueError(f'{self.name}: expected {kind}, got {value!r}')
-        if self.choices and value not in self.choices:
-            allowed = ', '.join(self.choices)
-            raise ValueError(f'{self.name}: expected one of {allowed}, got {value!r}')
-        return self._in_range(value)
+        kind, checked = type(self.default), value
+        if kind is tuple and hasattr(value, '__len__') and not isinstance(value, str):
+            checked = tuple(float(v) if self._is_number(v) else v for v in value)
+            allowed = all(self._is_number(v) and self._within(v) for v in checked)
+        elif kind is float and self._is_number(value):
+            checked = float(value)
+            allowed = self._within(checked)
+        elif self.choices:
+            allowed = value in self.choices
+        else:
+            allowed = type(value) is kind and self._within(value)
+        if not allowed:
+            shown = list(value) if kind is tuple and isinstance(checked, tuple) else value
+            raise ValueError(f'{self.name}: expected {self.allowed}, got {shown!r}')
+        return checked
+
+    @property
+    def allowed(self) -> str:
+        """Which values are allowed, in words."""
+        entry = settings.Entry(self.description, self.low, self.high, self.choices)
+        return entry.allowed(type(self.default))
 
     @staticmethod
     def _is_number(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-    def _in_range(self, value: Any) -> Any:
+    def _within(self, value: Any) -> bool:
         if self.low is None or self.high is None:
-            return value
-        if not (math.isfinite(value) and self.low <= value <= self.high):
-            raise ValueError(
-                f'{self.name}: expected {self.low:g} to {self.high:g}, got {value:g}'
-            )
-        return value
+            return True
+        return math.isfinite(value) and self.low <= value <= self.high
 
     def descriptor(self) -> ParameterDescriptor:
         """Return description, range and choices in ROS's form."""
@@ -74,7 +77,7 @@ class Entry:
             name=self.name, description=self.description, read_only=self.fixed
         )
         if self.choices:
-            described.additional_constraints = 'one of ' + ', '.join(self.choices)
+            described.additional_constraints = self.allowed
         if self.low is not None and self.high is not None:
             if isinstance(self.default, int):
                 described.integer_range = [
@@ -92,19 +95,25 @@ def declare(node: Node, table: Sequence[Entry]) -> dict[str, Any]:
 
     A whole number is taken for a number with a fraction, which ROS itself refuses.
 
-    :raises ValueError: if a value given at start is not allowed.
+    :raises ValueError: if values given at start are not allowed; the text names all of them.
     """
-    values = {}
+    values, wrong = {}, []
     for entry in table:
         initial = list(entry.default) if isinstance(entry.default, tuple) else entry.default
         loose = ParameterDescriptor(dynamic_typing=True)
         given = node.declare_parameter(entry.name, initial, loose).value
         node.undeclare_parameter(entry.name)
-        value = entry.check(given)
+        try:
+            value = entry.check(given)
+        except ValueError as error:
+            wrong.append(str(error))
+            continue
         values[entry.name] = value
         # An empty list has no type of its own.
         typed = list(value) if isinstance(value, tuple) else value
         if typed == []:
             typed = Parameter.Type.DOUBLE_ARRAY
         node.declare_parameter(entry.name, typed, entry.descriptor(), ignore_override=True)
+    if wrong:
+        raise ValueError('; '.join(wrong))
     return values

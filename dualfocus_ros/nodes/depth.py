@@ -50,7 +50,9 @@ _JUMP_FORWARD = Duration(seconds=10)
 _JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
 _LOG_PERIOD = 10.0
 # What is part of every sweep, or said by other means, is not worth a line in the log.
-_UNREMARKABLE = frozenset({'moving', 'superseded', 'reset', 'reconfigured', 'joined_midway'})
+_UNREMARKABLE = frozenset({
+    'moving', 'superseded', 'reset', 'reconfigured', 'joined_midway', 'format_changed',
+})
 
 
 class DepthNode(ResponsiveLifecycleNode):

@@ -79,6 +79,8 @@ class OutputStatistics:
         # Stacks that went through only at the second attempt, or not at all, for want of memory.
         self.short_of_memory = 0
         self.quality = StackQuality()
+        # Depths without a single valid pixel.
+        self.empty = 0
 
     def note(self, latency_ms: float, stages: dict[str, float], quality: StackQuality) -> None:
         """Note a depth that was published; it ends an error."""
@@ -87,6 +89,7 @@ class OutputStatistics:
             self._latencies.append(latency_ms)
             self.stages = dict(stages)
             self.quality = quality
+            self.empty += quality.valid_share == 0.0
             self.error = None
 
     def fail(self, text: str) -> None:
@@ -266,6 +269,7 @@ def depth_status(
         'age [s]': 'never' if age is None else f'{age:.2f}',
         'stacks superseded': str(superseded),
         'stacks short of memory': str(statistics_.short_of_memory),
+        'depths without a valid pixel': str(statistics_.empty),
         **statistics_.quality.values(),
     }
     if latencies:

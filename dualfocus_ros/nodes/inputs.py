@@ -83,6 +83,7 @@ class StackInput(ABC):
         self._emit = emit
         self._foresee = foresee
         self._wanted = False
+        self._formats: dict[str, str] = {}
         self.arrivals = Arrivals()
         self.camera_problem: str | None = None
         # The newest report of the lens, and the time from the first to the last plane.
@@ -158,8 +159,8 @@ class StackInput(ABC):
             kind = Image
         self.images.append(self._subscribe(kind, topic, callback, IMAGE_DEPTH))
 
-    def _frame(self, msg: Image | CompressedImage) -> Frame | None:
-        """Return the frame of an image message; None if it is refused."""
+    def _frame(self, msg: Image | CompressedImage, topic: str = 'image_raw') -> Frame | None:
+        """Return the frame of an image message on ``topic``; None if it is refused."""
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         limit = self._settings().max_pixels
@@ -175,7 +176,19 @@ class StackInput(ABC):
             return None
         self._funnel.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
+        self._notice_format(topic, (
+            f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
+        ))
         return Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding)
+
+    def _notice_format(self, topic: str, now: str) -> None:
+        """Say once that images are of another size, encoding or frame than before."""
+        before = self._formats.setdefault(topic, now)
+        if now != before:
+            self._formats[topic] = now
+            self._node.get_logger().info(
+                f'{topic} has changed from {before} to {now}: beginning anew'
+            )
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         try:
@@ -218,6 +231,8 @@ class SweepInput(StackInput):
         source = self._settings().focus_source
         if source == 'focus_state':
             self._subscribe(FocusState, 'focus_state', self._on_focus_state, SMALL_DEPTH)
+            # Where the lens was sent, to compare with; nothing waits for it.
+            self._subscribe(FocusCommand, 'focus_command', self._on_intention, SMALL_DEPTH)
         elif source == 'camera_ros':
             self._subscribe(DiagnosticArray, 'metadata', self._on_metadata, SMALL_DEPTH)
         else:
@@ -267,6 +282,10 @@ class SweepInput(StackInput):
 
     def _on_focus_state(self, msg: FocusState) -> None:
         self._add_focus(conversions.report_from(msg))
+
+    def _on_intention(self, msg: FocusCommand) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._assembler.add_command(conversions.order_from(msg, now_ns))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
         # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
@@ -340,7 +359,7 @@ class PlanesInput(_Calibrated):
 
     def _take(self, plane: int) -> Callable[[Image | CompressedImage], None]:
         def on_image(msg: Image | CompressedImage) -> None:
-            frame = self._frame(msg)
+            frame = self._frame(msg, f'plane_{plane}/image_raw')
             if frame is None:
                 return
             camera, distorted = None, None

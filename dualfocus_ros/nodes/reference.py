@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import declare, focus_sweep, outputs, settings, sim_camera
+from dualfocus_ros.nodes import focus_sweep, outputs, settings, sim_camera
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
 from dualfocus_ros.nodes.qos import kind_name
 
@@ -44,7 +44,8 @@ INPUTS = (
     Input('camera_info', CameraInfo, SMALL_DEPTH, 'always'),
     Input('focus_state', FocusState, SMALL_DEPTH, '`focus_source: focus_state`'),
     Input('metadata', DiagnosticArray, SMALL_DEPTH, '`focus_source: camera_ros`'),
-    Input('focus_command', FocusCommand, SMALL_DEPTH, '`focus_source: command`'),
+    Input('focus_command', FocusCommand, SMALL_DEPTH,
+          '`focus_source: command`; `focus_state`, to compare with'),
     Input('plane_0/image_raw', Image, IMAGE_DEPTH, '`input: planes`, and so on for each plane'),
     Input('focal_stack', FocalStack, 1, '`input: stack`'),
 )
@@ -122,7 +123,7 @@ def parameters_page() -> str:
         ('focus_sweep_node', focus_sweep.PARAMETERS), ('sim_camera_node', sim_camera.PARAMETERS)
     ):
         lines += ['', f'## {node}', '', *_table(_COLUMNS, [
-            _row(e.name, e.default, _allowed(e), e.fixed, e.description) for e in table
+            _row(e.name, e.default, e.allowed, e.fixed, e.description) for e in table
         ])]
     return '\n'.join(lines) + '\n'
 
@@ -137,12 +138,6 @@ def _row(name: str, default: Any, allowed: str, fixed: bool, text: str) -> tuple
     return f'`{name}`', f'`{shown}`' if shown else 'empty', allowed, (
         text.rstrip('.') + (' *(fixed)*' if fixed else '')
     )
-
-
-def _allowed(entry: declare.Entry) -> str:
-    return settings.Entry(
-        entry.description, entry.low, entry.high, entry.choices
-    ).allowed(type(entry.default))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

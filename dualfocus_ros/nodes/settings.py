@@ -122,6 +122,10 @@ class DepthNodeSettings:
         'by the stamps of what it waits for (s)', low=0.01, high=10.0)
     stack_accept_moving: bool = _parameter(
         False, 'Use images during which the lens was moving; such a stack is flagged')
+    stack_command_tolerance: float = _parameter(
+        0.25, 'Images whose reported focus is farther than this from the focus_command for their '
+        'plane are refused: the lens is stuck, blocked or on its way (focus_source focus_state, '
+        '1/m); 0 takes all', low=0.0, high=100.0)
 
     planes_focus_dioptres: tuple[float, ...] = _parameter(
         (), 'Focus of plane_0, plane_1, ... in dioptres (1/m, 0 is infinity); their number is the '
@@ -208,6 +212,7 @@ class DepthNodeSettings:
         return AssemblerSettings(
             size=self.stack_size, min_size=self.stack_min_size,
             timeout_ns=_nanoseconds(self.stack_timeout), accept_moving=self.stack_accept_moving,
+            command_tolerance=self.stack_command_tolerance,
             sliding=self.stack_mode == 'sliding', rectify=self.rectify == 'auto',
             pairing=PairingSettings(
                 window_ns=_nanoseconds(self.stack_pairing_window),

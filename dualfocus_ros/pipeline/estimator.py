@@ -284,7 +284,7 @@ def _metric(
     # Planes beyond infinity (a lens driven past its stop) make inverse depths below zero.
     dioptres = prediction.dioptres[0].clamp_min(_LEAST_DIOPTRES)
     depth = 1.0 / dioptres
-    invalid = ~torch.isfinite(dioptres)
+    invalid = ~torch.isfinite(prediction.dioptres[0])
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
     if beyond is not None:
         farther, nearer = farther | beyond[0], nearer | beyond[1]

@@ -16,8 +16,10 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+import math
 
 from dualfocus_ros.stacks.announced import WholeSweep, announced_range
+from dualfocus_ros.stacks.focus_sources import FocusOrder
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import (
     FocusReport,
@@ -39,6 +41,9 @@ from dualfocus_ros.stacks.types import (
     StackFlag,
 )
 
+# Four of the largest sweeps: an image may come long after the command.
+_COMMANDS_KEPT = 4 * MAX_PLANES
+
 
 @dataclass(frozen=True)
 class AssemblerSettings:
@@ -48,6 +53,8 @@ class AssemblerSettings:
     :param min_size: fewest planes of a sweep that lost some.
     :param timeout_ns: a sweep that gets no plane for this long is over.
     :param accept_moving: use frames during which the lens moved.
+    :param command_tolerance: farther from where it was sent a lens that does not say that it
+        moves is not taken to be at rest, in dioptres; 0 for any distance.
     :param sliding: a stack with every frame, of the newest plane at each position, instead of
         one with every sweep.
     :param rectify: undistort planes whose calibration has distortion.
@@ -57,6 +64,7 @@ class AssemblerSettings:
     min_size: int = 3
     timeout_ns: int = 2_000_000_000
     accept_moving: bool = False
+    command_tolerance: float = 0.25
     sliding: bool = False
     rectify: bool = True
     pairing: PairingSettings = field(default_factory=PairingSettings)
@@ -102,6 +110,8 @@ class SweepAssembler:
         self._idle_since: int | None = None
         self._last_drop: SweepProgress | None = None
         self._whole: WholeSweep | None = None
+        # Focus in dioptres by number of the sweep, index of the plane and number of planes.
+        self._commanded: dict[tuple[int, int, int], float] = {}
         # Nobody lost the planes that came before we listened.
         self._listened_from_start = False
 
@@ -147,6 +157,14 @@ class SweepAssembler:
         """Add the calibration of the image with this stamp; see the class."""
         return self._add(self._pairing.add_camera(stamp_ns, calibration))
 
+    def add_command(self, order: FocusOrder) -> None:
+        """Take note of where the lens was sent for a plane of a counted sweep."""
+        key = order.sweep_id, order.plane_index, order.plane_count
+        self._commanded.pop(key, None)
+        self._commanded[key] = order.dioptres
+        if len(self._commanded) > _COMMANDS_KEPT:
+            del self._commanded[next(iter(self._commanded))]
+
     def tick(self, now_ns: int) -> list[FocalStack]:
         """Let go of what waits for too long; end a sweep that gets no plane for the timeout.
 
@@ -174,6 +192,7 @@ class SweepAssembler:
         self._patience_ns = 0
         self._last_drop = None
         self._whole = None
+        self._commanded.clear()
         self._listened_from_start = False
 
     def drop_sweep(self, reason: str, text: str) -> None:
@@ -214,7 +233,24 @@ class SweepAssembler:
                 f'plane {focus.plane_index} of a sweep of {focus.plane_count}',
             )
             return False
-        return True
+        return focus.state == LensState.MOVING or self._obeys(focus)
+
+    def _obeys(self, focus: FocusReport) -> bool:
+        """Return whether a lens is where it was sent for this plane, as far as that is known."""
+        if not focus.plane_count:
+            return True
+        key = focus.sweep_id, focus.plane_index, focus.plane_count
+        commanded = self._commanded.get(key, math.nan)
+        limit = self._settings.command_tolerance
+        if limit == 0.0 or not abs(focus.dioptres - commanded) > limit:  # NaN: nobody knows
+            return True
+        self._funnel.reject(
+            Stage.STACKED, 'off_command',
+            f'plane {focus.plane_index} of sweep {focus.sweep_id}: the lens was sent to '
+            f'{commanded:.3f} dioptres and reports {focus.dioptres:.3f} '
+            '(stack.command_tolerance)',
+        )
+        return False
 
     def _calibrated(self, sample: Sample) -> Sample:
         """Return the sample with its camera, and its calibration where that is to be applied."""
@@ -353,7 +389,7 @@ class SweepAssembler:
         return self._stack(samples, self._sliding.expected, 'planes were lost')
 
     def _change_format(self, frame: Frame) -> None:
-        self._pairing.clear()
+        self._pairing.forget_frames(frame.stamp_ns)
         assert self._format is not None
         (shape, encoding, frame_id), (new_shape, new_encoding, new_frame_id) = (
             self._format, frame.format

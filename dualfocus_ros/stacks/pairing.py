@@ -125,6 +125,11 @@ class _Stream(Generic[_Item]):
         if self.newest is not None:
             self.newest = min(self.newest, limit)
 
+    def forget_before(self, limit: int) -> None:
+        """Remove what is older than ``limit``."""
+        for stamp in [stamp for stamp in self.items if stamp < limit]:
+            del self.items[stamp]
+
     def passed(self, stamp: int, window: int = 0) -> bool:
         """Return whether something has come from more than ``window`` after ``stamp``."""
         return self.newest is not None and self.newest - window > stamp
@@ -228,6 +233,16 @@ class StampPairing:
         self._done.clear()
         self._disputed.clear()
         self._cameras_match = False
+
+    def forget_frames(self, before: int) -> None:
+        """Forget all frames, and what is older than ``before`` and may have waited for one.
+
+        The focus and the calibration of a frame of another format may have come before it.
+        """
+        self._frames.clear()
+        self._reports.forget_before(before)
+        self._cameras.forget_before(before)
+        self._done.clear()
 
     def _has_stamp(self, stamp: int, what: str) -> bool:
         if stamp > 0:

@@ -197,6 +197,7 @@ def run_row(rig, fault):
     return found, stacks.get(sweep.number), stacks[following.number]
 
 
+@pytest.mark.fault(2, 3, 4, 5, 7)
 def test_every_fault_ends_in_its_count_and_never_in_a_wrong_pair(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState})
     wrong, lines = [], []
@@ -228,6 +229,7 @@ def test_a_frame_whose_focus_comes_when_the_next_sweep_has_begun_is_late_once(ma
     assert set(counts(rig)) <= {'late', 'superseded'}
 
 
+@pytest.mark.fault(8)
 def test_a_clock_that_goes_back_pairs_nothing_with_what_was(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState})
     first = Sweep(next(sweeps), start=START + 50 * 10**9)

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from rosgraph_msgs.msg import Clock
 
 from depth_rig import MS, DepthRig, stamps_of
@@ -39,12 +40,19 @@ def depths(rig, count):
     return stamps_of(rig.received['depth/image_rect'])
 
 
-def test_silent_time_costs_no_depth(rig):
+@pytest.mark.fault(9)
+def test_silent_time_costs_no_depth_and_is_told(rig):
     # Everything is done by the stamps; only what waits too long is not ended.
     stamps = rig.sweep(start=100 * SECOND)
     assert depths(rig, 1) == [stamps[2]]
+    rig.until(lambda: rig.status('clock')[0] == DiagnosticStatus.WARN)
+    assert '/clock is silent' in rig.status('clock')[1]
+    tell(rig, 100 * SECOND)
+    tell(rig, 101 * SECOND)
+    rig.until(lambda: rig.status('clock')[0] == DiagnosticStatus.OK)
 
 
+@pytest.mark.fault(8)
 def test_time_that_starts_at_zero(rig):
     tell(rig, 1)
     first = rig.sweep(start=PERIOD)
@@ -54,6 +62,7 @@ def test_time_that_starts_at_zero(rig):
     assert depths(rig, 2) == [first[2], second[2]]
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize('target', [1000 * SECOND, 5 * SECOND, 99 * SECOND])
 def test_a_jump_clears_the_state_at_once_and_the_next_sweep_gives_depth(rig, target):
     tell(rig, 100 * SECOND)
@@ -69,6 +78,7 @@ def test_a_jump_clears_the_state_at_once_and_the_next_sweep_gives_depth(rig, tar
     rig.until(lambda: rig.status('clock')[2].get('jumps') == '1')
 
 
+@pytest.mark.fault(8)
 def test_a_stack_that_the_network_has_when_the_clock_jumps_is_not_published(rig):
     tell(rig, 100 * SECOND)
     rig.estimator.gate.clear()

@@ -129,6 +129,7 @@ class TestOutputs:
         assert (info.model, info.device) == ('stand-in', 'cpu (test)')
         assert info.latency_ms > 0.0
 
+    @pytest.mark.fault(16)
     def test_without_a_subscriber_nothing_is_computed(self, make):
         rig = make()
         rig.use_camera()
@@ -236,6 +237,7 @@ class TestOutputs:
             True, False, False, True, False
         ]
 
+    @pytest.mark.fault(15)
     def test_without_camera_info_there_is_depth_but_no_cloud(self, make):
         rig = make()
         rig.use_camera(info=False)
@@ -333,6 +335,7 @@ class TestConnections:
         rig.sweep(start=START + SWEEP, sweep=2)
         rig.until(lambda: rig.received['depth/sigma'])
 
+    @pytest.mark.fault(16)
     def test_a_subscriber_that_leaves_stops_the_work(self, rig):
         rig.ignore('depth/image_rect')
         rig.ready()
@@ -479,6 +482,7 @@ class TestInputs:
 
 
 class TestFaults:
+    @pytest.mark.fault(1)
     def test_a_camera_that_stops_in_the_middle_of_a_sweep(self, make):
         rig = make(stack__timeout=30.0)
         rig.use_camera()
@@ -537,6 +541,7 @@ class TestFaults:
         assert [stamp_ns(stamp) for stamp in partial.stamps] == [START, START + 66 * MS]
         assert (whole.sweep_id, whole.flags) == (2, 0)
 
+    @pytest.mark.fault(12, 14)
     def test_what_is_refused_is_counted_and_named(self, rig):
         rig.publish('image_raw', image(START, 1, encoding='8UC7'))
         short = image(START + MS, 1)
@@ -549,6 +554,7 @@ class TestFaults:
         rig.sweep()
         rig.until(lambda: rig.received['depth/image_rect'])
 
+    @pytest.mark.fault(10)
     def test_an_error_of_the_network_is_reported_and_survived(self, rig):
         rig.estimator.errors.append(RuntimeError('CUDA error: out of memory'))
         rig.sweep()
@@ -558,6 +564,7 @@ class TestFaults:
         rig.until(lambda: rig.received['depth/image_rect'])
         rig.until(lambda: rig.status('depth')[0] == DiagnosticStatus.OK)
 
+    @pytest.mark.fault(20)
     def test_under_overload_the_newest_stack_wins(self, rig):
         rig.estimator.gate.clear()
         for n in range(6):
@@ -618,6 +625,7 @@ class TestFaults:
 
 
 class TestLifecycle:
+    @pytest.mark.fault(18)
     def test_every_transition(self, make):
         rig = make(autostart=False)
         rig.spin(0.3)
@@ -636,6 +644,7 @@ class TestLifecycle:
         assert rig.get_state() == 'finalized'
         assert rig.estimators[1].released
 
+    @pytest.mark.fault(18)
     def test_a_transition_that_does_not_exist_is_refused(self, rig):
         assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
         assert not rig.change_state(Transition.TRANSITION_CLEANUP)
@@ -644,6 +653,7 @@ class TestLifecycle:
         rig.sweep()
         rig.until(lambda: rig.received['depth/image_rect'])
 
+    @pytest.mark.fault(18)
     def test_services_answer_while_the_model_loads(self, make):
         permit = threading.Event()
 
@@ -666,6 +676,7 @@ class TestLifecycle:
         assert answer.result().success
         assert rig.get_state() == 'inactive'
 
+    @pytest.mark.fault(18)
     def test_a_model_that_cannot_be_loaded(self, make):
         failures = ['there is no model here: use one of lite']
 
@@ -689,6 +700,7 @@ class TestLifecycle:
         assert 'stack.size must be a whole number from 0 to 32' in text
         assert rig.estimators == []
 
+    @pytest.mark.fault(18)
     def test_deactivated_it_publishes_nothing_and_comes_back(self, rig):
         rig.estimator.gate.clear()
         rig.sweep()
@@ -703,6 +715,7 @@ class TestLifecycle:
         rig.until(lambda: rig.received['depth/image_rect'])
         assert stamps_of(rig.received['depth/image_rect']) == [stamps[2]]
 
+    @pytest.mark.fault(18)
     def test_many_cycles(self, make):
         rig = make(autostart=False)
         threads = threading.active_count()

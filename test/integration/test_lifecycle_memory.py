@@ -29,6 +29,7 @@ def open_files(process):
     return len(os.listdir(f'/proc/{process.pid}/fd'))
 
 
+@pytest.mark.fault(18)
 @pytest.mark.timeout(600)
 def test_a_hundred_cycles_leave_memory_flat(start, record_property):
     node = start('depth_node', threads=1, autostart=False)

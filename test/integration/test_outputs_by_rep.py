@@ -238,6 +238,7 @@ def test_what_the_camera_did_not_see_is_invalid(client, scene):
     client.set(depth__edge_filter=0.05, depth__min=NEAR, depth__max=FAR)
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(('values', 'text'), [
     ({'depth__max': 5.0, 'depth__encoding': '8UC1'}, '32FC1, 16UC1'),
     ({'depth__max': 5.0, 'stamp_policy': 'now'}, 'reference, first, mid, last'),

@@ -105,6 +105,7 @@ def test_faults_are_told_from_the_words_of_torch(text, fault):
     assert gpu_fault(ValueError(text)) is None
 
 
+@pytest.mark.fault(10)
 def test_out_of_memory_once_costs_no_depth(make, gpu):
     rig = make()
     estimator = gpu.loaded[0][-1]
@@ -116,6 +117,7 @@ def test_out_of_memory_once_costs_no_depth(make, gpu):
     assert rig.status('depth')[0] == DiagnosticStatus.OK
 
 
+@pytest.mark.fault(10)
 def test_out_of_memory_twice_costs_one_stack_which_is_counted(make, gpu):
     rig = make()
     gpu.loaded[0][-1].errors += [memory_error(), memory_error()]
@@ -130,6 +132,7 @@ def test_out_of_memory_twice_costs_one_stack_which_is_counted(make, gpu):
     rig.until(lambda: rig.status('depth')[0] == DiagnosticStatus.OK)
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize('text', [ASSERT, GONE])
 def test_device_auto_goes_on_with_the_cpu(make, gpu, text):
     rig = make(device='auto', precision='fp16')
@@ -149,6 +152,7 @@ def test_device_auto_goes_on_with_the_cpu(make, gpu, text):
     assert rig.state == 'active'
 
 
+@pytest.mark.fault(10)
 def test_device_auto_with_a_gpu_that_fails_from_the_start(make, gpu):
     gpu.error = RuntimeError('CUDA driver initialization failed, you might not have a CUDA gpu')
     rig = make(device='auto')
@@ -158,6 +162,7 @@ def test_device_auto_with_a_gpu_that_fails_from_the_start(make, gpu):
     assert 'CUDA driver initialization failed' in rig.status('model')[1]
 
 
+@pytest.mark.fault(10)
 def test_a_device_asked_for_by_name_ends_in_the_error_state_and_the_process_goes_on(make, gpu):
     rig = make(device='cuda')
     gpu.poison(ASSERT)
@@ -178,6 +183,7 @@ def test_a_device_asked_for_by_name_ends_in_the_error_state_and_the_process_goes
     rig.until(lambda: depths(rig) == [stamp])
 
 
+@pytest.mark.fault(10)
 def test_deaths_of_the_worker_are_counted_and_shown(make, gpu):
     rig = make()
     gpu.loaded[0][-1].errors.append(SystemExit('killed'))

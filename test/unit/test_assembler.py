@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.stacks.focus_sources import FocusOrder
 from dualfocus_ros.stacks.funnel import Funnel, Stage
 from dualfocus_ros.stacks.pairing import LensState
 from dualfocus_ros.stacks.types import StackFlag
@@ -39,6 +40,7 @@ class TestPairing:
         assert stack.flags == StackFlag.NONE
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 0.75, 1.0, 1.25, 1.5])
 
+    @pytest.mark.fault(3)
     @pytest.mark.parametrize('late', ['frames', 'reports'])
     def test_either_side_may_be_late_up_to_the_window(self, late):
         rig = Rig(window=0.5)
@@ -47,6 +49,7 @@ class TestPairing:
         stacks = rig.feed(reports + frames if late == 'frames' else frames + reports)
         assert [frames_of(stack) for stack in stacks] == [[0, 1, 2, 3, 4]]
 
+    @pytest.mark.fault(2)
     def test_a_frame_is_never_paired_with_a_neighbours_focus(self):
         rig = Rig(window=0.2, min_size=2)
         for n in range(8):
@@ -56,6 +59,7 @@ class TestPairing:
         assert rig.rejected('no_focus') > 0
         assert rig.rejected('no_image') > 0
 
+    @pytest.mark.fault(2)
     def test_a_frame_without_focus_is_dropped_and_counted_after_the_window(self):
         rig = Rig(window=0.25)
         messages = counted_sweep(1, 6, first=0)
@@ -75,6 +79,7 @@ class TestPairing:
             rig.give(report(1000 + n, 1.0))
         assert rig.rejected('no_image') == 50
 
+    @pytest.mark.fault(2)
     @pytest.mark.parametrize(('make', 'reason'), [
         (frame, 'no_focus'), (lambda n: report(n, 1.0), 'no_image'),
     ])
@@ -95,6 +100,7 @@ class TestPairing:
         rig.assembler.tick(251 * MS)
         assert rig.rejected(reason) == 4
 
+    @pytest.mark.fault(7)
     @pytest.mark.parametrize('bad', [0, -1])
     def test_a_stamp_of_zero_is_refused(self, bad):
         rig = Rig()
@@ -102,6 +108,7 @@ class TestPairing:
         assert rig.give(replace(report(0, 1.0), stamp_ns=bad)) == []
         assert rig.rejected('zero_stamp') == 2
 
+    @pytest.mark.fault(7)
     def test_a_repeated_stamp_is_counted_and_ignored(self):
         rig = Rig()
         rig.give(frame(0))
@@ -127,6 +134,7 @@ class TestPairing:
         rig.feed(counted_sweep(1, 3, 100) + counted_sweep(2, 3, 199))
         assert rig.rejected('focus_disputed') == 1
 
+    @pytest.mark.fault(4)
     @pytest.mark.parametrize(
         ('dioptres', 'state', 'reason'),
         [
@@ -220,6 +228,7 @@ class TestCountedSweeps:
             (1, [0, 1, 2, 3]), (2, [4, 5, 6, 7]),
         ]
 
+    @pytest.mark.fault(5)
     def test_the_newest_settled_frame_of_a_plane_wins(self):
         rig = Rig(accept_moving=True)
         moving = LensState.MOVING
@@ -294,6 +303,48 @@ class TestCountedSweeps:
         assert [frames_of(s) for s in stacks] == [[0, 1, 2], [5, 6, 7]]
         assert rig.reasons == set()
 
+    @pytest.mark.fault(4)
+    @pytest.mark.parametrize('state', [LensState.SETTLED, LensState.UNKNOWN])
+    def test_a_lens_that_is_not_where_it_was_sent_is_not_used(self, state):
+        rig = Rig(min_size=2, command_tolerance=0.25)
+        for index, focus in enumerate((0.5, 1.0, 1.5, 2.0)):
+            rig.assembler.add_command(FocusOrder(stamp(0), focus, 1, index, 4))
+        # Nothing is known of the last plane, nor of images outside of counted sweeps.
+        rig.assembler.add_command(FocusOrder(stamp(0), float('nan'), 1, 3, 4))
+        for index, reported in enumerate((0.74, 1.26, 1.5)):
+            rig.shoot(index, reported, sweep=1, index=index, count=4, state=state)
+        rig.shoot(3, 5.0, sweep=1, index=3, count=4, state=state)
+        (stack,) = rig.shoot(4, 5.0, state=state)
+        assert (frames_of(stack), stack.flags) == ([0, 2, 3], PARTIAL)
+        assert rig.reasons == {'off_command'} and rig.rejected('off_command') == 1
+        text = rig.funnel.snapshot().last.text
+        assert 'sent to 1.000 dioptres and reports 1.260' in text
+        assert 'stack.command_tolerance' in text
+
+    @pytest.mark.fault(4)
+    def test_where_the_lens_was_sent_can_be_left_out_of_account(self):
+        rig = Rig(command_tolerance=0.0)
+        rig.assembler.add_command(FocusOrder(stamp(0), 9.0, 1, 0, 2))
+        rig.shoot(0, 0.5, sweep=1, index=0, count=2)
+        assert len(rig.shoot(1, 1.0, sweep=1, index=1, count=2)) == 1
+
+    def test_commands_are_kept_in_bounded_number(self):
+        rig = Rig()
+        for n in range(1000):
+            rig.assembler.add_command(FocusOrder(stamp(n), 1.0, n, 0, 2))
+        assert len(rig.assembler._commanded) == 4 * 32
+
+    @pytest.mark.fault(5)
+    @pytest.mark.parametrize('focus', [
+        [1.5, 0.5, 1.0], [0.5, 1.5, 1.0], [1.0, 0.5, 1.0], [2.0, 1.0, 0.5],
+    ])
+    def test_a_counted_sweep_may_go_up_and_down(self, focus):
+        rig = Rig()
+        (stack,) = rig.feed(counted_sweep(1, 3, 0, dioptres=focus))
+        assert stack.flags == StackFlag.NONE
+        assert stack.focus_dioptres.tolist() == focus
+
+    @pytest.mark.fault(5)
     def test_all_planes_at_one_focus_are_no_stack(self):
         rig = Rig()
         assert rig.feed(counted_sweep(1, 3, 0, dioptres=[1.0, 1.001, 1.002])) == []
@@ -341,6 +392,7 @@ class TestTurningSweeps:
         (stack,) = rig.shoot(8, 1.5)
         assert frames_of(stack) == [6, 7, 8]
 
+    @pytest.mark.fault(5)
     def test_repeated_positions_are_one_plane(self):
         focus = [0.5, 0.5, 0.501, 1.0, 1.0, 1.5, 1.5, 0.5, 0.5, 1.0, 1.5]
         stacks = self.shoot_all(Rig(), focus)
@@ -369,6 +421,7 @@ class TestTurningSweeps:
         stacks = self.shoot_all(Rig(size=3), triangle)
         assert [frames_of(s) for s in stacks] == [[0, 1, 2], [2, 3, 4], [4, 5, 6]]
 
+    @pytest.mark.fault(5)
     def test_a_lens_that_rests_makes_no_stack_and_keeps_one_frame(self):
         rig = Rig(min_size=2)
         for n in range(200):
@@ -387,6 +440,7 @@ class TestTimeout:
         (stack,) = rig.shoot(30, 0.5, sweep=2, index=0, count=5)
         assert (frames_of(stack), stack.flags) == ([0, 1, 2], PARTIAL)
 
+    @pytest.mark.fault(1)
     def test_the_clock_ends_the_sweep_of_a_camera_that_stopped(self):
         rig = Rig(min_size=2, timeout_ns=300 * MS)
         rig.feed(counted_sweep(1, 5, 0)[:6])
@@ -408,6 +462,7 @@ class TestTimeout:
         assert rig.assembler.tick(4 * 200 * MS) == []
         assert len(rig.shoot(4, 9.0, sweep=1, index=4, count=5)) == 1
 
+    @pytest.mark.fault(1)
     def test_too_little_of_a_sweep_is_counted_when_the_camera_stops(self):
         rig = Rig(min_size=4)
         rig.feed(counted_sweep(1, 8, 0)[:4])
@@ -417,6 +472,7 @@ class TestTimeout:
 
 
 class TestResets:
+    @pytest.mark.fault(6)
     @pytest.mark.parametrize('change', [
         {'image': np.zeros((6, 8, 3), np.uint8)},
         {'encoding': 'bgr8'},
@@ -434,6 +490,20 @@ class TestResets:
         ]
         assert len(rig.feed(messages)) == 1
 
+    @pytest.mark.fault(6)
+    def test_what_came_before_the_first_image_of_another_format_is_kept(self):
+        rig = Rig()
+        larger = np.zeros((6, 8, 3), np.uint8)
+        for n in range(6):
+            rig.give((stamp(n), calibration(500.0, *((4, 3) if n < 3 else (8, 6)))))
+            rig.give(report(n, 0.5 + n % 3, sweep=1 + n // 3, index=n % 3, count=3))
+            stacks = rig.give(frame(n) if n < 3 else replace(frame(n), image=larger))
+        (stack,) = stacks
+        assert (stack.sweep_id, stack.size) == (2, (6, 8))
+        assert [plane.camera.width for plane in stack.planes] == [8, 8, 8]
+        assert rig.reasons == set()
+
+    @pytest.mark.fault(8)
     def test_a_clock_that_jumps_back_drops_what_lies_in_the_future(self):
         rig = Rig(min_size=2)
         rig.feed(counted_sweep(1, 4, 100)[:6])
@@ -441,6 +511,7 @@ class TestResets:
         assert [frames_of(s) for s in stacks] == [[0, 1, 2, 3]]
         assert rig.rejected('clock_jump') == 1
 
+    @pytest.mark.fault(8)
     @pytest.mark.parametrize('reports_first', [False, True])
     def test_a_bag_that_loops_loses_no_sweep_of_the_new_round(self, reports_first):
         rig = Rig(min_size=2)
@@ -573,6 +644,7 @@ class TestOrder:
         if calibrated:
             assert all(plane.camera is not None for s in stacks for plane in s.planes)
 
+    @pytest.mark.fault(3)
     @given(interleavings())
     @settings(max_examples=200, deadline=None)
     def test_how_the_topics_interleave_changes_nothing(self, messages):
@@ -582,6 +654,7 @@ class TestOrder:
         ]
         assert rig.reasons == set()
 
+    @pytest.mark.fault(3, 7)
     @given(st.permutations(counted_sweep(1, 6, 0)))
     @settings(max_examples=200, deadline=None)
     def test_any_order_within_one_sweep_gives_the_same_stack(self, messages):
@@ -590,6 +663,7 @@ class TestOrder:
         assert frames_of(stack) == [0, 1, 2, 3, 4, 5]
         np.testing.assert_allclose(stack.focus_dioptres, 0.5 + 0.25 * np.arange(6))
 
+    @pytest.mark.fault(2, 7)
     @given(
         st.lists(
             st.tuples(

@@ -54,6 +54,7 @@ class TestEncodings:
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
         np.testing.assert_array_equal(conversions.image_to_array(mono, MAX_PIXELS), rgb[..., 0])
 
+    @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8', '8UC1', '8UC3'])
     @pytest.mark.parametrize('extra', [0, 1, 5, 64])
     @pytest.mark.parametrize('big', [0, 1])
@@ -73,6 +74,7 @@ class TestEncodings:
         message = image_message(sent.tobytes(), encoding, 8, 6)
         np.testing.assert_array_equal(conversions.image_to_array(message, MAX_PIXELS), rgb)
 
+    @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgr16', 'rgba16'])
     @pytest.mark.parametrize('order', ['<', '>'])
     @pytest.mark.parametrize('extra', [0, 2, 6])
@@ -91,6 +93,7 @@ class TestEncodings:
         assert array.dtype == np.uint8
         assert np.abs(array.astype(int) - source).max() <= 1
 
+    @pytest.mark.fault(14)
     @pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
     @pytest.mark.parametrize('bits', [8, 16])
     def test_bayer_of_a_flat_colour(self, pattern, bits):
@@ -104,6 +107,7 @@ class TestEncodings:
         assert array.shape == (12, 16, 3)
         np.testing.assert_allclose(array[4:-4, 4:-4].reshape(-1, 3), [[200, 120, 40]] * 32, atol=2)
 
+    @pytest.mark.fault(14)
     @pytest.mark.parametrize(('encoding', 'order'), [
         ('yuv422', 'uyvy'), ('uyvy', 'uyvy'), ('yuv422_yuy2', 'yuyv'), ('yuyv', 'yuyv'),
     ])
@@ -117,6 +121,7 @@ class TestEncodings:
         expected = (luma.astype(float) - 16) * 255 / 219
         assert np.abs(array - expected[..., None]).max() <= 2
 
+    @pytest.mark.fault(12, 14)
     @pytest.mark.parametrize('encoding', ['nv12', 'nv21'])
     @pytest.mark.parametrize('extra', [0, 8])
     def test_semi_planar_yuv(self, encoding, extra):
@@ -132,6 +137,7 @@ class TestEncodings:
         )
         assert np.abs(array.astype(int) - rgb).max() <= 3
 
+    @pytest.mark.fault(14)
     @pytest.mark.parametrize('encoding', ['', '32FC1', '16UC1', 'yuv444', 'nonsense'])
     def test_other_encodings_are_refused_and_the_accepted_named(self, encoding):
         with pytest.raises(MessageError, match=r'rgb8.*bayer_rggb8') as error:
@@ -140,6 +146,7 @@ class TestEncodings:
 
 
 class TestContradictions:
+    @pytest.mark.fault(12, 13)
     @pytest.mark.parametrize(('change', 'reason'), [
         ({'width': 0}, 'empty'),
         ({'height': 0}, 'empty'),
@@ -159,12 +166,14 @@ class TestContradictions:
             conversions.image_to_array(message, MAX_PIXELS)
         assert error.value.reason == reason
 
+    @pytest.mark.fault(13)
     def test_the_limit_is_exact_and_named(self, rgb):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
         assert conversions.image_to_array(message, 48).shape == (6, 8, 3)
         with pytest.raises(MessageError, match=r'8x6 is more than the 47 pixels'):
             conversions.image_to_array(message, 47)
 
+    @pytest.mark.fault(12)
     @given(
         st.sampled_from([*conversions.LAYOUTS, 'x']), st.integers(0, 12), st.integers(0, 12),
         st.integers(0, 100), st.integers(0, 1), st.binary(max_size=600),
@@ -220,6 +229,7 @@ class TestCompressed:
         mono = conversions.compressed_to_array(self.encode(image[..., 0], '.jpg'), MAX_PIXELS)
         assert mono.shape == (16, 24)
 
+    @pytest.mark.fault(13)
     def test_the_size_is_known_before_decoding(self, monkeypatch):
         for ending in ('.jpg', '.png'):
             message = self.encode(np.zeros((40, 50, 3), np.uint8), ending)
@@ -230,6 +240,7 @@ class TestCompressed:
             assert error.value.reason == 'too_large'
             monkeypatch.undo()
 
+    @pytest.mark.fault(13)
     def test_a_png_that_claims_to_be_huge_is_not_decoded(self):
         header = b'\x89PNG\r\n\x1a\n' + struct.pack('>I4sII', 13, b'IHDR', 2**31 - 1, 2**31 - 1)
         message = CompressedImage(format='png')
@@ -238,6 +249,7 @@ class TestCompressed:
             conversions.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'too_large'
 
+    @pytest.mark.fault(12)
     @pytest.mark.parametrize('ending', ['.jpg', '.png'])
     def test_damaged_data_is_refused(self, ending):
         image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
@@ -254,6 +266,7 @@ class TestCompressed:
                 CompressedImage(format='32FC1; compressedDepth png'), MAX_PIXELS
             )
 
+    @pytest.mark.fault(12)
     @given(st.binary(max_size=200), st.sampled_from([b'', b'\xff\xd8', b'\x89PNG\r\n\x1a\n']))
     @settings(max_examples=300, deadline=None)
     def test_any_bytes_give_an_image_or_an_error(self, data, start):
@@ -289,6 +302,7 @@ class TestOutline:
         monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
         assert conversions.outline(message, MAX_PIXELS).shape == (6, 8, 3)
 
+    @pytest.mark.fault(12)
     def test_what_the_header_contradicts_is_refused(self, rgb):
         with pytest.raises(MessageError):
             conversions.outline(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
@@ -307,6 +321,7 @@ class TestCalibration:
         assert found.output == found.camera
         assert found.is_rectified
 
+    @pytest.mark.fault(15)
     def test_k_of_zero_is_uncalibrated(self):
         with pytest.raises(MessageError, match='not calibrated') as error:
             conversions.calibration_from(CameraInfo(width=640, height=480))
@@ -316,6 +331,7 @@ class TestCalibration:
         found = conversions.calibration_from(camera_info(d=[-0.2, 0.1, 0.0, 0.0, 0.0]))
         assert not found.is_rectified
 
+    @pytest.mark.fault(15)
     @pytest.mark.parametrize('changes', [
         {'distortion_model': 'fancy', 'd': [0.1, 0.2]},
         {'d': [0.1]},
@@ -328,6 +344,7 @@ class TestCalibration:
             conversions.calibration_from(camera_info(**changes))
         assert error.value.reason == 'camera_info'
 
+    @pytest.mark.fault(15)
     def test_binning_and_region_of_interest(self):
         message = camera_info(binning_x=2, binning_y=2)
         message.roi.x_offset, message.roi.y_offset = 100, 40
@@ -406,6 +423,7 @@ class TestFocalStackMessages:
             conversions.stack_from(message, MAX_PIXELS)
         assert error.value.reason == reason
 
+    @pytest.mark.fault(13)
     @pytest.mark.parametrize('count', [0, 1, 33])
     def test_too_few_or_too_many_planes(self, rgb, count):
         with pytest.raises(MessageError, match='2 to 32'):

@@ -15,7 +15,7 @@ def test_numbers_are_taken_with_or_without_a_fraction():
     rate = Entry('rate', 10.0, '', 0.1, 240.0)
     assert rate.check(15) == 15.0 and isinstance(rate.check(15), float)
     for wrong in (0.0, float('nan'), float('inf')):
-        with pytest.raises(ValueError, match=r'rate: expected 0\.1 to 240'):
+        with pytest.raises(ValueError, match=r'rate: expected a number from 0\.1 to 240'):
             rate.check(wrong)
     with pytest.raises(ValueError, match='expected a number'):
         rate.check(True)
@@ -34,7 +34,7 @@ def test_lists_of_numbers():
     planes = Entry('planes', (), '', 0.0, 50.0)
     assert planes.check(array.array('d', [1.0, 2.0])) == (1.0, 2.0)
     assert planes.check([]) == ()
-    with pytest.raises(ValueError, match='planes: expected 0 to 50'):
+    with pytest.raises(ValueError, match='planes: expected a list of numbers from 0 to 50'):
         planes.check([1.0, -2.0])
     with pytest.raises(ValueError, match='list of numbers'):
         planes.check('1, 2')

@@ -2,6 +2,7 @@
 """The pipeline around the network: geometry, units, special values, what is computed."""
 
 from dataclasses import replace
+import math
 
 import numpy as np
 import pytest
@@ -226,10 +227,32 @@ def test_decimated_points_by_stride_and_by_voxel(estimator):
     assert len({tuple(cell) for cell in cells}) >= 0.95 * len(cubes)
 
 
-def test_nonsense_from_the_network_is_nan_and_points_stay_valid(estimator):
+@pytest.mark.fault(11)
+def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
+    stack, decode = make_stack(), estimator._decode
+    expected = estimator.estimate(stack, EVERYTHING)
+    nonsense = torch.tensor([math.nan, math.inf, -math.inf])
+
+    def with_nonsense(*arguments):
+        prediction = decode(*arguments)
+        prediction.dioptres[0, 5, 10:13] = nonsense
+        return prediction
+
+    monkeypatch.setattr(estimator, '_decode', with_nonsense)
+    estimator.settings = replace(estimator.settings, edge_filter=0.0)
+    result = estimator.estimate(stack, EVERYTHING)
+    assert np.isnan(result.depth[5, 10:13]).all() and np.isnan(result.sigma[5, 10:13]).all()
+    assert (result.confidence[5, 10:13] == 0).all()
+    assert np.isnan(result.points[5, 10:13, :3]).all()
+    assert np.isnan(result.depth).sum() <= 3 + np.isnan(expected.depth).sum()
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_nonsense_from_the_network_is_nan_and_points_stay_valid(estimator, value):
     stack = make_stack()
     with torch.no_grad():
-        estimator._network.logit.bias.fill_(float('nan'))
+        estimator._network.logit.bias.fill_(value)
     result = estimator.estimate(stack, EVERYTHING)
     assert np.isnan(result.depth).all() and np.isnan(result.sigma).all()
     assert (result.confidence == 0).all()

@@ -124,6 +124,7 @@ def test_several_wrong_values_are_all_named(make):
     assert len(parameters.problems) == 3
 
 
+@pytest.mark.fault(17)
 def test_changes_are_taken_or_refused_together(make):
     node, parameters = make()
     before = parameters.current()
@@ -140,6 +141,7 @@ def test_changes_are_taken_or_refused_together(make):
     assert (parameters.current().depth_min, parameters.current().depth_max) == (30.0, 50.0)
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(('name', 'value', 'text'), [
     ('depth.encoding', '8UC1', 'one of 32FC1, 16UC1'),
     ('stack.size', 40, '32'),

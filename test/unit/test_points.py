@@ -32,6 +32,7 @@ def test_points_are_the_textbook_ones(depth):
     )
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize('invalid', [float('nan'), float('inf'), float('-inf')])
 def test_invalid_depth_makes_nan_points_only_there(depth, invalid):
     depth[2, 3] = invalid

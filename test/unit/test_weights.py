@@ -59,6 +59,7 @@ def test_missing_file():
         load_model('/nowhere/at/all.safetensors')
 
 
+@pytest.mark.fault(23)
 def test_truncated_file(saved):
     _, path = saved
     path.write_bytes(path.read_bytes()[:-100])
@@ -66,6 +67,7 @@ def test_truncated_file(saved):
         load_model(str(path))
 
 
+@pytest.mark.fault(23)
 def test_pickled_file_is_refused(tmp_path):
     path = tmp_path / 'pickled.safetensors'
     torch.save({'weight': torch.ones(3)}, path)
@@ -73,6 +75,7 @@ def test_pickled_file_is_refused(tmp_path):
         load_model(str(path))
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
@@ -102,6 +105,7 @@ def test_every_shipped_model_loads_with_the_hash_of_the_manifest():
     assert total <= 25e6
 
 
+@pytest.mark.fault(23)
 def test_shipped_weights_that_were_changed_are_refused(monkeypatch, tmp_path):
     from dualfocus_ros.network import weights
 

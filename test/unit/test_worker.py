@@ -70,6 +70,7 @@ def test_the_estimator_is_made_and_released_on_the_thread(rig):
     assert rig.state is WorkerState.STOPPED
 
 
+@pytest.mark.fault(20)
 def test_the_newest_job_wins(rig):
     rig.submit('first')
     assert rig.estimators[0].began.acquire(timeout=10)
@@ -90,6 +91,7 @@ def test_a_job_that_waits_can_be_taken_back(rig):
     assert finish(rig, 2) == ['first']
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize('error', [RuntimeError('CUDA error'), MemoryError(), ValueError('x')])
 def test_an_exception_is_reported_and_the_next_job_done(rig, error):
     rig.submit(error)
@@ -119,6 +121,7 @@ def test_an_estimator_that_cannot_be_loaded():
     assert worker.stop(10)
 
 
+@pytest.mark.fault(10)
 def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])

@@ -22,6 +22,8 @@ examples:
     dualfocus train -o runs/full --config dualfocus --batch 16 --steps 60000 --window 20
   on the GPUs of one machine:
     torchrun --nproc-per-node=4 -m dualfocus_ros.training -o runs/full --config dualfocus
+  the shipped network, going on with your own scenes:
+    dualfocus train -o runs/mine --from dualfocus-lite --rgbd ~/scans --learning-rate 2e-4
   the baseline and an ablation, for a comparison with equal data, steps and schedule:
     dualfocus train -o runs/dfv --config dfv
     dualfocus train -o runs/no_focal --without focal
@@ -55,6 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         '--literal', action='store_true',
         help='the loss as printed: beta 1, sums, sharpness weights without a temperature',
+    )  # fmt: skip
+    network.add_argument(
+        '--beta', type=float, metavar='SHARE',
+        help='errors of the inverse depth below this share of the sweep count squared, larger '
+        'ones as they are; less of it asks for precision (default: 0.03)',
+    )  # fmt: skip
+    network.add_argument(
+        '--from', dest='start', metavar='MODEL',
+        help='begin with the weights of a shipped name or a .safetensors file of the same '
+        'configuration rather than with random ones; a tenth of the usual --learning-rate suits',
     )  # fmt: skip
     data = parser.add_argument_group('data')
     data.add_argument(
@@ -176,5 +188,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
     if not 0.0 <= arguments.asymmetry <= 1.0:
         raise UsageError(f'--asymmetry is a share from 0 to 1, got {arguments.asymmetry}')
+    if arguments.beta is not None and arguments.beta <= 0.0:
+        raise UsageError(f'--beta must be positive, got {arguments.beta}')
     if arguments.learning_rate <= 0.0:
         raise UsageError(f'--learning-rate must be positive, got {arguments.learning_rate}')

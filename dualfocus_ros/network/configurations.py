@@ -22,6 +22,8 @@ class DualFocusConfig:
     :param full_3d: whole 3x3x3 convolutions in the decoder rather than factorised ones that also
         see the mean over the stack.
     :param surfaces: C2, implicit surfaces per plane; 0 leaves the projection and z* out.
+    :param fine: channels of a last decoder level at 1/2, which mixes planes and pixels where the
+        spot of a dense stack is smaller than a cell of the level at 1/4; 0 leaves it out.
     :param keys: learned full-resolution features per plane; 0 ends decoding at 1/4.
     :param window: whether coarse logits are bent down away from their mean (a parabola whose
         curvature each pixel chooses), so that far tails of p cannot rise again.
@@ -40,6 +42,7 @@ class DualFocusConfig:
     blocks: int = 1
     full_3d: bool = False
     surfaces: int = 8
+    fine: int = 0
     keys: int = 6
     window: bool = True
     measures: bool = True
@@ -64,8 +67,10 @@ class DualFocusConfig:
                     f'{levels} levels need {levels + 1} encoder widths and {levels} numbers of '
                     f'blocks, got {len(self.encoder)} and {len(self.encoder_blocks)}'
                 )
-        elif levels != 4 or self.keys or self.measures:
-            raise ValueError('the resnet18 trunk has 4 levels and neither keys nor measures')
+        elif levels != 4 or self.fine or self.keys or self.measures:
+            raise ValueError(
+                'the resnet18 trunk has 4 levels and neither a fine one nor keys nor measures'
+            )
         if self.learned_sigma and not self.measures:
             raise ValueError('a learned sigma needs the focus measures')
 

@@ -54,7 +54,7 @@ class DecoderLevel(nn.Module):
     """Merge the volume, the surfaces and the coarser level, then mix along planes and space.
 
     :param widths: channels of the planes' features, of the conditions, surfaces and coarser level.
-    :param level: 0 at 1/4 of the image, 1 at 1/8, ...
+    :param level: 0 at 1/4 of the image, 1 at 1/8, ..., -1 at 1/2 (without surfaces).
     """
 
     def __init__(

@@ -26,25 +26,28 @@ class PlaneFeatures:
     """What the network remembers of M planes; sides are padded to the network's stride.
 
     :param levels: (M, C, H/4, W/4), (M, C, H/8, W/8), ...
+    :param fine: (M, C, H/2, W/2), alone; empty if the network has no such level.
     :param keys: (m, K, H, W) features at full resolution, of all planes in one or more parts;
         empty if the network has none.
     :param texture: (m, 2, H, W) the coarser focus measures, likewise.
     """
 
     levels: tuple[Tensor, ...]
+    fine: tuple[Tensor, ...] = ()
     keys: tuple[Tensor, ...] = ()
     texture: tuple[Tensor, ...] = ()
 
     @property
     def memory(self) -> int:
         """Bytes."""
-        return sum(part.nbytes for part in (*self.levels, *self.keys, *self.texture))
+        return sum(part.nbytes for part in (*self.levels, *self.fine, *self.keys, *self.texture))
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
         """Put features of planes together in the given order; the large ones are not copied."""
         return PlaneFeatures(
             tuple(torch.cat(level) for level in zip(*(p.levels for p in planes))),
+            tuple(torch.cat(level) for level in zip(*(p.fine for p in planes))),
             tuple(part for p in planes for part in p.keys),
             tuple(part for p in planes for part in p.texture),
         )
@@ -55,7 +58,7 @@ class PlaneFeatures:
             return (torch.cat(parts)[index],) if parts else ()
 
         levels = tuple(level[index] for level in self.levels)
-        return PlaneFeatures(levels, pick(self.keys), pick(self.texture))
+        return PlaneFeatures(levels, pick(self.fine), pick(self.keys), pick(self.texture))
 
     def keys_of_planes(self, planes: int) -> list[Tensor]:
         """Return the keys of each plane of the stacks, N times (B, K, H, W)."""
@@ -83,6 +86,7 @@ class LightEncoder(nn.Module):
         channels = 3 + (len(STEPS) if config.measures else 0)
         # Pixels are folded into channels rather than skipped: blur lives in the finest detail.
         self.stem = conv_bn(4 * channels, half)
+        self.fine = conv_bn(half, config.fine, 1) if config.fine else None
         self.keys = conv_bn(half, 4 * config.keys) if config.keys else None
         self.down = nn.ModuleList(
             conv_bn(inputs, outputs, stride=2)
@@ -104,6 +108,7 @@ class LightEncoder(nn.Module):
         if measures is not None:
             x = torch.cat([x, measures.to(x.dtype)], dim=1)
         x = torch.relu(self.stem(functional.pixel_unshuffle(x, 2)))
+        fine = () if self.fine is None else (torch.relu(self.fine(x)),)
         keys: tuple[Tensor, ...] = ()
         if self.keys is not None:
             learned = functional.pixel_shuffle(self.keys(x), 2)
@@ -120,7 +125,7 @@ class LightEncoder(nn.Module):
                 feature = torch.cat([feature, bilinear(levels[-1], 2)], dim=1)
             levels.append(torch.relu(lateral(feature)))
         texture = () if measures is None else (measures[:, 1:],)
-        return PlaneFeatures(tuple(levels[::-1]), keys, texture)
+        return PlaneFeatures(tuple(levels[::-1]), fine, keys, texture)
 
 
 class ResNetEncoder(nn.Module):

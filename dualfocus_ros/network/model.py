@@ -86,6 +86,11 @@ class DualFocus(nn.Module):
             )
         )
         self.logit = nn.Conv2d(config.decoder[0], 1, 3, padding=1)
+        self.fine: DecoderLevel | None = None
+        if config.fine:
+            widths = (config.fine, conditions, 0, config.decoder[0])
+            self.fine = DecoderLevel(widths, config.fine, 1, False, -1)
+            self.fine_logit = nn.Conv2d(config.fine, 1, 3, padding=1)
         keys = config.keys + (len(STEPS) if config.measures and config.keys else 0)
         self.query: nn.Module | None = None
         if keys:
@@ -221,7 +226,12 @@ class DualFocus(nn.Module):
         coarse = coarse.view(batch, planes, *coarse.shape[-2:])
         stacks = x.view(batch, planes, *x.shape[1:])
         mean = stacks.mean(dim=1)
-        logits = bilinear(coarse, 4)
+        if self.fine is None:
+            logits = bilinear(coarse, 4)
+        else:
+            finer = self.fine_logit(self.fine(features.fine[0], condition, None, x, planes))
+            finer = finer.view(batch, planes, *finer.shape[-2:])
+            logits = bilinear(bilinear(coarse, 2) + finer, 2)
         queries = None
         if self.query is not None:
             # What evidence counts at a pixel is the same for all planes of its stack.

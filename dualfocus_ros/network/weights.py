@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+import warnings
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -78,18 +80,13 @@ def load_model(model: str = 'auto') -> LoadedModel:
         not fit the network that it says it belongs to.
     """
     path, name, expected = resolve(model)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f'cannot read weights {path}: {error.strerror}') from None
+    digest = _sha256(path)
     if expected is not None and digest != expected:
         raise WeightsError(
             f'weights {path} are not those of the manifest: SHA-256 {digest[:12]}…, '
             f'expected {expected[:12]}…; install the package again'
         )
-    config, tensors = _read(path)
-    network = DualFocus(config)
-    _check_tensors(path, tensors, network.state_dict())
+    network, tensors = _read(path)
     network.load_state_dict(tensors)
     return LoadedModel(network.eval(), name, digest)
 
@@ -105,18 +102,47 @@ def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
     # The library writes files that only their owner may read; an installed package is shared.
     partial.chmod(0o644)
     os.replace(partial, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _sha256(path)
 
 
-def _read(path: Path) -> tuple[DualFocusConfig, dict[str, Tensor]]:
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open('rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f'cannot read weights {path}: {error.strerror}') from None
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[DualFocus, dict[str, Tensor]]:
+    """Return the network and its weights; nothing is allocated for what does not fit.
+
+    :raises WeightsError: saying what differs.
+    """
     try:
         with safe_open(str(path), framework='pt') as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())
+            config = _read_config(path, file.metadata() or {}, len(names))
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            _check_shapes(path, shapes, _outline(path, config))
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(
             f'{path} is not a whole safetensors file ({error}); copy or train it again'
         ) from None
+    network = DualFocus(config)
+    for name, tensor in network.state_dict().items():
+        if tensors[name].is_floating_point() != tensor.is_floating_point():
+            raise WeightsError(f'{path}: {name} is {tensors[name].dtype}, expected {tensor.dtype}')
+        if not torch.isfinite(tensors[name].to(tensor.dtype)).all():
+            raise WeightsError(f'{path}: {name} holds values that are not finite')
+    return network, tensors
+
+
+def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFocusConfig:
+    """Return the configuration of a network of so many tensors."""
     try:
         values = json.loads(metadata[CONFIG_KEY])
         known = {item.name for item in fields(DualFocusConfig)}
@@ -128,28 +154,41 @@ def _read(path: Path) -> tuple[DualFocusConfig, dict[str, Tensor]]:
             for name, value in values.items()
         }
         config = DualFocusConfig(**widths)
-    except (KeyError, TypeError, ValueError) as error:
+        # Each block and each level is made of tensors.
+        parts = (config.blocks, *config.encoder_blocks, len(config.volume))
+        if max(parts) > count:
+            raise ValueError(f'{max(parts)} blocks or levels of {count} tensors')
+        return config
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} holds no usable '{CONFIG_KEY}' ({error}): it was not written by this package"
         ) from None
-    return config, tensors
 
 
-def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def _outline(path: Path, config: DualFocusConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors of a network, without memory for any."""
+    try:
+        with torch.device('meta'), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of tensors without elements, which do not fit
+            return {n: tuple(t.shape) for n, t in DualFocus(config).state_dict().items()}
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: there is no network with its '{CONFIG_KEY}' ({error})"
+        ) from None
+
+
+def _check_shapes(
+    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
     missing = sorted(expected.keys() - found.keys())
     extra = sorted(found.keys() - expected.keys())
     if missing or extra:
         parts = [f'lacks {missing[0]}' + _more(missing)] if missing else []
         parts += [f'has unexpected {extra[0]}' + _more(extra)] if extra else []
         raise WeightsError(f'{path} does not fit its configuration: it {" and ".join(parts)}')
-    for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
-            raise WeightsError(
-                f'{path}: {name} has shape {tuple(found[name].shape)}, '
-                f'expected {tuple(tensor.shape)}'
-            )
-        if not torch.isfinite(found[name]).all():
-            raise WeightsError(f'{path}: {name} holds values that are not finite')
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise WeightsError(f'{path}: {name} has shape {found[name]}, expected {shape}')
 
 
 def _more(names: list[str]) -> str:

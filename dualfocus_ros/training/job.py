@@ -15,6 +15,7 @@ import torch
 from dualfocus_ros.data.random_textures import read_images
 from dualfocus_ros.data.rendered_stacks import RenderedStack, RenderSettings
 from dualfocus_ros.data.samples import RgbdSample
+from dualfocus_ros.network.weights import load_model
 from dualfocus_ros.pipeline.device import describe, resolve_device, resolve_precision
 from dualfocus_ros.training.batches import BatchSettings, Stack, to_stack
 from dualfocus_ros.training.distributed import Team
@@ -51,7 +52,10 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         logging.getLogger('dualfocus_ros').setLevel(logging.WARNING)
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = True
-    kind = make_kind(arguments.config, tuple(arguments.without), arguments.literal)
+    kind = make_kind(
+        arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta
+    )
+    start = load_model(arguments.start) if arguments.start else None
     settings = TrainSettings(
         steps=arguments.steps,
         max_minutes=arguments.max_minutes,
@@ -64,7 +68,7 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     )
     data = _Data(arguments, device)
     trainer = Trainer(
-        kind, settings, arguments.out, device, data=data.describe(), team=team
+        kind, settings, arguments.out, device, data=data.describe(), team=team, start=start
     )
     logger.info(
         'training %s on %s, %s, %d steps of %d stacks',
@@ -192,6 +196,7 @@ def _release(
         'configuration': arguments.config,
         'without': arguments.without,
         'literal': arguments.literal,
+        'start': trainer.start_sha256,
         'data': data.describe(),
         'seed': arguments.seed,
         'steps': trainer.step,

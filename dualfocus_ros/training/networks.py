@@ -63,6 +63,12 @@ class Kind(Protocol):
     def build(self) -> nn.Module:
         """Return the network with random weights."""
 
+    def check_start(self, network: DualFocus) -> None:
+        """Check that training can begin with the weights of a DualFocus network.
+
+        :raises ValueError: if it is a network of another kind.
+        """
+
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return the loss, and terms of it for the log, among them ``error``."""
 
@@ -97,6 +103,16 @@ class DualFocusKind:
     def build(self) -> DualFocus:
         """Return the network with random weights."""
         return DualFocus(self.config)
+
+    def check_start(self, network: DualFocus) -> None:
+        """Check that the configurations are equal."""
+        mine, other = asdict(self.config), asdict(network.config)
+        differing = [name for name in mine if mine[name] != other[name]]
+        if differing:
+            raise ValueError(
+                f'the weights to start from are of another configuration ({", ".join(differing)} '
+                'differ): give the --config and --without that they were trained with'
+            )
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return :func:`total_loss`, computed in float32."""
@@ -153,6 +169,10 @@ class DFVKind:
         """Return the network with random weights."""
         return DFV()
 
+    def check_start(self, network: DualFocus) -> None:
+        """Refuse."""
+        raise ValueError('--from takes weights of DualFocus, and this is DFV')
+
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return the weighted smooth-L1 of the scales, each at full resolution."""
         low = batch.focus[:, :1]
@@ -207,15 +227,19 @@ def make_kind(
     without: tuple[str, ...] = (),
     literal: bool = False,
     configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS,
+    beta: float | None = None,
 ) -> Kind:
     """Return the kind of network of a configuration's name, with parts taken out.
 
     :param name: ``dfv`` or one of ``configurations``.
     :param without: some of :data:`ABLATIONS`.
     :param literal: the loss as it is printed in the publication.
+    :param beta: of smooth-L1, instead of the usual one.
     :raises ValueError: for an unknown name, or parts that DFV does not have.
     """
     weights = LITERAL if literal else LossWeights()
+    if beta is not None:
+        weights = replace(weights, beta=beta)
     if name == DFV_NAME:
         if without or literal:
             parts = [*without, *(['literal loss'] if literal else [])]

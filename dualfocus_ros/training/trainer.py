@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dualfocus_ros.network.weights import LoadedModel
 from dualfocus_ros.training.batches import Batch, BatchSettings, Stack
 from dualfocus_ros.training.checkpoint import (
     check_plan,
@@ -67,7 +68,9 @@ class Trainer:
     """Trains one network in a run folder that holds its checkpoint and its log.
 
     :param data: what the batches are made from, in words and numbers, for the checkpoint.
-    :raises ValueError: if the folder holds a checkpoint of another training.
+    :param start: the weights to begin with; random ones by default.
+    :raises ValueError: if the folder holds a checkpoint of another training, or the weights to
+        begin with are of another network.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Trainer:
         *,
         data: dict[str, Any] | None = None,
         team: Team | None = None,
+        start: LoadedModel | None = None,
     ) -> None:
         if settings.batch.crop % kind.stride:
             raise ValueError(
@@ -93,7 +97,11 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.kind, self.settings, self.folder, self.device = kind, settings, folder, device
         self.team = team or Team()
-        self.model = kind.build().to(device)
+        self.model = kind.build()
+        if start is not None:
+            kind.check_start(start.network)
+            self.model.load_state_dict(start.network.state_dict())
+        self.model.to(device)
         _to_channels_last(self.model)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -105,6 +113,9 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         plan = {k: v for k, v in asdict(settings).items() if k not in FREE}
         self._plan = {**kind.describe(), 'data': data, 'processes': self.team.size, **plan}
+        self.start_sha256 = None if start is None else start.sha256
+        if start is not None:
+            self._plan['start'] = self.start_sha256
         self.step = 0
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)

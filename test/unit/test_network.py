@@ -18,6 +18,7 @@ VARIANTS = {
     'without projection': DualFocusConfig(**{**SMALL, 'surfaces': 0}),
     'without measures': DualFocusConfig(**SMALL, measures=False, learned_sigma=False),
     'without conditioning': DualFocusConfig(**SMALL, conditioning=False),
+    'with a fine level': DualFocusConfig(**SMALL, fine=4),
     'without keys': DualFocusConfig(**SMALL, keys=0),
     'without window': DualFocusConfig(**SMALL, window=False),
     'whole 3-D convolutions': DualFocusConfig(**SMALL, full_3d=True),
@@ -60,7 +61,9 @@ def test_every_switch_gives_a_whole_network(variant):
     assert torch.allclose(found, value, atol=1e-4)
 
 
-def test_features_of_planes_can_be_kept(network):
+@pytest.mark.parametrize('fine', [0, 4])
+def test_features_of_planes_can_be_kept(fine):
+    network = random_network(DualFocusConfig(**SMALL, fine=fine))
     images, dioptres = torch.rand(4, 3, 45, 60), torch.tensor([[0.9, 0.1, 1.6, 2.2]])
     with torch.inference_mode():
         together = network(images[None], dioptres)

@@ -158,6 +158,25 @@ def test_resumed_training_is_the_same_to_the_last_bit(pool, tmp_path):
     assert torch.equal(_rng_of(tmp_path / 'whole'), _rng_of(tmp_path / 'parts'))
 
 
+def test_training_can_begin_with_given_weights(pool, tmp_path):
+    first = Trainer(KIND, settings(1), tmp_path / 'first', CPU)
+    path = tmp_path / 'first.safetensors'
+    KIND.save(path, first.averaged())
+    start = load_model(str(path))
+    second = Trainer(KIND, settings(1, seed=2), tmp_path / 'second', CPU, start=start)
+    for name, value in start.network.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+    assert second.run(source(pool))
+    # A run that began otherwise does not go on with them, nor one of another network.
+    with pytest.raises(ValueError, match='start'):
+        Trainer(KIND, settings(1, seed=2), tmp_path / 'second', CPU)
+    other = DualFocusKind(replace(SMALL, surfaces=0), LossWeights())
+    with pytest.raises(ValueError, match=r'another configuration \(surfaces differ\)'):
+        Trainer(other, settings(1), tmp_path / 'third', CPU, start=start)
+    with pytest.raises(ValueError, match='this is DFV'):
+        Trainer(DFVKind(0.03), settings(1), tmp_path / 'fourth', CPU, start=start)
+
+
 def _moments(trainer):
     state = trainer.optimiser.state_dict()['state']
     return {(i, name): value for i, entry in state.items() for name, value in entry.items()}

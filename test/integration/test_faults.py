@@ -6,6 +6,7 @@ A stand-in for the network; what a fault costs is read from what comes out and /
 
 from collections import Counter
 from dataclasses import replace
+import math
 import threading
 
 import numpy as np
@@ -20,8 +21,11 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Log
 import rclpy
 from rclpy.qos import ReliabilityPolicy
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sensor_msgs.msg import Image
 from sensor_msgs_py import point_cloud2
+import torch
 
 from depth_rig import (
     FRAME,
@@ -38,6 +42,9 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros.msg import FocusCommand, FocusState, StackInfo
+from dualfocus_ros.network import DualFocus, weights
+from dualfocus_ros.network.weights import save_model
+from dualfocus_ros.nodes.processing import load_estimator
 from dualfocus_ros.stacks.funnel import Stage
 
 FOCUS = tuple(0.4 + 0.2 * n for n in range(8))
@@ -467,6 +474,63 @@ def test_a_node_that_is_closed_at_work_publishes_nothing_more(rig):
     assert worker.ended
     rig.spin(0.5)
     assert len(rig.estimator.asked) == 1 and not rig.received['depth/image_rect']
+
+
+# -- weights -------------------------------------------------------------------------------------
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def not_a_number(path):
+    with safe_open(path, framework='pt') as file:
+        tensors, metadata = {n: file.get_tensor(n) for n in file.keys()}, file.metadata()
+    next(iter(tensors.values())).view(-1)[0] = math.nan
+    save_file(tensors, path, metadata=metadata)
+
+
+def without_one(path):
+    with safe_open(path, framework='pt') as file:
+        names = sorted(file.keys())[1:]
+        tensors, metadata = {n: file.get_tensor(n) for n in names}, file.metadata()
+    save_file(tensors, path, metadata=metadata)
+
+
+def pickled(path):
+    torch.save({'weight': torch.ones(3)}, path)
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize(('spoil', 'words'), [
+    (cut_off, 'not a whole safetensors file'), (not_a_number, 'values that are not finite'),
+    (without_one, 'lacks '), (pickled, 'not a whole safetensors file'),
+])
+def test_weights_that_are_wrong_leave_the_node_unconfigured(make, tmp_path, capfd, spoil, words):
+    path = tmp_path / 'some.safetensors'
+    save_model(path, DualFocus().eval())
+    spoil(path)
+    rig = make(load=load_estimator, model=str(path), device='cpu', threads=1)
+    rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.ERROR)
+    assert words in rig.status('model')[1] and str(path) in rig.status('model')[1]
+    assert rig.get_state() == 'unconfigured'
+    assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
+    assert rig.get_state() == 'unconfigured'
+    said = capfd.readouterr().err
+    assert 'Traceback' not in said and words in said
+
+
+@pytest.mark.fault(23)
+def test_shipped_weights_of_another_hash_leave_it_unconfigured(make, tmp_path, monkeypatch):
+    name, entry = next(iter(weights.shipped_models().items()))
+    content = bytearray((weights.WEIGHTS_FOLDER / entry['file']).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / entry['file']).write_bytes(content)
+    monkeypatch.setattr(weights, 'WEIGHTS_FOLDER', tmp_path)
+    rig = make(load=load_estimator, model=name, device='cpu')
+    rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.ERROR)
+    assert 'not those of the manifest' in rig.status('model')[1]
+    assert rig.get_state() == 'unconfigured'
 
 
 # -- connections ---------------------------------------------------------------------------------

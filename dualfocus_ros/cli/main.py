@@ -24,6 +24,7 @@ COMMANDS = {
     'estimate': 'depth, all-in-focus image and point cloud from the images of a focal stack',
     'record': 'live topics into a bag that survives a crash: inputs, or outputs as well',
     'inspect': 'what a bag holds, which sweeps, and why frames would be rejected',
+    'view': 'sweeps with depth, cloud and focus curves in a browser: of a bag, or live',
     'process': 'depth from a bag, as the depth node computes it, without DDS',
     'replay': 'the messages of a bag on live topics, with its time on /clock',
     'run': 'start a node of this package (ros2 run for machines without ros2)',

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 INVALID = (128, 132, 140)  # a grey that none of the scales contains
+# Where nearer and farther than the limits are told from the ends of the scale of depth.
+NEARER, FARTHER = (170, 236, 240), (38, 96, 200)
 STEPS = 256
 
 
@@ -68,11 +70,16 @@ def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
     """
     values = np.concatenate([image[np.isfinite(image)] for image in (depth, *more)])
     if values.size == 0:
-        return ColourScale(0.5, 2.0, _depth_colours(), logarithmic=True)
+        return fixed_depth_scale(0.5, 2.0)
     low, high = np.percentile(values, (1, 99))
     low, high = max(float(low), 1e-3), max(float(high), 2e-3)
     if high < 1.05 * low:  # a flat scene would show nothing but noise
         low, high = low / 1.05, high * 1.05
+    return fixed_depth_scale(low, high)
+
+
+def fixed_depth_scale(low: float, high: float) -> ColourScale:
+    """Return the same scale over a range in metres."""
     return ColourScale(low, high, _depth_colours(), logarithmic=True)
 
 
@@ -86,6 +93,11 @@ def sigma_scale(sigma: np.ndarray, unit: str = 'm') -> ColourScale:
     values = sigma[np.isfinite(sigma)]
     high = float(np.percentile(values, 98)) if values.size else 1.0
     return ColourScale(0.0, max(high, 1e-3), _map('VIRIDIS'), unit=unit)
+
+
+def confidence_scale() -> ColourScale:
+    """Return a scale of per cent, unlikely dark and likely bright."""
+    return ColourScale(0.0, 100.0, _map('CIVIDIS'), unit='%')
 
 
 def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dualfocus_ros.bags.images import image_values
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
@@ -20,12 +21,6 @@ PICTURED = (IMAGE, DEPTH, TRUTH, COLOUR, SIGMA, POINTS)
 KEEP = {IMAGE: 128, TRUTH: 128}  # messages; at 10 Hz, longer than any sweep and its inference
 KEEP_OTHERS = 3
 INCOMPLETE = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
-ENCODINGS: dict[str, tuple[np.dtype, int]] = {
-    'rgb8': (np.dtype(np.uint8), 3),
-    'mono8': (np.dtype(np.uint8), 1),
-    '32FC1': (np.dtype('<f4'), 1),
-    '16UC1': (np.dtype('<u2'), 1),
-}
 TYPES = {INFO: 'dualfocus_ros/msg/StackInfo', POINTS: 'sensor_msgs/msg/PointCloud2'}
 
 
@@ -158,16 +153,7 @@ def to_ns(stamp: Any) -> int:
 def pixels(data: bytes | None) -> np.ndarray:
     """Return a serialised Image as an array: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 in m."""
     assert data is not None
-    image: Any = typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image')
-    if image.encoding not in ENCODINGS:
-        raise ValueError(f'images of encoding {image.encoding} are not read here')
-    kind, channels = ENCODINGS[image.encoding]
-    rows = np.asarray(image.data).reshape(image.height, image.step)
-    used = image.width * channels * kind.itemsize
-    values = np.ascontiguousarray(rows[:, :used]).view(kind)
-    if image.encoding == '16UC1':
-        return np.where(values == 0, np.nan, values / 1000.0).astype(np.float32)
-    return values.reshape(image.height, image.width, 3) if channels == 3 else values
+    return image_values(typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image'))
 
 
 def cloud(data: bytes | None) -> np.ndarray:

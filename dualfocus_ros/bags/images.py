@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as this package publishes them, as arrays; without ROS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Kind and channels by encoding.
+_ENCODINGS: dict[str, tuple[str, int]] = {
+    'rgb8': ('u1', 3), 'mono8': ('u1', 1), '32FC1': ('f4', 1), '16UC1': ('u2', 1),
+}
+_MILLIMETRES = 1000.0
+
+
+def image_values(image: Any) -> np.ndarray:
+    """Return the values of a ``sensor_msgs/Image`` of rosbags or rclpy.
+
+    :returns: rgb8 (H, W, 3) and mono8 (H, W) uint8; 32FC1 (H, W) float32 as it is; 16UC1 (H, W)
+        float32 in metres, NaN where it was 0 (REP 118).
+    :raises ValueError: for another encoding, or sizes that contradict each other.
+    """
+    if image.encoding not in _ENCODINGS:
+        raise ValueError(f'images of encoding {image.encoding} are not read here')
+    kind, channels = _ENCODINGS[image.encoding]
+    order = '>' if image.is_bigendian else '<'
+    dtype = np.dtype(f'{order}{kind}')
+    used = image.width * channels * dtype.itemsize
+    data = np.asarray(image.data, np.uint8)
+    if image.step < used or data.size != image.height * image.step or not data.size:
+        raise ValueError(
+            f'{image.width}x{image.height} {image.encoding} pixels with rows of {image.step} '
+            f'bytes do not make {data.size} bytes'
+        )
+    rows = np.ascontiguousarray(data.reshape(image.height, image.step)[:, :used])
+    values = rows.view(dtype).astype(dtype.newbyteorder('='), copy=False)
+    if kind == 'u2':
+        return np.where(values == 0, np.nan, values / _MILLIMETRES).astype(np.float32)
+    return values.reshape(image.height, image.width, 3) if channels == 3 else values

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweeps of a bag for ``dualfocus view``: as they were recorded, or computed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+from typing import Any
+
+from tqdm import tqdm
+
+from dualfocus_ros.bags.reader import BagError, BagReader
+from dualfocus_ros.cli import calibration_input, node_parameters
+from dualfocus_ros.cli.bag_source import import_offline, readable_bag, rejections_in_words
+from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
+from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.viewer.recorded import (
+    DEPTH,
+    IMAGE,
+    OUTPUTS,
+    Gatherer,
+    Outputs,
+    seconds_text,
+    to_ns,
+)
+from dualfocus_ros.viewer.sweep import ViewedSweep
+
+logger = logging.getLogger(__name__)
+
+
+class _EnoughError(Exception):
+    """All sweeps that were asked for are there."""
+
+
+def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[ViewedSweep]:
+    """Return the sweeps that the user asked for.
+
+    What the bag has of the depth node's outputs is shown as it is; planes and focus curves are
+    computed for it where the bag has the images too.
+
+    :raises CommandError: if there is nothing to show.
+    """
+    parameters = node_parameters.read(arguments)
+    with readable_bag(path) as bag:
+        topics = {} if arguments.recompute else _recorded_topics(arguments, bag)
+        recorded = _recorded(arguments, bag, topics) if topics else []
+        try:
+            inputs = find_inputs(bag, parameters, arguments)
+            missing = inputs.missing
+        except UsageError:
+            if not recorded:
+                raise
+            inputs, missing = None, ['which images depth was computed from is not clear']
+        if inputs is None or missing or arguments.no_network:
+            if not recorded:
+                why = '; '.join(missing) or 'it has no depth, and --no-network forbids to compute'
+                raise CommandError(f'{path}: {why}')
+            return recorded_only(recorded)
+        import_offline()
+        found = _computed(arguments, bag, inputs, recorded)
+        return found or recorded_only(recorded)
+
+
+def recorded_only(recorded: list[Outputs]) -> list[ViewedSweep]:
+    """Return sweeps without planes and curves."""
+    return [_as_recorded(outputs, n) for n, outputs in enumerate(recorded)]
+
+
+def _as_recorded(outputs: Outputs, number: int) -> ViewedSweep:
+    try:
+        return outputs.sweep(f'{number}: depth at {seconds_text(outputs.stamp_ns)}')
+    except ValueError as error:
+        raise CommandError(f'depth at {seconds_text(outputs.stamp_ns)}: {error}') from None
+
+
+def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str, str]:
+    """Return the outputs that the bag has, by relative name; empty without depth."""
+    types = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
+    found = [
+        name for name, kind in types.items()
+        if kind == IMAGE and name.endswith(f'/{DEPTH}')
+    ]
+    if arguments.depth_topic is not None:
+        if arguments.depth_topic not in found:
+            raise UsageError(
+                f'the bag has no depth on {arguments.depth_topic}; it has depth on '
+                f'{", ".join(found) or "no topic"}'
+            )
+        found = [arguments.depth_topic]
+    if len(found) > 1:
+        raise UsageError(
+            f'the bag has depth of several nodes, {", ".join(found)}: choose one with '
+            f'--depth-topic {found[0]}'
+        )
+    if not found:
+        return {}
+    base = found[0].removesuffix(DEPTH)
+    return {
+        relative: base + relative for relative, kind in OUTPUTS.items()
+        if types.get(base + relative) == kind
+    }
+
+
+def _recorded(
+    arguments: argparse.Namespace, bag: BagReader, topics: dict[str, str]
+) -> list[Outputs]:
+    """Return the depth images that were asked for with all that has their stamps."""
+    wanted: list[int] = []
+    for number, message in enumerate(bag.messages([topics[DEPTH]])):
+        if _chosen(arguments, number):
+            try:
+                wanted.append(to_ns(message.message.header.stamp))
+            except BagError as error:
+                logger.warning('%s', error)
+        if len(wanted) >= arguments.sweeps:
+            break
+    gatherer = Gatherer(topics, len(wanted) + 1)
+    found: dict[int, Outputs] = {}
+    for message in bag.messages(list(topics.values())):
+        try:
+            decoded = message.message
+        except BagError as error:
+            logger.warning('%s', error)
+            continue
+        if to_ns(decoded.header.stamp) in wanted:
+            outputs = gatherer.take(message.topic, decoded)
+            found[outputs.stamp_ns] = outputs
+    return [found[stamp] for stamp in wanted if DEPTH in found[stamp].messages]
+
+
+def _chosen(arguments: argparse.Namespace, number: int) -> bool:
+    after = number - arguments.first
+    return after >= 0 and after % arguments.every == 0
+
+
+def _computed(
+    arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs, recorded: list[Outputs]
+) -> list[ViewedSweep]:
+    """Run the stacks of the bag through the network, as many as were asked for."""
+    from dualfocus_ros.cli.offline import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.processing import load_estimator
+    from dualfocus_ros.viewer.computed import compute, with_curves
+
+    estimator = load_estimator(inputs.settings)
+    settings = inputs.settings.pipeline()
+    shown: dict[int, ViewedSweep] = {}
+    total = len(recorded) or arguments.sweeps
+    seen = 0
+
+    def look(stack: FocalStack) -> None:
+        nonlocal seen
+        name = f'{seen}: sweep {stack.sweep_id} at {seconds_text(stack.planes[0].stamp_ns)}'
+        if recorded:
+            stamps = {plane.stamp_ns for plane in stack.planes}
+            match = next((n for n, outputs in enumerate(recorded) if _made_of(outputs, stamps)),
+                         None)
+            if match is not None and match not in shown:
+                computed = compute(stack, estimator, settings, name)
+                shown[match] = with_curves(_as_recorded(recorded[match], match), computed)
+                bar.update()
+        elif _chosen(arguments, seen):
+            shown[seen] = compute(stack, estimator, settings, name)
+            bar.update()
+        seen += 1
+        if len(shown) >= total:
+            raise _EnoughError
+
+    camera = calibration_input.camera_for(arguments, bag, inputs)
+    node = OfflineNode(inputs.remap, (), lambda topic, message: None)
+    pipeline = OfflinePipeline(inputs.settings, node, None, camera, look)
+    with _bar(total) as bar:
+        try:
+            for message in bag.messages([name for name in bag.topics if name in pipeline.topics]):
+                pipeline.take(message)
+            pipeline.finish()
+        except _EnoughError:
+            pass
+    for number, outputs in enumerate(recorded):
+        if number not in shown:
+            shown[number] = _as_recorded(outputs, number)
+            logger.warning('no images of the depth at %s: no planes, no focus curves',
+                           seconds_text(outputs.stamp_ns))
+    if not shown:
+        why = rejections_in_words(pipeline.funnel.snapshot())
+        raise CommandError(
+            f'{bag.path}: nothing to show of {seen} sweeps from number {arguments.first} on'
+            + (f'; rejected: {why}' if why else '')
+        )
+    return [shown[number] for number in sorted(shown)]
+
+
+def _made_of(outputs: Outputs, stamps: set[int]) -> bool:
+    """Whether depth was computed of the images with these stamps."""
+    known = outputs.plane_stamps_ns
+    return set(known) == stamps if known else min(stamps) <= outputs.stamp_ns <= max(stamps)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Any]:
+    quiet = not logger.isEnabledFor(logging.INFO)
+    with tqdm(total=total, desc='computing', unit='sweep', leave=False,
+              disable=True if quiet else None) as bar:
+        yield bar

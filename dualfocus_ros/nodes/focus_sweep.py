@@ -82,8 +82,8 @@ PARAMETERS = (
     Entry('settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0, fixed=False),
     Entry('model_time', 0.3, 'Seconds for each plane where no focus is reported.',
           0.0, 10.0, fixed=False),
-    Entry('report_timeout', 1.0, 'Seconds without a report after which none is expected.',
-          0.05, 60.0, fixed=False),
+    Entry('report_timeout', 1.0, 'Seconds without a report after which none is expected; three '
+          'times as long before the first one.', 0.05, 60.0, fixed=False),
     Entry('resend_time', 0.5, 'Seconds after which a command that is not obeyed is repeated.',
           0.05, 60.0, fixed=False),
     Entry('plane_timeout', 4.0, 'Seconds after which a plane that is never reached is given up.',

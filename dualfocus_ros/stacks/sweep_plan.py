@@ -16,6 +16,9 @@ from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
 MODES = ('continuous', 'once', 'hold')
 PATTERNS = ('triangle', 'sawtooth')
 _ID_LIMIT = 2**32
+# How many times longer than between reports the first one is waited for: processes that are being
+# started find each other's topics one after the other.
+_FIRST_PATIENCE = 3.0
 NO_CAMERA = 'no camera listens to focus_command'
 
 
@@ -44,7 +47,8 @@ class SweepSettings:
     :param settle_frames: frames on target before going on.
     :param settle_time: seconds on target before going on.
     :param model_time: seconds after a command that the lens is given where nothing is reported.
-    :param report_timeout: seconds of silence after which nothing counts as reported.
+    :param report_timeout: seconds of silence after which nothing counts as reported; three times
+        as long before the first report.
     :param resend_time: seconds after which a command that is not obeyed is sent again.
     :param plane_timeout: seconds after which a plane that is never reached is given up.
     :raises ValueError: for values that no sweep can be made of.
@@ -137,6 +141,7 @@ class SweepPlan:
         self._absence = NO_CAMERA
         self._echoes = False
         self._newest_report = -math.inf
+        self._patience = _FIRST_PATIENCE
         self._now = -math.inf
         self.configure(settings)
 
@@ -188,6 +193,7 @@ class SweepPlan:
             self._send_now = self._step is not None
             # It has the time of the time-out to send its first report.
             self._newest_report = self._first_sent = now
+            self._patience = _FIRST_PATIENCE
             self._arrive_anew()
         if count == 0:
             self._echoes = False
@@ -208,6 +214,7 @@ class SweepPlan:
         """Take what the camera says about its newest frame."""
         self._watch(now)
         self._newest_report = now
+        self._patience = 1.0
         self.reported = report.focus_dioptres
         self._echoes |= report.step.plane_count > 0
         if report.state == LensState.FAULT:
@@ -301,7 +308,7 @@ class SweepPlan:
                 return False
             self.counts.given_up += 1
             return True
-        if now - self._newest_report > settings.report_timeout:
+        if self._silent(now):
             self.waiting = 'the settling model: nothing is reported'
             if not math.isnan(self.reported):
                 self.trouble = f'no focus report for more than {settings.report_timeout:g} s'
@@ -326,9 +333,12 @@ class SweepPlan:
         """Return whether the command in force was not obeyed and should be repeated."""
         if now - self._sent < self.settings.resend_time or not self._listeners:
             return False
-        silent = now - self._newest_report > self.settings.report_timeout
         # A lens that is under way has heard.
-        return not (silent or self._refusal or self._under_way) and self._frames == 0
+        return not (self._silent(now) or self._refusal or self._under_way) and self._frames == 0
+
+    def _silent(self, now: float) -> bool:
+        """Return whether no reports are to be expected any more."""
+        return now - self._newest_report > self._patience * self.settings.report_timeout
 
     def _send(self, now: float) -> Step:
         self._sent = now

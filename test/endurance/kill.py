@@ -34,18 +34,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rig import (
     Fleet,
+    Memory,
     Observer,
     Sweep,
     is_whole,
+    memory_bytes,
     observer,
-    resident_bytes,
     wait_for_depths,
 )
 from tqdm import tqdm
 
 TARGETS = ('sim_camera_node', 'focus_sweep_node')
-LONGEST_PAUSE = 8.0
+LONGEST_PAUSE = 4.0
 SHARE_OF_SIGKILL = 0.8
+# Of the kills, those for which the one before must be over; the others may hit who is still on
+# the way up.
+SHARE_AFTER_RECOVERY = 0.8
 PATIENCE = 120.0
 _ROW = 60.0
 
@@ -87,11 +91,11 @@ def main() -> int:
     print(f'{arguments.count} kills, seed {arguments.seed}; logs and results in {output}/')
     with Fleet(output / 'logs') as fleet, observer() as watch:
         wait_for_depths(watch, fleet, 2, PATIENCE)
-        depth_pid, before = fleet.pid('depth_node'), resident_bytes(fleet.pid('depth_node'))
+        depth_pid, before = fleet.pid('depth_node'), memory_bytes(fleet.pid('depth_node'))
         kills = _kill(fleet, watch, arguments.count, random.Random(arguments.seed))
-        recovered = _settle(watch, fleet)
+        recovered = _settle(watch, fleet, 3)
         alive = fleet.running['depth_node'].status is None and fleet.lives['depth_node'] == 1
-        memory = before, resident_bytes(depth_pid)
+        memory = before, memory_bytes(depth_pid)
         rejections = {
             key: value for name, values in watch.diagnostics.items() if name.endswith(': input')
             for key, value in values.items() if key.startswith('rejected ')
@@ -125,9 +129,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _kill(fleet: Fleet, watch: Observer, count: int, chance: random.Random) -> list[Kill]:
-    """Kill and start anew; a victim may still be on its way up from the kill before."""
-    kills = []
+    """Kill and start anew, each at a moment of chance."""
+    kills: list[Kill] = []
     for _ in tqdm(range(count), desc='kills', unit='kill', disable=None):
+        if chance.random() < SHARE_AFTER_RECOVERY and not _settle(watch, fleet, 1):
+            break
         watch.spin(chance.uniform(0.0, LONGEST_PAUSE))
         target = chance.choice(TARGETS)
         number = signal.SIGKILL if chance.random() < SHARE_OF_SIGKILL else signal.SIGTERM
@@ -139,12 +145,12 @@ def _kill(fleet: Fleet, watch: Observer, count: int, chance: random.Random) -> l
     return kills
 
 
-def _settle(watch: Observer, fleet: Fleet) -> bool:
-    """Wait for two more depths of whole sweeps; return whether they came."""
+def _settle(watch: Observer, fleet: Fleet, count: int) -> bool:
+    """Wait for more depths of whole sweeps; return whether they came."""
     before, end = len(watch.depths), time.monotonic() + PATIENCE
     while time.monotonic() < end and not fleet.dead():
-        watch.spin(0.2)
-        if sum(is_whole(info) for _, info in watch.depths[before:]) >= 3:
+        watch.spin(0.1)
+        if sum(is_whole(info) for _, info in watch.depths[before:]) >= count:
             return True
     return False
 
@@ -164,7 +170,7 @@ def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
 
 
 def _figures(
-    judged: list[Judged], kills: list[Kill], memory: tuple[int, int], seed: int
+    judged: list[Judged], kills: list[Kill], memory: tuple[Memory, Memory], seed: int
 ) -> dict[str, Any]:
     hit = [j for j in judged if j.kills]
     lost = [j for j in judged if j.lost]
@@ -187,8 +193,10 @@ def _figures(
         '  without': sum(j.sweep.depth is None for j in hit),
         'sweeps with two depths': sum(j.depths > 1 for j in judged),
         **{f'kills that cost {n} whole depths': by_cost[n] for n in sorted(by_cost)},
-        'depth node, memory before [MB]': round(memory[0] / 1e6, 1),
-        'depth node, memory after [MB]': round(memory[1] / 1e6, 1),
+        'depth node, own memory before [MB]': round(memory[0].own / 1e6, 1),
+        'depth node, own memory after [MB]': round(memory[1].own / 1e6, 1),
+        'depth node, shared memory before [MB]': round(memory[0].shared / 1e6, 1),
+        'depth node, shared memory after [MB]': round(memory[1].shared / 1e6, 1),
     }
 
 

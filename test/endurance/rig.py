@@ -220,10 +220,27 @@ def wait_for_depths(watch: Observer, fleet: Fleet, count: int, patience: float) 
             raise SystemExit(f'no depth came; {name} said: {fleet.running[name].last_words()}')
 
 
-def resident_bytes(pid: int) -> int:
-    """Return the memory that a process occupies; 0 if it has ended."""
+@dataclass(frozen=True)
+class Memory:
+    """What a process occupies, in bytes.
+
+    :param own: what is its own.
+    :param shared: pages of shared memory that it has looked at, such as those of DDS, whoever
+        made them.
+    """
+
+    own: int = 0
+    shared: int = 0
+
+
+def memory_bytes(pid: int) -> Memory:
+    """Return the memory that a process occupies; nothing if it has ended."""
     try:
-        pages = int(Path(f'/proc/{pid}/statm').read_text('ascii').split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf('SC_PAGE_SIZE')
+        lines = Path(f'/proc/{pid}/status').read_text('ascii').splitlines()
+    except OSError:
+        return Memory()
+    values = {line.split(':')[0]: line.split()[1] for line in lines if line.startswith('Rss')}
+    kilobytes = {name: int(value) for name, value in values.items()}
+    return Memory(
+        1024 * kilobytes.get('RssAnon', 0), 1024 * kilobytes.get('RssShmem', 0)
+    )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera, sweep and depth node for as long as you like: does anything grow, is anything lost?
 
-Each process is a process of its own, over DDS. Every few seconds the memory of each, that of the
-GPU where there is one, the latency and the counts are sampled. At the end a line is fitted
-through each series; the warm-up is left out. The run fails (exit status 1) where
+Each node is a process of its own, over DDS. Every few seconds the memory of each (its own, not
+what DDS shares), that of the GPU where there is one, the latency and the counts are sampled. At
+the end a line is fitted through each series; the warm-up is left out. The run fails (exit status
+1) where
 
 - a slope is more than three standard errors from zero AND rises by more than the bound that is
   printed beside it,
@@ -31,7 +32,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
-from rig import Fleet, Observer, is_whole, observer, resident_bytes, wait_for_depths
+from rig import Fleet, Observer, is_whole, memory_bytes, observer, wait_for_depths
 from tqdm import tqdm
 from trend import FEWEST, Trend, trend
 
@@ -169,7 +170,7 @@ def _sample(
             now = time.monotonic() - began
             row = {'seconds': now}
             for name, node in fleet.running.items():
-                row[f'{name} [MB]'] = resident_bytes(node.pid) / 1e6
+                row[f'{name} [MB]'] = memory_bytes(node.pid).own / 1e6
             gpu = _of_model(watch, 'device memory [MB]')
             if gpu > 0.0:
                 row['GPU memory [MB]'] = gpu

@@ -146,10 +146,22 @@ def test_without_reports_the_model_goes_on():
     plan = SweepPlan(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
     sent = drive(plan, Camera(reports=False), 4.0)
     # Only the first plane waits for the time-out, and its command is repeated.
-    gaps = [b[0] - a[0] for a, b in itertools.pairwise(sent[2:])]
+    first = [step for _, step in sent].count(sent[0][1])
+    assert sent[first][0] == pytest.approx(3 * 0.5, abs=0.1)
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(sent[first:])]
     assert planes_of(sent)[0] == [0, 1, 2, 3]
     assert all(gap == pytest.approx(0.3, abs=0.03) for gap in gaps)
     assert 'model' in plan.waiting and plan.trouble == ''
+
+
+def test_a_camera_that_is_found_in_one_direction_before_the_other_gets_the_whole_sweep():
+    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera(reports=False)
+    camera.deaf_until = 2.0
+    sent = drive(plan, camera, 2.0)
+    assert {step for _, step in sent} == {sent[0][1]}
+    camera.reports = True
+    drive(plan, camera, 1.0, start=2.0)
+    assert camera.step.plane_index > 0 and plan.counts.given_up == 0 and plan.trouble == ''
 
 
 def test_reports_that_cease_are_noticed():
@@ -290,7 +302,7 @@ def test_a_refused_plane_is_passed_over_but_not_at_once():
 
 
 def test_time_counts_from_when_the_driver_has_taken_the_command():
-    plan = SweepPlan(SweepSettings(PLANES, model_time=0.3))
+    plan = SweepPlan(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
     plan.listeners(1, 0.0)
     assert plan.poll(2.0) is not None
     plan.accepted(2.5)

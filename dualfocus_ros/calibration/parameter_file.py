@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import math
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 Value = bool | int | float | str | Sequence[float]
 
@@ -19,6 +23,39 @@ def write_parameters(path: Path, values: Mapping[str, Value], comments: Sequence
     lines += ['/**:', '  ros__parameters:']
     lines += [f'    {name}: {_text(value)}' for name, value in values.items()]
     path.write_text('\n'.join(lines) + '\n', 'utf-8')
+
+
+def read_numbers(path: Path, name: str) -> list[float]:
+    """Return a parameter that is a list of numbers, of whichever node has it.
+
+    :raises ValueError: naming the file, and the parameter with what is allowed.
+    """
+    try:
+        document = yaml.safe_load(path.read_text('utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'{path} cannot be read as a parameter file: {error}') from None
+    for value in _values(document, name):
+        if isinstance(value, list) and all(_is_number(number) for number in value):
+            return [float(number) for number in value]
+        raise ValueError(f'{path}: {name} must be a list of numbers, got {value!r}')
+    raise ValueError(f'{path} has no {name}')
+
+
+def _values(document: Any, name: str) -> Iterator[Any]:
+    """Yield what each node has under ``name``, written as ``group.name`` or nested."""
+    group, _, rest = name.partition('.')
+    for node in document.values() if isinstance(document, dict) else ():
+        values = node.get('ros__parameters') if isinstance(node, dict) else None
+        if isinstance(values, dict):
+            nested = values.get(group)
+            if name in values:
+                yield values[name]
+            elif isinstance(nested, dict) and rest in nested:
+                yield nested[rest]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Value) -> str:

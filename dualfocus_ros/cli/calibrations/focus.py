@@ -7,8 +7,6 @@ import argparse
 import math
 from pathlib import Path
 
-import yaml
-
 from dualfocus_ros.calibration.fitting import UndeterminedError
 from dualfocus_ros.calibration.focus_scale import (
     QUADRATIC_GAIN,
@@ -18,9 +16,11 @@ from dualfocus_ros.calibration.focus_scale import (
     sharpest,
 )
 from dualfocus_ros.calibration.images import sharpness
+from dualfocus_ros.calibration.parameter_file import read_numbers
 from dualfocus_ros.cli import focus_frames
 from dualfocus_ros.cli.calibrate import Outcome
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.stacks.position_table import PositionTable
 
 WHAT_TO_RECORD = """\
 what to record:
@@ -142,22 +142,12 @@ def _read_scale(path: Path | None) -> tuple[list[float], list[float]] | None:
     if path is None:
         return None
     try:
-        document = yaml.safe_load(path.read_text('utf-8'))
-        for node in document.values():
-            values = node['ros__parameters']
-            if 'calibration' in values:
-                values = {f'calibration.{key}': v for key, v in values['calibration'].items()}
-            if 'calibration.positions' in values:
-                positions = [float(v) for v in values['calibration.positions']]
-                dioptres = [float(v) for v in values['calibration.dioptres']]
-                if len(positions) == len(dioptres) >= 2:
-                    return positions, dioptres
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError,
-            ValueError) as error:
-        raise UsageError(f'--scale: {path} cannot be used: {error}') from None
-    raise UsageError(
-        f'--scale: {path} has no calibration.positions and calibration.dioptres of one length'
-    )
+        positions = read_numbers(path, 'calibration.positions')
+        dioptres = read_numbers(path, 'calibration.dioptres')
+        PositionTable(positions, dioptres)
+    except ValueError as error:
+        raise UsageError(f'--scale: {error}') from None
+    return positions, dioptres
 
 
 def _split(source: str) -> tuple[float, Path]:

@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from dualfocus_ros.calibration.blur_scale import (
     METHODS,
@@ -18,10 +17,12 @@ from dualfocus_ros.calibration.blur_scale import (
     measure_blur,
 )
 from dualfocus_ros.calibration.images import by_setting
+from dualfocus_ros.calibration.parameter_file import read_numbers
 from dualfocus_ros.cli import focus_frames, lens_input
 from dualfocus_ros.cli.calibrate import Outcome
 from dualfocus_ros.cli.errors import UsageError
 from dualfocus_ros.cli.progress import progress
+from dualfocus_ros.nodes.settings import coerce
 
 WHAT_TO_RECORD = """\
 what to record:
@@ -103,14 +104,9 @@ def _magnification(
 
 def _coefficients(path: Path) -> list[float]:
     try:
-        for node in yaml.safe_load(path.read_text('utf-8')).values():
-            found = node['ros__parameters'].get('breathing.coefficients')
-            if found is not None:
-                return [float(value) for value in found]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError,
-            ValueError) as error:
-        raise UsageError(f'--breathing: {path} cannot be used: {error}') from None
-    raise UsageError(f'--breathing: {path} has no breathing.coefficients')
+        return list(coerce('breathing.coefficients', read_numbers(path, 'breathing.coefficients')))
+    except ValueError as error:
+        raise UsageError(f'--breathing: {error}') from None
 
 
 def _compare(

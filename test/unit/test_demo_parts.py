@@ -189,6 +189,7 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path, capsys):
 
 
 def test_own_domain_and_localhost(monkeypatch):
+    pytest.importorskip('ament_index_python', reason='needs ROS 2: source its setup file')
     monkeypatch.delenv('ROS_DOMAIN_ID', raising=False)
     monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
     monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)

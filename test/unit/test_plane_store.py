@@ -52,7 +52,7 @@ def planes_of(seed, focus=FOCUS):
     """Return planes that are all different and all show the same, at rest."""
     scene = np.random.default_rng(0).integers(20, 230, (48, 64, 3))
     rng = np.random.default_rng(seed)
-    images = [(scene + rng.integers(-3, 4, scene.shape)).astype(np.uint8) for _ in focus]
+    images = [(scene + rng.integers(-1, 2, scene.shape)).astype(np.uint8) for _ in focus]
     return [Plane(i, q, n * 10**8, CAMERA) for n, (i, q) in enumerate(zip(images, focus))]
 
 

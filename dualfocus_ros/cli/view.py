@@ -90,17 +90,39 @@ def execute(arguments: argparse.Namespace) -> int:
         from dualfocus_ros.cli.view_live import show_live
 
         return show_live(arguments, [absolute(name) for name in arguments.source])
+    if arguments.output is None:
+        # An address that cannot be had is found out before the sweeps are computed.
+        with start_server(arguments, '') as server:
+            page, summary = _page_of(arguments, bag)
+            server.page = page
+            announce(arguments, server.url, {**summary, 'url': server.url})
+            server.wait()
+        return 0
+    page, summary = _page_of(arguments, bag)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(page, 'utf-8')
+    if arguments.json:
+        say(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
+    else:
+        say(f'{len(summary["sweeps"])} sweeps, {summary["bytes"] / 1e6:.2f} MB: '
+            f'{arguments.output}')
+    if arguments.open:
+        webbrowser.open(arguments.output.resolve().as_uri())
+    return 0
+
+
+def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:
+    """Return the page of a bag and a summary of it."""
     from dualfocus_ros.cli.view_bag import read_sweeps
     from dualfocus_ros.viewer.encode import encode_scales, encode_sweep
     from dualfocus_ros.viewer.page import build_page
 
     sweeps = read_sweeps(arguments, bag)
-    depth_range = None if arguments.range is None else tuple(arguments.range)
-    scales = encode_scales(sweeps, depth_range)
+    scales = encode_scales(sweeps, None if arguments.range is None else tuple(arguments.range))
     page = build_page(
         arguments.title or str(bag), [encode_sweep(sweep, scales) for sweep in sweeps]
     )
-    summary: dict[str, Any] = {
+    return page, {
         'bag': str(bag), 'bytes': len(page.encode()),
         'sweeps': [
             {'name': sweep.name, 'width': sweep.depth.shape[1], 'height': sweep.depth.shape[0],
@@ -109,20 +131,6 @@ def execute(arguments: argparse.Namespace) -> int:
             for sweep in sweeps
         ],
     }
-    if arguments.output is None:
-        with start_server(arguments, page) as server:
-            announce(arguments, server.url, {**summary, 'url': server.url})
-            server.wait()
-        return 0
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(page, 'utf-8')
-    if arguments.json:
-        say(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
-    else:
-        say(f'{len(sweeps)} sweeps, {summary["bytes"] / 1e6:.2f} MB: {arguments.output}')
-    if arguments.open:
-        webbrowser.open(arguments.output.resolve().as_uri())
-    return 0
 
 
 def start_server(arguments: argparse.Namespace, page: str) -> Any:

@@ -29,7 +29,7 @@ class Cloud {
   // onPoint(x, y, event): pixel of the depth map whose point is under the mouse; null for none.
   constructor(canvas, onPoint) {
     this.canvas = canvas;
-    this.gl = canvas.getContext('webgl2', {antialias: true, preserveDrawingBuffer: true});
+    this.gl = canvas.getContext('webgl2', {antialias: false, preserveDrawingBuffer: true});
     if (!this.gl) return;
     this.program = this.link();
     this.points = this.buffers();
@@ -186,8 +186,8 @@ class Cloud {
     gl.drawArrays(gl.LINES, 0, this.lineCount || 0);
   }
 
-  // Pixel of the depth map at a place of the canvas, in CSS pixels: the nearest of the points
-  // within a few pixels. Null for none.
+  // Pixel of the depth map at a place of the canvas, in CSS pixels: of the points drawn there the
+  // nearest. Null for none.
   pick(x, y) {
     const rows = this.turn(), [tx, ty, tz] = this.target, positions = this.positions;
     const half = this.canvas.clientHeight / 2, scale = half / FIELD, middle = this.canvas.clientWidth / 2;
@@ -198,7 +198,8 @@ class Cloud {
       if (z <= 0 || z >= nearest) continue;
       const u = middle + (rows[0][0] * px + rows[0][1] * py + rows[0][2] * pz) * scale / z;
       const v = half + (rows[1][0] * px + rows[1][1] * py + rows[1][2] * pz) * scale / z;
-      if (Math.abs(u - x) < 3 && Math.abs(v - y) < 3) {
+      const reach = Math.max(3, 0.8 * this.pointScale * this.gap * scale * positions[3 * k + 2] / z);
+      if (Math.abs(u - x) < reach && Math.abs(v - y) < reach) {
         best = k;
         nearest = z;
       }

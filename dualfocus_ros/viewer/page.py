@@ -25,8 +25,8 @@ def build_page(title: str, sweeps: Sequence[dict[str, Any]], *, live: bool = Fal
         'connect': "'self'" if live else "'none'",
         'style': (_HERE / 'page.css').read_text('utf-8'),
         'script': '\n'.join((_HERE / name).read_text('utf-8') for name in _SCRIPTS),
-        # The end tag of a script must not occur in it.
-        'data': data.replace('</', '<\\/'),
+        # No tag must occur in it; within a string of JSON this is the same letter.
+        'data': data.replace('<', '\\u003c'),
     }
     page = (_HERE / 'page.html').read_text('utf-8')
     before, *rest = page.split('{{')

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ('127.0.0.1', 'localhost', '::1')
-_PATIENCE = 15.0  # seconds that a page waits for a sweep before it asks again
-_ABSENT = 20.0  # a page that has not asked for so long is not looked at
+_PATIENCE = 5.0  # seconds that a page waits for a sweep before it asks again
+_ABSENT = 5.0  # a page that has not asked for so long is not looked at
 
 
 class PageServer:
@@ -31,7 +31,7 @@ class PageServer:
     """
 
     def __init__(self, page: str, host: str, port: int) -> None:
-        self._page = page.encode('utf-8')
+        self.page = page
         self._newest: bytes | None = None
         self._number = 0
         self._waiting_for = 'waiting for the first sweep'
@@ -121,7 +121,7 @@ class PageServer:
             return
         url = urlsplit(request.path)
         if url.path == '/':
-            _send(request, HTTPStatus.OK, 'text/html; charset=utf-8', self._page)
+            _send(request, HTTPStatus.OK, 'text/html; charset=utf-8', self.page.encode())
         elif url.path == '/sweeps':
             after = parse_qs(url.query).get('after', ['0'])[0]
             self._send_newest(request, int(after) if after.isdecimal() else 0)

@@ -29,6 +29,7 @@ from dualfocus_ros.pipeline.geometry import to_tensor
 from dualfocus_ros.pipeline.plane_store import EncodedPlane, PlaneStore
 from dualfocus_ros.pipeline.points import back_project, decimate_stride, decimate_voxel
 from dualfocus_ros.pipeline.preparation import (
+    Memory,
     Reference,
     Survey,
     prepare,
@@ -73,7 +74,8 @@ class DepthEstimator:
         self.sha256 = loaded.sha256
         network = fuse(loaded.network)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._store = PlaneStore()
+        self._store: PlaneStore[EncodedPlane] = PlaneStore()
+        self._seen = Memory()
         self._reference: Reference | None = None
 
     @property
@@ -106,6 +108,7 @@ class DepthEstimator:
     def make_room(self) -> None:
         """Give back all memory but that of the network: planes that were encoded ahead, caches."""
         self._store.clear()
+        self._seen.clear()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
 
@@ -129,7 +132,7 @@ class DepthEstimator:
         focus = stack.focus_dioptres[order]
         with torch.inference_mode():
             with _timed(stages, 'survey'):
-                found = survey(stack, settings)
+                found = survey(stack, settings, self._seen)
             camera = found.camera
             kept = self._kept(stack, found)
             with _timed(stages, 'prepare'):
@@ -216,6 +219,7 @@ class DepthEstimator:
         mapping = Mapping(reference.view(plane, settings), reference.output)
         if self._store.find(plane.image, mapping) is not None:
             return True
+        self._seen.foresee(plane, mapping, settings)
         with torch.inference_mode():
             image = prepare_one(to_tensor(plane.image, self._device), mapping)
             return self._store.add(plane.image, mapping, self._encode(image))
@@ -236,6 +240,7 @@ class DepthEstimator:
             if mapping is not None and self._store.find(plane.image, mapping) is None:
                 self._store.add(plane.image, mapping, planes[index])
         self._store.finish([plane.image for plane in stack.planes])
+        self._seen.finish(stack)
 
     def _encode(self, image: Tensor | None) -> EncodedPlane:
         """Encode a prepared plane, (3, H, W)."""

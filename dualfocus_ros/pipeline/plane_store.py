@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planes that are prepared and encoded, kept until the stacks that they belong to are done.
+"""What was made of single planes, kept until the stacks that they belong to are done.
 
-A plane is encoded when it arrives, before its sweep is complete, and in sliding mode it belongs to
-many stacks: only the decoder is left to run for each.
+A plane is looked at and encoded when it arrives, before its sweep is complete, and in sliding mode
+it belongs to many stacks: only what needs all planes is left to do for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -37,15 +38,26 @@ class EncodedPlane:
         return self.features.memory + self.image.nbytes
 
 
+class HasMemory(Protocol):
+    """Something that takes memory."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+
+
+Kept = TypeVar('Kept', bound=HasMemory)
+
+
 @dataclass(frozen=True, eq=False)
-class _Entry:
+class _Entry(Generic[Kept]):
     source: np.ndarray
     mapping: Mapping
-    plane: EncodedPlane
+    plane: Kept
 
 
-class PlaneStore:
-    """Finds planes by the very array that their image came in.
+class PlaneStore(Generic[Kept]):
+    """Finds what was made of planes by the very array that their image came in.
 
     :param limit: bytes; what does not fit is not kept.
     """
@@ -53,7 +65,7 @@ class PlaneStore:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         # An entry holds its array, so that no other can have its identity.
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, _Entry[Kept]] = {}
         self._last: list[np.ndarray] = []
 
     def __len__(self) -> int:
@@ -64,14 +76,18 @@ class PlaneStore:
         """Bytes that the planes take."""
         return sum(entry.plane.memory for entry in self._entries.values())
 
-    def find(self, image: np.ndarray, mapping: Mapping) -> EncodedPlane | None:
-        """Return a plane that was prepared by a mapping that is the same to a part of a pixel."""
+    def planes(self) -> list[Kept]:
+        """Return all that is kept, in the order in which it came."""
+        return [entry.plane for entry in self._entries.values()]
+
+    def find(self, image: np.ndarray, mapping: Mapping) -> Kept | None:
+        """Return what was made by a mapping that is the same to a part of a pixel."""
         entry = self._entries.get(id(image))
         if entry is None or not entry.mapping.close_to(mapping, NEGLIGIBLE_SHIFT):
             return None
         return entry.plane
 
-    def add(self, image: np.ndarray, mapping: Mapping, plane: EncodedPlane) -> bool:
+    def add(self, image: np.ndarray, mapping: Mapping, plane: Kept) -> bool:
         """Keep a plane; return whether there was room."""
         self._entries.pop(id(image), None)
         if self.memory + plane.memory > self._limit:

@@ -18,11 +18,14 @@ from torch import Tensor
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.colour import decode_srgb8
 from dualfocus_ros.pipeline import exposure, geometry
+from dualfocus_ros.pipeline.plane_store import PlaneStore
 from dualfocus_ros.pipeline.settings import PipelineSettings
-from dualfocus_ros.stacks.motion import SIDE, Motion, estimate_motion
+from dualfocus_ros.stacks.motion import SIDE, KnownPairs, Look, Motion, estimate_motion
 from dualfocus_ros.stacks.rectify import CameraCalibration, Mapping, source_positions
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
+# Bytes: more glances than a stack has planes, however large these are.
+_MEMORY = 1 << 28
 _LIGHT = decode_srgb8(np.arange(256, dtype=np.uint8))
 
 
@@ -52,6 +55,70 @@ class Reference:
             return view
         breathed = _breathed(self.stored.camera, self.focus, plane.focus_dioptres, settings)
         return replace(view or self.stored, camera=breathed)
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """What one plane shows without the others.
+
+    :param focus: of the plane, in dioptres.
+    :param light: (h, w) float32 small image of its light, in the reference geometry; None where
+        nobody asks.
+    :param look: the same as motion is estimated on it; None where nobody asks.
+    :param clipped: where a channel is clipped, (H, W) uint8; None for nowhere.
+    :param burnt: where all channels are, or nearly so.
+    """
+
+    focus: float
+    light: np.ndarray | None
+    look: Look | None
+    clipped: np.ndarray | None
+    burnt: np.ndarray | None
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        looks = () if self.look is None else (self.look.fine, self.look.coarse)
+        arrays = self.light, self.clipped, self.burnt, *looks
+        return sum(array.nbytes for array in arrays if array is not None)
+
+
+class Memory:
+    """What was seen in planes that several stacks share, or before their stack was complete."""
+
+    def __init__(self) -> None:
+        self.glances: PlaneStore[Glance] = PlaneStore(_MEMORY)
+        self.pairs = KnownPairs()
+
+    def glance(self, plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
+        """Look at a plane, once."""
+        found = self.glances.find(plane.image, mapping)
+        if found is None or not _suffices(found, settings):
+            found = _glance(plane, mapping, settings)
+            self.glances.add(plane.image, mapping, found)
+        return found
+
+    def foresee(self, plane: Plane, mapping: Mapping, settings: PipelineSettings) -> None:
+        """Look at a plane before its stack is complete, and at how it lies to the others."""
+        self.glance(plane, mapping, settings)
+        if settings.alignment == 'off':
+            return
+        both = [(g.look, g.focus) for g in self.glances.planes() if g.look is not None]
+        focus = np.array([focus for _, focus in both])
+        if len(both) > 1:
+            # Only what it leaves in the memory is wanted.
+            looks = [look for look, _ in both]
+            estimate_motion(looks, focus, int(np.argmax(focus)), 1.0, self.pairs)
+
+    def finish(self, stack: FocalStack) -> None:
+        """Forget what no stack after this one can need."""
+        self.glances.finish([plane.image for plane in stack.planes])
+        self.pairs.keep_only(g.look for g in self.glances.planes() if g.look is not None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.glances.clear()
+        self.pairs.keep_only(())
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,34 +168,59 @@ class Prepared:
     burnt: Tensor | None
 
 
-def survey(stack: FocalStack, settings: PipelineSettings) -> Survey:
-    """Look at the images of a stack; on the processor, for it takes small images only."""
+def survey(
+    stack: FocalStack, settings: PipelineSettings, memory: Memory | None = None
+) -> Survey:
+    """Look at the images of a stack; on the processor, for it takes small images only.
+
+    :param memory: of what was seen before; learns from this stack.
+    """
+    memory = Memory() if memory is None else memory
     reference = reference_of(stack, settings)
-    output = reference.output
     views = tuple(reference.view(plane, settings) for plane in stack.planes)
-    clipped = tuple(exposure.clipped_pixels(plane.image) for plane in stack.planes)
+    glances = [
+        memory.glance(plane, Mapping(view, reference.output), settings)
+        for plane, view in zip(stack.planes, views, strict=True)
+    ]
     motion, gains = None, np.ones(len(stack.planes))
-    if settings.alignment != 'off' or settings.normalise_exposure:
-        height, width = stack.size
-        factor = min(1.0, SIDE / max(height, width))
-        small = _small_planes(stack, views, output, factor)
-        if settings.alignment != 'off':
-            # The square root is about as even in its steps as the code of the image.
-            grey = [cv2.sqrt(light) * 255.0 for light in small]
-            motion = estimate_motion(grey, stack.focus_dioptres, stack.reference, factor)
-        if settings.normalise_exposure:
-            gains = exposure.exposure_gains(
-                small, [_small_mask(mask, small[0].shape) for mask in clipped], stack.reference
-            )
-    burnt = tuple(
-        None if mask is None else exposure.burnt_pixels(plane.image)
-        for mask, plane in zip(clipped, stack.planes, strict=True)
-    )
+    looks = [glance.look for glance in glances if glance.look is not None]
+    if settings.alignment != 'off':
+        factor = _shrunk_by(stack.size)
+        motion = estimate_motion(
+            looks, stack.focus_dioptres, stack.reference, factor, memory.pairs
+        )
+    if settings.normalise_exposure:
+        light = [glance.light for glance in glances if glance.light is not None]
+        masks = [_small_mask(glance.clipped, light[0].shape) for glance in glances]
+        gains = exposure.exposure_gains(light, masks, stack.reference)
     corrections: tuple[np.ndarray | None, ...] = (None,) * len(views)
     if settings.alignment == 'correct' and motion is not None:
         rest = np.eye(3)
         corrections = tuple(None if np.array_equal(t, rest) else t for t in motion.transforms)
+    clipped = tuple(glance.clipped for glance in glances)
+    burnt = tuple(glance.burnt for glance in glances)
     return Survey(reference, views, motion, corrections, gains, clipped, burnt)
+
+
+def _shrunk_by(size: tuple[int, int]) -> float:
+    return min(1.0, SIDE / max(size))
+
+
+def _suffices(glance: Glance, settings: PipelineSettings) -> bool:
+    motion, light = settings.alignment != 'off', settings.normalise_exposure
+    return (glance.look is not None or not motion) and (glance.light is not None or not light)
+
+
+def _glance(plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
+    light = look = None
+    if settings.alignment != 'off' or settings.normalise_exposure:
+        light = _small_light(plane.image, mapping)
+        if settings.alignment != 'off':
+            # The square root is about as even in its steps as the code of the image.
+            look = Look.at(cv2.sqrt(light) * 255.0)
+    clipped = exposure.clipped_pixels(plane.image)
+    burnt = None if clipped is None else exposure.burnt_pixels(plane.image)
+    return Glance(plane.focus_dioptres, light, look, clipped, burnt)
 
 
 def prepare(
@@ -223,28 +315,24 @@ def _breathed(
     return replace(scaled, cx=camera.cx + dx * camera.width, cy=camera.cy + dy * camera.width)
 
 
-def _small_planes(
-    stack: FocalStack, views: tuple[CameraCalibration, ...], output: PinholeCamera, factor: float
-) -> list[np.ndarray]:
-    """Return small images of linear light, float32 of 0 to 1, in the reference geometry."""
-    height, width = stack.size
+def _small_light(image: np.ndarray, mapping: Mapping) -> np.ndarray:
+    """Return a small image of linear light, float32 of 0 to 1, in the reference geometry."""
+    height, width = image.shape[:2]
+    factor = _shrunk_by((height, width))
     size = max(round(width * factor), 1), max(round(height * factor), 1)
-    planes = []
-    for plane, view in zip(stack.planes, views, strict=True):
-        image = plane.image
-        if image.ndim == 3:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        light = cv2.LUT(image, _LIGHT)
-        if size != (width, height):
-            light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-        at = source_positions(
-            replace(view, camera=view.camera.resized(*size)), output.resized(*size)
-        )
-        if at is not None:
-            x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
-            light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        planes.append(light)
-    return planes
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    light = np.asarray(cv2.LUT(image, _LIGHT))
+    if size != (width, height):
+        light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+    view = mapping.view
+    at = source_positions(
+        replace(view, camera=view.camera.resized(*size)), mapping.output.resized(*size)
+    )
+    if at is not None:
+        x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
+        light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return light
 
 
 def _small_mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,8 +9,9 @@ Matthews 2004), coarse to fine, from neighbour to neighbour in focus: these look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -59,29 +60,79 @@ class Motion:
         return tuple(int(n) for n in np.flatnonzero(np.isnan(self.pixels)))
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A plane as its motion is estimated: blur and local contrast equalised.
+
+    :param fine: (H, W) float32.
+    :param coarse: the same of half the size.
+    """
+
+    fine: np.ndarray
+    coarse: np.ndarray
+
+    @staticmethod
+    def at(image: np.ndarray) -> Look:
+        """Return the look of a grey image (H, W) float32 of 0 to 255."""
+        half = registration.shrink(image, 0.5)
+        return Look(registration.equalise(image), registration.equalise(half))
+
+
+_Key = tuple[int, int, str]
+
+
+class KnownPairs:
+    """What was found between two planes, for stacks that have both."""
+
+    def __init__(self) -> None:
+        # An entry holds its looks, so that no others can have their identity.
+        self._found: dict[_Key, tuple[Look, Look, np.ndarray | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def recall(
+        self, first: Look, second: Look, how: str, find: Callable[[], np.ndarray | None]
+    ) -> np.ndarray | None:
+        """Return what was found between these looks, or find it now."""
+        key = id(first), id(second), how
+        if key not in self._found:
+            self._found[key] = first, second, find()
+        return self._found[key][2]
+
+    def keep_only(self, looks: Iterable[Look]) -> None:
+        """Forget all pairs but those of these looks."""
+        kept = {id(look) for look in looks}
+        self._found = {k: v for k, v in self._found.items() if k[0] in kept and k[1] in kept}
+
+
 def estimate_motion(
-    images: Sequence[np.ndarray], focus_dioptres: np.ndarray, reference: int, factor: float
+    looks: Sequence[Look],
+    focus_dioptres: np.ndarray,
+    reference: int,
+    factor: float,
+    known: KnownPairs | None = None,
 ) -> Motion:
     """Estimate scale and shift of each plane against the reference plane.
 
-    :param images: N grey images (H, W) float32 of 0 to 255, shrunk by ``factor``, in which known
-        breathing and distortion are taken out.
+    :param looks: of N images, shrunk by ``factor``, in which known breathing and distortion are
+        taken out.
     :param focus_dioptres: (N,); decides which planes are neighbours.
     :param factor: size of these images over that of the planes; the result is in pixels of the
         planes.
+    :param known: of stacks before; learns from this one.
     """
-    fine = [registration.equalise(image) for image in images]
-    coarse = [registration.equalise(registration.shrink(image, 0.5)) for image in images]
-    count = len(images)
-    shape = fine[0].shape
+    known = KnownPairs() if known is None else known
+    count = len(looks)
+    shape = looks[0].fine.shape
     order = registration.outward(focus_dioptres, reference)
-    found = _shifts(coarse, fine, order, reference)
+    found = _shifts(looks, order, reference, known)
     # Whether there is a scale too is seen well enough on the coarse images.
     halves = {n: _HALVED @ t @ _DOUBLED for n, t in found.items()}
-    zooms = _with_scale(coarse, order, reference, halves)
+    zooms = _with_scale(looks, 'coarse', order, reference, halves, known)
     if any(abs(t[0, 0] - 1.0) > SCALE_NOISE for t in zooms.values()):
         start = {n: _DOUBLED @ t @ _HALVED for n, t in zooms.items()}
-        found = _with_scale(fine, order, reference, start)
+        found = _with_scale(looks, 'fine', order, reference, start, known)
     transforms = np.tile(np.eye(3), (count, 1, 1))
     pixels = np.full(count, np.nan)
     scaling = registration.pixel_scaling(factor)
@@ -100,30 +151,36 @@ _DOUBLED = np.linalg.inv(_HALVED)
 
 
 def _shifts(
-    coarse: list[np.ndarray], fine: list[np.ndarray], order: _Order, reference: int
+    looks: Sequence[Look], order: _Order, reference: int, known: KnownPairs
 ) -> dict[int, np.ndarray]:
     """Register each plane to its nearest neighbour that could be; return those that could."""
     found = {reference: np.eye(3)}
     for index, neighbours in order:
         anchor = next(n for n in neighbours if n in found)
-        pair = _register((coarse[anchor], coarse[index]), (fine[anchor], fine[index]))
+        one, two = looks[anchor], looks[index]
+        pair = known.recall(one, two, 'shift', partial(_register, one, two))
         if pair is not None:
             found[index] = pair @ found[anchor]
     return found
 
 
 def _with_scale(
-    images: list[np.ndarray], order: _Order, reference: int, start: dict[int, np.ndarray]
+    looks: Sequence[Look], size: str, order: _Order, reference: int,
+    start: dict[int, np.ndarray], known: KnownPairs,
 ) -> dict[int, np.ndarray]:
-    """Refine shifts to shifts and scales; what gets worse by it drops out."""
+    """Refine shifts to shifts and scales; what gets worse by it drops out.
+
+    :param size: of the images that are compared: ``fine`` or ``coarse``.
+    """
     found = {reference: np.eye(3)}
     for index, neighbours in order:
         anchor = next(n for n in neighbours if n in found)
         if index not in start:
             continue
         guess = start[index] @ np.linalg.inv(start[anchor])
-        both = images[anchor], images[index]
-        pair = _checked(both, _refine(*both, guess, scaled=True))
+        one, two = looks[anchor], looks[index]
+        both = (one.fine, two.fine) if size == 'fine' else (one.coarse, two.coarse)
+        pair = known.recall(one, two, size, partial(_zoomed, both, guess))
         if pair is not None:
             found[index] = pair @ found[anchor]
     return found
@@ -132,8 +189,13 @@ def _with_scale(
 _Pair = tuple[np.ndarray, np.ndarray]
 
 
-def _register(coarse: _Pair, fine: _Pair) -> np.ndarray | None:
+def _zoomed(images: _Pair, guess: np.ndarray) -> np.ndarray | None:
+    return _checked(images, _refine(*images, guess, scaled=True))
+
+
+def _register(first: Look, second: Look) -> np.ndarray | None:
     """Return the shift from the first image to the second, None where there is none."""
+    fine, coarse = (first.fine, second.fine), (first.coarse, second.coarse)
     if min(_texture(image) for image in fine) < MIN_TEXTURE:
         return None
     # Small steps reach as far as the blur; phase correlation finds what lies farther.

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dualfocus_ros.stacks.motion import estimate_motion
+from dualfocus_ros.stacks import motion as motions
+from dualfocus_ros.stacks.motion import KnownPairs, Look, Motion
 
 HEIGHT, WIDTH = 240, 320
 FOCUS = np.array([0.3, 0.9, 1.7, 2.5])
@@ -57,11 +58,16 @@ def errors(motion, shifts, scales=(1.0,) * 4):
     return np.array(found)
 
 
+def estimated(images, focus, reference, factor, known=None) -> Motion:
+    looks = [Look.at(image) for image in images]
+    return motions.estimate_motion(looks, focus, reference, factor, known)
+
+
 SHIFTS = [(1.3, -0.8), (-2.1, 0.4), (0.6, 1.9), (0.0, 0.0)]
 
 
 def test_shifts_are_found_whatever_the_focus():
-    motion = estimate_motion(stack(SHIFTS), FOCUS, REFERENCE, FACTOR)
+    motion = estimated(stack(SHIFTS), FOCUS, REFERENCE, FACTOR)
     assert errors(motion, SHIFTS).max() < 0.15
     expected = 2.0 * np.linalg.norm(SHIFTS, axis=1)
     np.testing.assert_allclose(motion.pixels, expected, atol=0.15)
@@ -71,25 +77,25 @@ def test_shifts_are_found_whatever_the_focus():
 
 def test_scale_is_found_where_it_is_more_than_defocus_pretends():
     scales = (1.03, 1.018, 1.008, 1.0)
-    motion = estimate_motion(stack(SHIFTS, scales), FOCUS, REFERENCE, FACTOR)
+    motion = estimated(stack(SHIFTS, scales), FOCUS, REFERENCE, FACTOR)
     assert errors(motion, SHIFTS, scales).max() < 0.3
 
 
 def test_order_of_the_planes_does_not_matter():
     order = [3, 0, 2, 1]
     images = stack(SHIFTS)
-    motion = estimate_motion([images[n] for n in order], FOCUS[order], 0, FACTOR)
+    motion = estimated([images[n] for n in order], FOCUS[order], 0, FACTOR)
     assert errors(motion, [SHIFTS[n] for n in order]).max() < 0.15
 
 
 def test_a_jerk_beyond_the_reach_of_small_steps():
     shifts = [(24.0, -15.0), (24.5, -15.5), (0.5, 0.5), (0.0, 0.0)]
-    motion = estimate_motion(stack(shifts), FOCUS, REFERENCE, FACTOR)
+    motion = estimated(stack(shifts), FOCUS, REFERENCE, FACTOR)
     assert errors(motion, shifts).max() < 0.3
 
 
 def test_different_blur_is_no_motion():
-    motion = estimate_motion(
+    motion = estimated(
         stack([(0.0, 0.0)] * 4, blurs=(4.0, 0.5, 3.0, 0.5)), FOCUS, REFERENCE, FACTOR
     )
     assert np.array_equal(motion.transforms, np.tile(np.eye(3), (4, 1, 1)))
@@ -108,14 +114,14 @@ def test_a_near_edge_that_blurs_over_its_surroundings_is_no_zoom():
         front = cv2.GaussianBlur(near * disc, (0, 0), near_blur)
         images.append(plane(front + (1 - cover) * cv2.GaussianBlur(behind, (0, 0), far_blur),
                             seed=seed))
-    motion = estimate_motion(images, FOCUS, REFERENCE, FACTOR)
+    motion = estimated(images, FOCUS, REFERENCE, FACTOR)
     assert errors(motion, [(0.0, 0.0)] * 4).max() < 0.5
 
 
 @pytest.mark.parametrize('noise', [0.0, 3.0])
 def test_without_texture_nothing_is_claimed(noise):
     flat = [plane(np.full((340, 420), 128, np.float32), noise=noise, seed=n) for n in range(4)]
-    motion = estimate_motion(flat, FOCUS, REFERENCE, FACTOR)
+    motion = estimated(flat, FOCUS, REFERENCE, FACTOR)
     assert motion.failed == (0, 1, 2)
     assert np.isnan(motion.largest)
     assert np.array_equal(motion.transforms, np.tile(np.eye(3), (4, 1, 1)))
@@ -124,7 +130,7 @@ def test_without_texture_nothing_is_claimed(noise):
 def test_a_plane_that_shows_something_else_stays_and_the_others_are_found():
     images = stack(SHIFTS)
     images[1] = plane(texture(99), noise=1.0)
-    motion = estimate_motion(images, FOCUS, REFERENCE, FACTOR)
+    motion = estimated(images, FOCUS, REFERENCE, FACTOR)
     assert motion.failed == (1,)
     assert np.array_equal(motion.transforms[1], np.eye(3))
     assert np.delete(errors(motion, SHIFTS), 1).max() < 0.2
@@ -133,4 +139,23 @@ def test_a_plane_that_shows_something_else_stays_and_the_others_are_found():
 def test_brightness_and_contrast_do_not_matter():
     images = stack(SHIFTS)
     images[0] = 0.6 * images[0] + 20.0
-    assert errors(estimate_motion(images, FOCUS, REFERENCE, FACTOR), SHIFTS).max() < 0.2
+    assert errors(estimated(images, FOCUS, REFERENCE, FACTOR), SHIFTS).max() < 0.2
+
+
+def test_stacks_that_overlap_share_pairs(monkeypatch):
+    calls = []
+    refine = motions._refine
+    monkeypatch.setattr(motions, '_refine', lambda *a, **k: calls.append(1) or refine(*a, **k))
+    looks = [Look.at(image) for image in stack(SHIFTS)]
+    known = KnownPairs()
+    first = motions.estimate_motion(looks, FOCUS, REFERENCE, FACTOR, known)
+    assert len(calls) == 9 and len(known) == 6  # coarse, fine and scale of three pairs
+    again = motions.estimate_motion(looks, FOCUS, REFERENCE, FACTOR, known)
+    assert len(calls) == 9
+    assert np.array_equal(first.transforms, again.transforms)
+
+    newer = [Look.at(stack(SHIFTS)[0]), *looks[1:]]
+    motions.estimate_motion(newer, FOCUS, REFERENCE, FACTOR, known)
+    assert len(calls) == 12  # the one pair that the new plane is in
+    known.keep_only(newer)
+    assert len(known) == 6

@@ -12,10 +12,12 @@ from dualfocus_ros.network.model import DualFocus, DualFocusConfig
 from dualfocus_ros.network.weights import save_model
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.pipeline import preparation
 from dualfocus_ros.pipeline.estimator import DepthEstimator
 from dualfocus_ros.pipeline.plane_store import EncodedPlane, PlaneStore
 from dualfocus_ros.pipeline.result import Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.stacks import motion
 from dualfocus_ros.stacks.rectify import CameraCalibration, Mapping
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
@@ -112,8 +114,49 @@ def test_sliding_stacks_encode_the_new_plane_only(estimator, weights):
 
 def test_whole_sweeps_leave_nothing_behind(estimator):
     for seed in range(3):
-        estimator.estimate(stack_of(planes_of(seed)))
+        planes = planes_of(seed)
+        for plane in planes[:-1]:
+            estimator.encode_ahead(plane)
+        estimator.estimate(stack_of(planes))
         assert len(estimator._store) == 0
+        assert len(estimator._seen.glances) == len(estimator._seen.pairs) == 0
+
+
+def test_planes_are_looked_at_once(estimator, monkeypatch):
+    glances, refined = [], []
+    look, refine = preparation._glance, motion._refine
+    monkeypatch.setattr(
+        preparation, '_glance', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
+    )
+    monkeypatch.setattr(motion, '_refine', lambda *a, **k: refined.append(1) or refine(*a, **k))
+    estimator.estimate(stack_of(planes_of(1)))
+    of_a_stack = len(refined)
+    assert of_a_stack >= 3 and len(glances) == 4
+
+    # What came ahead was looked at and registered ahead; the last plane and its pair are left.
+    second = planes_of(2)
+    for plane in second[:-1]:
+        estimator.encode_ahead(plane)
+    glances.clear()
+    refined.clear()
+    found = estimator.estimate(stack_of(second))
+    assert glances == [FOCUS[-1]]
+    assert 0 < len(refined) < of_a_stack
+    assert found.motion.failed == ()
+
+    # In sliding mode only the new plane is new.
+    estimator.estimate(stack_of(second))
+    glances.clear()
+    estimator.estimate(stack_of([planes_of(3)[0], *second[1:]]))
+    assert glances == [FOCUS[0]]
+
+    # Alignment that is switched on later has its own questions.
+    estimator.settings = PipelineSettings(alignment='off', normalise_exposure=False)
+    third = planes_of(4)
+    for _ in range(2):
+        estimator.estimate(stack_of(third))
+    estimator.settings = PipelineSettings()
+    assert estimator.estimate(stack_of(third)).motion is not None
 
 
 def test_a_plane_that_is_needed_otherwise_is_encoded_again(estimator, weights):

@@ -31,7 +31,7 @@ PLANE_QUALITY, SHARP_QUALITY = 85, 92
 NONE, TOO_NEAR, TOO_FAR, FIRST = 0, 1, 2, 3
 LEAST = 1e-4
 DEPTH_STEP = 0.0005  # of the logarithm: depth is right to 0.025 %
-SIGMA_STEP = 0.02
+SIGMA_STEP = 0.04  # sigma is right to 2 %
 CURVE_WIDTH = 320  # p_n is averaged over blocks until it is no wider
 CURVE_SUM = 255
 

@@ -108,7 +108,7 @@ def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
         text = hover(page, panel, x, y)
         assert f'pixel {x}, {y}\n' in text
         assert number(text, 'depth') == pytest.approx(sweep.depth[y, x], rel=1e-3)
-        assert number(text, 'sigma') == pytest.approx(sweep.sigma[y, x], rel=0.011)
+        assert number(text, 'sigma') == pytest.approx(sweep.sigma[y, x], rel=0.021)
         assert number(text, 'confidence') == pytest.approx(sweep.confidence[y, x] / 2.55, abs=0.6)
 
 
@@ -160,7 +160,7 @@ def test_the_focus_curve_of_the_pixel_under_the_mouse(page):
         assert (line - offset) / slope == pytest.approx(1.0 / SWEEPS[0].depth[60, x], rel=2e-3)
         band = page.evaluate('+document.querySelector("#curve .band").getAttribute("width")')
         depth, sigma = SWEEPS[0].depth[60, x], SWEEPS[0].sigma[60, x]
-        assert band / slope == pytest.approx(2.0 * sigma / depth**2, rel=0.02)
+        assert band / slope == pytest.approx(2.0 * sigma / depth**2, rel=0.03)
         seen.append(line)
     assert len(set(seen)) == 3
 

@@ -7,6 +7,7 @@ against ``max_pixels``, and no byte outside its data is read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import functools
 import struct
@@ -17,6 +18,7 @@ from builtin_interfaces.msg import Time
 import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
 from dualfocus_ros.optics.camera import PinholeCamera
@@ -24,6 +26,10 @@ from dualfocus_ros.stacks.focus_sources import FocusOrder
 from dualfocus_ros.stacks.pairing import FocusReport, LensState
 from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
+
+# Texts that are repeated each second, and names that go into every output.
+_LONGEST = 900
+_LONGEST_NAME = 255
 
 
 class MessageError(ValueError):
@@ -34,8 +40,14 @@ class MessageError(ValueError):
     """
 
     def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
+        super().__init__(_readable(text))
         self.reason = reason
+
+
+def _readable(text: str) -> str:
+    """Return a text in one line, without the middle where a message put a book into it."""
+    text = ' '.join(text.split())
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST // 3]} … {text[-_LONGEST // 2:]}'
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,7 @@ def check_image(msg: Image, max_pixels: int) -> None:
     :raises MessageError: with a reason and a text that names the fields.
     """
     height, width, step = msg.height, msg.width, msg.step
+    _check_header(msg.header)
     _check_size(width, height, max_pixels)
     layout = LAYOUTS.get(msg.encoding)
     if layout is None:
@@ -107,6 +120,8 @@ def check_image(msg: Image, max_pixels: int) -> None:
             'row_step', f'{width} {msg.encoding} pixels have {row} bytes, but step is {step}'
         )
     rows = height
+    if width % 2 and layout.bridge.startswith('yuv422'):
+        raise MessageError('odd_size', f'{msg.encoding} images have an even width, got {width}')
     if msg.encoding in _SEMI_PLANAR:
         if width % 2 or height % 2:
             raise MessageError(
@@ -219,6 +234,7 @@ def compressed_to_array(msg: CompressedImage, max_pixels: int) -> np.ndarray:
 
 
 def _compressed_size(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
+    _check_header(msg.header)
     if 'compressedDepth' in msg.format:
         raise MessageError('encoding', f'{msg.format!r} is a depth image, not a picture')
     size = encoded_size(msg.data)
@@ -259,6 +275,14 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
             return width, height
         at += 2 + length
     return None
+
+
+def _check_header(header: Header) -> None:
+    if len(header.frame_id) > _LONGEST_NAME:
+        raise MessageError(
+            'frame_id', f'a frame_id of {len(header.frame_id)} characters; at most '
+            f'{_LONGEST_NAME} are taken',
+        )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -337,6 +361,7 @@ def stack_from(
     max_pixels: int,
     rectify: bool = False,
     fallback: CameraCalibration | None = None,
+    convert: Callable[[Image, int], np.ndarray] = image_to_array,
 ) -> FocalStack:
     """Return a whole stack that came in one message.
 
@@ -344,8 +369,10 @@ def stack_from(
 
     :param rectify: whether the planes are to be rectified; otherwise they are taken as such.
     :param fallback: the calibration where the message has none (K = 0).
+    :param convert: ``image_to_array``, or ``outline`` to check only.
     :raises MessageError: if the stack or one of its images cannot be used.
     """
+    _check_header(msg.header)
     count = len(msg.images)
     if len(msg.focus_dioptres) != count:
         raise MessageError(
@@ -360,7 +387,7 @@ def stack_from(
     whole = stamp_ns(msg.header.stamp)
     planes = []
     for index, (image_msg, focus) in enumerate(zip(msg.images, msg.focus_dioptres, strict=True)):
-        image = image_to_array(image_msg, max_pixels)
+        image = convert(image_msg, max_pixels)
         camera, distorted = None, None
         if calibration is not None:
             expected = (calibration.camera.width, calibration.camera.height)

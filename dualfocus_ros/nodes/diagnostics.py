@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from dualfocus_ros.nodes.transport_watch import Transport
 from dualfocus_ros.optics.depth_resolution import RangeCheck, dioptre_error
 from dualfocus_ros.stacks.assembler import SweepProgress
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
@@ -172,11 +173,16 @@ class ClockHealth:
 
 @dataclass(frozen=True)
 class Connections:
-    """Topics and quality of service; ``problems`` are incompatible ones, in words."""
+    """Topics, quality of service and transport.
+
+    :param problems: incompatible qualities of service, in words.
+    :param transport: how images come through; None where that cannot be told.
+    """
 
     inputs: list[str]
     outputs: list[str]
     problems: list[str] = field(default_factory=list)
+    transport: Transport | None = None
 
 
 def array(stamp: Time, name: str, statuses: Iterable[DiagnosticStatus]) -> DiagnosticArray:
@@ -198,7 +204,9 @@ def input_status(health: InputHealth) -> DiagnosticStatus:
         values['last rejection'] = f'{snapshot.last.reason}: {snapshot.last.text}'
     for rejection in snapshot.rejections:
         key = f'rejected {rejection.reason}'
-        values[key] = f'{rejection.count} not {rejection.stage.value}: {rejection.text}'
+        said = f'{rejection.count} not {rejection.stage.value}: {rejection.text}'
+        # What has a reason in common may have been on its way to different stages.
+        values[key] = f'{values[key]}; {said}' if key in values else said
     values['image age [s]'] = 'never' if health.age is None else f'{health.age:.2f}'
     if health.period:
         values['image rate [Hz]'] = f'{1.0 / health.period:.2f}'
@@ -358,12 +366,18 @@ def clock_status(health: ClockHealth) -> DiagnosticStatus:
 
 
 def connection_status(health: Connections) -> DiagnosticStatus:
-    """Say which topics are connected how."""
+    """Say which topics are connected how, and whether what is large comes through."""
     values = {f'input {i}': text for i, text in enumerate(health.inputs)}
     values.update({f'output {i}': text for i, text in enumerate(health.outputs)})
+    transport = health.transport
+    if transport is not None:
+        values['images lost [%]'] = f'{100.0 * transport.lost:.1f}'
+        values['images after their camera_info [ms]'] = f'{1e3 * transport.late:.1f}'
     if health.problems:
         text = '; '.join(health.problems)
         return _status('connections', WARN, f'incompatible quality of service: {text}', values)
+    if transport is not None and transport.problem is not None:
+        return _status('connections', WARN, transport.problem, values)
     return _status('connections', OK, 'all compatible', values)
 
 

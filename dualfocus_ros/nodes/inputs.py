@@ -20,6 +20,7 @@ from dualfocus_ros.nodes import conversions
 from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
 from dualfocus_ros.nodes.qos import OfferedSubscription
 from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.nodes.transport_watch import TransportWatch
 from dualfocus_ros.stacks.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.stacks.focus_sources import CommandedFocus, ReportedFocus, lens_position
 from dualfocus_ros.stacks.funnel import Funnel, Stage
@@ -85,6 +86,7 @@ class StackInput(ABC):
         self._wanted = False
         self._formats: dict[str, str] = {}
         self.arrivals = Arrivals()
+        self.transport = TransportWatch()
         self.camera_problem: str | None = None
         # The newest report of the lens, and the time from the first to the last plane.
         self.lens: FocusReport | None = None
@@ -128,6 +130,7 @@ class StackInput(ABC):
         self.subscriptions.clear()
         self.images.clear()
         self.arrivals = Arrivals()
+        self.transport = TransportWatch()
         self.lens = self.sweep_seconds = None
         self.reset()
 
@@ -163,6 +166,7 @@ class StackInput(ABC):
         """Return the frame of an image message on ``topic``; None if it is refused."""
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
+        self.transport.image(stamp_ns(msg.header.stamp))
         limit = self._settings().max_pixels
         try:
             if not self._wanted:
@@ -191,6 +195,7 @@ class StackInput(ABC):
             )
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
+        self.transport.info(stamp_ns(msg.header.stamp))
         try:
             calibration = conversions.calibration_from(msg)
         except MessageError as error:
@@ -395,12 +400,11 @@ class StacksInput(_Calibrated):
     def _on_stack(self, msg: FocalStackMsg) -> None:
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
-        if not self._wanted:
-            return
         settings = self._settings()
         try:
             stack = conversions.stack_from(
-                msg, settings.max_pixels, settings.rectify == 'auto', self._calibration
+                msg, settings.max_pixels, settings.rectify == 'auto', self._calibration,
+                conversions.image_to_array if self._wanted else conversions.outline,
             )
         except MessageError as error:
             self._funnel.reject(Stage.VALID, error.reason, str(error))

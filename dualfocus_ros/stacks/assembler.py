@@ -184,7 +184,7 @@ class SweepAssembler:
 
     def reset(self) -> None:
         """Forget everything, as after a jump of the clock."""
-        self._pairing.clear()
+        self._pairing.clear('reset', 'everything was begun anew while the image waited')
         self._sliding.clear()
         self._forget_sweep()
         self._format = None
@@ -389,16 +389,16 @@ class SweepAssembler:
         return self._stack(samples, self._sliding.expected, 'planes were lost')
 
     def _change_format(self, frame: Frame) -> None:
-        self._pairing.forget_frames(frame.stamp_ns)
         assert self._format is not None
         (shape, encoding, frame_id), (new_shape, new_encoding, new_frame_id) = (
             self._format, frame.format
         )
-        self.drop_sweep(
-            'format_changed',
+        text = (
             f'images changed from {_size(shape)} {encoding} in {frame_id!r} to '
-            f'{_size(new_shape)} {new_encoding} in {new_frame_id!r}',
+            f'{_size(new_shape)} {new_encoding} in {new_frame_id!r}'
         )
+        self._pairing.forget_frames(frame.stamp_ns, 'format_changed', text)
+        self.drop_sweep('format_changed', text)
 
     def _set_back(self, limit: int) -> None:
         """Forget what lies after ``limit``, because the stamps have jumped back."""

@@ -12,7 +12,7 @@ that jumps back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 import enum
 import math
@@ -226,19 +226,26 @@ class StampPairing:
         reports = self._reports.waited(now_ns, window)
         return self._complete(frames=frames, reports=reports) if frames or reports else []
 
-    def clear(self) -> None:
-        """Forget everything that waits, and that calibrations were seen to match."""
+    def clear(self, reason: str, text: str) -> None:
+        """Forget everything that waits, and that calibrations were seen to match.
+
+        :param reason: under which the frames that waited are counted, with its text.
+        """
+        self._give_up(self._frames.items, reason, text)
         for stream in (self._frames, self._reports, self._cameras):
             stream.clear()
         self._done.clear()
         self._disputed.clear()
         self._cameras_match = False
 
-    def forget_frames(self, before: int) -> None:
+    def forget_frames(self, before: int, reason: str, text: str) -> None:
         """Forget all frames, and what is older than ``before`` and may have waited for one.
 
         The focus and the calibration of a frame of another format may have come before it.
+
+        :param reason: under which the frames are counted, with its text.
         """
+        self._give_up(self._frames.items, reason, text)
         self._frames.clear()
         self._reports.forget_before(before)
         self._cameras.forget_before(before)
@@ -256,11 +263,19 @@ class StampPairing:
         if stream.newest is None or stamp >= stream.newest - window:
             return
         limit = stamp + window
+        self._give_up(
+            [s for s in self._frames.items if s > limit], 'clock_jump',
+            f'the stamps have jumped back to {_seconds(stamp)} while the image waited',
+        )
         for other in (self._frames, self._reports, self._cameras):
             other.forget_after(limit)
         self._done.clear()
         self._disputed.clear()
         self.jumped_to = limit
+
+    def _give_up(self, stamps: Iterable[int], reason: str, text: str) -> None:
+        for _ in stamps:
+            self._funnel.reject(Stage.MATCHED, reason, text)
 
     def _complete(
         self, *stamps: int, frames: Set[int] = frozenset(), reports: Set[int] = frozenset()

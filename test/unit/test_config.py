@@ -68,19 +68,31 @@ def test_sim_yaml_gives_the_depth_node_the_lens_of_the_camera():
 def test_rviz_configuration_shows_what_the_depth_node_publishes():
     layout = yaml.safe_load((CONFIG / 'dualfocus.rviz').read_text('utf-8'))
     displays = layout['Visualization Manager']['Displays']
-    topics = {d['Topic']['Value'] for d in displays if 'Topic' in d}
-    assert {'depth/points', 'depth/image_rect', 'rgb/image_rect', 'image_raw'} <= topics
+    types = {'PointCloud2': 'PointCloud2', 'Image': 'Image'}
+    shown = {}
     for display in displays:
         if 'Topic' in display:
+            shown[display['Topic']['Value']] = types[display['Class'].rpartition('/')[2]]
+            # What our publishers offer; best effort would lose most of a stream of large images.
             assert display['Topic']['Reliability Policy'] == 'Reliable'
+            assert display['Topic']['Durability Policy'] == 'Volatile'
+    assert shown.keys() >= {
+        'depth/points', 'depth/image_rect', 'depth/sigma', 'rgb/image_rect', 'image_raw'
+    }
+    assert all((OUTPUT_TYPES | INPUT_TYPES)[topic] == kind for topic, kind in shown.items())
+    for display in displays:
+        if display['Name'] in ('Depth', 'Sigma'):  # metres mean one grey, whatever else is seen
+            assert display['Normalize Range'] is False
+            assert display['Min Value'] < display['Max Value']
 
 
 OUTPUT_TYPES = {
     'depth/points': 'PointCloud2', 'depth/points_decimated': 'PointCloud2',
     'depth/image_rect': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/sigma': 'Image',
     'rgb/image_rect': 'Image', 'rgb/camera_info': 'CameraInfo', '/diagnostics': 'DiagnosticArray',
+    'depth/confidence': 'Image', 'stack_info': 'StackInfo',
 }
-INPUTS = {'image_raw', 'camera_info'}
+INPUT_TYPES = {'image_raw': 'Image', 'camera_info': 'CameraInfo'}
 
 
 def test_the_topics_of_these_files_are_those_of_the_node():
@@ -133,26 +145,67 @@ def test_the_laser_scan_is_not_in_the_optical_frame():
     assert remapped == {'depth': 'depth/image_rect', 'depth_camera_info': 'depth/camera_info'}
 
 
-def test_foxglove_layout_shows_planes_depth_sigma_and_cloud():
-    layout = json.loads((CONFIG / 'dualfocus.foxglove.json').read_text('utf-8'))
-    panels = layout['configById']
+def panels_of(node) -> list[str]:
+    """Return the names of the panels that a layout places."""
+    if isinstance(node, str):
+        return [node]
+    return panels_of(node['first']) + panels_of(node['second'])
 
-    def names(node):
-        return [node] if isinstance(node, str) else names(node['first']) + names(node['second'])
 
-    assert sorted(names(layout['layout'])) == sorted(panels)
-    shown = {}
+@pytest.fixture(scope='module')
+def foxglove() -> dict:
+    return json.loads((CONFIG / 'dualfocus.foxglove.json').read_text('utf-8'))
+
+
+def test_foxglove_layout_names_topics_of_the_right_type(foxglove):
+    panels = foxglove['configById']
+    assert sorted(panels_of(foxglove['layout'])) == sorted(panels)
+    shown = []
     for name, panel in panels.items():
-        if name.startswith('Image!'):
-            mode = panel['imageMode']
-            shown[mode['imageTopic'].removeprefix('/')] = 'Image'
-            shown[mode['calibrationTopic'].removeprefix('/')] = 'CameraInfo'
-    cloud = panels['3D!cloud']
-    shown.update({topic.removeprefix('/'): 'PointCloud2' for topic in cloud['topics']})
-    assert cloud['followTf'] == 'camera_optical_frame'
-    assert {'image_raw', 'depth/image_rect', 'depth/sigma', 'depth/points'} <= set(shown)
-    for topic, kind in shown.items():
-        assert topic in INPUTS or OUTPUT_TYPES[topic] == kind
+        kind = name.partition('!')[0]
+        if kind == 'Image':
+            shown.append((panel['imageMode']['imageTopic'], 'Image'))
+            shown.append((panel['imageMode']['calibrationTopic'], 'CameraInfo'))
+        elif kind == '3D':
+            shown += [(topic, 'PointCloud2') for topic in panel['topics']]
+        elif kind == 'Plot':
+            shown += [(path['value'].partition('.')[0], 'StackInfo') for path in panel['paths']]
+        elif kind == 'RawMessages':
+            shown.append((panel['topicPath'], 'StackInfo'))
+        else:
+            assert kind == 'DiagnosticSummary'
+            shown.append((panel['topicToRender'], 'DiagnosticArray'))
+    known = {f'/{name.removeprefix("/")}': kind
+             for name, kind in (OUTPUT_TYPES | INPUT_TYPES).items()}
+    assert {topic for topic, _ in shown} >= {
+        '/image_raw', '/depth/image_rect', '/depth/sigma', '/depth/points', '/rgb/image_rect',
+        '/stack_info', '/diagnostics',
+    }
+    for topic, kind in shown:
+        assert known[topic] == kind
+    assert panels['3D!cloud']['followTf'] == 'camera_optical_frame'
+
+
+def test_foxglove_plots_fields_that_stack_info_has(foxglove):
+    from dualfocus_ros.bags.message_types import typestore
+
+    fields = {name for name, _ in typestore().fielddefs['dualfocus_ros/msg/StackInfo'][1]}
+    plotted = {path['value'].partition('.')[2]
+               for path in foxglove['configById']['Plot!latency']['paths']}
+    assert 'latency_ms' in plotted <= fields
+
+
+def test_foxglove_colours_are_those_of_our_pictures(foxglove):
+    """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
+    np = pytest.importorskip('numpy')
+    colour = pytest.importorskip('dualfocus_ros.visual.colour')
+    scales = {'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
+              'Image!sigma': colour.sigma_scale(np.ones((2, 2)))}
+    for name, scale in scales.items():
+        mode = foxglove['configById'][name]['imageMode']
+        assert mode['colorMode'] == 'gradient' and mode['minValue'] < mode['maxValue']
+        ends = ['#' + bytes(scale.colours[index]).hex() + 'ff' for index in (0, -1)]
+        assert mode['gradient'] == ends
 
 
 def test_every_file_for_consumers_is_explained():

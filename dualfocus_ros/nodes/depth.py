@@ -447,7 +447,8 @@ class DepthNode(ResponsiveLifecycleNode):
             problems += self._outputs.strangers()
             outputs = self._outputs.descriptions()
         texts = [f'{s}, publishers: {s.publishers}' for s in inputs]
-        return diagnostics.Connections(texts, outputs, problems)
+        transport = None if self._input is None else self._input.transport.summary
+        return diagnostics.Connections(texts, outputs, problems, transport)
 
 
 def _cause(worker: Worker[Job]) -> str:

@@ -62,4 +62,4 @@ def _probe(name: str, stack: str, device: str, precision: str, threads: str) -> 
 
 
 if __name__ == '__main__':
-    print(json.dumps(_probe(*sys.argv[1:])))
+    sys.stdout.write(json.dumps(_probe(*sys.argv[1:])))

@@ -17,6 +17,7 @@ import numpy as np
 from dualfocus_ros.calibration.fitting import UndeterminedError
 from dualfocus_ros.calibration.parameter_file import Value, write_parameters
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.output import say
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +102,12 @@ def execute(arguments: argparse.Namespace) -> int:
             'kind': arguments.kind, 'output': str(output), 'picture': str(picture),
             'parameters': outcome.parameters, **outcome.summary, 'warnings': outcome.warnings,
         }
-        print(json.dumps(_plain(summary), indent=2))
+        say(json.dumps(_plain(summary), indent=2))
     else:
-        print('\n'.join(outcome.lines))
+        say('\n'.join(outcome.lines))
         for name, value in outcome.parameters.items():
-            print(f'  {name}: {_shown(value)}')
-        print(f'wrote {output} and {picture}')
+            say(f'  {name}: {_shown(value)}')
+        say(f'wrote {output} and {picture}')
     return 0
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dualfocus_ros.cli import lens_input
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.cli.stack_input import (
     DIAGONAL_35MM,
     StackImage,
@@ -294,7 +295,7 @@ def _residual(alignment: Alignment) -> float | None:
 
 def _print(summary: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary, indent=2))
+        say(json.dumps(summary, indent=2))
         return
     depth = summary['depth_m']
     assert isinstance(depth, dict)
@@ -307,7 +308,7 @@ def _print(summary: dict[str, object], *, as_json: bool) -> None:
         )
     aligned = summary['alignment_residual_px']
     extra = '' if aligned is None else f', aligned to {aligned:.2f} px'
-    print(
+    say(
         f'{summary["planes"]} planes of {summary["width"]}x{summary["height"]}{extra}: {spread}\n'
         f'{summary["model"]} on {summary["device"]}, {summary["seconds"]} s; '
         f'{summary["points"]} points\nwritten to {summary["output"]}'

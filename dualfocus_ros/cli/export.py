@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.cli.progress import progress
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
 
@@ -95,7 +96,7 @@ def execute(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     if arguments.check:
         report['differences'] = _check(model, files, size)
-    print(json.dumps(report, indent=2) if arguments.json else _as_text(report))
+    say(json.dumps(report, indent=2) if arguments.json else _as_text(report))
     rows = report['differences'] or []
     # Not "larger": a difference that is not a number is no agreement.
     if not all(row['largest'] <= LIMIT for row in rows):

@@ -20,6 +20,7 @@ from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
 from dualfocus_ros.cli.bag_source import image_check, import_offline, readable_bag
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_made
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
 from dualfocus_ros.stacks.types import FocalStack, StackFlag
 
@@ -89,7 +90,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         _write_sheet(arguments, findings)
     if arguments.json:
-        print(json.dumps(_as_dict(arguments, findings, duration, problems), indent=2))
+        say(json.dumps(_as_dict(arguments, findings, duration, problems), indent=2))
     else:
         _print(arguments, findings, duration)
     return 0
@@ -218,56 +219,56 @@ def _as_dict(
 
 
 def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -> None:
-    print(f'{arguments.bag}: {duration:.3f} s, {len(findings.topics)} topics')
+    say(f'{arguments.bag}: {duration:.3f} s, {len(findings.topics)} topics')
     for name, survey in findings.topics.items():
         rate = '' if survey.rate is None else f', {survey.rate:.1f} Hz'
-        print(f'  {name} [{survey.topic.message_type}] {survey.count} messages{rate}')
+        say(f'  {name} [{survey.topic.message_type}] {survey.count} messages{rate}')
         for text, count in survey.formats.most_common():
-            print(f'      {text}: {count}')
+            say(f'      {text}: {count}')
         if survey.header_first_ns is not None and survey.header_last_ns is not None:
-            print(f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
+            say(f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
                   f'{survey.header_last_ns * 1e-9:.3f} s')
         for text, count in (
             ('go back', survey.backward), ('repeat the last', survey.repeated),
             ('are zero', survey.zero),
         ):
             if count:
-                print(f'      {count} stamps {text}')
+                say(f'      {count} stamps {text}')
         for text, count in survey.refused.items():
-            print(f'      {count} would be refused: {text}')
+            say(f'      {count} would be refused: {text}')
         if survey.undecodable:
-            print(f'      {survey.undecodable} messages cannot be decoded')
+            say(f'      {survey.undecodable} messages cannot be decoded')
     _print_focus(findings)
     if findings.missing:
-        print('sweeps: none can be looked for: ' + '; '.join(findings.missing))
+        say('sweeps: none can be looked for: ' + '; '.join(findings.missing))
         return
     inputs = findings.inputs
     assert inputs is not None
-    print(f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
+    say(f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
           f'{inputs.camera_info or "none"}')
     for sweep in findings.sweeps[:_SWEEPS_PRINTED]:
         focus = ' '.join(f'{dioptres:.2f}' for dioptres in sweep.focus_dioptres)
         flags = f' ({", ".join(sweep.flags)})' if sweep.flags else ''
-        print(f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
+        say(f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
               f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}')
     if len(findings.sweeps) > _SWEEPS_PRINTED:
-        print(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
+        say(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
     why = _why(findings)
-    print(f'rejected: {why}' if why else 'rejected: nothing')
+    say(f'rejected: {why}' if why else 'rejected: nothing')
     if arguments.sheet is not None:
-        print(f'contact sheet: {arguments.sheet}')
+        say(f'contact sheet: {arguments.sheet}')
 
 
 def _print_focus(findings: Findings) -> None:
     counts = _focus(findings)
     if not counts:
         return
-    print('focus (dioptres):')
+    say('focus (dioptres):')
     most = max(count for _, count in counts)
     for (focus, state), count in counts:
         bar = '#' * max(1, round(_BAR * count / most))
         value = 'unknown' if math.isnan(focus) else f'{focus:7.2f}'
-        print(f'  {value} {state:<8} {count:6d} {bar}')
+        say(f'  {value} {state:<8} {count:6d} {bar}')
 
 
 def _focus(findings: Findings) -> list[tuple[tuple[float, str], int]]:

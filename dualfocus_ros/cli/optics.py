@@ -13,6 +13,7 @@ from typing import Any
 
 from dualfocus_ros.cli import lens_input
 from dualfocus_ros.cli.errors import UsageError
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.optics.depth_resolution import (
     BLUR_ERROR,
     RELATIVE_LIMIT,
@@ -73,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         _plot(arguments.plot, report)
         logger.info('wrote %s', arguments.plot)
-    print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
+    say(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
     if len(report.planes) > MAX_PLANES:
         logger.warning(
             '%d planes are more than the %d of a stack: allow more --blur or a shorter --range',

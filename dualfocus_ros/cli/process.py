@@ -19,6 +19,7 @@ from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
 from dualfocus_ros.cli.bag_source import import_offline, readable_bag, rejections_in_words
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
 from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.nodes.range_watch import RangeWatch
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
 from dualfocus_ros.stacks.types import FocalStack
@@ -160,7 +161,7 @@ def _process(
 def _report(arguments: argparse.Namespace, summary: Summary, funnel: FunnelSnapshot) -> None:
     rate = summary.sweeps / summary.seconds if summary.seconds > 0.0 else 0.0
     if arguments.json:
-        print(json.dumps({
+        say(json.dumps({
             'input': str(arguments.input), 'output': str(arguments.output),
             'messages': summary.messages, 'sweeps': summary.sweeps, 'depths': summary.depths,
             'seconds': round(summary.seconds, 3), 'bag_seconds': round(summary.bag_seconds, 3),
@@ -169,14 +170,14 @@ def _report(arguments: argparse.Namespace, summary: Summary, funnel: FunnelSnaps
         }, indent=2))
         return
     faster = summary.bag_seconds / summary.seconds if summary.seconds > 0.0 else 0.0
-    print(
+    say(
         f'{summary.depths} depth images of {summary.sweeps} sweeps in {summary.seconds:.1f} s: '
         f'{rate:.2f} sweeps/s, {faster:.2f} times as fast as recorded'
     )
     why = rejections_in_words(funnel)
     if why:
-        print(f'rejected: {why}')
-    print(f'written to {arguments.output}')
+        say(f'rejected: {why}')
+    say(f'written to {arguments.output}')
 
 
 def _no_bar() -> bool | None:

@@ -20,6 +20,7 @@ from dualfocus_ros.bags.split_writer import SplitBagWriter
 from dualfocus_ros.cli.bag_topics import absolute
 from dualfocus_ros.cli.errors import CommandError, UsageError
 from dualfocus_ros.cli.live import live_node
+from dualfocus_ros.cli.output import say
 
 logger = logging.getLogger(__name__)
 
@@ -130,12 +131,12 @@ def execute(arguments: argparse.Namespace) -> int:
         _record(node, writer, selection, stop, arguments.duration, arguments.wait or 0.0)
     total = sum(writer.counts.values())
     if arguments.json:
-        print(json.dumps({
+        say(json.dumps({
             'output': str(arguments.output), 'messages': total, 'files': writer.files,
             'bytes': writer.bytes_written, 'topics': writer.counts,
         }, indent=2))
     else:
-        print(f'{total} messages, {writer.bytes_written / 1e6:.1f} MB, {writer.files} files: '
+        say(f'{total} messages, {writer.bytes_written / 1e6:.1f} MB, {writer.files} files: '
               f'{arguments.output}')
     if total == 0:
         raise CommandError(

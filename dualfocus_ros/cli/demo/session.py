@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dualfocus_ros.cli.output import say
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.demo.collector import TRUTH, Collector
@@ -64,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if arguments.json:
-        print(json.dumps(measured, indent=2))
+        say(json.dumps(measured, indent=2))
     else:
-        print(summary(measured, arguments.scene))
-        print(f'written to      {output}: bag, panel.png, cloud.ply, metrics.json, logs')
+        say(summary(measured, arguments.scene))
+        say(f'written to      {output}: bag, panel.png, cloud.ply, metrics.json, logs')
     if problems:
         raise CommandError('; '.join(problems))
     return 0

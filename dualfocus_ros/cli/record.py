@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+import errno
 from importlib import import_module
 import json
 import logging
@@ -41,6 +42,8 @@ OUTPUTS = {
 }
 _DIAGNOSTICS = '/diagnostics'
 _FLUSH_SECONDS = 1.0
+# The disk, the quota, or what one file may have.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,24 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.outputs, arguments.image_transport,
     )
     stop = threading.Event()
-    with live_node(
-        'dualfocus_record', stop.set, use_sim_time=arguments.use_sim_time
-    ) as node, SplitBagWriter(
+    writer = SplitBagWriter(
         arguments.output, compress=arguments.compress,
         max_bytes=round((arguments.split_size or 0.0) * 1e6),
         max_ns=round((arguments.split_duration or 0.0) * 1e9),
-    ) as writer:
-        _record(node, writer, selection, stop, arguments.duration, arguments.wait or 0.0)
+    )
+    try:
+        with live_node(
+            'dualfocus_record', stop.set, use_sim_time=arguments.use_sim_time
+        ) as node, writer:
+            _record(node, writer, selection, stop, arguments.duration, arguments.wait or 0.0)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise CommandError(
+            f'no room left for {arguments.output} ({error.strerror}): the recording has ended '
+            f'after {sum(writer.counts.values())} messages. All but the last second can be read; '
+            'make room and record anew, or record less (--topics, --compress)'
+        ) from error
     total = sum(writer.counts.values())
     if arguments.json:
         say(json.dumps({

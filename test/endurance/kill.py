@@ -2,8 +2,11 @@
 """Random kills of the camera and the sweep node, each started anew at once: what they cost.
 
 Definitions, by the stamps of the camera's own messages. The *span* of a sweep begins after the
-last frame of the sweep before it and ends with the first frame of the sweep after it, so it lasts
-through a restart; a sweep is *hit* if a process was killed within its span. What is checked:
+last frame of the sweep before it and ends with the first frame of the sweep after it. The *time
+of a kill* of the sweep node is a moment; that of the camera lasts until /diagnostics of the depth
+node, once a second, says that images have come again: until then DDS has not brought the new
+process and the depth node together. A sweep is *hit* if its span and the time of a kill overlap.
+What is checked:
 
 - every sweep that was not hit was whole (each plane was published with the lens at rest) and gave
   exactly one depth, of all its planes;
@@ -101,7 +104,9 @@ def main() -> int:
             for key, value in values.items() if key.startswith('rejected ')
         }
     judged = judge(watch, kills)
-    figures = _figures(judged, kills, memory, arguments.seed)
+    figures = _figures(
+        judged, kills, [_time_of(k, watch.received) for k in kills], memory, arguments.seed
+    )
     figures['depth node alive throughout'] = alive
     figures['depth after the last kill'] = recovered
     (output / 'kill.json').write_text(
@@ -158,9 +163,12 @@ def _settle(watch: Observer, fleet: Fleet, count: int) -> bool:
 def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
     """Return the sweeps, without the first and the last, which were not heard to their ends."""
     sweeps = watch.sweeps()
+    times = [_time_of(kill, watch.received) for kill in kills]
     judged = []
     for before, sweep, after in zip(sweeps, sweeps[1:], sweeps[2:]):
-        hits = tuple(k.stamp for k in kills if before.last < k.stamp < after.first)
+        hits = tuple(
+            begin for begin, end in times if begin < after.first and end > before.last
+        )
         own = {stamp for stamps in sweep.settled.values() for stamp in stamps}
         depths = sum(
             any(s.sec * 10**9 + s.nanosec in own for s in info.stamps) for _, info in watch.depths
@@ -169,8 +177,21 @@ def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
     return judged
 
 
+def _time_of(kill: Kill, received: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return from when to when a kill lasted; see the definitions."""
+    if kill.target != 'sim_camera_node':
+        return kill.stamp, kill.stamp
+    # What was on its way has come a second later; the next camera takes longer to start.
+    later = [(when, count) for when, count in received if when > kill.stamp + 10**9]
+    if not later:
+        return kill.stamp, kill.stamp
+    end = next((when for when, count in later if count > later[0][1]), later[-1][0])
+    return kill.stamp, end
+
+
 def _figures(
-    judged: list[Judged], kills: list[Kill], memory: tuple[Memory, Memory], seed: int
+    judged: list[Judged], kills: list[Kill], times: list[tuple[int, int]],
+    memory: tuple[Memory, Memory], seed: int,
 ) -> dict[str, Any]:
     hit = [j for j in judged if j.kills]
     lost = [j for j in judged if j.lost]
@@ -182,6 +203,9 @@ def _figures(
         'kills': len(kills),
         **{f'  {target} {number}': n for (target, number), n in sorted(names.items())},
         'seconds': round((judged[-1].sweep.last - judged[0].sweep.first) * 1e-9),
+        'seconds from a kill of the camera to images': _spread([
+            (end - begin) * 1e-9 for begin, end in times if end > begin
+        ]),
         'sweeps': len(judged),
         'sweeps not hit': len(judged) - len(hit),
         '  of these without their depth': sum(j.wrong for j in judged if not j.kills),
@@ -198,6 +222,12 @@ def _figures(
         'depth node, shared memory before [MB]': round(memory[0].shared / 1e6, 1),
         'depth node, shared memory after [MB]': round(memory[1].shared / 1e6, 1),
     }
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return 'none'
+    return f'{min(values):.1f} to {max(values):.1f}, median {sorted(values)[len(values) // 2]:.1f}'
 
 
 def _write_table(path: Path, judged: list[Judged]) -> None:

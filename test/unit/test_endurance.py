@@ -68,7 +68,7 @@ class Record(SimpleNamespace):
     """What an observer has heard of some sweeps of three planes, one frame each."""
 
     def __init__(self, numbers):
-        super().__init__(states=[], images=set(), infos=set(), depths=[])
+        super().__init__(states=[], images=set(), infos=set(), depths=[], received=[])
         for n, number in enumerate(numbers):
             for index in range(PLANES):
                 stamp = self.stamp(n, index)
@@ -108,6 +108,23 @@ def test_sweeps_without_a_kill_must_give_their_depth():
     assert kill.judge(record, [kill_at(record.stamp(1, 1))])[1].wrong
     for stamp in (record.stamp(1, 2) + 1, record.stamp(2, 1), record.stamp(3, 0) - 1):
         assert not kill.judge(record, [kill_at(stamp)])[1].wrong
+
+
+def test_a_kill_of_the_camera_lasts_until_the_depth_node_receives_again():
+    record = Record(range(1, 40))
+    camera = kill_at(record.stamp(2, 1))
+    sweep = kill.Kill('focus_sweep_node', kill.signal.SIGKILL, camera.stamp)
+    # Diagnostics once a second: nothing for two seconds, images from the fourth on.
+    record.received = [
+        (camera.stamp + n * 10**9, count) for n, count in ((0, 5), (1, 6), (2, 6), (3, 6), (4, 9))
+    ]
+    spans = {
+        k.target: [n for n, j in enumerate(kill.judge(record, [k]), 1) if j.kills]
+        for k in (camera, sweep)
+    }
+    assert spans['focus_sweep_node'] == [2]
+    # 4 s are 40 frames, from frame 7 to frame 47: sweeps 2 to 15.
+    assert spans['sim_camera_node'] == list(range(2, 16))
 
 
 def test_a_flagged_depth_or_two_depths_or_a_lost_plane_are_no_whole_sweep():

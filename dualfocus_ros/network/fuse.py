@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dualfocus_ros.network.layers import FocalBlock, FocalConv, FullFocalBlock
+from dualfocus_ros.network.layers import FocalBlock, FocalConv, FullFocalBlock, Pointwise
 from dualfocus_ros.network.model import DualFocus
 
 
@@ -31,22 +31,29 @@ def fuse(network: DualFocus) -> DualFocus:
             ):
                 setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
     for module in fused.modules():
-        if isinstance(module, FocalBlock) and module.context is None:
-            module.norm = _absorb(module.focal, module.norm)
+        if isinstance(module, FocalBlock):
+            module.norm = _absorb(module.focal, module.norm, module.context)
         elif isinstance(module, FullFocalBlock):
             module.first_norm = _absorb(module.first, module.first_norm)
             module.second_norm = _absorb(module.second, module.second_norm)
     return fused
 
 
-def _absorb(focal: FocalConv, norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    """Scale all three taps; the shift goes to the middle tap, which every plane has."""
+def _absorb(
+    focal: FocalConv, norm: nn.BatchNorm2d, context: Pointwise | None = None
+) -> nn.BatchNorm2d:
+    """Scale all three taps, and the context that is added to them.
+
+    The shift goes to the middle tap, which every plane has.
+    """
     taps = focal.taps
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     with torch.no_grad():
         taps.weight.mul_(scale.repeat(3)[:, None, None, None])
+        if context is not None:
+            context.weight.mul_(scale[:, None, None, None])
     zero = torch.zeros_like(shift)
     taps.bias = nn.Parameter(torch.cat([zero, shift, zero]).detach())
     return nn.Identity()  # type: ignore[return-value]

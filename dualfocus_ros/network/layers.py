@@ -25,9 +25,30 @@ class Pointwise(nn.Conv2d):
         return pointwise(x, self.weight, self.bias)
 
 
+def _only_inference_on_cpu(x: Tensor) -> bool:
+    return x.device.type == 'cpu' and not torch.is_grad_enabled()
+
+
+def relu(x: Tensor) -> Tensor:
+    """Return max(x, 0) of a tensor that nobody else needs."""
+    return functional.relu(x, inplace=not torch.is_grad_enabled())
+
+
+def plane_mean(x: Tensor, planes: int) -> Tensor:
+    """Return the mean over the planes, (B, C, H, W), of (B * N, C, H, W)."""
+    stacks = x.view(-1, planes, *x.shape[1:])
+    if not _only_inference_on_cpu(x):
+        return stacks.mean(dim=1)
+    # One plane after the other, in the order of memory: several times faster than the reduction.
+    total = stacks[:, 0] + stacks[:, 1]
+    for index in range(2, planes):
+        total += stacks[:, index]
+    return total.div_(planes)
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the 1x1 convolution of (M, C, H, W) by (D, C, 1, 1); see :class:`Pointwise`."""
-    if x.device.type != 'cpu' or torch.is_grad_enabled():
+    if not _only_inference_on_cpu(x):
         return functional.conv2d(x, weight, bias)
     pixels = x.permute(0, 2, 3, 1)
     return functional.linear(pixels, weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
@@ -52,7 +73,7 @@ class ResidualBlock(nn.Module):
         self.second = conv_bn(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.second(torch.relu(self.first(x))))
+        return relu(x + self.second(relu(self.first(x))))
 
 
 class FocalConv(nn.Module):
@@ -71,6 +92,8 @@ class FocalConv(nn.Module):
         )
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
+        if isinstance(self.taps, Pointwise) and _only_inference_on_cpu(x):
+            return self._added_up(x, planes)
         taps = self.taps(x)
         taps = taps.view(-1, planes, *taps.shape[1:])
         before, here, after = taps.split(self.outputs, dim=2)
@@ -78,6 +101,25 @@ class FocalConv(nn.Module):
         out[:, 1:] += before[:, :-1]
         out[:, :-1] += after[:, 1:]
         return out.flatten(0, 1)
+
+    def _added_up(self, x: Tensor, planes: int) -> Tensor:
+        """Return the same with the contributions added as they are computed.
+
+        The pixels of a plane are rows of a matrix, one plane below the other.
+        """
+        height, width = x.shape[-2:]
+        size = height * width
+        rows = x.permute(0, 2, 3, 1).reshape(-1, planes * size, x.shape[1])
+        before, here, after = (part.t() for part in self.taps.weight[:, :, 0, 0].chunk(3))
+        out = rows @ here
+        for stack, result in zip(rows, out, strict=True):
+            result[size:].addmm_(stack[:-size], before)
+            result[:-size].addmm_(stack[size:], after)
+        bias = self.taps.bias
+        if bias is not None:
+            # Fusing leaves one to the middle tap only.
+            out += bias[self.outputs : 2 * self.outputs]
+        return out.view(-1, height, width, self.outputs).permute(0, 3, 1, 2)
 
 
 class FocalBlock(nn.Module):
@@ -94,13 +136,12 @@ class FocalBlock(nn.Module):
         self.context = Pointwise(channels, channels, bias=False) if context else None
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
-        y = torch.relu(self.spatial(x))
+        y = relu(self.spatial(x))
         focal = self.focal(y, planes)
         if self.context is not None:
-            mean = y.view(-1, planes, *y.shape[1:]).mean(dim=1)
-            focal = focal.view(-1, planes, *focal.shape[1:]) + self.context(mean)[:, None]
-            focal = focal.flatten(0, 1)
-        return torch.relu(x + self.norm(focal))
+            context = self.context(plane_mean(y, planes))[:, None]
+            focal = (focal.view(-1, planes, *focal.shape[1:]) + context).flatten(0, 1)
+        return relu(x + self.norm(focal))
 
 
 class FullFocalBlock(nn.Module):

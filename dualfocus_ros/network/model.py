@@ -10,6 +10,7 @@ and a standard deviation is predicted. ``dualfocus-paper`` has none of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from dualfocus_ros.network.decoder import (
 )
 from dualfocus_ros.network.encoders import LightEncoder, PlaneFeatures, ResNetEncoder
 from dualfocus_ros.network.focus_measure import STEPS
-from dualfocus_ros.network.layers import bilinear, differential_volume
+from dualfocus_ros.network.layers import bilinear, differential_volume, plane_mean
 
 CONDITIONS = 3
 # Nothing farther than this many metres is told apart where the expectation is in metres.
@@ -225,7 +226,7 @@ class DualFocus(nn.Module):
         coarse = self.logit(x)
         coarse = coarse.view(batch, planes, *coarse.shape[-2:])
         stacks = x.view(batch, planes, *x.shape[1:])
-        mean = stacks.mean(dim=1)
+        mean = plane_mean(x, planes)
         if self.fine is None:
             logits = bilinear(coarse, 4)
         else:
@@ -235,7 +236,9 @@ class DualFocus(nn.Module):
         queries = None
         if self.query is not None:
             # What evidence counts at a pixel is the same for all planes of its stack.
-            pooled = torch.cat([mean, stacks.amax(dim=1)], dim=1)
+            # One plane after the other, as plane_mean() does: a reduction over them is slow.
+            largest = reduce(torch.maximum, stacks.unbind(dim=1))
+            pooled = torch.cat([mean, largest], dim=1)
             queries = bilinear(self.query(pooled), 4)
             keys = features.keys_of_planes(planes)
             logits = logits + torch.stack([_weigh(queries, key) for key in keys], dim=1)
@@ -261,7 +264,8 @@ class DualFocus(nn.Module):
         planes = positions.shape[1]
         height, width = value.shape[-2:]
         spacing = (positions[:, -1:] - positions[:, :1]).abs()[..., None] / (planes - 1)
-        texture = torch.stack(features.texture_of_planes(planes)).amax(dim=0)
+        first, *others = features.texture_of_planes(planes)
+        texture = reduce(torch.maximum, others, first)
         if context is None:
             context = texture[:, :0]
         log_sigma = self.sigma(

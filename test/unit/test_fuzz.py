@@ -34,7 +34,7 @@ from dualfocus_ros.stacks.funnel import Stage
 import hostile_messages as hostile
 from hostile_messages import MAX_PIXELS
 
-EXAMPLES = int(os.environ.get('DUALFOCUS_FUZZ', '700'))
+EXAMPLES = int(os.environ.get('DUALFOCUS_FUZZ', '500'))
 FULL = 'DUALFOCUS_FUZZ' in os.environ
 SHARES = {
     'Image': 0.14, 'Image data': 0.06, 'CompressedImage': 0.2, 'CompressedImage data': 0.1,

@@ -26,3 +26,19 @@ html_title = f'dualfocus_ros {release}'
 html_copy_source = False
 # Pages that are written from code have no sources worth an "edit" link; none has one.
 html_show_sourcelink = False
+
+
+def _as_files(app, page: str, source: list[str]) -> None:
+    """Have links to Markdown outside docs/, such as README.md, lead to the file itself."""
+    here = (ROOT / 'docs' / page).parent
+
+    def link(match: re.Match[str]) -> str:
+        target = (here / match[1]).resolve()
+        return match[0] if target.is_relative_to(ROOT / 'docs') else f'](path:{match[1]})'
+
+    source[0] = re.sub(r'\]\((\.\./[^)#]*\.md)(?:#[^)]*)?\)', link, source[0])
+
+
+def setup(app) -> None:
+    """Register the function above with Sphinx."""
+    app.connect('source-read', _as_files)

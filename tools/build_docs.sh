@@ -20,6 +20,6 @@ if ! cmp -s "$lock" "$venv/made-from.lock"; then
   cp "$lock" "$venv/made-from.lock"
 fi
 site=${1:-site}
-"$venv/bin/python" -m sphinx --fail-on-warning --keep-going --quiet -b html \
+"$venv/bin/python" -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -b html \
   -d "$venv/doctrees" docs "$site"
 echo "docs: $site/index.html" >&2

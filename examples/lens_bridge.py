@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The node between `focus_command` and a lens of your own; replace the class Lens.
+
+python3 examples/lens_bridge.py --ros-args -r image_raw:=/camera/image_raw
+
+It tells the lens where to go and says for each image where the lens was. The depth node then takes
+`focus_source: focus_state`.
+"""
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+
+from dualfocus_ros.msg import FocusCommand, FocusState
+
+
+class Lens:
+    """What you write: the protocol of your controller."""
+
+    # How long a step takes until 98 % are done; `dualfocus calibrate settling` measures it.
+    settling_time = 0.03  # s
+
+    def set_focal_power(self, dioptres: float) -> None:
+        """Send the lens to a focus; here, nowhere."""
+
+
+class LensBridge(Node):
+    """Obeys commands, and stamps the position of the lens with the stamp of each image."""
+
+    def __init__(self, lens: Lens) -> None:
+        super().__init__('lens_bridge')
+        # From the lens's own dioptres to those of the scene; `dualfocus calibrate focus` tells.
+        self._offset = self.declare_parameter('offset', 0.0).value
+        self._lens = lens
+        self._command: FocusCommand | None = None
+        self._moved_at = Time(clock_type=self.get_clock().clock_type)
+        self._states = self.create_publisher(FocusState, 'focus_state', 50)
+        self.create_subscription(FocusCommand, 'focus_command', self._obey, 50)
+        self.create_subscription(Image, 'image_raw', self._report, 32)
+
+    def _obey(self, command: FocusCommand) -> None:
+        before, self._command = self._command, command
+        # A command may be repeated: the lens need not start again.
+        if before is None or before.focus_dioptres != command.focus_dioptres:
+            self._lens.set_focal_power(command.focus_dioptres + self._offset)
+            self._moved_at = self.get_clock().now()
+
+    def _report(self, image: Image) -> None:
+        state = FocusState(header=image.header, focus_dioptres=float('nan'))
+        if self._command is not None:
+            # The stamp of an image is the beginning of its exposure.
+            rested = (Time.from_msg(image.header.stamp) - self._moved_at).nanoseconds * 1e-9
+            settled = rested > self._lens.settling_time
+            state.state = FocusState.SETTLED if settled else FocusState.MOVING
+            state.focus_dioptres = self._command.focus_dioptres
+            state.sweep_id = self._command.sweep_id
+            state.plane_index = self._command.plane_index
+            state.plane_count = self._command.plane_count
+        self._states.publish(state)
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    rclpy.init()
+    try:
+        rclpy.spin(LensBridge(Lens()))
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A node that uses depth and its standard deviation: how far may the robot drive?
+
+python3 examples/nearest_obstacle.py --ros-args -p certainty:=2.0
+
+Publishes the distance at which the nearest pixel may be, `certainty` standard deviations on the
+safe side.
+"""
+
+from cv_bridge import CvBridge
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float32
+
+
+class NearestObstacle(Node):
+    """Depth and sigma of one stack have the same stamp: that makes them a pair."""
+
+    def __init__(self) -> None:
+        super().__init__('nearest_obstacle')
+        self._certainty = self.declare_parameter('certainty', 2.0).value
+        self._bridge = CvBridge()
+        self._depth: Image | None = None
+        self._distance = self.create_publisher(Float32, 'nearest_obstacle', 1)
+        # The depth node computes sigma only because somebody subscribes to it.
+        self.create_subscription(Image, 'depth/image_rect', self._keep, 2)
+        self.create_subscription(Image, 'depth/sigma', self._measure, 2)
+
+    def _keep(self, depth: Image) -> None:
+        self._depth = depth
+
+    def _measure(self, sigma: Image) -> None:
+        if self._depth is None or self._depth.header.stamp != sigma.header.stamp:
+            return
+        depth = self._bridge.imgmsg_to_cv2(self._depth, '32FC1')  # metres
+        margin = self._certainty * self._bridge.imgmsg_to_cv2(sigma, '32FC1')
+        nearest = depth - margin
+        if np.isneginf(depth).any():  # nearer than the depth node was asked to measure
+            distance = 0.0
+        elif np.isfinite(nearest).any():
+            # Not the very nearest pixel: one in a thousand may be wrong.
+            distance = float(np.percentile(nearest[np.isfinite(nearest)], 0.1))
+        else:
+            return
+        distance = max(distance, 0.0)
+        self.get_logger().info(f'nothing is nearer than {distance:.2f} m')
+        self._distance.publish(Float32(data=distance))
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    rclpy.init()
+    try:
+        rclpy.spin(NearestObstacle())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

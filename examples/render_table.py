@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Renders the images in table/: a tabletop through a 16 mm f/1.4 lens, focused near to far.
+
+    python3 examples/render_table.py OUTPUT_FOLDER
+
+Needs no ROS. The truth of the nearest-focused image goes beside them, as truth.npy in metres.
+"""
+
+from pathlib import Path
+import sys
+
+import cv2
+import numpy as np
+
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
+from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.scenes import make_scene
+
+DISTANCES = (0.35, 0.50, 0.90, 1.33, 2.21)  # metres
+WIDTH, HEIGHT = 480, 360
+
+
+def main(folder: Path) -> None:
+    """Write table_1.jpg to table_5.jpg and truth.npy."""
+    lens = Lens(focal_length=0.016, f_number=1.4, pixel_pitch=0.0072 / WIDTH)
+    fx = lens.focal_length_px(0.0)
+    pinhole = PinholeCamera(WIDTH, HEIGHT, fx, fx, 0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1))
+    settings = FocusCameraSettings(near_limit=1.0 / DISTANCES[0], breathing=False)
+    camera = FocusCamera(make_scene('table', 3, pinhole), lens, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, distance in enumerate(DISTANCES):
+        time = 10.0 * number  # seconds; the lens rests long before the exposure
+        camera.command(FocusOrder(1.0 / distance), time)
+        frame = camera.capture(time + 9.0)
+        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f'table_{number + 1}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        if number == 0:
+            np.save(folder / 'truth.npy', camera.depth(frame))
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]))

@@ -2,8 +2,8 @@
 # Puts a shell into the environment that `make` set up:   source activate.sh
 #
 # Virtual environment, ROS prefix, the built package, and the Fast DDS profile for large images.
-# For bash and zsh; harmless when sourced twice. It sets variables and nothing else, so that it
-# can be sourced from scripts under `set -eu` as well.
+# For bash and zsh; harmless when sourced twice. It sets variables and, where somebody types, what
+# completes the words of dualfocus, so that it can be sourced from scripts under `set -eu` as well.
 
 # The folder of this file: bash names a sourced file in BASH_SOURCE, zsh in the prompt escape %x.
 if [ -n "${BASH_VERSION:-}" ]; then
@@ -69,6 +69,16 @@ if [ -z "${FASTDDS_DEFAULT_PROFILES_FILE:-}${FASTRTPS_DEFAULT_PROFILES_FILE:-}" 
   export FASTDDS_DEFAULT_PROFILES_FILE="$_dualfocus_root/config/fastdds_large_images.xml"
   export FASTRTPS_DEFAULT_PROFILES_FILE="$FASTDDS_DEFAULT_PROFILES_FILE"
 fi
+
+case $- in
+  *i*)
+    if [ -n "${BASH_VERSION:-}" ]; then
+      . "$_dualfocus_root/env-hooks/dualfocus_completion.bash"
+    else
+      . "$_dualfocus_root/env-hooks/dualfocus_completion.zsh"
+    fi
+    ;;
+esac
 
 if [ -n "$_dualfocus_nounset" ]; then set -u; fi
 unset _dualfocus_root _dualfocus_nounset _dualfocus_prefix

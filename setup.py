@@ -25,6 +25,7 @@ setup(
     packages=find_packages(include=['dualfocus_ros', 'dualfocus_ros.*']),
     package_data={'dualfocus_ros': ['weights/*', 'viewer/*.html', 'viewer/*.css', 'viewer/*.js']},
     install_requires=[
+        'argcomplete>=1.8',
         'matplotlib>=3.5',
         'numpy>=1.26',
         'opencv-python-headless>=4.6',

@@ -27,6 +27,7 @@ COMMANDS = {
     'view': 'sweeps with depth, cloud and focus curves in a browser: of a bag, or live',
     'process': 'depth from a bag, as the depth node computes it, without DDS',
     'replay': 'the messages of a bag on live topics, with its time on /clock',
+    'completion': 'what makes a shell complete the words of this command',
     'run': 'start a node of this package (ros2 run for machines without ros2)',
     'demo': 'simulated camera, sweep and depth over DDS; measure against the truth',
     'calibrate': 'focus scale, breathing, settling or blur of a lens, as parameters of the nodes',
@@ -42,7 +43,12 @@ logger = logging.getLogger('dualfocus_ros')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command; return its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    if '_ARGCOMPLETE' in os.environ:
+        _complete()
+    if os.environ.get('NO_COLOR'):
+        # ROS's own loggers know only this name.
+        os.environ.setdefault('RCUTILS_COLORIZED_OUTPUT', '0')
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith('-')), None)
     parser = _parser(chosen)
@@ -100,6 +106,20 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
             '--debug', action='store_true', help='more messages, and a traceback on failure'
         )
     return parser
+
+
+def _complete() -> None:
+    """Answer a shell that asks how a line may go on, and leave; only with argcomplete."""
+    try:
+        import argcomplete
+    except ImportError:
+        sys.exit(FAILED)
+    line = os.environ.get('COMP_LINE', '')[:int(os.environ.get('COMP_POINT', '0') or 0)]
+    words = line.split()[1:]
+    if words and not line.endswith(' '):
+        words.pop()  # which is not finished
+    chosen = next((word for word in words if not word.startswith('-')), None)
+    argcomplete.autocomplete(_parser(chosen), always_complete_options='long')
 
 
 class _Format(logging.Formatter):

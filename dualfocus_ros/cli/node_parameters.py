@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from dualfocus_ros.cli.completers import offer
 from dualfocus_ros.cli.errors import UsageError
 from dualfocus_ros.nodes.settings import ATTRIBUTES, DepthNodeSettings, coerce, contradictions
 
@@ -38,12 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--params-file', action='append', default=[], type=Path, metavar='YAML',
         help='ROS parameter file, as for the node; may be repeated, the last one wins',
     )
-    group.add_argument(
+    one = group.add_argument(
         '-p', '--param', action='append', default=[], metavar='NAME:=VALUE',
         help='one parameter, such as depth.max:=5.0; wins over files',
     )
+    offer(one, (f'{name}:=' for name in ATTRIBUTES))
     group.add_argument('--model', metavar='NAME', help='the parameter model')
-    group.add_argument('--device', metavar='DEVICE', help='the parameter device')
+    device = group.add_argument('--device', metavar='DEVICE', help='the parameter device')
+    offer(device, ('auto', 'cpu', 'cuda'))
 
 
 def read(arguments: argparse.Namespace) -> Parameters:

@@ -20,6 +20,7 @@ CODE = [*ROOT.glob('dualfocus_ros/**/*.py'), *ROOT.glob('launch/*.py')]
 
 # Imported as -> key in package.xml, where the two differ.
 ROSDEP_KEYS = {
+    'argcomplete': 'python3-argcomplete',
     'PIL': 'python3-pil',
     'cv2': 'python3-opencv',
     'matplotlib': 'python3-matplotlib',

@@ -43,7 +43,7 @@ def focus_figure(scale: FocusScale, sweeps: list[tuple[float, Peak]]) -> np.ndar
             right.axvline(peak.position, color=colour, linestyle=':', linewidth=1.0)
         right.set(xlabel='lens position, driver units', ylabel='sharpness, of its peak',
                   title='Sweeps', ylim=(0.0, 1.3))
-        right.legend(fontsize='small', title='target at', loc='upper center', ncols=4)
+        right.legend(fontsize='small', title='target at', loc='upper center', ncol=4)
     return _rendered(figure)
 
 

@@ -137,15 +137,11 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:
-    from PIL import Image
-
     from dualfocus_ros.benchmark.figure import scaling_figure
     from dualfocus_ros.benchmark.report import as_json, as_markdown
+    from dualfocus_ros.visual.small_png import save_small_png
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'benchmark.md').write_text(as_markdown(report), 'utf-8')
     (folder / 'benchmark.json').write_text(as_json(report), 'utf-8')
-    picture = Image.fromarray(scaling_figure(report))
-    # A palette makes it a third in size, and a report is looked at in a repository.
-    small = picture.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(folder / 'benchmark.png', optimize=True)
+    save_small_png(folder / 'benchmark.png', scaling_figure(report))

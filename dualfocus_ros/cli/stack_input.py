@@ -67,8 +67,9 @@ def read_image(path: Path) -> StackImage:
     """
     try:
         with Image.open(path) as image:
-            image.load()  # OpenCV would silently fill in what is missing from a damaged file
+            # In this order: Pillow 9.0 cannot find the EXIF of a TIFF file that it has read.
             directory = image.getexif().get_ifd(EXIF_DIRECTORY)
+            image.load()  # OpenCV would silently fill in what is missing from a damaged file
     except UnidentifiedImageError:
         directory = {}  # such as 16-bit colour TIFF: OpenCV may know it
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -181,7 +181,8 @@ class FocusCamera:
         if self.settings.exposure_jitter > 0.0:
             # Codes are proportional to the square root of the light.
             log_factor = 0.5 * self._exposure_rng.normal(0.0, self.settings.exposure_jitter)
-            codes = cv2.multiply(codes, math.exp(log_factor))
+            # cv2.multiply by a number changes the first channel only before OpenCV 4.11.
+            codes = cv2.addWeighted(codes, math.exp(log_factor), codes, 0.0, 0.0)
         return Frame(
             self._sensor.expose(codes),
             self.scene.camera.magnified(self._magnification(rendered)),

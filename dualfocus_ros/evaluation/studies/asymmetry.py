@@ -152,5 +152,6 @@ def _figure(
         readable_logarithm(axes)
         if place % columns == 0:
             axes.set_ylabel('mean error, 1/m')
-    figure.legend(*axes.get_legend_handles_labels(), loc='outside upper center', ncols=3)
+    # Beside the panels there is a place for it only from matplotlib 3.7 on.
+    axes.legend(fontsize='x-small')
     return rendered(figure)

@@ -11,15 +11,14 @@ from typing import Any, Protocol
 
 from matplotlib.ticker import LogLocator
 import numpy as np
-from PIL import Image
 
 from dualfocus_ros.data.samples import DataError, Dataset
 from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.report import Facts, facts_line, finite, number
+from dualfocus_ros.visual.small_png import save_small_png
 
 # Columns of a table: measure, heading, digits (negative: a share, printed in per cent).
 Column = tuple[str, str, int]
-COLOURS = 128
 
 
 class Progress(Protocol):
@@ -70,10 +69,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f'{self.name}.md').write_text(self.markdown(facts, methods), 'utf-8')
         (folder / f'{self.name}.json').write_text(self.json(facts, methods), 'utf-8')
-        # A palette makes it a third in size, and a report is looked at in a repository.
-        picture = Image.fromarray(self.figure)
-        small = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        small.save(folder / f'{self.name}.png', optimize=True)
+        save_small_png(folder / f'{self.name}.png', self.figure)
 
 
 def table(

@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test fuzz soak kill lint docs clean clean-all lock
+.PHONY: help setup build demo bench test faults fuzz soak kill lint docs clean clean-all lock
 
 # make setup PYTHON=python3.12; remembered by the environment.
 PYTHON ?=
@@ -34,6 +34,9 @@ bench: setup  ## How long everything takes here, over DDS too (10 minutes); writ
 test: setup  ## Every test that needs no GPU
 	@$(in_env) pytest -q $(ARGS)
 
+faults: setup  ## The tests of docs/reliability.md, and a line for each of its faults
+	@$(in_env) pytest -q --faults $(ARGS)
+
 fuzz: setup  ## Ten thousand hostile messages at everything that takes messages
 	@$(in_env) DUALFOCUS_FUZZ=$(EXAMPLES) pytest -q test/unit/test_fuzz.py $(ARGS)
 
@@ -43,8 +46,9 @@ soak: setup  ## Camera, sweep and depth for MINUTES=60; fails on growth or loss;
 kill: setup  ## COUNT=100 random kills of camera and sweep, and what they cost; writes kill/
 	@$(in_env) python test/endurance/kill.py --count $(COUNT) --output kill $(ARGS)
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, mypy and known vulnerabilities of what is pinned
 	@$(in_env) ruff check . && mypy
+	@tools/audit.sh
 
 docs:  ## The documentation as a site in site/; needs no ROS, and any warning fails it
 	@tools/build_docs.sh $(ARGS)
@@ -54,7 +58,7 @@ clean:  ## Remove what was built and written, but not .venv
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too
-	rm -rf .venv .venv-docs
+	rm -rf .venv .venv-docs .venv-audit
 
 lock:  ## Write tools/requirements*.lock anew from requirements*.in
 	@tools/lock.sh

@@ -15,6 +15,8 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from dualfocus_ros.nodes.security_policy import enclave_arguments
+
 CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
 INPUTS = ('image_raw', 'image_raw/compressed', 'camera_info', 'focus_state', 'metadata')
 YES_NO = ['true', 'false']
@@ -85,6 +87,12 @@ ARGUMENTS = [
         description='Give Fast DDS a shared-memory segment that images fit in. A profile that '
         'the environment names already is kept.',
     ),
+    DeclareLaunchArgument(
+        'enclave',
+        default_value='',
+        description='SROS2: the enclave of each node is its name below this, such as /perception '
+        'for /perception/dualfocus; empty: none is named.',
+    ),
 ]
 
 
@@ -125,6 +133,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
     if metadata:
         topics['metadata'] = metadata
     remappings = list(topics.items())
+    enclave = value('enclave')
     nodes: list[Action] = [
         Node(
             package='dualfocus_ros',
@@ -133,6 +142,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
             namespace=value('namespace'),
             parameters=[file, common, given],
             remappings=remappings,
+            ros_arguments=enclave_arguments(enclave, 'dualfocus'),
             output='screen',
         ),
         Node(
@@ -158,6 +168,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
                 namespace=value('namespace'),
                 parameters=[file, common, driven],
                 remappings=remappings,
+                ros_arguments=enclave_arguments(enclave, 'focus_sweep'),
                 output='screen',
             )
         )

@@ -7,16 +7,21 @@ ros2 launch dualfocus_ros sim.launch.py scene:=corridor rviz:=true
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from dualfocus_ros.nodes.security_policy import enclave_arguments
+
 SHARE = Path(get_package_share_directory('dualfocus_ros'))
 YES_NO = ['true', 'false']
-PASSED_ON = ('params_file', 'namespace', 'device', 'model', 'rviz', 'use_sim_time')
+PASSED_ON = (
+    'params_file', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'enclave',
+)
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -67,6 +72,12 @@ ARGUMENTS = [
         description='Give Fast DDS a shared-memory segment that images fit in. A profile that '
         'the environment names already is kept.',
     ),
+    DeclareLaunchArgument(
+        'enclave',
+        default_value='',
+        description='SROS2: the enclave of each node is its name below this, such as /perception '
+        'for /perception/dualfocus; empty: none is named.',
+    ),
 ]
 
 
@@ -82,7 +93,14 @@ def generate_launch_description() -> LaunchDescription:
             'driver': 'topic',
         }.items(),
     )
-    camera = Node(
+    # The include comes first: it sets the DDS profile for the processes that follow.
+    return LaunchDescription([*ARGUMENTS, depth_and_sweep, OpaqueFunction(function=_camera)])
+
+
+def _camera(context: LaunchContext) -> list[Action]:
+    """Return the camera; a function, because only an enclave that was given is named."""
+    enclave = LaunchConfiguration('enclave').perform(context)
+    return [Node(
         package='dualfocus_ros',
         executable='sim_camera_node',
         name='sim_camera',
@@ -99,7 +117,6 @@ def generate_launch_description() -> LaunchDescription:
                 ),
             },
         ],
+        ros_arguments=enclave_arguments(enclave, 'sim_camera'),
         output='screen',
-    )
-    # The include comes first: it sets the DDS profile for the processes that follow.
-    return LaunchDescription([*ARGUMENTS, depth_and_sweep, camera])
+    )]

@@ -36,7 +36,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         Managed (lifecycle) nodes work alike.
     :param args: ROS arguments; the process's own by default.
     :returns: 0 after a signal or an external shutdown; not 0 when the node could not be created
-        (ValueError, OSError and ROS parameter errors are printed as one line).
+        (ValueError, OSError, ROS parameter errors and errors of rcl are printed as one line).
     """
     stop = threading.Event()
     # Nothing exists yet that would have to be put in order.
@@ -60,6 +60,11 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         except _Interrupted:
             return 0
         except (ValueError, OSError, ParameterException) as error:
+            return _complain(error, _BAD_CONFIGURATION)
+        except RuntimeError as error:
+            # rcl's own errors say all in one line, such as that DDS has no security plugins.
+            if not type(error).__module__.startswith('rclpy'):
+                raise
             return _complain(error, _BAD_CONFIGURATION)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

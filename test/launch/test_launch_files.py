@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -19,9 +20,11 @@ FOLDER = Path(__file__).parents[2] / 'launch'
 ARGUMENTS = {
     'dualfocus': {
         'params_file', 'namespace', 'camera', 'driver', 'device', 'model', 'rviz', 'use_sim_time',
-        'large_image_transport', 'driver_node', 'metadata',
+        'large_image_transport', 'driver_node', 'metadata', 'enclave',
     },
-    'sim': {'scene', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'params_file'},
+    'sim': {
+        'scene', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'params_file', 'enclave',
+    },
     'record': {'bag', 'what', 'camera', 'namespace'},
     'replay': {'bag', 'loop', 'rate', 'camera', 'namespace', 'params_file', 'rviz'},
 }  # fmt: skip
@@ -120,6 +123,31 @@ def test_what_is_given_comes_before_what_is_usual():
     assert {'/left/image_raw', '/left/focus_command', '/left/metadata', '/left'} <= sweep
     assert any('my.yaml' in text for text in sweep)
     assert not any('camera_ros.yaml' in text for text in sweep)
+
+
+def enclaves(found: list) -> dict[str, list[str]]:
+    """Return the ROS arguments about enclaves by executable."""
+    return {
+        a.node_executable: [str(word) for word in a._Node__ros_arguments or []]
+        for a in found if isinstance(a, Node) and a.condition is None
+    }
+
+
+@pytest.mark.parametrize('prefix', ['/perception', 'perception/'])
+def test_each_node_is_put_into_its_enclave_on_request_only(prefix):
+    found = enclaves(actions('dualfocus', driver='topic', enclave=prefix))
+    found |= enclaves(actions('sim', enclave=prefix))
+    assert found == {
+        'depth_node': ['--enclave', '/perception/dualfocus'],
+        'focus_sweep_node': ['--enclave', '/perception/focus_sweep'],
+        'sim_camera_node': ['--enclave', '/perception/sim_camera'],
+    }
+    policy = ElementTree.parse(FOLDER.parent / 'config' / 'security_policy.xml')
+    assert {words[1] for words in found.values()} == {
+        enclave.get('path') for enclave in policy.iter('enclave')
+    }
+    for name in ('dualfocus', 'sim'):
+        assert not any(enclaves(actions(name)).values())
 
 
 def test_record_takes_the_inputs_or_all():

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SROS2 policy is that of the running nodes; without security plugins nothing runs open."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+
+from ament_index_python.packages import get_package_prefix
+
+FILE = Path(__file__).parents[2] / 'config' / 'security_policy.xml'
+NODES = ('/dualfocus', '/focus_sweep', '/sim_camera')
+
+
+@pytest.mark.skipif(
+    os.environ.get('ROS_DISTRO', 'jazzy') != 'jazzy',
+    reason='other distros add other services to each node',
+)
+def test_the_policy_is_what_the_nodes_really_use(start):
+    start('sim_camera_node', width=96, height=64, rate=5.0, threads=1)
+    start('focus_sweep_node', count=3)
+    start('depth_node', device='cpu', threads=1)
+    made = subprocess.run(
+        [sys.executable, '-m', 'dualfocus_ros.nodes.security_policy', *NODES],
+        capture_output=True, text=True, timeout=120,
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == FILE.read_text('utf-8'), (
+        'config/security_policy.xml is out of date; start the three nodes and run '
+        f'python -m dualfocus_ros.nodes.security_policy {" ".join(NODES)}'
+    )
+
+
+def test_a_node_that_is_not_there_has_no_policy():
+    made = subprocess.run(
+        [sys.executable, '-c', 'import dualfocus_ros.nodes.security_policy as p; p._PATIENCE = 1; '
+         'raise SystemExit(p.main(["/nobody"]))'],
+        capture_output=True, text=True, timeout=60,
+    )
+    assert made.returncode == 1
+    assert made.stderr.strip() == 'not all of /nobody are running'
+
+
+def test_where_security_is_asked_for_and_cannot_be_had_nothing_runs(tmp_path):
+    """With keys that are none, or a DDS that was built without security."""
+    enclave = tmp_path / 'enclaves' / 'perception' / 'dualfocus'
+    enclave.mkdir(parents=True)
+    for name in ('identity_ca.cert.pem', 'cert.pem', 'key.pem', 'permissions_ca.cert.pem',
+                 'governance.p7s', 'permissions.p7s'):
+        (enclave / name).touch()
+    node = Path(get_package_prefix('dualfocus_ros'), 'lib', 'dualfocus_ros', 'focus_sweep_node')
+    environment = {
+        **os.environ, 'ROS_SECURITY_KEYSTORE': str(tmp_path), 'ROS_SECURITY_ENABLE': 'true',
+        'ROS_SECURITY_STRATEGY': 'Enforce',
+    }
+    for name in ('/perception/dualfocus', '/nowhere'):
+        ended = subprocess.run(
+            [node, '--ros-args', '--enclave', name], capture_output=True, text=True,
+            env=environment, timeout=60,
+        )
+        assert ended.returncode in (1, 2)
+        assert 'Traceback' not in ended.stderr
+        assert 'ecurity' in ended.stderr or 'SECURITY' in ended.stderr

@@ -95,10 +95,11 @@ def main() -> int:
     with Fleet(output / 'logs') as fleet, observer() as watch:
         wait_for_depths(watch, fleet, 2, PATIENCE)
         depth_pid, before = fleet.pid('depth_node'), memory_bytes(fleet.pid('depth_node'))
-        kills = _kill(fleet, watch, arguments.count, random.Random(arguments.seed))
+        kills, grown = _kill(fleet, watch, arguments.count, random.Random(arguments.seed))
         recovered = _settle(watch, fleet, 3)
         alive = fleet.running['depth_node'].status is None and fleet.lives['depth_node'] == 1
         memory = before, memory_bytes(depth_pid)
+        quarters = [round(m / 1e6) for m in grown[len(grown) // 4 - 1::max(1, len(grown) // 4)]]
         rejections = {
             key: value for name, values in watch.diagnostics.items() if name.endswith(': input')
             for key, value in values.items() if key.startswith('rejected ')
@@ -107,6 +108,7 @@ def main() -> int:
     figures = _figures(
         judged, kills, [_time_of(k, watch.received) for k in kills], memory, arguments.seed
     )
+    figures['depth node, own memory by quarters [MB]'] = quarters
     figures['depth node alive throughout'] = alive
     figures['depth after the last kill'] = recovered
     (output / 'kill.json').write_text(
@@ -133,9 +135,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _kill(fleet: Fleet, watch: Observer, count: int, chance: random.Random) -> list[Kill]:
-    """Kill and start anew, each at a moment of chance."""
+def _kill(
+    fleet: Fleet, watch: Observer, count: int, chance: random.Random
+) -> tuple[list[Kill], list[int]]:
+    """Kill and start anew, each at a moment of chance.
+
+    :returns: the kills, and the memory of the depth node at each (bytes).
+    """
     kills: list[Kill] = []
+    memory: list[int] = []
     for _ in tqdm(range(count), desc='kills', unit='kill', disable=None):
         if chance.random() < SHARE_AFTER_RECOVERY and not _settle(watch, fleet, 1):
             break
@@ -147,7 +155,8 @@ def _kill(fleet: Fleet, watch: Observer, count: int, chance: random.Random) -> l
         if not fleet.running[target].wait(10.0):
             raise SystemExit(f'{target} did not end within 10 s of {number.name}')
         fleet.start(target)
-    return kills
+        memory.append(memory_bytes(fleet.pid('depth_node')).own)
+    return kills, memory
 
 
 def _settle(watch: Observer, fleet: Fleet, count: int) -> bool:

@@ -135,7 +135,8 @@ class Observer:
         subscribe(
             CameraInfo, 'camera_info', lambda data: self.infos.add(stamp_of(data)), qos, raw=True
         )
-        subscribe(FocusState, 'focus_state', self.states.append, qos)
+        # Not the list's own method: what is older is forgotten by making another list.
+        subscribe(FocusState, 'focus_state', lambda msg: self.states.append(msg), qos)
         subscribe(
             StackInfo, 'stack_info', lambda msg: self.depths.append((time.monotonic(), msg)), qos
         )

@@ -42,7 +42,8 @@ setup(
         'eval': ['h5py>=3.6', 'OpenEXR>=3.3'],
         # Older torch has no exporter of this kind.
         'export': ['onnx>=1.17', 'onnxruntime>=1.20', 'onnxscript>=0.3', 'torch>=2.6'],
-        'train': ['tensorboard>=2.10'],
+        # TensorBoard's pictures need a newer Pillow than the rest does.
+        'train': ['pillow>=9.1', 'tensorboard>=2.10'],
     },
     # Recordings hold our messages: reading one without ROS needs their definitions.
     data_files=[('share/dualfocus_ros/msg', sorted(glob('msg/*.msg')))],

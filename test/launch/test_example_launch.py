@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('launch_ros', reason='needs launch_ros, which only a ROS distribution has')
 
 from launch import LaunchContext
-from launch.actions import IncludeLaunchDescription, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import Node
 
@@ -21,8 +21,8 @@ def test_two_cameras_have_everything_twice():
     context = LaunchContext()
     context.launch_configurations['driver'] = 'topic'
     description = get_launch_description_from_python_launch_file(str(FILE))
-    (argument,) = description.get_launch_arguments()
-    assert argument.name == 'driver' and 'topic' in argument.choices
+    (own,) = [e for e in description.entities if isinstance(e, DeclareLaunchArgument)]
+    assert own.name == 'driver' and 'topic' in own.choices
     found = set()
     for include in description.entities:
         if not isinstance(include, IncludeLaunchDescription):

@@ -244,8 +244,7 @@ def test_exif_gives_focus_orientation_and_field_of_view(folder, tmp_path, scene,
     for n, metres in enumerate((IFDRational(2, 5), IFDRational(1, 1), IFDRational(0xFFFFFFFF, 1))):
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned by 90 degrees
-        details = exif.get_ifd(0x8769)
-        details[0x9206], details[0xA405] = metres, 28
+        exif[0x8769] = {0x9206: metres, 0xA405: 28}
         image = Image.fromarray(cv2.GaussianBlur(scene, (0, 0), 0.3 + n))
         image.save(folder / f'{n}.jpg', exif=exif, quality=95)
     out = tmp_path / 'out'

@@ -35,7 +35,9 @@ def test_three_kills(tmp_path):
     assert len((tmp_path / 'kill.csv').read_text().splitlines()) == figures['sweeps'] + 1
 
 
+@pytest.mark.fault(22)
 @pytest.mark.slow
+@pytest.mark.fault(22)
 @pytest.mark.timeout(450)
 def test_two_minutes_of_soak(tmp_path):
     done = run('soak.py', '--minutes', 2, '--output', tmp_path)

@@ -533,6 +533,44 @@ def test_shipped_weights_of_another_hash_leave_it_unconfigured(make, tmp_path, m
     assert rig.get_state() == 'unconfigured'
 
 
+# -- several cameras -----------------------------------------------------------------------------
+
+
+@pytest.mark.fault(21)
+def test_two_nodes_in_one_process(make):
+    left, right = make(), make()
+    for rig in (left, right):
+        rig.use_camera()
+        rig.listen('depth/image_rect')
+        rig.listen('depth/camera_info')
+        rig.ready()
+    frames = {left: 'left_optical', right: 'right_optical'}
+    nearest = {left: 2.0, right: 4.0}
+    for rig, frame in frames.items():
+        def publish(topic, message, rig=rig, frame=frame):
+            message.header.frame_id = frame
+            DepthRig.publish(rig, topic, message)
+
+        rig.publish = publish
+    # Alternating, with equal stamps and numbers, so that what is mixed up goes unnoticed.
+    for sweep in range(6):
+        for rig, near in nearest.items():
+            rig.sweep((0.5, 1.0, near), start=START + sweep * SWEEP, sweep=sweep)
+        for rig in nearest:
+            rig.until(lambda r=rig, s=sweep: len(r.received['depth/camera_info']) == s + 1)
+    for rig, near in nearest.items():
+        for message in rig.received['depth/image_rect'] + rig.received['depth/camera_info']:
+            assert message.header.frame_id == frames[rig]
+        assert {depth_values(m)[1, 1] for m in rig.received['depth/image_rect']} == {1.0 / near}
+        assert counts(rig) == {}
+        assert len(rig.estimator.asked) == 6
+    # The end of one is nothing to the other.
+    assert left.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    right.sweep((0.5, 1.0, 4.0), start=START + 9 * SWEEP, sweep=9)
+    right.until(lambda: len(right.received['depth/image_rect']) == 7)
+    assert left.estimator.released and not right.estimator.released
+
+
 # -- connections ---------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ def with_hostile_sizes(message):
         yield data[:length]
 
 
+@pytest.mark.fault(13)
 def test_sizes_that_cannot_be_cost_nothing_but_their_own_message():
     rig = DepthRig()
     try:

@@ -101,6 +101,7 @@ def own_memory(program):
     return 1024 * int(line.split()[1])
 
 
+@pytest.mark.fault(20)
 @pytest.mark.timeout(300)
 def test_as_many_depths_as_sweeps_and_under_overload_the_newest(loaded, listener):
     program, camera = loaded

@@ -84,8 +84,9 @@ FAULTS: dict[int, Fault] = dict(enumerate((
     Fault(
         'The GPU runs out of memory, reports an error, or is lost',
         'The process survives. Out of memory: once more with nothing else kept, then the stack is '
-        'given up and counted. A device that is lost: a new start on the CPU or, where the user '
-        'asked for CUDA, an error in `/diagnostics`.',
+        'given up and counted. A device that is lost: with `device: auto` the node goes on with '
+        'the CPU, otherwise it goes by the error state to unconfigured; `/diagnostics` says which '
+        'and why.',
     ),
     Fault(
         'The network gives NaN or infinity, or no pixel is valid',

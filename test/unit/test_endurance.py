@@ -37,6 +37,7 @@ def noise(seed, count=120, memory=0.8):
 SECONDS = np.arange(120) * 5.0
 
 
+@pytest.mark.fault(22)
 def test_a_trend_is_found_with_its_slope():
     found = trend(SECONDS, 400.0 + 60.0 / 3600.0 * SECONDS + 0.1 * noise(1))
     assert found.slope == pytest.approx(60.0, abs=4.0 * found.error)
@@ -49,6 +50,7 @@ def test_a_fall_is_no_rise():
     assert found.significant and not found.rises_beyond(20.0)
 
 
+@pytest.mark.fault(22)
 def test_noise_with_memory_is_seldom_taken_for_a_trend():
     alarms = sum(trend(SECONDS, 400.0 + noise(seed)).significant for seed in range(200))
     # As if the samples were independent there would be about 60.
@@ -143,6 +145,7 @@ def test_a_sweep_node_that_counts_from_one_again_makes_new_sweeps():
     assert [s.number for s in Record([6, 7, 1, 1, 2]).sweeps()] == [6, 7, 1, 1, 2]
 
 
+@pytest.mark.fault(22)
 def test_the_ledger_counts_what_was_lost_and_forgets_the_rest():
     record = Record(range(1, 401))
     del record.depths[100:103]

@@ -227,6 +227,21 @@ def test_decimated_points_by_stride_and_by_voxel(estimator):
     assert len({tuple(cell) for cell in cells}) >= 0.95 * len(cubes)
 
 
+@pytest.mark.fault(18)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_the_memory_of_a_gpu_is_given_back(weights):
+    left = []
+    for _ in range(20):
+        estimator = DepthEstimator(weights, device='cuda')
+        estimator.estimate(make_stack(), EVERYTHING)
+        assert estimator.device_memory > 0
+        estimator.release()
+        del estimator
+        left.append(torch.cuda.memory_allocated())
+    # The first time libraries take work space that they keep.
+    assert left[-1] <= left[1]
+
+
 @pytest.mark.fault(11)
 def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
     stack, decode = make_stack(), estimator._decode

@@ -37,7 +37,6 @@ def test_three_kills(tmp_path):
 
 @pytest.mark.fault(22)
 @pytest.mark.slow
-@pytest.mark.fault(22)
 @pytest.mark.timeout(450)
 def test_two_minutes_of_soak(tmp_path):
     done = run('soak.py', '--minutes', 2, '--output', tmp_path)

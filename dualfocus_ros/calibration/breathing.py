@@ -18,7 +18,6 @@ import math
 
 import cv2
 import numpy as np
-import torch
 
 from dualfocus_ros.calibration.fitting import (
     LinearFit,
@@ -28,7 +27,6 @@ from dualfocus_ros.calibration.fitting import (
     left_out,
 )
 from dualfocus_ros.calibration.images import FocusImage, gradient_energy
-from dualfocus_ros.optics.psf import MIN_RADIUS, Aperture, spot
 from dualfocus_ros.stacks import registration
 
 MIN_SETTINGS = 5
@@ -201,6 +199,8 @@ def equalised(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
     if energies[0] < energies[1]:
         blurred, other = equalised(second, first)
         return other, blurred
+    from dualfocus_ros.optics.psf import MIN_RADIUS
+
     low, high = 0.0, min(_MAX_RADIUS, 0.1 * min(first.shape))
     for _ in range(8):
         radius = 0.5 * (low + high)
@@ -214,6 +214,11 @@ def equalised(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def defocused(image: np.ndarray, radius: float) -> np.ndarray:
     """Return an (H, W) float32 image blurred by a disc of ``radius`` pixels."""
+    # Here, because torch takes seconds to load, and the help of a command shall not.
+    import torch
+
+    from dualfocus_ros.optics.psf import Aperture, spot
+
     kernel = spot(torch.tensor([radius]), Aperture('disc', softness=0.0))[0].numpy()
     return np.asarray(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
 

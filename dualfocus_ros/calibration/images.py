@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.calibration.fitting import UndeterminedError
-from dualfocus_ros.optics.colour import decode_srgb8
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 _MAX_SETTINGS = 64
@@ -45,6 +44,9 @@ class FocusImage:
         """Return (H, W) float32 linear luminance, 0 to 1: what blur adds up in."""
         if self.linear:
             return _mix(self.pixels.astype(np.float32) / np.float32(255.0))
+        # Here, because it loads torch, which takes seconds, and the help of a command shall not.
+        from dualfocus_ros.optics.colour import decode_srgb8
+
         return _mix(decode_srgb8(self.pixels))
 
 

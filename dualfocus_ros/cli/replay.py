@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 from pathlib import Path
@@ -18,6 +19,7 @@ from dualfocus_ros.cli.bag_topics import absolute, is_made, read_remaps
 from dualfocus_ros.cli.errors import CommandError, UsageError
 from dualfocus_ros.cli.keyboard import keys, sleep
 from dualfocus_ros.cli.live import live_node
+from dualfocus_ros.cli.output import say
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--wait', type=float, default=3.0, metavar='S',
         help='wait for so long until every topic has a subscriber (default 3)',
     )
+    parser.add_argument('--json', action='store_true', help='print what was played as JSON')
     parser.epilog = (
         'Keys, where a terminal is attached: space pauses and goes on, s plays to the next sweep '
         'and pauses, q ends. Let nodes use the time of the bag: use_sim_time:=true.'
@@ -80,14 +83,25 @@ def execute(arguments: argparse.Namespace) -> int:
     remap = read_remaps(arguments)
     with readable_bag(arguments.bag) as bag:
         topics = _topics(arguments, bag)
-        with live_node('dualfocus_replay') as node:
-            player = BagPlayer(node, bag, topics, remap)
-            for topic, why in player.skipped.items():
-                logger.warning('%s is not played: %s', topic, why)
-            if not player.topics:
-                raise CommandError(f'{arguments.bag} has nothing that can be played')
-            counts = _play(arguments, settings, bag, player, node)
-    logger.info('%d messages in %d whole loops', counts.messages, counts.loops)
+        counts = ReplayCounts()
+        try:
+            with live_node('dualfocus_replay') as node:
+                player = BagPlayer(node, bag, topics, remap)
+                for topic, why in player.skipped.items():
+                    logger.warning('%s is not played: %s', topic, why)
+                if not player.topics:
+                    raise CommandError(f'{arguments.bag} has nothing that can be played')
+                topics = sorted(player.topics)
+                counts = _play(arguments, settings, bag, player, node)
+        except KeyboardInterrupt:  # before the first message
+            logger.info('ended by a signal')
+    if arguments.json:
+        say(json.dumps({
+            'bag': str(arguments.bag), 'messages': counts.messages, 'loops': counts.loops,
+            'topics': topics,
+        }, indent=2))
+    else:
+        logger.info('%d messages in %d whole loops', counts.messages, counts.loops)
     return 0
 
 

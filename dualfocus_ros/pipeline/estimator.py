@@ -65,10 +65,11 @@ class DepthEstimator:
     ) -> None:
         self.settings = settings or PipelineSettings()
         self._device = resolve_device(device)
-        self._device_name = ''
         self._dtype = resolve_precision(precision, self._device)
         if self._device.type == 'cpu':
             torch.set_num_threads(threads or default_threads())
+        # Asked now: of a GPU that is lost even this question may fail.
+        self._device_name = describe(self._device)
         loaded = load_model(model)
         self.model_name = loaded.name
         self.sha256 = loaded.sha256
@@ -81,8 +82,6 @@ class DepthEstimator:
     @property
     def device_name(self) -> str:
         """The device, in words."""
-        # Asked once: a GPU that is lost must not make the question fail, too.
-        self._device_name = self._device_name or describe(self._device)
         return self._device_name
 
     @property

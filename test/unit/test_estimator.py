@@ -339,3 +339,20 @@ def test_unknown_devices_and_precisions_are_refused_in_words():
 def test_settings_that_contradict_each_other_are_refused(values, text):
     with pytest.raises(ValueError, match=text):
         PipelineSettings(**values)
+
+
+@pytest.mark.fault(10)
+def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch):
+    stack = make_stack()
+    before = estimator.estimate(stack).depth
+    assert all(estimator.encode_ahead(plane) for plane in make_stack().planes[:2])
+    assert len(estimator._store) == 2
+    estimator.make_room()
+    assert len(estimator._store) == 0
+    assert np.array_equal(estimator.estimate(stack).depth, before, equal_nan=True)
+
+    def lost(device):
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+    monkeypatch.setattr('dualfocus_ros.pipeline.estimator.describe', lost)
+    assert estimator.device_name == 'cpu (1 threads)'

@@ -66,8 +66,8 @@ def find_files(path: Path) -> BagFiles:
             f'{metadata} cannot be understood: reading the files beside it',
         ))
     files = [path / name for name in names]
-    missing = [file.name for file in files if not file.exists()]
-    files = [file for file in files if file.exists()]
+    missing = [file.name for file in files if not file.is_file()]
+    files = [file for file in files if file.is_file()]
     if not files:
         raise BagError(f'none of the files of {path} is there: {", ".join(missing)}')
     if not missing:

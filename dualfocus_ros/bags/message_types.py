@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 import os
 from pathlib import Path
+import re
+from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 PACKAGE = 'dualfocus_ros'
+_TYPE = re.compile(
+    r'(?P<package>[a-z]\w*)/(?P<kind>msg|srv|action)/(?P<name>[A-Z]\w*)', re.ASCII
+)
 OWN_MESSAGES = ('FocalStack', 'FocusCommand', 'FocusState', 'StackInfo')
 
 
@@ -53,6 +59,25 @@ def full_name(message_type: str) -> str:
     """Return ``sensor_msgs/msg/Image`` for it and for ``sensor_msgs/Image``, as ROS 1 had it."""
     package, _, rest = message_type.partition('/')
     return f'{package}/msg/{rest}' if rest and '/' not in rest else message_type
+
+
+def class_of(message_type: str) -> Any:
+    """Return rclpy's class of a type such as ``sensor_msgs/msg/Image``.
+
+    Bags and other nodes say which types there are: nothing is imported but what the ament index
+    knows as a package with interfaces.
+
+    :raises ImportError: if there is no such class.
+    """
+    from ament_index_python.resources import has_resource
+
+    found = _TYPE.fullmatch(message_type)
+    if found is None or not has_resource('rosidl_interfaces', found['package']):
+        raise ImportError(f'no package with interfaces is known for {message_type!r}')
+    try:
+        return getattr(import_module(f'{found["package"]}.{found["kind"]}'), found['name'])
+    except AttributeError as error:
+        raise ImportError(f'there is no message {message_type}') from error
 
 
 def type_name(message_class: type) -> str:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-import importlib
 import time
 from typing import Any
 
+from dualfocus_ros.bags.message_types import class_of
 from dualfocus_ros.bags.reader import BagMessage, BagReader, BagTopic
 
 
@@ -88,8 +88,7 @@ class BagPlayer:
     def _publisher(self, topic: BagTopic) -> Any:
         from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-        package, kind, name = topic.message_type.split('/')
-        message_class = getattr(importlib.import_module(f'{package}.{kind}'), name)
+        message_class = class_of(topic.message_type)
         reliable = all(qos.reliability.name != 'BEST_EFFORT' for qos in topic.qos)
         latched = bool(topic.qos) and all(
             qos.durability.name == 'TRANSIENT_LOCAL' for qos in topic.qos

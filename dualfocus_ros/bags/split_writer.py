@@ -12,6 +12,7 @@ from typing import Any
 from rosbags.interfaces import Qos
 import yaml
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.bags.writer import RELIABLE, BagWriter
 
 _INFORMATION = 'rosbag2_bagfile_information'
@@ -65,8 +66,9 @@ class SplitBagWriter:
                 self._part.__exit__(kind, error, trace)
             return
         self._end()
-        (self.path / 'metadata.yaml').write_text(
-            yaml.safe_dump({_INFORMATION: _merged(self._metadata)}, sort_keys=False), 'utf-8'
+        write_text(
+            self.path / 'metadata.yaml',
+            yaml.safe_dump({_INFORMATION: _merged(self._metadata)}, sort_keys=False),
         )
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dualfocus_ros.atomic_files import replacing
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
@@ -89,10 +90,11 @@ class Sweep:
 def write_stack(path: Path, stack: FocalStack) -> None:
     """Write a stack whose planes all have intrinsics, for another process."""
     cameras = [astuple(plane.camera) for plane in stack.planes if plane.camera is not None]
-    np.savez(
-        path, images=np.stack([plane.image for plane in stack.planes]),
-        focus=stack.focus_dioptres, cameras=np.array(cameras),
-    )  # fmt: skip
+    with replacing(path) as partial:
+        np.savez(
+            partial, images=np.stack([plane.image for plane in stack.planes]),
+            focus=stack.focus_dioptres, cameras=np.array(cameras),
+        )  # fmt: skip
 
 
 def read_stack(path: Path) -> FocalStack:

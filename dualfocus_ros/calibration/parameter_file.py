@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from dualfocus_ros.atomic_files import write_text
+
 Value = bool | int | float | str | Sequence[float]
 
 
@@ -22,7 +24,7 @@ def write_parameters(path: Path, values: Mapping[str, Value], comments: Sequence
     lines = [f'# {line}' for line in comments]
     lines += ['/**:', '  ros__parameters:']
     lines += [f'    {name}: {_text(value)}' for name, value in values.items()]
-    path.write_text('\n'.join(lines) + '\n', 'utf-8')
+    write_text(path, '\n'.join(lines) + '\n')
 
 
 def read_numbers(path: Path, name: str) -> list[float]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.cli.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,6 @@ def _write(folder: Path, report: dict[str, Any]) -> None:
     from dualfocus_ros.visual.small_png import save_small_png
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'benchmark.md').write_text(as_markdown(report), 'utf-8')
-    (folder / 'benchmark.json').write_text(as_json(report), 'utf-8')
+    write_text(folder / 'benchmark.md', as_markdown(report))
+    write_text(folder / 'benchmark.json', as_json(report))
     save_small_png(folder / 'benchmark.png', scaling_figure(report))

@@ -12,6 +12,7 @@ import tempfile
 import cv2
 import numpy as np
 
+from dualfocus_ros.atomic_files import write_bytes
 from dualfocus_ros.cli.errors import CommandError
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.pipeline.result import DepthResult
@@ -69,7 +70,7 @@ def save_png(path: Path, image: np.ndarray) -> None:
     done, data = cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image)
     if not done:
         raise OSError(f'{path.name}: the picture could not be encoded')
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes())
 
 
 def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:

@@ -12,6 +12,7 @@ import sys
 from tqdm import tqdm
 
 from dualfocus_ros import __version__
+from dualfocus_ros.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -114,10 +115,10 @@ def execute(arguments: argparse.Namespace) -> int:
         folder: Path = arguments.output
         folder.mkdir(parents=True, exist_ok=True)
         figures = {r.dataset.name: write_figures(folder, r) for r in results}
-        (folder / 'report.json').write_text(json_text, 'utf-8')
+        write_text(folder / 'report.json', json_text)
     markdown = as_markdown(facts, methods, results, figures, arguments.baseline)
     if arguments.output is not None:
-        (folder / 'report.md').write_text(markdown, 'utf-8')
+        write_text(folder / 'report.md', markdown)
         logger.info('wrote %s', folder / 'report.md')
     sys.stdout.write(json_text if arguments.json else markdown)
     return 0

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from dualfocus_ros.atomic_files import replacing
 from dualfocus_ros.cli import lens_input
 from dualfocus_ros.cli.errors import UsageError
 from dualfocus_ros.cli.output import say
@@ -288,7 +289,8 @@ def _plot(path: Path, report: Report) -> None:
         axis.set_minor_formatter(FuncFormatter(_few))
     axes.grid(alpha=0.3, which='both')
     axes.legend(loc='upper left')
-    figure.savefig(path, format='png')
+    with replacing(path) as partial:
+        figure.savefig(partial, format='png')
 
 
 def _few(value: float, _: int) -> str:

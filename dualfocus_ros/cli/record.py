@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 import errno
-from importlib import import_module
 import json
 import logging
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dualfocus_ros.bags.message_types import class_of
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.split_writer import SplitBagWriter
 from dualfocus_ros.cli.bag_topics import absolute
@@ -207,10 +207,9 @@ def _look(node: Any, recorder: TopicRecorder, selection: Selection, refused: set
     for name, types in node.get_topic_names_and_types():
         if name in recorder.counts or name in refused or not selection.takes(name, types[0]):
             continue
-        package, kind, class_name = types[0].split('/')
         try:
-            message_class = getattr(import_module(f'{package}.{kind}'), class_name)
-        except (ImportError, AttributeError):
+            message_class = class_of(types[0])
+        except ImportError:
             refused.add(name)
             logger.warning('%s is not recorded: no message class %s', name, types[0])
             continue

@@ -11,6 +11,7 @@ import re
 from typing import Any
 import webbrowser
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
 from dualfocus_ros.cli.bag_topics import absolute
 from dualfocus_ros.cli.errors import CommandError, UsageError
@@ -100,7 +101,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     page, summary = _page_of(arguments, bag)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(page, 'utf-8')
+    write_text(arguments.output, page)
     if arguments.json:
         say(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
     else:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.message_types import typestore
+from dualfocus_ros.bags.message_types import class_of, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.cli import node_parameters
 from dualfocus_ros.cli.bag_source import needs_ros
@@ -100,7 +100,7 @@ class LiveViewer:
         self._settings = parameters.settings
         self._gatherer = Gatherer(outputs, 16)
         self._recorder = TopicRecorder(
-            node, {name: _class(OUTPUTS[relative]) for relative, name in outputs.items()}, None,
+            node, {name: class_of(OUTPUTS[relative]) for relative, name in outputs.items()}, None,
             self._take,
         )
         self._frames: OrderedDict[int, bytes] = OrderedDict()
@@ -144,9 +144,9 @@ class LiveViewer:
         if self._topics is None:
             self._topics = _planes_of(self._node, self._outputs, self._named)
             if self._topics is not None and self._topics.image is not None:
-                self._recorder.add(self._topics.image, _class(self._topics.image_type))
+                self._recorder.add(self._topics.image, class_of(self._topics.image_type))
                 if self._topics.camera is not None and self._estimator is not None:
-                    self._recorder.add(self._topics.camera, _class(CAMERA_INFO))
+                    self._recorder.add(self._topics.camera, class_of(CAMERA_INFO))
 
     def _take(self, topic: str, data: bytes, receipt_ns: int) -> None:
         if self._topics is not None and topic in (self._topics.image, self._topics.camera):
@@ -214,7 +214,7 @@ class LiveViewer:
         from dualfocus_ros.nodes.conversions import compressed_to_array, image_to_array
 
         assert self._topics is not None
-        message = deserialize_message(self._frames[stamp], _class(self._topics.image_type))
+        message = deserialize_message(self._frames[stamp], class_of(self._topics.image_type))
         decode = compressed_to_array if self._topics.image_type == COMPRESSED else image_to_array
         return decode(message, self._settings.max_pixels)
 
@@ -232,7 +232,7 @@ class LiveViewer:
         for stamp, image, focus in zip(stamps, images, sweep.focus_dioptres, strict=True):
             calibration = None
             if stamp in self._cameras:
-                info = deserialize_message(self._cameras[stamp], _class(CAMERA_INFO))
+                info = deserialize_message(self._cameras[stamp], class_of(CAMERA_INFO))
                 calibration = calibration_from(info)
             rectify = calibration is not None and not calibration.is_rectified
             planes.append(Plane(
@@ -316,10 +316,3 @@ def _planes_of(node: Any, outputs: dict[str, str], named: set[str]) -> LiveTopic
         return LiveTopics(outputs)
     image, kind = next(iter(found.items()))
     return LiveTopics(outputs, image, kind, cameras[0] if len(cameras) == 1 else None)
-
-
-def _class(message_type: str) -> Any:
-    from importlib import import_module
-
-    package, kind, name = message_type.split('/')
-    return getattr(import_module(f'{package}.{kind}'), name)

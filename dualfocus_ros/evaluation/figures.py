@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
+from dualfocus_ros.atomic_files import write_bytes
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.runner import SetResult
 from dualfocus_ros.visual.colour import ColourScale, depth_scale, error_scale, sigma_scale
@@ -162,4 +163,4 @@ def save_png(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB as PNG."""
     good, encoded = cv2.imencode('.png', np.ascontiguousarray(image[..., ::-1]))
     assert good
-    path.write_bytes(encoded.tobytes())
+    write_bytes(path, encoded.tobytes())

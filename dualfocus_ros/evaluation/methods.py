@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
+from dualfocus_ros.atomic_files import replacing
 from dualfocus_ros.data.catalogue import open_dataset
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import MEASURES, classical_inverse_depth
@@ -240,7 +241,8 @@ def load_dfv(path: Path) -> DFV:
 def save_dfv(path: Path, network: DFV) -> None:
     """Write DFV weights in the form that ``dfv:PATH`` takes."""
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:

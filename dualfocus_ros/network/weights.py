@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 import warnings
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
+from dualfocus_ros.atomic_files import replacing
 from dualfocus_ros.network.configurations import DualFocusConfig
 from dualfocus_ros.network.model import DualFocus
 
@@ -97,11 +97,10 @@ def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
         name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for name, value in network.state_dict().items()
     }
-    partial = path.with_suffix('.partial')
-    save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
-    # The library writes files that only their owner may read; an installed package is shared.
-    partial.chmod(0o644)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
+        # The library writes files that only their owner may read; an installed package is shared.
+        partial.chmod(0o644)
     return _sha256(path)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes import focus_sweep, outputs, settings, sim_camera
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
@@ -147,8 +148,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def write(folder: Path) -> None:
     """Write both pages."""
-    (folder / 'topics.md').write_text(topics_page(), 'utf-8')
-    (folder / 'parameters.md').write_text(parameters_page(), 'utf-8')
+    write_text(folder / 'topics.md', topics_page())
+    write_text(folder / 'parameters.md', parameters_page())
 
 
 if __name__ == '__main__':

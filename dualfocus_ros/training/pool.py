@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.data.indoor_views import indoor_frame, indoor_view
 from dualfocus_ros.data.random_scenes import TrainingScene, random_scene
 from dualfocus_ros.data.random_textures import IMAGE_SUFFIXES, TextureSource
@@ -121,7 +122,7 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
             raise ValueError(
                 f'{folder} holds what another version rendered: remove it, or use another --out'
             )
-        path.write_text(text + '\n')
+        write_text(path, text + '\n')
         return
     found, now = json.loads(path.read_text()), json.loads(text)
     differing = [name for name in sorted(found.keys() | now) if found.get(name) != now.get(name)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dualfocus_ros.atomic_files import write_bytes
 from dualfocus_ros.optics.camera import PinholeCamera
 
 VERTEX = np.dtype(
@@ -49,7 +50,5 @@ def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
         'property float x\nproperty float y\nproperty float z\n'
         'property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n'
     )
-    with Path(path).open('wb') as file:
-        file.write(header.encode('ascii'))
-        file.write(vertices.tobytes())
+    write_bytes(Path(path), header.encode('ascii') + vertices.tobytes())
     return len(vertices)

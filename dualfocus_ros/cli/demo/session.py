@@ -19,13 +19,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.demo.collector import TRUTH, Collector
 from dualfocus_ros.cli.demo.processes import Processes, isolated_environment
 from dualfocus_ros.cli.demo.report import figures, summary, write_pictures
 from dualfocus_ros.cli.errors import CommandError
+from dualfocus_ros.cli.output import say
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     partial.chmod(0o755)
     try:
         measured, problems = _run(arguments, partial)
-        (partial / MADE_HERE).write_text(json.dumps(measured, indent=2) + '\n')
+        write_text(partial / MADE_HERE, json.dumps(measured, indent=2) + '\n')
         _replace(output, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from matplotlib.ticker import LogLocator
 import numpy as np
 
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.data.samples import DataError, Dataset
 from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.report import Facts, facts_line, finite, number
@@ -67,8 +68,8 @@ class Study:
     def write(self, folder: Path, facts: Facts, methods: Sequence[Method]) -> None:
         """Write ``NAME.md``, ``NAME.json`` and ``NAME.png``."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f'{self.name}.md').write_text(self.markdown(facts, methods), 'utf-8')
-        (folder / f'{self.name}.json').write_text(self.json(facts, methods), 'utf-8')
+        write_text(folder / f'{self.name}.md', self.markdown(facts, methods))
+        write_text(folder / f'{self.name}.json', self.json(facts, methods))
         save_small_png(folder / f'{self.name}.png', self.figure)
 
 

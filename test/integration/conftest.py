@@ -168,8 +168,8 @@ class Listener:
     def spin(self, seconds: float) -> None:
         """Spin for a while."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.05)
+        while (left := end - time.monotonic()) > 0.0:
+            self.executor.spin_once(timeout_sec=min(0.05, left))
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its answer."""

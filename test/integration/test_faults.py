@@ -113,6 +113,8 @@ def test_a_lens_that_is_not_where_it_was_sent_costs_that_image(make, state):
             rig.until(lambda p=plane: p in rig.node._input._assembler._commanded)
             reported = dioptres - off if n == 3 else dioptres
             rig.shoot(start + n * PERIOD, reported, sweep, n, len(FOCUS), state=state)
+        # The next sweep must not supersede it.
+        rig.until(lambda n=sweep: len(rig.received['stack_info']) == n or n == 2)
     rig.sweep(FOCUS, start=START + 90 * SWEEP, sweep=3, last=1)
     rig.until(lambda: len(rig.received['stack_info']) == 2)
     close, far = rig.received['stack_info']

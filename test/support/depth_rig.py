@@ -164,8 +164,8 @@ class DepthRig:
     def spin(self, seconds):
         """Spin for a while."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.02)
+        while (left := end - time.monotonic()) > 0.0:
+            self.executor.spin_once(timeout_sec=min(0.02, left))
 
     def ready(self):
         """Wait until the node is active, connected, and knows whether anybody listens."""

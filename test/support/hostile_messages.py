@@ -157,27 +157,37 @@ compressed_images = st.builds(
 
 @st.composite
 def camera_infos(draw: st.DrawFn) -> CameraInfo:
-    """A calibration with numbers that no lens has."""
+    """A calibration that is well, or one with numbers that no lens has."""
+    spoilt = draw(st.booleans())
+
+    def one_of(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any]) -> Any:
+        return draw(mostly(good, bad) if spoilt else good)
+
     focal = st.floats(1.0, 1000.0)
-    number = mostly(focal, hostile_floats)
-    k = [draw(number), 0.0, draw(number), 0.0, draw(number), draw(number), 0.0, 0.0, 1.0]
+    fx, cx, fy, cy = (one_of(focal, hostile_floats) for _ in range(4))
+    k = [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
     p = [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
     message = CameraInfo(
-        header=draw(headers), width=draw(mostly(st.integers(1, 16), hostile_u32)),
-        height=draw(mostly(st.integers(1, 16), hostile_u32)),
-        distortion_model=draw(mostly(
+        header=draw(headers), width=one_of(st.integers(1, 16), hostile_u32),
+        height=one_of(st.integers(1, 16), hostile_u32),
+        distortion_model=one_of(
             st.sampled_from(['plumb_bob', 'rational_polynomial', 'equidistant', '']), names
-        )),
-        d=draw(st.lists(mostly(st.floats(-1.0, 1.0), hostile_floats), max_size=15)),
-        k=draw(mostly(st.just(k), st.just([0.0] * 9))),
-        r=draw(st.just([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])
-               | st.lists(hostile_floats, min_size=9, max_size=9)),
-        p=draw(st.just(p) | st.lists(hostile_floats, min_size=12, max_size=12)),
-        binning_x=draw(mostly(st.integers(0, 2), hostile_u32)),
-        binning_y=draw(mostly(st.integers(0, 2), hostile_u32)),
+        ),
+        d=one_of(
+            st.sampled_from([[], [0.0] * 4, [0.0] * 5, [0.0] * 8]),
+            st.lists(st.floats(-1.0, 1.0) | hostile_floats, max_size=15),
+        ),
+        k=one_of(st.just(k), st.just([0.0] * 9)),
+        r=one_of(
+            st.just([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+            st.lists(hostile_floats, min_size=9, max_size=9),
+        ),
+        p=one_of(st.just(p), st.lists(hostile_floats, min_size=12, max_size=12)),
+        binning_x=one_of(st.integers(0, 2), hostile_u32),
+        binning_y=one_of(st.integers(0, 2), hostile_u32),
     )
     for name in ('x_offset', 'y_offset', 'width', 'height'):
-        setattr(message.roi, name, draw(mostly(st.just(0), hostile_u32)))
+        setattr(message.roi, name, one_of(st.just(0), hostile_u32))
     return message
 
 

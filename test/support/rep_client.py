@@ -229,8 +229,8 @@ class Client:
     def spin(self, seconds):
         """Spin for a while."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.05)
+        while (left := end - time.monotonic()) > 0.0:
+            self.executor.spin_once(timeout_sec=min(0.05, left))
 
     def close(self):
         """Leave ROS."""

@@ -50,6 +50,7 @@ def children():
     return [pid for task in tasks.iterdir() for pid in (task / 'children').read_text().split()]
 
 
+@pytest.mark.slow
 def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
     monkeypatch.setattr(benchmark_node, 'Sweep', Noise)
     plan = Plan(['auto'], [3], [(96, 64)], 1.0, Place('cpu', 'fp32', 1))

@@ -118,6 +118,7 @@ def test_what_the_node_says_of_the_motion():
     assert result.moved(0.5) and not result.moved(20.0)
 
 
+@pytest.mark.slow
 def test_over_dds_with_the_nodes_and_their_defaults(start, listener, abs_rel):
     """Camera, sweep and depth as processes; the only parameters are the camera's faults."""
     still, still_truth = faulty_sweep('table', 0, **IDEAL)

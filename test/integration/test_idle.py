@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from dualfocus_ros.msg import FocusState
 
 WIDTH, HEIGHT, RATE = 640, 480, 15.0
-SECONDS = 10.0
+SECONDS = 6.0
 
 
 def processor_seconds(pid):

@@ -43,6 +43,7 @@ def replay(tmp_path):
             process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8)
 def test_twenty_loops_give_twenty_times_the_depths_of_one(start, listener, replay, tmp_path):
     bag = wall_bag(tmp_path / 'bag', sweeps=SWEEPS)

@@ -34,6 +34,7 @@ def states(tmp_path_factory):
     return {path.stem: load_file(path) for path in folder.glob('*.safetensors')}
 
 
+@pytest.mark.slow
 def test_all_processes_hold_the_same_network(states):
     first, second = states['team0'], states['team1']
     assert first.keys() == second.keys() and 'weights.statistics.running_mean' in first
@@ -41,6 +42,7 @@ def test_all_processes_hold_the_same_network(states):
         assert torch.equal(second[name], value), name
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(states):
     together, alone = states['team0'], states['alone0']
     for name, value in alone.items():

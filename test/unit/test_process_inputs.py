@@ -129,6 +129,7 @@ print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_bag(tmp_path):
     """Ten times the images, 80 MB more, in hardly more memory."""
     peaks = []

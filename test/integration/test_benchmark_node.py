@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dualfocus_ros.benchmark import node as benchmark_node
 from dualfocus_ros.benchmark.contestants import Place

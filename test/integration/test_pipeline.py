@@ -181,6 +181,7 @@ def test_late_listeners_and_another_encoding(start_pipeline, listener):
     check_ended_well(*programs, number=signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(1)
 def test_a_camera_killed_in_the_middle_of_a_sweep(start_pipeline, start, listener):
     camera, _, node = start_pipeline(stack__timeout=30.0)

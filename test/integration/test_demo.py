@@ -41,6 +41,8 @@ def test_demo_measures_depth_and_writes_every_file(tmp_path):
     assert 0.0 < figures['latency_ms']['p50'] <= figures['latency_ms']['max']
     assert set(figures['exit_status'].values()) == {0}
     assert cv2.imread(str(out / 'panel.png')).shape[1] == 1600
+    page = (out / 'view.html').read_text('utf-8')
+    assert page.startswith('<!DOCTYPE html>') and 'dualfocus demo: table' in page
     assert (out / 'cloud.ply').read_bytes().startswith(b'ply\nformat binary_little_endian 1.0\n')
     with BagReader(out / 'bag') as bag:
         counts = {name: topic.count for name, topic in bag.topics.items()}

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.epilog = (
         'Starts sim_camera_node, focus_sweep_node and depth_node as processes on a DDS domain of '
-        'their own, and writes bag/ (MCAP), panel.png, cloud.ply, metrics.json and logs/. Ctrl-C '
-        'ends the measurement early.'
+        'their own, and writes bag/ (MCAP), panel.png, view.html (sweeps, depth and cloud in a '
+        'browser), cloud.ply, metrics.json and logs/. Ctrl-C ends the measurement early.'
     )
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('demo'), metavar='DIR', help='(default: demo)'

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from types import FrameType
@@ -61,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     partial.chmod(0o755)
     try:
         measured, problems = _run(arguments, partial)
+        if (partial / 'panel.png').exists():
+            problems += _write_page(arguments, partial, measured['depths'])
         write_text(partial / MADE_HERE, json.dumps(measured, indent=2) + '\n')
         _replace(output, partial)
     finally:
@@ -69,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(json.dumps(measured, indent=2))
     else:
         say(summary(measured, arguments.scene))
-        say(f'written to      {output}: bag, panel.png, cloud.ply, metrics.json, logs')
+        say(f'written to      {output}: bag, panel.png, view.html, cloud.ply, metrics.json, logs')
     if problems:
         raise CommandError('; '.join(problems))
     return 0
@@ -120,19 +124,56 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
     return measured, problems
 
 
-def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the nodes to start, each with its ROS arguments."""
-    lens = {
+def _write_page(arguments: argparse.Namespace, folder: Path, depths: int) -> list[str]:
+    """Write view.html, with a process of its own as every run of ``dualfocus view``.
+
+    :returns: what went wrong.
+    """
+    command = [
+        sys.executable, '-m', 'dualfocus_ros.cli.main', 'view', str(folder / 'bag'),
+        '-o', str(folder / 'view.html'), '--title', f'dualfocus demo: {arguments.scene}',
+        # The first sweep may have begun before everybody listened.
+        '--sweeps', '2', '--first', str(int(depths > 2)), *_words(_depth_node(arguments)),
+    ]  # fmt: skip
+    logger.info('writing the page to look at ...')
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return []
+    said = done.stderr.strip().splitlines() or [f'status {done.returncode}']
+    return [f'view.html could not be written: {said[-1]}']
+
+
+def _words(parameters: dict[str, Any]) -> list[str]:
+    return [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
+
+
+def _lens(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
         'lens.focal_length': FOCAL_LENGTH,
         'lens.f_number': F_NUMBER,
         'lens.pixel_pitch': SENSOR_WIDTH / arguments.width,
     }
+
+
+def _depth_node(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        'model': arguments.model,
+        'device': arguments.device,
+        'breathing.model': 'thin_lens',
+        **_lens(arguments),
+    }
+
+
+def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the nodes to start, each with its ROS arguments."""
     camera = {
         'scene': arguments.scene,
         'width': arguments.width,
         'height': arguments.height,
         'rate': arguments.rate,
-        **lens,
+        **_lens(arguments),
     }
     near, far = SWEEPS[arguments.scene]
     sweep = {
@@ -141,17 +182,8 @@ def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
         'far_dioptres': far,
         'count': arguments.planes,
     }
-    depth = {
-        'model': arguments.model,
-        'device': arguments.device,
-        'breathing.model': 'thin_lens',
-        **lens,
-    }
-    nodes = {'sim_camera_node': camera, 'depth_node': depth, 'focus_sweep_node': sweep}
-    return {
-        name: [word for key, value in values.items() for word in ('-p', f'{key}:={value}')]
-        for name, values in nodes.items()
-    }
+    nodes = {'sim_camera_node': camera, 'depth_node': _depth_node(arguments), 'focus_sweep_node': sweep}
+    return {name: _words(parameters) for name, parameters in nodes.items()}
 
 
 # Nearest and farthest focus of a sweep in dioptres: the range of depths of each scene.

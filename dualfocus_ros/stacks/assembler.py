@@ -289,7 +289,7 @@ class SweepAssembler:
                 # Of the frames taken at one position only the best is kept.
                 kept = {s.stamp_ns: s for sweep in sweeps for s in sweep.samples}
                 self._samples = [kept[stamp] for stamp in sorted(kept)]
-                if self._foresee is not None and kept.get(sample.stamp_ns) is sample:
+                if self._foresee is not None and sample.stamp_ns in kept:
                     self._foresee(_plane(sample))
                 return stacks
             stacks += self._close(ended, 'the next sweep began')
@@ -311,7 +311,7 @@ class SweepAssembler:
         return sweeps
 
     def _rested(self, sweep: Sweep, sample: Sample) -> bool:
-        return sample.stamp_ns - sweep.last_stamp > self._settings.timeout_ns
+        return sample.first_ns - sweep.last_stamp > self._settings.timeout_ns
 
     def _first_ended(self, sweeps: list[Sweep]) -> Sweep | None:
         """Return the oldest sweep if it is complete or a newer one has overtaken it."""

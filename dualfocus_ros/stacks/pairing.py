@@ -76,16 +76,29 @@ class Sample:
 
     :param calibration: of the image as it is; None also where there is nothing to rectify.
     :param camera: the intrinsics of the image once it is rectified.
+    :param span_ns: first and last stamp of the frames at one position that this one stands for;
+        None where it is the only one.
     """
 
     frame: Frame
     focus: FocusReport
     calibration: CameraCalibration | None = None
     camera: PinholeCamera | None = None
+    span_ns: tuple[int, int] | None = None
 
     @property
     def stamp_ns(self) -> int:
         return self.frame.stamp_ns
+
+    @property
+    def first_ns(self) -> int:
+        """Since when the lens was at this position."""
+        return self.stamp_ns if self.span_ns is None else self.span_ns[0]
+
+    @property
+    def last_ns(self) -> int:
+        """Until when the lens was at this position."""
+        return self.stamp_ns if self.span_ns is None else self.span_ns[1]
 
 
 @dataclass(frozen=True)

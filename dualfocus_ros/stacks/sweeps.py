@@ -11,6 +11,7 @@ them. They hold no clock and no policy: see ``assembler.py`` for those.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from dualfocus_ros.stacks.pairing import LensState, Sample
@@ -42,11 +43,13 @@ class Sweep(Protocol):
 
 
 def better(old: Sample, new: Sample) -> Sample:
-    """Return which of two samples of one position to keep: the newest one that is settled."""
+    """Return which of two samples of one position to keep: the newest one that is settled.
+
+    It stands for both: that the lens was there meanwhile is not forgotten.
+    """
     settled = LensState.SETTLED
-    if old.focus.state == settled and new.focus.state != settled:
-        return old
-    return new
+    worse = old.focus.state == settled and new.focus.state != settled
+    return replace(old if worse else new, span_ns=(old.first_ns, new.last_ns))
 
 
 def begin(sample: Sample, size: int = 0) -> Sweep:
@@ -80,7 +83,7 @@ class CountedSweep:
 
     @property
     def last_stamp(self) -> int:
-        return self._newest.stamp_ns
+        return self._newest.last_ns
 
     def offer(self, sample: Sample) -> bool:
         focus, last = sample.focus, self._newest.focus
@@ -134,7 +137,7 @@ class TurningSweep:
 
     @property
     def last_stamp(self) -> int:
-        return self._newest.stamp_ns
+        return self._newest.last_ns
 
     def offer(self, sample: Sample) -> bool:
         if sample.focus.plane_count > 0:

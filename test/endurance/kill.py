@@ -3,9 +3,10 @@
 
 Definitions, by the stamps of the camera's own messages. The *span* of a sweep begins after the
 last frame of the sweep before it and ends with the first frame of the sweep after it. The *time
-of a kill* of the sweep node is a moment; that of the camera lasts until /diagnostics of the depth
-node, once a second, says that images have come again: until then DDS has not brought the new
-process and the depth node together. A sweep is *hit* if its span and the time of a kill overlap.
+of a kill* of the sweep node lasts until its process has ended; that of the camera until
+/diagnostics of the depth node, once a second, says that images have come again: until then DDS
+has not brought the new process and the depth node together. A sweep is *hit* if its span and the
+time of a kill overlap.
 What is checked:
 
 - every sweep that was not hit was whole (each plane was published with the lens at rest) and gave
@@ -59,11 +60,12 @@ _ROW = 60.0
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: what, with which signal, and when by the camera's clock (ns)."""
+    """One kill: what, with which signal, when, and when the process had ended (ns)."""
 
     target: str
     number: signal.Signals
     stamp: int
+    ended: int
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,11 @@ def _kill(
         watch.spin(chance.uniform(0.0, LONGEST_PAUSE))
         target = chance.choice(TARGETS)
         number = signal.SIGKILL if chance.random() < SHARE_OF_SIGKILL else signal.SIGTERM
-        kills.append(Kill(target, number, time.time_ns()))
+        stamp = time.time_ns()
         os.kill(fleet.pid(target), number)
         if not fleet.running[target].wait(10.0):
             raise SystemExit(f'{target} did not end within 10 s of {number.name}')
+        kills.append(Kill(target, number, stamp, time.time_ns()))
         fleet.start(target)
         memory.append(memory_bytes(fleet.pid('depth_node')).own)
     return kills, memory
@@ -189,7 +192,7 @@ def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
 def _time_of(kill: Kill, received: list[tuple[int, int]]) -> tuple[int, int]:
     """Return from when to when a kill lasted; see the definitions."""
     if kill.target != 'sim_camera_node':
-        return kill.stamp, kill.stamp
+        return kill.stamp, kill.ended
     # What was on its way has come a second later; the next camera takes longer to start.
     later = [(when, count) for when, count in received if when > kill.stamp + 10**9]
     if not later:

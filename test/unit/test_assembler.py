@@ -260,6 +260,25 @@ class TestCountedSweeps:
         stacks = rig.feed(counted_sweep(0, 3, 0) + counted_sweep(0, 3, 3) + counted_sweep(0, 3, 6))
         assert [frames_of(s) for s in stacks] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
+    @pytest.mark.fault(1)
+    @pytest.mark.parametrize('held', [0, 1, 2, 3])
+    @pytest.mark.parametrize('state', [LensState.SETTLED, LensState.MOVING])
+    def test_who_drives_the_lens_starts_anew_with_the_same_number(self, held, state):
+        rig = Rig(timeout_ns=1000 * MS, accept_moving=True)
+        messages = counted_sweep(1, 5, first=0)[:2 * (held + 1)]
+        stacks = rig.feed(messages)
+        # Meanwhile the camera goes on, for longer than the timeout.
+        for n in range(held + 1, held + 31):
+            stacks += rig.shoot(n, 1.0, sweep=1, index=held, count=5, state=state)
+        stacks += rig.feed(counted_sweep(1, 5, first=40))
+        flags = [stack.flags for stack in stacks]
+        *before, whole = map(frames_of, stacks)
+        assert whole == [40, 41, 42, 43, 44]
+        # No stack has planes of both.
+        kept = held if state == LensState.MOVING else held + 30
+        assert before == ([] if held < 2 else [[*range(held), kept]])
+        assert flags == [PARTIAL] * len(before) + [StackFlag.NONE]
+
     def test_a_sweep_number_that_stays_with_a_plane_lost(self):
         rig = Rig(min_size=2)
         messages = counted_sweep(0, 4, 0)[:-2] + counted_sweep(0, 4, 4)

@@ -97,7 +97,7 @@ class Record(SimpleNamespace):
 
 
 def kill_at(stamp):
-    return kill.Kill('sim_camera_node', kill.signal.SIGKILL, stamp)
+    return kill.Kill('sim_camera_node', kill.signal.SIGKILL, stamp, stamp)
 
 
 def test_sweeps_without_a_kill_must_give_their_depth():
@@ -115,7 +115,7 @@ def test_sweeps_without_a_kill_must_give_their_depth():
 def test_a_kill_of_the_camera_lasts_until_the_depth_node_receives_again():
     record = Record(range(1, 40))
     camera = kill_at(record.stamp(2, 1))
-    sweep = kill.Kill('focus_sweep_node', kill.signal.SIGKILL, camera.stamp)
+    sweep = kill.Kill('focus_sweep_node', kill.signal.SIGKILL, camera.stamp, camera.stamp)
     # Diagnostics once a second: nothing for two seconds, images from the fourth on.
     record.received = [
         (camera.stamp + n * 10**9, count) for n, count in ((0, 5), (1, 6), (2, 6), (3, 6), (4, 9))

@@ -43,11 +43,63 @@ class SurfaceHead(nn.Module):
         self.norm = nn.GroupNorm(1, surfaces)
         self.theta = nn.Conv2d(surfaces, 2, 3, padding=1, padding_mode='replicate', bias=False)
 
-    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w)."""
-        gx, gy = self.gradient(self.hidden(volume)).chunk(2, dim=1)
+    def of_planes(self, features: Tensor) -> Tensor:
+        """Return what the first convolution makes of planes (M, C, h, w), each on its own.
+
+        It sees each plane and the step to the next one: the first half of the channels is of the
+        one, the second of the other.
+        """
+        value, steps, _ = self._first_weights(features.shape[1])
+        return functional.conv2d(features, torch.cat([value, steps]), padding=1)
+
+    def forward(
+        self, begun: Tensor, condition: Tensor | None, planes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w).
+
+        :param begun: (B*N, C', h, w) by :meth:`of_planes`.
+        :param condition: (B*N, K) the same over the image.
+        """
+        (first, activation), *others = (tuple(layer.children()) for layer in self.hidden)
+        convolution, norm = _convolution(first)
+        x = with_steps(begun, planes)
+        if condition is not None:
+            inputs = (convolution.in_channels - condition.shape[1]) // 2
+            # Not the same at the border, beyond which there is nothing.
+            maps = condition[..., None, None].expand(-1, -1, *x.shape[-2:])
+            x = x + functional.conv2d(maps, self._first_weights(inputs)[2], padding=1)
+        if convolution.bias is not None:
+            x = x + convolution.bias[:, None, None]
+        x = activation(norm(x))
+        for layer, activation in others:
+            x = activation(layer(x))
+        gx, gy = self.gradient(x).chunk(2, dim=1)
         surfaces = integrate(gx, gy)
-        return self.norm(surfaces).to(volume.dtype), self.theta(surfaces.to(volume.dtype))
+        return self.norm(surfaces).to(x.dtype), self.theta(surfaces.to(x.dtype))
+
+    def _first_weights(self, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weights for planes of this many channels, their steps and the conditions."""
+        weight = _convolution(next(self.hidden[0].children()))[0].weight
+        return weight[:, :inputs], weight[:, inputs : 2 * inputs], weight[:, 2 * inputs :]
+
+
+def _convolution(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+    """Return a convolution and its normalisation; fusing leaves the convolution alone."""
+    norm: nn.Module = nn.Identity()
+    if isinstance(module, nn.Sequential):
+        module, norm = module
+    assert isinstance(module, nn.Conv2d)
+    return module, norm
+
+
+def with_steps(begun: Tensor, planes: int) -> Tensor:
+    """Return a_n + (b_{n+1} - b_n) of planes (B*N, 2 C, h, w) with a and b in their channels.
+
+    A convolution of the differential volume is that of the planes and that of their steps
+    together, and a step may as well be taken after it.
+    """
+    value, ahead = begun.view(-1, planes, *begun.shape[1:]).chunk(2, dim=2)
+    return (value + plane_differences(ahead)).flatten(0, 1)
 
 
 class DecoderLevel(nn.Module):
@@ -66,7 +118,6 @@ class DecoderLevel(nn.Module):
         self.parts = (features, features, *others)
         inputs = sum(self.parts)
         self.level = level
-        # Fusing leaves the convolution alone.
         self.merge: nn.Module | None = None if full_3d else conv_bn(inputs, channels, 1)
         self.blocks = nn.ModuleList(
             FullFocalBlock(channels if index else inputs, channels)
@@ -74,6 +125,17 @@ class DecoderLevel(nn.Module):
             else FocalBlock(channels)
             for index in range(blocks)
         )
+
+    def of_planes(self, features: Tensor) -> Tensor:
+        """Return what this level needs of planes (M, C, h, w), each on its own.
+
+        The 1x1 convolution of each plane, in the first half of the channels, and of its step to
+        the next one, in the second; a level of whole 3-D convolutions has no such part.
+        """
+        if self.merge is None:
+            return features
+        here, steps, *_ = _convolution(self.merge)[0].weight.split(self.parts, dim=1)
+        return pointwise(features, torch.cat([here, steps]))
 
     def forward(
         self,
@@ -85,7 +147,7 @@ class DecoderLevel(nn.Module):
     ) -> Tensor:
         """Return (B*N, channels, h, w).
 
-        :param features: (B*N, C, h, w) of the planes.
+        :param features: (B*N, C', h, w) by :meth:`of_planes`.
         :param condition: (B*N, K) the same over the image.
         :param surfaces: (B*N, C2, H/8, W/8).
         :param coarser: (B*N, C', h/2, w/2).
@@ -116,16 +178,10 @@ class DecoderLevel(nn.Module):
         Each has its part of the weights, and a 1x1 convolution may as well come before
         differences and enlargement: then these have fewer channels.
         """
-        norm: nn.Module = nn.Identity()
-        convolution = self.merge
-        if isinstance(convolution, nn.Sequential):
-            convolution, norm = convolution
-        assert isinstance(convolution, nn.Conv2d)
-        here, steps, given, shaped, above = convolution.weight.split(self.parts, dim=1)
-        both = pointwise(features, torch.cat([here, steps]))
-        value, ahead = both.view(-1, planes, *both.shape[1:]).chunk(2, dim=2)
-        x = value + plane_differences(ahead)
-        x = x.flatten(0, 1)
+        assert self.merge is not None
+        convolution, norm = _convolution(self.merge)
+        _, _, given, shaped, above = convolution.weight.split(self.parts, dim=1)
+        x = with_steps(features, planes)
         if surfaces is not None:
             # Enlarged last and shrunk first.
             x = x + (

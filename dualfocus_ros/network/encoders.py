@@ -27,6 +27,8 @@ class PlaneFeatures:
 
     :param levels: (M, C, H/4, W/4), (M, C, H/8, W/8), ...
     :param fine: (M, C, H/2, W/2), alone; empty if the network has no such level.
+    :param surfaces: (M, C, H/8, W/8), alone, for the implicit surfaces; empty before the network
+        has begun with them, or if it has none.
     :param keys: (m, K, H, W) features at full resolution, of all planes in one or more parts;
         empty if the network has none.
     :param texture: (m, 2, H, W) the coarser focus measures, likewise.
@@ -36,11 +38,13 @@ class PlaneFeatures:
     fine: tuple[Tensor, ...] = ()
     keys: tuple[Tensor, ...] = ()
     texture: tuple[Tensor, ...] = ()
+    surfaces: tuple[Tensor, ...] = ()
 
     @property
     def memory(self) -> int:
         """Bytes."""
-        return sum(part.nbytes for part in (*self.levels, *self.fine, *self.keys, *self.texture))
+        parts = self.levels, self.fine, self.keys, self.texture, self.surfaces
+        return sum(tensor.nbytes for tensors in parts for tensor in tensors)
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
@@ -50,6 +54,7 @@ class PlaneFeatures:
             tuple(torch.cat(level) for level in zip(*(p.fine for p in planes))),
             tuple(part for p in planes for part in p.keys),
             tuple(part for p in planes for part in p.texture),
+            tuple(torch.cat(level) for level in zip(*(p.surfaces for p in planes))),
         )
 
     def select(self, index: Tensor) -> PlaneFeatures:
@@ -58,7 +63,9 @@ class PlaneFeatures:
             return (torch.cat(parts)[index],) if parts else ()
 
         levels = tuple(level[index] for level in self.levels)
-        return PlaneFeatures(levels, pick(self.fine), pick(self.keys), pick(self.texture))
+        return PlaneFeatures(
+            levels, pick(self.fine), pick(self.keys), pick(self.texture), pick(self.surfaces)
+        )
 
     def keys_of_planes(self, planes: int) -> list[Tensor]:
         """Return the keys of each plane of the stacks, N times (B, K, H, W)."""

@@ -112,6 +112,8 @@ class FocalConv(nn.Module):
         rows = x.permute(0, 2, 3, 1).reshape(-1, planes * size, x.shape[1])
         before, here, after = (part.t() for part in self.taps.weight[:, :, 0, 0].chunk(3))
         out = rows @ here
+        # Autocast chooses the type of a product, but not of one that is added in place.
+        rows, before, after = (part.to(out.dtype) for part in (rows, before, after))
         for stack, result in zip(rows, out, strict=True):
             result[size:].addmm_(stack[:-size], before)
             result[:-size].addmm_(stack[size:], after)

@@ -23,11 +23,10 @@ from dualfocus_ros.network.decoder import (
     SigmaHead,
     SurfaceHead,
     expectation,
-    with_conditions,
 )
 from dualfocus_ros.network.encoders import LightEncoder, PlaneFeatures, ResNetEncoder
 from dualfocus_ros.network.focus_measure import STEPS
-from dualfocus_ros.network.layers import bilinear, differential_volume, plane_mean
+from dualfocus_ros.network.layers import bilinear, plane_mean
 
 CONDITIONS = 3
 # Nothing farther than this many metres is told apart where the expectation is in metres.
@@ -120,9 +119,21 @@ class DualFocus(nn.Module):
         return self.decode(features, dioptres, images.shape[-2:], with_sigma)
 
     def encode(self, images: Tensor) -> PlaneFeatures:
-        """Return the features of (M, 3, H, W) images in [0, 1], each on its own."""
+        """Return the features of (M, 3, H, W) images in [0, 1], each on its own.
+
+        What the decoder does with each plane on its own is done with them.
+        """
         features: PlaneFeatures = self.encoder(_pad(images, self.config.stride))
-        return features
+        begun = []
+        for level, part in zip(self.levels, features.levels, strict=True):
+            assert isinstance(level, DecoderLevel)
+            begun.append(level.of_planes(part))
+        if self.fine is not None:
+            features = replace(features, fine=(self.fine.of_planes(features.fine[0]),))
+        if self.surfaces is not None:
+            surfaces = self.surfaces.of_planes(features.levels[1])
+            features = replace(features, surfaces=(surfaces,))
+        return replace(features, levels=tuple(begun))
 
     def decode(
         self,
@@ -214,8 +225,7 @@ class DualFocus(nn.Module):
             condition = _conditions(fraction).to(features.levels[0].dtype)
         surfaces = gradients = None
         if self.surfaces is not None:
-            volume = differential_volume(features.levels[1], planes)
-            surfaces, gradients = self.surfaces(with_conditions(volume, condition))
+            surfaces, gradients = self.surfaces(features.surfaces[0], condition, planes)
             gradients = gradients.view(batch, planes, *gradients.shape[1:])
         x: Tensor | None = None
         for level, features_here in zip(

@@ -108,7 +108,9 @@ def main() -> int:
         }
     judged = judge(watch, kills)
     figures = _figures(
-        judged, kills, [_time_of(k, watch.received) for k in kills], memory, arguments.seed
+        judged, kills,
+        [_time_of(k, watch.received) for k in kills if k.target == 'sim_camera_node'], memory,
+        arguments.seed,
     )
     figures['depth node, own memory by quarters [MB]'] = quarters
     figures['depth node alive throughout'] = alive

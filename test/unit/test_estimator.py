@@ -319,6 +319,21 @@ def test_unknown_devices_and_precisions_are_refused_in_words():
         resolve_precision('fp16', torch.device('cpu'))
 
 
+@pytest.mark.parametrize('shipped', [False, True])
+def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
+    stack = make_stack()
+    full, half = (
+        1.0 / DepthEstimator('auto' if shipped else weights, 'cpu', precision, 1)
+        .estimate(stack).depth
+        for precision in ('fp32', 'bf16')
+    )  # fmt: skip
+    both = np.isfinite(full) & np.isfinite(half)
+    assert both.mean() > 0.9
+    # Of 1.8 dioptres; the images are noise.
+    assert np.abs(full - half)[both].mean() < 0.02
+    assert not np.array_equal(full[both], half[both])
+
+
 @pytest.mark.parametrize(
     ('values', 'text'),
     [

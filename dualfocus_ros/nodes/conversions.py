@@ -30,6 +30,7 @@ from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 # Texts that are repeated each second, and names that go into every output.
 _LONGEST = 900
 _LONGEST_NAME = 255
+_PNG = b'\x89PNG\r\n\x1a\n'
 
 
 class MessageError(ValueError):
@@ -244,7 +245,29 @@ def _compressed_size(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
             f'{len(msg.data)} bytes of format {msg.format!r} are neither JPEG nor PNG',
         )
     _check_size(*size, max_pixels)
+    view = memoryview(msg.data).cast('B')
+    if bytes(view[: len(_PNG)]) == _PNG:
+        _check_png(view)
     return size
+
+
+def _check_png(data: memoryview) -> None:
+    """Check the chunks of a PNG image: the decoder allocates what they claim, gigabytes too.
+
+    :raises MessageError: if one is longer than the data, or the image is several in one.
+    """
+    at, name = len(_PNG), b''
+    while name != b'IEND':
+        length = int.from_bytes(data[at : at + 4], 'big')
+        name = bytes(data[at + 4 : at + 8])
+        again = name == b'IHDR' and at > len(_PNG)
+        if again or name == b'acTL':
+            raise MessageError('undecodable', 'a PNG image with several pictures in it')
+        at += 12 + length
+        if at > len(data):
+            raise MessageError(
+                'undecodable', f'a PNG image of {len(data)} bytes is cut off or damaged'
+            )
 
 
 def encoded_size(data: Any) -> tuple[int, int] | None:
@@ -253,7 +276,7 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
     :param data: anything with the buffer protocol.
     """
     view = memoryview(data).cast('B')
-    if bytes(view[:8]) == b'\x89PNG\r\n\x1a\n':
+    if bytes(view[:8]) == _PNG:
         if len(view) < 24 or bytes(view[12:16]) != b'IHDR':
             return None
         width, height = struct.unpack('>II', view[16:24])

@@ -249,6 +249,32 @@ class TestCompressed:
             conversions.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'too_large'
 
+    @pytest.mark.fault(13)
+    @pytest.mark.parametrize('length', [2**30, 2**31 - 1, 2**31, 2**32 - 1, 200])
+    @pytest.mark.parametrize('chunk', [b'IDAT', b'IEND'])
+    def test_a_part_of_a_png_that_claims_to_be_huge_is_not_read(self, chunk, length, monkeypatch):
+        message = self.encode(np.zeros((4, 4, 3), np.uint8), '.png')
+        data = bytearray(message.data)
+        at = data.index(chunk) - 4
+        data[at:at + 4] = struct.pack('>I', length)
+        message.data = bytes(data)
+        # The decoder would allocate it.
+        monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
+        with pytest.raises(MessageError, match='cut off or damaged') as error:
+            conversions.compressed_to_array(message, MAX_PIXELS)
+        assert error.value.reason == 'undecodable'
+
+    @pytest.mark.parametrize('chunk', [b'IHDR' + bytes(13), b'acTL' + bytes(8)])
+    def test_a_png_of_several_pictures_is_refused(self, chunk, monkeypatch):
+        message = self.encode(np.zeros((4, 4, 3), np.uint8), '.png')
+        data = bytes(message.data)
+        at = data.index(b'IDAT') - 4
+        length = struct.pack('>I', len(chunk) - 4)
+        message.data = data[:at] + length + chunk + bytes(4) + data[at:]
+        monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
+        with pytest.raises(MessageError, match='several pictures'):
+            conversions.compressed_to_array(message, MAX_PIXELS)
+
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('ending', ['.jpg', '.png'])
     def test_damaged_data_is_refused(self, ending):

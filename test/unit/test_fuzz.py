@@ -334,7 +334,7 @@ def converted(convert, message):
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < 16 * (MAX_PIXELS + len(message.data)) + 65536
+    assert peak < 32 * (MAX_PIXELS + len(message.data)) + 65536
     return image
 
 

@@ -88,9 +88,10 @@ CONFIGURATIONS = {
         decoder=(40, 56, 80, 128),
         blocks=2,
         surfaces=16,
+        fine=12,
         keys=8,
     ),
-    'dualfocus-lite': DualFocusConfig(),
+    'dualfocus-lite': DualFocusConfig(fine=8),
     # As published, as far as the publication says: metres, no conditioning, no measures, decoding
     # that ends at 1/4. The trunk is DFV's; the decoder is widened to reach the stated 27 M.
     'dualfocus-paper': DualFocusConfig(

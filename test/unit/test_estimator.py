@@ -329,7 +329,7 @@ def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
     )  # fmt: skip
     both = np.isfinite(full) & np.isfinite(half)
     # The images are noise, of which the network makes edges, and those are NaN.
-    assert both.mean() > 0.5
+    assert both.mean() > 0.3
     # Of 1.8 dioptres.
     assert np.abs(full - half)[both].mean() < 0.02
     assert not np.array_equal(full[both], half[both])

@@ -48,7 +48,7 @@ def processed(bag, tmp_path_factory) -> Path:
     """Return a bag with inputs and outputs."""
     out = tmp_path_factory.mktemp('view') / 'processed'
     assert main(['process', str(bag), str(out), '--inputs', '--confidence', '--quiet', *CPU,
-                 '-p', 'depth.max:=0.718']) == 0
+                 '-p', 'depth.max:=0.7143']) == 0
     return out
 
 

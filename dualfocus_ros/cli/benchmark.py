@@ -140,7 +140,7 @@ def _size(text: str) -> tuple[int, int]:
 def _write(folder: Path, report: dict[str, Any]) -> None:
     from dualfocus_ros.benchmark.figure import scaling_figure
     from dualfocus_ros.benchmark.report import as_json, as_markdown
-    from dualfocus_ros.visual.small_png import save_small_png
+    from dualfocus_ros.visual.png import save_small_png
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))

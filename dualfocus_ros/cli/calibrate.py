@@ -88,7 +88,7 @@ def execute(arguments: argparse.Namespace) -> int:
         outcome: Outcome = arguments.calibrate(arguments)
     except UndeterminedError as error:
         raise CommandError(f'calibrate {arguments.kind}: {error}') from error
-    from dualfocus_ros.cli.estimate_output import save_png
+    from dualfocus_ros.visual.png import save_png
 
     for path in (output, picture):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,8 @@ from pathlib import Path
 import shutil
 import tempfile
 
-import cv2
 import numpy as np
 
-from dualfocus_ros.atomic_files import write_bytes
 from dualfocus_ros.cli.errors import CommandError
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.pipeline.result import DepthResult
@@ -21,6 +19,7 @@ from dualfocus_ros.visual.cloud_view import oblique_view
 from dualfocus_ros.visual.colour import depth_scale, sigma_scale
 from dualfocus_ros.visual.panel import Tile, compose, with_legend
 from dualfocus_ros.visual.ply import back_project, write_ply
+from dualfocus_ros.visual.png import save_png
 
 PANEL_PLANES = 5
 MILLIMETRES = 1000.0
@@ -63,14 +62,6 @@ def to_millimetres(depth: np.ndarray) -> np.ndarray:
     with np.errstate(invalid='ignore'):
         fits = np.isfinite(depth) & (depth > 0.0) & (depth <= PNG_LIMIT)
     return np.where(fits, np.round(np.where(fits, depth, 0.0) * MILLIMETRES), 0).astype(np.uint16)
-
-
-def save_png(path: Path, image: np.ndarray) -> None:
-    """Write (H, W) or RGB (H, W, 3), 8 or 16 bits."""
-    done, data = cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image)
-    if not done:
-        raise OSError(f'{path.name}: the picture could not be encoded')
-    write_bytes(path, data.tobytes())
 
 
 def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:

@@ -177,8 +177,8 @@ def _write_sheet(arguments: argparse.Namespace, findings: Findings) -> None:
             + (_why(findings) or 'nothing was rejected')
         )
     from dualfocus_ros.cli.contact_sheet import contact_sheet
-    from dualfocus_ros.cli.estimate_output import save_png
     from dualfocus_ros.nodes.processing import load_estimator
+    from dualfocus_ros.visual.png import save_png
 
     picture = contact_sheet(stack, load_estimator(inputs.settings), str(arguments.bag))
     arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +227,7 @@ def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -
             say(f'      {text}: {count}')
         if survey.header_first_ns is not None and survey.header_last_ns is not None:
             say(f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
-                  f'{survey.header_last_ns * 1e-9:.3f} s')
+                f'{survey.header_last_ns * 1e-9:.3f} s')
         for text, count in (
             ('go back', survey.backward), ('repeat the last', survey.repeated),
             ('are zero', survey.zero),
@@ -245,12 +245,12 @@ def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -
     inputs = findings.inputs
     assert inputs is not None
     say(f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
-          f'{inputs.camera_info or "none"}')
+        f'{inputs.camera_info or "none"}')
     for sweep in findings.sweeps[:_SWEEPS_PRINTED]:
         focus = ' '.join(f'{dioptres:.2f}' for dioptres in sweep.focus_dioptres)
         flags = f' ({", ".join(sweep.flags)})' if sweep.flags else ''
         say(f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
-              f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}')
+            f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}')
     if len(findings.sweeps) > _SWEEPS_PRINTED:
         say(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
     why = _why(findings)

@@ -6,16 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 import re
 
-import cv2
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.atomic_files import write_bytes
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.runner import SetResult
 from dualfocus_ros.visual.colour import ColourScale, depth_scale, error_scale, sigma_scale
 from dualfocus_ros.visual.panel import Tile, compose
+from dualfocus_ros.visual.png import save_png
 
 SHOWN_PLANES = 5
 # Wide images of few methods need no more than this in a row.
@@ -157,10 +156,3 @@ def rendered(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_png(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB as PNG."""
-    good, encoded = cv2.imencode('.png', np.ascontiguousarray(image[..., ::-1]))
-    assert good
-    write_bytes(path, encoded.tobytes())

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 import logging
-import os
 from pathlib import Path
 from typing import Any
 import warnings
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dualfocus_ros import __version__
+from dualfocus_ros.atomic_files import replacing
 from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.model import DualFocus
@@ -252,9 +252,8 @@ def _write(
         )  # fmt: skip
     _forget_origin(program.model)
     program.model.metadata_props.update(about)
-    partial = path.with_name(path.name + '.partial')
-    program.save(str(partial), external_data=False)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        program.save(str(partial), external_data=False)
 
 
 def _forget_origin(model: Any) -> None:

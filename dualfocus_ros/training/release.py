@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from dualfocus_ros import __version__
+from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.evaluation.measures import unimodal
 from dualfocus_ros.pipeline.device import describe
 from dualfocus_ros.training.batches import Stack
@@ -122,7 +123,5 @@ def write_release(
         'recipe': recipe,
         'held_out_rendered_stacks': asdict(metrics),
     }
-    partial = manifest.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(partial, manifest)
+    write_text(manifest, json.dumps(content, indent=2) + '\n')
     return digest

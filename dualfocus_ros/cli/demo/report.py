@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros.cli.demo.collector import Collector, Example, to_ns
-from dualfocus_ros.cli.estimate_output import distance, save_png
+from dualfocus_ros.cli.estimate_output import distance
 from dualfocus_ros.evaluation.metrics import mean_errors
 from dualfocus_ros.visual.cloud_view import oblique_view
 from dualfocus_ros.visual.colour import depth_scale, error_scale, sigma_scale
 from dualfocus_ros.visual.panel import Tile, compose
 from dualfocus_ros.visual.ply import write_ply
+from dualfocus_ros.visual.png import save_png
 
 PERCENTILES = (50, 90, 99)
 PANEL_PLANES = 5

@@ -182,7 +182,11 @@ def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
         'far_dioptres': far,
         'count': arguments.planes,
     }
-    nodes = {'sim_camera_node': camera, 'depth_node': _depth_node(arguments), 'focus_sweep_node': sweep}
+    nodes = {
+        'sim_camera_node': camera,
+        'depth_node': _depth_node(arguments),
+        'focus_sweep_node': sweep,
+    }
     return {name: _words(parameters) for name, parameters in nodes.items()}
 
 

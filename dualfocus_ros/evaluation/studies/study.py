@@ -16,7 +16,7 @@ from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.data.samples import DataError, Dataset
 from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.report import Facts, facts_line, finite, number
-from dualfocus_ros.visual.small_png import save_small_png
+from dualfocus_ros.visual.png import save_small_png
 
 # Columns of a table: measure, heading, digits (negative: a share, printed in per cent).
 Column = tuple[str, str, int]

@@ -32,6 +32,7 @@ from dualfocus_ros.stacks.focus_sources import (
     lens_position,
 )
 from dualfocus_ros.stacks.pairing import LensState
+from dualfocus_ros.stamps import to_ns
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def read_orders(path: Path) -> tuple[list[Order], str | None]:
         kinds = {t.message_type for t in bag.topics.values()}
         source = next((s for s, (kind, _) in bag_topics.FOCUS.items() if kind in kinds), None)
         orders = [
-            Order(_stamp(m.message.header) or m.stamp_ns, float(m.message.focus_dioptres))
+            Order(to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres))
             for m in (bag.messages(named) if named else ())
         ]
     finite = [order for order in orders if math.isfinite(order.dioptres)]
@@ -242,7 +243,9 @@ def _readings(
         orders = CommandedFocus(model)
         # All orders at once: there may be more than the node keeps.
         waiting = [
-            FocusOrder(_stamp(m.message.header) or m.stamp_ns, float(m.message.focus_dioptres))
+            FocusOrder(
+                to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres)
+            )
             for m in bag.messages([topic])
         ]
 
@@ -259,7 +262,7 @@ def _readings(
     reported = ReportedFocus(model)
     for message in bag.messages([topic]):
         content = message.message
-        stamp = _stamp(content.header)
+        stamp = to_ns(content.header.stamp)
         if source == 'focus_state':
             moving = content.state in (LensState.MOVING, LensState.FAULT)
             known[stamp] = Reading(
@@ -272,10 +275,6 @@ def _readings(
             state = reported.report(stamp, dioptres).state
             known[stamp] = Reading(dioptres, dioptres, state == LensState.MOVING)
     return known.get
-
-
-def _stamp(header: Any) -> int:
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 def _bar(items: Any, total: int) -> Any:

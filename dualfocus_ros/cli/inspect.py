@@ -22,7 +22,7 @@ from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_made
 from dualfocus_ros.cli.errors import CommandError, UsageError
 from dualfocus_ros.cli.output import say
 from dualfocus_ros.stacks.funnel import FunnelSnapshot
-from dualfocus_ros.stacks.types import FocalStack, StackFlag
+from dualfocus_ros.stacks.types import FocalStack
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings)
             stack.sweep_id, min(plane.stamp_ns for plane in planes),
             stack.sweep_duration_ns * 1e-9,
             tuple(round(float(plane.focus_dioptres), 4) for plane in planes),
-            tuple(flag.name.lower() for flag in StackFlag if flag in stack.flags and flag.name),
+            tuple(word.replace(' ', '_') for word in stack.flags.words),
         ))
         if arguments.sheet is None:
             return

@@ -26,6 +26,7 @@ from dualfocus_ros.stacks.focus_sources import FocusOrder
 from dualfocus_ros.stacks.pairing import FocusReport, LensState
 from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
+from dualfocus_ros.stamps import to_ns as stamp_ns
 
 # Texts that are repeated each second, and names that go into every output.
 _LONGEST = 900
@@ -89,11 +90,6 @@ def _layouts() -> dict[str, _Layout]:
 
 LAYOUTS = _layouts()
 _SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
-
-
-def stamp_ns(stamp: Time) -> int:
-    """Return a stamp in nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def to_stamp(nanoseconds: int) -> Time:

@@ -28,6 +28,15 @@ class StackFlag(enum.IntFlag):
     SATURATED = 4
     PARTIAL = 8
 
+    @property
+    def words(self) -> list[str]:
+        """The flags that are set, for people."""
+        # Not without the first condition: 0 is in every flag, and Python 3.10 names it too.
+        return [
+            str(flag.name).lower().replace('_', ' ')
+            for flag in StackFlag if flag and flag in self
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:

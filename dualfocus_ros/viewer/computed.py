@@ -8,7 +8,7 @@ from typing import Any
 
 from dualfocus_ros.pipeline.result import Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
-from dualfocus_ros.stacks.types import FocalStack, StackFlag
+from dualfocus_ros.stacks.types import FocalStack
 from dualfocus_ros.viewer.sweep import ViewedSweep
 
 _EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
@@ -23,8 +23,6 @@ def compute(
     """
     estimator.settings = settings
     result = estimator.estimate(stack, _EVERYTHING)
-    flags = [flag.name.lower().replace('_', ' ') for flag in StackFlag
-             if flag in stack.flags and flag.name]
     return ViewedSweep(
         name, result.depth, result.sigma, result.confidence, result.all_in_focus,
         result.focus_dioptres, tuple(result.planes), result.probability, result.camera,
@@ -32,7 +30,7 @@ def compute(
         {
             'sweep': str(stack.sweep_id), 'planes': str(len(stack.planes)),
             'took': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
-            'lacks': ', '.join(flags) or 'nothing',
+            'lacks': ', '.join(stack.flags.words) or 'nothing',
             'model': f'{estimator.model_name} on {estimator.device_name}',
         },
     )

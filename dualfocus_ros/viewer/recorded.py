@@ -13,6 +13,8 @@ import numpy as np
 
 from dualfocus_ros.bags.images import image_values
 from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.stacks.types import StackFlag
+from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.viewer.sweep import ViewedSweep
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,6 @@ OUTPUTS = {
     DEPTH: IMAGE, 'depth/camera_info': INFO, 'depth/sigma': IMAGE, 'depth/confidence': IMAGE,
     'rgb/image_rect': IMAGE, STACK_INFO: 'dualfocus_ros/msg/StackInfo',
 }
-_FLAGS = {1: 'plane missing', 2: 'motion', 4: 'saturated', 8: 'partial'}
 
 
 @dataclass
@@ -96,11 +97,6 @@ class Gatherer:
         return outputs
 
 
-def to_ns(stamp: Any) -> int:
-    """Return a ``builtin_interfaces/Time`` in nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 def seconds_text(stamp_ns: int) -> str:
     """Return a stamp in seconds, to the millisecond."""
     return f'{stamp_ns // 1_000_000_000}.{stamp_ns // 1_000_000 % 1000:03d} s'
@@ -122,7 +118,7 @@ def _facts(info: Any) -> dict[str, str]:
     facts = {
         'sweep': str(info.sweep_id), 'planes': str(len(info.focus_dioptres)),
         'took': f'{info.sweep_duration:.2f} s',
-        'lacks': ', '.join(text for bit, text in _FLAGS.items() if info.flags & bit) or 'nothing',
+        'lacks': ', '.join(StackFlag(info.flags).words) or 'nothing',
         'model': f'{info.model} on {info.device}',
     }
     for name, value in (('inference', info.inference_ms), ('latency', info.latency_ms)):

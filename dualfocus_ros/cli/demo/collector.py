@@ -14,6 +14,7 @@ from dualfocus_ros.bags.images import image_values
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
+from dualfocus_ros.stamps import to_ns
 
 DEPTH, TRUTH, INFO = '/depth/image_rect', '/ground_truth/depth', '/stack_info'
 IMAGE, COLOUR, SIGMA, POINTS = '/image_raw', '/rgb/image_rect', '/depth/sigma', '/depth/points'
@@ -143,11 +144,6 @@ def stamp_of(data: bytes) -> int:
     # Four bytes of encapsulation, the second of which is 1 for little endian; then the stamp.
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
-def to_ns(stamp: Any) -> int:
-    """Return a ``builtin_interfaces/Time`` in nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def pixels(data: bytes | None) -> np.ndarray:

@@ -4,21 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 import math
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
+from dualfocus_ros.network.encoders import Parts, of_planes, together
 from dualfocus_ros.network.layers import (
     FocalBlock,
     FullFocalBlock,
-    Pointwise,
+    add,
     bilinear,
     conv_bn,
     differential_volume,
-    plane_differences,
-    pointwise,
+    relu,
 )
 from dualfocus_ros.network.projection import integrate
 
@@ -46,14 +47,14 @@ class SurfaceHead(nn.Module):
     def of_planes(self, features: Tensor) -> Tensor:
         """Return what the first convolution makes of planes (M, C, h, w), each on its own.
 
-        It sees each plane and the step to the next one: the first half of the channels is of the
-        one, the second of the other.
+        See :func:`begin`.
         """
         value, steps, _ = self._first_weights(features.shape[1])
-        return functional.conv2d(features, torch.cat([value, steps]), padding=1)
+        convolution, _ = _convolution(next(self.hidden[0].children()))
+        return begin(features, value, steps, convolution.bias)
 
     def forward(
-        self, begun: Tensor, condition: Tensor | None, planes: int
+        self, begun: Parts, condition: Tensor | None, planes: int
     ) -> tuple[Tensor, Tensor]:
         """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w).
 
@@ -67,9 +68,7 @@ class SurfaceHead(nn.Module):
             inputs = (convolution.in_channels - condition.shape[1]) // 2
             # Not the same at the border, beyond which there is nothing.
             maps = condition[..., None, None].expand(-1, -1, *x.shape[-2:])
-            x = x + functional.conv2d(maps, self._first_weights(inputs)[2], padding=1)
-        if convolution.bias is not None:
-            x = x + convolution.bias[:, None, None]
+            x = add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
         x = activation(norm(x))
         for layer, activation in others:
             x = activation(layer(x))
@@ -92,14 +91,44 @@ def _convolution(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
     return module, norm
 
 
-def with_steps(begun: Tensor, planes: int) -> Tensor:
-    """Return a_n + (b_{n+1} - b_n) of planes (B*N, 2 C, h, w) with a and b in their channels.
+def begin(features: Tensor, here: Tensor, steps: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what a convolution of the differential volume makes of planes, each on its own.
 
-    A convolution of the differential volume is that of the planes and that of their steps
-    together, and a step may as well be taken after it.
+    That convolution is one of the planes and one of their steps together, A V_n + B (V_{n+1} -
+    V_n), and a step may as well be taken after it: in the first half of the channels is (A - B)
+    V_n, in the second B V_n, for :func:`with_steps`.
+
+    :param features: (M, C, h, w).
+    :param here: A, (C', C, k, k).
+    :param steps: B, likewise.
     """
-    value, ahead = begun.view(-1, planes, *begun.shape[1:]).chunk(2, dim=2)
-    return (value + plane_differences(ahead)).flatten(0, 1)
+    if bias is not None:
+        bias = torch.cat([bias, torch.zeros_like(bias)])
+    weight = torch.cat([here - steps, steps])
+    return functional.conv2d(features, weight, bias, padding=here.shape[-1] // 2)
+
+
+def with_steps(begun: Parts, planes: int) -> Tensor:
+    """Return the convolution of the differential volume, (B*N, C', h, w); see :func:`begin`.
+
+    :param begun: (B*N, 2 C', h, w).
+    """
+    halves = [plane.chunk(2, dim=1) for plane in of_planes(begun, planes)]
+    (_, before), (last, ahead) = halves[-2:]
+    # The step of the last plane is the one before it.
+    pairs = [(here, following) for (here, _), (_, following) in pairwise(halves)]
+    pairs.append((last, 2.0 * ahead - before))
+    if torch.is_grad_enabled():
+        return torch.stack([here + following for here, following in pairs], dim=1).flatten(0, 1)
+    # The same without writing everything twice.
+    batch, *shape = last.shape
+    volume = torch.empty(
+        batch * planes, *shape, dtype=last.dtype, device=last.device,
+        memory_format=torch.channels_last,
+    )  # fmt: skip
+    for plane, pair in zip(of_planes((volume,), planes), pairs, strict=True):
+        torch.add(*pair, out=plane)
+    return volume
 
 
 class DecoderLevel(nn.Module):
@@ -129,17 +158,17 @@ class DecoderLevel(nn.Module):
     def of_planes(self, features: Tensor) -> Tensor:
         """Return what this level needs of planes (M, C, h, w), each on its own.
 
-        The 1x1 convolution of each plane, in the first half of the channels, and of its step to
-        the next one, in the second; a level of whole 3-D convolutions has no such part.
+        See :func:`begin`; a level of whole 3-D convolutions has no such part.
         """
         if self.merge is None:
             return features
-        here, steps, *_ = _convolution(self.merge)[0].weight.split(self.parts, dim=1)
-        return pointwise(features, torch.cat([here, steps]))
+        convolution, _ = _convolution(self.merge)
+        here, steps, *_ = convolution.weight.split(self.parts, dim=1)
+        return begin(features, here, steps, convolution.bias)
 
     def forward(
         self,
-        features: Tensor,
+        features: Parts,
         condition: Tensor | None,
         surfaces: Tensor | None,
         coarser: Tensor | None,
@@ -153,21 +182,22 @@ class DecoderLevel(nn.Module):
         :param coarser: (B*N, C', h/2, w/2).
         """
         if self.merge is None:
-            volume = [with_conditions(differential_volume(features, planes), condition)]
+            difference = differential_volume(together(features), planes)
+            volume = [with_conditions(difference, condition)]
             if surfaces is not None:
                 volume.append(self._resized(surfaces))
             if coarser is not None:
                 volume.append(bilinear(coarser, 2))
             x = torch.cat(volume, dim=1)
         else:
-            x = torch.relu(self._merged(features, condition, surfaces, coarser, planes))
+            x = relu(self._merged(features, condition, surfaces, coarser, planes))
         for block in self.blocks:
             x = block(x, planes)
         return x
 
     def _merged(
         self,
-        features: Tensor,
+        features: Parts,
         condition: Tensor | None,
         surfaces: Tensor | None,
         coarser: Tensor | None,
@@ -184,17 +214,19 @@ class DecoderLevel(nn.Module):
         x = with_steps(features, planes)
         if surfaces is not None:
             # Enlarged last and shrunk first.
-            x = x + (
-                self._resized(pointwise(surfaces, shaped))
+            x = add(
+                x,
+                self._resized(functional.conv2d(surfaces, shaped))
                 if self.level == 0
-                else pointwise(self._resized(surfaces), shaped)
+                else functional.conv2d(self._resized(surfaces), shaped),
             )
-        if coarser is not None:
-            x = x + bilinear(pointwise(coarser, above), 2)
         if condition is not None:
-            x = x + functional.linear(condition, given[:, :, 0, 0])[..., None, None]
-        if convolution.bias is not None:
-            x = x + convolution.bias[:, None, None]
+            constant = functional.linear(condition, given[:, :, 0, 0])[..., None, None]
+        if coarser is not None:
+            small = functional.conv2d(coarser, above)
+            x = add(x, bilinear(small if condition is None else add(small, constant), 2))
+        elif condition is not None:
+            x = add(x, constant)
         return norm(x)
 
     def _resized(self, surfaces: Tensor) -> Tensor:
@@ -247,8 +279,8 @@ class SigmaHead(nn.Module):
     def __init__(self, context: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            Pointwise(4 + context, 16), nn.ReLU(), Pointwise(16, 16), nn.ReLU(),
-            Pointwise(16, 1),
+            nn.Conv2d(4 + context, 16, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(16, 16, 1), nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1),
         )  # fmt: skip
 
     def scale(self, factor: float) -> None:
@@ -258,6 +290,26 @@ class SigmaHead(nn.Module):
         with torch.no_grad():
             last.bias += math.log(factor)
 
-    def forward(self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor) -> Tensor:
+    def forward(
+        self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
+    ) -> Tensor:
+        """Return the logarithm, (B, 1, H, W): that of the spread, corrected.
+
+        The correction varies less than the spread; at half the size it costs a quarter.
+
+        :param spread: (B, 1, H, W) standard deviation of p, in the same units.
+        :param peak: (B, 1, H, W) the largest of the probabilities.
+        :param texture: (B, 2, H, W).
+        :param context: (B, K, H/4, W/4), of images that may be padded to the right and below.
+        """
         log_spread = torch.log(spread + 0.02)
-        return log_spread + self.layers(torch.cat([log_spread, peak, texture, context], dim=1))
+        parts = [
+            functional.avg_pool2d(part, 2, ceil_mode=True) for part in (log_spread, peak, texture)
+        ]
+        height, width = parts[0].shape[-2:]
+        if context is not None:
+            parts.append(bilinear(context, 2)[..., :height, :width])
+        # With channels last, as the convolutions want them: else all of it is copied once more.
+        pixels = torch.cat([part.movedim(1, -1) for part in parts], dim=-1)
+        correction = bilinear(self.layers(pixels.movedim(-1, 1)), 2)
+        return add(correction[..., : spread.shape[-2], : spread.shape[-1]], log_spread)

@@ -20,67 +20,68 @@ from dualfocus_ros.network.resnet import (
     ResNet18,
 )
 
+# A tensor of all planes, (B * N, ...), or one for each plane of a single stack, (1, ...): what
+# came one by one is put together only where the decoder computes with it.
+Parts = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class PlaneFeatures:
     """What the network remembers of M planes; sides are padded to the network's stride.
 
     :param levels: (M, C, H/4, W/4), (M, C, H/8, W/8), ...
-    :param fine: (M, C, H/2, W/2), alone; empty if the network has no such level.
-    :param surfaces: (M, C, H/8, W/8), alone, for the implicit surfaces; empty before the network
-        has begun with them, or if it has none.
-    :param keys: (m, K, H, W) features at full resolution, of all planes in one or more parts;
-        empty if the network has none.
-    :param texture: (m, 2, H, W) the coarser focus measures, likewise.
+    :param fine: (M, C, H/2, W/2); empty if the network has no such level.
+    :param keys: (M, K, H, W) features at full resolution; empty if the network has none.
+    :param texture: (M, 2, H, W) the coarser focus measures, likewise.
+    :param surfaces: (M, C, H/8, W/8) for the implicit surfaces; empty before the network has begun
+        with them, or if it has none.
     """
 
-    levels: tuple[Tensor, ...]
-    fine: tuple[Tensor, ...] = ()
-    keys: tuple[Tensor, ...] = ()
-    texture: tuple[Tensor, ...] = ()
-    surfaces: tuple[Tensor, ...] = ()
+    levels: tuple[Parts, ...]
+    fine: Parts = ()
+    keys: Parts = ()
+    texture: Parts = ()
+    surfaces: Parts = ()
 
     @property
     def memory(self) -> int:
         """Bytes."""
-        parts = self.levels, self.fine, self.keys, self.texture, self.surfaces
+        parts = *self.levels, self.fine, self.keys, self.texture, self.surfaces
         return sum(tensor.nbytes for tensors in parts for tensor in tensors)
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
-        """Put features of planes together in the given order; the large ones are not copied."""
+        """Put features of planes together in the given order, without copying them."""
         return PlaneFeatures(
-            tuple(torch.cat(level) for level in zip(*(p.levels for p in planes))),
-            tuple(torch.cat(level) for level in zip(*(p.fine for p in planes))),
+            tuple(sum(level, ()) for level in zip(*(p.levels for p in planes), strict=True)),
+            tuple(part for p in planes for part in p.fine),
             tuple(part for p in planes for part in p.keys),
             tuple(part for p in planes for part in p.texture),
-            tuple(torch.cat(level) for level in zip(*(p.surfaces for p in planes))),
+            tuple(part for p in planes for part in p.surfaces),
         )
 
     def select(self, index: Tensor) -> PlaneFeatures:
         """Return the planes of these indices, in this order."""
-        def pick(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (torch.cat(parts)[index],) if parts else ()
+        def pick(parts: Parts) -> Parts:
+            return (together(parts)[index],) if parts else ()
 
-        levels = tuple(level[index] for level in self.levels)
         return PlaneFeatures(
-            levels, pick(self.fine), pick(self.keys), pick(self.texture), pick(self.surfaces)
-        )
-
-    def keys_of_planes(self, planes: int) -> list[Tensor]:
-        """Return the keys of each plane of the stacks, N times (B, K, H, W)."""
-        return _of_planes(self.keys, planes)
-
-    def texture_of_planes(self, planes: int) -> list[Tensor]:
-        """Return the texture of each plane of the stacks, N times (B, 2, H, W)."""
-        return _of_planes(self.texture, planes)
+            tuple(pick(level) for level in self.levels),
+            pick(self.fine), pick(self.keys), pick(self.texture), pick(self.surfaces),
+        )  # fmt: skip
 
 
-def _of_planes(parts: tuple[Tensor, ...], planes: int) -> list[Tensor]:
+def together(parts: Parts) -> Tensor:
+    """Return all planes in one tensor, (B * N, ...)."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def of_planes(parts: Parts, planes: int) -> Parts:
+    """Return each plane of the stacks, N times (B, ...)."""
     if len(parts) == planes and all(len(part) == 1 for part in parts):
-        return list(parts)
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return list(whole.view(-1, planes, *whole.shape[1:]).unbind(dim=1))
+        return parts
+    whole = together(parts)
+    return whole.view(-1, planes, *whole.shape[1:]).unbind(dim=1)
 
 
 class LightEncoder(nn.Module):
@@ -116,11 +117,13 @@ class LightEncoder(nn.Module):
             x = torch.cat([x, measures.to(x.dtype)], dim=1)
         x = torch.relu(self.stem(functional.pixel_unshuffle(x, 2)))
         fine = () if self.fine is None else (torch.relu(self.fine(x)),)
-        keys: tuple[Tensor, ...] = ()
+        keys: Parts = ()
         if self.keys is not None:
             learned = functional.pixel_shuffle(self.keys(x), 2)
             if measures is not None:
                 learned = torch.cat([learned, measures.to(learned.dtype)], dim=1)
+                # A part of them, rather than the same numbers once more.
+                measures = learned[:, -measures.shape[1] :]
             keys = (learned,)
         features = []
         for down, body in zip(self.down, self.bodies, strict=True):
@@ -132,7 +135,7 @@ class LightEncoder(nn.Module):
                 feature = torch.cat([feature, bilinear(levels[-1], 2)], dim=1)
             levels.append(torch.relu(lateral(feature)))
         texture = () if measures is None else (measures[:, 1:],)
-        return PlaneFeatures(tuple(levels[::-1]), fine, keys, texture)
+        return PlaneFeatures(tuple((level,) for level in levels[::-1]), fine, keys, texture)
 
 
 class ResNetEncoder(nn.Module):
@@ -151,4 +154,4 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> PlaneFeatures:
         normalised = (images - self.mean) / self.deviation
-        return PlaneFeatures(tuple(self.neck(self.trunk(normalised))))
+        return PlaneFeatures(tuple((level,) for level in self.neck(self.trunk(normalised))))

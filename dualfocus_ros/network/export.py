@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 import logging
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dualfocus_ros import __version__
 from dualfocus_ros.atomic_files import replacing
-from dualfocus_ros.network.encoders import PlaneFeatures
+from dualfocus_ros.network.encoders import PlaneFeatures, together
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.model import DualFocus
 from dualfocus_ros.network.weights import LoadedModel, shipped_models
@@ -31,6 +31,8 @@ from dualfocus_ros.network.weights import LoadedModel, shipped_models
 WHOLE, ENCODER, DECODER = 'whole', 'encoder', 'decoder'
 IMAGES, IMAGE, FOCUS = 'images', 'image', 'focus_dioptres'
 OUTPUTS = ('inverse_depth', 'sigma')
+# The features beside those of the levels.
+_ALONE = ('fine', 'keys', 'texture', 'surfaces')
 # The lowest that has every operator needed: the older, the more runtimes read it.
 OPSET = 18
 LICENCE = 'Apache-2.0'
@@ -95,24 +97,20 @@ class _Decoder(nn.Module):
 
 
 def _named(features: PlaneFeatures) -> dict[str, Tensor]:
-    """Return the tensors of features under the names that the graphs use."""
-    named = {}
-    for field in fields(features):
-        parts: tuple[Tensor, ...] = getattr(features, field.name)
-        if len(parts) == 1:
-            named[field.name] = parts[0]
-        else:
-            named |= {f'{field.name}_{index}': part for index, part in enumerate(parts)}
+    """Return the tensors of features, each of all planes, under the names that the graphs use."""
+    named = {f'levels_{index}': together(level) for index, level in enumerate(features.levels)}
+    for field in _ALONE:
+        if parts := getattr(features, field):
+            named[field] = together(parts)
     return named
 
 
 def _filled(template: PlaneFeatures, tensors: Iterable[Tensor]) -> PlaneFeatures:
     """Return features of the template's form that :func:`_named` takes apart to these tensors."""
     rest = iter(tensors)
-    return PlaneFeatures(**{
-        field.name: tuple(next(rest) for _ in getattr(template, field.name))
-        for field in fields(template)
-    })
+    levels = tuple((next(rest),) for _ in template.levels)
+    alone = {field: (next(rest),) for field in _ALONE if getattr(template, field)}
+    return PlaneFeatures(levels, **alone)
 
 
 def export_whole(model: LoadedModel, path: Path, size: StackSize) -> None:

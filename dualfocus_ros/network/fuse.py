@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dualfocus_ros.network.layers import FocalBlock, FocalConv, FullFocalBlock, Pointwise
+from dualfocus_ros.network.layers import FocalBlock, FocalConv, FullFocalBlock
 from dualfocus_ros.network.model import DualFocus
 
 
@@ -40,7 +40,7 @@ def fuse(network: DualFocus) -> DualFocus:
 
 
 def _absorb(
-    focal: FocalConv, norm: nn.BatchNorm2d, context: Pointwise | None = None
+    focal: FocalConv, norm: nn.BatchNorm2d, context: nn.Conv2d | None = None
 ) -> nn.BatchNorm2d:
     """Scale all three taps, and the context that is added to them.
 

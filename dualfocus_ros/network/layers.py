@@ -12,19 +12,6 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 
 
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution; on a CPU as one matrix product over all pixels.
-
-    PyTorch's own 1x1 convolution is several times slower there on a single thread.
-    """
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pointwise(x, self.weight, self.bias)
-
-
 def _only_inference_on_cpu(x: Tensor) -> bool:
     return x.device.type == 'cpu' and not torch.is_grad_enabled()
 
@@ -32,6 +19,11 @@ def _only_inference_on_cpu(x: Tensor) -> bool:
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0) of a tensor that nobody else needs."""
     return functional.relu(x, inplace=not torch.is_grad_enabled())
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y of an x that nobody else needs and that has the shape of the sum."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def plane_mean(x: Tensor, planes: int) -> Tensor:
@@ -46,21 +38,9 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
     return total.div_(planes)
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return the 1x1 convolution of (M, C, H, W) by (D, C, 1, 1); see :class:`Pointwise`."""
-    if not _only_inference_on_cpu(x):
-        return functional.conv2d(x, weight, bias)
-    pixels = x.permute(0, 2, 3, 1)
-    return functional.linear(pixels, weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
-
-
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return convolution and batch normalisation, without activation."""
-    convolution = (
-        Pointwise(inputs, outputs, bias=False)
-        if kernel == stride == 1
-        else nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
@@ -73,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.second = conv_bn(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return relu(x + self.second(relu(self.first(x))))
+        return relu(add(self.second(relu(self.first(x))), x))
 
 
 class FocalConv(nn.Module):
@@ -85,15 +65,11 @@ class FocalConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 1) -> None:
         super().__init__()
         self.outputs = outputs
-        self.taps: nn.Conv2d = (
-            Pointwise(inputs, 3 * outputs, bias=False)
-            if kernel == 1
-            else nn.Conv2d(inputs, 3 * outputs, kernel, padding=kernel // 2, bias=False)
-        )
+        self.taps = nn.Conv2d(inputs, 3 * outputs, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
-        if isinstance(self.taps, Pointwise) and _only_inference_on_cpu(x):
-            return self._added_up(x, planes)
+        if self.taps.kernel_size == (1, 1):
+            return self._along_planes(x, planes)
         taps = self.taps(x)
         taps = taps.view(-1, planes, *taps.shape[1:])
         before, here, after = taps.split(self.outputs, dim=2)
@@ -102,26 +78,21 @@ class FocalConv(nn.Module):
         out[:, :-1] += after[:, 1:]
         return out.flatten(0, 1)
 
-    def _added_up(self, x: Tensor, planes: int) -> Tensor:
-        """Return the same with the contributions added as they are computed.
+    def _along_planes(self, x: Tensor, planes: int) -> Tensor:
+        """Return the same for k = 1: a (3, 1) convolution of an image with a row for each plane.
 
-        The pixels of a plane are rows of a matrix, one plane below the other.
+        With channels last such an image is the volume as it lies in memory.
         """
-        height, width = x.shape[-2:]
-        size = height * width
-        rows = x.permute(0, 2, 3, 1).reshape(-1, planes * size, x.shape[1])
-        before, here, after = (part.t() for part in self.taps.weight[:, :, 0, 0].chunk(3))
-        out = rows @ here
-        # Autocast chooses the type of a product, but not of one that is added in place.
-        rows, before, after = (part.to(out.dtype) for part in (rows, before, after))
-        for stack, result in zip(rows, out, strict=True):
-            result[size:].addmm_(stack[:-size], before)
-            result[:-size].addmm_(stack[size:], after)
+        channels, height, width = x.shape[1:]
+        rows = x.permute(0, 2, 3, 1).reshape(-1, planes, height * width, channels)
+        weight = torch.stack(self.taps.weight[:, :, 0].split(self.outputs), dim=2)
         bias = self.taps.bias
         if bias is not None:
             # Fusing leaves one to the middle tap only.
-            out += bias[self.outputs : 2 * self.outputs]
-        return out.view(-1, height, width, self.outputs).permute(0, 3, 1, 2)
+            bias = bias[self.outputs : 2 * self.outputs]
+        out = functional.conv2d(rows.permute(0, 3, 1, 2), weight, bias, padding=(1, 0))
+        pixels = out.permute(0, 2, 3, 1).reshape(-1, height, width, self.outputs)
+        return pixels.permute(0, 3, 1, 2)
 
 
 class FocalBlock(nn.Module):
@@ -135,15 +106,15 @@ class FocalBlock(nn.Module):
         self.spatial = conv_bn(channels, channels)
         self.focal = FocalConv(channels, channels)
         self.norm = nn.BatchNorm2d(channels)
-        self.context = Pointwise(channels, channels, bias=False) if context else None
+        self.context = nn.Conv2d(channels, channels, 1, bias=False) if context else None
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
         y = relu(self.spatial(x))
         focal = self.focal(y, planes)
         if self.context is not None:
             context = self.context(plane_mean(y, planes))[:, None]
-            focal = (focal.view(-1, planes, *focal.shape[1:]) + context).flatten(0, 1)
-        return relu(x + self.norm(focal))
+            focal = add(focal.view(-1, planes, *focal.shape[1:]), context).flatten(0, 1)
+        return relu(add(self.norm(focal), x))
 
 
 class FullFocalBlock(nn.Module):
@@ -180,10 +151,5 @@ def differential_volume(features: Tensor, planes: int) -> Tensor:
     :returns: (B * N, 2 C, H, W).
     """
     volume = features.view(-1, planes, *features.shape[1:])
-    return torch.cat([volume, plane_differences(volume)], dim=2).flatten(0, 1)
-
-
-def plane_differences(volume: Tensor) -> Tensor:
-    """Return V_{n+1} - V_n along the planes of (B, N, ...), twice the last one."""
     steps = volume[:, 1:] - volume[:, :-1]
-    return torch.cat([steps, steps[:, -1:]], dim=1)
+    return torch.cat([volume, torch.cat([steps, steps[:, -1:]], dim=1)], dim=2).flatten(0, 1)

@@ -24,7 +24,14 @@ from dualfocus_ros.network.decoder import (
     SurfaceHead,
     expectation,
 )
-from dualfocus_ros.network.encoders import LightEncoder, PlaneFeatures, ResNetEncoder
+from dualfocus_ros.network.encoders import (
+    LightEncoder,
+    Parts,
+    PlaneFeatures,
+    ResNetEncoder,
+    of_planes,
+    together,
+)
 from dualfocus_ros.network.focus_measure import STEPS
 from dualfocus_ros.network.layers import bilinear, plane_mean
 
@@ -127,11 +134,11 @@ class DualFocus(nn.Module):
         begun = []
         for level, part in zip(self.levels, features.levels, strict=True):
             assert isinstance(level, DecoderLevel)
-            begun.append(level.of_planes(part))
+            begun.append((level.of_planes(together(part)),))
         if self.fine is not None:
-            features = replace(features, fine=(self.fine.of_planes(features.fine[0]),))
+            features = replace(features, fine=(self.fine.of_planes(together(features.fine)),))
         if self.surfaces is not None:
-            surfaces = self.surfaces.of_planes(features.levels[1])
+            surfaces = self.surfaces.of_planes(together(features.levels[1]))
             features = replace(features, surfaces=(surfaces,))
         return replace(features, levels=tuple(begun))
 
@@ -215,17 +222,17 @@ class DualFocus(nn.Module):
     def _logits(
         self, features: PlaneFeatures, fraction: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, H, W).
+        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, h, w).
 
         :param features: planes of each stack from far to near.
         """
         batch, planes = fraction.shape
         condition = None
         if self.config.conditioning:
-            condition = _conditions(fraction).to(features.levels[0].dtype)
+            condition = _conditions(fraction).to(features.levels[0][0].dtype)
         surfaces = gradients = None
         if self.surfaces is not None:
-            surfaces, gradients = self.surfaces(features.surfaces[0], condition, planes)
+            surfaces, gradients = self.surfaces(features.surfaces, condition, planes)
             gradients = gradients.view(batch, planes, *gradients.shape[1:])
         x: Tensor | None = None
         for level, features_here in zip(
@@ -240,7 +247,7 @@ class DualFocus(nn.Module):
         if self.fine is None:
             logits = bilinear(coarse, 4)
         else:
-            finer = self.fine_logit(self.fine(features.fine[0], condition, None, x, planes))
+            finer = self.fine_logit(self.fine(features.fine, condition, None, x, planes))
             finer = finer.view(batch, planes, *finer.shape[-2:])
             logits = bilinear(bilinear(coarse, 2) + finer, 2)
         queries = None
@@ -249,9 +256,9 @@ class DualFocus(nn.Module):
             # One plane after the other, as plane_mean() does: a reduction over them is slow.
             largest = reduce(torch.maximum, stacks.unbind(dim=1))
             pooled = torch.cat([mean, largest], dim=1)
-            queries = bilinear(self.query(pooled), 4)
-            keys = features.keys_of_planes(planes)
-            logits = logits + torch.stack([_weigh(queries, key) for key in keys], dim=1)
+            queries = self.query(pooled)
+            keys = of_planes(features.keys, planes)
+            logits = _weighed(logits, bilinear(queries, 4), keys)
         if self.window is not None:
             logits = self.window(logits, mean, fraction)
         return logits, coarse, gradients, queries
@@ -267,22 +274,20 @@ class DualFocus(nn.Module):
         """Return the standard deviation of the value, (B, H, W)."""
         # The mean is left to the accuracy losses: sigma only learns how wrong it is.
         probability = probability.detach()
-        offsets = positions[..., None, None] - value.detach()[:, None]
-        spread = (probability * offsets.square()).sum(dim=1, keepdim=True).clamp_min(0).sqrt()
+        square = expectation(probability, positions.square()) - value.detach().square()
+        spread = square[:, None].clamp_min(0).sqrt()
         if self.sigma is None:
             return spread[:, 0]
         planes = positions.shape[1]
         height, width = value.shape[-2:]
         spacing = (positions[:, -1:] - positions[:, :1]).abs()[..., None] / (planes - 1)
-        first, *others = features.texture_of_planes(planes)
+        first, *others = of_planes(features.texture, planes)
         texture = reduce(torch.maximum, others, first)
-        if context is None:
-            context = texture[:, :0]
         log_sigma = self.sigma(
             spread / spacing[:, None],
             probability.amax(dim=1, keepdim=True),
             texture[..., :height, :width],
-            context.detach()[..., :height, :width],
+            None if context is None else context.detach(),
         )
         return torch.exp(log_sigma[:, 0].float().clamp(-5.0, 4.0)) * spacing
 
@@ -307,15 +312,20 @@ def _pad(images: Tensor, stride: int) -> Tensor:
     return images
 
 
-def _weigh(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return the inner product (B, H, W) of (B, K, H, W) at each pixel."""
+def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
+    """Add the inner product of the queries and each plane's keys at each pixel.
+
+    :param logits: (B, N, H, W), which nobody else needs.
+    :param queries: (B, K, H, W).
+    :param keys: N times (B, K, H, W).
+    """
     if torch.is_grad_enabled() or queries.device.type != 'cpu':
-        return (queries * keys).sum(dim=1)
+        return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
     # Channel by channel the sum stays in the processor's cache.
-    total = queries[:, 0] * keys[:, 0]
-    for channel in range(1, queries.shape[1]):
-        total.addcmul_(queries[:, channel], keys[:, channel])
-    return total
+    for plane, key in zip(logits.unbind(dim=1), keys, strict=True):
+        for query, value in zip(queries.unbind(dim=1), key.unbind(dim=1), strict=True):
+            plane.addcmul_(query, value)
+    return logits
 
 
 def _conditions(fraction: Tensor) -> Tensor:

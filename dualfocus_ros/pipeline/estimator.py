@@ -26,6 +26,7 @@ from dualfocus_ros.pipeline.device import (
 from dualfocus_ros.pipeline.exposure import doubt_burnt, is_saturated
 from dualfocus_ros.pipeline.filters import beyond_lost_ends, flying_pixels
 from dualfocus_ros.pipeline.geometry import to_tensor
+from dualfocus_ros.pipeline.host_memory import give_back_freed_memory, keep_freed_memory
 from dualfocus_ros.pipeline.plane_store import EncodedPlane, PlaneStore
 from dualfocus_ros.pipeline.points import back_project, decimate_stride, decimate_voxel
 from dualfocus_ros.pipeline.preparation import (
@@ -68,6 +69,7 @@ class DepthEstimator:
         self._dtype = resolve_precision(precision, self._device)
         if self._device.type == 'cpu':
             torch.set_num_threads(threads or default_threads())
+            keep_freed_memory()
         # Asked now: of a GPU that is lost even this question may fail.
         self._device_name = describe(self._device)
         loaded = load_model(model)
@@ -110,6 +112,7 @@ class DepthEstimator:
         self._seen.clear()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
+        give_back_freed_memory()
 
     def release(self) -> None:
         """Give the network's memory back; the estimator cannot be used afterwards."""

@@ -7,7 +7,7 @@ focus breathing, motion) is composed into one map, so that each plane is interpo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -22,7 +22,7 @@ from dualfocus_ros.pipeline.plane_store import PlaneStore
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.stacks.motion import SIDE, KnownPairs, Look, Motion, estimate_motion
 from dualfocus_ros.stacks.rectify import CameraCalibration, Mapping, source_positions
-from dualfocus_ros.stacks.types import FocalStack, Plane
+from dualfocus_ros.stacks.types import SAME_FOCUS, FocalStack, Plane
 
 # Bytes: more glances than a stack has planes, however large these are.
 _MEMORY = 1 << 28
@@ -103,11 +103,11 @@ class Memory:
         self.glance(plane, mapping, settings)
         if settings.alignment == 'off':
             return
-        both = [(g.look, g.focus) for g in self.glances.planes() if g.look is not None]
-        focus = np.array([focus for _, focus in both])
-        if len(both) > 1:
+        glances = _newest(g for g in self.glances.planes() if g.look is not None)
+        if len(glances) > 1:
             # Only what it leaves in the memory is wanted.
-            looks = [look for look, _ in both]
+            looks = [glance.look for glance in glances if glance.look is not None]
+            focus = np.array([glance.focus for glance in glances])
             estimate_motion(looks, focus, int(np.argmax(focus)), 1.0, self.pairs)
 
     def finish(self, stack: FocalStack) -> None:
@@ -200,6 +200,15 @@ def survey(
     clipped = tuple(glance.clipped for glance in glances)
     burnt = tuple(glance.burnt for glance in glances)
     return Survey(reference, views, motion, corrections, gains, clipped, burnt)
+
+
+def _newest(glances: Iterable[Glance]) -> list[Glance]:
+    """Return the last one at each focus: no stack has two of them."""
+    kept: list[Glance] = []
+    for glance in glances:
+        kept = [old for old in kept if abs(old.focus - glance.focus) > SAME_FOCUS]
+        kept.append(glance)
+    return kept
 
 
 def _shrunk_by(size: tuple[int, int]) -> float:

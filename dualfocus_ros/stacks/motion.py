@@ -30,6 +30,7 @@ MIN_TEXTURE = 0.02  # share of pixels with visible detail that an estimate needs
 _VISIBLE = 0.5  # of an equalised image, whose noise has less and whose edges are about 1
 _STEPS = 12
 _CONVERGED = 2e-3  # px
+_SAME_SLOPES = 0.2  # px; after a smaller step the gradients are those of before
 _CAUCHY = 1.5
 _BORDER = 4  # px, blurred together with what is not there
 
@@ -235,18 +236,21 @@ def _refine(
     centre = np.array([0.5 * (width - 1), 0.5 * (height - 1)])
     slopes = _gradient(first), _gradient(second)
     reference = first[inner]
+    moved_by = np.inf
     for _ in range(_STEPS):
         difference = reference - _moved(second, transform)[inner]
-        # The mean of both gradients converges faster than either (Malis 2004).
-        gx, gy = (
-            0.5 * (one + _moved(two, transform))[inner] for one, two in zip(*slopes, strict=True)
-        )
+        if moved_by > _SAME_SLOPES:
+            # The mean of both gradients converges faster than either (Malis 2004).
+            gx, gy = (
+                0.5 * (one + _moved(two, transform))[inner]
+                for one, two in zip(*slopes, strict=True)
+            )
+            columns = [gx, gy]
+            if scaled:
+                columns.append(gx * x[inner[1]] + gy * y[inner[0], None])
+            jacobian = np.stack([column.ravel() for column in columns])
         scale = 1.4826 * float(np.median(np.abs(difference[::3, ::3]))) + 1e-6
         weights = 1.0 / (1.0 + (difference / (_CAUCHY * scale)) ** 2)
-        columns = [gx, gy]
-        if scaled:
-            columns.append(gx * x[inner[1]] + gy * y[inner[0], None])
-        jacobian = np.stack([column.ravel() for column in columns])
         weighted = jacobian * weights.ravel()
         normal = weighted @ jacobian.T
         # Without texture along some direction there is no step along it.
@@ -260,7 +264,8 @@ def _refine(
         transform = transform @ move
         if not np.isfinite(transform).all():
             return np.full((3, 3), np.nan)
-        if _displacement(move, first.shape) < _CONVERGED:
+        moved_by = _displacement(move, first.shape)
+        if moved_by < _CONVERGED:
             break
     return transform
 

@@ -174,7 +174,7 @@ def test_a_plane_that_is_needed_otherwise_is_encoded_again(estimator, weights):
 
 
 def encoded_plane(size=10):
-    return EncodedPlane(torch.zeros(size), PlaneFeatures((torch.zeros(size),)))
+    return EncodedPlane(torch.zeros(size), PlaneFeatures(((torch.zeros(size),),)))
 
 
 def mapping(scale=1.0, **changes):

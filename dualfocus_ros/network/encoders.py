@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +46,25 @@ class PlaneFeatures:
     @property
     def memory(self) -> int:
         """Bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order in which :meth:`refilled` takes them."""
         parts = *self.levels, self.fine, self.keys, self.texture, self.surfaces
-        return sum(tensor.nbytes for tensors in parts for tensor in tensors)
+        return [tensor for tensors in parts for tensor in tensors]
+
+    def refilled(self, tensors: Iterable[Tensor]) -> PlaneFeatures:
+        """Return features of the same form with other tensors."""
+        rest = iter(tensors)
+
+        def filled(parts: Parts) -> Parts:
+            return tuple(next(rest) for _ in parts)
+
+        return PlaneFeatures(
+            tuple(filled(level) for level in self.levels),
+            filled(self.fine), filled(self.keys), filled(self.texture), filled(self.surfaces),
+        )  # fmt: skip
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:

@@ -7,7 +7,7 @@ depth of its output, is in :mod:`dualfocus_ros.pipeline`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -91,7 +91,7 @@ class _Decoder(nn.Module):
         self.template = template
 
     def forward(self, focus_dioptres: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
-        planes = _filled(self.template, features)
+        planes = self.template.refilled(features)
         prediction = self.network.predict(planes, focus_dioptres, self.size)
         return prediction.dioptres, prediction.sigma
 
@@ -103,14 +103,6 @@ def _named(features: PlaneFeatures) -> dict[str, Tensor]:
         if parts := getattr(features, field):
             named[field] = together(parts)
     return named
-
-
-def _filled(template: PlaneFeatures, tensors: Iterable[Tensor]) -> PlaneFeatures:
-    """Return features of the template's form that :func:`_named` takes apart to these tensors."""
-    rest = iter(tensors)
-    levels = tuple((next(rest),) for _ in template.levels)
-    alone = {field: (next(rest),) for field in _ALONE if getattr(template, field)}
-    return PlaneFeatures(levels, **alone)
 
 
 def export_whole(model: LoadedModel, path: Path, size: StackSize) -> None:

@@ -9,7 +9,8 @@ and a standard deviation is predicted. ``dualfocus-paper`` has none of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 
 import torch
@@ -65,7 +66,17 @@ class Prediction:
     value_sigma: Tensor
     positions: Tensor
     coarse_probability: Tensor
-    gradients: Tensor | None
+    gradients: Tensor | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order of the parameters."""
+        parts = (getattr(self, part.name) for part in fields(self))
+        return [part for part in parts if part is not None]
+
+    def refilled(self, tensors: Iterable[Tensor]) -> Prediction:
+        """Return a prediction of the same form with other tensors."""
+        return Prediction(*tensors)
 
 
 class DualFocus(nn.Module):

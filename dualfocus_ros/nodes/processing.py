@@ -63,8 +63,9 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
     from dualfocus_ros.pipeline.estimator import DepthEstimator
 
     estimator = DepthEstimator(
-        settings.model, settings.device, settings.precision, settings.threads, settings.pipeline()
-    )
+        settings.model, settings.device, settings.precision, settings.threads,
+        settings.pipeline(), settings.cuda_graphs,
+    )  # fmt: skip
     # The first run sets up libraries and, on a GPU, compiles; the image size is not known yet.
     estimator.warm_up(planes=2, height=96, width=128)
     return estimator

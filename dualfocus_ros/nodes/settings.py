@@ -74,6 +74,9 @@ class DepthNodeSettings:
     threads: int = _parameter(
         0, 'CPU threads of the network; 0 takes all processors but one', low=0, high=256,
         static=True)
+    cuda_graphs: bool = _parameter(
+        True, 'On a GPU, launch the network in one piece; where that fails the node goes on '
+        'without and says so', static=True)
     input: str = _parameter(
         'sweep', 'sweep: one camera whose focus moves; planes: several cameras at fixed focus, '
         'taken together; stack: whole FocalStack messages', choices=('sweep', 'planes', 'stack'),

@@ -17,6 +17,7 @@ from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.model import Prediction
 from dualfocus_ros.network.weights import load_model
+from dualfocus_ros.pipeline.cuda_graphs import CapturedCalls
 from dualfocus_ros.pipeline.device import (
     default_threads,
     describe,
@@ -39,6 +40,7 @@ from dualfocus_ros.pipeline.preparation import (
 )
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.pipeline.transfer import Transfer
 from dualfocus_ros.stacks.rectify import Mapping
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
@@ -53,6 +55,8 @@ class DepthEstimator:
     :param precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; the projection and the
         expectation always run in fp32.
     :param threads: CPU threads; 0 takes all processors but one.
+    :param cuda_graphs: whether a GPU gets the network in one piece, see
+        :mod:`dualfocus_ros.pipeline.cuda_graphs`.
     :raises WeightsError, DeviceError: both ValueError, with a text that says what to do.
     """
 
@@ -63,6 +67,7 @@ class DepthEstimator:
         precision: str = 'auto',
         threads: int = 0,
         settings: PipelineSettings | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         self.settings = settings or PipelineSettings()
         self._device = resolve_device(device)
@@ -77,6 +82,8 @@ class DepthEstimator:
         self.sha256 = loaded.sha256
         network = fuse(loaded.network)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._transfer = Transfer(self._device)
+        self._calls = CapturedCalls(cuda_graphs and self._device.type == 'cuda')
         self._store: PlaneStore[EncodedPlane] = PlaneStore()
         self._seen = Memory()
         self._reference: Reference | None = None
@@ -92,6 +99,11 @@ class DepthEstimator:
         if self._device.type == 'cuda':
             return int(torch.cuda.memory_reserved(self._device))
         return 0
+
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether the network was captured in CUDA graphs."""
+        return len(self._calls) > 0
 
     def warm_up(self, planes: int = 5, height: int = 480, width: int = 640) -> float:
         """Run once on blank images so that the first stack is not the slow one; return seconds."""
@@ -110,6 +122,7 @@ class DepthEstimator:
         """Give back all memory but that of the network: planes that were encoded ahead, caches."""
         self._store.clear()
         self._seen.clear()
+        self._calls.clear()
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
         give_back_freed_memory()
@@ -139,7 +152,7 @@ class DepthEstimator:
             kept = self._kept(stack, found)
             with _timed(stages, 'prepare'):
                 fresh = [
-                    None if plane else to_tensor(source.image, self._device)
+                    None if plane else to_tensor(self._transfer.upload(source.image))
                     for plane, source in zip(kept, stack.planes, strict=True)
                 ]
                 prepared = prepare(fresh, found, self._device, with_burnt=wants_sigma)
@@ -187,23 +200,28 @@ class DepthEstimator:
                     aligned = torch.stack([_to_picture(images[n]) for n in given])
                     probability = prediction.probability[0][given.tolist()].float()
             with _timed(stages, 'download'):
-                return DepthResult(
-                    depth=depth.cpu().numpy(),
-                    focus_dioptres=stack.focus_dioptres,
-                    reference=stack.reference,
-                    sigma=_host(sigma),
-                    confidence=_host(confidence),
-                    all_in_focus=_host(all_in_focus) if outputs.all_in_focus else None,
-                    points=_host(points) if outputs.points else None,
-                    points_decimated=_host(decimated),
-                    planes=_host(aligned),
-                    probability=_host(probability),
-                    camera=camera,
-                    saturated=is_saturated(found.clipped),
-                    motion=found.motion,
-                    gains=found.gains,
-                    stage_ms=stages,
-                )
+                host = self._transfer.download([
+                    depth, sigma, confidence, all_in_focus if outputs.all_in_focus else None,
+                    points if outputs.points else None, decimated, aligned, probability,
+                ])  # fmt: skip
+            assert host[0] is not None
+            return DepthResult(
+                depth=host[0],
+                focus_dioptres=stack.focus_dioptres,
+                reference=stack.reference,
+                sigma=host[1],
+                confidence=host[2],
+                all_in_focus=host[3],
+                points=host[4],
+                points_decimated=host[5],
+                planes=host[6],
+                probability=host[7],
+                camera=camera,
+                saturated=is_saturated(found.clipped),
+                motion=found.motion,
+                gains=found.gains,
+                stage_ms=stages,
+            )
 
     def encode_ahead(self, plane: Plane) -> bool:
         """Prepare and encode a plane whose stack is not complete yet.
@@ -223,7 +241,7 @@ class DepthEstimator:
             return True
         self._seen.foresee(plane, mapping, settings)
         with torch.inference_mode():
-            image = prepare_one(to_tensor(plane.image, self._device), mapping)
+            image = prepare_one(to_tensor(self._transfer.upload(plane.image)), mapping)
             return self._store.add(plane.image, mapping, self._encode(image))
 
     def _kept(self, stack: FocalStack, found: Survey) -> list[EncodedPlane | None]:
@@ -247,8 +265,12 @@ class DepthEstimator:
     def _encode(self, image: Tensor | None) -> EncodedPlane:
         """Encode a prepared plane, (3, H, W)."""
         assert image is not None
-        with self._autocast():
-            return EncodedPlane(image, self._network.encode(image[None]))
+
+        def encode(tensors: Sequence[Tensor]) -> PlaneFeatures:
+            with self._autocast():
+                return self._network.encode(tensors[0])
+
+        return EncodedPlane(image, self._calls.run('encode', encode, [image[None]]))
 
     def _decode(
         self, planes: Sequence[EncodedPlane], focus: np.ndarray, with_sigma: bool
@@ -256,10 +278,17 @@ class DepthEstimator:
         """Decode planes that are in ascending order of their focus in dioptres."""
         features = PlaneFeatures.join([plane.features for plane in planes])
         dioptres = torch.from_numpy(focus).float().to(self._device)
-        with self._autocast():
-            return self._network.predict(
-                features, dioptres[None], planes[0].image.shape[-2:], with_sigma
-            )
+        size = planes[0].image.shape[-2:]
+
+        def decode(tensors: Sequence[Tensor]) -> Prediction:
+            far_to_near, *parts = tensors
+            with self._autocast():
+                return self._network.predict(
+                    features.refilled(parts), far_to_near, size, with_sigma
+                )
+
+        name = 'decode', size, with_sigma
+        return self._calls.run(name, decode, [dioptres[None], *features.tensors])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -317,10 +346,6 @@ def _decimated(points: Tensor, settings: PipelineSettings) -> Tensor:
     if settings.points_voxel_size > 0.0:
         return decimate_voxel(points, settings.points_voxel_size)
     return decimate_stride(points, settings.points_decimation)
-
-
-def _host(values: Tensor | None) -> np.ndarray | None:
-    return None if values is None else values.cpu().numpy()
 
 
 def _confidence(prediction: Prediction, focus: np.ndarray) -> Tensor:

@@ -70,10 +70,8 @@ def seen_by_all(
     return None if seen is None else torch.from_numpy(seen).to(device)
 
 
-def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
-    """Return (3, H, W) float32 in [0, 1], channels last, of a uint8 (H, W, 3) or (H, W) array."""
-    # An image whose channels were swapped by a slice runs backwards in memory.
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+def to_tensor(pixels: Tensor) -> Tensor:
+    """Return (3, H, W) float32 in [0, 1], channels last, of uint8 (H, W, 3) or (H, W)."""
     if pixels.dim() == 2:
         pixels = pixels[..., None].expand(-1, -1, 3)
     return functional.hardtanh(pixels.float() * (1.0 / 255.0), 0.0, 1.0).permute(2, 0, 1)

@@ -13,6 +13,7 @@ from dualfocus_ros.network.weights import save_model
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.depth_resolution import BLUR_ERROR
 from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.pipeline import cuda_graphs
 from dualfocus_ros.pipeline.device import DeviceError, resolve_device, resolve_precision
 from dualfocus_ros.pipeline.estimator import DepthEstimator
 from dualfocus_ros.pipeline.filters import flying_pixels
@@ -40,8 +41,8 @@ def estimator(weights):
     return DepthEstimator(weights, device='cpu', threads=1)
 
 
-def make_stack(focus=(0.2, 0.8, 1.4, 2.0), mono=False, camera=CAMERA):
-    rng = np.random.default_rng(0)
+def make_stack(focus=(0.2, 0.8, 1.4, 2.0), mono=False, camera=CAMERA, seed=0):
+    rng = np.random.default_rng(seed)
     shape = (48, 64) if mono else (48, 64, 3)
     return FocalStack(
         tuple(
@@ -243,6 +244,52 @@ def test_the_memory_of_a_gpu_is_given_back(weights):
 
 
 @pytest.mark.fault(11)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_a_gpu_gives_the_depth_of_a_cpu_with_graphs_and_without(weights, precision):
+    host = DepthEstimator(weights, 'cpu', threads=1).estimate(make_stack(), EVERYTHING)
+    for graphs in (False, True):
+        device = DepthEstimator(weights, 'cuda', precision, cuda_graphs=graphs)
+        # The third is the first that is replayed.
+        results = [device.estimate(make_stack(), EVERYTHING) for _ in range(4)]
+        assert device.uses_graphs == graphs
+        for result in results:
+            change = np.abs(1.0 / result.depth - 1.0 / host.depth)
+            assert np.nanmedian(change) < (1e-4 if precision == 'fp32' else 5e-3)
+            assert np.isnan(result.depth).mean() == pytest.approx(
+                np.isnan(host.depth).mean(), abs=0.01
+            )
+            assert result.points.shape == host.points.shape
+
+
+def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
+    """What a GPU does with graphs, on a CPU with a stand-in that captures nothing."""
+
+    def capture(function, inputs):
+        places = [given.clone() for given in inputs]
+        results = function(places)
+        outputs = results.refilled([tensor.clone() for tensor in results.tensors])
+
+        def replay():
+            for place, result in zip(outputs.tensors, function(places).tensors, strict=True):
+                place.copy_(result)
+
+        return cuda_graphs.Graph(places, outputs, replay)
+
+    monkeypatch.setattr(cuda_graphs, 'capture', capture)
+    plain = DepthEstimator(weights, 'cpu', threads=1)
+    captured = DepthEstimator(weights, 'cpu', threads=1)
+    captured._calls.wanted = True
+    for count, outputs in ((4, Outputs()), (4, EVERYTHING), (3, EVERYTHING)):
+        for seed in range(4):
+            stack = make_stack((0.2, 0.8, 1.4, 2.0)[:count], seed=seed)
+            one, other = plain.estimate(stack, outputs), captured.estimate(stack, outputs)
+            np.testing.assert_allclose(other.depth, one.depth, rtol=1e-4)
+    assert captured.uses_graphs
+    captured.make_room()
+    assert not captured.uses_graphs
+
+
 def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
     stack, decode = make_stack(), estimator._decode
     expected = estimator.estimate(stack, EVERYTHING)

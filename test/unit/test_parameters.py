@@ -23,7 +23,7 @@ CONTRACT = {
 }
 STATIC = {
     'model', 'device', 'precision', 'threads', 'input', 'focus_source', 'image_transport',
-    'autostart', 'planes.focus_dioptres',
+    'autostart', 'planes.focus_dioptres', 'cuda_graphs',
 }
 
 

@@ -69,7 +69,7 @@ def stack_of(images, focus=FOCUS, distorted=False, cameras=None):
 def prepared(stack, settings, with_burnt=False):
     found = survey(stack, settings)
     device = torch.device('cpu')
-    images = [to_tensor(plane.image, device) for plane in stack.planes]
+    images = [to_tensor(torch.from_numpy(plane.image)) for plane in stack.planes]
     return prepare(images, found, device, with_burnt=with_burnt), found
 
 
@@ -162,7 +162,7 @@ def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolati
     assert not interpolations
     assert found.motion.largest < 0.1
     for image, plane in zip(result.images, stack.planes, strict=True):
-        assert torch.equal(image, to_tensor(plane.image, torch.device('cpu')))
+        assert torch.equal(image, to_tensor(torch.from_numpy(plane.image)))
 
 
 @pytest.mark.parametrize('mode', ['off', 'flag', 'correct'])

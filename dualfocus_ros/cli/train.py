@@ -104,6 +104,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='planes per stack in training (default: 3 10)',
     )  # fmt: skip
     data.add_argument(
+        '--blur', type=float, nargs=2, metavar=('MIN', 'MAX'),
+        help='diameter in pixels of the blur of the nearest point of a scene when the farthest is '
+        'in focus (default: from a camera module to a fast lens)',
+    )  # fmt: skip
+    data.add_argument(
         '--asymmetry', type=float, default=0.0, metavar='SHARE',
         help='share of stacks whose lens blurs differently on both sides of focus (default: 0)',
     )  # fmt: skip
@@ -186,6 +191,8 @@ def _check(arguments: argparse.Namespace) -> None:
     low, high = arguments.planes
     if not 2 <= low <= high <= 32:
         raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
+    if arguments.blur and not 0.0 < arguments.blur[0] < arguments.blur[1]:
+        raise UsageError('--blur needs two diameters above 0, the smaller one first')
     if not 0.0 <= arguments.asymmetry <= 1.0:
         raise UsageError(f'--asymmetry is a share from 0 to 1, got {arguments.asymmetry}')
     if arguments.beta is not None and arguments.beta <= 0.0:

@@ -18,6 +18,8 @@ from dualfocus_ros.optics.renderer import layer_scene, render_stack
 
 # The largest blur of a stack over that of a sweep that spans the scene.
 LARGEST_BLUR = 1.4
+# Logarithm of what the last step of an uneven sweep may be over the first, or the other way round.
+UNEVEN = 1.6
 SceneSource = Callable[[np.random.Generator], TrainingScene]
 
 
@@ -30,17 +32,20 @@ class RenderSettings:
         the lens is focused at the farthest, log-uniform. It stands for kappa times the range.
     :param wide_sweeps: share of the sweeps that reach far beyond an end of the scene's range,
         for each end: otherwise the ends of a sweep tell where the background is.
+    :param uneven_sweeps: share of the sweeps whose steps grow or shrink along the way, as those
+        do that are even in metres or in the positions of a lens.
     :param indoor: share of the scenes that are procedural indoor views.
     :param rgbd: share of the scenes that are views with measured depth, where such are given.
     :param asymmetry: share of the stacks whose lens blurs differently on both sides of focus.
     """
 
     planes: int = 10
-    blur_range: tuple[float, float] = (3.0, 34.0)
+    blur_range: tuple[float, float] = (2.0, 34.0)
     layers: int = 14
     max_shift: float = 0.6
     max_noise: float = 0.02
     wide_sweeps: float = 0.5
+    uneven_sweeps: float = 0.3
     indoor: float = 0.33
     rgbd: float = 0.25
     asymmetry: float = 0.0
@@ -192,13 +197,17 @@ def expose(linear: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor) -> tor
 
 
 def _random_sweep(rng: np.random.Generator, settings: RenderSettings) -> np.ndarray:
-    """Return ascending focus positions, uniform with jitter, spanning the scene or more."""
+    """Return ascending focus positions with jitter, even or not, spanning the scene or more."""
     planes, wide = settings.planes, settings.wide_sweeps
     start = rng.uniform(-0.8 if wide and rng.random() < wide else -0.12, 0.05)
     stop = rng.uniform(0.95, 1.8 if wide and rng.random() < wide else 1.12)
-    step = (stop - start) / (planes - 1)
+    place = np.linspace(0.0, 1.0, planes)
+    if rng.random() < settings.uneven_sweeps:
+        growth = rng.uniform(-UNEVEN, UNEVEN)
+        place = np.expm1(growth * place) / np.expm1(growth)
+    step = np.gradient(place)
     jitter = rng.uniform(-0.3, 0.3, planes) * step * rng.choice([0.0, 1.0])
-    return (start + step * np.arange(planes) + jitter).astype(np.float32)
+    return (start + (stop - start) * (place + jitter)).astype(np.float32)
 
 
 def _misalign(stack: np.ndarray, warps: np.ndarray) -> np.ndarray:

@@ -123,7 +123,8 @@ class _Data:
         self._out: Path = arguments.out
         self._material = Material(tuple(arguments.textures), tuple(arguments.rgbd))
         self._settings = RenderSettings(
-            planes=max(arguments.planes[1], MEASURED_PLANES), asymmetry=arguments.asymmetry
+            planes=max(arguments.planes[1], MEASURED_PLANES), asymmetry=arguments.asymmetry,
+            blur_range=tuple(arguments.blur or RenderSettings.blur_range),
         )
         self._images = read_images(list(arguments.textures))
         kind = arguments.data

@@ -100,6 +100,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (['--config', 'dualfocus-huge'], 1, "unknown configuration 'dualfocus-huge'"),
         (['--config', 'dfv', '--without', 'focal'], 1, 'DFV has no focal'),
         (['--config', 'dfv', '--crop', '80'], 1, 'multiples of 32'),
+        (['--blur', '9', '3'], 2, 'the smaller one first'),
         (['--precision', 'fp16', '--device', 'cpu'], 1, "use 'fp32' or 'bf16'"),
         (['--from', 'dualfocus-huge'], 1, "unknown model 'dualfocus-huge'"),
         (['--config', 'dualfocus', '--from', 'dualfocus-lite'], 1, 'of another configuration'),

@@ -271,3 +271,16 @@ def test_the_host_waits_for_nothing_that_the_device_computes():
     assert operations.waits == []
     assert operations.count > 100
     print(f'{operations.count} operations for 8 stacks and a batch')
+
+
+def test_sweeps_are_ascending_even_or_not():
+    rng = np.random.default_rng(3)
+    for planes in (2, 5, 20):
+        for uneven in (0.0, 1.0):
+            settings = replace(SETTINGS, planes=planes, uneven_sweeps=uneven)
+            sweeps = [draw_capture(rng, settings, SIZE).focus for _ in range(200)]
+            assert all((np.diff(sweep) > 0.0).all() for sweep in sweeps)
+            steps = [np.diff(sweep) for sweep in sweeps if planes > 2]
+            ratios = [step.max() / step.min() for step in steps]
+            if planes == 5:
+                assert (max(ratios) > 4.5) == bool(uneven)

@@ -158,8 +158,8 @@ class DepthEstimator:
                 prepared = prepare(fresh, found, self._device, with_burnt=wants_sigma)
             with _timed(stages, 'encode'):
                 planes = [
-                    plane or self._encode(image)
-                    for plane, image in zip(kept, prepared.images, strict=True)
+                    plane or self._encode(image, float(gain))
+                    for plane, image, gain in zip(kept, prepared.images, found.gains, strict=True)
                 ]
             self._keep(stack, found, planes)
             with _timed(stages, 'decode'):
@@ -240,29 +240,32 @@ class DepthEstimator:
         if self._store.find(plane.image, mapping) is not None:
             return True
         self._seen.foresee(plane, mapping, settings)
+        gain = self._seen.gains.at(plane.focus_dioptres) if settings.normalise_exposure else 1.0
         with torch.inference_mode():
-            image = prepare_one(to_tensor(self._transfer.upload(plane.image)), mapping)
-            return self._store.add(plane.image, mapping, self._encode(image))
+            image = prepare_one(to_tensor(self._transfer.upload(plane.image)), mapping, gain)
+            return self._store.add(plane.image, mapping, self._encode(image, gain))
 
     def _kept(self, stack: FocalStack, found: Survey) -> list[EncodedPlane | None]:
         """Return the planes that were encoded before, as they are still needed."""
-        mappings = [found.as_foreseen(n) for n in range(len(stack.planes))]
-        return [
-            None if mapping is None else self._store.find(plane.image, mapping)
-            for plane, mapping in zip(stack.planes, mappings, strict=True)
-        ]
+        kept: list[EncodedPlane | None] = []
+        for index, plane in enumerate(stack.planes):
+            mapping = found.as_foreseen(index)
+            known = None if mapping is None else self._store.find(plane.image, mapping)
+            same = known is not None and known.gain == found.gains[index]
+            kept.append(known if same else None)
+        return kept
 
     def _keep(self, stack: FocalStack, found: Survey, planes: list[EncodedPlane]) -> None:
         """Leave to the next stack what it may share with this one."""
         self._reference = found.reference
-        for index, plane in enumerate(stack.planes):
+        for index, (source, plane) in enumerate(zip(stack.planes, planes, strict=True)):
             mapping = found.as_foreseen(index)
-            if mapping is not None and self._store.find(plane.image, mapping) is None:
-                self._store.add(plane.image, mapping, planes[index])
+            if mapping is not None and self._store.find(source.image, mapping) is not plane:
+                self._store.add(source.image, mapping, plane)
         self._store.finish([plane.image for plane in stack.planes])
         self._seen.finish(stack)
 
-    def _encode(self, image: Tensor | None) -> EncodedPlane:
+    def _encode(self, image: Tensor | None, gain: float) -> EncodedPlane:
         """Encode a prepared plane, (3, H, W)."""
         assert image is not None
 
@@ -270,7 +273,7 @@ class DepthEstimator:
             with self._autocast():
                 return self._network.encode(tensors[0])
 
-        return EncodedPlane(image, self._calls.run('encode', encode, [image[None]]))
+        return EncodedPlane(image, gain, self._calls.run('encode', encode, [image[None]]))
 
     def _decode(
         self, planes: Sequence[EncodedPlane], focus: np.ndarray, with_sigma: bool

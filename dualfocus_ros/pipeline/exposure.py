@@ -22,7 +22,7 @@ from dualfocus_ros.network.model import Prediction
 CLIPPED_LEVEL = 254
 # A stack is called saturated when this share of a plane's pixels is clipped to white.
 SATURATED_SHARE = 0.02
-# Planes that differ by less are equally bright, as far as noise and defocus let tell.
+# A gain that differs by less is the same, as far as noise and defocus let tell.
 EQUAL = 0.01
 STRONGEST = 4.0  # more than a difference of two stops is another picture
 _PATCH = 16  # px of the small images
@@ -40,7 +40,7 @@ def exposure_gains(
     """Return what to multiply the light of each plane by to make it as bright as the reference.
 
     The median over patches of the ratio of their means, of patches that are neither dark nor
-    clipped in either plane. 1 where too few of them are, or planes differ by less than ``EQUAL``.
+    clipped in either plane. 1 where too few of them are.
 
     :param light: N small images (H, W) float32 of linear light, in common geometry.
     :param clipped: N images (H, W) float32, the share of clipped pixels behind each pixel.
@@ -59,7 +59,40 @@ def exposure_gains(
         gain = float(np.median(means[reference][usable] / mean[usable]))
         if abs(math.log(gain)) < math.log(STRONGEST):
             gains[index] = gain
-    return np.ones(len(light)) if abs(gains - 1.0).max() < EQUAL else gains
+    return gains
+
+
+class KnownGains:
+    """The gains of the stack before, by focus: what the next one gets while nothing changes.
+
+    A plane can be made as bright as the reference before its stack is complete, and noise does not
+    change it from stack to stack. At first all planes are equally bright.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._focus = np.zeros(1)
+        self._gains = np.ones(1)
+
+    def at(self, focus: float) -> float:
+        """Return the gain at a focus in dioptres, which the lens may not meet exactly again."""
+        return float(np.interp(focus, self._focus, self._gains))
+
+    def settle(self, focus: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """Return the known gains, or those measured where they differ by ``EQUAL`` or more.
+
+        :param focus: (N,) in dioptres.
+        :param measured: (N,) of the same planes.
+        """
+        known = np.array([self.at(value) for value in focus])
+        changed = np.abs(np.log(measured / known)) >= math.log1p(EQUAL)
+        gains = np.where(changed, measured, known)
+        order = np.argsort(focus, kind='stable')
+        self._focus, self._gains = np.asarray(focus, np.float64)[order], gains[order]
+        return gains
 
 
 def with_gain(image: Tensor, gain: float) -> Tensor:

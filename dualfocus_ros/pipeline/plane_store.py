@@ -26,10 +26,12 @@ class EncodedPlane:
     """A plane as the decoder takes it.
 
     :param image: (3, H, W) float in [0, 1], in the geometry of the reference plane.
+    :param gain: what its light was multiplied by.
     :param features: of this one plane.
     """
 
     image: Tensor
+    gain: float
     features: PlaneFeatures
 
     @property

@@ -89,6 +89,7 @@ class Memory:
     def __init__(self) -> None:
         self.glances: PlaneStore[Glance] = PlaneStore(_MEMORY)
         self.pairs = KnownPairs()
+        self.gains = exposure.KnownGains()
 
     def glance(self, plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
         """Look at a plane, once."""
@@ -119,6 +120,7 @@ class Memory:
         """Forget everything."""
         self.glances.clear()
         self.pairs.keep_only(())
+        self.gains.clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +150,8 @@ class Survey:
         return self.reference.output if self.reference.known else None
 
     def as_foreseen(self, index: int) -> Mapping | None:
-        """Return what a plane is mapped by; None if the images asked for more than that."""
-        if self.corrections[index] is not None or self.gains[index] != 1.0:
+        """Return what a plane is mapped by; None if it had moved."""
+        if self.corrections[index] is not None:
             return None
         return Mapping(self.views[index], self.reference.output)
 
@@ -192,7 +194,8 @@ def survey(
     if settings.normalise_exposure:
         light = [glance.light for glance in glances if glance.light is not None]
         masks = [_small_mask(glance.clipped, light[0].shape) for glance in glances]
-        gains = exposure.exposure_gains(light, masks, stack.reference)
+        measured = exposure.exposure_gains(light, masks, stack.reference)
+        gains = memory.gains.settle(stack.focus_dioptres, measured)
     corrections: tuple[np.ndarray | None, ...] = (None,) * len(views)
     if settings.alignment == 'correct' and motion is not None:
         rest = np.eye(3)
@@ -266,9 +269,10 @@ def prepare(
     return Prepared(resampled, geometry.seen_by_all(positions, size, device), burnt)
 
 
-def prepare_one(image: Tensor, mapping: Mapping) -> Tensor:
-    """Resample one plane as :func:`prepare` does where nothing has moved; (3, H, W)."""
-    return geometry.resample_plane(image, source_positions(mapping.view, mapping.output))
+def prepare_one(image: Tensor, mapping: Mapping, gain: float) -> Tensor:
+    """Do with one plane, (3, H, W), what :func:`prepare` does where nothing has moved."""
+    positions = source_positions(mapping.view, mapping.output)
+    return exposure.with_gain(geometry.resample_plane(image, positions), gain)
 
 
 def reference_of(stack: FocalStack, settings: PipelineSettings) -> Reference:

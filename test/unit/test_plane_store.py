@@ -87,6 +87,45 @@ def test_planes_encoded_ahead_give_the_same_depth(estimator, weights, settings):
     assert same(found, alone.estimate(stack_of(second), EVERYTHING))
 
 
+def dimmed(planes, codes):
+    """Return planes whose images are darker by these factors on their codes."""
+    return [
+        replace(plane, image=(plane.image * code).astype(np.uint8))
+        for plane, code in zip(planes, codes, strict=True)
+    ]
+
+
+def test_planes_that_are_darker_each_time_are_encoded_ahead_too(estimator, weights):
+    codes = (0.7, 0.8, 0.9, 1.0)
+    estimator.settings = PipelineSettings(alignment='off')
+    first = estimator.estimate(stack_of(dimmed(planes_of(1), codes)), EVERYTHING)
+    assert first.gains.min() == 1.0 and first.gains.max() > 1.5
+    second = dimmed(planes_of(2), codes)
+    assert all(estimator.encode_ahead(plane) for plane in second[:-1])
+    estimator.encoded = 0
+    found = estimator.estimate(stack_of(second), EVERYTHING)
+    assert estimator.encoded == 1
+    # Noise moves what is measured; what is done stays.
+    assert (found.gains == first.gains).all()
+    # Without anything encoded ahead it comes to the same.
+    alone = DepthEstimator(weights, device='cpu', threads=1, settings=estimator.settings)
+    for stack in (stack_of(dimmed(planes_of(1), codes)), stack_of(second)):
+        result = alone.estimate(stack, EVERYTHING)
+    assert same(found, result)
+
+
+def test_planes_whose_brightness_changed_are_encoded_again(estimator):
+    estimator.settings = PipelineSettings(alignment='off')
+    estimator.estimate(stack_of(planes_of(1)))
+    second = dimmed(planes_of(2), (0.7, 0.7, 1.0, 1.0))
+    for plane in second:
+        estimator.encode_ahead(plane)
+    estimator.encoded = 0
+    found = estimator.estimate(stack_of(second))
+    assert estimator.encoded == 2
+    assert (found.gains[:2] > 1.5).all() and (found.gains[2:] == 1.0).all()
+
+
 def test_nothing_is_foreseen_before_the_first_stack_or_for_another_size(estimator):
     planes = planes_of(1)
     assert not estimator.encode_ahead(planes[0])
@@ -174,7 +213,7 @@ def test_a_plane_that_is_needed_otherwise_is_encoded_again(estimator, weights):
 
 
 def encoded_plane(size=10):
-    return EncodedPlane(torch.zeros(size), PlaneFeatures(((torch.zeros(size),),)))
+    return EncodedPlane(torch.zeros(size), 1.0, PlaneFeatures(((torch.zeros(size),),)))
 
 
 def mapping(scale=1.0, **changes):

@@ -12,7 +12,7 @@ from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.colour import decode_srgb8, encode_srgb8
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.pipeline import geometry
-from dualfocus_ros.pipeline.exposure import doubt_burnt
+from dualfocus_ros.pipeline.exposure import KnownGains, doubt_burnt
 from dualfocus_ros.pipeline.geometry import to_tensor
 from dualfocus_ros.pipeline.preparation import prepare, survey
 from dualfocus_ros.pipeline.settings import PipelineSettings
@@ -243,3 +243,22 @@ def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
     doubted = doubt_burnt(prediction, burnt).sigma[0, 0]
     torch.testing.assert_close(doubted, 0.02 * torch.tensor([1.0, 1.1, 1.7, 2.0]))
     assert doubt_burnt(prediction, None) is prediction
+
+
+@pytest.mark.parametrize(
+    ('measured', 'settled'),
+    [
+        ((0.995, 1.0, 1.192), (1.0, 1.0, 1.2)),
+        ((1.0, 1.0, 1.25), (1.0, 1.0, 1.25)),
+        ((1.02, 1.0, 1.2), (1.02, 1.0, 1.2)),
+    ],
+)
+def test_gains_stay_until_they_differ_by_a_hundredth(measured, settled):
+    known = KnownGains()
+    focus = np.array([2.0, 0.0, 1.0])
+    assert known.at(1.5) == 1.0
+    assert tuple(known.settle(focus, np.array([1.005, 1.0, 1.2]))) == (1.0, 1.0, 1.2)
+    assert known.at(0.5) == pytest.approx(1.1)
+    assert tuple(known.settle(focus, np.array(measured))) == settled
+    known.clear()
+    assert known.at(1.0) == 1.0

@@ -299,7 +299,7 @@ def test_our_model_is_timed_by_stage_whole_on_arrival_and_sliding():
     sliding = Sliding(ours, lambda: noise.stack(setting))
     encoded = []
     encode = ours.estimator._encode
-    ours.estimator._encode = lambda image: encoded.append(1) or encode(image)
+    ours.estimator._encode = lambda *plane: encoded.append(1) or encode(*plane)
     sample = sliding()
     assert len(encoded) == 1, 'only the newest plane of the stream'
     assert sample.stages['encode'] > 0.0

@@ -243,7 +243,6 @@ def test_the_memory_of_a_gpu_is_given_back(weights):
     assert left[-1] <= left[1]
 
 
-@pytest.mark.fault(11)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
 def test_a_gpu_gives_the_depth_of_a_cpu_with_graphs_and_without(weights, precision):
@@ -290,6 +289,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
     assert not captured.uses_graphs
 
 
+@pytest.mark.fault(11)
 def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
     stack, decode = make_stack(), estimator._decode
     expected = estimator.estimate(stack, EVERYTHING)

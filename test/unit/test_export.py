@@ -139,6 +139,7 @@ def test_the_guide_runs_as_it_is_written(model, whole, split, tmp_path, monkeypa
     assert np.abs(names['depth'] - 1.0 / expected.dioptres[0].numpy()).max() < 1e-3
 
 
+@pytest.mark.slow
 @needs_packages
 def test_the_command_exports_and_checks_a_network_like_the_published_one(
     weights, tmp_path, capsys

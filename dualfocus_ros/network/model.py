@@ -269,7 +269,8 @@ class DualFocus(nn.Module):
             pooled = torch.cat([mean, largest], dim=1)
             queries = self.query(pooled)
             keys = of_planes(features.keys, planes)
-            logits = _weighed(logits, bilinear(queries, 4), keys)
+            # Channel after channel in memory, as the keys lie.
+            logits = _weighed(logits, bilinear(queries.contiguous(), 4), keys)
         if self.window is not None:
             logits = self.window(logits, mean, fraction)
         return logits, coarse, gradients, queries

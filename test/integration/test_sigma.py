@@ -40,7 +40,7 @@ def test_about_68_per_cent_of_the_errors_lie_within_one_sigma(normalised_errors)
     print('within one sigma:', ', '.join(
         f'{scene} {seed}: {share:.3f}' for (scene, seed), share in zip(SCENES, shares)
     ))
-    assert np.mean(shares) == pytest.approx(0.68, abs=0.10)
+    assert np.mean(shares) == pytest.approx(0.68, abs=0.05)
 
 
 def test_errors_beyond_three_sigma_are_rare(normalised_errors):

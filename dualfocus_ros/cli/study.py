@@ -147,7 +147,7 @@ def _prepare(
         return lambda bar: equal_budget.run(
             [joined([data], arguments.limit) for data in datasets], methods,
             list(dict.fromkeys(arguments.methods)) or names, bar,
-            planes=planes, baseline=arguments.baseline, seed=seed,
+            planes=planes, baseline=arguments.baseline, seed=seed, name=arguments.name,
         )  # fmt: skip
     views = joined(datasets, arguments.limit)
     if arguments.name == 'stack-size':

@@ -73,7 +73,7 @@ def open_indoor(seed: int, options: Mapping[str, str]) -> Dataset:
         return RgbdSample(f'{name}-{number}', colour, scene.depth.astype(np.float32))
 
     about = f'{count} simulated views ({", ".join(SCENES)}), seed {seed}, {width}x{height}'
-    return Dataset(f'indoor:{seed}', 'indoor', about, count, load)
+    return Dataset(_name('indoor', seed, options), 'indoor', about, count, load)
 
 
 def open_shapes(seed: int, options: Mapping[str, str]) -> Dataset:
@@ -93,7 +93,12 @@ def open_shapes(seed: int, options: Mapping[str, str]) -> Dataset:
         return RgbdSample(f'shapes-{seed}-{index}', colour, (1.0 / dioptres).astype(np.float32))
 
     about = f'{count} views of random shapes, 0.5 to 10 m, seed {seed}, {size}x{size}'
-    return Dataset(f'shapes:{seed}', 'shapes', about, count, load)
+    return Dataset(_name('shapes', seed, options), 'shapes', about, count, load)
+
+
+def _name(kind: str, seed: int, options: Mapping[str, str]) -> str:
+    """Return what the set was asked for by: others of its kind may stand beside it."""
+    return ''.join([f'{kind}:{seed}', *(f',{key}={value}' for key, value in options.items())])
 
 
 def _whole(options: Mapping[str, str], name: str, default: int) -> int:

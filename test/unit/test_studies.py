@@ -28,7 +28,7 @@ def study(tmp_path, *words):
     """Run a study; return its JSON."""
     status = main(['study', *words, '-o', str(tmp_path), '--threads', '1', '--quiet'])
     assert status == 0
-    name = 'equal-budget' if words[0] == 'ablation' else words[0]
+    name = words[0]
     markdown = (tmp_path / f'{name}.md').read_text('utf-8')
     assert markdown.startswith('# ') and f'({name}.png)' in markdown
     picture = cv2.imread(str(tmp_path / f'{name}.png'))
@@ -160,7 +160,7 @@ def test_joined_sets_take_evenly_spread_samples_of_each():
     assert [both[i].name for i in range(len(both))] == [
         'shapes-1-0', 'shapes-1-1', 'shapes-1-3', 'shapes-2-0', 'shapes-2-1',
     ]  # fmt: skip
-    assert len(joined(sets[:1], limit=2)) == 2 and joined(sets[:1]).name == 'shapes:1'
+    assert len(joined(sets[:1], limit=2)) == 2 and joined(sets[:1]).name == 'shapes:1,count=5,size=64'
 
 
 def test_table_leaves_out_what_nobody_has():

@@ -29,6 +29,7 @@ MEASURES: tuple[Column, ...] = (
 )  # fmt: skip
 # What of a recipe must be the same for a budget to be equal.
 BUDGET = ('steps', 'batch', 'crop', 'planes', 'seed', 'data', 'rendering')
+TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'What each part brings'}
 TOLD = ('configuration', 'without', 'minutes', *BUDGET)
 
 
@@ -41,12 +42,14 @@ def run(
     planes: int = 10,
     baseline: str | None = None,
     seed: int = 0,
+    name: str = 'equal-budget',
 ) -> Study:
     """Measure networks on protocol B and set them in relation to one of them.
 
     :param datasets: colour with depth.
     :param names: what each method was opened by, to find how it was trained.
     :param baseline: name of a method; by default the first DFV there is.
+    :param name: one of :data:`TITLES`.
     """
     if baseline is None:
         baseline = next((m.name for m in methods if m.name.startswith('dfv')), None)
@@ -73,7 +76,7 @@ def run(
     if baseline is None:
         text += ['', 'No DFV among the methods and no `--baseline`: no ratios.']
     return Study(
-        'equal-budget', 'Equal data and steps', text,
+        name, TITLES[name], text,
         {'baseline': baseline, 'recipes': recipes, 'rows': rows}, _figure(rows),
     )  # fmt: skip
 

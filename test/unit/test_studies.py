@@ -160,7 +160,8 @@ def test_joined_sets_take_evenly_spread_samples_of_each():
     assert [both[i].name for i in range(len(both))] == [
         'shapes-1-0', 'shapes-1-1', 'shapes-1-3', 'shapes-2-0', 'shapes-2-1',
     ]  # fmt: skip
-    assert len(joined(sets[:1], limit=2)) == 2 and joined(sets[:1]).name == 'shapes:1,count=5,size=64'
+    assert len(joined(sets[:1], limit=2)) == 2
+    assert joined(sets[:1]).name == 'shapes:1,count=5,size=64'
 
 
 def test_table_leaves_out_what_nobody_has():

@@ -55,7 +55,7 @@ def open_synthetic(seed: int, options: Mapping[str, str]) -> Dataset:
         )
 
     about = f'{count} rendered stacks, seed {seed}: random shapes and indoor views, random lenses'
-    return Dataset(f'synthetic:{seed}', 'synthetic', about, count, load)
+    return Dataset(_name('synthetic', seed, options), 'synthetic', about, count, load)
 
 
 def open_indoor(seed: int, options: Mapping[str, str]) -> Dataset:

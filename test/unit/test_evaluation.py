@@ -238,7 +238,10 @@ def test_the_command_writes_tables_json_and_figures(tmp_path, capsys):
         assert network['rmse'] > 0.0 and 0.0 <= network['within_1_sigma'] <= 1.0
         assert 'within_1_sigma' not in others[0]
         assert len(found['methods']['sml']['images']) == found['stacks']
-    for name in ('synthetic-7_example.png', 'indoor-7_depth.png', 'indoor-7_sigma.png'):
+    indoor = 'indoor-7-count-1-width-64'
+    for name in (
+        'synthetic-7-count-2-size-64_example.png', f'{indoor}_depth.png', f'{indoor}_sigma.png'
+    ):
         assert cv2.imread(str(tmp_path / name)) is not None
         assert name in printed
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
-from dualfocus_ros.network.decoder import FocusWindow
+from dualfocus_ros.network.decoder import FocusWindow, begin, with_steps
 from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.layers import FocalConv, differential_volume
@@ -171,6 +171,22 @@ def test_differential_volume_is_forward_then_backward_at_the_end():
     features = torch.tensor([1.0, 3.0, 7.0]).view(3, 1, 1, 1)
     volume = differential_volume(features, planes=3)[:, :, 0, 0]
     assert volume.tolist() == [[1.0, 2.0], [3.0, 4.0], [7.0, 4.0]]
+
+
+@pytest.mark.parametrize('learning', [True, False])
+@pytest.mark.parametrize(('batch', 'planes', 'kernel'), [(1, 5, 1), (2, 3, 3), (1, 2, 3)])
+def test_a_convolution_of_the_volume_may_begin_with_single_planes(batch, planes, kernel, learning):
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(batch * planes, 4, 6, 7, generator=generator)
+    weight = torch.randn(5, 8, kernel, kernel, generator=generator)
+    bias = torch.randn(5, generator=generator)
+    volume = differential_volume(features, planes)
+    expected = torch.nn.functional.conv2d(volume, weight, bias, padding=kernel // 2)
+    with torch.set_grad_enabled(learning):
+        begun = begin(features, *weight.split(4, dim=1), bias)
+        parts = begun.split(1) if batch == 1 else (begun,)
+        found = with_steps(parts, planes)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('size', [1, 3])

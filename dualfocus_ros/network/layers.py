@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 
 
-def _only_inference_on_cpu(x: Tensor) -> bool:
+def only_inference_on_cpu(x: Tensor) -> bool:
+    """Tell whether what is fast on a CPU may be done in place of what can be learned from."""
     return x.device.type == 'cpu' and not torch.is_grad_enabled()
 
 
@@ -29,7 +30,7 @@ def add(x: Tensor, y: Tensor) -> Tensor:
 def plane_mean(x: Tensor, planes: int) -> Tensor:
     """Return the mean over the planes, (B, C, H, W), of (B * N, C, H, W)."""
     stacks = x.view(-1, planes, *x.shape[1:])
-    if not _only_inference_on_cpu(x):
+    if not only_inference_on_cpu(x):
         return stacks.mean(dim=1)
     # One plane after the other, in the order of memory: several times faster than the reduction.
     total = stacks[:, 0] + stacks[:, 1]

@@ -34,7 +34,7 @@ from dualfocus_ros.network.encoders import (
     together,
 )
 from dualfocus_ros.network.focus_measure import STEPS
-from dualfocus_ros.network.layers import bilinear, plane_mean
+from dualfocus_ros.network.layers import bilinear, only_inference_on_cpu, plane_mean
 
 CONDITIONS = 3
 # Nothing farther than this many metres is told apart where the expectation is in metres.
@@ -331,7 +331,7 @@ def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
     :param queries: (B, K, H, W).
     :param keys: N times (B, K, H, W).
     """
-    if torch.is_grad_enabled() or queries.device.type != 'cpu':
+    if not only_inference_on_cpu(queries):
         return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
     # Channel by channel the sum stays in the processor's cache.
     for plane, key in zip(logits.unbind(dim=1), keys, strict=True):

@@ -114,8 +114,9 @@ class DepthEstimator:
             for n in range(planes)
         )
         self.estimate(FocalStack(blank), Outputs(sigma=True, confidence=True, all_in_focus=True))
-        # The blank images foretell nothing.
+        # The blank images foretell nothing, neither geometry nor brightness.
         self._reference = None
+        self._seen.clear()
         return time.monotonic() - began
 
     def make_room(self) -> None:

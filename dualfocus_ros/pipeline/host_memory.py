@@ -12,7 +12,7 @@ import ctypes
 
 # Parameters of mallopt() in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# The largest that glibc takes: the features of one plane of 1280 x 960 are smaller.
+# The largest that glibc takes: at 640 x 480 all that belongs to one plane is smaller.
 _LARGEST_KEPT = 32 << 20
 _MOST_KEPT = 256 << 20
 

@@ -286,8 +286,9 @@ class DualFocus(nn.Module):
         """Return the standard deviation of the value, (B, H, W)."""
         # The mean is left to the accuracy losses: sigma only learns how wrong it is.
         probability = probability.detach()
-        square = expectation(probability, positions.square()) - value.detach().square()
-        spread = square[:, None].clamp_min(0).sqrt()
+        # Not E[x^2] - E[x]^2, which loses what a narrow p has: most of all with many planes.
+        offsets = positions[..., None, None] - value.detach()[:, None]
+        spread = (probability * offsets.square()).sum(dim=1, keepdim=True).clamp_min(0).sqrt()
         if self.sigma is None:
             return spread[:, 0]
         planes = positions.shape[1]

@@ -34,7 +34,12 @@ from dualfocus_ros.network.encoders import (
     together,
 )
 from dualfocus_ros.network.focus_measure import STEPS
-from dualfocus_ros.network.layers import bilinear, only_inference_on_cpu, plane_mean
+from dualfocus_ros.network.layers import (
+    bilinear,
+    only_inference_on_cpu,
+    plane_mean,
+    to_one_channel,
+)
 
 CONDITIONS = 3
 # Nothing farther than this many metres is told apart where the expectation is in metres.
@@ -251,14 +256,15 @@ class DualFocus(nn.Module):
         ):
             x = level(features_here, condition, surfaces, x, planes)
         assert x is not None
-        coarse = self.logit(x)
+        coarse = to_one_channel(self.logit, x)
         coarse = coarse.view(batch, planes, *coarse.shape[-2:])
         stacks = x.view(batch, planes, *x.shape[1:])
         mean = plane_mean(x, planes)
         if self.fine is None:
             logits = bilinear(coarse, 4)
         else:
-            finer = self.fine_logit(self.fine(features.fine, condition, None, x, planes))
+            fine = self.fine(features.fine, condition, None, x, planes)
+            finer = to_one_channel(self.fine_logit, fine)
             finer = finer.view(batch, planes, *finer.shape[-2:])
             logits = bilinear(bilinear(coarse, 2) + finer, 2)
         queries = None

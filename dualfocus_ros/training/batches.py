@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+import torch.nn.functional as functional
 
 from dualfocus_ros.data.rendered_stacks import RenderedStack
 from dualfocus_ros.optics.batch_renderer import upload
@@ -21,6 +22,9 @@ SPAN, BASE = (0.8, 3.0), (0.1, 1.0)
 # No scene has positions below this, whichever way round.
 LOWEST = -0.1
 _GREY = (0.299, 0.587, 0.114)
+# Fine detail is taken away (-1: all of it) or exaggerated, as cameras sharpen and smooth and as
+# images that were made smaller have it: a carpet may have four times what a photograph has.
+SHARPENED, SHARPENING = 0.6, (-1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def draw_batch(
     available = len(stacks[0].focus)
     count = int(min(rng.integers(low, high + 1), rng.integers(low, high + 1) + 2, available))
     images, focus, truths, scales, mixing, tones = [], [], [], [], [], []
+    sharpening = []
     for index in rng.integers(len(stacks), size=settings.size):
         stack = stacks[index]
         chosen = choose_planes(rng, len(stack.focus), count)
@@ -92,10 +97,12 @@ def draw_batch(
         scales.append((sign * span, base + span * (start - floor)))
         mixing.append(_mixing(rng))
         tones.append((rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)))
+        sharpening.append(rng.uniform(*SHARPENING) if rng.random() < SHARPENED else 0.0)
     device = stacks[0].images.device
     pixels = torch.stack(images).float() / 255.0
     colours = upload(np.stack(mixing), device)[:, None]
     mixed = (colours @ pixels.flatten(3)).view_as(pixels)
+    mixed = sharpened(mixed, upload(np.array(sharpening, np.float32), device))
     gain, gamma = upload(np.array(tones), device).T[..., None, None, None, None]
     scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
@@ -126,6 +133,18 @@ def _crop(
         images, truth = images.flip(-1), truth.flip(-1)
     turns = int(rng.integers(4))
     return torch.rot90(images, turns, (-2, -1)), torch.rot90(truth, turns, (-2, -1))
+
+
+def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
+    """Return (B, N, 3, H, W) images with (B,) times their fine detail added, all planes alike.
+
+    Blur and this filter may change places: the planes stay what defocus makes of one scene.
+    """
+    pixels = functional.pad(images.flatten(0, 1), (1, 1, 1, 1), mode='replicate')
+    # [1 2 1] / 4 along rows and columns.
+    smooth = functional.avg_pool2d(functional.avg_pool2d(pixels, 2, stride=1), 2, stride=1)
+    detail = images - smooth.view_as(images)
+    return images + amounts.view(-1, 1, 1, 1, 1) * detail
 
 
 def _mixing(rng: np.random.Generator) -> np.ndarray:

@@ -29,6 +29,7 @@ from dualfocus_ros.training.batches import (
     BatchSettings,
     choose_planes,
     draw_batch,
+    sharpened,
     to_stack,
 )
 from dualfocus_ros.training.networks import DFVKind, DualFocusKind, make_kind
@@ -116,6 +117,20 @@ def test_augmentation_keeps_sharpness_where_the_truth_says():
         near = batch.truth[0] > batch.focus[0, 1]
         assert grey[-1][near].std() > 5 * grey[0][near].std()
         assert grey[0][~near].std() > 5 * grey[-1][~near].std()
+
+
+def test_sharpening_is_one_filter_for_all_planes_of_a_stack():
+    """What it does to the finest grating and to a flat image; the ends of its range."""
+    columns = torch.arange(32.0) % 2
+    grating = columns.expand(1, 2, 3, 32, 32).clone()
+    grating[:, 1] = 0.25
+    images = grating.repeat(3, 1, 1, 1, 1)
+    smooth, same, sharp = sharpened(images, torch.tensor([-1.0, 0.0, 3.0]))
+    torch.testing.assert_close(same, images[0])
+    torch.testing.assert_close(smooth[0, ..., 1:-1], torch.full((3, 32, 30), 0.5))
+    # Four times the contrast about the same mean.
+    torch.testing.assert_close(sharp[0, ..., 1:-1], 0.5 + 4.0 * (images[0, 0, ..., 1:-1] - 0.5))
+    torch.testing.assert_close(sharp[1], images[0, 1])
 
 
 @pytest.mark.parametrize('count', [2, 4, 10])

@@ -131,7 +131,7 @@ def measure(case: Case, estimate: Estimate, texture: np.ndarray, tally: Tally) -
         order = np.argsort(case.focus, kind='stable')
         image['unimodal'] = unimodal_share(estimate.probability[order])
     if case.plane is not None:
-        image |= _flatness(case, estimate)
+        image |= _flatness(case, estimate, texture)
     tally.images.append(image)
     return image
 
@@ -262,8 +262,11 @@ def _ranges(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
     )
 
 
-def _flatness(case: Case, estimate: Estimate) -> dict[str, float]:
-    """Fit position = a + b u + c v over the flat region by least squares; rms of what is left."""
+def _flatness(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
+    """Fit position = a + b u + c v over the flat region by least squares; rms of what is left.
+
+    And sigma there, elsewhere, and in that quarter of elsewhere that has the least texture.
+    """
     assert case.plane is not None
     rows, columns = case.plane
     position = estimate.position[rows, columns].astype(np.float64)
@@ -280,4 +283,6 @@ def _flatness(case: Case, estimate: Estimate) -> dict[str, float]:
         rest[rows, columns] = False
         out['sigma_in_plane'] = inside
         out['sigma_elsewhere'] = float(np.median(estimate.sigma[rest]))
+        blank = rest & (texture <= np.quantile(texture[rest], 0.25))
+        out['sigma_blank'] = float(np.median(estimate.sigma[blank]))
     return out

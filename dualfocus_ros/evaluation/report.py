@@ -34,7 +34,8 @@ TRUST = (
     ('ause', 'AUSE', 3), ('mean_sigma', 'mean σ', 4),
     ('plane_rms', 'plane residual rms', 4), ('plane_slope', 'plane rise', 3),
     ('sigma_in_plane', 'median σ in the plane', 4),
-    ('sigma_elsewhere', 'median σ elsewhere', 4), ('seconds', 's per stack', 3),
+    ('sigma_elsewhere', 'median σ elsewhere', 4),
+    ('sigma_blank', 'median σ where texture is least', 4), ('seconds', 's per stack', 3),
 )  # fmt: skip
 
 

@@ -126,6 +126,16 @@ def test_residual_of_a_flat_region_is_that_of_the_best_plane():
     assert image['plane_slope'] == pytest.approx(-0.4, abs=0.02)
 
 
+def test_sigma_is_told_of_a_flat_region_and_of_the_blank_rest():
+    recorded = stack(truth=None, plane=(slice(16, 32), slice(0, 32)))
+    recorded.images[:, :8, :16] = 128
+    sigma = np.full((32, 32), 0.2, np.float32)
+    sigma[16:], sigma[:8, :16] = 0.1, 0.5
+    image, _ = judge(case_of_stack(recorded), 1.0, sigma=sigma)
+    found = [image[f'sigma_{where}'] for where in ('in_plane', 'elsewhere', 'blank')]
+    assert found == pytest.approx([0.1, 0.2, 0.5])
+
+
 def test_classical_methods_and_the_control_estimate_any_unit_and_order():
     sample = stack('slices', (2.0, 0.0, 1.0), truth=1.0)
     for plane, sharp in enumerate((False, False, True)):

@@ -41,13 +41,15 @@ COLUMNS: tuple[Column, ...] = (
     ('within_1_sigma', 'within one σ, %', -1), ('unimodal', 'unimodal, %', -2),
     ('plane_rms', 'plane residual, rms 1/m', 4), ('plane_slope', 'rise over the plane, 1/m', 3),
     ('sigma_in_plane', 'median σ in the plane', 4), ('sigma_elsewhere', 'median σ elsewhere', 4),
+    ('sigma_blank', 'median σ where texture is least', 4),
     ('psnr', 'all-in-focus PSNR, dB', 2), ('sharpness', 'its sharpness', 3), ('seconds', 's', 2),
 )  # fmt: skip
 TEXT = """Stacks that no method was trained on, with all their planes. Textured pixels are the half
 of the counted ones with the strongest sum-modified-Laplacian over the planes. In `phone_table` a
 carpet is a plane in space, over which 1/z must be linear in the pixel coordinates: the residual is
 what is left, and the rise tells a constant from a good estimate; its walls have no texture, and a
-method that says so has a larger σ there. For `pcb` the planes are blended to an all-in-focus image
+method that says so has a larger σ in that quarter of the rest of the image that has the least
+texture. For `pcb` the planes are blended to an all-in-focus image
 by the estimate, registered to that of another program and compared with it; its sharpness is the
 mean modified Laplacian over that of the other program's image."""
 

@@ -20,6 +20,7 @@ from dualfocus_ros.network.layers import (
     conv_bn,
     differential_volume,
     relu,
+    to_one_channel,
 )
 from dualfocus_ros.network.projection import integrate
 
@@ -55,8 +56,10 @@ class SurfaceHead(nn.Module):
 
     def forward(
         self, begun: Parts, condition: Tensor | None, planes: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w).
+
+        Only the loss asks for the gradients: they are None where nothing is learned.
 
         :param begun: (B*N, C', h, w) by :meth:`of_planes`.
         :param condition: (B*N, K) the same over the image.
@@ -74,7 +77,8 @@ class SurfaceHead(nn.Module):
             x = activation(layer(x))
         gx, gy = self.gradient(x).chunk(2, dim=1)
         surfaces = integrate(gx, gy)
-        return self.norm(surfaces).to(x.dtype), self.theta(surfaces.to(x.dtype))
+        gradients = self.theta(surfaces.to(x.dtype)) if torch.is_grad_enabled() else None
+        return self.norm(surfaces).to(x.dtype), gradients
 
     def _first_weights(self, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weights for planes of this many channels, their steps and the conditions."""
@@ -266,7 +270,8 @@ class FocusWindow(nn.Module):
         """
         steps = fraction * (fraction.shape[1] - 1)
         mean = expectation(torch.softmax(logits.float(), dim=1), steps)[:, None]
-        curvature = bilinear(functional.softplus(self.curvature(mean_features).float()), 4)
+        curvature = functional.softplus(to_one_channel(self.curvature, mean_features).float())
+        curvature = bilinear(curvature, 4)
         # -c (s - m)^2 up to c m^2, which is the same for all planes and so says nothing.
         steps = steps[..., None, None]
         bent = torch.addcmul(logits.float(), steps, 2.0 * curvature * mean)

@@ -61,7 +61,7 @@ class Prediction:
     :param coarse_probability: (B, N, H/4, W/4), planes from far to near.
     :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of the value between
         neighbouring cells as each plane's surfaces see it, planes from far to near; None for a
-        network without surfaces.
+        network without surfaces, and where nothing is learned (gradients are off).
     """
 
     dioptres: Tensor
@@ -249,7 +249,8 @@ class DualFocus(nn.Module):
         surfaces = gradients = None
         if self.surfaces is not None:
             surfaces, gradients = self.surfaces(features.surfaces, condition, planes)
-            gradients = gradients.view(batch, planes, *gradients.shape[1:])
+            if gradients is not None:
+                gradients = gradients.view(batch, planes, *gradients.shape[1:])
         x: Tensor | None = None
         for level, features_here in zip(
             reversed(self.levels), reversed(features.levels), strict=True

@@ -324,15 +324,14 @@ def _metric(
     # Planes beyond infinity (a lens driven past its stop) make inverse depths below zero.
     dioptres = prediction.dioptres[0].clamp_min(_LEAST_DIOPTRES)
     depth = 1.0 / dioptres
-    invalid = ~torch.isfinite(prediction.dioptres[0])
+    # The sum is finite only where both are.
+    known = prediction.dioptres + prediction.sigma if with_sigma else prediction.dioptres
+    invalid = ~torch.isfinite(known[0])
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
     if beyond is not None:
         farther, nearer = farther | beyond[0], nearer | beyond[1]
-    if with_sigma:
-        sigma = _metric_sigma(prediction)
-        invalid |= ~torch.isfinite(sigma)
-        if settings.max_sigma > 0.0:
-            invalid |= (sigma > settings.max_sigma) & ~nearer & ~farther
+    if settings.max_sigma > 0.0:
+        invalid |= (_metric_sigma(prediction) > settings.max_sigma) & ~nearer & ~farther
     if settings.edge_filter > 0.0:
         invalid |= flying_pixels(dioptres, settings.edge_filter)
     if seen is not None:

@@ -173,6 +173,10 @@ class DepthNodeSettings:
         'image per dioptre, as measured; 0 for that of the other three. Where it is known, sigma '
         'is nowhere below the error that the optics make, and depth asked for beyond what the '
         'lens can measure is warned of', low=0.0, high=1e4)
+    lens_field_curvature: tuple[float, ...] = _parameter(
+        (0.0, 0.0), 'c2, c4 of the bowed surface that the lens focuses on: c2 r^2 + c4 r^4 is '
+        'added to the inverse depth of a pixel, r being its distance from the principal point in '
+        'half diagonals of the image (1/m)', low=-5.0, high=5.0)
 
     breathing_model: str = _parameter(
         'none', 'How the image scale follows focus: none (as the camera_info of each image says), '
@@ -249,8 +253,9 @@ class DepthNodeSettings:
             breathing=self.breathing_model, breathing_coefficients=self.breathing_coefficients,
             breathing_centre_drift=self.breathing_centre_drift, alignment=self.alignment_mode,
             max_motion=self.alignment_max_motion, normalise_exposure=self.exposure_normalise,
-            lens=lens, kappa=self.lens_kappa, points_color=self.points_color,
-            points_decimation=self.points_decimation, points_voxel_size=self.points_voxel_size,
+            lens=lens, kappa=self.lens_kappa, field_curvature=self.lens_field_curvature,
+            points_color=self.points_color, points_decimation=self.points_decimation,
+            points_voxel_size=self.points_voxel_size,
         )
 
 

@@ -51,6 +51,10 @@ PARAMETERS = (
     Entry('lens.pixel_pitch', 0.0, 'Distance between pixels of the published image in metres; '
           '0 for a sensor 7.2 mm wide, or for the focal length in pixels of the RGB-D pair.',
           0.0, 1e-3),
+    Entry('lens.field_curvature', (0.0, 0.0), 'c2, c4 of the bowed surface that the lens focuses '
+          'on, as in the depth node: a pixel is sharp at its inverse depth - c2 r^2 - c4 r^4, r '
+          'being its distance from the principal point in half diagonals of the image.',
+          -5.0, 5.0),
     Entry('focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0),
     Entry('focus.far_dioptres', 0.0, 'Farthest focus of the lens in 1/m; 0 is infinity.',
           0.0, 50.0),
@@ -193,6 +197,7 @@ def _make_camera(values: dict[str, Any]) -> FocusCamera:
         near_limit=values['focus.near_dioptres'],
         settling_time=values['settling_time'],
         latency=values['latency'],
+        field_curvature=values['lens.field_curvature'],
         breathing=values['breathing'],
         exposure_breathing=values['exposure_breathing'],
         exposure_jitter=values['exposure_jitter'],

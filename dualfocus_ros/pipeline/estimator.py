@@ -17,6 +17,8 @@ from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.model import Prediction
 from dualfocus_ros.network.weights import load_model
+from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.field_curvature import bow_map
 from dualfocus_ros.pipeline.cuda_graphs import CapturedCalls
 from dualfocus_ros.pipeline.device import (
     default_threads,
@@ -87,6 +89,7 @@ class DepthEstimator:
         self._store: PlaneStore[EncodedPlane] = PlaneStore()
         self._seen = Memory()
         self._reference: Reference | None = None
+        self._bow: tuple[tuple[object, ...], Tensor] | None = None
 
     @property
     def device_name(self) -> str:
@@ -124,6 +127,7 @@ class DepthEstimator:
         self._store.clear()
         self._seen.clear()
         self._calls.clear()
+        self._bow = None
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
         give_back_freed_memory()
@@ -165,6 +169,7 @@ class DepthEstimator:
             self._keep(stack, found, planes)
             with _timed(stages, 'decode'):
                 prediction = self._decode([planes[n] for n in order], focus, wants_sigma)
+                prediction = self._flattened(prediction, camera)
                 images = [planes[n].image for n in order]
                 del planes, kept
                 if wants_sigma:
@@ -293,6 +298,19 @@ class DepthEstimator:
 
         name = 'decode', size, with_sigma
         return self._calls.run(name, decode, [dioptres[None], *features.tensors])
+
+    def _flattened(self, prediction: Prediction, camera: PinholeCamera | None) -> Prediction:
+        """Take the field curvature of the lens out of the inverse depth."""
+        coefficients = self.settings.field_curvature
+        if not any(coefficients):
+            return prediction
+        height, width = prediction.dioptres.shape[-2:]
+        centre = None if camera is None else (camera.cx, camera.cy)
+        made_for = height, width, coefficients, centre
+        if self._bow is None or self._bow[0] != made_for:
+            bow = torch.from_numpy(bow_map(height, width, coefficients, centre))
+            self._bow = made_for, bow.to(self._device)
+        return replace(prediction, dioptres=prediction.dioptres + self._bow[1])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

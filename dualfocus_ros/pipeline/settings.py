@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dualfocus_ros.optics.depth_resolution import dioptre_error
+from dualfocus_ros.optics.field_curvature import check_coefficients
 from dualfocus_ros.optics.lens import Lens
 
 BREATHING_MODELS = ('none', 'thin_lens', 'polynomial')
@@ -36,6 +37,7 @@ class PipelineSettings:
     :param normalise_exposure: whether to make planes equally bright.
     :param kappa: pixels of blur per dioptre, as measured; 0 for that of ``lens``. Where it is
         known, sigma is nowhere below the error that the optics make.
+    :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.optics.field_curvature`.
     :param points_color: whether points carry the colour of the all-in-focus image.
     :param points_decimation: stride of the decimated points, in pixels.
     :param points_voxel_size: metres; where above 0, the decimated points are the means of cubes
@@ -55,6 +57,7 @@ class PipelineSettings:
     normalise_exposure: bool = True
     lens: Lens | None = None
     kappa: float = 0.0
+    field_curvature: tuple[float, ...] = (0.0, 0.0)
     points_color: bool = True
     points_decimation: int = 4
     points_voxel_size: float = 0.0
@@ -100,6 +103,7 @@ class PipelineSettings:
         if not self.max_motion > 0.0:
             raise ValueError(f'alignment.max_motion must be positive, got {self.max_motion}')
         self._check_kappa()
+        check_coefficients(self.field_curvature)
 
     @property
     def blur_per_dioptre(self) -> float | None:

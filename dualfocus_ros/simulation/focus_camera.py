@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.optics.field_curvature import bow_map, check_coefficients
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.optics.psf import Aperture
 from dualfocus_ros.optics.renderer import LayeredScene, layer_scene, render
@@ -31,12 +32,13 @@ _SAME = 1e-6
 
 @dataclass(frozen=True)
 class FocusCameraSettings:
-    """What is not optics.
+    """What the thin lens does not say.
 
     :param far_limit: farthest focus in dioptres, 0 for infinity.
     :param near_limit: nearest focus in dioptres.
     :param settling_time: seconds until 98 % of a focus step are done.
     :param latency: seconds from a command to the start of the movement.
+    :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.optics.field_curvature`.
     :param breathing: whether the image scale follows the focus, as v(s) does.
     :param noise: factor on shot and read noise; 0 for none.
     :param exposure_breathing: whether the image darkens as the lens extends to focus near, by
@@ -53,6 +55,7 @@ class FocusCameraSettings:
     near_limit: float = 2.5
     settling_time: float = 0.12
     latency: float = 0.02
+    field_curvature: tuple[float, ...] = (0.0, 0.0)
     breathing: bool = True
     noise: float = 1.0
     exposure_breathing: bool = False
@@ -72,6 +75,7 @@ class FocusCameraSettings:
             raise ValueError(f'jitter must be 0 to 20 pixels, got {self.jitter}')
         if not 0.0 <= self.exposure_jitter <= 1.0:
             raise ValueError(f'exposure_jitter must be 0 to 1, got {self.exposure_jitter}')
+        check_coefficients(self.field_curvature)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +127,9 @@ class FocusCamera:
         lens.image_distance(self.settings.near_limit)
         self.lens = lens
         self.scene = scene
-        inverse = 1.0 / fill_holes(scene.depth)
         kappa = lens.kappa(0.0)
         self._kappa = kappa
-        self._layered = self._layer(inverse)
+        self._layered = self._layer(self._seen_inverse_depth())
         start = FocusOrder(0.5 * (self.settings.far_limit + self.settings.near_limit))
         self._motion = LensMotion(
             start, settling_time=self.settings.settling_time, latency=self.settings.latency
@@ -139,6 +142,17 @@ class FocusCamera:
         self._aperture = Aperture('disc')
         self._exposures: OrderedDict[float, np.ndarray] = OrderedDict()
         self._depths: OrderedDict[float, np.ndarray] = OrderedDict()
+
+    def _seen_inverse_depth(self) -> np.ndarray:
+        """Return (H, W) the focus in dioptres at which each pixel is sharp."""
+        inverse = 1.0 / fill_holes(self.scene.depth)
+        curvature, camera = self.settings.field_curvature, self.scene.camera
+        if not any(curvature):
+            return np.asarray(inverse)
+        # What hides what does not change: neighbouring pixels are moved alike.
+        return np.asarray(
+            inverse - bow_map(*inverse.shape, curvature, (camera.cx, camera.cy)), np.float32
+        )
 
     def _layer(self, inverse: np.ndarray) -> LayeredScene:
         low, high = float(inverse.min()), float(inverse.max())

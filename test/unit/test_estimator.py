@@ -93,6 +93,37 @@ def test_points_without_colour_or_intrinsics(estimator):
     assert plain.points is not None and plain.all_in_focus is None
 
 
+def test_field_curvature_is_added_to_the_inverse_depth(estimator):
+    camera = replace(CAMERA, cx=20.0, cy=30.0)
+    stack = make_stack(camera=camera)
+    flat = PipelineSettings(edge_filter=0.0)
+    estimator.settings = flat
+    before = estimator.estimate(stack, Outputs(sigma=True))
+    for coefficients in ((0.3, 0.0), (0.3, -0.1)):
+        estimator.settings = replace(flat, field_curvature=coefficients)
+        after = estimator.estimate(stack, Outputs(sigma=True))
+        v, u = np.mgrid[0:48, 0:64]
+        r = np.hypot(u - 20.0, v - 30.0) / 40.0
+        added = 1.0 / after.depth - 1.0 / before.depth
+        wanted = coefficients[0] * r**2 + coefficients[1] * r**4
+        assert np.abs(added - wanted).max() < 1e-5
+        # Sigma of the inverse depth stays as it is.
+        assert after.sigma / after.depth**2 == pytest.approx(before.sigma / before.depth**2, 1e-4)
+    estimator.settings = replace(flat, field_curvature=(0.0, 0.0))
+    assert np.array_equal(estimator.estimate(stack).depth, before.depth)
+
+
+def test_field_curvature_without_intrinsics_is_about_the_middle(estimator):
+    stack, flat = make_stack(camera=None), PipelineSettings(edge_filter=0.0)
+    estimator.settings = flat
+    before = 1.0 / estimator.estimate(stack).depth
+    estimator.settings = replace(flat, field_curvature=(0.3, 0.0))
+    added = 1.0 / estimator.estimate(stack).depth - before
+    assert np.abs(added[23:25, 31:33]).max() < 1e-3
+    assert np.abs(added - added[::-1, ::-1]).max() < 1e-5
+    assert added[0, 0] == pytest.approx(0.3 * (31.5**2 + 23.5**2) / 40.0**2, rel=1e-3)
+
+
 def test_limits_follow_rep_117(estimator):
     stack = make_stack()
     plain = estimator.estimate(stack).depth
@@ -396,6 +427,8 @@ def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
         ({'alignment': 'maybe'}, 'off, flag, correct'),
         ({'max_motion': 0.0}, 'alignment.max_motion'),
         ({'kappa': -1.0}, 'lens.kappa must be 0'),
+        ({'field_curvature': (0.3,)}, 'lens.field_curvature has two numbers'),
+        ({'field_curvature': (math.nan, 0.0)}, 'lens.field_curvature has two numbers'),
         ({'kappa': 32.0, 'lens': LENS}, 'make 16.3: correct one of them'),
     ],
 )

@@ -112,6 +112,7 @@ def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, val
     ({'breathing.model': 'polynomial'}, 'breathing.coefficients'),
     ({'lens.focal_length': 0.016, 'lens.f_number': 1.4, 'lens.pixel_pitch': 5.6e-6,
       'lens.kappa': 16.3}, 'the pitch is that of the published'),
+    ({'lens.field_curvature': [0.2]}, 'two numbers'),
 ])
 def test_what_does_not_fit_together_is_named(make, given, text):
     _, parameters = make(**{name.replace('.', '__'): value for name, value in given.items()})
@@ -167,6 +168,14 @@ def test_a_list_without_values_can_be_filled_later(make):
     ])
     assert all(result.successful for result in results)
     assert parameters.current().pipeline().breathing_coefficients == (0.05, -0.001)
+
+
+def test_field_curvature_reaches_the_pipeline_and_can_be_changed(make):
+    node, parameters = make(lens__field_curvature=[0.2, 0.1])
+    assert parameters.current().pipeline().field_curvature == (0.2, 0.1)
+    (result,) = node.set_parameters([Parameter('lens.field_curvature', value=[-0.1, 0.0])])
+    assert result.successful
+    assert parameters.current().pipeline().field_curvature == (-0.1, 0.0)
 
 
 def test_a_wrong_value_can_be_corrected_later(make):

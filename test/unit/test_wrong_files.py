@@ -108,6 +108,7 @@ CALIBRATIONS = {
     'breathing': {'breathing.model': 'polynomial', 'breathing.coefficients': [0.01, 0.001],
                   'breathing.centre_drift': [0.0, 0.0]},
     'lens': {'lens.kappa': 12.0},
+    'field': {'lens.field_curvature': [0.2, 0.0]},
     'settling': {'command.latency_frames': 2, 'command.settling_time': 0.1, 'settle_frames': 2,
                  'settle_time': 0.1, 'model_time': 0.3},
     'settling of camera_ros': {'camera_ros.latency_frames': 2, 'camera_ros.settling_time': 0.1},

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bowed surface that a lens focuses on: u + c2 r^2 + c4 r^4 dioptres for u on the axis.
+
+r is the distance of a pixel from the principal point in half diagonals of the image. The shift of
+the Petzval surface is a constant distance on the image side; as 1/d = 1/F - 1/v this is nearly a
+constant number of dioptres on the object side, whatever the focus. So c2 and c4 are in 1/m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+
+def check_coefficients(coefficients: Sequence[float]) -> None:
+    """Refuse what is not c2, c4.
+
+    :raises ValueError: naming the parameter, for other than two finite numbers.
+    """
+    if len(coefficients) != 2 or not all(math.isfinite(c) for c in coefficients):
+        raise ValueError(
+            'lens.field_curvature has two numbers, c2 and c4 in dioptres at the corner of the '
+            f'image, got {list(coefficients)}'
+        )
+
+
+def bow(squared_radius: np.ndarray, coefficients: Sequence[float]) -> np.ndarray:
+    """Return how many dioptres nearer than on the axis the lens focuses.
+
+    :param squared_radius: r^2 in squared half diagonals, of any shape.
+    :param coefficients: c2, c4 in 1/m.
+    """
+    c2, c4 = coefficients
+    return np.asarray((c2 + c4 * squared_radius) * squared_radius)
+
+
+def half_diagonal(height: int, width: int) -> float:
+    """Return the unit of r, in pixels."""
+    return 0.5 * math.hypot(height, width)
+
+
+def bow_map(
+    height: int,
+    width: int,
+    coefficients: Sequence[float],
+    centre: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Return :func:`bow` of every pixel, (H, W) float32.
+
+    :param centre: principal point x, y in pixels; by default the middle of the image.
+    """
+    cx, cy = centre or (0.5 * (width - 1), 0.5 * (height - 1))
+    unit = half_diagonal(height, width)
+    x, y = (np.arange(width) - cx) / unit, (np.arange(height) - cy) / unit
+    return bow(y[:, None] ** 2 + x**2, coefficients).astype(np.float32)

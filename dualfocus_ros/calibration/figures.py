@@ -11,8 +11,10 @@ import numpy as np
 
 from dualfocus_ros.calibration.blur_scale import BlurScale
 from dualfocus_ros.calibration.breathing import Breathing
+from dualfocus_ros.calibration.field_curvature import FieldCurvature
 from dualfocus_ros.calibration.focus_scale import FocusScale, Peak
 from dualfocus_ros.calibration.settling import SETTLED, Settling
+from dualfocus_ros.optics.field_curvature import bow
 
 _MEASURED, _MODEL, _OTHER, _OUT = '#1f5fa8', '#c8452d', '#4f8f4a', '#9aa0a8'
 _DPI = 110
@@ -141,6 +143,41 @@ def blur_figure(result: BlurScale, scale: Any = np.ones_like) -> np.ndarray:
         right.set(xlabel='distance from the edge, px', ylabel='light, of the step',
                   title='Edge profiles', xlim=(-reach, reach), ylim=(-0.2, 1.2))
         right.legend(fontsize='small', title='focus, 1/m')
+    return _rendered(figure)
+
+
+def field_figure(result: FieldCurvature) -> np.ndarray:
+    """Return the bow of the targets over the radius, what remains of it, and where both are."""
+    figure = Figure(figsize=(10, 4.5), dpi=_DPI, layout='constrained')
+    figure.suptitle('Field curvature')
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
+    axes = figure.add_subplot(grid[:, 0])
+    x, y = (np.concatenate([getattr(t, name) for t in result.targets]) for name in 'xy')
+    squared = x**2 + y**2
+    after, used = result.after.residuals, ~result.after.outliers
+    bowed = after - bow(squared, result.coefficients)
+    fine = np.linspace(0.0, result.reach, 200)
+    c2, c4 = result.coefficients
+    axes.plot(np.sqrt(squared[used]), bowed[used], '.', color=_MEASURED, label='measured')
+    axes.plot(np.sqrt(squared[used]), after[used], '.', color=_OTHER, label='corrected')
+    if not used.all():
+        axes.plot(np.sqrt(squared[~used]), bowed[~used], 'x', color=_OUT, label='outlier')
+    axes.plot(fine, -bow(fine**2, result.coefficients), color=_MODEL,
+              label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)')
+    axes.set(xlabel='r, half diagonals from the principal point',
+             ylabel='sharp at, beside the plane, 1/m')
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
+    maps = (result.before, 'as measured'), (result.after, 'corrected')
+    for row, (fit, name) in enumerate(maps):
+        place = figure.add_subplot(grid[row, 1])
+        shown = place.scatter(x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest,
+                              vmax=largest)
+        place.set(title=f'{name}: {fit.rms:.3f} 1/m (RMS) off a plane', aspect='equal',
+                  xticks=(), yticks=())
+        place.invert_yaxis()
+        figure.colorbar(shown, ax=place, label='1/m')
     return _rendered(figure)
 
 

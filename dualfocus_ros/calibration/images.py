@@ -95,6 +95,25 @@ def sharpness(image: FocusImage, region: Region | None = None) -> float:
     return energy / max(float(part.mean()), 1e-6) ** 2
 
 
+def block_sharpness(image: FocusImage, region: Region, size: int) -> np.ndarray:
+    """Return :func:`sharpness` of the square blocks of a region, (rows, columns).
+
+    :param size: of a block in pixels; what is left over at the right and the bottom is cut off.
+    """
+    part = region.cut(image.light())
+    smooth = cv2.GaussianBlur(part, (0, 0), _SMOOTHING)
+    energy = np.zeros_like(smooth)
+    energy[:, 1:] += (smooth[:, 1:] - smooth[:, :-1]) ** 2
+    energy[1:] += (smooth[1:] - smooth[:-1]) ** 2
+    rows, columns = part.shape[0] // size, part.shape[1] // size
+
+    def means(values: np.ndarray) -> np.ndarray:
+        cut = values[: rows * size, : columns * size]
+        return np.asarray(cut.reshape(rows, size, columns, size).mean(axis=(1, 3)))
+
+    return means(energy) / np.maximum(means(part), 1e-6) ** 2
+
+
 def gradient_energy(image: np.ndarray) -> float:
     """Return the mean squared gradient of an (H, W) float image."""
     columns = image[:, 1:] - image[:, :-1]

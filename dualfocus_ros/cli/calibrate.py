@@ -26,6 +26,7 @@ KINDS = {
     'breathing': 'how the image scale and its centre follow the focus',
     'settling': 'latency, settling time and hysteresis of the lens',
     'lens': 'kappa: pixels of blur per dioptre out of focus',
+    'field': 'field curvature: the bow of the surface that the lens focuses on',
 }
 
 
@@ -47,7 +48,7 @@ class Outcome:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the four calibrations."""
+    """Declare the calibrations."""
     parser.epilog = (
         'Each writes a parameter file that the nodes take with --params-file and a picture of the '
         'fit, and refuses data that cannot determine what is asked for (exit status 1, no file). '

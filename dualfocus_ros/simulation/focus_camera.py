@@ -145,13 +145,13 @@ class FocusCamera:
 
     def _seen_inverse_depth(self) -> np.ndarray:
         """Return (H, W) the focus in dioptres at which each pixel is sharp."""
-        inverse = 1.0 / fill_holes(self.scene.depth)
+        inverse = np.asarray(1.0 / fill_holes(self.scene.depth))
         curvature, camera = self.settings.field_curvature, self.scene.camera
         if not any(curvature):
-            return np.asarray(inverse)
+            return inverse
         # What hides what does not change: neighbouring pixels are moved alike.
-        return np.asarray(
-            inverse - bow_map(*inverse.shape, curvature, (camera.cx, camera.cy)), np.float32
+        return inverse - bow_map(
+            camera.height, camera.width, curvature, (camera.cx, camera.cy)
         )
 
     def _layer(self, inverse: np.ndarray) -> LayeredScene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.raycast import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 
 FRAME = 'camera_optical_frame'
@@ -30,6 +32,27 @@ def bench(width: int, distance: float, **settings: float) -> FocusCamera:
     return FocusCamera(
         make_target(distance, 0, view), lens, FocusCameraSettings(**settings)  # type: ignore[arg-type]
     )
+
+
+def textured_plane(
+    width: int, inverse_depth: float, slant: tuple[float, float] = (0.0, 0.0), **settings: Any
+) -> FocusCamera:
+    """Return that camera before a plane of fine texture.
+
+    :param inverse_depth: in the middle of the image, in 1/m.
+    :param slant: rightwards and downwards, in 1/m over half a diagonal.
+    """
+    lens = Lens(0.016, 1.4, 7.2e-3 / width)
+    height, fx = 3 * width // 4, lens.focal_length_px(0.0)
+    view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    y, x = (np.indices((height, width)) - 0.5 * np.array([[[height - 1]], [[width - 1]]])) / (
+        0.625 * width
+    )
+    depth = 1.0 / (inverse_depth + slant[0] * x + slant[1] * y)
+    texture = np.random.default_rng(0).uniform(0.2, 0.8, (1, height, width))
+    scene = SceneImage(np.repeat(texture, 3, axis=0).astype(np.float32),
+                       depth.astype(np.float32), view)
+    return FocusCamera(scene, lens, FocusCameraSettings(**settings))
 
 
 def settled_images(

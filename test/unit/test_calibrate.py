@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 import yaml
 
-from lens_bench import bench, settled_images, write_settled, write_steps
+from lens_bench import bench, settled_images, textured_plane, write_settled, write_steps
 
 pytest.importorskip('rclpy', reason='needs the message classes')
 
@@ -187,6 +187,75 @@ def test_settling_behind_the_metadata_of_camera_ros(tmp_path):
     assert settings.camera_ros_latency_frames <= 2
 
 
+def write_images(folder, camera, focus):
+    """Write a folder of images named by their focus."""
+    folder.mkdir()
+    for image in settled_images(camera, focus):
+        cv2.imwrite(str(folder / f'focus_{image.dioptres:.3f}.png'), image.pixels[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope='module')
+def floor(tmp_path_factory):
+    """A bag of an oblique sweep of a camera with a bowed field."""
+    camera = textured_plane(320, 1.25, (0.1, 0.6), field_curvature=(0.3, 0.0))
+    path = tmp_path_factory.mktemp('bags') / 'floor'
+    return write_settled(path, camera, np.linspace(0.1, 2.4, 15))
+
+
+def test_field(floor, tmp_path, capsys):
+    path = tmp_path / 'field.yaml'
+    assert calibrate('field', floor, '-o', path, '--json') == 0
+    result = json.loads(capsys.readouterr().out)
+    c2, c4 = depth_node_takes(path).pipeline().field_curvature
+    assert [c2, c4] == pytest.approx(result['coefficients'], abs=1e-6)
+    with capsys.disabled():
+        print(f'\nfield: c2 {c2:+.4f} (standard error {result["errors"][0]:.4f}), true 0.3; '
+              f'{result["before_dioptres"]:.4f} dioptres off a plane before, '
+              f'{result["after_dioptres"]:.4f} after')
+    # The image that is measured is larger than at infinity, by 2 per cent, and the field with it.
+    assert c2 == pytest.approx(0.3 / 1.02**2, rel=0.03) and c4 == 0.0
+    assert result['errors'][1] is None and result['errors'][0] < 0.005
+    assert result['before_dioptres'] > 0.05 and result['after_dioptres'] < 0.01
+    assert is_picture(tmp_path / 'field.png')
+
+
+def test_field_of_two_sweeps_with_a_fourth_power(tmp_path, capsys):
+    folders = [
+        write_images(
+            tmp_path / f'{number}',
+            textured_plane(320, at, slant, field_curvature=(0.3, -0.2), breathing=False),
+            np.linspace(0.1, 2.4, 15),
+        )
+        for number, (at, slant) in enumerate([(1.25, (0.5, 0.0)), (1.0, (0.0, 0.4))])
+    ]
+    path = tmp_path / 'field.yaml'
+    assert calibrate('field', *folders, '-o', path, '--region', '20,0,300,240') == 0
+    c2, c4 = parameters(path)['lens.field_curvature']
+    assert (c2, c4) == pytest.approx((0.3, -0.2), abs=0.03)
+    assert c2 + c4 == pytest.approx(0.1, abs=0.02)
+    said = capsys.readouterr().out
+    assert 'standard error' in said and '2 targets' in said and 'before' in said
+
+
+def test_a_field_that_cannot_be_determined_is_refused(floor, tmp_path, capsys):
+    middle = ('field', floor, '--region', '110,80,100,80')
+    assert 'a range of at least 0.4' in refused(tmp_path, capsys, *middle)
+    away = write_images(tmp_path / 'away', textured_plane(320, 1.25), np.linspace(1.6, 2.4, 8))
+    assert 'at an end of the sweep' in refused(tmp_path, capsys, 'field', away)
+    few = write_images(tmp_path / 'few', textured_plane(160, 1.25), [1.0, 1.25, 1.5])
+    assert '3 focus settings' in refused(tmp_path, capsys, 'field', few)
+    plain = tmp_path / 'plain'
+    plain.mkdir()
+    noise = np.random.default_rng(0)
+    for focus in np.linspace(0.2, 2.4, 8):
+        pixels = noise.normal(120.0, 2.0, (120, 160, 3)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(plain / f'focus_{focus:.3f}.png'), pixels)
+    assert '40 are needed' in refused(tmp_path, capsys, 'field', plain)
+    assert 'differ in the size' in refused(tmp_path, capsys, 'field', floor, write_images(
+        tmp_path / 'small', textured_plane(240, 1.25, (0.0, 0.3)), np.linspace(0.4, 2.2, 9)))
+
+
 def test_folder_of_images_named_by_focus(tmp_path, capsys):
     folder = tmp_path / 'images'
     folder.mkdir()
@@ -244,7 +313,7 @@ def test_what_cannot_be_determined_is_refused_and_nothing_written(sweep, tmp_pat
     assert 'must lie in the image of 640 x 480' in refused(tmp_path, capsys, *outside)
 
 
-@pytest.mark.parametrize('kind', ['focus', 'breathing', 'settling', 'lens'])
+@pytest.mark.parametrize('kind', ['focus', 'breathing', 'settling', 'lens', 'field'])
 def test_help_says_what_to_record(kind, capsys):
     assert calibrate(kind, '--help') == 0
     text = capsys.readouterr().out

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dualfocus_ros.calibration.field_curvature import Target, fit_field_curvature
+from dualfocus_ros.calibration.fitting import UndeterminedError
 from dualfocus_ros.evaluation.classical import focus_volume, refined_peak
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.field_curvature import bow, bow_map
@@ -89,3 +91,54 @@ def test_without_curvature_the_simulated_image_is_the_same():
 def test_a_camera_refuses_other_than_two_numbers():
     with pytest.raises(ValueError, match='two numbers'):
         wall((0.3,))
+
+
+def target(coefficients, plane=(1.25, 0.3, 0.4), noise=0.005, reach=0.8, seed=0):
+    """Return what is measured of a plane, on a grid of 300 blocks with errors."""
+    y, x = (n.ravel() for n in np.mgrid[-0.75 * reach : 0.75 * reach : 15j, -reach : reach : 20j])
+    q = plane[0] + plane[1] * x + plane[2] * y - bow(x**2 + y**2, coefficients)
+    return Target(x, y, q + np.random.default_rng(seed).normal(0.0, noise, len(x)))
+
+
+def test_the_fit_of_two_planes_and_outliers():
+    first, second = target((0.3, -0.1)), target((0.3, -0.1), (0.8, -0.2, 0.0), seed=1)
+    first.dioptres[::9] += 0.5
+    found = fit_field_curvature([first, second])
+    assert found.coefficients == pytest.approx((0.3, -0.1), abs=0.01)
+    off = np.subtract(found.coefficients, (0.3, -0.1))
+    assert np.all(np.abs(off) < 3.0 * np.array(found.errors))
+    assert found.after.rms < 0.02 < found.before.rms
+    assert found.reach == pytest.approx(1.0)
+
+
+def test_the_standard_error_is_the_scatter_of_repetitions():
+    fits = [fit_field_curvature([target((0.2, 0.0), seed=seed)]) for seed in range(40)]
+    taken = [fit for fit in fits if fit.coefficients[1] == 0.0]
+    assert len(taken) > 35
+    scatter = np.std([fit.coefficients[0] for fit in taken])
+    stated = np.mean([fit.errors[0] for fit in taken])
+    assert scatter < 1.3 * stated and stated < 2.0 * scatter
+
+
+def test_the_fourth_power_is_left_out_where_the_corners_were_not_seen():
+    found = fit_field_curvature([target((0.3, -0.2), noise=1e-4, reach=0.5)])
+    assert found.coefficients[1] == 0.0 and np.isnan(found.errors[1])
+    assert fit_field_curvature([target((0.3, -0.2), noise=1e-4)]).coefficients[1] != 0.0
+
+
+def test_errors_that_neighbours_share_count_as_such():
+    rng = np.random.default_rng(2)
+    patches = rng.normal(0.0, 0.01, (5, 5)).repeat(3, 0).repeat(4, 1).ravel()
+    shared, alone = target((0.3, 0.0)), target((0.3, 0.0))
+    shared.dioptres[:] += patches
+    alone.dioptres[:] += rng.permutation(patches)
+    one, other = fit_field_curvature([alone]), fit_field_curvature([shared])
+    assert other.after.rms == pytest.approx(one.after.rms, rel=0.1)
+    assert other.errors[0] > 1.5 * one.errors[0]
+
+
+def test_what_is_not_flat_is_refused():
+    bent = target((0.3, 0.0))
+    bent.dioptres[bent.x > 0.2] += 0.8 * np.sign(np.sin(40.0 * bent.y[bent.x > 0.2]))
+    with pytest.raises(UndeterminedError, match='one flat target'):
+        fit_field_curvature([bent])

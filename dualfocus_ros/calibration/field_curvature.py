@@ -6,7 +6,8 @@ bowed by c2 r^2 + c4 r^4 (:mod:`dualfocus_ros.optics.field_curvature`) shows a p
 
     q = a + b x + c y - c2 r^2 - c4 r^4,
 
-with a, b and c of each target and common c2, c4. A wrong principal point only changes a, b and c.
+with a, b and c of each target and common c2, c4. The principal point hardly matters: with another
+one c2 r^2 only differs by an affine function.
 """
 
 from __future__ import annotations

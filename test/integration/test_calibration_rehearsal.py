@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rehearsal of docs/calibration.md, command by command: breathing, blur, settling and field."""
+"""The rehearsals of docs/calibration.md, command by command: breathing, blur, settling, field."""
 
 from __future__ import annotations
 

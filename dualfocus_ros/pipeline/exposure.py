@@ -9,7 +9,7 @@ light around: means over patches larger than the blur tell the factor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import math
 
 import cv2
@@ -34,29 +34,48 @@ _OFFSET, _EXPONENT = 0.055, 1.0 / 2.4
 RIM = 2
 
 
-def exposure_gains(
-    light: Sequence[np.ndarray], clipped: Sequence[np.ndarray], reference: int
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """How bright a plane is, in patches that are larger than its blur.
+
+    :param light: (h, w) float32 mean linear light.
+    :param usable: (h, w) bool, neither dark nor with any clipped pixel.
+    """
+
+    light: np.ndarray
+    usable: np.ndarray
+
+    @staticmethod
+    def of(light: np.ndarray, clipped: np.ndarray | None) -> Patches:
+        """Return the patches of a small image of linear light, (H, W) float32.
+
+        :param clipped: (H', W') uint8 of 0 and 1, clipped pixels of the same view; None for none.
+        """
+        size = max(light.shape[1] // _PATCH, 1), max(light.shape[0] // _PATCH, 1)
+        mean = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+        usable = np.asarray(mean > _DARKEST)
+        if clipped is not None:
+            share = cv2.resize(clipped.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            usable &= np.asarray(share == 0.0)
+        return Patches(np.asarray(mean), usable)
+
+
+def exposure_gains(patches: Sequence[Patches], reference: int) -> np.ndarray:
     """Return what to multiply the light of each plane by to make it as bright as the reference.
 
-    The median over patches of the ratio of their means, of patches that are neither dark nor
-    clipped in either plane. 1 where too few of them are.
+    The median over patches of the ratio of their means, of patches that are usable in both
+    planes. 1 where too few of them are.
 
-    :param light: N small images (H, W) float32 of linear light, in common geometry.
-    :param clipped: N images (H, W) float32, the share of clipped pixels behind each pixel.
+    :param patches: of N planes, in common geometry.
     :returns: (N,) float64.
     """
-    means, masks = [], []
-    for image, mask in zip(light, clipped, strict=True):
-        size = max(image.shape[1] // _PATCH, 1), max(image.shape[0] // _PATCH, 1)
-        means.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-        masks.append(cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 0.0)
-    gains = np.ones(len(light))
-    for index, (mean, mask) in enumerate(zip(means, masks, strict=True)):
-        usable = ~mask & ~masks[reference] & (np.minimum(mean, means[reference]) > _DARKEST)
+    target = patches[reference]
+    gains = np.ones(len(patches))
+    for index, plane in enumerate(patches):
+        usable = plane.usable & target.usable
         if index == reference or usable.sum() < _MIN_PATCHES:
             continue
-        gain = float(np.median(means[reference][usable] / mean[usable]))
+        gain = float(np.median(target.light[usable] / plane.light[usable]))
         if abs(math.log(gain)) < math.log(STRONGEST):
             gains[index] = gain
     return gains

@@ -62,15 +62,14 @@ class Glance:
     """What one plane shows without the others.
 
     :param focus: of the plane, in dioptres.
-    :param light: (h, w) float32 small image of its light, in the reference geometry; None where
-        nobody asks.
-    :param look: the same as motion is estimated on it; None where nobody asks.
+    :param patches: how bright it is, in the reference geometry; None where nobody asks.
+    :param look: the same view as motion is estimated on it; None where nobody asks.
     :param clipped: where a channel is clipped, (H, W) uint8; None for nowhere.
     :param burnt: where all channels are, or nearly so.
     """
 
     focus: float
-    light: np.ndarray | None
+    patches: exposure.Patches | None
     look: Look | None
     clipped: np.ndarray | None
     burnt: np.ndarray | None
@@ -79,7 +78,9 @@ class Glance:
     def memory(self) -> int:
         """Bytes."""
         looks = () if self.look is None else (self.look.fine, self.look.coarse)
-        arrays = self.light, self.clipped, self.burnt, *looks
+        patches = self.patches
+        bright = () if patches is None else (patches.light, patches.usable)
+        arrays = self.clipped, self.burnt, *looks, *bright
         return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -192,9 +193,8 @@ def survey(
             looks, stack.focus_dioptres, stack.reference, factor, memory.pairs
         )
     if settings.normalise_exposure:
-        light = [glance.light for glance in glances if glance.light is not None]
-        masks = [_small_mask(glance.clipped, light[0].shape) for glance in glances]
-        measured = exposure.exposure_gains(light, masks, stack.reference)
+        patches = [glance.patches for glance in glances if glance.patches is not None]
+        measured = exposure.exposure_gains(patches, stack.reference)
         gains = memory.gains.settle(stack.focus_dioptres, measured)
     corrections: tuple[np.ndarray | None, ...] = (None,) * len(views)
     if settings.alignment == 'correct' and motion is not None:
@@ -219,20 +219,22 @@ def _shrunk_by(size: tuple[int, int]) -> float:
 
 
 def _suffices(glance: Glance, settings: PipelineSettings) -> bool:
-    motion, light = settings.alignment != 'off', settings.normalise_exposure
-    return (glance.look is not None or not motion) and (glance.light is not None or not light)
+    motion, gains = settings.alignment != 'off', settings.normalise_exposure
+    return (glance.look is not None or not motion) and (glance.patches is not None or not gains)
 
 
 def _glance(plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
-    light = look = None
+    clipped = exposure.clipped_pixels(plane.image)
+    burnt = None if clipped is None else exposure.burnt_pixels(plane.image)
+    patches = look = None
     if settings.alignment != 'off' or settings.normalise_exposure:
         light = _small_light(plane.image, mapping)
+        if settings.normalise_exposure:
+            patches = exposure.Patches.of(light, clipped)
         if settings.alignment != 'off':
             # The square root is about as even in its steps as the code of the image.
             look = Look.at(cv2.sqrt(light) * 255.0)
-    clipped = exposure.clipped_pixels(plane.image)
-    burnt = None if clipped is None else exposure.burnt_pixels(plane.image)
-    return Glance(plane.focus_dioptres, light, look, clipped, burnt)
+    return Glance(plane.focus_dioptres, patches, look, clipped, burnt)
 
 
 def prepare(
@@ -346,9 +348,3 @@ def _small_light(image: np.ndarray, mapping: Mapping) -> np.ndarray:
         x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
         light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return light
-
-
-def _small_mask(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    if mask is None:
-        return np.zeros(shape, np.float32)
-    return cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)

@@ -28,6 +28,7 @@ from dualfocus_ros.cli.stack_input import (
 )
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.depth_resolution import check_range
+from dualfocus_ros.optics.field_curvature import check_coefficients
 from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.stacks.alignment import Alignment, align_planes, warp_planes
 from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
@@ -63,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     camera.add_argument(
         '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
     )
+    camera.add_argument(
+        '--field-curvature', nargs=2, type=float, default=(0.0, 0.0), metavar=('C2', 'C4'),
+        help='bow of the surface in focus, 1/m at the corner (dualfocus calibrate field)',
+    )  # fmt: skip
     parser.add_argument(
         '--align',
         action=argparse.BooleanOptionalAction,
@@ -85,6 +90,10 @@ def execute(arguments: argparse.Namespace) -> int:
     """Estimate, write and print a summary."""
     names = arguments.images + _names_after_numbers(arguments)
     lens = lens_input.lens_from(arguments)
+    try:
+        check_coefficients(arguments.field_curvature)
+    except ValueError as error:
+        raise UsageError(f'--field-curvature: {error}') from None
     images = _read(names)
     dioptres = to_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
     images, dioptres = _thin(images, dioptres)
@@ -244,8 +253,9 @@ def _estimate(
         if check.beyond:
             logger.warning('%s', check)
     settings = PipelineSettings(
-        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens, alignment='off'
-    )
+        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens, alignment='off',
+        field_curvature=tuple(arguments.field_curvature),
+    )  # fmt: skip
     estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
     if small is not stack:
         logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))

@@ -170,6 +170,24 @@ def test_large_images_are_estimated_smaller_and_enlarged(folder, tmp_path):
     assert cv2.imread(str(tmp_path / 'out/all_in_focus.png')).shape == (HEIGHT, WIDTH, 3)
 
 
+def test_estimate_takes_the_field_curvature_out(folder, tmp_path):
+    depths = []
+    for number, curvature in enumerate(([], ['--field-curvature', '0.4', '-0.1'])):
+        out = tmp_path / str(number)
+        given = [str(folder), '--focus-distances', *DISTANCES, '-o', str(out), '--device', 'cpu']
+        assert main(['estimate', *given, *curvature]) == 0
+        depths.append(np.load(out / 'depth.npy'))
+    plain, flattened = depths
+    step = 1.0 / flattened - 1.0 / plain
+    rows, columns = np.indices(step.shape)
+    squared = (rows - (HEIGHT - 1) / 2) ** 2 + (columns - (WIDTH - 1) / 2) ** 2
+    squared = squared / (0.25 * (HEIGHT**2 + WIDTH**2))
+    known = np.isfinite(step)
+    assert known.mean() > 0.5
+    expected = 0.4 * squared - 0.1 * squared**2
+    np.testing.assert_allclose(step[known], expected[known], atol=0.01)
+
+
 @pytest.mark.parametrize(
     'arguments, status, text',
     [
@@ -185,6 +203,7 @@ def test_large_images_are_estimated_smaller_and_enlarged(folder, tmp_path):
         ([], 2, 'frame_8.png does not say in EXIF how far away it is focused'),
         (['--focus-distances', *DISTANCES, '--intrinsics', '1,2,3'], 2, "'1,2,3' is not FX,FY"),
         (['--focus-distances', *DISTANCES, '--focal-length', '6.8'], 2, 'needed together'),
+        (['--focus-distances', *DISTANCES, '--field-curvature', 'nan', '0'], 2, 'two numbers'),
         (
             ['--focus-distances', *DISTANCES, '--focal-length', '6.8', '--f-number', '1.8',
              '--pixel-pitch', '1.4e-6'],

@@ -131,7 +131,7 @@ def measure(case: Case, estimate: Estimate, texture: np.ndarray, tally: Tally) -
         order = np.argsort(case.focus, kind='stable')
         image['unimodal'] = unimodal_share(estimate.probability[order])
     if case.plane is not None:
-        image |= _flatness(case, estimate, texture)
+        image |= flatness(case, estimate, texture)
     tally.images.append(image)
     return image
 
@@ -262,8 +262,8 @@ def _ranges(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
     )
 
 
-def _flatness(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
-    """Fit position = a + b u + c v over the flat region by least squares; rms of what is left.
+def flatness(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
+    """Fit position = a + b u + c v over the case's flat region; rms of what is left.
 
     And sigma there, elsewhere, and in that quarter of elsewhere that has the least texture.
     """

@@ -8,7 +8,12 @@ import pytest
 
 from dualfocus_ros.calibration.field_curvature import Target, fit_field_curvature
 from dualfocus_ros.calibration.fitting import UndeterminedError
+from dualfocus_ros.data.samples import StackSample
+from dualfocus_ros.evaluation.cases import case_of_stack
 from dualfocus_ros.evaluation.classical import focus_volume, refined_peak
+from dualfocus_ros.evaluation.measures import flatness
+from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.studies.transfer import field_of, flattened
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.field_curvature import bow, bow_map
 from dualfocus_ros.optics.lens import Lens
@@ -142,3 +147,19 @@ def test_what_is_not_flat_is_refused():
     bent.dioptres[bent.x > 0.2] += 0.8 * np.sign(np.sin(40.0 * bent.y[bent.x > 0.2]))
     with pytest.raises(UndeterminedError, match='one flat target'):
         fit_field_curvature([bent])
+
+
+def test_a_recorded_wall_is_judged_with_the_bow_taken_out():
+    images = settled_images(wall((0.3, 0.0)), FOCUS)
+    whole = slice(0, HEIGHT), slice(0, WIDTH)
+    sample = StackSample(
+        'wall', np.stack([image.pixels for image in images]), FOCUS, 'dioptres', plane=whole
+    )
+    case = case_of_stack(sample)
+    field = field_of(case, whole[0])
+    bowed = Estimate(1.25 - bow_map(HEIGHT, WIDTH, (0.3, 0.0)))
+    texture = np.ones((HEIGHT, WIDTH))
+    before = flatness(case, bowed, texture)['plane_rms']
+    after = flatness(case, flattened(bowed, field), texture)['plane_rms']
+    assert before > 0.05 and after < 0.2 * before
+    assert field_of(case_of_stack(sample, planes=2), whole[0]) is None

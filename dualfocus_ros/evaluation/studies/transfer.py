@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ import cv2
 from matplotlib.figure import Figure
 import numpy as np
 
+from dualfocus_ros.calibration.field_curvature import (
+    FieldCurvature,
+    fit_field_curvature,
+    measure_target,
+)
+from dualfocus_ros.calibration.fitting import UndeterminedError
+from dualfocus_ros.calibration.images import FocusImage, Region
 from dualfocus_ros.data.image_files import read_colour
 from dualfocus_ros.data.samples import DataError, StackSample
 from dualfocus_ros.data.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import Case, case_of_stack
 from dualfocus_ros.evaluation.figures import rendered
-from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
+from dualfocus_ros.evaluation.measures import Tally, flatness, measure, texture_of
 from dualfocus_ros.evaluation.methods import RANGE_ONLY, Estimate, Method
 from dualfocus_ros.evaluation.studies.study import Column, Progress, Study, table
+from dualfocus_ros.optics.field_curvature import bow_map
 
 RELIEF = {
     'unit': 'slices', 'focus': 'index', 'truth': 'reference.npy', 'truth-scale': '-1',
@@ -33,13 +42,16 @@ STACKS: dict[str, Mapping[str, str]] = {
     'phone_table': {'align': '1', 'plane': '430:640'},
     'pcb': {'unit': 'slices', 'focus': 'index', 'images': 'pcb_*', 'align': '1'},
 }
+# Rows of a flat target that is large enough to tell the field curvature of the lens from.
+FIELD = {'phone_table': slice(430, 760)}
 # An all-in-focus image of the same stack, made by another program.
 SHARP = 'expected.jpg'
 COLUMNS: tuple[Column, ...] = (
     ('mae', 'mean error', 3), ('median', 'median error', 3),
     ('mae_textured', 'mean error, textured', 3), ('median_textured', 'median, textured', 3),
     ('within_1_sigma', 'within one σ, %', -1), ('unimodal', 'unimodal, %', -2),
-    ('plane_rms', 'plane residual, rms 1/m', 4), ('plane_slope', 'rise over the plane, 1/m', 3),
+    ('plane_rms', 'plane residual, rms 1/m', 4), ('plane_rms_flattened', 'flattened', 4),
+    ('plane_slope', 'rise over the plane, 1/m', 3),
     ('sigma_in_plane', 'median σ in the plane', 4), ('sigma_elsewhere', 'median σ elsewhere', 4),
     ('sigma_blank', 'median σ where texture is least', 4),
     ('psnr', 'all-in-focus PSNR, dB', 2), ('sharpness', 'its sharpness', 3), ('seconds', 's', 2),
@@ -52,6 +64,13 @@ method that says so has a larger σ in that quarter of the rest of the image tha
 texture. For `pcb` the planes are blended to an all-in-focus image
 by the estimate, registered to that of another program and compared with it; its sharpness is the
 mean modified Laplacian over that of the other program's image."""
+
+FLATTENED = """**flattened**: with the field curvature of the lens taken out of every method's
+estimate alike, as the node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
+{c4:.3f} ± {e4:.3f} 1/m, by `dualfocus calibrate field` from rows {rows.start} to {rows.stop} of
+these images. No other recording with this lens was at hand, so the target is the one that is
+judged: two numbers are fitted to it, by the classical measure of that command and not by the
+method."""
 
 
 def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: int = 0) -> Study:
@@ -76,12 +95,16 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
         assert isinstance(sample, StackSample)
         case = case_of_stack(sample, planes)
         texture = texture_of(case)
+        field = field_of(case, FIELD[name]) if name in FIELD else None
         estimates = {}
         of_stack = []
         for method in methods:
             estimate = method.estimate(case)
             row = {'method': method.name, 'stack': name, 'planes': len(case.focus)}
             row |= measure(case, estimate, texture, Tally()) | _textured(case, estimate, texture)
+            if field is not None:
+                flat = flatness(case, flattened(estimate, field), texture)
+                row['plane_rms_flattened'] = flat['plane_rms']
             if (place / SHARP).is_file():
                 row |= compare_sharp(all_in_focus(case, estimate), read_colour(place / SHARP))
             of_stack.append(row)
@@ -91,6 +114,9 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
         height, width = case.truth.shape
         text += ['', f'## {name}', '', f'{len(case.focus)} planes {width}x{height}, in {unit}.']
         text += ['', *table(of_stack, COLUMNS)]
+        if field is not None:
+            (c2, c4), (e2, e4) = field.coefficients, field.errors
+            text += ['', FLATTENED.format(c2=c2, c4=c4, e2=e2, e4=e4, rows=FIELD[name])]
         rows += of_stack
         shown[name] = case, estimates
     return Study(
@@ -101,6 +127,29 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
 
 def _place(folder: Path, name: str) -> Path | None:
     return next((p for p in (folder / name, folder / 'stacks' / name) if p.is_dir()), None)
+
+
+def field_of(case: Case, rows: slice) -> FieldCurvature | None:
+    """Return the field curvature that a flat target in these rows tells, as calibrating does.
+
+    :returns: None where it does not, as with too few planes.
+    """
+    images = [
+        FocusImage(image, float(focus))
+        for image, focus in zip(case.images, case.focus, strict=True)
+    ]
+    region = Region(0, rows.start, case.images.shape[2], rows.stop - rows.start)
+    try:
+        return fit_field_curvature([measure_target(images, region)])
+    except UndeterminedError:
+        return None
+
+
+def flattened(estimate: Estimate, field: FieldCurvature) -> Estimate:
+    """Return an estimate with the field curvature of the lens taken out."""
+    height, width = estimate.position.shape
+    bow = bow_map(height, width, field.coefficients)
+    return replace(estimate, position=estimate.position + bow)
 
 
 def _textured(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:

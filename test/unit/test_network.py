@@ -8,7 +8,7 @@ from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
 from dualfocus_ros.network.decoder import FocusWindow, begin, with_steps
 from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
-from dualfocus_ros.network.layers import FocalConv, differential_volume
+from dualfocus_ros.network.layers import FocalConv, differential_volume, to_one_channel
 from networks import random_network
 
 # Every switch of the configuration once, at widths that a test can afford.
@@ -189,6 +189,19 @@ def test_a_convolution_of_the_volume_may_begin_with_single_planes(batch, planes,
         parts = begun.split(1) if batch == 1 else (begun,)
         found = with_steps(parts, planes)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_convolution_to_one_channel_is_the_same_by_shifted_sums(bias):
+    torch.manual_seed(1)
+    layer = torch.nn.Conv2d(5, 1, 3, padding=1, bias=bias)
+    x = torch.randn(4, 5, 6, 7).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        before = x.clone()
+        torch.testing.assert_close(to_one_channel(layer, x), layer(x), rtol=1e-5, atol=1e-6)
+        assert torch.equal(x, before)
+        half = to_one_channel(layer.bfloat16(), x.bfloat16())
+        assert torch.equal(half, layer(x.bfloat16()))
 
 
 @pytest.mark.parametrize('size', [1, 3])

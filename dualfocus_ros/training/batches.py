@@ -21,10 +21,6 @@ BACKWARDS = 0.2
 SPAN, BASE = (0.8, 3.0), (0.1, 1.0)
 # No scene has positions below this, whichever way round.
 LOWEST = -0.1
-# Walls without texture: all or, behind a soft edge of so many pixels, a part of a stack fades to
-# its mean colour and so much of its contrast; what is left is noise, new in each plane.
-FADED, FADE_EDGE = 0.25, 12.0
-FADED_CONTRAST, FADED_NOISE = (0.0, 0.15), (0.0, 0.02)
 _GREY = (0.299, 0.587, 0.114)
 # Fine detail is taken away (-1: all of it) or exaggerated, as cameras sharpen and smooth and as
 # images that were made smaller have it: a carpet may have four times what a photograph has.
@@ -107,9 +103,6 @@ def draw_batch(
     colours = upload(np.stack(mixing), device)[:, None]
     mixed = (colours @ pixels.flatten(3)).view_as(pixels)
     mixed = sharpened(mixed, upload(np.array(sharpening, np.float32), device))
-    for stack_images in mixed:
-        if rng.random() < FADED:
-            fade(rng, stack_images)
     gain, gamma = upload(np.array(tones), device).T[..., None, None, None, None]
     scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
@@ -152,24 +145,6 @@ def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
     smooth = functional.avg_pool2d(functional.avg_pool2d(pixels, 2, stride=1), 2, stride=1)
     detail = images - smooth.view_as(images)
     return images + amounts.view(-1, 1, 1, 1, 1) * detail
-
-
-def fade(rng: np.random.Generator, images: Tensor) -> None:
-    """Take the texture away from (N, 3, H, W) images, or from a part of them, in place."""
-    height, width = images.shape[-2:]
-    device = images.device
-    contrast, noise = rng.uniform(*FADED_CONTRAST), rng.uniform(*FADED_NOISE)
-    share = torch.ones((), device=device)
-    if rng.random() < 0.7:
-        # What lies beyond a line through some pixel.
-        angle, row, column = rng.uniform(0.0, 2.0 * np.pi), rng.random(), rng.random()
-        y = torch.arange(height, device=device)[:, None] - float(row * height)
-        x = torch.arange(width, device=device) - float(column * width)
-        share = torch.sigmoid((x * np.cos(angle) + y * np.sin(angle)) / FADE_EDGE)
-    random = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    grain = torch.randn(images.shape, generator=random, device=device)
-    change = (contrast - 1.0) * (images - images.mean(dim=(0, 2, 3), keepdim=True))
-    images += share * (change + noise * grain)
 
 
 def _mixing(rng: np.random.Generator) -> np.ndarray:

@@ -576,6 +576,7 @@ def test_two_nodes_in_one_process(make):
 # -- connections ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.fault(24)
 def test_a_third_of_the_slices_lost_on_a_best_effort_connection(make):
     rig = make(stack__min_size=4)

@@ -78,7 +78,6 @@ def draw_batch(
     available = len(stacks[0].focus)
     count = int(min(rng.integers(low, high + 1), rng.integers(low, high + 1) + 2, available))
     images, focus, truths, scales, mixing, tones = [], [], [], [], [], []
-    sharpening = []
     for index in rng.integers(len(stacks), size=settings.size):
         stack = stacks[index]
         chosen = choose_planes(rng, len(stack.focus), count)
@@ -96,17 +95,16 @@ def draw_batch(
         focus.append(base + span * (planned - floor))
         scales.append((sign * span, base + span * (start - floor)))
         mixing.append(_mixing(rng))
-        tones.append((rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)))
-        sharpening.append(rng.uniform(*SHARPENING) if rng.random() < SHARPENED else 0.0)
+        gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)
+        tones.append((gain, gamma, rng.uniform(*SHARPENING) if rng.random() < SHARPENED else 0.0))
     device = stacks[0].images.device
     pixels = torch.stack(images).float() / 255.0
     colours = upload(np.stack(mixing), device)[:, None]
     mixed = (colours @ pixels.flatten(3)).view_as(pixels)
-    mixed = sharpened(mixed, upload(np.array(sharpening, np.float32), device))
-    gain, gamma = upload(np.array(tones), device).T[..., None, None, None, None]
+    gains, gammas, amounts = upload(np.array(tones), device).T[..., None, None, None, None]
     scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
-        images=(mixed * gain).clamp(0.0, 1.0) ** gamma,
+        images=(sharpened(mixed, amounts) * gains).clamp(0.0, 1.0) ** gammas,
         focus=upload(np.stack(focus).astype(np.float32), device),
         truth=torch.stack(truths) * scale + shift,
     )
@@ -136,15 +134,17 @@ def _crop(
 
 
 def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return (B, N, 3, H, W) images with (B,) times their fine detail added, all planes alike.
+    """Return images (B, N, 3, H, W) with a part of their fine detail added, all planes alike.
 
     Blur and this filter may change places: the planes stay what defocus makes of one scene.
+
+    :param amounts: (B, 1, 1, 1, 1) shares of the detail; -1 takes all of it away.
     """
     pixels = functional.pad(images.flatten(0, 1), (1, 1, 1, 1), mode='replicate')
     # [1 2 1] / 4 along rows and columns.
     smooth = functional.avg_pool2d(functional.avg_pool2d(pixels, 2, stride=1), 2, stride=1)
     detail = images - smooth.view_as(images)
-    return images + amounts.view(-1, 1, 1, 1, 1) * detail
+    return images + amounts * detail
 
 
 def _mixing(rng: np.random.Generator) -> np.ndarray:

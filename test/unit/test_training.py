@@ -125,7 +125,7 @@ def test_sharpening_is_one_filter_for_all_planes_of_a_stack():
     grating = columns.expand(1, 2, 3, 32, 32).clone()
     grating[:, 1] = 0.25
     images = grating.repeat(3, 1, 1, 1, 1)
-    smooth, same, sharp = sharpened(images, torch.tensor([-1.0, 0.0, 3.0]))
+    smooth, same, sharp = sharpened(images, torch.tensor([-1.0, 0.0, 3.0]).view(3, 1, 1, 1, 1))
     torch.testing.assert_close(same, images[0])
     torch.testing.assert_close(smooth[0, ..., 1:-1], torch.full((3, 32, 30), 0.5))
     # Four times the contrast about the same mean.

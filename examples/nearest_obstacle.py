@@ -18,26 +18,34 @@ from std_msgs.msg import Float32
 
 
 class NearestObstacle(Node):
-    """Depth and sigma of one stack have the same stamp: that makes them a pair."""
+    """Depth and sigma of one stack have the same stamp: that makes them a pair.
+
+    Two topics have no common order: either of the two may come first.
+    """
 
     def __init__(self) -> None:
         super().__init__('nearest_obstacle')
         self._certainty = self.declare_parameter('certainty', 2.0).value
         self._bridge = CvBridge()
-        self._depth: Image | None = None
+        self._depth = self._sigma = Image()
         self._distance = self.create_publisher(Float32, 'nearest_obstacle', 1)
         # The depth node computes sigma only because somebody subscribes to it.
-        self.create_subscription(Image, 'depth/image_rect', self._keep, 2)
-        self.create_subscription(Image, 'depth/sigma', self._measure, 2)
+        self.create_subscription(Image, 'depth/image_rect', self._on_depth, 2)
+        self.create_subscription(Image, 'depth/sigma', self._on_sigma, 2)
 
-    def _keep(self, depth: Image) -> None:
+    def _on_depth(self, depth: Image) -> None:
         self._depth = depth
+        self._measure_pair()
 
-    def _measure(self, sigma: Image) -> None:
-        if self._depth is None or self._depth.header.stamp != sigma.header.stamp:
+    def _on_sigma(self, sigma: Image) -> None:
+        self._sigma = sigma
+        self._measure_pair()
+
+    def _measure_pair(self) -> None:
+        if self._depth.header.stamp != self._sigma.header.stamp:
             return
         depth = self._bridge.imgmsg_to_cv2(self._depth, '32FC1')  # metres
-        margin = self._certainty * self._bridge.imgmsg_to_cv2(sigma, '32FC1')
+        margin = self._certainty * self._bridge.imgmsg_to_cv2(self._sigma, '32FC1')
         nearest = depth - margin
         if np.isneginf(depth).any():  # nearer than the depth node was asked to measure
             distance = 0.0

@@ -19,6 +19,7 @@ from dualfocus_ros.network.layers import (
     bilinear,
     conv_bn,
     differential_volume,
+    halved,
     relu,
     to_one_channel,
 )
@@ -308,9 +309,7 @@ class SigmaHead(nn.Module):
         :param context: (B, K, H/4, W/4), of images that may be padded to the right and below.
         """
         log_spread = torch.log(spread + 0.02)
-        parts = [
-            functional.avg_pool2d(part, 2, ceil_mode=True) for part in (log_spread, peak, texture)
-        ]
+        parts = [halved(part) for part in (log_spread, peak, texture)]
         height, width = parts[0].shape[-2:]
         if context is not None:
             parts.append(bilinear(context, 2)[..., :height, :width])

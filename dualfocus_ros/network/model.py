@@ -294,8 +294,7 @@ class DualFocus(nn.Module):
         # The mean is left to the accuracy losses: sigma only learns how wrong it is.
         probability = probability.detach()
         # Not E[x^2] - E[x]^2, which loses what a narrow p has: most of all with many planes.
-        offsets = positions[..., None, None] - value.detach()[:, None]
-        spread = (probability * offsets.square()).sum(dim=1, keepdim=True).clamp_min(0).sqrt()
+        spread = _spread(probability, value.detach(), positions)[:, None]
         if self.sigma is None:
             return spread[:, 0]
         planes = positions.shape[1]
@@ -346,6 +345,17 @@ def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
         for query, value in zip(queries.unbind(dim=1), key.unbind(dim=1), strict=True):
             plane.addcmul_(query, value)
     return logits
+
+
+def _spread(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
+    """Return the standard deviation of p, (B, H, W), about a value that nothing is learned of.
+
+    One plane after the other, as :func:`plane_mean` does.
+    """
+    variance = torch.zeros_like(value)
+    for weight, position in zip(probability.unbind(dim=1), positions.unbind(dim=1), strict=True):
+        variance.addcmul_((position[:, None, None] - value).square_(), weight)
+    return variance.sqrt_()
 
 
 def _conditions(fraction: Tensor) -> Tensor:

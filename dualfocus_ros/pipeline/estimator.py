@@ -182,7 +182,8 @@ class DepthEstimator:
             sigma = confidence = all_in_focus = points = decimated = None
             if outputs.sigma:
                 with _timed(stages, 'sigma'):
-                    sigma = _metric_sigma(prediction).masked_fill(~depth.isfinite(), math.nan)
+                    known = depth.abs() < math.inf
+                    sigma = torch.where(known, _metric_sigma(prediction), math.nan)
             if outputs.confidence:
                 with _timed(stages, 'confidence'):
                     unknown = depth.isnan()
@@ -344,7 +345,7 @@ def _metric(
     depth = 1.0 / dioptres
     # The sum is finite only where both are.
     known = prediction.dioptres + prediction.sigma if with_sigma else prediction.dioptres
-    invalid = ~torch.isfinite(known[0])
+    invalid = ~(known[0].abs() < math.inf)
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
     if beyond is not None:
         farther, nearer = farther | beyond[0], nearer | beyond[1]
@@ -354,8 +355,10 @@ def _metric(
         invalid |= flying_pixels(dioptres, settings.edge_filter)
     if seen is not None:
         invalid |= ~seen
-    depth = depth.masked_fill(nearer, -math.inf).masked_fill(farther, math.inf)
-    return depth.masked_fill(invalid, math.nan)
+    # On a CPU where() takes half the time of masked_fill().
+    depth = torch.where(nearer, -math.inf, depth)
+    depth = torch.where(farther, math.inf, depth)
+    return torch.where(invalid, math.nan, depth)
 
 
 def _metric_sigma(prediction: Prediction) -> Tensor:

@@ -146,13 +146,25 @@ def test_repeats_fit_the_budget():
 
 
 def test_warm_up_does_not_count():
-    times = iter([500.0, *range(100)])
+    times = iter([1500.0, *range(100)])
     announced, done = [], []
     samples = measure(
-        {'a': lambda: Sample(next(times), {'stage': 1.0})}, 1.5, announced.append, done.append
+        {'a': lambda: Sample(next(times), {'stage': 1.0})}, 6.0, announced.append, done.append
     )
-    assert [s.total_ms for s in samples['a']] == [0.0, 1.0, 2.0]
-    assert (announced, sum(done)) == ([3], 4)
+    # Four times in two turns, before each of which it runs once more.
+    assert [s.total_ms for s in samples['a']] == [1.0, 2.0, 4.0, 5.0]
+    assert (announced, sum(done)) == ([6], 7)
+
+
+def test_each_turn_warms_up():
+    ran = []
+
+    def task(name):
+        return lambda: ran.append(name) or Sample(1000.0, {})
+
+    samples = measure({name: task(name) for name in 'ab'}, 4.0, lambda _: None, lambda _: None)
+    assert ''.join(ran) == 'ab' + 2 * 'aaabbb'
+    assert [len(found) for found in samples.values()] == [4, 4]
 
 
 def test_percentiles_of_runs_and_of_their_stages():

@@ -28,7 +28,7 @@ build: setup  ## The same; builds again when files were added or messages change
 demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo/
 	@$(in_env) dualfocus demo $(ARGS)
 
-bench: setup  ## How long everything takes here, over DDS too (10 minutes); writes bench/
+bench: setup  ## How long everything takes here, over DDS too (15 minutes); writes bench/
 	@$(in_env) dualfocus benchmark --node $(ARGS)
 
 test: setup  ## Every test that needs no GPU

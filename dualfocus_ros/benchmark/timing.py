@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Repeats that are shuffled between contestants, so that what disturbs hits all of them alike.
 
-Whoever's turn it is runs once for nobody and then for the record: a camera has one network at work,
-stack after stack, which need not fetch its weights and its memory back from another's hands.
+Whoever's turn it is runs once before it is timed: a camera has one network at work, stack after
+stack, which need not fetch its weights and its memory back from another's hands.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 TRUNKS = ('light', 'resnet18')
 UNITS = ('dioptres', 'metres')
+MOST_SMOOTHING = 0.7  # px; more would take a kernel of more than 3 x 3
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class DualFocusConfig:
     :param keys: learned full-resolution features per plane; 0 ends decoding at 1/4.
     :param window: whether coarse logits are bent down away from their mean (a parabola whose
         curvature each pixel chooses), so that far tails of p cannot rise again.
+    :param smoothing: standard deviation in pixels, 0 to 0.7, of what images are smoothed by first.
+        Cameras sharpen their images and lenses outresolve pixels; such detail is in few training
+        images, and the peaks of focus stay where they are without it.
     :param measures: whether hand-made focus measures enter beside the image.
     :param conditioning: whether the network is told where each plane lies in the sweep.
     :param unit: what the expectation over the planes is taken in.
@@ -45,6 +49,7 @@ class DualFocusConfig:
     fine: int = 0
     keys: int = 6
     window: bool = True
+    smoothing: float = 0.0
     measures: bool = True
     conditioning: bool = True
     unit: str = 'dioptres'
@@ -70,6 +75,10 @@ class DualFocusConfig:
         elif levels != 4 or self.fine or self.keys or self.measures:
             raise ValueError(
                 'the resnet18 trunk has 4 levels and neither a fine one nor keys nor measures'
+            )
+        if not 0.0 <= self.smoothing <= MOST_SMOOTHING:
+            raise ValueError(
+                f'smoothing must be from 0 to {MOST_SMOOTHING} pixels, got {self.smoothing}'
             )
         if self.learned_sigma and not self.measures:
             raise ValueError('a learned sigma needs the focus measures')

@@ -61,6 +61,19 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
     return total.div_(planes)
 
 
+def smoothed(images: Tensor, deviation: float) -> Tensor:
+    """Return images (B, C, H, W) after a 3x3 kernel of this standard deviation in pixels."""
+    if deviation == 0.0:
+        return images
+    beside = 0.5 * deviation**2
+    for axis, border in ((-1, (1, 1, 0, 0)), (-2, (0, 0, 1, 1))):
+        length = images.shape[axis]
+        padded = functional.pad(images, border, mode='replicate')
+        sides = padded.narrow(axis, 0, length) + padded.narrow(axis, 2, length)
+        images = torch.add(images * (1.0 - 2.0 * beside), sides, alpha=beside)
+    return images
+
+
 def halved(x: Tensor) -> Tensor:
     """Return the mean of each 2x2 pixels, (..., ceil(H/2), ceil(W/2)); odd sides end in fewer.
 

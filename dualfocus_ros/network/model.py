@@ -38,6 +38,7 @@ from dualfocus_ros.network.layers import (
     bilinear,
     only_inference_on_cpu,
     plane_mean,
+    smoothed,
     to_one_channel,
 )
 
@@ -146,7 +147,8 @@ class DualFocus(nn.Module):
 
         What the decoder does with each plane on its own is done with them.
         """
-        features: PlaneFeatures = self.encoder(_pad(images, self.config.stride))
+        images = _pad(smoothed(images, self.config.smoothing), self.config.stride)
+        features: PlaneFeatures = self.encoder(images)
         begun = []
         for level, part in zip(self.levels, features.levels, strict=True):
             assert isinstance(level, DecoderLevel)

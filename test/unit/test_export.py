@@ -26,7 +26,8 @@ needs_packages = pytest.mark.skipif(
 # All parts of the configurations that ship, at widths that a test can afford; the size is none
 # that the network could take without padding.
 LIGHT = DualFocusConfig(
-    encoder=(8, 8, 8), encoder_blocks=(1, 1), volume=(6, 6), decoder=(8, 8), surfaces=2, keys=2
+    encoder=(8, 8, 8), encoder_blocks=(1, 1), volume=(6, 6), decoder=(8, 8), surfaces=2, keys=2,
+    smoothing=0.5,
 )
 SIZE = export.StackSize(planes=3, height=26, width=45)
 

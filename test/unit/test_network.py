@@ -8,7 +8,13 @@ from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
 from dualfocus_ros.network.decoder import FocusWindow, begin, with_steps
 from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
-from dualfocus_ros.network.layers import FocalConv, differential_volume, to_one_channel
+from dualfocus_ros.network.layers import (
+    FocalConv,
+    differential_volume,
+    halved,
+    smoothed,
+    to_one_channel,
+)
 from networks import random_network
 
 # Every switch of the configuration once, at widths that a test can afford.
@@ -21,6 +27,7 @@ VARIANTS = {
     'with a fine level': DualFocusConfig(**SMALL, fine=4),
     'without keys': DualFocusConfig(**SMALL, keys=0),
     'without window': DualFocusConfig(**SMALL, window=False),
+    'smoothed': DualFocusConfig(**SMALL, smoothing=0.5),
     'whole 3-D convolutions': DualFocusConfig(**SMALL, full_3d=True),
     'in metres': DualFocusConfig(**SMALL, unit='metres'),
     'as published': CONFIGURATIONS['dualfocus-paper'],
@@ -202,6 +209,46 @@ def test_a_convolution_to_one_channel_is_the_same_by_shifted_sums(bias):
         assert torch.equal(x, before)
         half = to_one_channel(layer.bfloat16(), x.bfloat16())
         assert torch.equal(half, layer(x.bfloat16()))
+
+
+@pytest.mark.parametrize('size', [(6, 8), (5, 8), (6, 7), (1, 3)])
+def test_halving_is_pooling(size):
+    torch.manual_seed(1)
+    x = torch.randn(2, 3, *size)
+    expected = torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+    torch.testing.assert_close(halved(x), expected)
+
+
+def test_smoothing_has_the_deviation_that_it_is_given():
+    spot = torch.zeros(1, 1, 5, 7)
+    spot[..., 2, 3] = 1.0
+    found = smoothed(spot, 0.5)[0, 0]
+    rows, columns = torch.meshgrid(torch.arange(5) - 2.0, torch.arange(7) - 3.0, indexing='ij')
+    assert found.sum() == pytest.approx(1.0)
+    for offset in (rows, columns):
+        assert (found * offset).sum() == pytest.approx(0.0, abs=1e-7)
+        assert (found * offset.square()).sum().sqrt() == pytest.approx(0.5)
+    assert torch.equal(smoothed(spot, 0.0), spot)
+    # What is even stays so up to the border.
+    torch.testing.assert_close(smoothed(torch.ones(1, 3, 4, 5), 0.7), torch.ones(1, 3, 4, 5))
+
+
+def test_a_network_that_smooths_sees_smoothed_images():
+    network = random_network(DualFocusConfig(**SMALL, smoothing=0.5))
+    sharp = random_network(DualFocusConfig(**SMALL))
+    torch.manual_seed(2)
+    images, focus = torch.rand(1, 3, 3, 40, 52), torch.tensor([[0.2, 1.0, 2.0]])
+    with torch.inference_mode():
+        found = network(images, focus).dioptres
+        softer = smoothed(images[0], 0.5)[None]
+        torch.testing.assert_close(found, sharp(softer, focus).dioptres)
+        assert (found - sharp(images, focus).dioptres).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize('smoothing', [-0.1, 0.8, float('nan')])
+def test_smoothing_beyond_its_kernel_is_refused(smoothing):
+    with pytest.raises(ValueError, match='smoothing must be from 0'):
+        DualFocusConfig(smoothing=smoothing)
 
 
 @pytest.mark.parametrize('size', [1, 3])

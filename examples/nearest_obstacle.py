@@ -27,7 +27,8 @@ class NearestObstacle(Node):
         super().__init__('nearest_obstacle')
         self._certainty = self.declare_parameter('certainty', 2.0).value
         self._bridge = CvBridge()
-        self._depth = self._sigma = Image()
+        self._depth: Image | None = None
+        self._sigma: Image | None = None
         self._distance = self.create_publisher(Float32, 'nearest_obstacle', 1)
         # The depth node computes sigma only because somebody subscribes to it.
         self.create_subscription(Image, 'depth/image_rect', self._on_depth, 2)
@@ -42,6 +43,8 @@ class NearestObstacle(Node):
         self._measure_pair()
 
     def _measure_pair(self) -> None:
+        if self._depth is None or self._sigma is None:
+            return
         if self._depth.header.stamp != self._sigma.header.stamp:
             return
         depth = self._bridge.imgmsg_to_cv2(self._depth, '32FC1')  # metres

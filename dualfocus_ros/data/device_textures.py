@@ -37,10 +37,13 @@ class DeviceTextures:
     """Draws texture patches on a device; images are uploaded once.
 
     :param images: (H, W, 3) uint8 sRGB; may be none.
+    :param blank: see :func:`dualfocus_ros.data.random_textures.draw_tone`.
     """
 
-    def __init__(self, images: Sequence[np.ndarray], device: torch.device) -> None:
-        self.device = device
+    def __init__(
+        self, images: Sequence[np.ndarray], device: torch.device, blank: float = 0.0
+    ) -> None:
+        self.device, self._blank = device, blank
         self._images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for image in images]
 
     def draw(
@@ -63,7 +66,7 @@ class DeviceTextures:
                 noises.append((index, draw_noise(rng, None)))
             else:
                 patterns.append((index, draw_pattern(rng, None)))
-            tones.append(draw_tone(rng))
+            tones.append(draw_tone(rng, self._blank))
         patches = torch.empty((count, 3, size, size), device=self.device)
         if crops:
             patches[self._places(crops)] = self._crops([c for _, c in crops], size)

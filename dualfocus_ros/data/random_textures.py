@@ -67,9 +67,14 @@ class Pattern:
     colours: np.ndarray
 
 
-def draw_tone(rng: np.random.Generator) -> Tone:
-    """Contrast and tone vary; one surface in eight is nearly blank, as walls are."""
+def draw_tone(rng: np.random.Generator, blank: float = 0.0) -> Tone:
+    """Contrast and tone vary; one surface in eight is nearly blank.
+
+    :param blank: share of further surfaces on which a camera sees no texture, as on many walls.
+    """
     contrast = rng.uniform(0.02, 0.15) if rng.random() < 0.125 else rng.uniform(0.4, 1.2)
+    if blank and rng.random() < blank:
+        contrast = rng.uniform(0.0, 0.02)
     return Tone(contrast, rng.uniform(0.7, 1.3, (1, 1, 3)), rng.uniform(0.15, 0.85))
 
 
@@ -106,10 +111,13 @@ def draw_pattern(rng: np.random.Generator, size: int | None) -> Pattern:
 
 
 class TextureSource:
-    """Draws texture patches: from image folders when given, else purely generated ones."""
+    """Draws texture patches: from image folders when given, else purely generated ones.
 
-    def __init__(self, folders: list[Path]) -> None:
-        self.images = read_images(folders)
+    :param blank: see :func:`draw_tone`.
+    """
+
+    def __init__(self, folders: list[Path], blank: float = 0.0) -> None:
+        self.images, self.blank = read_images(folders), blank
 
     def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """Return a (size, size, 3) float32 sRGB patch in [0, 1]."""
@@ -120,7 +128,7 @@ class TextureSource:
             patch = _noise_texture(draw_noise(rng, size), size)
         else:
             patch = _pattern_texture(draw_pattern(rng, size), size)
-        tone = draw_tone(rng)
+        tone = draw_tone(rng, self.blank)
         mean = patch.mean(axis=(0, 1), keepdims=True)
         patch = (patch - mean) * tone.contrast * tone.tint
         patch = patch + tone.level * (0.5 * tone.tint + 0.5)

@@ -37,6 +37,7 @@ class RenderSettings:
     :param indoor: share of the scenes that are procedural indoor views.
     :param rgbd: share of the scenes that are views with measured depth, where such are given.
     :param asymmetry: share of the stacks whose lens blurs differently on both sides of focus.
+    :param blank: share of the random surfaces without any texture.
     """
 
     planes: int = 10
@@ -49,6 +50,7 @@ class RenderSettings:
     indoor: float = 0.33
     rgbd: float = 0.25
     asymmetry: float = 0.0
+    blank: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

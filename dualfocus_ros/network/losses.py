@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training losses: regression, the spatial and the focal variational constraint, likelihood.
+"""Training losses: regression, the spatial and the focal variational constraint, sigma.
 
 All are in the unit of the network's expectation: by default normalised inverse depth (0 at the
 farthest plane, 1 at the nearest), so that lenses and sweeps of every range weigh the same.
@@ -17,6 +17,11 @@ import torch.nn.functional as functional
 from dualfocus_ros.network.model import FARTHEST, Prediction
 from dualfocus_ros.network.projection import forward_differences
 
+# Share of a normal distribution within one standard deviation.
+ONE_SIGMA = 0.6827
+# In plane spacings: errors below it count as none.
+LEAST_ERROR = 2e-3
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -25,7 +30,7 @@ class LossWeights:
     :param spatial: lambda_sv of L = L_depth + lambda_sv L_sv + lambda_fv L_fv.
     :param focal: lambda_fv.
     :param coarse: weight of the regression from the 1/4-resolution probability.
-    :param likelihood: weight of the term that calibrates sigma (it does not move the depth).
+    :param sigma: weight of :func:`sigma_quantile` (it does not move the depth).
     :param temperature: tau of the sharpness weights q, in the unit of the expectation; None is
         half the mean plane spacing, 1 the printed formula.
     :param summed: L_sv and L_fv as sums over the pixels of an image, as printed, rather than
@@ -36,7 +41,7 @@ class LossWeights:
     spatial: float = 0.3
     focal: float = 10.0
     coarse: float = 0.3
-    likelihood: float = 0.02
+    sigma: float = 0.02
     temperature: float | None = None
     summed: bool = False
 
@@ -44,7 +49,7 @@ class LossWeights:
 # The published loss to the letter: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q
 # without temperature, sums. The lambdas are not printed; these give terms of comparable size.
 LITERAL = LossWeights(
-    beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, likelihood=0.0, temperature=1.0, summed=True
+    beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, sigma=0.0, temperature=1.0, summed=True
 )
 
 
@@ -124,6 +129,22 @@ def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -
     return (violation * mask).sum() / (len(mask) if summed else mask.sum().clamp_min(1.0))
 
 
+def sigma_quantile(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
+    """Return how far sigma is from the error that 68 % of alike pixels stay below.
+
+    The quantile loss of the logarithms: it is least where a share of :data:`ONE_SIGMA` of the
+    errors of all pixels that look alike lies below sigma. The likelihood of a normal law follows
+    the few large errors at depth edges and promises too much on textureless surfaces.
+
+    :param error: (B, H, W) absolute errors; ``sigma`` (B, H, W); both in plane spacings.
+    :returns: mean over valid pixels.
+    """
+    excess = torch.log(error + LEAST_ERROR) - torch.log(sigma + LEAST_ERROR)
+    cost = torch.maximum(ONE_SIGMA * excess, (ONE_SIGMA - 1.0) * excess)
+    mask = valid.to(cost.dtype)
+    return (cost * mask).sum() / mask.sum().clamp_min(1.0)
+
+
 def total_loss(
     prediction: Prediction,
     far_to_near: Tensor,
@@ -172,19 +193,16 @@ def total_loss(
         terms['spatial'] = target.new_zeros(())
     terms['focal'] = focal_constraint(prediction.probability, inside, weights.summed)
     terms['focal'] = terms['focal'] + focal_constraint(coarse, inside4, weights.summed)
-    # Gaussian negative log likelihood with outliers capped at three sigma's worth of slope.
     error = (prediction.value.detach() - target).abs()
-    sigma = prediction.value_sigma.clamp_min(1e-6)
-    ratio = error / sigma
-    penalty = torch.where(ratio < 3.0, 0.5 * ratio.square(), 3.0 * ratio - 4.5)
-    terms['likelihood'] = ((penalty + sigma.log()) * mask).sum() / count
+    span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
+    spacing = span / (position.shape[1] - 1)
+    terms['sigma'] = sigma_quantile(error / spacing, prediction.value_sigma / spacing, inside)
     total = (
         terms['depth']
         + weights.coarse * terms['coarse']
         + weights.spatial * terms['spatial']
         + weights.focal * terms['focal']
-        + weights.likelihood * terms['likelihood']
+        + weights.sigma * terms['sigma']
     )
-    span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
     terms['error'] = ((error / span * mask).sum() / count).detach()
     return total, terms

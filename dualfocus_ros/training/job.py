@@ -53,8 +53,9 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = True
     kind = make_kind(
-        arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta
-    )
+        arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta,
+        only_sigma=arguments.only_sigma,
+    )  # fmt: skip
     start = load_model(arguments.start) if arguments.start else None
     settings = TrainSettings(
         steps=arguments.steps,
@@ -124,6 +125,7 @@ class _Data:
         self._material = Material(tuple(arguments.textures), tuple(arguments.rgbd))
         self._settings = RenderSettings(
             planes=max(arguments.planes[1], MEASURED_PLANES), asymmetry=arguments.asymmetry,
+            blank=arguments.blank,
             blur_range=tuple(arguments.blur or RenderSettings.blur_range),
         )
         self._images = read_images(list(arguments.textures))
@@ -198,6 +200,7 @@ def _release(
         'without': arguments.without,
         'literal': arguments.literal,
         'start': trainer.start_sha256,
+        'only': 'sigma' if arguments.only_sigma else 'everything',
         'data': data.describe(),
         'seed': arguments.seed,
         'steps': trainer.step,

@@ -63,11 +63,14 @@ class Kind(Protocol):
     def build(self) -> nn.Module:
         """Return the network with random weights."""
 
-    def check_start(self, network: DualFocus) -> None:
-        """Check that training can begin with the weights of a DualFocus network.
+    def going_on(self, network: DualFocus) -> Kind:
+        """Return this kind for training that begins with the weights of a DualFocus network.
 
         :raises ValueError: if it is a network of another kind.
         """
+
+    def learning(self, network: nn.Module) -> None:
+        """Set a network that was built to training."""
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return the loss, and terms of it for the log, among them ``error``."""
@@ -93,26 +96,41 @@ def training_mask(batch: Batch) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class DualFocusKind:
-    """DualFocus in any configuration, with any weights of its losses."""
+    """DualFocus in any configuration, with any weights of its losses.
+
+    :param only_sigma: learn what sigma says and leave depth as it is, bit for bit.
+    """
 
     config: DualFocusConfig
     weights: LossWeights
+    only_sigma: bool = False
     stride: int = 1
     smallest_batch: int = 1
 
     def build(self) -> DualFocus:
         """Return the network with random weights."""
-        return DualFocus(self.config)
+        network = DualFocus(self.config)
+        if self.only_sigma:
+            assert network.sigma is not None
+            network.requires_grad_(False)
+            network.sigma.requires_grad_(True)
+        return network
 
-    def check_start(self, network: DualFocus) -> None:
-        """Check that the configurations are equal."""
-        mine, other = asdict(self.config), asdict(network.config)
+    def learning(self, network: nn.Module) -> None:
+        """Set to training what is trained: batch norm changes nothing that is to stay."""
+        network.train(not self.only_sigma)
+
+    def going_on(self, network: DualFocus) -> DualFocusKind:
+        """Smooth images as the network does; all else of the configurations must be equal."""
+        config = replace(self.config, smoothing=network.config.smoothing)
+        mine, other = asdict(config), asdict(network.config)
         differing = [name for name in mine if mine[name] != other[name]]
         if differing:
             raise ValueError(
                 f'the weights to start from are of another configuration ({", ".join(differing)} '
                 'differ): give the --config and --without that they were trained with'
             )
+        return replace(self, config=config)
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return :func:`total_loss`, computed in float32."""
@@ -146,7 +164,8 @@ class DualFocusKind:
     def describe(self) -> dict[str, Any]:
         """Return configuration and weights of the losses."""
         loss = asdict(self.weights)
-        return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss}
+        only = {'only': 'sigma'} if self.only_sigma else {}
+        return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss, **only}
 
 
 _FIELDS = fields(Prediction)
@@ -169,7 +188,11 @@ class DFVKind:
         """Return the network with random weights."""
         return DFV()
 
-    def check_start(self, network: DualFocus) -> None:
+    def learning(self, network: nn.Module) -> None:
+        """Set all of it to training."""
+        network.train()
+
+    def going_on(self, network: DualFocus) -> Kind:
         """Refuse."""
         raise ValueError('--from takes weights of DualFocus, and this is DFV')
 
@@ -228,6 +251,7 @@ def make_kind(
     literal: bool = False,
     configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS,
     beta: float | None = None,
+    only_sigma: bool = False,
 ) -> Kind:
     """Return the kind of network of a configuration's name, with parts taken out.
 
@@ -235,14 +259,17 @@ def make_kind(
     :param without: some of :data:`ABLATIONS`.
     :param literal: the loss as it is printed in the publication.
     :param beta: of smooth-L1, instead of the usual one.
-    :raises ValueError: for an unknown name, or parts that DFV does not have.
+    :param only_sigma: train nothing but sigma.
+    :raises ValueError: for an unknown name, parts that DFV does not have, or a network whose sigma
+        is not learned.
     """
     weights = LITERAL if literal else LossWeights()
     if beta is not None:
         weights = replace(weights, beta=beta)
     if name == DFV_NAME:
-        if without or literal:
+        if without or literal or only_sigma:
             parts = [*without, *(['literal loss'] if literal else [])]
+            parts += ['learned sigma'] if only_sigma else []
             raise ValueError(f"DFV has no {', '.join(parts)}")
         return DFVKind(weights.beta)
     if name not in configurations:
@@ -256,4 +283,6 @@ def make_kind(
         weights = replace(weights, spatial=0.0)
     if 'focal' in without:
         weights = replace(weights, focal=0.0)
-    return DualFocusKind(config, weights)
+    if only_sigma and not config.learned_sigma:
+        raise ValueError(f'{name} has no learned sigma: it is the standard deviation of p')
+    return DualFocusKind(config, weights, only_sigma)

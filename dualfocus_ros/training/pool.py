@@ -172,7 +172,7 @@ def _render_stack(
         if kind == 'rgbd':
             views = rgbd_views(material.rgbd)
             return view_scene(rng, views[rng.integers(len(views))], size)
-        return random_scene(rng, _textures(material.textures), size)
+        return random_scene(rng, _textures(material.textures, settings.blank), size)
 
     stack = render_training_stack(rng, scene, settings)
     _save(_path(folder, index), images=stack.images, focus=stack.focus, position=stack.position)
@@ -191,6 +191,6 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=1)
-def _textures(folders: Sequence[Path]) -> TextureSource:
+def _textures(folders: Sequence[Path], blank: float) -> TextureSource:
     """Read the texture folders once per worker process."""
-    return TextureSource(list(folders))
+    return TextureSource(list(folders), blank)

@@ -19,12 +19,10 @@ from torch import nn
 from dualfocus_ros import __version__
 from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.evaluation.measures import unimodal
+from dualfocus_ros.network.losses import ONE_SIGMA
 from dualfocus_ros.pipeline.device import describe
 from dualfocus_ros.training.batches import Stack
 from dualfocus_ros.training.networks import Kind
-
-# Share of a normal distribution within one standard deviation.
-ONE_SIGMA = 0.6827
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,13 @@ class Trainer:
                 f'this network trains on {kind.smallest_batch} or more stacks per step and '
                 f'process, got {settings.batch.size}'
             )
+        if start is not None:
+            kind = kind.going_on(start.network)
         torch.manual_seed(settings.seed)
         self.kind, self.settings, self.folder, self.device = kind, settings, folder, device
         self.team = team or Team()
         self.model = kind.build()
         if start is not None:
-            kind.check_start(start.network)
             self.model.load_state_dict(start.network.state_dict())
         self.model.to(device)
         _to_channels_last(self.model)
@@ -216,7 +217,7 @@ class Trainer:
         """Take a step; returns the terms of the loss, nothing if it was skipped."""
         for group in self.optimiser.param_groups:
             group['lr'] = self._rate()
-        self.model.train()
+        self.kind.learning(self.model)
         batch: Batch = source.batch(self.step)
         loss, terms = self.kind.loss(self._network, batch, self._autocast)
         self.optimiser.zero_grad(set_to_none=True)

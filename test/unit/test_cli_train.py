@@ -104,6 +104,8 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (['--precision', 'fp16', '--device', 'cpu'], 1, "use 'fp32' or 'bf16'"),
         (['--from', 'dualfocus-huge'], 1, "unknown model 'dualfocus-huge'"),
         (['--config', 'dualfocus', '--from', 'dualfocus-lite'], 1, 'of another configuration'),
+        (['--only-sigma'], 2, 'give it with --from'),
+        (['--blank', '1.5'], 2, '--blank is a share'),
         (['--beta', '0'], 2, '--beta must be positive'),
         (['--planes', '1', '4'], 2, '--planes must be'),
         (['--steps', '0'], 2, '--steps must be at least 1'),

@@ -137,6 +137,8 @@ def test_textures_are_photographs_noise_and_patterns():
     contrast = patches.std(dim=(1, 2, 3))
     # One in eight is nearly blank, none is entirely.
     assert 1 <= int((contrast < 0.04).sum()) <= 32 and (contrast > 0.0).all()
+    blank = DeviceTextures([photo], CPU, blank=1.0)
+    assert float(blank.draw(rng, torch.Generator(), 16, 48).std(dim=(2, 3)).max()) < 0.02
     # The patterns have two colours.
     levels = [len(patch[0].mul(100).round().unique()) for patch in patches]
     assert min(levels) < 45 < max(levels)

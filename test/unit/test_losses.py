@@ -11,6 +11,7 @@ from dualfocus_ros.network.losses import (
     focal_constraint,
     masked_pool,
     sharpness_weights,
+    sigma_quantile,
     spatial_constraint,
     total_loss,
 )
@@ -75,6 +76,21 @@ def test_masked_pool_averages_valid_values_only():
     assert not masked_pool(target, valid, 2)[1].any()
 
 
+def test_sigma_is_best_where_68_per_cent_of_the_errors_are_below():
+    torch.manual_seed(0)
+    # Heavy tails, as at depth edges: what is far out must not pull sigma up.
+    error = torch.randn(1, 100, 100).abs()
+    error[:, :10] *= 50.0
+    valid = torch.ones_like(error, dtype=torch.bool)
+    tried = torch.linspace(0.5, 3.0, 251)
+    costs = [sigma_quantile(error, torch.full_like(error, float(s)), valid) for s in tried]
+    best = tried[int(torch.stack(costs).argmin())]
+    assert float((error < best).float().mean()) == pytest.approx(0.6827, abs=0.005)
+    valid[:, :10] = False
+    masked = [sigma_quantile(error, torch.full_like(error, float(s)), valid) for s in tried]
+    assert float(tried[int(torch.stack(masked).argmin())]) == pytest.approx(1.0, abs=0.03)
+
+
 def test_total_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
     torch.manual_seed(0)
     network = DualFocus()
@@ -91,7 +107,7 @@ def test_total_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
     below[:, :16] = False
     _, masked = total_loss(prediction, focus, truth, below, LossWeights())
     assert fewer['depth'].item() == pytest.approx(masked['depth'].item())
-    assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'likelihood', 'error'}
+    assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'sigma', 'error'}
 
 
 def test_summed_constraints_scale_with_the_image_and_means_do_not():

@@ -56,6 +56,16 @@ def pool():
     ]
 
 
+def test_surfaces_can_be_blank():
+    """To a camera of 8 bits, but for the noise."""
+    rng = np.random.default_rng(0)
+    blank, usual = (
+        [TextureSource([], share).draw(rng, 32).std(axis=(0, 1)).max() for _ in range(24)]
+        for share in (1.0, 0.0)
+    )
+    assert max(blank) < 0.02 < np.median(usual)
+
+
 @pytest.fixture(scope='module')
 def stacks(pool):
     return [to_stack(stack, CPU) for stack in pool]
@@ -190,6 +200,30 @@ def test_training_can_begin_with_given_weights(pool, tmp_path):
         Trainer(other, settings(1), tmp_path / 'third', CPU, start=start)
     with pytest.raises(ValueError, match='this is DFV'):
         Trainer(DFVKind(0.03), settings(1), tmp_path / 'fourth', CPU, start=start)
+
+
+def test_training_goes_on_with_the_smoothing_of_the_weights():
+    shipped = load_model('dualfocus-lite').network
+    assert shipped.config.smoothing > 0.0
+    assert make_kind('dualfocus-lite').going_on(shipped).config == shipped.config
+
+
+def test_only_sigma_can_be_trained(pool, tmp_path):
+    """Depth stays bit for bit: that of the network and that of its average."""
+    path = tmp_path / 'start.safetensors'
+    KIND.save(path, KIND.build())
+    start = load_model(str(path))
+    kind = replace(KIND, only_sigma=True)
+    trainer = Trainer(kind, settings(3), tmp_path / 'run', CPU, start=start)
+    assert trainer.run(source(pool))
+    before = start.network.state_dict()
+    for after in (trainer.model.state_dict(), trainer.average):
+        changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+        assert changed and all(name.startswith('sigma.') for name in changed), changed
+    again = Trainer(kind, settings(3), tmp_path / 'run', CPU, start=start)
+    assert again.step == 3
+    with pytest.raises(ValueError, match='only was sigma'):
+        Trainer(KIND, settings(3), tmp_path / 'run', CPU, start=start)
 
 
 def _moments(trainer):
@@ -404,6 +438,9 @@ def test_ablations_leave_out_one_part_each():
         make_kind('large', configurations=known)
     with pytest.raises(ValueError, match='DFV has no focal'):
         make_kind('dfv', ('focal',))
+    for name in ('dfv', 'dualfocus-paper'):
+        with pytest.raises(ValueError, match='has no learned sigma'):
+            make_kind(name, only_sigma=True)
 
 
 @pytest.mark.parametrize('without', [(), ('projection',), ('spatial', 'focal')])

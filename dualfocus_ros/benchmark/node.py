@@ -165,6 +165,8 @@ def _depth(
     entries = _lines(received)
     depths = _depths(received)[IGNORED:]
     infos = [entry['info'] for entry in entries if 'info' in entry][IGNORED:]
+    # Of the newest callbacks, nearly all that there were.
+    callbacks = [entry['callbacks'] for entry in entries if 'callbacks' in entry]
     seconds = (depths[-1]['receipt_ns'] - depths[0]['receipt_ns']) * 1e-9
     spread = {
         name: _spread([info[name] for info in infos])
@@ -175,6 +177,7 @@ def _depth(
         'depths': len(depths), 'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
         'latency_ms': _spread([_delay(entry) for entry in depths]),
         'node_latency_ms': _spread([info['latency_ms'] for info in infos]), **spread,
+        'callbacks': callbacks[-1] if callbacks else None,
         **{key: infos[-1][key] if infos else None for key in ('model', 'device')},
     }  # fmt: skip
 

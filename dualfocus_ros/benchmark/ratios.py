@@ -192,6 +192,13 @@ def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
                 'inference_ms (of stack_info)',
                 mode['latency_ms']['p50'] / mode['inference_ms']['p50'],
             ))  # fmt: skip
+        callbacks = mode.get('callbacks')
+        if callbacks:
+            found.append(Ratio(
+                f'node_{mode["mode"]}_longest_callback',
+                f"{mode['mode']} mode over DDS, longest callback on the executor's thread "
+                '(processor time)', callbacks['busy'][2], 'ms', 2.0,
+            ))  # fmt: skip
     for entry in node.get('transport', {}).get('compared', []):
         if entry.get('speed_up') is not None:
             found.append(Ratio(

@@ -232,6 +232,7 @@ def _node(node: Mapping[str, Any]) -> list[str]:
     rows = []
     for mode in node['modes']:
         latency, inference = mode.get('latency_ms'), mode.get('inference_ms')
+        callbacks = mode.get('callbacks')
         rows.append({
             'mode': mode['mode'], 'camera': mode['camera_hz'], 'sent': mode['frames_sent'],
             'depths': mode['depths'], 'rate': mode.get('depth_hz'),
@@ -239,19 +240,25 @@ def _node(node: Mapping[str, Any]) -> list[str]:
             'inference': inference and inference['p50'],
             'assemble': mode['assemble_ms'] and mode['assemble_ms']['p50'],
             'publish': mode['publish_ms'] and mode['publish_ms']['p50'],
+            'busy_99': callbacks and callbacks['busy'][1],
+            'busy_most': callbacks and callbacks['busy'][2],
+            'clock_most': callbacks and callbacks['elapsed'][2],
         })  # fmt: skip
     columns = [
         ('camera', 'camera, Hz', 2), ('sent', 'frames sent', 0), ('depths', 'depths', 0),
         ('rate', 'depths, Hz', 2), ('p50', 'latency, ms', 1), ('p90', 'p90', 1),
         ('inference', 'node: inference, ms', 1), ('assemble', 'assemble', 1),
-        ('publish', 'publish', 1),
+        ('publish', 'publish', 1), ('busy_99', 'callbacks, 99 %', 2),
+        ('busy_most', 'longest', 2), ('clock_most', 'longest by the clock', 2),
     ]  # fmt: skip
     at, newest = node['setting'], node['modes'][-1]
     lines += [
         *table(rows, columns, 'mode'), '',
         f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
         f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
-        'published, to the depth image in the callback of another process. Medians.', '',
+        'published, to the depth image in the callback of another process. Medians. Callbacks: '
+        "what the newest 1000 at most took on the executor's thread, in processor time; by the "
+        'clock with what else the processor did meanwhile.', '',
     ]  # fmt: skip
     transport = node['transport']
     if not transport['compared']:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import gc
 import math
 import time
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.nodes import diagnostics
+from dualfocus_ros.nodes.callback_times import CallbackTimes
 from dualfocus_ros.nodes.inputs import INPUTS, StackInput
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.outputs import OutputTopics
@@ -81,6 +83,9 @@ class DepthNode(ResponsiveLifecycleNode):
         self._active_since: float | None = None
         self._superseded = 0
         self._range = RangeWatch()
+        self._times = CallbackTimes()
+        # Those of a diagnosis that is not published yet.
+        self._statuses: list[DiagnosticStatus] = []
         # Whatever was begun in an older epoch is not published any more.
         self._epoch = 0
         self._clock_health = diagnostics.ClockHealth(simulated=False, silent=False)
@@ -96,7 +101,7 @@ class DepthNode(ResponsiveLifecycleNode):
         )
         # By the steady clock: it must run when simulated time does not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._ticker = self.create_timer(_TICK, self._tick, clock=steady)
+        self._ticker = self.create_timer(_TICK, self._times.timed(self._tick), clock=steady)
         self._next_refresh = self._next_diagnosis = time.monotonic()
         if self._params.current().autostart:
             self._starter = self.create_timer(
@@ -146,7 +151,8 @@ class DepthNode(ResponsiveLifecycleNode):
             )
             kind = INPUTS[self._params.current().input]
             self._input = kind(
-                self, self._params.current, self._funnel, self._on_stack, self._on_plane
+                self, self._params.current, self._funnel, self._on_stack, self._on_plane,
+                self._times,
             )
         except Exception as error:
             return self._fail(describe(error))
@@ -227,6 +233,10 @@ class DepthNode(ResponsiveLifecycleNode):
 
         def load() -> Estimator:
             self._estimator = self._load_somewhere(settings)
+            # What is there now stays: to look through all of it for garbage, again and again,
+            # would keep every thread for a tenth of a second.
+            gc.collect()
+            gc.freeze()
             return self._estimator
 
         self._gpu_loss = self._fallback = None
@@ -344,16 +354,21 @@ class DepthNode(ResponsiveLifecycleNode):
             self._input.wanted = bool(self._outputs.listened())
             self._input.tick(self.get_clock().now().nanoseconds)
             idle = not self._input.wanted
-        now = time.monotonic()
-        if now >= self._next_refresh:
-            self._next_refresh = now + _REFRESH - 0.5 * _TICK
-            self._refresh()
-        if now >= self._next_diagnosis:
-            self._next_diagnosis = max(self._next_diagnosis + _DIAGNOSE, now + 0.5 * _DIAGNOSE)
-            self._diagnose()
+        self._look_around(time.monotonic())
         period_ns = round((_IDLE_TICK if idle else _TICK) * 1e9)
         if self._ticker.timer_period_ns != period_ns:
             self._ticker.timer_period_ns = period_ns
+
+    def _look_around(self, now: float) -> None:
+        """Do one of what is due now and then: all at once would let images wait."""
+        if self._statuses:
+            self._end_diagnosis()
+        elif now >= self._next_refresh:
+            self._next_refresh = now + _REFRESH - 0.5 * _TICK
+            self._refresh()
+        elif now >= self._next_diagnosis:
+            self._next_diagnosis = max(self._next_diagnosis + _DIAGNOSE, now + 0.5 * _DIAGNOSE)
+            self._begin_diagnosis()
 
     def _refresh(self) -> None:
         """Follow the publishers' quality of service."""
@@ -369,18 +384,24 @@ class DepthNode(ResponsiveLifecycleNode):
         lines += [f'  publishes  {text}' for text in self._outputs.descriptions()]
         self.get_logger().info('active\n' + '\n'.join(lines))
 
-    def _diagnose(self) -> None:
+    def _begin_diagnosis(self) -> None:
         self._explain_rejections()
-        name = self.get_fully_qualified_name().lstrip('/')
         health = self._input_health()
-        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), name, [
+        self._statuses = [
             diagnostics.input_status(health),
             diagnostics.depth_status(self._statistics, health, self._superseded),
             diagnostics.model_status(self._model_health()),
             diagnostics.optics_status(self._range.check),
+        ]
+
+    def _end_diagnosis(self) -> None:
+        name = self.get_fully_qualified_name().lstrip('/')
+        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), name, [
+            *self._statuses,
             diagnostics.clock_status(self._check_clock()),
             diagnostics.connection_status(self._connections()),
         ]))
+        self._statuses = []
 
     def _explain_rejections(self) -> None:
         """Log each reason for a rejection, but not more than once in a while."""
@@ -411,6 +432,7 @@ class DepthNode(ResponsiveLifecycleNode):
             camera_problem=None if source is None else source.camera_problem,
             lens=None if source is None else source.lens,
             sweep_seconds=None if source is None else source.sweep_seconds,
+            callbacks=self._times.summary(),
         )
 
     def _model_health(self) -> diagnostics.ModelHealth:

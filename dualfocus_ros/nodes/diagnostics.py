@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from dualfocus_ros.nodes.callback_times import CallbackSummary
 from dualfocus_ros.nodes.transport_watch import Transport
 from dualfocus_ros.optics.depth_resolution import RangeCheck, dioptre_error
 from dualfocus_ros.stacks.assembler import SweepProgress
@@ -121,6 +122,7 @@ class InputHealth:
     :param period: mean time between images, None when not known.
     :param lens: the newest report of the lens, None before the first.
     :param sweep_seconds: time from the first to the last plane of the last stack.
+    :param callbacks: how long callbacks kept the executor's thread; None before the first.
     """
 
     funnel: FunnelSnapshot
@@ -136,6 +138,7 @@ class InputHealth:
     camera_problem: str | None = None
     lens: FocusReport | None = None
     sweep_seconds: float | None = None
+    callbacks: CallbackSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,8 @@ def input_status(health: InputHealth) -> DiagnosticStatus:
         values['sweep planes'] = planes_in_words(health.progress)
     if health.sweep_seconds is not None:
         values['sweep time [s]'] = f'{health.sweep_seconds:.3f}'
+    if health.callbacks is not None:
+        values |= health.callbacks.values()
     if health.lens is not None:
         values['lens state'] = health.lens.state.name.lower()
         values['lens focus [1/m]'] = f'{health.lens.dioptres:.3f}'

@@ -7,7 +7,9 @@ Callbacks are short: check the message, hand its data to the assembler, pass a f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from statistics import median
 import time
 from typing import Any
 
@@ -17,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
 from dualfocus_ros.nodes import conversions
+from dualfocus_ros.nodes.callback_times import CallbackTimes
 from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
 from dualfocus_ros.nodes.qos import OfferedSubscription
 from dualfocus_ros.nodes.settings import DepthNodeSettings
@@ -33,28 +36,28 @@ from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack, Plane
 # once, from a bag or a camera that stores a burst.
 IMAGE_DEPTH = MAX_PLANES
 SMALL_DEPTH = 50
+# Times between images that tell how often they come.
+RECENT = 21
 
 
 class Arrivals:
     """When images came last and how often they come, by the steady clock."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.period: float | None = None
         self._last: float | None = None
+        self._gaps: deque[float] = deque(maxlen=RECENT)
 
     def note(self) -> None:
         """Note that an image has come."""
         now = time.monotonic()
         if self._last is not None:
-            gap = now - self._last
-            # Slow enough not to follow jitter; a pause does not count as a period.
-            if self.period is None:
-                self.period = gap
-            elif gap < 10.0 * self.period:
-                self.period += 0.1 * (gap - self.period)
+            self._gaps.append(now - self._last)
         self._last = now
-        self.count += 1
+
+    @property
+    def period(self) -> float | None:
+        """Median time between the newest images: neither bursts nor pauses count."""
+        return median(self._gaps) if self._gaps else None
 
     @property
     def age(self) -> float | None:
@@ -68,6 +71,7 @@ class StackInput(ABC):
     :param settings: returns the current values of the parameters.
     :param emit: takes each finished stack.
     :param foresee: told of each plane as it joins a stack that is not complete yet.
+    :param times: of the callbacks.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class StackInput(ABC):
         funnel: Funnel,
         emit: Callable[[FocalStack], None],
         foresee: Callable[[Plane], None],
+        times: CallbackTimes | None = None,
     ) -> None:
         self._node = node
+        self._times = times or CallbackTimes()
         self._settings = settings
         self._funnel = funnel
         self._emit = emit
@@ -149,7 +155,8 @@ class StackInput(ABC):
     def _subscribe(
         self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int
     ) -> OfferedSubscription:
-        subscription = OfferedSubscription(self._node, kind, topic, callback, depth)
+        timed = self._times.timed(callback)
+        subscription = OfferedSubscription(self._node, kind, topic, timed, depth)
         self.subscriptions.append(subscription)
         return subscription
 

@@ -73,6 +73,8 @@ def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
     assert mode['mode'] == 'sliding' and mode['model'] and 'cpu' in mode['device']
     assert mode['depths'] >= 2 and mode['frames_sent'] >= 5
     assert 0.0 < mode['inference_ms']['p50'] < mode['latency_ms']['p50'] < 60e3
+    assert mode['callbacks']['count'] > 5
+    assert 0.0 < mode['callbacks']['busy'][0] <= mode['callbacks']['busy'][2]
     transport = found['transport']
     if 'fastrtps' not in transport['rmw']:
         assert transport['why_not'] and not transport['compared']

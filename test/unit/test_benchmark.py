@@ -187,7 +187,10 @@ def test_deviation_from_a_line():
 
 def test_ratios_of_a_report():
     node = {
-        'modes': [{'mode': 'sweep', 'latency_ms': {'p50': 90.0}, 'inference_ms': {'p50': 60.0}}],
+        'modes': [{
+            'mode': 'sweep', 'latency_ms': {'p50': 90.0}, 'inference_ms': {'p50': 60.0},
+            'callbacks': {'count': 9, 'busy': [0.3, 0.8, 2.5], 'elapsed': [0.4, 1.0, 3.0]},
+        }],
         'transport': {'compared': [
             {'reliability': 'reliable', 'speed_up': 2.5},
             {'reliability': 'best_effort', 'speed_up': None},
@@ -207,6 +210,8 @@ def test_ratios_of_a_report():
     assert values['last_plane_vs_rest'] == (60 + 5) / 50
     assert values['bf16_vs_fp32'] == 0.7
     assert values['node_sweep_latency_vs_inference'] == 1.5
+    assert values['node_sweep_longest_callback'] == 2.5
+    assert not found['node_sweep_longest_callback'].met, 'two milliseconds were asked for'
     assert values['transport_reliable'] == 2.5
     assert 'transport_best_effort' not in found
     assert found['whole_vs_dfv'].met and not found['sliding_vs_whole'].met

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callbacks are timed, come to what they came to, and the diagnostics can be read back."""
+
+import time
+
+import pytest
+
+from dualfocus_ros.nodes.callback_times import KEPT, CallbackSummary, CallbackTimes
+
+
+def test_a_timed_callback_does_the_same():
+    times = CallbackTimes()
+    assert times.summary() is None
+    assert times.timed(lambda a, b=1: a + b)(2, b=3) == 5
+
+    def fails():
+        raise ValueError('as ever')
+
+    with pytest.raises(ValueError, match='as ever'):
+        times.timed(fails)()
+    assert times.summary().count == 2, 'one that fails took its time too'
+
+
+def test_sleeping_takes_time_by_the_clock_and_none_of_the_processor():
+    times = CallbackTimes()
+    times.timed(time.sleep)(0.05)
+    summary = times.summary()
+    assert summary.elapsed[2] >= 50.0
+    assert summary.busy[2] < 0.5 * summary.elapsed[2]
+
+
+def test_the_newest_are_told_of():
+    times = CallbackTimes()
+    times.timed(time.sleep)(0.02)
+    for _ in range(KEPT):
+        times.timed(lambda: None)()
+    summary = times.summary()
+    assert summary.count == KEPT
+    assert list(summary.elapsed) == sorted(summary.elapsed)
+    # The long one is forgotten: of the others the median took next to nothing.
+    assert summary.elapsed[0] < 1.0
+
+
+def test_what_the_diagnostics_say_can_be_read_back():
+    summary = CallbackSummary(12, (0.125, 0.5, 1.5), (0.25, 0.75, 2.5))
+    assert CallbackSummary.of_values({**summary.values(), 'image age [s]': '0.1'}) == summary
+    assert CallbackSummary.of_values({'image age [s]': '0.1'}) is None

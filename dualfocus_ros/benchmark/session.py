@@ -109,16 +109,21 @@ def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[st
         (len(plan.settings) + 1) * len(contestants) + len(others)
         + 2 * sum(isinstance(c, Ours) for c in contestants.values())
     )  # fmt: skip
-    timed: dict[Setting, dict[str, list[Sample]]] = {}
-    for setting in plan.settings:
-        progress.set_description(str(setting))
-        tasks = _tasks(plan, setting, contestants, others, stacks)
+    progress.set_description('measuring')
+    tasks = {
+        (setting, name): task for setting in plan.settings
+        for name, task in _tasks(plan, setting, contestants, others, stacks).items()
+    }  # fmt: skip
 
-        def announce(more: int) -> None:
-            progress.total = (progress.total or 0.0) + more
-            progress.refresh()
+    def announce(more: int) -> None:
+        progress.total = (progress.total or 0.0) + more
+        progress.refresh()
 
-        timed[setting] = measure(tasks, plan.seconds, announce, progress.update)
+    # Settings take turns too: what comes of their times is compared.
+    timed: dict[Setting, dict[str, list[Sample]]] = {setting: {} for setting in plan.settings}
+    measured = measure(tasks, plan.seconds, announce, progress.update)
+    for (setting, name), samples in measured.items():
+        timed[setting][name] = samples
     report['default_model'] = default.name if default is not None else None
     report['methods'] = [_method(c, plan, timed) for c in contestants.values()]
     report['precisions'] = _compare_formats(default, others, timed[plan.base], plan, stacks)

@@ -7,16 +7,17 @@ stack, which need not fetch its weights and its memory back from another's hands
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 PERCENTILES = (10, 50, 90)
 FEWEST, MOST = 3, 30
 TIMED_A_TURN = 2
+Name = TypeVar('Name', bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def repeats_within(seconds: float, once: float) -> int:
     return min(max(math.ceil(seconds / once), FEWEST), MOST)
 
 
-def interleaved(repeats: Mapping[str, int]) -> list[str]:
+def interleaved(repeats: Mapping[Name, int]) -> list[Name]:
     """Return an order in which each name comes as often as it says, spread evenly."""
     places = [
         ((turn + 0.5) / count, place, name)
@@ -84,11 +85,11 @@ def interleaved(repeats: Mapping[str, int]) -> list[str]:
 
 
 def measure(
-    tasks: Mapping[str, Task],
+    tasks: Mapping[Name, Task],
     seconds: float,
     announce: Callable[[int], None],
     progress: Callable[[int], Any],
-) -> dict[str, list[Sample]]:
+) -> dict[Name, list[Sample]]:
     """Run every task once, which tells how often it fits the budget, then in turns.
 
     :param seconds: what each task's timed runs may take together, as far as 3 fit; those before
@@ -103,7 +104,7 @@ def measure(
         progress(1)
     order = interleaved(turns)
     announce(len(order) * (1 + TIMED_A_TURN))
-    samples: dict[str, list[Sample]] = {name: [] for name in tasks}
+    samples: dict[Name, list[Sample]] = {name: [] for name in tasks}
     for name in order:
         tasks[name]()
         progress(1)

@@ -77,10 +77,9 @@ class Glance:
     @property
     def memory(self) -> int:
         """Bytes."""
-        looks = () if self.look is None else (self.look.fine, self.look.coarse)
         patches = self.patches
         bright = () if patches is None else (patches.light, patches.usable)
-        arrays = self.clipped, self.burnt, *looks, *bright
+        arrays = self.clipped, self.burnt, self.look, *bright
         return sum(array.nbytes for array in arrays if array is not None)
 
 

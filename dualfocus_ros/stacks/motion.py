@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -62,21 +62,39 @@ class Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """A plane as its motion is estimated: blur and local contrast equalised.
+class Equalised:
+    """An image in which blur and local contrast are equalised.
 
-    :param fine: (H, W) float32.
-    :param coarse: the same of half the size.
+    :param pixels: (H, W) float32.
     """
 
-    fine: np.ndarray
-    coarse: np.ndarray
+    pixels: np.ndarray
+
+    @cached_property
+    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gradients along x and y; those of a plane serve with each of its neighbours."""
+        kernel = np.array([[-0.5, 0.0, 0.5]], np.float32)
+        return cv2.filter2D(self.pixels, -1, kernel), cv2.filter2D(self.pixels, -1, kernel.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A plane as its motion is estimated: ``coarse`` has half the size of ``fine``."""
+
+    fine: Equalised
+    coarse: Equalised
 
     @staticmethod
     def at(image: np.ndarray) -> Look:
         """Return the look of a grey image (H, W) float32 of 0 to 255."""
         half = registration.shrink(image, 0.5)
-        return Look(registration.equalise(image), registration.equalise(half))
+        fine, coarse = (Equalised(registration.equalise(size)) for size in (image, half))
+        return Look(fine, coarse)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it occupies at most, with the slopes."""
+        return 3 * (self.fine.pixels.nbytes + self.coarse.pixels.nbytes)
 
 
 _Key = tuple[int, int, str]
@@ -125,7 +143,7 @@ def estimate_motion(
     """
     known = KnownPairs() if known is None else known
     count = len(looks)
-    shape = looks[0].fine.shape
+    shape = looks[0].fine.pixels.shape
     order = registration.outward(focus_dioptres, reference)
     found = _shifts(looks, order, reference, known)
     # Whether there is a scale too is seen well enough on the coarse images.
@@ -187,7 +205,7 @@ def _with_scale(
     return found
 
 
-_Pair = tuple[np.ndarray, np.ndarray]
+_Pair = tuple[Equalised, Equalised]
 
 
 def _zoomed(images: _Pair, guess: np.ndarray) -> np.ndarray | None:
@@ -197,10 +215,14 @@ def _zoomed(images: _Pair, guess: np.ndarray) -> np.ndarray | None:
 def _register(first: Look, second: Look) -> np.ndarray | None:
     """Return the shift from the first image to the second, None where there is none."""
     fine, coarse = (first.fine, second.fine), (first.coarse, second.coarse)
-    if min(_texture(image) for image in fine) < MIN_TEXTURE:
+    if min(_texture(image.pixels) for image in fine) < MIN_TEXTURE:
         return None
+
     # Small steps reach as far as the blur; phase correlation finds what lies farther.
-    starts = (lambda: np.eye(3), lambda: registration.phase_shift(*coarse))
+    def jump() -> np.ndarray:
+        return registration.phase_shift(*(image.pixels for image in coarse))
+
+    starts = (lambda: np.eye(3), jump)
     for start in starts:
         rough = _DOUBLED @ _refine(*coarse, start(), scaled=False) @ _HALVED
         transform = _checked(fine, _refine(*fine, rough, scaled=False))
@@ -215,7 +237,7 @@ def _texture(image: np.ndarray) -> float:
 
 def _checked(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
     """Return the transform if both images look alike after it."""
-    first, second = images
+    first, second = (image.pixels for image in images)
     if not _displacement(transform, first.shape) < MAX_SHIFT * first.shape[1]:
         return None
     inner = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
@@ -226,15 +248,15 @@ def _checked(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
 
 
 def _refine(
-    first: np.ndarray, second: np.ndarray, transform: np.ndarray, *, scaled: bool
+    one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bool
 ) -> np.ndarray:
     """Minimise the difference of the two images, weighted against outliers."""
+    first, second = one.pixels, two.pixels
     height, width = first.shape
     inner = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
     x = np.arange(width, dtype=np.float32) - 0.5 * (width - 1)
     y = np.arange(height, dtype=np.float32) - 0.5 * (height - 1)
     centre = np.array([0.5 * (width - 1), 0.5 * (height - 1)])
-    slopes = _gradient(first), _gradient(second)
     reference = first[inner]
     moved_by = np.inf
     for _ in range(_STEPS):
@@ -242,8 +264,8 @@ def _refine(
         if moved_by > _SAME_SLOPES:
             # The mean of both gradients converges faster than either (Malis 2004).
             gx, gy = (
-                0.5 * (one + _moved(two, transform))[inner]
-                for one, two in zip(*slopes, strict=True)
+                0.5 * (here + _moved(there, transform))[inner]
+                for here, there in zip(one.slopes, two.slopes, strict=True)
             )
             columns = [gx, gy]
             if scaled:
@@ -268,11 +290,6 @@ def _refine(
         if moved_by < _CONVERGED:
             break
     return transform
-
-
-def _gradient(image: np.ndarray) -> _Pair:
-    kernel = np.array([[-0.5, 0.0, 0.5]], np.float32)
-    return cv2.filter2D(image, -1, kernel), cv2.filter2D(image, -1, kernel.T)
 
 
 def _moved(image: np.ndarray, transform: np.ndarray) -> np.ndarray:

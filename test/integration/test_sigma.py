@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """What sigma claims, against the truth of scenes that no training has seen (seeds 0 to 99)."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip('torch')
 
+import torch
+
+from dualfocus_ros.data.random_scenes import TrainingScene
+from dualfocus_ros.data.random_textures import TextureSource
+from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
+from dualfocus_ros.data.stack_folder import open_stack_folder
+from dualfocus_ros.evaluation.cases import case_of_stack
+from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
+from dualfocus_ros.evaluation.methods import open_methods
+from dualfocus_ros.evaluation.studies.transfer import STACKS
+from dualfocus_ros.network.weights import load_model
 from dualfocus_ros.pipeline.estimator import DepthEstimator
 from dualfocus_ros.pipeline.result import Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from rendered_scene import lens_for, rendered_stack
 
+PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 WIDTH, HEIGHT, PLANES = 320, 240, 8
 LENS = lens_for(WIDTH)
 # v(q) / v(0) = 1 / (1 - F q) as a series: the breathing without the lens, whose optics would hold
@@ -48,3 +62,44 @@ def test_errors_beyond_three_sigma_are_rare(normalised_errors):
     shares = [float((errors > 3.0).mean()) for errors in normalised_errors]
     print(f'beyond three sigma: {np.mean(shares):.3f} on average, {max(shares):.3f} at most')
     assert np.mean(shares) < 0.10
+
+
+def _wall_beside_texture(seed):
+    """Return images (N, H, W, 3) and focus of a slanted surface whose right half is blank."""
+    rng = np.random.default_rng(seed)
+    size = 256
+    colour = TextureSource([]).draw(rng, size)
+    colour[:, size // 2 :] = rng.uniform(0.4, 0.8, 3)
+    position = np.tile(np.linspace(0.2, 0.8, size, dtype=np.float32)[:, None], (1, size))
+    scene = TrainingScene(colour, position)
+    settings = RenderSettings(
+        planes=6, blur_range=(12.0, 12.1), wide_sweeps=0.0, uneven_sweeps=0.0, max_noise=0.004
+    )
+    return render_training_stack(rng, lambda _: scene, settings)
+
+
+def test_a_wall_without_texture_is_flagged():
+    """Nothing on it can be in focus: sigma is several times that of texture at the same depth."""
+    network = load_model('dualfocus-lite').network
+    ratios = []
+    for seed in range(6):
+        stack = _wall_beside_texture(seed)
+        images = torch.from_numpy(stack.images).permute(0, 3, 1, 2)[None].float() / 255.0
+        # Focus positions become dioptres.
+        focus = torch.from_numpy(stack.focus)[None] + 1.0
+        with torch.inference_mode():
+            sigma = network(images, focus).sigma[0].numpy()
+        textured, blank = sigma[32:-32, 16:104], sigma[32:-32, 152:-16]
+        ratios.append(float(np.median(blank) / np.median(textured)))
+    print('sigma of a blank wall over that of texture:', ', '.join(f'{r:.1f}' for r in ratios))
+    assert np.median(ratios) > 3.0 and min(ratios) > 1.5
+
+
+@pytest.mark.skipif(not PHONE_TABLE.is_dir(), reason='needs recorded stacks')
+def test_the_walls_behind_a_real_carpet_are_flagged():
+    case = case_of_stack(open_stack_folder(PHONE_TABLE, STACKS['phone_table'])[0], 0)
+    method, = open_methods(['dualfocus-lite'], torch.device('cpu'))
+    found = measure(case, method.estimate(case), texture_of(case), Tally())
+    print(f"sigma of the carpet {found['sigma_in_plane']:.3f}, "
+          f"of the least texture around it {found['sigma_blank']:.3f} 1/m")
+    assert found['sigma_blank'] > 2.0 * found['sigma_in_plane']

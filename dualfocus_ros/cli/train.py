@@ -12,6 +12,7 @@ Train a network from nothing to a .safetensors file that the nodes and the other
 The data is rendered: random textured shapes, procedural indoor views and, if given, views with
 measured depth, through random lenses and sweeps.
 """
+STEPS, SIGMA_STEPS = 20000, 200
 EPILOG = """
 examples:
   on a CPU, in an evening, the small network:
@@ -24,6 +25,8 @@ examples:
     torchrun --nproc-per-node=4 -m dualfocus_ros.training -o runs/full --config dualfocus
   the shipped network, going on with your own scenes:
     dualfocus train -o runs/mine --from dualfocus-lite --rgbd ~/scans --learning-rate 2e-4
+  how far to trust the shipped network's depth, on your own scenes:
+    dualfocus train -o runs/sure --from dualfocus-lite --only-sigma --rgbd ~/scans --crop 256
   the baseline and an ablation, for a comparison with equal data, steps and schedule:
     dualfocus train -o runs/dfv --config dfv
     dualfocus train -o runs/no_focal --without focal
@@ -71,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         '--only-sigma', action='store_true',
         help='learn how far to trust the depth of --from, on your scenes or lens, and leave the '
-        'depth as it is; some hundred steps are enough, with the usual --learning-rate',
+        'depth as it is: some minutes; --steps is the number of batches that it looks at',
     )
     data = parser.add_argument_group('data')
     data.add_argument(
@@ -131,8 +134,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     plan = parser.add_argument_group('plan')
     plan.add_argument(
-        '--steps', type=int, default=20000, metavar='N', help='steps of the whole plan (20000)'
-    )
+        '--steps', type=int, metavar='N',
+        help=f'steps of the whole plan ({STEPS}; with --only-sigma {SIGMA_STEPS})',
+    )  # fmt: skip
     plan.add_argument(
         '--max-minutes', type=float, default=0.0, metavar='MINUTES',
         help='minutes of training of the whole plan, over all resumed runs (default: no limit)',
@@ -189,6 +193,16 @@ def execute(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     from dualfocus_ros.cli.errors import UsageError
 
+    if arguments.only_sigma:
+        if not arguments.start:
+            raise UsageError('--only-sigma needs a trained network: give it with --from')
+        if arguments.window or arguments.max_minutes or 'WORLD_SIZE' in os.environ:
+            raise UsageError(
+                '--only-sigma takes some minutes in one process: no --window, no --max-minutes, '
+                'no torchrun'
+            )
+    if arguments.steps is None:
+        arguments.steps = SIGMA_STEPS if arguments.only_sigma else STEPS
     for name in ('steps', 'batch', 'crop', 'stacks', 'held_out', 'workers', 'views', 'reuse'):
         smallest = {'held_out': 2, 'crop': 32}.get(name, 1)
         if getattr(arguments, name) < smallest:
@@ -202,8 +216,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
     if arguments.blur and not 0.0 < arguments.blur[0] < arguments.blur[1]:
         raise UsageError('--blur needs two diameters above 0, the smaller one first')
-    if arguments.only_sigma and not arguments.start:
-        raise UsageError('--only-sigma needs a trained network: give it with --from')
     for name in ('asymmetry', 'blank'):
         if not 0.0 <= getattr(arguments, name) <= 1.0:
             raise UsageError(f'--{name} is a share from 0 to 1, got {getattr(arguments, name)}')

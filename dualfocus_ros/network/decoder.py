@@ -308,6 +308,14 @@ class SigmaHead(nn.Module):
         :param texture: (B, 2, H, W).
         :param context: (B, K, H/4, W/4), of images that may be padded to the right and below.
         """
+        log_spread, pixels = self.inputs(spread, peak, texture, context)
+        correction = bilinear(self.layers(pixels), 2)
+        return add(correction[..., : spread.shape[-2], : spread.shape[-1]], log_spread)
+
+    def inputs(
+        self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the spread, and (B, C, H/2, W/2) what corrects it."""
         log_spread = torch.log(spread + 0.02)
         parts = [halved(part) for part in (log_spread, peak, texture)]
         height, width = parts[0].shape[-2:]
@@ -315,5 +323,4 @@ class SigmaHead(nn.Module):
             parts.append(bilinear(context, 2)[..., :height, :width])
         # With channels last, as the convolutions want them: else all of it is copied once more.
         pixels = torch.cat([part.movedim(1, -1) for part in parts], dim=-1)
-        correction = bilinear(self.layers(pixels.movedim(-1, 1)), 2)
-        return add(correction[..., : spread.shape[-2], : spread.shape[-1]], log_spread)
+        return log_spread, pixels.movedim(-1, 1)

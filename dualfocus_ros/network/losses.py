@@ -145,6 +145,25 @@ def sigma_quantile(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
     return (cost * mask).sum() / mask.sum().clamp_min(1.0)
 
 
+def regression_target(
+    far_to_near: Tensor, dioptres: Tensor, valid: Tensor, unit: str
+) -> tuple[Tensor, Tensor]:
+    """Return the true value in the unit of the network's expectation, and where it can be learned.
+
+    :param far_to_near: (B, N) focus of the planes in dioptres, ascending.
+    :param dioptres: (B, H, W) true inverse depth, ``valid`` (B, H, W) where it is known.
+    :returns: (B, H, W) target, 0 where it has no use, and mask.
+    """
+    low, high = far_to_near[:, :1, None], far_to_near[:, -1:, None]
+    fraction = (dioptres - low) / (high - low)
+    # An expectation over the planes cannot leave their range.
+    inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
+    target = fraction
+    if unit == 'metres':
+        target = 1.0 / dioptres.clamp_min(1.0 / FARTHEST)
+    return torch.where(inside, target, 0.0), inside
+
+
 def total_loss(
     prediction: Prediction,
     far_to_near: Tensor,
@@ -160,15 +179,8 @@ def total_loss(
     :param dioptres: (B, H, W) true inverse depth, ``valid`` (B, H, W) where it is known.
     :param unit: of the network's expectation: ``dioptres`` or ``metres``.
     """
-    low, high = far_to_near[:, :1, None], far_to_near[:, -1:, None]
     position = prediction.positions
-    fraction = (dioptres - low) / (high - low)
-    # An expectation over the planes cannot leave their range.
-    inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
-    target = fraction
-    if unit == 'metres':
-        target = 1.0 / dioptres.clamp_min(1.0 / FARTHEST)
-    target = torch.where(inside, target, 0.0)
+    target, inside = regression_target(far_to_near, dioptres, valid, unit)
     mask = inside.to(target.dtype)
     count = mask.sum().clamp_min(1.0)
 

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from dualfocus_ros.data.random_textures import read_images
 from dualfocus_ros.data.rendered_stacks import RenderedStack, RenderSettings
 from dualfocus_ros.data.samples import RgbdSample
-from dualfocus_ros.network.weights import load_model
+from dualfocus_ros.network.weights import LoadedModel, load_model
 from dualfocus_ros.pipeline.device import describe, resolve_device, resolve_precision
 from dualfocus_ros.training.batches import BatchSettings, Stack, to_stack
 from dualfocus_ros.training.distributed import Team
 from dualfocus_ros.training.generator import StackGenerator
-from dualfocus_ros.training.networks import make_kind
+from dualfocus_ros.training.networks import Kind, make_kind
 from dualfocus_ros.training.pool import (
     SCENE_SIZE,
     Material,
@@ -29,6 +30,7 @@ from dualfocus_ros.training.pool import (
     rgbd_views,
 )
 from dualfocus_ros.training.release import calibrate_sigma, circumstances, measure, write_release
+from dualfocus_ros.training.sigma_fit import collect_samples, fit_sigma
 from dualfocus_ros.training.sources import BatchSource, GeneratedSource, PoolSource
 from dualfocus_ros.training.stopping import catch_stop
 from dualfocus_ros.training.trainer import Trainer, TrainSettings
@@ -42,6 +44,10 @@ MEASURED_PLANES = 6
 PREVIEWS = 3
 
 
+class _StoppedError(Exception):
+    """A signal came."""
+
+
 def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     """Train as the arguments of ``dualfocus train`` say; return the exit status.
 
@@ -53,9 +59,8 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = True
     kind = make_kind(
-        arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta,
-        only_sigma=arguments.only_sigma,
-    )  # fmt: skip
+        arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta
+    )
     start = load_model(arguments.start) if arguments.start else None
     settings = TrainSettings(
         steps=arguments.steps,
@@ -68,6 +73,9 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         batch=BatchSettings(arguments.batch, arguments.crop, tuple(arguments.planes)),
     )
     data = _Data(arguments, device)
+    if arguments.only_sigma:
+        assert start is not None
+        return _fit_sigma(arguments, kind, start, settings, data, device)
     trainer = Trainer(
         kind, settings, arguments.out, device, data=data.describe(), team=team, start=start
     )
@@ -95,7 +103,47 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         )  # fmt: skip
         return INTERRUPTED if request else 0
     if team.leads:
-        _release(arguments, trainer, held_out, data)
+        facts = {
+            'start': trainer.start_sha256, 'steps': trainer.step,
+            'minutes': round(trainer.seconds / 60.0, 1), 'processes': team.size,
+            'settings': asdict(settings), 'losses': trainer.kind.describe()['loss'],
+        }  # fmt: skip
+        _release(arguments, trainer.kind, trainer.averaged().to(device), facts, held_out, data)
+    return 0
+
+
+def _fit_sigma(
+    arguments: argparse.Namespace,
+    kind: Kind,
+    start: LoadedModel,
+    settings: TrainSettings,
+    data: _Data,
+    device: torch.device,
+) -> int:
+    """Fit sigma of given weights and write them; nothing is kept of a fit that is interrupted."""
+    kind = kind.going_on(start.network)
+    data.render()
+    if arguments.prepare:
+        return 0
+    source = data.source(settings.batch, 0)
+    network = start.network.to(device)
+    with catch_stop() as request:
+
+        def go_on() -> None:
+            if request:
+                raise _StoppedError
+
+        try:
+            samples = collect_samples(network, source, settings.steps, settings.seed, go_on)
+            fit_sigma(network, samples, settings.seed, go_on)
+        except _StoppedError:
+            logger.info('stopped, nothing was written: start again for the whole of it')
+            return INTERRUPTED
+    facts = {
+        'start': start.sha256, 'only': 'sigma', 'batches': settings.steps,
+        'pixels': len(samples.error), 'settings': {'batch': asdict(settings.batch)},
+    }  # fmt: skip
+    _release(arguments, kind, network, facts, data.held_out(), data)
     return 0
 
 
@@ -120,7 +168,7 @@ class _Data:
         self._seed, self._workers = arguments.seed, arguments.workers
         self._stacks, self._views = arguments.stacks, arguments.views
         self._reuse = arguments.reuse
-        self._held_out, self._device = arguments.held_out, device
+        self._held_out, self.device = arguments.held_out, device
         self._out: Path = arguments.out
         self._material = Material(tuple(arguments.textures), tuple(arguments.rgbd))
         self._settings = RenderSettings(
@@ -154,7 +202,7 @@ class _Data:
         """Return stacks that are not trained on."""
         if self.kind == 'pool':
             pool = self._pool('held_out', self._held_out, self._seed + HELD_OUT)
-            return [to_stack(stack, self._device) for stack in pool]
+            return [to_stack(stack, self.device) for stack in pool]
         rng = np.random.default_rng(self._seed + HELD_OUT)
         return self._generator(self._held_out_views()).render(rng, self._held_out)
 
@@ -162,7 +210,7 @@ class _Data:
         """Return the source of batches for one process."""
         if self.kind == 'pool':
             pool = self._pool('stacks', self._stacks, self._seed)
-            return PoolSource(pool, settings, self._seed, rank, self._device)
+            return PoolSource(pool, settings, self._seed, rank, self.device)
         generator = self._generator(self._training_views())
         return GeneratedSource(generator, settings, self._seed, rank, reuse=self._reuse)
 
@@ -182,34 +230,32 @@ class _Data:
 
     def _generator(self, indoor: list[RgbdSample]) -> StackGenerator:
         return StackGenerator(
-            self._settings, SCENE_SIZE, self._device,
+            self._settings, SCENE_SIZE, self.device,
             textures=self._images, indoor=indoor, rgbd=rgbd_views(self._material.rgbd),
         )  # fmt: skip
 
 
 def _release(
-    arguments: argparse.Namespace, trainer: Trainer, held_out: list[Stack], data: _Data
+    arguments: argparse.Namespace,
+    kind: Kind,
+    network: nn.Module,
+    facts: dict[str, Any],
+    held_out: list[Stack],
+    data: _Data,
 ) -> None:
     """Calibrate sigma on one half of the held-out stacks, measure on the other, write."""
-    network = trainer.averaged().to(trainer.device)
-    half, kind = len(held_out) // 2, trainer.kind
+    half = len(held_out) // 2
     factor = calibrate_sigma(kind, network, held_out[:half], MEASURED_PLANES)
     metrics, _ = measure(kind, network, held_out[half:], MEASURED_PLANES)
     recipe = {
         'configuration': arguments.config,
         'without': arguments.without,
         'literal': arguments.literal,
-        'start': trainer.start_sha256,
-        'only': 'sigma' if arguments.only_sigma else 'everything',
         'data': data.describe(),
         'seed': arguments.seed,
-        'steps': trainer.step,
-        'minutes': round(trainer.seconds / 60.0, 1),
-        'processes': trainer.team.size,
-        'settings': asdict(trainer.settings),
-        'losses': kind.describe()['loss'],
+        **facts,
         'sigma_scaled_by': None if factor is None else round(factor, 4),
-        **circumstances(trainer.device),
+        **circumstances(data.device),
     }
     parts = [f'no-{p}' for p in arguments.without] + ['literal'] * arguments.literal
     name = arguments.name or '-'.join([arguments.config, *parts])

@@ -69,9 +69,6 @@ class Kind(Protocol):
         :raises ValueError: if it is a network of another kind.
         """
 
-    def learning(self, network: nn.Module) -> None:
-        """Set a network that was built to training."""
-
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
         """Return the loss, and terms of it for the log, among them ``error``."""
 
@@ -96,29 +93,16 @@ def training_mask(batch: Batch) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class DualFocusKind:
-    """DualFocus in any configuration, with any weights of its losses.
-
-    :param only_sigma: learn what sigma says and leave depth as it is, bit for bit.
-    """
+    """DualFocus in any configuration, with any weights of its losses."""
 
     config: DualFocusConfig
     weights: LossWeights
-    only_sigma: bool = False
     stride: int = 1
     smallest_batch: int = 1
 
     def build(self) -> DualFocus:
         """Return the network with random weights."""
-        network = DualFocus(self.config)
-        if self.only_sigma:
-            assert network.sigma is not None
-            network.requires_grad_(False)
-            network.sigma.requires_grad_(True)
-        return network
-
-    def learning(self, network: nn.Module) -> None:
-        """Set to training what is trained: batch norm changes nothing that is to stay."""
-        network.train(not self.only_sigma)
+        return DualFocus(self.config)
 
     def going_on(self, network: DualFocus) -> DualFocusKind:
         """Smooth images as the network does; all else of the configurations must be equal."""
@@ -164,8 +148,7 @@ class DualFocusKind:
     def describe(self) -> dict[str, Any]:
         """Return configuration and weights of the losses."""
         loss = asdict(self.weights)
-        only = {'only': 'sigma'} if self.only_sigma else {}
-        return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss, **only}
+        return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss}
 
 
 _FIELDS = fields(Prediction)
@@ -187,10 +170,6 @@ class DFVKind:
     def build(self) -> DFV:
         """Return the network with random weights."""
         return DFV()
-
-    def learning(self, network: nn.Module) -> None:
-        """Set all of it to training."""
-        network.train()
 
     def going_on(self, network: DualFocus) -> Kind:
         """Refuse."""
@@ -251,7 +230,6 @@ def make_kind(
     literal: bool = False,
     configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS,
     beta: float | None = None,
-    only_sigma: bool = False,
 ) -> Kind:
     """Return the kind of network of a configuration's name, with parts taken out.
 
@@ -259,17 +237,14 @@ def make_kind(
     :param without: some of :data:`ABLATIONS`.
     :param literal: the loss as it is printed in the publication.
     :param beta: of smooth-L1, instead of the usual one.
-    :param only_sigma: train nothing but sigma.
-    :raises ValueError: for an unknown name, parts that DFV does not have, or a network whose sigma
-        is not learned.
+    :raises ValueError: for an unknown name, or parts that DFV does not have.
     """
     weights = LITERAL if literal else LossWeights()
     if beta is not None:
         weights = replace(weights, beta=beta)
     if name == DFV_NAME:
-        if without or literal or only_sigma:
+        if without or literal:
             parts = [*without, *(['literal loss'] if literal else [])]
-            parts += ['learned sigma'] if only_sigma else []
             raise ValueError(f"DFV has no {', '.join(parts)}")
         return DFVKind(weights.beta)
     if name not in configurations:
@@ -283,6 +258,4 @@ def make_kind(
         weights = replace(weights, spatial=0.0)
     if 'focal' in without:
         weights = replace(weights, focal=0.0)
-    if only_sigma and not config.learned_sigma:
-        raise ValueError(f'{name} has no learned sigma: it is the standard deviation of p')
-    return DualFocusKind(config, weights, only_sigma)
+    return DualFocusKind(config, weights)

@@ -217,7 +217,7 @@ class Trainer:
         """Take a step; returns the terms of the loss, nothing if it was skipped."""
         for group in self.optimiser.param_groups:
             group['lr'] = self._rate()
-        self.kind.learning(self.model)
+        self.model.train()
         batch: Batch = source.batch(self.step)
         loss, terms = self.kind.loss(self._network, batch, self._autocast)
         self.optimiser.zero_grad(set_to_none=True)

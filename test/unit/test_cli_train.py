@@ -13,7 +13,7 @@ import torch
 
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.network import load_model
-from dualfocus_ros.training import job, sources
+from dualfocus_ros.training import job, sigma_fit, sources
 
 SMALL = ['--stacks', '2', '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1']
 SMALL += ['--planes', '3', '4', '--sample-every', '0']
@@ -50,6 +50,34 @@ def test_trains_resumes_and_writes_weights_that_load(tmp_path, caplog):
     assert [path.name for path in (out / 'samples').iterdir()] == ['0000003.png']
     # Another lens range would be another pool.
     assert main([*command, '--asymmetry', '1', '--steps', '3']) == 1
+
+
+def test_sigma_alone_is_fitted_to_given_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sigma_fit, 'STEPS', 50)
+    command = ['train', '-o', str(tmp_path), '--from', 'dualfocus-lite', '--only-sigma', *SMALL]
+    assert main([*command, '--steps', '2', '--blank', '0.5']) == 0
+    before = load_model('dualfocus-lite')
+    after = load_model(str(tmp_path / 'dualfocus-lite.safetensors'))
+    assert after.network.config == before.network.config
+    weights = after.network.state_dict()
+    changed = {
+        name for name, value in before.network.state_dict().items()
+        if not torch.equal(weights[name], value)
+    }
+    assert changed and all(name.startswith('sigma.') for name in changed), changed
+    recipe = json.loads((tmp_path / 'manifest.json').read_text())['models']['dualfocus-lite']
+    assert recipe['recipe']['only'] == 'sigma' and recipe['recipe']['start'] == before.sha256
+    assert recipe['recipe']['data']['render']['blank'] == 0.5
+
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*_)
+
+    draw = sources.draw_batch
+    monkeypatch.setattr(sources, 'draw_batch', interrupted)
+    assert main([*command, '--steps', '9', '--blank', '0.5', '--name', 'other']) == 130
+    assert 'nothing was written' in capsys.readouterr().err
+    assert not (tmp_path / 'other.safetensors').exists()
 
 
 def test_the_pool_says_that_it_was_rendered_otherwise(tmp_path, capsys):
@@ -105,6 +133,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (['--from', 'dualfocus-huge'], 1, "unknown model 'dualfocus-huge'"),
         (['--config', 'dualfocus', '--from', 'dualfocus-lite'], 1, 'of another configuration'),
         (['--only-sigma'], 2, 'give it with --from'),
+        (['--only-sigma', '--from', 'dualfocus-lite', '--window', '9'], 2, 'no --window'),
         (['--blank', '1.5'], 2, '--blank is a share'),
         (['--beta', '0'], 2, '--beta must be positive'),
         (['--planes', '1', '4'], 2, '--planes must be'),

@@ -34,6 +34,7 @@ from dualfocus_ros.training.batches import (
 )
 from dualfocus_ros.training.networks import DFVKind, DualFocusKind, make_kind
 from dualfocus_ros.training.release import calibrate_sigma, measure, write_release
+from dualfocus_ros.training.sigma_fit import PIXELS, collect_samples, fit_sigma
 from dualfocus_ros.training.sources import PoolSource
 from dualfocus_ros.training.stopping import catch_stop
 from dualfocus_ros.training.trainer import Trainer, TrainSettings
@@ -208,22 +209,38 @@ def test_training_goes_on_with_the_smoothing_of_the_weights():
     assert make_kind('dualfocus-lite').going_on(shipped).config == shipped.config
 
 
-def test_only_sigma_can_be_trained(pool, tmp_path):
-    """Depth stays bit for bit: that of the network and that of its average."""
-    path = tmp_path / 'start.safetensors'
-    KIND.save(path, KIND.build())
-    start = load_model(str(path))
-    kind = replace(KIND, only_sigma=True)
-    trainer = Trainer(kind, settings(3), tmp_path / 'run', CPU, start=start)
-    assert trainer.run(source(pool))
-    before = start.network.state_dict()
-    for after in (trainer.model.state_dict(), trainer.average):
-        changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
-        assert changed and all(name.startswith('sigma.') for name in changed), changed
-    again = Trainer(kind, settings(3), tmp_path / 'run', CPU, start=start)
-    assert again.step == 3
-    with pytest.raises(ValueError, match='only was sigma'):
-        Trainer(KIND, settings(3), tmp_path / 'run', CPU, start=start)
+def test_sigma_alone_can_be_fitted(pool):
+    """Depth stays bit for bit, and two thirds of the errors end below sigma."""
+    torch.manual_seed(1)
+    network = KIND.build().eval()
+    network.sigma.scale(0.05)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    data = source(pool)
+    samples = collect_samples(network, data, 6, 1, lambda: None)
+    assert len(samples.error) == 6 * settings(1).batch.size * PIXELS
+    assert samples.inputs.shape == (len(samples.error), network.sigma.layers[0].in_channels)
+
+    def covered():
+        with torch.no_grad():
+            correction = network.sigma.layers(samples.inputs.T[None, :, :, None])[0, 0, :, 0]
+        return float((samples.error < (samples.log_spread + correction).exp()).float().mean())
+
+    assert covered() < 0.4
+    fit_sigma(network, samples, 1, lambda: None)
+    assert covered() == pytest.approx(0.6827, abs=0.02)
+    after = network.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert changed and all(name.startswith('sigma.') for name in changed), changed
+    # What it was fitted to is what the network says.
+    batch = data.batch(0)
+    with torch.no_grad():
+        said = network(batch.images, batch.focus).value_sigma
+    assert torch.isfinite(said).all() and (said > 0.0).all()
+
+
+def test_a_sigma_that_is_not_learned_cannot_be_fitted(pool):
+    with pytest.raises(ValueError, match='no learned sigma'):
+        collect_samples(make_kind('dualfocus-paper').build(), source(pool), 1, 1, lambda: None)
 
 
 def _moments(trainer):
@@ -438,9 +455,6 @@ def test_ablations_leave_out_one_part_each():
         make_kind('large', configurations=known)
     with pytest.raises(ValueError, match='DFV has no focal'):
         make_kind('dfv', ('focal',))
-    for name in ('dfv', 'dualfocus-paper'):
-        with pytest.raises(ValueError, match='has no learned sigma'):
-            make_kind(name, only_sigma=True)
 
 
 @pytest.mark.parametrize('without', [(), ('projection',), ('spatial', 'focal')])

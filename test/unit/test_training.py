@@ -24,6 +24,7 @@ from dualfocus_ros.evaluation.methods import load_dfv
 from dualfocus_ros.network.configurations import CONFIGURATIONS, DualFocusConfig
 from dualfocus_ros.network.losses import LITERAL, LossWeights
 from dualfocus_ros.network.weights import load_model
+from dualfocus_ros.training import sigma_fit
 from dualfocus_ros.training.batches import (
     Batch,
     BatchSettings,
@@ -209,8 +210,9 @@ def test_training_goes_on_with_the_smoothing_of_the_weights():
     assert make_kind('dualfocus-lite').going_on(shipped).config == shipped.config
 
 
-def test_sigma_alone_can_be_fitted(pool):
+def test_sigma_alone_can_be_fitted(pool, monkeypatch):
     """Depth stays bit for bit, and two thirds of the errors end below sigma."""
+    monkeypatch.setattr(sigma_fit, 'STEPS', 1000)
     torch.manual_seed(1)
     network = KIND.build().eval()
     network.sigma.scale(0.05)

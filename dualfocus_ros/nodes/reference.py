@@ -93,8 +93,8 @@ def topics_page() -> str:
             (f'`{topic}`', f'`{kind_name(kind)}`', OUTPUTS[topic])
             for topic, kind in outputs.TOPICS.items()
         ] + [('`/diagnostics`', f'`{kind_name(DiagnosticArray)}`',
-              '1 Hz: how far images get and why not farther, rate, latency, stages, model, '
-              'device, memory, clock, connections')]), '',
+              '1 Hz: how far images get and why not farther, rate, latency, stages, how '
+              'long callbacks took, model, device, memory, clock, connections')]), '',
         '## Services', '',
         *_table(('service', 'type', 'what it does'), [
             ('`~/reset`', '`std_srvs/Trigger`', 'Drops the stack in progress'),

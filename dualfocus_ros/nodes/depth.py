@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-import gc
 import math
 import time
 from typing import Any
@@ -233,10 +232,6 @@ class DepthNode(ResponsiveLifecycleNode):
 
         def load() -> Estimator:
             self._estimator = self._load_somewhere(settings)
-            # What is there now stays: to look through all of it for garbage, again and again,
-            # would keep every thread for a tenth of a second.
-            gc.collect()
-            gc.freeze()
             return self._estimator
 
         self._gpu_loss = self._fallback = None

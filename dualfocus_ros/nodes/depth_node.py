@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+from typing import TYPE_CHECKING, Any
 
 from dualfocus_ros.nodes.runner import run
+
+if TYPE_CHECKING:
+    from dualfocus_ros.nodes.processing import Estimator
+    from dualfocus_ros.nodes.settings import DepthNodeSettings
 
 
 def main(args: list[str] | None = None) -> int:
@@ -15,5 +20,16 @@ def main(args: list[str] | None = None) -> int:
 
 def _create() -> Any:
     from dualfocus_ros.nodes.depth import DepthNode
+    from dualfocus_ros.nodes.processing import load_estimator
 
-    return DepthNode()
+    def load(settings: DepthNodeSettings) -> Estimator:
+        estimator = load_estimator(settings)
+        # What is there now stays: to look through all of it for garbage, again and again, would
+        # keep every thread for a tenth of a second. For this process to decide, not for a node
+        # that may be one of many; and of a model loaded before, what was frozen is garbage now.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        return estimator
+
+    return DepthNode(load=load)

@@ -16,7 +16,11 @@ import time
 from typing import Any
 
 from dualfocus_ros.cli.demo.collector import stamp_of, to_ns
-from dualfocus_ros.cli.demo.processes import NodeProcess, isolated_environment
+from dualfocus_ros.cli.demo.processes import (
+    NodeProcess,
+    isolated_environment,
+    reclaim_shared_memory,
+)
 
 # Small images, so that the network keeps up on two processor cores beside other work.
 CAMERA = {
@@ -38,7 +42,6 @@ class Fleet:
         self._logs = logs
         self._parameters = {name: {**NODES[name], **changes.get(name, {})} for name in NODES}
         self.environment = isolated_environment()
-        self._segments = _segments()
         # The observer in this process is to be in the same domain.
         os.environ.update(self.environment)
         self.running: dict[str, NodeProcess] = {}
@@ -55,7 +58,7 @@ class Fleet:
             node.interrupt()
         for node in self.running.values():
             node.wait(10.0)
-        _remove(_segments() - self._segments)
+        reclaim_shared_memory()
 
     def start(self, name: str) -> None:
         """Start a node that does not run."""
@@ -227,32 +230,6 @@ def wait_for_depths(watch: Observer, fleet: Fleet, count: int, patience: float) 
         if dead or time.monotonic() > end:
             name = dead[0] if dead else 'depth_node'
             raise SystemExit(f'no depth came; {name} said: {fleet.running[name].last_words()}')
-
-
-_SHARED_MEMORY = Path('/dev/shm')
-
-
-def _segments() -> set[Path]:
-    """Return the shared-memory files of Fast DDS, whoever made them."""
-    return set(_SHARED_MEMORY.glob('*fastrtps_*'))
-
-
-def _remove(segments: set[Path]) -> None:
-    """Remove what killed processes have left: files that no process has open or mapped.
-
-    Nobody else does: with the profile for large images a process that is killed leaves 67 MB.
-    """
-    used: set[str] = set()
-    for process in Path('/proc').glob('[0-9]*'):
-        try:
-            used.update(line.split(maxsplit=5)[-1] for line in (process / 'maps').open())
-            used.update(str(link.readlink()) for link in (process / 'fd').iterdir())
-        except OSError:  # it has ended, or is not ours to look at
-            continue
-    used = {name.strip() for name in used}
-    for segment in segments:
-        if str(segment) not in used:
-            segment.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from dualfocus_ros.cli.demo.processes import reclaim_shared_memory
+
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 _PATIENCE = 60.0
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_memory_of_the_dead() -> Iterator[None]:
+    """Give back what the programs that a module killed had of shared memory: up to gigabytes."""
+    yield
+    reclaim_shared_memory()
 
 
 class Program:

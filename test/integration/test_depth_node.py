@@ -2,6 +2,7 @@
 """The depth node over DDS, with a stand-in for the network: topics, inputs, faults, life cycle."""
 
 from collections import defaultdict
+import gc
 import threading
 
 import cv2
@@ -643,6 +644,12 @@ class TestLifecycle:
         assert rig.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
         assert rig.get_state() == 'finalized'
         assert rig.estimators[1].released
+
+    def test_the_process_it_is_in_keeps_collecting_garbage(self, make):
+        frozen = gc.get_freeze_count()
+        rig = make()
+        rig.until(lambda: rig.get_state() == 'active')
+        assert gc.get_freeze_count() == frozen
 
     @pytest.mark.fault(18)
     def test_a_transition_that_does_not_exist_is_refused(self, rig):

@@ -4,6 +4,8 @@
 import json
 import os
 from pathlib import Path
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import image, make_header
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.demo.collector import Collector, cloud, pixels, stamp_of
-from dualfocus_ros.cli.demo.processes import Processes, isolated_environment
+from dualfocus_ros.cli.demo.processes import NodeProcess, Processes, isolated_environment
 from dualfocus_ros.cli.demo.report import figures, summary, write_pictures
 from dualfocus_ros.cli.main import main
 
@@ -244,6 +246,43 @@ def test_nodes_do_not_outlive_a_parent_that_is_killed(tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_until(lambda: not Path(f'/proc/{child}').exists() or is_zombie(child))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='where shared memory is files')
+def test_shared_memory_of_a_killed_node_is_given_back_and_of_a_living_one_kept(tmp_path):
+    pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+    if shutil.which('fastdds') is None:
+        pytest.skip('needs the tool of Fast DDS')
+    if os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') != 'rmw_fastrtps_cpp':
+        pytest.skip('is about Fast DDS')
+
+    def segments_of(node: NodeProcess) -> list[Path]:
+        """Return the segments of a node, and the file of each that says that it is in use."""
+        # Files that it has open and locked; those of its peers it may have open as well.
+        links = {
+            file.readlink(): Path(f'/proc/{node.pid}/fdinfo/{file.name}').read_text()
+            for file in Path(f'/proc/{node.pid}/fd').iterdir()
+        }
+        locks = [
+            link for link, text in links.items()
+            if re.fullmatch('fastrtps_[0-9a-f]{16}_el', link.name) and f' {node.pid} ' in text
+        ]
+        return [*locks, *(lock.with_name(lock.name.removesuffix('_el')) for lock in locks)]
+
+    names = ['killed', 'living']
+    nodes = [NodeProcess('focus_sweep_node', [], tmp_path / name, {}) for name in names]
+    try:
+        for node in nodes:
+            wait_until(lambda node=node: 'sweep' in node.printed())
+        killed, living = map(segments_of, nodes)
+        assert killed and living and all(file.exists() for file in [*killed, *living])
+        assert not nodes[0].wait(0.0)
+        assert not any(file.exists() for file in killed)
+        assert all(file.exists() for file in living)
+    finally:
+        for node in nodes:
+            node.interrupt()
+            node.wait(20.0)
 
 
 def is_zombie(pid: int) -> bool:

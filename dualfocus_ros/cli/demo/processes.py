@@ -9,6 +9,7 @@ import logging
 import os
 from pathlib import Path
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def find_config(name: str) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
+
+
+def reclaim_shared_memory() -> None:
+    """Remove what killed processes left in shared memory, where Fast DDS's own tool is at hand.
+
+    With the profile for large images each leaves 70 MB of memory, which nobody else gives back. A
+    process that ends in order leaves nothing, and what a living one uses is not touched.
+    """
+    tool = shutil.which('fastdds')
+    if tool is not None:
+        subprocess.run([tool, 'shm', 'clean'], capture_output=True, check=False, timeout=10.0)
 
 
 class NodeProcess:
@@ -106,6 +118,7 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            reclaim_shared_memory()
             return False
         return True
 

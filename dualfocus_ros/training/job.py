@@ -89,8 +89,7 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         data.render()
     team.wait()
     if arguments.prepare:
-        logger.info('all is rendered: start again without --prepare to train')
-        return 0
+        return _prepared()
     held_out = data.held_out() if team.leads else []
     source = data.source(settings.batch, team.rank)
     previews = held_out[:PREVIEWS] if settings.sample_every else []
@@ -124,7 +123,7 @@ def _fit_sigma(
     kind = kind.going_on(start.network)
     data.render()
     if arguments.prepare:
-        return 0
+        return _prepared()
     source = data.source(settings.batch, 0)
     network = start.network.to(device)
     with catch_stop() as request:
@@ -144,6 +143,11 @@ def _fit_sigma(
         'pixels': len(samples.error), 'settings': {'batch': asdict(settings.batch)},
     }  # fmt: skip
     _release(arguments, kind, network, facts, data.held_out(), data)
+    return 0
+
+
+def _prepared() -> int:
+    logger.info('all is rendered: start again without --prepare to train')
     return 0
 
 

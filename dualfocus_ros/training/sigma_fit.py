@@ -66,8 +66,8 @@ def collect_samples(
             with torch.no_grad():
                 prediction = network(batch.images, batch.focus)
                 log_spread, inputs = head.inputs(*seen.pop())
-                # What lies between its pixels, which are half as many, fits as well and varies
-                # less: sigma of fine texture comes out closer to its errors.
+                # Its pixels are half as many. The network interpolates what the head says; here
+                # it is what the head sees, so that each pixel has an error of its own.
                 inputs = bilinear(inputs, 2)
             truth, known = training_mask(batch)
             target, inside = regression_target(batch.focus, truth, known, network.config.unit)

@@ -2,6 +2,7 @@
 """What the depth node listens to: one camera whose focus moves, several cameras, or whole stacks.
 
 Callbacks are short: check the message, hand its data to the assembler, pass a finished stack on.
+Compressed images are decoded on a thread of their own in between.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -21,6 +24,7 @@ from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusSt
 from dualfocus_ros.nodes import conversions
 from dualfocus_ros.nodes.callback_times import CallbackTimes
 from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
+from dualfocus_ros.nodes.decoding import Decoder
 from dualfocus_ros.nodes.qos import OfferedSubscription
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.nodes.transport_watch import TransportWatch
@@ -91,6 +95,7 @@ class StackInput(ABC):
         self._foresee = foresee
         self._wanted = False
         self._formats: dict[str, str] = {}
+        self._decoder: Decoder[np.ndarray] | None = None
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.camera_problem: str | None = None
@@ -135,6 +140,9 @@ class StackInput(ABC):
             subscription.destroy()
         self.subscriptions.clear()
         self.images.clear()
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.lens = self.sweep_seconds = None
@@ -144,9 +152,10 @@ class StackInput(ABC):
     def tick(self, now_ns: int) -> None:
         """Apply changed parameters and end what has waited too long; a few times a second."""
 
-    @abstractmethod
     def reset(self) -> None:
         """Forget the stack in progress and everything that waits."""
+        if self._decoder is not None:
+            self._decoder.clear()
 
     @abstractmethod
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
@@ -160,37 +169,52 @@ class StackInput(ABC):
         self.subscriptions.append(subscription)
         return subscription
 
-    def _subscribe_image(self, topic: str, callback: Callable[[Any], None]) -> None:
+    def _subscribe_image(self, topic: str, take: Callable[[Frame], None]) -> None:
+        """Have the images of a topic taken as frames, those that can be used."""
+        kind: type[Image | CompressedImage] = Image
+        name = topic
         if self._settings().image_transport == 'compressed':
             # As image_transport does: first the base topic is remapped, then the name appended.
-            base = self._node.resolve_topic_name(topic)
-            kind, topic = CompressedImage, f'{base}/compressed'
-        else:
-            kind = Image
-        self.images.append(self._subscribe(kind, topic, callback, IMAGE_DEPTH))
+            kind, name = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
+            self._decoder = self._decoder or Decoder(self._node, IMAGE_DEPTH, self._times)
+        on_image = partial(self._on_image, topic, take)
+        self.images.append(self._subscribe(kind, name, on_image, IMAGE_DEPTH))
 
-    def _frame(self, msg: Image | CompressedImage, topic: str = 'image_raw') -> Frame | None:
-        """Return the frame of an image message on ``topic``; None if it is refused."""
+    def _on_image(
+        self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage
+    ) -> None:
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         self.transport.image(stamp_ns(msg.header.stamp))
-        limit = self._settings().max_pixels
+        convert = conversions.outline
+        if self._wanted:
+            compressed = isinstance(msg, CompressedImage)
+            convert = conversions.compressed_to_array if compressed else conversions.image_to_array
+        work: Callable[[], np.ndarray] = partial(convert, msg, self._settings().max_pixels)
+        finish = partial(self._on_converted, topic, take, msg)
+        if self._decoder is None:
+            finish(work)
+        elif not self._decoder.submit(work, finish):
+            self._funnel.reject(
+                Stage.VALID, 'decoding_too_slow', f'more than {IMAGE_DEPTH} images wait to be '
+                'decoded: send smaller or fewer ones, or JPEG instead of PNG',
+            )
+
+    def _on_converted(
+        self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage,
+        result: Callable[[], np.ndarray],
+    ) -> None:
         try:
-            if not self._wanted:
-                image = conversions.outline(msg, limit)
-            elif isinstance(msg, CompressedImage):
-                image = conversions.compressed_to_array(msg, limit)
-            else:
-                image = conversions.image_to_array(msg, limit)
+            image = result()
         except MessageError as error:
             self._funnel.reject(Stage.VALID, error.reason, str(error))
-            return None
+            return
         self._funnel.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
         self._notice_format(topic, (
             f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
         ))
-        return Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding)
+        take(Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
 
     def _notice_format(self, topic: str, now: str) -> None:
         """Say once that images are of another size, encoding or frame than before."""
@@ -250,7 +274,7 @@ class SweepInput(StackInput):
         else:
             self._subscribe(FocusCommand, 'focus_command', self._on_command, SMALL_DEPTH)
         # Last, so that the small messages of the first image are not missed.
-        self._subscribe_image('image_raw', self._on_image)
+        self._subscribe_image('image_raw', self._on_frame)
 
     def tick(self, now_ns: int) -> None:
         self._apply()
@@ -261,6 +285,7 @@ class SweepInput(StackInput):
             self._foresee(plane)
 
     def reset(self) -> None:
+        super().reset()
         self._assembler.reset()
         self._commanded.clear()
         self._reported.clear()
@@ -273,10 +298,7 @@ class SweepInput(StackInput):
             self._assembler.settings = assembler
             self._commanded.model = self._reported.model = settings.settling()
 
-    def _on_image(self, msg: Image | CompressedImage) -> None:
-        frame = self._frame(msg)
-        if frame is None:
-            return
+    def _on_frame(self, frame: Frame) -> None:
         self._apply()
         if self._settings().focus_source == 'command':
             report = self._commanded.report(frame.stamp_ns)
@@ -367,13 +389,11 @@ class PlanesInput(_Calibrated):
         self._send(self._synchroniser.tick(now_ns))
 
     def reset(self) -> None:
+        super().reset()
         self._synchroniser.reset()
 
-    def _take(self, plane: int) -> Callable[[Image | CompressedImage], None]:
-        def on_image(msg: Image | CompressedImage) -> None:
-            frame = self._frame(msg, f'plane_{plane}/image_raw')
-            if frame is None:
-                return
+    def _take(self, plane: int) -> Callable[[Frame], None]:
+        def on_frame(frame: Frame) -> None:
             camera, distorted = None, None
             calibration = self._calibration
             if calibration is not None:
@@ -388,7 +408,7 @@ class PlanesInput(_Calibrated):
                         distorted = calibration
             self._send(self._synchroniser.add(plane, frame, camera, distorted))
 
-        return on_image
+        return on_frame
 
 
 class StacksInput(_Calibrated):
@@ -400,9 +420,6 @@ class StacksInput(_Calibrated):
 
     def tick(self, now_ns: int) -> None:
         """Do nothing: nothing waits here."""
-
-    def reset(self) -> None:
-        """Do nothing: every message is a whole stack."""
 
     def _on_stack(self, msg: FocalStackMsg) -> None:
         self._funnel.count(Stage.RECEIVED)

@@ -21,7 +21,7 @@ from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sensor_msgs_py import point_cloud2
 from std_srvs.srv import Trigger
 
@@ -41,8 +41,9 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes import reference
+from dualfocus_ros.nodes import conversions, reference
 from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
+from dualfocus_ros.nodes.inputs import IMAGE_DEPTH
 from dualfocus_ros.nodes.qos import kind_name
 from dualfocus_ros.stacks.funnel import Stage
 
@@ -421,27 +422,73 @@ class TestInputs:
         assert stamps_of(rig.received['depth/image_rect']) == [START + 2]
 
     def test_compressed_images(self, make):
+        rig, damaged = self.compressed(make)
+        focus = (0.5, 1.0, 1.5, 2.0)
+        rig.sweep(focus)
+        rig.until(lambda: rig.received['rgb/image_rect'])
+        assert set(rig.received['rgb/image_rect'][0].data) == {13}
+        # Its header does not tell; who decodes it finds out.
+        damaged.add(START + SWEEP)
+        stamps = rig.sweep(focus, START + SWEEP, 2) + rig.sweep(focus, START + 2 * SWEEP, 3)
+        rig.until(lambda: len(rig.received['rgb/image_rect']) == 3)
+        assert stamps_of(rig.received['rgb/image_rect'])[1:] == [stamps[3], stamps[7]]
+        snapshot = rig.node._funnel.snapshot()
+        assert [(r.reason, r.count) for r in snapshot.rejections] == [('undecodable', 1)]
+        assert snapshot.counts[Stage.RECEIVED] == snapshot.counts[Stage.VALID] + 1 == 12
+
+    def test_a_burst_of_compressed_images_is_decoded_in_order(self, make):
+        rig, _ = self.compressed(make)
+        for sweep in range(3):
+            rig.sweep(start=START + sweep * SWEEP, sweep=sweep)
+        rig.until(lambda: rig.node._funnel.snapshot().counts[Stage.STACKED] == 3)
+        reasons = {rejection.reason for rejection in rig.node._funnel.snapshot().rejections}
+        # The network takes the newest stack, as always.
+        assert reasons <= {'superseded'}
+
+    def test_more_compressed_images_than_can_be_decoded(self, make, monkeypatch):
+        permit, decode = threading.Event(), conversions.compressed_to_array
+
+        def wait(*arguments):
+            assert permit.wait(60)
+            return decode(*arguments)
+
+        monkeypatch.setattr(conversions, 'compressed_to_array', wait)
+        rig, _ = self.compressed(make)
+        counts = rig.node._funnel.snapshot
+        for n in range(IMAGE_DEPTH + 3):
+            rig.shoot(START + n * 33 * MS, 1.0, 1, n, 100)
+            rig.until(lambda n=n: counts().counts[Stage.RECEIVED] == n + 1)
+        assert [(r.reason, r.count) for r in counts().rejections] == [('decoding_too_slow', 3)]
+        permit.set()
+        rig.until(lambda: counts().counts[Stage.VALID] == IMAGE_DEPTH)
+        stamps = rig.sweep(start=START + 10**10, sweep=2)
+        rig.until(lambda: rig.received['rgb/image_rect'])
+        assert stamps_of(rig.received['rgb/image_rect'])[-1] == stamps[-1]
+
+    @staticmethod
+    def compressed(make):
+        """Return a rig whose images are compressed, and a set: of stamps of broken images."""
         rig = make(image_transport='compressed')
-        rig.use_camera()
         rig.advertise('image_raw/compressed', CompressedImage)
-        rig.publishers.pop('image_raw')
+        rig.advertise('camera_info', CameraInfo)
+        rig.advertise('focus_state', FocusState)
         rig.listen('rgb/image_rect')
         rig.ready()
-        rig.publishers['image_raw'] = None
+        damaged = set()
 
         def publish(topic, message, publish=rig.publish):
             if topic != 'image_raw':
                 return publish(topic, message)
             picture = np.frombuffer(message.data, np.uint8).reshape(HEIGHT, WIDTH, 3)
-            packed = CompressedImage(header=message.header, format='png')
-            packed.data = cv2.imencode('.png', picture)[1].tobytes()
+            data = cv2.imencode('.png', picture)[1].tobytes()
+            if stamp_ns(message.header.stamp) in damaged:
+                at = data.index(b'IDAT') + 4
+                data = data[:at] + bytes(8) + data[at + 8:]
+            packed = CompressedImage(header=message.header, format='png', data=data)
             return publish('image_raw/compressed', packed)
 
         rig.publish = publish
-        rig.sweep()
-        rig.until(lambda: rig.received['rgb/image_rect'])
-        assert set(rig.received['rgb/image_rect'][0].data) == {12}
-        rig.publishers.pop('image_raw')
+        return rig, damaged
 
     def test_sliding_gives_a_depth_with_every_frame(self, make):
         rig = make(stack__mode='sliding', stamp_policy='last')

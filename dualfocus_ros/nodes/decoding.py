@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compressed images take milliseconds to decode: that is for a thread of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from rclpy.node import Node
+
+from dualfocus_ros.nodes.callback_times import CallbackTimes
+
+R = TypeVar('R')
+
+
+class Decoder(Generic[R]):
+    """Does one piece of work after the other on its thread, and hands the results back in order.
+
+    All methods are for the executor's thread, on which the results are taken as well.
+
+    :param limit: pieces that may wait; for one more, the oldest is given up.
+    :param times: of the callbacks.
+    """
+
+    def __init__(self, node: Node, limit: int, times: CallbackTimes) -> None:
+        self._node = node
+        self._limit = limit
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix='decoder')
+        self._waiting: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()
+        self._ready = node.create_guard_condition(times.timed(self._hand_back))
+
+    def submit(self, work: Callable[[], R], take: Callable[[Callable[[], R]], None]) -> bool:
+        """Have a piece of work done; return False if an older one was given up for it.
+
+        :param take: gets a function that returns what the work returned, or raises what it raised.
+        """
+        kept = len(self._waiting) < self._limit
+        if not kept:
+            self._waiting.popleft()[0].cancel()
+        future = self._pool.submit(work)
+        self._waiting.append((future, take))
+        future.add_done_callback(lambda _: self._ready.trigger())
+        return kept
+
+    def clear(self) -> None:
+        """Give up all that waits."""
+        for future, _ in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Give up all that waits and end the thread."""
+        self.clear()
+        self._pool.shutdown()
+        self._node.destroy_guard_condition(self._ready)
+
+    def _hand_back(self) -> None:
+        while self._waiting and self._waiting[0][0].done():
+            future, take = self._waiting.popleft()
+            take(future.result)

@@ -89,6 +89,7 @@ def _layouts() -> dict[str, _Layout]:
 
 
 LAYOUTS = _layouts()
+_AS_THEY_ARE = frozenset({'rgb8', 'mono8', '8UC1'})
 _SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 
 
@@ -145,6 +146,11 @@ def outline(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
         mono = LAYOUTS[msg.encoding].mono
         shape = (msg.height, msg.width) if mono else (msg.height, msg.width, 3)
     return np.broadcast_to(np.uint8(0), shape)
+
+
+def is_view(msg: Image | CompressedImage) -> bool:
+    """Return whether :func:`image_to_array` takes a message as it is, in no time."""
+    return isinstance(msg, Image) and msg.encoding in _AS_THEY_ARE
 
 
 def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:

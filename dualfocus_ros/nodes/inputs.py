@@ -2,7 +2,7 @@
 """What the depth node listens to: one camera whose focus moves, several cameras, or whole stacks.
 
 Callbacks are short: check the message, hand its data to the assembler, pass a finished stack on.
-Compressed images are decoded on a thread of their own in between.
+What has to be decoded or converted goes through a thread of its own in between.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from statistics import median
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -24,7 +24,7 @@ from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusSt
 from dualfocus_ros.nodes import conversions
 from dualfocus_ros.nodes.callback_times import CallbackTimes
 from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
-from dualfocus_ros.nodes.decoding import Decoder
+from dualfocus_ros.nodes.converter import Converter
 from dualfocus_ros.nodes.qos import OfferedSubscription
 from dualfocus_ros.nodes.settings import DepthNodeSettings
 from dualfocus_ros.nodes.transport_watch import TransportWatch
@@ -36,6 +36,7 @@ from dualfocus_ros.stacks.rectify import CameraCalibration
 from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
 from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack, Plane
 
+R = TypeVar('R')
 # Messages that may wait for the executor, which is never long busy: a whole stack may come at
 # once, from a bag or a camera that stores a burst.
 IMAGE_DEPTH = MAX_PLANES
@@ -78,6 +79,9 @@ class StackInput(ABC):
     :param times: of the callbacks.
     """
 
+    # How many may wait to be converted.
+    most_waiting = IMAGE_DEPTH
+
     def __init__(
         self,
         node: Node,
@@ -95,7 +99,7 @@ class StackInput(ABC):
         self._foresee = foresee
         self._wanted = False
         self._formats: dict[str, str] = {}
-        self._decoder: Decoder[np.ndarray] | None = None
+        self._converter: Converter[Any] | None = None
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.camera_problem: str | None = None
@@ -132,6 +136,7 @@ class StackInput(ABC):
 
     def start(self) -> None:
         """Subscribe."""
+        self._converter = Converter(self._node, self.most_waiting, self._times)
         self._subscribe(CameraInfo, 'camera_info', self._on_camera_info, SMALL_DEPTH)
 
     def stop(self) -> None:
@@ -140,9 +145,9 @@ class StackInput(ABC):
             subscription.destroy()
         self.subscriptions.clear()
         self.images.clear()
-        if self._decoder is not None:
-            self._decoder.close()
-            self._decoder = None
+        if self._converter is not None:
+            self._converter.close()
+            self._converter = None
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.lens = self.sweep_seconds = None
@@ -154,8 +159,8 @@ class StackInput(ABC):
 
     def reset(self) -> None:
         """Forget the stack in progress and everything that waits."""
-        if self._decoder is not None:
-            self._decoder.clear()
+        if self._converter is not None:
+            self._converter.clear()
 
     @abstractmethod
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
@@ -176,7 +181,6 @@ class StackInput(ABC):
         if self._settings().image_transport == 'compressed':
             # As image_transport does: first the base topic is remapped, then the name appended.
             kind, name = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
-            self._decoder = self._decoder or Decoder(self._node, IMAGE_DEPTH, self._times)
         on_image = partial(self._on_image, topic, take)
         self.images.append(self._subscribe(kind, name, on_image, IMAGE_DEPTH))
 
@@ -190,25 +194,37 @@ class StackInput(ABC):
         if self._wanted:
             compressed = isinstance(msg, CompressedImage)
             convert = conversions.compressed_to_array if compressed else conversions.image_to_array
-        work: Callable[[], np.ndarray] = partial(convert, msg, self._settings().max_pixels)
-        finish = partial(self._on_converted, topic, take, msg)
-        if self._decoder is None:
+        self._convert(
+            not self._wanted or conversions.is_view(msg),
+            partial(convert, msg, self._settings().max_pixels),
+            partial(self._on_converted, topic, take, msg),
+        )
+
+    def _convert(self, quick: bool, work: Callable[[], R], take: Callable[[R], None]) -> None:
+        """Have a message converted and the result taken, here or beside the executor."""
+
+        def finish(result: Callable[[], R]) -> None:
+            try:
+                converted = result()
+            except MessageError as error:
+                self._funnel.reject(Stage.VALID, error.reason, str(error))
+            else:
+                take(converted)
+
+        converter = self._converter
+        if converter is None or (quick and converter.idle):
             finish(work)
-        elif not self._decoder.submit(work, finish):
+        elif not converter.submit(work, finish):
             self._funnel.reject(
-                Stage.VALID, 'decoding_too_slow', f'more than {IMAGE_DEPTH} images wait to be '
-                'decoded: send smaller or fewer ones, or JPEG instead of PNG',
+                Stage.VALID, 'conversion_too_slow', f'more than {self.most_waiting} messages wait '
+                'to be decoded or converted: send fewer or smaller images, JPEG instead of PNG, '
+                'or rgb8',
             )
 
     def _on_converted(
         self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage,
-        result: Callable[[], np.ndarray],
+        image: np.ndarray,
     ) -> None:
-        try:
-            image = result()
-        except MessageError as error:
-            self._funnel.reject(Stage.VALID, error.reason, str(error))
-            return
         self._funnel.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
         self._notice_format(topic, (
@@ -414,6 +430,8 @@ class PlanesInput(_Calibrated):
 class StacksInput(_Calibrated):
     """Whole stacks in one message each."""
 
+    most_waiting = 4
+
     def start(self) -> None:
         super().start()
         self.images.append(self._subscribe(FocalStackMsg, 'focal_stack', self._on_stack, 1))
@@ -425,14 +443,17 @@ class StacksInput(_Calibrated):
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         settings = self._settings()
-        try:
-            stack = conversions.stack_from(
-                msg, settings.max_pixels, settings.rectify == 'auto', self._calibration,
+        self._convert(
+            not self._wanted or all(conversions.is_view(image) for image in msg.images),
+            partial(
+                conversions.stack_from, msg, settings.max_pixels, settings.rectify == 'auto',
+                self._calibration,
                 conversions.image_to_array if self._wanted else conversions.outline,
-            )
-        except MessageError as error:
-            self._funnel.reject(Stage.VALID, error.reason, str(error))
-            return
+            ),
+            self._take_stack,
+        )
+
+    def _take_stack(self, stack: FocalStack) -> None:
         for stage in (Stage.VALID, Stage.MATCHED, Stage.STACKED):
             self._funnel.count(stage)
         self._send([stack])

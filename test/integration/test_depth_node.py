@@ -411,15 +411,24 @@ class TestInputs:
         rig.until(lambda: rig.received['depth/points'])
         assert stamps_of(rig.received['depth/image_rect']) == [START + 2 * MS]
 
-    def test_whole_stacks(self, make):
+    @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8'])
+    def test_whole_stacks(self, make, encoding):
         rig = make(input='stack')
         rig.advertise('focal_stack', FocalStack)
         rig.listen('depth/image_rect')
         rig.listen('depth/points')
         rig.ready()
-        rig.publish('focal_stack', stack_message(START))
+        stacks = [stack_message(START + n * SWEEP) for n in range(2)]
+        for picture in (*stacks[0].images, *stacks[1].images):
+            picture.encoding = encoding
+        stacks[0].images[1].data = bytes(3)
+        counts = rig.node._funnel.snapshot
+        rig.publish('focal_stack', stacks[0])
+        rig.until(lambda: counts().rejections)
+        assert [(r.reason, r.count) for r in counts().rejections] == [('data_size', 1)]
+        rig.publish('focal_stack', stacks[1])
         rig.until(lambda: rig.received['depth/points'])
-        assert stamps_of(rig.received['depth/image_rect']) == [START + 2]
+        assert stamps_of(rig.received['depth/image_rect']) == [START + SWEEP + 2]
 
     def test_compressed_images(self, make):
         rig, damaged = self.compressed(make)
@@ -458,7 +467,7 @@ class TestInputs:
         for n in range(IMAGE_DEPTH + 3):
             rig.shoot(START + n * 33 * MS, 1.0, 1, n, 100)
             rig.until(lambda n=n: counts().counts[Stage.RECEIVED] == n + 1)
-        assert [(r.reason, r.count) for r in counts().rejections] == [('decoding_too_slow', 3)]
+        assert [(r.reason, r.count) for r in counts().rejections] == [('conversion_too_slow', 3)]
         permit.set()
         rig.until(lambda: counts().counts[Stage.VALID] == IMAGE_DEPTH)
         stamps = rig.sweep(start=START + 10**10, sweep=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding beside the executor: order, errors, and what is given up."""
+"""Conversion beside the executor: order, errors, and what is given up."""
 
 import threading
 import time
@@ -13,20 +13,20 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 from dualfocus_ros.nodes.callback_times import CallbackTimes
-from dualfocus_ros.nodes.decoding import Decoder
+from dualfocus_ros.nodes.converter import Converter
 
 
 class Bench:
-    """A decoder, the executor that it hands back to, and what it has handed back."""
+    """A converter, the executor that it hands back to, and what it has handed back."""
 
     def __init__(self, limit: int = 32) -> None:
         self.context = Context()
         rclpy.init(context=self.context)
-        self.node = rclpy.create_node('decoding', context=self.context)
+        self.node = rclpy.create_node('converting', context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.times = CallbackTimes()
-        self.decoder: Decoder[object] = Decoder(self.node, limit, self.times)
+        self.converter: Converter[object] = Converter(self.node, limit, self.times)
         self.taken: list[object] = []
         self.permit = threading.Event()
         self.began = threading.Event()
@@ -39,7 +39,7 @@ class Bench:
             self.taken.append(str(error))
 
     def submit(self, name: object) -> bool:
-        return self.decoder.submit(lambda: name, self.take)
+        return self.converter.submit(lambda: name, self.take)
 
     def block(self) -> None:
         """Keep the thread busy until ``permit`` is set."""
@@ -49,7 +49,7 @@ class Bench:
             assert self.permit.wait(30.0)
             return 'blocker'
 
-        assert self.decoder.submit(wait, self.take)
+        assert self.converter.submit(wait, self.take)
         assert self.began.wait(30.0)
 
     def until(self, count: int) -> list[object]:
@@ -72,7 +72,7 @@ def make():
     yield make_one
     for bench in made:
         bench.permit.set()
-        bench.decoder.close()
+        bench.converter.close()
         bench.executor.shutdown()
         bench.node.destroy_node()
         rclpy.shutdown(context=bench.context)
@@ -85,11 +85,12 @@ def test_results_and_errors_come_in_order_on_the_executors_thread(make):
         time.sleep(0.05)
         raise ValueError('damaged')
 
-    assert bench.submit(0)
-    assert bench.decoder.submit(fail, bench.take)
+    assert bench.converter.idle
+    assert bench.submit(0) and not bench.converter.idle
+    assert bench.converter.submit(fail, bench.take)
     assert all(bench.submit(n) for n in range(2, 10))
     assert bench.until(10) == [0, 'damaged', *range(2, 10)]
-    assert bench.times.summary() is not None
+    assert bench.times.summary() is not None and bench.converter.idle
 
 
 def test_the_executor_is_free_meanwhile(make):
@@ -116,7 +117,7 @@ def test_nothing_comes_of_what_was_cleared(make):
     bench = make()
     bench.block()
     assert bench.submit('old')
-    bench.decoder.clear()
+    bench.converter.clear()
     assert bench.submit('new')
     bench.permit.set()
     assert bench.until(1) == ['new']
@@ -127,6 +128,6 @@ def test_closing_ends_the_thread_and_nothing_comes_any_more(make):
     bench.submit('one')
     bench.block()
     threading.Timer(0.1, bench.permit.set).start()
-    bench.decoder.close()
-    assert not any(t.name.startswith('decoder') for t in threading.enumerate())
+    bench.converter.close()
+    assert not any(t.name.startswith('converter') for t in threading.enumerate())
     assert bench.until(0) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed images take milliseconds to decode: that is for a thread of its own."""
+"""Decoding and converting images takes milliseconds: that is for a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dualfocus_ros.nodes.callback_times import CallbackTimes
 R = TypeVar('R')
 
 
-class Decoder(Generic[R]):
+class Converter(Generic[R]):
     """Does one piece of work after the other on its thread, and hands the results back in order.
 
     All methods are for the executor's thread, on which the results are taken as well.
@@ -27,9 +27,14 @@ class Decoder(Generic[R]):
     def __init__(self, node: Node, limit: int, times: CallbackTimes) -> None:
         self._node = node
         self._limit = limit
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix='decoder')
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix='converter')
         self._waiting: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()
         self._ready = node.create_guard_condition(times.timed(self._hand_back))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
 
     def submit(self, work: Callable[[], R], take: Callable[[Callable[[], R]], None]) -> bool:
         """Have a piece of work done; return False if an older one was given up for it.

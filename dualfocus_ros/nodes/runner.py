@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+import logging
 import os
 from pathlib import Path
 import signal
@@ -66,6 +67,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
             if not type(error).__module__.startswith('rclpy'):
                 raise
             return _complain(error, _BAD_CONFIGURATION)
+        logging.getLogger('dualfocus_ros').addHandler(_ToRos(node))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
 
@@ -101,6 +103,21 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
             # One more Ctrl-C must not disturb the interpreter on its way out.
             signal.signal(number, signal.SIG_IGN)
+
+
+class _ToRos(logging.Handler):
+    """Passes warnings of what knows no ROS to the node's logger, and so to ``/rosout``."""
+
+    def __init__(self, node: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # rclpy takes one severity from one place in the source.
+        if record.levelno >= logging.ERROR:
+            self._logger.error(self.format(record))
+        else:
+            self._logger.warning(self.format(record))
 
 
 class _Interrupted(BaseException):

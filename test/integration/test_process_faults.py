@@ -11,6 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
+from rcl_interfaces.msg import Log
 from sensor_msgs.msg import Image, PointCloud2
 import torch
 
@@ -99,6 +100,36 @@ def test_what_hangs_at_the_end_is_left_behind(start, listener, tmp_path):
     listener.until(lambda: 'spinning' in program.output, what='for the node')
     assert program.stop(signal.SIGTERM) == 0
     assert 'left after 1.7 s' in program.output
+    check_quiet(program)
+
+
+def test_warnings_of_what_knows_no_ros_reach_rosout(start, listener, tmp_path):
+    script = tmp_path / 'warning_node'
+    script.write_text(
+        '#!/usr/bin/env python3\n'
+        'import logging, sys\n'
+        'from dualfocus_ros.nodes.runner import run\n'
+        'logger = logging.getLogger("dualfocus_ros.pipeline.somewhere")\n'
+        'def tell():\n'
+        '    logger.warning("%d planes are odd", 3)\n'
+        '    logger.error("and now this")\n'
+        'def create():\n'
+        '    from rclpy.node import Node\n'
+        '    node = Node("warning")\n'
+        '    node.create_timer(0.2, tell)\n'
+        '    return node\n'
+        'sys.exit(run(create))\n'
+    )
+    script.chmod(0o755)
+    records = listener.collect(Log, '/rosout')
+    program = start(str(script))
+
+    def heard(level, text):
+        return any((r.level, r.name, r.msg) == (level, 'warning', text) for r in records)
+
+    # Numbers, because some distros have these constants as bytes.
+    listener.until(lambda: heard(30, '3 planes are odd') and heard(40, 'and now this'))
+    assert program.stop() == 0
     check_quiet(program)
 
 

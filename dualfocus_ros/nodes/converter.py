@@ -20,13 +20,11 @@ class Converter(Generic[R]):
 
     All methods are for the executor's thread, on which the results are taken as well.
 
-    :param limit: pieces that may wait; for one more, the oldest is given up.
     :param times: of the callbacks.
     """
 
-    def __init__(self, node: Node, limit: int, times: CallbackTimes) -> None:
+    def __init__(self, node: Node, times: CallbackTimes) -> None:
         self._node = node
-        self._limit = limit
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='converter')
         self._waiting: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()
         self._ready = node.create_guard_condition(times.timed(self._hand_back))
@@ -36,12 +34,15 @@ class Converter(Generic[R]):
         """Whether nothing waits."""
         return not self._waiting
 
-    def submit(self, work: Callable[[], R], take: Callable[[Callable[[], R]], None]) -> bool:
+    def submit(
+        self, work: Callable[[], R], take: Callable[[Callable[[], R]], None], limit: int
+    ) -> bool:
         """Have a piece of work done; return False if an older one was given up for it.
 
+        :param limit: pieces that may wait, with this one; for more, the oldest is given up.
         :param take: gets a function that returns what the work returned, or raises what it raised.
         """
-        kept = len(self._waiting) < self._limit
+        kept = len(self._waiting) < limit
         if not kept:
             self._waiting.popleft()[0].cancel()
         future = self._pool.submit(work)

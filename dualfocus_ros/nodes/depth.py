@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from dualfocus_ros.nodes import diagnostics
 from dualfocus_ros.nodes.callback_times import CallbackTimes
+from dualfocus_ros.nodes.converter import Converter
 from dualfocus_ros.nodes.inputs import INPUTS, StackInput
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.outputs import OutputTopics
@@ -83,6 +84,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self._superseded = 0
         self._range = RangeWatch()
         self._times = CallbackTimes()
+        self._converter: Converter[Any] = Converter(self, self._times)
         # Those of a diagnosis that is not published yet.
         self._statuses: list[DiagnosticStatus] = []
         # Whatever was begun in an older epoch is not published any more.
@@ -111,6 +113,7 @@ class DepthNode(ResponsiveLifecycleNode):
         """Stop the worker; after this nothing is published."""
         self._active_since = None
         self._epoch += 1
+        self._converter.close()
         if self._worker is not None:
             self._worker.stop(timeout=5.0)
 
@@ -151,7 +154,7 @@ class DepthNode(ResponsiveLifecycleNode):
             kind = INPUTS[self._params.current().input]
             self._input = kind(
                 self, self._params.current, self._funnel, self._on_stack, self._on_plane,
-                self._times,
+                self._times, self._converter,
             )
         except Exception as error:
             return self._fail(describe(error))

@@ -77,6 +77,7 @@ class StackInput(ABC):
     :param emit: takes each finished stack.
     :param foresee: told of each plane as it joins a stack that is not complete yet.
     :param times: of the callbacks.
+    :param converter: does what takes long beside the executor; without, it is done at once.
     """
 
     # How many may wait to be converted.
@@ -90,6 +91,7 @@ class StackInput(ABC):
         emit: Callable[[FocalStack], None],
         foresee: Callable[[Plane], None],
         times: CallbackTimes | None = None,
+        converter: Converter[Any] | None = None,
     ) -> None:
         self._node = node
         self._times = times or CallbackTimes()
@@ -99,7 +101,7 @@ class StackInput(ABC):
         self._foresee = foresee
         self._wanted = False
         self._formats: dict[str, str] = {}
-        self._converter: Converter[Any] | None = None
+        self._converter = converter
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.camera_problem: str | None = None
@@ -136,7 +138,6 @@ class StackInput(ABC):
 
     def start(self) -> None:
         """Subscribe."""
-        self._converter = Converter(self._node, self.most_waiting, self._times)
         self._subscribe(CameraInfo, 'camera_info', self._on_camera_info, SMALL_DEPTH)
 
     def stop(self) -> None:
@@ -145,9 +146,6 @@ class StackInput(ABC):
             subscription.destroy()
         self.subscriptions.clear()
         self.images.clear()
-        if self._converter is not None:
-            self._converter.close()
-            self._converter = None
         self.arrivals = Arrivals()
         self.transport = TransportWatch()
         self.lens = self.sweep_seconds = None
@@ -214,7 +212,7 @@ class StackInput(ABC):
         converter = self._converter
         if converter is None or (quick and converter.idle):
             finish(work)
-        elif not converter.submit(work, finish):
+        elif not converter.submit(work, finish, self.most_waiting):
             self._funnel.reject(
                 Stage.VALID, 'conversion_too_slow', f'more than {self.most_waiting} messages wait '
                 'to be decoded or converted: send fewer or smaller images, JPEG instead of PNG, '

@@ -20,13 +20,14 @@ class Bench:
     """A converter, the executor that it hands back to, and what it has handed back."""
 
     def __init__(self, limit: int = 32) -> None:
+        self.limit = limit
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node('converting', context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.times = CallbackTimes()
-        self.converter: Converter[object] = Converter(self.node, limit, self.times)
+        self.converter: Converter[object] = Converter(self.node, self.times)
         self.taken: list[object] = []
         self.permit = threading.Event()
         self.began = threading.Event()
@@ -39,7 +40,7 @@ class Bench:
             self.taken.append(str(error))
 
     def submit(self, name: object) -> bool:
-        return self.converter.submit(lambda: name, self.take)
+        return self.converter.submit(lambda: name, self.take, self.limit)
 
     def block(self) -> None:
         """Keep the thread busy until ``permit`` is set."""
@@ -49,7 +50,7 @@ class Bench:
             assert self.permit.wait(30.0)
             return 'blocker'
 
-        assert self.converter.submit(wait, self.take)
+        assert self.converter.submit(wait, self.take, self.limit)
         assert self.began.wait(30.0)
 
     def until(self, count: int) -> list[object]:
@@ -87,7 +88,7 @@ def test_results_and_errors_come_in_order_on_the_executors_thread(make):
 
     assert bench.converter.idle
     assert bench.submit(0) and not bench.converter.idle
-    assert bench.converter.submit(fail, bench.take)
+    assert bench.converter.submit(fail, bench.take, bench.limit)
     assert all(bench.submit(n) for n in range(2, 10))
     assert bench.until(10) == [0, 'damaged', *range(2, 10)]
     assert bench.times.summary() is not None and bench.converter.idle

@@ -7,10 +7,12 @@ test_hostile_messages.py.
 """
 
 from collections import Counter
+from functools import partial
 import itertools
 import os
 from pathlib import Path
 import re
+import time
 import tracemalloc
 
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -171,6 +173,10 @@ def give(rig, message, callback):
     """
     before, counts = rejections(rig), rig.node._funnel.snapshot().counts
     callback(message)
+    converter = rig.node._converter
+    while not converter.idle:
+        time.sleep(0.0002)
+        converter._hand_back()
     new = rejections(rig) - before
     if isinstance(message, Image | CompressedImage):
         STAMPLESS[id(rig)] += new[Stage.MATCHED, 'zero_stamp']
@@ -180,6 +186,13 @@ def give(rig, message, callback):
     if sum(after.values()) % 50 == 0:
         rig.spin(0.0)
     return new, {stage: after[stage] - counts[stage] for stage in Stage}
+
+
+def image_callback(source, plane=None):
+    """Return what takes the images of the camera, or of one of several."""
+    if plane is None:
+        return partial(source._on_image, 'image_raw', source._on_frame)
+    return partial(source._on_image, f'plane_{plane}/image_raw', source._take(plane))
 
 
 def balanced(rig):
@@ -212,10 +225,10 @@ def accounts(new, counted):
 def test_images(nodes, tally, message, mode):
     if mode == 'planes':
         rig = nodes(**PLANES)
-        callback = rig.node._input._take(message.header.stamp.nanosec % 3)
+        callback = image_callback(rig.node._input, message.header.stamp.nanosec % 3)
     else:
         rig = nodes(input='sweep', **({'focus_source': mode} if mode == 'command' else {}))
-        callback = rig.node._input._on_image
+        callback = image_callback(rig.node._input)
     rig.node._input.wanted = mode != 'idle'
     tally.note('Image', accounts(*give(rig, message, callback)))
 
@@ -226,7 +239,8 @@ def test_images(nodes, tally, message, mode):
 def test_compressed_images(nodes, tally, message, idle):
     rig = nodes(input='sweep', image_transport='compressed')
     rig.node._input.wanted = not idle
-    tally.note('CompressedImage', accounts(*give(rig, message, rig.node._input._on_image)))
+    callback = image_callback(rig.node._input)
+    tally.note('CompressedImage', accounts(*give(rig, message, callback)))
 
 
 @pytest.mark.fault(12, 13)
@@ -314,7 +328,7 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
             messages.insert(at, strange if at % 2 else report)
     callbacks = {
         CameraInfo: source._on_camera_info, FocusState: source._on_focus_state,
-        Image: source._on_image,
+        Image: image_callback(source),
     }
     for message in messages:
         new, counted = give(rig, message, callbacks[type(message)])
@@ -415,12 +429,14 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
             DiagnosticArray: {'focus_source': 'camera_ros'}}.get(type(received), {})
     rig = nodes(**{'input': 'sweep', **kind})
     source = rig.node._input
-    callback = {
-        Image: '_on_image', CompressedImage: '_on_image', CameraInfo: '_on_camera_info',
-        FocusState: '_on_focus_state', FocusCommand: '_on_command',
-        DiagnosticArray: '_on_metadata', FocalStack: '_on_stack',
-    }[type(received)]
-    new, _ = give(rig, received, getattr(source, callback))
+    if isinstance(received, Image | CompressedImage):
+        callback = image_callback(source)
+    else:
+        callback = getattr(source, {
+            CameraInfo: '_on_camera_info', FocusState: '_on_focus_state',
+            FocusCommand: '_on_command', DiagnosticArray: '_on_metadata', FocalStack: '_on_stack',
+        }[type(received)])
+    new, _ = give(rig, received, callback)
     tally.note('CDR', [r for (stage, r) in new if stage is Stage.VALID])
 
 

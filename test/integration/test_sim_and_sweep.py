@@ -113,6 +113,7 @@ def test_sweep_over_the_simulated_camera(start, listener):
     assert {'mode', 'sweep rate (Hz)', 'waiting for'} <= keys
 
 
+@pytest.mark.slow
 def test_sweep_survives_a_restart_of_the_camera(start, listener):
     commands = listener.collect(FocusCommand, 'focus_command')
     states = listener.collect(FocusState, 'focus_state')

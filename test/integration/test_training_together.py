@@ -51,6 +51,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(states):
             assert torch.allclose(together[name].float(), value.float(), atol=2e-6), name
 
 
+@pytest.mark.slow
 def test_the_command_trains_with_two_processes(tmp_path):
     command = [
         *TORCHRUN, '-m', 'dualfocus_ros.training', '-o', str(tmp_path), '--stacks', '2',

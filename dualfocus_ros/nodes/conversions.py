@@ -89,8 +89,8 @@ def _layouts() -> dict[str, _Layout]:
 
 
 LAYOUTS = _layouts()
-_AS_THEY_ARE = frozenset({'rgb8', 'mono8', '8UC1'})
 _SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
+_AS_THEY_ARE = {name for name, layout in LAYOUTS.items() if not layout.bridge} - set(_SEMI_PLANAR)
 
 
 def to_stamp(nanoseconds: int) -> Time:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import ctypes
 import logging
 import os
@@ -59,7 +60,9 @@ def reclaim_shared_memory() -> None:
     """
     tool = shutil.which('fastdds')
     if tool is not None:
-        subprocess.run([tool, 'shm', 'clean'], capture_output=True, check=False, timeout=10.0)
+        # Other processes have yet to be ended after this: what goes wrong here must not stop that.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([tool, 'shm', 'clean'], capture_output=True, check=False, timeout=10.0)
 
 
 class NodeProcess:

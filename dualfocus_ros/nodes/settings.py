@@ -134,6 +134,10 @@ class DepthNodeSettings:
         (), 'Focus of plane_0, plane_1, ... in dioptres (1/m, 0 is infinity); their number is the '
         'number of topics (input planes)', low=-100.0, high=100.0, static=True)
 
+    depth_decimation: int = _parameter(
+        1, 'Depth is computed from images shrunk by this factor across and down, each pixel the '
+        'mean light of n x n, and comes as much smaller: 2 takes about a quarter of the time',
+        low=1, high=8)
     depth_encoding: str = _parameter(
         '32FC1', '32FC1: metres, NaN invalid, -inf too near, +inf too far; 16UC1: millimetres, 0 '
         'invalid', choices=('32FC1', '16UC1'))
@@ -248,8 +252,8 @@ class DepthNodeSettings:
         known = (self.lens_focal_length, self.lens_f_number, self.lens_pixel_pitch)
         lens = Lens(*known) if all(value > 0.0 for value in known) else None
         return PipelineSettings(
-            depth_min=self.depth_min, depth_max=self.depth_max, max_sigma=self.depth_max_sigma,
-            edge_filter=self.depth_edge_filter,
+            decimation=self.depth_decimation, depth_min=self.depth_min, depth_max=self.depth_max,
+            max_sigma=self.depth_max_sigma, edge_filter=self.depth_edge_filter,
             breathing=self.breathing_model, breathing_coefficients=self.breathing_coefficients,
             breathing_centre_drift=self.breathing_centre_drift, alignment=self.alignment_mode,
             max_motion=self.alignment_max_motion, normalise_exposure=self.exposure_normalise,

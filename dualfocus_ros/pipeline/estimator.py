@@ -20,6 +20,7 @@ from dualfocus_ros.network.weights import load_model
 from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.field_curvature import bow_map
 from dualfocus_ros.pipeline.cuda_graphs import CapturedCalls
+from dualfocus_ros.pipeline.decimation import Decimation
 from dualfocus_ros.pipeline.device import (
     default_threads,
     describe,
@@ -43,6 +44,7 @@ from dualfocus_ros.pipeline.preparation import (
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.pipeline.transfer import Transfer
+from dualfocus_ros.stacks.motion import Motion
 from dualfocus_ros.stacks.rectify import Mapping
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
@@ -88,6 +90,7 @@ class DepthEstimator:
         self._calls = CapturedCalls(cuda_graphs and self._device.type == 'cuda')
         self._store: PlaneStore[EncodedPlane] = PlaneStore()
         self._seen = Memory()
+        self._decimation = Decimation()
         self._reference: Reference | None = None
         self._bow: tuple[tuple[object, ...], Tensor] | None = None
 
@@ -126,6 +129,7 @@ class DepthEstimator:
         """Give back all memory but that of the network: planes that were encoded ahead, caches."""
         self._store.clear()
         self._seen.clear()
+        self._decimation.clear()
         self._calls.clear()
         self._bow = None
         if self._device.type == 'cuda':
@@ -140,6 +144,8 @@ class DepthEstimator:
     def estimate(self, stack: FocalStack, outputs: Outputs = Outputs()) -> DepthResult:
         """Estimate metric depth in the geometry of the stack's reference plane.
 
+        With ``decimation`` everything is in the pixels of the shrunk reference plane.
+
         Invalid pixels follow REP 117: NaN where nothing is known, -inf nearer than
         ``depth_min``, +inf farther than ``depth_max``; so also beyond the planes on a side where
         the sweep lost its last ones.
@@ -147,6 +153,9 @@ class DepthEstimator:
         settings = self.settings
         stages: dict[str, float] = {}
         wants_sigma = outputs.sigma or outputs.confidence or settings.max_sigma > 0.0
+        if settings.decimation > 1:
+            with _timed(stages, 'decimate'):
+                stack = self._decimation.stack(stack, settings.decimation)
         # The network wants its planes from far to near.
         order = np.argsort(stack.focus_dioptres, kind='stable')
         focus = stack.focus_dioptres[order]
@@ -224,7 +233,7 @@ class DepthEstimator:
                 probability=host[7],
                 camera=camera,
                 saturated=is_saturated(found.clipped),
-                motion=found.motion,
+                motion=_as_they_came(found.motion, settings.decimation),
                 gains=found.gains,
                 stage_ms=stages,
             )
@@ -238,9 +247,10 @@ class DepthEstimator:
         :returns: whether it was; not before the first stack, nor where there is no room.
         """
         reference, settings = self._reference, self.settings
-        if reference is None or plane.image.shape[:2] != (
-            reference.output.height, reference.output.width
-        ):
+        if reference is None:
+            return False
+        plane = self._decimation.plane(plane, settings.decimation)
+        if plane.image.shape[:2] != (reference.output.height, reference.output.width):
             return False
         mapping = Mapping(reference.view(plane, settings), reference.output)
         if self._store.find(plane.image, mapping) is not None:
@@ -316,6 +326,11 @@ class DepthEstimator:
         return torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
         )
+
+
+def _as_they_came(motion: Motion | None, decimation: int) -> Motion | None:
+    """Return a motion of shrunk planes in the pixels of those that came."""
+    return motion if motion is None or decimation == 1 else motion.enlarged(decimation)
 
 
 def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSettings) -> Prediction:

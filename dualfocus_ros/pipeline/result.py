@@ -42,7 +42,8 @@ class DepthResult:
     :param probability: (N, H, W) float32, the focus probability p_n of each of them; sums to one.
     :param camera: intrinsics of the reference plane, None when no plane had any.
     :param saturated: whether a plane is clipped to white in more than a few pixels.
-    :param motion: how far the planes were displaced, None where nobody looked.
+    :param motion: how far the planes were displaced, in their pixels as they came, None
+        where nobody looked.
     :param gains: (N,) what the light of each plane was multiplied by.
     :param stage_ms: milliseconds spent per stage.
     """
@@ -64,5 +65,5 @@ class DepthResult:
     stage_ms: dict[str, float] = field(default_factory=dict)
 
     def moved(self, limit: float) -> bool:
-        """Tell whether a plane was displaced by more than ``limit`` pixels."""
+        """Tell whether a plane was displaced by more than ``limit`` of its pixels."""
         return self.motion is not None and self.motion.largest > limit

@@ -20,6 +20,7 @@ _KAPPA_AGREEMENT = 1.5
 class PipelineSettings:
     """Settings that may change from one stack to the next.
 
+    :param decimation: all is computed on planes shrunk by this factor, across and down.
     :param depth_min: metres; nearer estimates become -inf.
     :param depth_max: metres; farther estimates become +inf.
     :param max_sigma: metres; less certain pixels become NaN. 0 keeps all.
@@ -33,10 +34,11 @@ class PipelineSettings:
         infinity, in image widths per dioptre. Not with ``none``.
     :param alignment: what to do about planes that are displaced although lens and calibration
         do not explain it: ``off`` (do not look), ``flag`` (look) or ``correct``.
-    :param max_motion: pixels; a stack with planes displaced by more counts as moved.
+    :param max_motion: pixels of the planes as they come; a stack with planes displaced by more
+        counts as moved.
     :param normalise_exposure: whether to make planes equally bright.
-    :param kappa: pixels of blur per dioptre, as measured; 0 for that of ``lens``. Where it is
-        known, sigma is nowhere below the error that the optics make.
+    :param kappa: pixels of blur per dioptre in the planes as they come, as measured; 0 for that
+        of ``lens``. Where it is known, sigma is nowhere below the error that the optics make.
     :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.optics.field_curvature`.
     :param points_color: whether points carry the colour of the all-in-focus image.
     :param points_decimation: stride of the decimated points, in pixels.
@@ -45,6 +47,7 @@ class PipelineSettings:
     :raises ValueError: for limits out of order or a breathing model without its data.
     """
 
+    decimation: int = 1
     depth_min: float = 0.1
     depth_max: float = 20.0
     max_sigma: float = 0.0
@@ -63,6 +66,8 @@ class PipelineSettings:
     points_voxel_size: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.decimation < 1:
+            raise ValueError(f'depth.decimation must be at least 1, got {self.decimation}')
         if not 0.0 <= self.depth_min < self.depth_max:
             raise ValueError(
                 f'depth.min ({self.depth_min} m) must be at least 0 and below depth.max '
@@ -107,10 +112,13 @@ class PipelineSettings:
 
     @property
     def blur_per_dioptre(self) -> float | None:
-        """Kappa, measured or from the lens, in pixels per dioptre; None where it is not known."""
+        """Kappa, measured or from the lens, in pixels per dioptre; None where it is not known.
+
+        In the pixels that depth is computed for.
+        """
         if self.kappa > 0.0:
-            return self.kappa
-        return None if self.lens is None else self.lens.kappa()
+            return self.kappa / self.decimation
+        return None if self.lens is None else self.lens.kappa() / self.decimation
 
     @property
     def sigma_floor(self) -> float:

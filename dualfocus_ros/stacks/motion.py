@@ -55,6 +55,12 @@ class Motion:
         known = self.pixels[np.isfinite(self.pixels)]
         return float(known.max()) if len(known) > 1 else float('nan')
 
+    def enlarged(self, factor: float) -> Motion:
+        """Return the same motion in the pixels of images that are larger by this factor."""
+        shrinking = registration.pixel_scaling(1.0 / factor)
+        transforms = np.linalg.inv(shrinking) @ self.transforms @ shrinking
+        return Motion(transforms, self.pixels * factor)
+
     @property
     def failed(self) -> tuple[int, ...]:
         """The planes about which the images say nothing."""

@@ -127,6 +127,31 @@ def test_sigma_and_confidence_say_nothing_of_what_is_invalid(outputs):
     assert (pixels(outputs[0]['depth/confidence'])[np.isnan(values)] == 0).all()
 
 
+def test_shrunk_depth_shows_the_same_scene(client, scene, outputs):
+    whole, wanted = outputs[0], ('depth/image_rect', 'depth/camera_info', 'depth/points')
+    client.subscribe(*wanted)
+    assert client.set(depth__decimation=2) == (True, '')
+    for topic in wanted:
+        client.heard[topic].clear()
+    client.sweep(*scene, wait_for=wanted)
+    depth, info, cloud = (client.heard[topic][-1] for topic in wanted)
+    client.set(depth__decimation=1)
+    assert (depth.width, depth.height) == (info.width, info.height) == (WIDTH // 2, HEIGHT // 2)
+    assert (cloud.width, cloud.height) == (WIDTH // 2, HEIGHT // 2)
+    given = np.array(whole['depth/camera_info'].k).reshape(3, 3)
+    halved = np.array(info.k).reshape(3, 3)
+    np.testing.assert_allclose(halved[[0, 1], [0, 1]], given[[0, 1], [0, 1]] / 2, rtol=1e-9)
+    # Pixel centres have whole coordinates, so the edges of the image lie at -1/2.
+    np.testing.assert_allclose(halved[:2, 2] + 0.5, (given[:2, 2] + 0.5) / 2, rtol=1e-9)
+    expected = back_projection(depth, info)
+    np.testing.assert_allclose(positions(cloud), expected, rtol=2e-6, atol=2e-6, equal_nan=True)
+    # The same points in space, as far as a network tells from a fourth of the pixels.
+    large = positions(whole['depth/points']).reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3)
+    difference = np.linalg.norm(positions(cloud) - large.mean(axis=(1, 3)), axis=-1)
+    assert np.isfinite(difference).mean() > 0.3
+    assert np.nanmedian(difference) < 0.05
+
+
 def test_millimetres_agree_with_metres(client, scene):
     client.subscribe('depth/image_rect')
     found = {}

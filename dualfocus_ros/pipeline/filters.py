@@ -56,9 +56,12 @@ def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
     # fmax() passes over what is not a number.
     excess: Tensor | None = None
     for (row, column), (other_row, other_column) in _OPPOSITES:
-        up = padded[row:row + height, column:column + width] - dioptres
-        down = dioptres - padded[other_row:other_row + height, other_column:other_column + width]
-        both = torch.maximum(torch.minimum(up, down), torch.maximum(up, down).neg_())
-        excess = both if excess is None else torch.fmax(excess, both)
+        one = padded[row:row + height, column:column + width]
+        other = padded[other_row:other_row + height, other_column:other_column + width]
+        # Above the lower one and below the higher one: by the smaller of both.
+        above = torch.minimum(one, other).neg_().add_(dioptres)
+        below = torch.maximum(one, other).sub_(dioptres)
+        both = torch.minimum(above, below, out=above)
+        excess = both if excess is None else torch.fmax(excess, both, out=excess)
     assert excess is not None
     return excess > threshold * dioptres

@@ -25,11 +25,27 @@ from dualfocus_ros.network.layers import (
 )
 from dualfocus_ros.network.projection import integrate
 
+# From so many planes on the logits are smoothed along them, once more from each of these on.
+# Chosen so that p has one peak at 99 % of the pixels, on generated views (seed 0).
+SMOOTHED_FROM = (18, 30)
+
 
 def expectation(probability: Tensor, values: Tensor) -> Tensor:
-    """Return sum p_n v_n, (B, H, W), of p (B, N, H, W) and v (B, N): one product of matrices."""
-    batch, _, height, width = probability.shape
-    return torch.bmm(values[:, None], probability.flatten(2)).view(batch, height, width)
+    """Return sum p_n v_n, (B, H, W), of p (B, N, H, W) and v (B, N): one product of matrices.
+
+    In float32 even under autocast, in which 256 or 2048 steps of depth would be left of a sweep.
+    """
+    return mixed(values[:, None], probability)[:, 0]
+
+
+def mixed(weights: Tensor, planes: Tensor) -> Tensor:
+    """Return sums over the planes, (B, M, H, W), of (B, N, H, W) with weights (B, M, N).
+
+    In float32 even under autocast.
+    """
+    with torch.autocast(planes.device.type, enabled=False):
+        product = torch.bmm(weights.float(), planes.float().flatten(2))
+    return product.unflatten(2, planes.shape[2:])
 
 
 class SurfaceHead(nn.Module):
@@ -250,11 +266,44 @@ def with_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
     return torch.cat([volume, maps], dim=1)
 
 
+def smoothed_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
+    """Return the logits of a dense sweep, each with a share of its neighbours'.
+
+    Planes so close differ by less blur than noise makes of it, and p would have a peak at several
+    of them. What is linear in the focus stays as it is, however uneven the sweep, and so does an
+    expectation far from its ends.
+
+    :param logits: (B, N, H, W).
+    :param fraction: (B, N) planes from 0 to 1, ascending.
+    """
+    planes = logits.shape[1]
+    passes = sum(planes >= least for least in SMOOTHED_FROM)
+    if not passes:
+        return logits
+    # Two planes at the same focus share evenly.
+    gaps = (fraction[:, 1:] - fraction[:, :-1]).clamp_min(1e-6)
+    before, after = torch.cat([gaps[:, :1], gaps], 1), torch.cat([gaps, gaps[:, -1:]], 1)
+    # Of an even sweep a half stays and a quarter goes to each side, a variance of half a step
+    # squared; it is the same for planes farther apart, and nearer ones at most share evenly.
+    variance = 0.5 / (planes - 1) ** 2
+    share = torch.minimum(variance / (before * after), before.new_tensor(0.5)) / (before + after)
+    below, above = share * after, share * before
+    here = torch.eye(planes, dtype=gaps.dtype, device=gaps.device)
+    matrix = (
+        (1.0 - below - above)[..., None] * here
+        + below[..., None] * torch.cat([here[:1], here[:-1]])
+        + above[..., None] * torch.cat([here[1:], here[-1:]])
+    )
+    for _ in range(passes):
+        logits = mixed(matrix, logits)
+    return logits
+
+
 class FocusWindow(nn.Module):
     """Bends logits down away from their mean plane, by a curvature that each pixel chooses.
 
     Where the curvature outweighs what the logits still say, p falls to both sides of its peak:
-    far tails cannot rise again.
+    far tails cannot rise again. Of many planes, neighbours are smoothed first.
     """
 
     def __init__(self, channels: int) -> None:
@@ -263,12 +312,13 @@ class FocusWindow(nn.Module):
         nn.init.constant_(self.curvature.bias, -3.0)  # type: ignore[arg-type]
 
     def forward(self, logits: Tensor, mean_features: Tensor, fraction: Tensor) -> Tensor:
-        """Return logits of the same shape.
+        """Return logits of the same shape, in float32.
 
         :param logits: (B, N, H, W).
         :param mean_features: (B, C, H/4, W/4) the decoder's, averaged over the planes.
         :param fraction: (B, N) planes from 0 to 1.
         """
+        logits = smoothed_along_focus(logits, fraction)
         steps = fraction * (fraction.shape[1] - 1)
         mean = expectation(torch.softmax(logits.float(), dim=1), steps)[:, None]
         curvature = functional.softplus(to_one_channel(self.curvature, mean_features).float())
@@ -276,7 +326,7 @@ class FocusWindow(nn.Module):
         # -c (s - m)^2 up to c m^2, which is the same for all planes and so says nothing.
         steps = steps[..., None, None]
         bent = torch.addcmul(logits.float(), steps, 2.0 * curvature * mean)
-        return torch.addcmul(bent, steps.square(), curvature, value=-1.0).to(logits.dtype)
+        return torch.addcmul(bent, steps.square(), curvature, value=-1.0)
 
 
 class SigmaHead(nn.Module):

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from dualfocus_ros.network import CONFIGURATIONS, DualFocus, DualFocusConfig
-from dualfocus_ros.network.decoder import FocusWindow, begin, with_steps
+from dualfocus_ros.network.decoder import (
+    SMOOTHED_FROM,
+    FocusWindow,
+    begin,
+    expectation,
+    smoothed_along_focus,
+    with_steps,
+)
 from dualfocus_ros.network.encoders import PlaneFeatures
 from dualfocus_ros.network.fuse import fuse
 from dualfocus_ros.network.layers import (
@@ -92,6 +99,87 @@ def test_window_leaves_one_peak_where_it_is_strong():
     torch.nn.init.constant_(window.curvature.bias, -40.0)
     left = window(logits, features, fraction)
     assert torch.allclose(left.softmax(dim=1), logits.softmax(dim=1), atol=1e-5)
+
+
+def test_expectation_is_exact_where_convolutions_are_not():
+    probability = torch.softmax(torch.randn(2, 5, 6, 7), dim=1)
+    values = torch.rand(2, 5).sort(dim=1).values
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = expectation(probability, values)
+    assert found.dtype == torch.float32
+    exact = (probability.double() * values[..., None, None]).sum(dim=1)
+    assert (found - exact).abs().max() < 1e-6
+
+
+def test_depth_has_more_steps_than_half_precision(network):
+    images, dioptres = torch.rand(1, 4, 3, 64, 64), torch.tensor([[0.2, 0.7, 1.4, 2.0]])
+    with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):
+        found = network(images, dioptres)
+    assert found.dioptres.dtype == found.probability.dtype == torch.float32
+    assert len(found.dioptres.unique()) > 0.9 * 64 * 64
+
+
+class TestDenseSweeps:
+    @pytest.fixture(params=['even', 'uneven'])
+    def fraction(self, request):
+        """Return the planes of two sweeps from 0 to 1."""
+        even = torch.linspace(0, 1, 32).expand(2, -1)
+        return even if request.param == 'even' else even**1.6
+
+    def test_what_is_linear_in_focus_stays(self, fraction):
+        logits = (3.0 * fraction - 1.0)[..., None, None].expand(-1, -1, 3, 4)
+        found = smoothed_along_focus(logits, fraction)
+        assert torch.allclose(found[:, 2:-2], logits[:, 2:-2], atol=1e-4)
+
+    def test_a_spike_spreads_by_a_binomial_kernel_over_even_planes(self):
+        logits = torch.zeros(1, 20, 1, 1)
+        logits[:, 8] = 1.0
+        found = smoothed_along_focus(logits, torch.linspace(0, 1, 20)[None])[0, :, 0, 0]
+        assert torch.allclose(found[6:11], torch.tensor([0, 0.25, 0.5, 0.25, 0]), atol=1e-5)
+        assert found.sum() == pytest.approx(1.0)
+
+    def test_planes_far_apart_share_less(self):
+        fraction = torch.cat([torch.linspace(0, 0.5, 18), torch.tensor([0.9, 1.0])])[None]
+        logits = torch.zeros(1, 20, 1, 1)
+        logits[:, 17] = 1.0
+        found = smoothed_along_focus(logits, fraction)[0, :, 0, 0]
+        assert 0.0 < found[18] < 0.02 < found[16]
+
+    def test_planes_at_one_focus_share_evenly(self):
+        fraction = torch.linspace(0, 1, 20)[None].clone()
+        fraction[:, 8:11] = fraction[:, 9]
+        logits = torch.randn(1, 20, 2, 3)
+        found = smoothed_along_focus(logits, fraction)
+        assert found.isfinite().all()
+        mean = 0.5 * logits[:, 9] + 0.25 * (logits[:, 8] + logits[:, 10])
+        assert torch.allclose(found[:, 9], mean, atol=1e-3)
+
+    def test_sweeps_that_are_not_dense_are_left_alone(self):
+        for planes in (2, 5, SMOOTHED_FROM[0] - 1):
+            logits = torch.randn(1, planes, 2, 3)
+            found = smoothed_along_focus(logits, torch.linspace(0, 1, planes)[None])
+            assert found is logits
+
+    def test_noise_makes_fewer_peaks(self):
+        steps = torch.linspace(0, 31, 32)[:, None]
+        logits = -0.02 * (steps - torch.linspace(8, 24, 500)) ** 2 + 0.03 * torch.randn(32, 500)
+        logits = logits[None, :, None]
+        smooth = smoothed_along_focus(logits, torch.linspace(0, 1, 32)[None])
+
+        def peaks(values):
+            inner = values[0, 1:-1, 0]
+            return ((inner > values[0, :-2, 0]) & (inner > values[0, 2:, 0])).sum(dim=0)
+
+        assert (peaks(smooth) == 1).float().mean() > 0.95 > (peaks(logits) == 1).float().mean()
+
+    def test_the_order_of_the_planes_does_not_matter(self, network):
+        images, dioptres = torch.rand(1, 20, 3, 32, 32), torch.linspace(0.1, 2.0, 20)[None]
+        order = torch.randperm(20)
+        with torch.inference_mode():
+            found = network(images, dioptres)
+            shuffled = network(images[:, order], dioptres[:, order])
+        assert torch.allclose(found.dioptres, shuffled.dioptres, atol=1e-5)
+        assert torch.allclose(found.probability[:, order], shuffled.probability, atol=1e-5)
 
 
 @pytest.mark.parametrize(

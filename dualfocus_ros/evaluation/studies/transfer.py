@@ -68,9 +68,8 @@ mean modified Laplacian over that of the other program's image."""
 FLATTENED = """**flattened**: with the field curvature of the lens taken out of every method's
 estimate alike, as the node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
 {c4:.3f} ± {e4:.3f} 1/m, by `dualfocus calibrate field` from rows {rows.start} to {rows.stop} of
-these images. No other recording with this lens was at hand, so the target is the one that is
-judged: two numbers are fitted to it, by the classical measure of that command and not by the
-method."""
+these images. So the target is the one that is judged: two numbers are fitted to it, by the
+classical measure of that command and not by the method."""
 
 
 def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: int = 0) -> Study:

@@ -52,7 +52,7 @@ class Estimator(Protocol):
 _FAULTS = {
     GpuFault.OUT_OF_MEMORY: ('out_of_memory', (
         'the stack needs more memory than is free, even with nothing else kept: fewer planes '
-        '(stack.size), smaller images, precision fp16, or end what else uses the device'
+        '(stack.size), depth.decimation 2, precision fp16, or end what else uses the device'
     )),
     GpuFault.LOST: ('gpu_lost', 'CUDA cannot be used any more in this process'),
 }

@@ -18,7 +18,10 @@ import threading
 from types import FrameType
 from typing import Any
 
+from dualfocus_ros.nodes.last_resort import exit_after
+
 _GRACE = 1.7
+_LAST_RESORT = 1.9
 _BAD_CONFIGURATION = 1
 _BAD_ARGUMENTS = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -147,6 +150,7 @@ def _stop_soon(stop: threading.Event) -> None:
     if stop.is_set():
         return
     stop.set()
+    exit_after(_LAST_RESORT)
     watchdog = threading.Timer(_GRACE, _leave)
     watchdog.daemon = True
     watchdog.start()

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.pipeline.decimation import shrunk
 from dualfocus_ros.pipeline.result import DepthResult
 from dualfocus_ros.stacks.types import FocalStack
 
@@ -24,7 +25,7 @@ def shrink(stack: FocalStack, max_pixels: int) -> FocalStack:
     planes = tuple(
         replace(
             plane,
-            image=cv2.resize(plane.image, size, interpolation=cv2.INTER_AREA),
+            image=shrunk(plane.image, size),
             camera=None if plane.camera is None else plane.camera.resized(*size),
         )
         for plane in stack.planes

@@ -255,11 +255,13 @@ class DepthEstimator:
         mapping = Mapping(reference.view(plane, settings), reference.output)
         if self._store.find(plane.image, mapping) is not None:
             return True
-        self._seen.foresee(plane, mapping, settings)
         gain = self._seen.gains.at(plane.focus_dioptres) if settings.normalise_exposure else 1.0
         with torch.inference_mode():
             image = prepare_one(to_tensor(self._transfer.upload(plane.image)), mapping, gain)
-            return self._store.add(plane.image, mapping, self._encode(image, gain))
+            kept = self._store.add(plane.image, mapping, self._encode(image, gain))
+        # Last, on the processor, while a GPU is still at work.
+        self._seen.foresee(plane, mapping, settings)
+        return kept
 
     def _kept(self, stack: FocalStack, found: Survey) -> list[EncodedPlane | None]:
         """Return the planes that were encoded before, as they are still needed."""

@@ -108,28 +108,33 @@ def _against_dfv(
 
 
 def _memory(default: Mapping[str, Any], device_kind: str) -> list[Ratio]:
-    memory = default.get('memory') or {}
-    if 'peak_bytes' not in memory:
+    alone = default['alone']
+    if 'peak_bytes' not in alone:
         return []
     found = [Ratio(
         'peak_memory', f'peak memory of a process that runs {default["name"]}',
-        memory['peak_bytes'] / 1e9, 'GB', 0.8 if device_kind == 'cpu' else None,
+        alone['peak_bytes'] / 1e9, 'GB', 0.8 if device_kind == 'cpu' else None,
     )]  # fmt: skip
-    if memory.get('device_peak_bytes') is not None:
+    if alone['device_peak_bytes'] is not None:
         found.append(Ratio(
             'device_memory', f'peak memory on the GPU of {default["name"]}',
-            memory['device_peak_bytes'] / 1e9, 'GB',
+            alone['device_peak_bytes'] / 1e9, 'GB',
         ))  # fmt: skip
     return found
 
 
 def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Ratio]:
     found = []
-    sliding, last = default.get('sliding'), default.get('last_plane')
+    sliding, last, alone = default.get('sliding'), default.get('last_plane'), default['alone']
+    if 'sliding_ms' in alone:
+        found.append(Ratio(
+            'sliding_vs_whole', 'sliding mode, a depth per frame / whole stack, in a process of '
+            'its own', alone['sliding_ms']['p50'] / alone['whole_ms']['p50'], limit=0.4,
+        ))  # fmt: skip
     if sliding is not None:
         found.append(Ratio(
-            'sliding_vs_whole', 'sliding mode, a depth per frame / whole stack',
-            sliding['total_ms']['p50'] / base['total_ms']['p50'], limit=0.4,
+            'sliding_vs_whole_beside', 'the same beside the other methods of this run',
+            sliding['total_ms']['p50'] / base['total_ms']['p50'],
         ))  # fmt: skip
     if last is not None:
         after = last['total_ms']['p50'] + sum(_stage(last, name) for name in PUBLISH)

@@ -73,7 +73,7 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
                 if m['name'] == 'dfv'), None)  # fmt: skip
     rows = []
     for method in report['methods']:
-        cell, memory = _base(method, report), method.get('memory') or {}
+        cell, alone = _base(method, report), method['alone']
         stages = cell['stages']
         network = sum(stages[s]['p50'] for s in ('encode', 'decode', 'network') if s in stages)
         total = cell['total_ms']
@@ -87,8 +87,8 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
             'spread': f'{total["p10"]:.0f} to {total["p90"]:.0f}',
             'repeats': total['repeats'],
             'of_dfv': None if dfv is None else total['p50'] / dfv,
-            'memory': memory['peak_bytes'] / 1e6 if 'peak_bytes' in memory else None,
-            'gpu': memory['device_peak_bytes'] / 1e6 if memory.get('device_peak_bytes') else None,
+            'memory': alone['peak_bytes'] / 1e6 if 'peak_bytes' in alone else None,
+            'gpu': alone['device_peak_bytes'] / 1e6 if alone.get('device_peak_bytes') else None,
         })  # fmt: skip
     columns = [
         ('weights', 'weights', 0), ('parameters', 'parameters', 0), ('precision', 'format', 0),
@@ -98,8 +98,8 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     columns = [c for c in columns if any(row.get(c[0]) is not None for row in rows)]
     imported = [
-        m['memory']['imported_bytes'] for m in report['methods']
-        if 'imported_bytes' in (m.get('memory') or {})
+        m['alone']['imported_bytes'] for m in report['methods']
+        if 'imported_bytes' in m['alone']
     ]  # fmt: skip
     notes = [
         'Medians. **whole**: for our models the whole estimate with every output (depth, sigma, '
@@ -113,9 +113,9 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
             f'{max(imported) / 1e6:.0f} MB are Python with everything imported.',
         ]  # fmt: skip
     for method in report['methods']:
-        error = (method.get('memory') or {}).get('error')
+        error = method['alone'].get('error')
         if error:
-            notes += ['', f'The memory of {method["name"]} is not known: {error}']
+            notes += ['', f'{method["name"]} failed in a process of its own: {error}']
     return [*table(rows, columns, 'method'), '', *notes]
 
 
@@ -161,6 +161,7 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
             'sliding': sliding['p50'], 'sliding_share': sliding['p50'] / whole,
             'encode': method['sliding']['stages'].get('encode', {}).get('p50'),
             'decode': method['sliding']['stages'].get('decode', {}).get('p50'),
+            **_alone(method['alone']),
         })  # fmt: skip
     if not rows:
         return []
@@ -168,13 +169,24 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
         ('whole', 'whole stack, ms', 1), ('last', 'last plane to result, ms', 1),
         ('last_share', 'of whole', 2), ('sliding', 'sliding, ms a frame', 1),
         ('sliding_share', 'of whole', 2), ('encode', 'of it one plane encoded', 1),
-        ('decode', 'and decode', 1),
+        ('decode', 'and decode', 1), ('whole_alone', 'whole stack alone, ms', 1),
+        ('sliding_alone', 'sliding alone, ms', 1), ('share_alone', 'of whole alone', 2),
     ]  # fmt: skip
     return [
         *table(rows, columns, 'model'), '',
         'Sweep mode encodes each plane when it arrives; after the last one, one encoding and the '
-        'decoder are left. Sliding mode gives a depth with every frame.',
+        'decoder are left. Sliding mode gives a depth with every frame. **Alone**: in a process '
+        'that runs nothing but this model, as a node does; elsewhere the other methods run in '
+        'between.',
     ]
+
+
+def _alone(alone: Mapping[str, Any]) -> dict[str, float]:
+    """Return the columns of a process of its own; none where it failed."""
+    if 'sliding_ms' not in alone:
+        return {}
+    whole, sliding = alone['whole_ms']['p50'], alone['sliding_ms']['p50']
+    return {'whole_alone': whole, 'sliding_alone': sliding, 'share_alone': sliding / whole}
 
 
 def _scaling(report: Mapping[str, Any]) -> list[str]:

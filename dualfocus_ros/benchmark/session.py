@@ -16,6 +16,7 @@ import torch
 
 from dualfocus_ros import __version__
 from dualfocus_ros.benchmark import machine
+from dualfocus_ros.benchmark.alone import run_alone
 from dualfocus_ros.benchmark.contestants import (
     Contestant,
     Ours,
@@ -25,7 +26,6 @@ from dualfocus_ros.benchmark.contestants import (
     open_contestant,
     set_threads,
 )
-from dualfocus_ros.benchmark.memory import peak_memory
 from dualfocus_ros.benchmark.ratios import derive
 from dualfocus_ros.benchmark.scene import Setting, Sweep, write_stack
 from dualfocus_ros.benchmark.timing import Sample, Spread, Task, measure, spreads
@@ -104,7 +104,7 @@ def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[st
     contestants = _open(plan)
     default = _default_of(contestants, plan)
     others = _other_formats(plan, default)
-    # Warm-up and memory now; repeats are added once it is known how many there are.
+    # Warm-up and processes of their own; repeats are added once it is known how many there are.
     progress.total = float(
         (len(plan.settings) + 1) * len(contestants) + len(others)
         + 2 * sum(isinstance(c, Ours) for c in contestants.values())
@@ -127,14 +127,14 @@ def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[st
     report['default_model'] = default.name if default is not None else None
     report['methods'] = [_method(c, plan, timed) for c in contestants.values()]
     report['precisions'] = _compare_formats(default, others, timed[plan.base], plan, stacks)
-    progress.set_description('memory')
+    progress.set_description('alone')
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as folder:
         file = Path(folder) / 'stack.npz'
         write_stack(file, stacks.stack(plan.base))
         for method, name in zip(report['methods'], contestants, strict=True):
             place = plan.place
-            method['memory'] = peak_memory(
-                name, file, place.device, place.precision, place.threads
+            method['alone'] = run_alone(
+                name, file, place.device, place.precision, place.threads, plan.seconds
             )
             progress.update(1)
     report['ratios'] = [ratio.as_json() for ratio in derive(report)]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.benchmark import contestants, machine, ratios, session
+from dualfocus_ros.benchmark.alone import run_alone
 from dualfocus_ros.benchmark.contestants import Ours, Place, Sliding, open_contestant
 from dualfocus_ros.benchmark.figure import scaling_figure
-from dualfocus_ros.benchmark.memory import peak_memory
 from dualfocus_ros.benchmark.node import camera_rate, compared
 from dualfocus_ros.benchmark.report import as_json, as_markdown
 from dualfocus_ros.benchmark.scene import Setting, read_stack, write_stack
@@ -85,7 +85,7 @@ def fakes(monkeypatch):
         session, 'open_contestant', lambda name, place: Fake(name, 1.0 + len(name))
     )
     monkeypatch.setattr(session, 'is_ours', lambda name: False)
-    monkeypatch.setattr(session, 'peak_memory', lambda *words: {
+    monkeypatch.setattr(session, 'run_alone', lambda *words: {
         'imported_bytes': 10**8, 'peak_bytes': 3 * 10**8, 'device_peak_bytes': None
     })
 
@@ -105,8 +105,9 @@ def model(**changes):
     """Return a method of a report: 100 ms of network in a whole of 120."""
     values = {
         'name': 'ours', 'weights': 'shipped', 'about': '', 'precision': 'fp32', 'parameters': 10,
-        'ours': True, 'memory': {
-            'imported_bytes': 3 * 10**8, 'peak_bytes': 6 * 10**8, 'device_peak_bytes': None
+        'ours': True, 'alone': {
+            'imported_bytes': 3 * 10**8, 'peak_bytes': 6 * 10**8, 'device_peak_bytes': None,
+            'whole_ms': {'p50': 110.0}, 'sliding_ms': {'p50': 55.0},
         },
         'cells': [
             cell(50, planes=2), cell(120, {'encode': 60, 'decode': 40}), cell(220, planes=10)
@@ -120,7 +121,7 @@ def model(**changes):
 def report(**changes):
     """Return a report of one of our models and DFV."""
     dfv = model(
-        name='dfv', ours=False, weights='random', last_plane=None, sliding=None, memory={},
+        name='dfv', ours=False, weights='random', last_plane=None, sliding=None, alone={},
         cells=[cell(480, {'network': 470})],
     )
     values = {
@@ -205,7 +206,8 @@ def test_ratios_of_a_report():
     assert values['whole_vs_dfv'] == 120 / 480
     assert values['network_vs_dfv'] == 100 / 480
     assert values['peak_memory'] == 0.6
-    assert values['sliding_vs_whole'] == 54 / 120
+    assert values['sliding_vs_whole'] == 55 / 110
+    assert values['sliding_vs_whole_beside'] == 54 / 120
     assert values['last_plane_vs_inference'] == (60 + 5) / 100
     assert values['last_plane_vs_rest'] == (60 + 5) / 50
     assert values['bf16_vs_fp32'] == 0.7
@@ -221,7 +223,7 @@ def test_ratios_of_a_report():
 
 
 def test_on_a_gpu_the_memory_of_the_process_has_no_limit():
-    ours = model(memory={
+    ours = model(alone={
         'imported_bytes': 10**9, 'peak_bytes': 3 * 10**9, 'device_peak_bytes': 5 * 10**8
     })
     found = {r.name: r for r in ratios.derive(report(methods=[ours], device_kind='cuda'))}
@@ -230,9 +232,10 @@ def test_on_a_gpu_the_memory_of_the_process_has_no_limit():
     assert 'whole_vs_dfv' not in found
 
 
-def test_a_memory_that_could_not_be_measured_is_said():
-    text = as_markdown(report(methods=[model(memory={'error': 'killed'})]))
-    assert 'The memory of ours is not known: killed' in text
+def test_what_failed_in_a_process_of_its_own_is_said():
+    failed = report(methods=[model(alone={'error': 'killed'})])
+    assert 'ours failed in a process of its own: killed' in as_markdown(failed)
+    assert {'peak_memory', 'sliding_vs_whole'}.isdisjoint(r.name for r in ratios.derive(failed))
 
 
 def test_a_busy_machine_is_said():
@@ -338,12 +341,21 @@ def test_a_stack_survives_the_way_to_another_process(tmp_path):
         assert np.array_equal(ours.image, theirs.image) and ours.camera == theirs.camera
 
 
-def test_memory_of_a_process_of_its_own(tmp_path):
+@pytest.mark.parametrize('name', ['sml', 'auto'])
+def test_a_process_of_its_own(tmp_path, name):
     file = tmp_path / 'stack.npz'
     write_stack(file, Noise().stack(Setting(2, 64, 48)))
-    found = peak_memory('sml', file, 'cpu', 'auto', 1)
+    found = run_alone(name, file, 'cpu', 'auto', 1, 0.01)
     assert 5 * 10**7 < found['imported_bytes'] <= found['peak_bytes'] < 10**10
     assert found['device_peak_bytes'] is None
+    times = {key: value for key, value in found.items() if key.endswith('_ms')}
+    assert set(times) == (set() if name == 'sml' else {'whole_ms', 'sliding_ms'})
+    assert all(0.0 < time['p50'] < 1e5 and time['repeats'] >= FEWEST for time in times.values())
+
+
+def test_what_fails_in_a_process_of_its_own_says_why(tmp_path):
+    found = run_alone('auto', tmp_path / 'none.npz', 'cpu', 'auto', 1, 0.01)
+    assert 'none.npz' in found['error']
 
 
 def test_a_processor_that_works_is_seen():

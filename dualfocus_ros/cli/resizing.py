@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.pipeline.decimation import shrunk
+from dualfocus_ros.pipeline.decimation import shrunk, with_image
 from dualfocus_ros.pipeline.result import DepthResult
 from dualfocus_ros.stacks.types import FocalStack
 
@@ -22,14 +22,7 @@ def shrink(stack: FocalStack, max_pixels: int) -> FocalStack:
         return stack
     factor = math.sqrt(max_pixels / (height * width))
     size = max(int(width * factor), 1), max(int(height * factor), 1)
-    planes = tuple(
-        replace(
-            plane,
-            image=shrunk(plane.image, size),
-            camera=None if plane.camera is None else plane.camera.resized(*size),
-        )
-        for plane in stack.planes
-    )
+    planes = tuple(with_image(plane, shrunk(plane.image, size)) for plane in stack.planes)
     return replace(stack, planes=planes)
 
 

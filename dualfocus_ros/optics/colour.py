@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 
@@ -44,7 +45,12 @@ def decode_srgb8(image: np.ndarray) -> np.ndarray:
     """Return float32 linear light of a uint8 sRGB image of any shape."""
     if image.dtype != np.uint8:
         raise ValueError(f'expected a uint8 sRGB image, got {image.dtype}')
-    return _decode_table()[image]
+    pixels = np.ascontiguousarray(image)
+    if not pixels.size:
+        return pixels.astype(np.float32)
+    # Several times faster than indexing the table.
+    light = cv2.LUT(pixels.reshape(len(pixels), -1), _decode_table())
+    return np.asarray(light).reshape(image.shape)
 
 
 def encode_srgb8(linear: np.ndarray) -> np.ndarray:

@@ -13,11 +13,8 @@ import weakref
 import cv2
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
 from dualfocus_ros.optics.colour import decode_srgb8, encode_srgb8
 from dualfocus_ros.stacks.types import FocalStack, Plane
-
-_LIGHT = decode_srgb8(np.arange(256, dtype=np.uint8))
 
 
 class Decimation:
@@ -25,7 +22,7 @@ class Decimation:
 
     def __init__(self) -> None:
         # By the identity of the image as it came; an entry goes when that image does.
-        self._shrunk: dict[int, tuple[weakref.ref[np.ndarray], int, np.ndarray]] = {}
+        self._shrunk: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self._shrunk)
@@ -40,21 +37,10 @@ class Decimation:
             return plane
         height, width = plane.image.shape[:2]
         size = max(width // factor, 1), max(height // factor, 1)
-        calibration = plane.calibration
-        if calibration is not None:
-            calibration = replace(
-                calibration, camera=calibration.camera.resized(*size),
-                rectified=_resized(calibration.rectified, size),
-            )  # fmt: skip
-        return replace(
-            plane, image=self._image(plane.image, factor, size),
-            camera=_resized(plane.camera, size), calibration=calibration,
-        )  # fmt: skip
+        return with_image(plane, self._image(plane.image, size))
 
     def stack(self, stack: FocalStack, factor: int) -> FocalStack:
-        """Return a stack of shrunk planes; itself for a factor of 1."""
-        if factor == 1:
-            return stack
+        """Return a stack of shrunk planes."""
         planes = tuple(self.plane(plane, factor) for plane in stack.planes)
         return replace(stack, planes=planes)
 
@@ -62,13 +48,13 @@ class Decimation:
         """Forget everything."""
         self._shrunk.clear()
 
-    def _image(self, image: np.ndarray, factor: int, size: tuple[int, int]) -> np.ndarray:
+    def _image(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         key = id(image)
-        source, made_for, small = self._shrunk.get(key, (None, 0, image))
-        if source is None or source() is not image or made_for != factor:
+        _, small = self._shrunk.get(key, (None, image))
+        if small.shape[1::-1] != size:
             small = shrunk(image, size)
             forget = weakref.ref(image, lambda _: self._shrunk.pop(key, None))
-            self._shrunk[key] = forget, factor, small
+            self._shrunk[key] = forget, small
         return small
 
 
@@ -77,9 +63,15 @@ def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Each pixel is the mean light of what it covers.
     """
-    light = cv2.LUT(np.ascontiguousarray(image), _LIGHT)
-    return encode_srgb8(np.asarray(cv2.resize(light, size, interpolation=cv2.INTER_AREA)))
+    light = cv2.resize(decode_srgb8(image), size, interpolation=cv2.INTER_AREA)
+    return encode_srgb8(np.asarray(light))
 
 
-def _resized(camera: PinholeCamera | None, size: tuple[int, int]) -> PinholeCamera | None:
-    return None if camera is None else camera.resized(*size)
+def with_image(plane: Plane, image: np.ndarray) -> Plane:
+    """Return a plane with the same view in another number of pixels, and intrinsics to fit."""
+    height, width = image.shape[:2]
+    camera, calibration = plane.camera, plane.calibration
+    return replace(
+        plane, image=image, camera=camera and camera.resized(width, height),
+        calibration=calibration and calibration.resized(width, height),
+    )  # fmt: skip

@@ -44,7 +44,6 @@ from dualfocus_ros.pipeline.preparation import (
 from dualfocus_ros.pipeline.result import DepthResult, Outputs
 from dualfocus_ros.pipeline.settings import PipelineSettings
 from dualfocus_ros.pipeline.transfer import Transfer
-from dualfocus_ros.stacks.motion import Motion
 from dualfocus_ros.stacks.rectify import Mapping
 from dualfocus_ros.stacks.types import FocalStack, Plane
 
@@ -233,7 +232,7 @@ class DepthEstimator:
                 probability=host[7],
                 camera=camera,
                 saturated=is_saturated(found.clipped),
-                motion=_as_they_came(found.motion, settings.decimation),
+                motion=found.motion and found.motion.enlarged(settings.decimation),
                 gains=found.gains,
                 stage_ms=stages,
             )
@@ -328,11 +327,6 @@ class DepthEstimator:
         return torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
         )
-
-
-def _as_they_came(motion: Motion | None, decimation: int) -> Motion | None:
-    """Return a motion of shrunk planes in the pixels of those that came."""
-    return motion if motion is None or decimation == 1 else motion.enlarged(decimation)
 
 
 def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSettings) -> Prediction:

@@ -26,7 +26,6 @@ from dualfocus_ros.stacks.types import SAME_FOCUS, FocalStack, Plane
 
 # Bytes: more glances than a stack has planes, however large these are.
 _MEMORY = 1 << 28
-_LIGHT = decode_srgb8(np.arange(256, dtype=np.uint8))
 
 
 @dataclass(frozen=True)
@@ -336,13 +335,10 @@ def _small_light(image: np.ndarray, mapping: Mapping) -> np.ndarray:
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    light = np.asarray(cv2.LUT(image, _LIGHT))
+    light = decode_srgb8(image)
     if size != (width, height):
         light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-    view = mapping.view
-    at = source_positions(
-        replace(view, camera=view.camera.resized(*size)), mapping.output.resized(*size)
-    )
+    at = source_positions(mapping.view.resized(*size), mapping.output.resized(*size))
     if at is not None:
         x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
         light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import cv2
@@ -59,6 +59,13 @@ class CameraCalibration:
             raise ValueError(
                 f'{self.model} has {counts} coefficients, got {len(self.distortion)}'
             )
+
+    def resized(self, width: int, height: int) -> CameraCalibration:
+        """Return the calibration of the same view, sampled with another number of pixels."""
+        rectified = self.rectified
+        if rectified is not None:
+            rectified = rectified.resized(width, height)
+        return replace(self, camera=self.camera.resized(width, height), rectified=rectified)
 
     @property
     def output(self) -> PinholeCamera:

@@ -143,15 +143,18 @@ class TestOnce:
         monkeypatch.setattr(decimation, 'shrunk', counted)
         return images
 
-    def test_planes_that_came_before_their_stack_are_neither_shrunk_nor_encoded_again(self, made):
+    def test_planes_that_came_before_their_stack_are_neither_shrunk_nor_encoded_again(
+        self, made, monkeypatch
+    ):
         estimate = estimator(decimation=2)
         estimate.estimate(make_stack())
         made.clear()
         stack = make_stack()
         assert all(estimate.encode_ahead(plane) for plane in stack.planes)
-        ahead = estimate.estimate(stack, EVERYTHING)
+        with monkeypatch.context() as patch:
+            patch.setattr(estimate._network, 'encode', None)
+            ahead = estimate.estimate(stack, EVERYTHING)
         assert len(made) == 4
-        assert ahead.stage_ms['encode'] < 0.2 * ahead.stage_ms['decode']
         at_once = estimator(decimation=2).estimate(stack, EVERYTHING)
         np.testing.assert_array_equal(ahead.depth, at_once.depth)
 

@@ -11,9 +11,9 @@ import sys
 import cv2
 import numpy as np
 
-from dualfocus_ros.pipeline.estimator import DepthEstimator
-from dualfocus_ros.pipeline.result import Outputs
-from dualfocus_ros.stacks.types import FocalStack, Plane
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.result import Outputs
 
 DISTANCES = (0.35, 0.50, 0.90, 1.33, 2.21)  # metres, one for each image
 

@@ -13,8 +13,8 @@ import sys
 import cv2
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene

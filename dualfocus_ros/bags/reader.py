@@ -23,9 +23,10 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dualfocus_ros.bags.cut_mcap import CutMcap
-from dualfocus_ros.bags.files import BagError, find_files, inflated, unpacked
+from dualfocus_ros.bags.bag_files import find_files, inflated, unpacked
 from dualfocus_ros.bags.message_types import full_name, typestore
+from dualfocus_ros.bags.truncated_mcap import CutMcap
+from dualfocus_ros.exceptions import BagError
 
 __all__ = ['BagError', 'BagMessage', 'BagReader', 'BagTopic']
 

@@ -12,8 +12,8 @@ from typing import Any
 from rosbags.interfaces import Qos
 import yaml
 
-from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.bags.writer import RELIABLE, BagWriter
+from dualfocus_ros.io.atomic_files import write_text
 
 _INFORMATION = 'rosbag2_bagfile_information'
 _SPAN = ('starting_time', 'nanoseconds_since_epoch')

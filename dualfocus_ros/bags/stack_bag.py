@@ -11,8 +11,8 @@ import numpy as np
 from rosbags.typesys.store import Typestore
 
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.types import Plane
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.focal_stack import Plane
 
 SETTLED = 1  # FocusState.SETTLED
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualfocus_ros.calibration.edge_blur import Edge, edge_width, find_edge
-from dualfocus_ros.calibration.fitting import UndeterminedError, condition, fit_linear
-from dualfocus_ros.calibration.images import FocusImage, Region, sharpness
+from dualfocus_ros.calibration.fitting import condition, fit_linear
+from dualfocus_ros.calibration.target_images import FocusImage, Region, sharpness
 from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
+from dualfocus_ros.exceptions import CalibrationError
 
 METHODS = ('auto', 'edge', 'texture')
 MIN_SETTINGS = 6
@@ -85,7 +86,7 @@ def measure_blur(
     :param method: ``edge``, ``texture``, or ``auto`` for an edge where there is one.
     :param region: where the target is; by default the whole image.
     :param progress: called once per image.
-    :raises UndeterminedError: for too few settings, or a target without edge and texture.
+    :raises CalibrationError: for too few settings, or a target without edge and texture.
     """
     if method not in METHODS:
         raise ValueError(f'method must be one of {", ".join(METHODS)}, got {method!r}')
@@ -99,7 +100,7 @@ def measure_blur(
 
     edge = find_edge(light(reference)) if method != 'texture' else None
     if method == 'edge' and edge is None:
-        raise UndeterminedError(
+        raise CalibrationError(
             'no slanted edge was found in the sharpest image: it must be straight, turned by 2 to '
             '30 degrees against the rows or columns, between two even areas of different '
             'brightness; --region says where it is, --method texture does without'
@@ -142,13 +143,13 @@ def fit_blur_scale(
         that of the image focused at infinity. By default the image is taken to be of one scale,
         and kappa is that at the focus of the target.
     :param focus: known inverse distance of the target, for sweeps that do not pass it.
-    :raises UndeterminedError: for widths that do not determine it, or that contradict it.
+    :raises CalibrationError: for widths that do not determine it, or that contradict it.
     """
     q = widths.dioptres
     _check_number(len(np.unique(np.round(q, 3))), 'in which the blur could be measured')
     sigma = widths.sigma / scale(q)
     if 4.0 * (sigma.max() - sigma.min()) < MIN_BLUR:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the blur changes by only {4.0 * (sigma.max() - sigma.min()):.1f} pixels (diameter) '
             f'over the sweep from {q.min():.2f} to {q.max():.2f} dioptres: sweep farther to both '
             f'sides of the target, until it is at least {MIN_BLUR:.0f} pixels'
@@ -166,11 +167,11 @@ def fit_blur_scale(
         design = np.stack([np.ones_like(x), (x - (focus - middle) / half)**2], axis=1)
     design = (design * weight[:, None])[blurred]
     if condition(design) > MAX_CONDITION:
-        raise UndeterminedError('the settings are too close together: sweep farther')
+        raise CalibrationError('the settings are too close together: sweep farther')
     fit = fit_linear(design, (sigma**2 * weight)[blurred], scale_floor=0.01 * sigma.max())
     curve = float(fit.coefficients[-1])
     if curve <= 0.0:
-        raise UndeterminedError(
+        raise CalibrationError(
             'the blur does not grow away from a sharpest focus: the sweep must pass the focus of '
             'the target, with camera and target at rest'
         )
@@ -184,7 +185,7 @@ def fit_blur_scale(
         focus_error = half * float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
         focus = middle + half * vertex
         if not -1.0 <= vertex <= 1.0:
-            raise UndeterminedError(
+            raise CalibrationError(
                 f'the sweep from {q.min():.2f} to {q.max():.2f} dioptres does not pass the focus '
                 f'of the target (about {focus:.2f}): move the target into it, sweep farther, or '
                 'give the distance of the target'
@@ -200,7 +201,7 @@ def fit_blur_scale(
     residuals = sigma - np.sqrt(np.maximum(variance, 0.0))
     rms = float(np.sqrt(np.mean(residuals[used]**2)))
     if outliers > 0.3 * blurred.sum() or rms > MAX_RESIDUAL * sigma.max():
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the blur does not follow a thin lens: {4.0 * rms:.2f} pixels (diameter, RMS) off, '
             f'{outliers} of {int(blurred.sum())} images far off. The target must be flat, the '
             'lens at rest in every image and its focus scale right (dualfocus calibrate focus)'
@@ -210,7 +211,7 @@ def fit_blur_scale(
 
 def _check_number(count: int, what: str) -> None:
     if count < MIN_SETTINGS:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'{count} focus setting{"s" * (count != 1)} {what}: at least {MIN_SETTINGS} are '
             'needed, on both sides of the target'
         )

@@ -19,15 +19,10 @@ import math
 import cv2
 import numpy as np
 
-from dualfocus_ros.calibration.fitting import (
-    LinearFit,
-    UndeterminedError,
-    condition,
-    fit_linear,
-    left_out,
-)
-from dualfocus_ros.calibration.images import FocusImage, gradient_energy
-from dualfocus_ros.stacks import registration
+from dualfocus_ros.alignment import registration
+from dualfocus_ros.calibration.fitting import LinearFit, condition, fit_linear, left_out
+from dualfocus_ros.calibration.target_images import FocusImage, gradient_energy
+from dualfocus_ros.exceptions import CalibrationError
 
 MIN_SETTINGS = 5
 MIN_SPAN = 0.4  # of the nearest setting in dioptres
@@ -98,7 +93,7 @@ def measure_views(
     :param centre: principal point x, y at infinity focus in pixels; by default the middle.
     :param progress: called once per image.
     :returns: the views, the focus of the reference, and the width of the images.
-    :raises UndeterminedError: for too few settings, or images that cannot be registered.
+    :raises CalibrationError: for too few settings, or images that cannot be registered.
     """
     _check_settings([group[0].dioptres for group in settings])
     # Blur adds up in light: in encoded values a bright card would seem to grow out of focus.
@@ -134,7 +129,7 @@ def measure_views(
             views.append(View(settings[n][k].dioptres, scale, shift, remains))
     used = sorted({view.dioptres for view in views})
     if len(used) < MIN_SETTINGS:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'only {len(used)} of {len(settings)} focus settings could be registered to the '
             f'sharpest one ({reference:.2f} dioptres; lost: '
             f'{", ".join(f"{q:.2f}" for q in sorted(set(lost)))}): use a target with coarse and '
@@ -148,7 +143,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
 
     :param reference: focus of the image that the views map onto.
     :param width: of the images in pixels.
-    :raises UndeterminedError: for settings that do not determine it, or views that contradict it.
+    :raises CalibrationError: for settings that do not determine it, or views that contradict it.
     """
     q = np.array([view.dioptres for view in views])
     s = np.array([view.scale for view in views])
@@ -156,7 +151,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     _check_settings(q)
     remains = [view.residual_px for view in views if math.isfinite(view.residual_px)]
     if remains and float(np.median(remains)) > MAX_RESIDUAL:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'after scaling, the images are still {np.median(remains):.2f} pixels apart '
             '(median): the target must be flat and square to the camera, and both at rest'
         )
@@ -165,7 +160,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     away = np.abs(linear) > 1e-9  # the reference says nothing about itself
     number = condition(design[away])
     if number > MAX_CONDITION:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the settings from {q.min():.2f} to {q.max():.2f} dioptres cannot tell g1 from g2 '
             f'(condition number {number:.0f}): spread them over the whole focus range'
         )
@@ -175,7 +170,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     left_out_px = half * float(np.sqrt(np.mean(errors**2)))
     if left_out_px > MAX_LEFT_OUT:
         worst = q[away][int(np.argmax(np.abs(errors)))]
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the scale at one setting is not what the others predict: {left_out_px:.2f} pixels '
             f'at the edge of the image (RMS), the worst at {worst:.2f} dioptres. Keep camera and '
             'target on firm stands, let the lens settle, or record more settings'
@@ -199,7 +194,7 @@ def equalised(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
     if energies[0] < energies[1]:
         blurred, other = equalised(second, first)
         return other, blurred
-    from dualfocus_ros.optics.psf import MIN_RADIUS
+    from dualfocus_ros.simulation.psf import MIN_RADIUS
 
     low, high = 0.0, min(_MAX_RADIUS, 0.1 * min(first.shape))
     for _ in range(8):
@@ -217,7 +212,7 @@ def defocused(image: np.ndarray, radius: float) -> np.ndarray:
     # Here, because torch takes seconds to load, and the help of a command shall not.
     import torch
 
-    from dualfocus_ros.optics.psf import Aperture, spot
+    from dualfocus_ros.simulation.psf import Aperture, spot
 
     kernel = spot(torch.tensor([radius]), Aperture('disc', softness=0.0))[0].numpy()
     return np.asarray(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
@@ -290,12 +285,12 @@ def similarity(
 def _check_settings(dioptres: Sequence[float] | np.ndarray) -> None:
     known = np.unique(np.round(dioptres, 3))
     if len(known) < MIN_SETTINGS:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'{len(known)} focus setting{"s" * (len(known) != 1)} with images at rest: at least '
             f'{MIN_SETTINGS} are needed to fit breathing and to check the fit'
         )
     if known[-1] - known[0] < MIN_SPAN * known[-1]:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the focus settings reach only from {known[0]:.2f} to {known[-1]:.2f} dioptres: '
             'spread them over the range that is to be used'
         )

@@ -12,10 +12,6 @@ _OUTLIER = 4.0
 _ROUNDS = 50
 
 
-class UndeterminedError(ValueError):
-    """The data cannot determine the model; the text says why and what to record instead."""
-
-
 @dataclass(frozen=True, eq=False)
 class LinearFit:
     """A robust least-squares solution.

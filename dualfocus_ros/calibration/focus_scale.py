@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.calibration.fitting import LinearFit, UndeterminedError, fit_linear, left_out
+from dualfocus_ros.calibration.fitting import LinearFit, fit_linear, left_out
+from dualfocus_ros.exceptions import CalibrationError
 
 MIN_PAIRS = 3
 # The quadratic term is taken if it predicts what it has not seen that much better.
@@ -75,25 +76,25 @@ def sharpest(positions: Sequence[float], measures: Sequence[float]) -> Peak:
 
     :param positions: of each image; repeated ones are averaged.
     :param measures: focus measure of each image, positive.
-    :raises UndeterminedError: if there is no peak, or it lies at an end of the sweep.
+    :raises CalibrationError: if there is no peak, or it lies at an end of the sweep.
     """
     known = np.asarray(positions, np.float64)
     at, index = np.unique(known, return_inverse=True)
     total = np.bincount(index, np.asarray(measures, np.float64))
     mean = total / np.bincount(index)
     if len(at) < MIN_SWEEP:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the sweep has {len(at)} lens position{"s" * (len(at) != 1)}: at least {MIN_SWEEP} '
             'are needed to find the sharpest'
         )
     best = int(np.argmax(mean))
     contrast = float(mean[best] / max(mean.min(), 1e-300))
     if contrast < MIN_CONTRAST:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the image is hardly sharper at its best than at its worst ({contrast:.2f} times): '
             'use a target with more texture in the region, more light, or a wider sweep'
         )
-    at_end = UndeterminedError(
+    at_end = CalibrationError(
         f'the image is sharpest at an end of the sweep (position {at[best]:g}): the target may be '
         'nearer or farther than the sweep goes; sweep farther or move the target'
     )
@@ -112,7 +113,7 @@ def sharpest(positions: Sequence[float], measures: Sequence[float]) -> Peak:
     if not x[0] < vertex < x[-1] or power * fit.rms > _MAX_MISFIT:
         if best < 2 or best > len(at) - 3:
             raise at_end
-        raise UndeterminedError(
+        raise CalibrationError(
             'the focus measure has no clear single peak: keep target, camera and light still '
             'during the sweep, and the region on one flat target'
         )
@@ -138,23 +139,23 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
 
     :param positions: driver units, in which each target was sharpest.
     :param distances: of each target from the lens in metres; infinite for the horizon.
-    :raises UndeterminedError: for too few, too close, contradicting or non-monotone pairs.
+    :raises CalibrationError: for too few, too close, contradicting or non-monotone pairs.
     """
     u = np.asarray(positions, np.float64)
     with np.errstate(divide='ignore'):
         q = 1.0 / np.asarray(distances, np.float64)
     if not (np.all(np.isfinite(u)) and np.all(np.isfinite(q)) and np.all(q >= 0.0)):
-        raise UndeterminedError('positions must be numbers and distances positive metres')
+        raise CalibrationError('positions must be numbers and distances positive metres')
     settings = len(np.unique(q))
     if settings < MIN_PAIRS or len(np.unique(u)) < MIN_PAIRS:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'{settings} different distances at {len(np.unique(u))} different positions cannot '
             f'show whether the scale is straight: measure at least {MIN_PAIRS}, better 5 to 8, '
             'evenly spaced in 1/distance'
         )
     span = float(q.max() - q.min())
     if span < MIN_SPAN * q.max():
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the distances reach only from {_metres(q.max())} to {_metres(q.min())}: spread them '
             'over the range that the camera is to measure'
         )
@@ -169,7 +170,7 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     fit = fit_linear(designs[degree - 1], q, scale_floor=0.002 * span)
     if np.mean(fit.outliers) > 0.25 or fit.rms > MAX_RESIDUAL * span:
         worst = int(np.argmax(np.abs(fit.residuals)))
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the pairs do not lie on one curve: {fit.rms:.3f} dioptres (RMS) off, the worst at '
             f'position {u[worst]:g} with {_metres(q[worst])} ({fit.residuals[worst]:+.3f} '
             'dioptres): check the distances, measured from the lens, and the units'
@@ -178,7 +179,7 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     dioptres = np.polynomial.polynomial.polyval(at, fit.coefficients)
     steps = np.diff(dioptres)
     if not (np.all(steps > 0.0) or np.all(steps < 0.0)):
-        raise UndeterminedError(
+        raise CalibrationError(
             'the fitted focus turns round within the measured range, which no lens does: check '
             'the pairs near the turn, and measure more distances'
         )

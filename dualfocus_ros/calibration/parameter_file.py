@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dualfocus_ros.atomic_files import write_text
+from dualfocus_ros.io.atomic_files import write_text
 
 Value = bool | int | float | str | Sequence[float]
 

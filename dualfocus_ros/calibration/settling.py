@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from dualfocus_ros.calibration.fitting import UndeterminedError, fit_linear
-from dualfocus_ros.calibration.images import FocusImage, Region
+from dualfocus_ros.calibration.fitting import fit_linear
+from dualfocus_ros.calibration.target_images import FocusImage, Region
+from dualfocus_ros.exceptions import CalibrationError
 
 SETTLED = 0.02  # of the step, that may still be to go
 MOVED = 0.10  # of the step, after which the lens is on its way
@@ -139,7 +140,7 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
 
     :param orders: in the order of time; repeated ones are one.
     :param traces: all frames, in the order of time.
-    :raises UndeterminedError: for a recording that does not tell.
+    :raises CalibrationError: for a recording that does not tell.
     """
     dwells = _dwells(orders, traces)
     curve = _Curve(dwells)
@@ -167,12 +168,12 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
     _check_steps(len(found), ambiguous)
     noise = float(np.median(noises))
     if noise > _MAX_NOISE:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'at rest the images still differ by {100 * noise:.0f} % of a step: keep camera, '
             'target and light still, use more light, or make larger steps'
         )
     if float(np.median(unrest)) > 3.0 * noise + SETTLED:
-        raise UndeterminedError(
+        raise CalibrationError(
             'the lens was still moving when the next command came: wait longer at each position '
             '(focus_sweep_node: model_time or settle_time), at least twice the settling time'
         )
@@ -232,13 +233,13 @@ def _dwells(orders: Sequence[Order], traces: Sequence[Trace]) -> list[_Dwell]:
     while dwells and len(dwells[0].frames) < MIN_FRAMES:
         dwells.pop(0)
     if len(dwells) < MIN_STEPS + 1:
-        raise UndeterminedError(
+        raise CalibrationError(
             f'the recording has {max(len(dwells) - 1, 0)} whole steps of the lens: at least '
             f'{MIN_STEPS} are needed, better 20, up and down over the focus range'
         )
     short = sum(len(dwell.frames) < MIN_FRAMES for dwell in dwells)
     if short > 0.3 * len(dwells):
-        raise UndeterminedError(
+        raise CalibrationError(
             f'{short} of {len(dwells)} steps have fewer than {MIN_FRAMES} frames: wait longer at '
             'each position'
         )
@@ -256,7 +257,7 @@ class _Curve:
         keys = sorted(groups)
         self.targets = np.array([key * _SAME for key in keys])
         if len(keys) < MIN_POSITIONS:
-            raise UndeterminedError(
+            raise CalibrationError(
                 f'the lens was sent to {len(keys)} different positions: at least {MIN_POSITIONS} '
                 'are needed, better 6 to 10'
             )
@@ -370,7 +371,7 @@ def _frame_period(traces: Sequence[Trace]) -> float:
 def _check_steps(count: int, ambiguous: int) -> None:
     if count >= MIN_STEPS:
         return
-    raise UndeterminedError(
+    raise CalibrationError(
         f'only {count} steps tell where the lens is; in {ambiguous} the target is as blurred '
         'before as after: put it at one end of the focus range, so that it gets sharper all the '
         'way, and record more steps'

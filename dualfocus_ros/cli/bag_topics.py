@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.cli.errors import UsageError
 from dualfocus_ros.cli.node_parameters import Parameters
-from dualfocus_ros.nodes.settings import DepthNodeSettings
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'

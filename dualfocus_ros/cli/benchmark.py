@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dualfocus_ros.atomic_files import write_text
-from dualfocus_ros.cli.errors import UsageError
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.io.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -71,32 +71,32 @@ def execute(arguments: argparse.Namespace) -> int:
     """Measure, write and print."""
     plan = _plan(arguments)
     if arguments.node:
-        from dualfocus_ros.benchmark.node import require_ros
+        from dualfocus_ros.benchmark.node_latency import require_ros
 
         require_ros()
-    from dualfocus_ros.benchmark import session
+    from dualfocus_ros.benchmark import benchmark_run
 
     with _progress('run') as bar:
-        report = session.run(plan, bar)
+        report = benchmark_run.run(plan, bar)
         if arguments.node:
-            from dualfocus_ros.benchmark.node import QUICK, Amount, measure_node
+            from dualfocus_ros.benchmark.node_latency import QUICK, Amount, measure_node
 
             amount = QUICK if arguments.quick else Amount()
-            report = session.with_node(report, measure_node(plan, report, bar, amount))
+            report = benchmark_run.with_node(report, measure_node(plan, report, bar, amount))
     _write(arguments.output, report)
     logger.info('wrote %s', arguments.output / 'benchmark.md')
     if report['busy']:
         logger.warning('the machine was busy before anything was measured: only ratios hold')
-    from dualfocus_ros.benchmark.report import as_json, as_markdown
+    from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown
 
     sys.stdout.write(as_json(report) if arguments.json else as_markdown(report))
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> Any:
-    from dualfocus_ros.benchmark.contestants import Place, names
-    from dualfocus_ros.benchmark.session import Plan
-    from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
+    from dualfocus_ros.benchmark.benchmark_run import Plan
+    from dualfocus_ros.benchmark.timed_methods import Place, names
+    from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
     quick = arguments.quick
     planes = tuple(arguments.planes or (QUICK_PLANES if quick else PLANES))
@@ -138,9 +138,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:
-    from dualfocus_ros.benchmark.figure import scaling_figure
-    from dualfocus_ros.benchmark.report import as_json, as_markdown
-    from dualfocus_ros.visual.png import save_small_png
+    from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
+    from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown
+    from dualfocus_ros.io.png import save_small_png
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))

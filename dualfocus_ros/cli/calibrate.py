@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.calibration.fitting import UndeterminedError
 from dualfocus_ros.calibration.parameter_file import Value, write_parameters
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
     for name, summary in KINDS.items():
-        module = import_module(f'dualfocus_ros.cli.calibrations.{name}')
+        module = import_module(f'dualfocus_ros.cli.calibrate_{name}')
         sub = kinds.add_parser(
             name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.',
             epilog=module.WHAT_TO_RECORD, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,9 +86,9 @@ def execute(arguments: argparse.Namespace) -> int:
                          f'{picture}')
     try:
         outcome: Outcome = arguments.calibrate(arguments)
-    except UndeterminedError as error:
+    except CalibrationError as error:
         raise CommandError(f'calibrate {arguments.kind}: {error}') from error
-    from dualfocus_ros.visual.png import save_png
+    from dualfocus_ros.io.png import save_png
 
     for path in (output, picture):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 
-from dualfocus_ros.cli.errors import CommandError
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CommandError
 
 SHELLS = ('bash', 'zsh', 'fish')
 

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from dualfocus_ros.cli import lens_input
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
-from dualfocus_ros.cli.stack_input import (
+from dualfocus_ros.alignment.homography import Alignment, align_planes, warp_planes
+from dualfocus_ros.camera.depth_resolution import check_range
+from dualfocus_ros.camera.field_curvature import check_coefficients
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.cli import lens_arguments
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
+from dualfocus_ros.io.focal_stack_files import (
     DIAGONAL_35MM,
     StackImage,
     find_images,
@@ -26,15 +32,9 @@ from dualfocus_ros.cli.stack_input import (
     to_common_depth,
     to_dioptres,
 )
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.depth_resolution import check_range
-from dualfocus_ros.optics.field_curvature import check_coefficients
-from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.stacks.alignment import Alignment, align_planes, warp_planes
-from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 
 if TYPE_CHECKING:
-    from dualfocus_ros.pipeline.result import DepthResult
+    from dualfocus_ros.inference.result import DepthResult
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     either.add_argument('--focus-dioptres', nargs='+', metavar='D', help=f'1/m, {text}')
     either.add_argument('--focus-distances', nargs='+', metavar='METRES', help=f'metres, {text}')
     camera = parser.add_argument_group('camera, where it is known')
-    lens_input.add_arguments(camera)
+    lens_arguments.add_arguments(camera)
     camera.add_argument(
         '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
     )
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Estimate, write and print a summary."""
     names = arguments.images + _names_after_numbers(arguments)
-    lens = lens_input.lens_from(arguments)
+    lens = lens_arguments.lens_from(arguments)
     try:
         check_coefficients(arguments.field_curvature)
     except ValueError as error:
@@ -120,7 +120,7 @@ def execute(arguments: argparse.Namespace) -> int:
         depth=np.where(invalid, np.nan, depth).astype(np.float32),
         sigma=np.where(invalid, np.nan, result.sigma).astype(np.float32),
     )
-    from dualfocus_ros.cli.estimate_output import write_outputs
+    from dualfocus_ros.visualization.result_files import write_outputs
 
     points = write_outputs(arguments.output, planes, result, camera)
     summary = _summary(arguments.output, result, dioptres, model, device, seconds, points)
@@ -239,10 +239,10 @@ def _estimate(
     stack: FocalStack, arguments: argparse.Namespace, lens: Lens | None
 ) -> tuple[DepthResult, str, str]:
     """Run the network; the imports are here because torch takes seconds to load."""
-    from dualfocus_ros.cli.resizing import enlarge, shrink
-    from dualfocus_ros.pipeline.estimator import DepthEstimator
-    from dualfocus_ros.pipeline.result import Outputs
-    from dualfocus_ros.pipeline.settings import PipelineSettings
+    from dualfocus_ros.inference.estimator import DepthEstimator
+    from dualfocus_ros.inference.large_images import enlarge, shrink
+    from dualfocus_ros.inference.result import Outputs
+    from dualfocus_ros.inference.settings import PipelineSettings
 
     # The images' own registration already takes out breathing and motion.
     breathing = 'thin_lens' if lens is not None and not arguments.align else 'none'

@@ -12,7 +12,7 @@ import sys
 from tqdm import tqdm
 
 from dualfocus_ros import __version__
-from dualfocus_ros.atomic_files import write_text
+from dualfocus_ros.io.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +65,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """Measure, print the report and, if asked, write it with figures."""
     import torch
 
-    from dualfocus_ros.cli.errors import UsageError
-    from dualfocus_ros.data.catalogue import open_dataset
-    from dualfocus_ros.evaluation.figures import write_figures
+    from dualfocus_ros.datasets.registry import open_dataset
+    from dualfocus_ros.evaluation.evaluation_plots import write_figures
+    from dualfocus_ros.evaluation.evaluation_report import Facts, as_json, as_markdown, commit_of
+    from dualfocus_ros.evaluation.evaluator import evaluate
     from dualfocus_ros.evaluation.methods import open_methods
     from dualfocus_ros.evaluation.protocols import make_protocol
-    from dualfocus_ros.evaluation.report import Facts, as_json, as_markdown, commit_of
-    from dualfocus_ros.evaluation.runner import evaluate
-    from dualfocus_ros.pipeline.device import default_threads, describe, resolve_device
+    from dualfocus_ros.exceptions import UsageError
+    from dualfocus_ros.inference.device import default_threads, describe, resolve_device
 
     if arguments.planes == 1 or arguments.planes < 0:
         raise UsageError(f'--planes: depth from focus needs at least 2, got {arguments.planes}')

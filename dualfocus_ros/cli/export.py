@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.console import say
 from dualfocus_ros.cli.progress import progress
-from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
 if TYPE_CHECKING:
-    from dualfocus_ros.network.export import StackSize
+    from dualfocus_ros.models.onnx_export import StackSize
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ def execute(arguments: argparse.Namespace) -> int:
     size, output = _size(arguments), arguments.output
     if output.suffix != '.onnx' or output.is_dir():
         raise UsageError(f"--output must be a file whose name ends in .onnx, got '{output}'")
-    from dualfocus_ros.network.export import export_split, export_whole, require
-    from dualfocus_ros.network.weights import load_model
+    from dualfocus_ros.models.onnx_export import export_split, export_whole, require
+    from dualfocus_ros.models.weights import load_model
 
     require('onnx', 'onnxscript')
     if arguments.check:
@@ -119,14 +119,14 @@ def _size(arguments: argparse.Namespace) -> StackSize:
         raise UsageError(
             f'--planes must be {MIN_PLANES} to {MAX_PLANES}, got {arguments.planes}'
         )
-    from dualfocus_ros.network.export import StackSize
+    from dualfocus_ros.models.onnx_export import StackSize
 
     return StackSize(arguments.planes, height, width)
 
 
 def _check(model: Any, files: list[Path], size: StackSize) -> list[dict[str, Any]]:
     """Return the differences on each kind of images; NaN where one gives no number."""
-    from dualfocus_ros.network.export import compare
+    from dualfocus_ros.models.onnx_export import compare
 
     rows = []
     kinds = {'random': _random_stack, 'rendered': _rendered_stack}
@@ -148,9 +148,9 @@ def _random_stack(size: StackSize) -> tuple[np.ndarray, np.ndarray]:
 
 def _rendered_stack(size: StackSize) -> tuple[np.ndarray, np.ndarray]:
     """Return a random scene as a lens sees it: (1, N, 3, H, W) and its focus in 1/m."""
-    from dualfocus_ros.data.random_scenes import random_scene
-    from dualfocus_ros.data.random_textures import TextureSource
-    from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
+    from dualfocus_ros.simulation.random_scenes import random_scene
+    from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
+    from dualfocus_ros.simulation.random_textures import TextureSource
 
     textures = TextureSource([])
     settings = RenderSettings(planes=size.planes, max_shift=0.0, wide_sweeps=0.0)

@@ -16,23 +16,28 @@ import numpy as np
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.calibration.images import FocusImage, Region
 from dualfocus_ros.calibration.settling import Order
+from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.cli import bag_topics
-from dualfocus_ros.cli.bag_source import needs_ros, readable_bag
-from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.bag_arguments import needs_ros, readable_bag
 from dualfocus_ros.cli.node_parameters import Parameters
-from dualfocus_ros.cli.stack_input import find_images, read_image, read_numbers, to_common_depth
-from dualfocus_ros.nodes.settings import DepthNodeSettings
-from dualfocus_ros.stacks.focus_sources import (
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.io.focal_stack_files import (
+    find_images,
+    read_image,
+    read_numbers,
+    to_common_depth,
+)
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.sweep.focus_sources import (
     CommandedFocus,
     FocusOrder,
     ReportedFocus,
     SettlingModel,
     lens_position,
 )
-from dualfocus_ros.stacks.pairing import LensState
-from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.sweep.time_synchronizer import LensState
 
 logger = logging.getLogger(__name__)
 
@@ -180,11 +185,11 @@ def _inputs(bag: BagReader, arguments: argparse.Namespace) -> Any:
 
 
 def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[FocusImage]:
-    needs_ros('dualfocus_ros.nodes.conversions')
+    needs_ros('dualfocus_ros.nodes.input_messages')
     from rclpy.serialization import deserialize_message
     from sensor_msgs.msg import CompressedImage, Image
 
-    from dualfocus_ros.nodes.conversions import (
+    from dualfocus_ros.nodes.input_messages import (
         MessageError,
         compressed_to_array,
         image_to_array,

@@ -15,14 +15,14 @@ from typing import Any
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.survey import TopicSurvey, has_header
-from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
-from dualfocus_ros.cli.bag_source import image_check, import_offline, readable_bag
+from dualfocus_ros.bags.topic_summary import TopicSurvey, has_header
+from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
+from dualfocus_ros.cli.bag_arguments import image_check, import_offline, readable_bag
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_made
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
-from dualfocus_ros.stacks.funnel import FunnelSnapshot
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the sweep of the contact sheet, from 0; by default the first that lacks nothing',
     )
     bag_topics.add_arguments(parser)
-    calibration_input.add_arguments(parser)
+    camera_arguments.add_arguments(parser)
     node_parameters.add_arguments(parser)
     parser.epilog = (
         "Topics and stamps are told without ROS; sweeps are found by the depth node's own code, "
@@ -139,7 +139,7 @@ def _topics_given(arguments: argparse.Namespace) -> bool:
 
 def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings) -> Any:
     """Return the depth node's pipeline without the network."""
-    from dualfocus_ros.cli.offline import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
     inputs = findings.inputs
     assert inputs is not None
@@ -163,7 +163,7 @@ def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings)
         if chosen:
             findings.shown = stack
 
-    camera = calibration_input.camera_for(arguments, bag, inputs)
+    camera = camera_arguments.camera_for(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     return OfflinePipeline(inputs.settings, node, None, camera, note)
 
@@ -176,9 +176,9 @@ def _write_sheet(arguments: argparse.Namespace, findings: Findings) -> None:
             f'{arguments.bag} has {which} to show ({len(findings.sweeps)} found): '
             + (_why(findings) or 'nothing was rejected')
         )
-    from dualfocus_ros.cli.contact_sheet import contact_sheet
-    from dualfocus_ros.nodes.processing import load_estimator
-    from dualfocus_ros.visual.png import save_png
+    from dualfocus_ros.io.png import save_png
+    from dualfocus_ros.nodes.stack_processor import load_estimator
+    from dualfocus_ros.visualization.contact_sheet import contact_sheet
 
     picture = contact_sheet(stack, load_estimator(inputs.settings), str(arguments.bag))
     arguments.sheet.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import os
 import sys
 
 from dualfocus_ros import __version__
-from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.exceptions import CommandError, UsageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -36,7 +36,6 @@ COMMANDS = {
     'export': 'the network as ONNX for other runtimes, checked against PyTorch',
     'evaluate': 'measure methods side by side on data sets: tables, JSON, figures',
     'benchmark': 'how long methods take here, stage by stage and over DDS: tables, JSON, figure',
-    'study': 'how many planes, which lens errors, real stacks, equal training: report and figure',
 }
 
 logger = logging.getLogger('dualfocus_ros')

@@ -2,7 +2,7 @@
 """The depth node's parameters on the command line, without a node: ``--params-file``, ``--param``.
 
 Files and values have the form that ``ros2 run … --ros-args`` takes, and the same table
-(``nodes/settings.py``) says what is allowed.
+(``nodes/depth_parameters.py``) says what is allowed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from typing import Any
 import yaml
 
 from dualfocus_ros.cli.completers import offer
-from dualfocus_ros.cli.errors import UsageError
-from dualfocus_ros.nodes.settings import ATTRIBUTES, DepthNodeSettings, coerce, contradictions
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.nodes.depth_parameters import (
+    ATTRIBUTES,
+    DepthNodeSettings,
+    coerce,
+    contradictions,
+)
 
 # Parameters that every node has; they mean nothing without one.
 _OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_service')

@@ -11,11 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dualfocus_ros.atomic_files import replacing
-from dualfocus_ros.cli import lens_input
-from dualfocus_ros.cli.errors import UsageError
-from dualfocus_ros.cli.output import say
-from dualfocus_ros.optics.depth_resolution import (
+from dualfocus_ros.camera.depth_resolution import (
     BLUR_ERROR,
     RELATIVE_LIMIT,
     depth_error,
@@ -23,9 +19,13 @@ from dualfocus_ros.optics.depth_resolution import (
     range_limit,
     sweep_planes,
 )
-from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.optics.presets import PRESETS, LensPreset
-from dualfocus_ros.stacks.types import MAX_PLANES
+from dualfocus_ros.camera.lens_presets import PRESETS, LensPreset
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.cli import lens_arguments
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.focal_stack import MAX_PLANES
+from dualfocus_ros.io.atomic_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lens = parser.add_argument_group('the lens: a preset, three numbers, or kappa alone')
     names = '; '.join(f'{name}: {preset.title}' for name, preset in PRESETS.items())
     lens.add_argument('--preset', choices=[*PRESETS], metavar='NAME', help=names)
-    lens_input.add_arguments(lens)
+    lens_arguments.add_arguments(lens)
     lens.add_argument(
         '--kappa', type=float, metavar='PX', help='as measured, px of blur per dioptre'
     )
     parser.add_argument(
-        '--range', nargs=2, type=lens_input.length, default=(0.5, 5.0), metavar=('NEAR', 'FAR'),
+        '--range', nargs=2, type=lens_arguments.length, default=(0.5, 5.0), metavar=('NEAR', 'FAR'),
         help='metres; FAR may be inf (default: 0.5 5)',
     )  # fmt: skip
     parser.add_argument(
@@ -150,7 +150,7 @@ def analyse(arguments: argparse.Namespace) -> Report:
 
 def _lens(arguments: argparse.Namespace) -> tuple[LensPreset | None, Lens | None, float]:
     """Return preset, lens and kappa, each as far as it is known."""
-    lens = lens_input.lens_from(arguments)
+    lens = lens_arguments.lens_from(arguments)
     ways = [arguments.preset is not None, lens is not None, arguments.kappa is not None]
     if sum(ways) != 1:
         raise UsageError(

@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import STORAGES, BagWriter
-from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
-from dualfocus_ros.cli.bag_source import import_offline, readable_bag, rejections_in_words
+from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
+from dualfocus_ros.cli.bag_arguments import import_offline, readable_bag, rejections_in_words
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
-from dualfocus_ros.nodes.range_watch import RangeWatch
-from dualfocus_ros.stacks.funnel import FunnelSnapshot
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.nodes.range_monitor import RangeWatch
+from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--compress', action='store_true', help='compress chunks with zstd (MCAP)')
     parser.add_argument('--json', action='store_true', help='print the summary as JSON')
     bag_topics.add_arguments(parser)
-    calibration_input.add_arguments(parser)
+    camera_arguments.add_arguments(parser)
     node_parameters.add_arguments(parser)
     parser.epilog = (
         'Computes what the depth node computes, sweep after sweep and as fast as the machine '
@@ -84,13 +84,13 @@ def execute(arguments: argparse.Namespace) -> int:
         inputs = find_inputs(bag, parameters, arguments)
         if inputs.missing:
             raise CommandError(f'{arguments.input}: {"; ".join(inputs.missing)}')
-        camera = calibration_input.camera_for(arguments, bag, inputs)
+        camera = camera_arguments.camera_for(arguments, bag, inputs)
         if camera is None and inputs.camera_info is None:
             logger.warning(
                 'no camera_info for %s: depth without camera_info and points '
                 '(--camera-info or --intrinsics)', inputs.image
             )
-        from dualfocus_ros.nodes.processing import load_estimator
+        from dualfocus_ros.nodes.stack_processor import load_estimator
 
         estimator = load_estimator(inputs.settings)
         with BagWriter(
@@ -112,7 +112,7 @@ def _process(
     estimator: Any, camera: Any,
 ) -> tuple[Summary, FunnelSnapshot]:
     """Compute and write everything; Ctrl-C ends it early with a whole bag."""
-    from dualfocus_ros.cli.offline import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
     wanted = [*ALWAYS, *(topic for name, topic in OPTIONAL.items() if getattr(arguments, name))]
     summary = Summary()

@@ -19,9 +19,9 @@ from dualfocus_ros.bags.message_types import class_of
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.split_writer import SplitBagWriter
 from dualfocus_ros.cli.bag_topics import absolute
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.live import live_node
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.live_node import live_node
+from dualfocus_ros.exceptions import CommandError, UsageError
 
 logger = logging.getLogger(__name__)
 

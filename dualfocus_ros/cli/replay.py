@@ -13,13 +13,13 @@ from typing import Any
 
 from dualfocus_ros.bags.player import BagPlayer
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.replay import Replay, ReplayCounts, ReplaySettings
-from dualfocus_ros.cli.bag_source import readable_bag
+from dualfocus_ros.bags.replay_schedule import Replay, ReplayCounts, ReplaySettings
+from dualfocus_ros.cli.bag_arguments import readable_bag
 from dualfocus_ros.cli.bag_topics import absolute, is_made, read_remaps
-from dualfocus_ros.cli.errors import CommandError, UsageError
+from dualfocus_ros.cli.console import say
 from dualfocus_ros.cli.keyboard import keys, sleep
-from dualfocus_ros.cli.live import live_node
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.live_node import live_node
+from dualfocus_ros.exceptions import CommandError, UsageError
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import argparse
 from importlib import import_module
 from importlib.util import find_spec
 
-from dualfocus_ros.cli.errors import CommandError
+from dualfocus_ros.exceptions import CommandError
 
 NODES = ('depth_node', 'focus_sweep_node', 'sim_camera_node')
 

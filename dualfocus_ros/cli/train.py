@@ -22,7 +22,7 @@ examples:
   the plan is done it writes the weights:
     dualfocus train -o runs/full --config dualfocus --batch 16 --steps 60000 --window 20
   on the GPUs of one machine:
-    torchrun --nproc-per-node=4 -m dualfocus_ros.training -o runs/full --config dualfocus
+    torchrun --nproc-per-node=4 -m dualfocus_ros train -o runs/full --config dualfocus
   the shipped network, going on with your own scenes:
     dualfocus train -o runs/mine --from dualfocus-lite --rgbd ~/scans --learning-rate 2e-4
   how far to trust the shipped network's depth, on your own scenes:
@@ -174,7 +174,7 @@ def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     import torch
 
-    from dualfocus_ros.cli.errors import CommandError
+    from dualfocus_ros.exceptions import CommandError
     from dualfocus_ros.training.distributed import join_team
     from dualfocus_ros.training.job import run_job
 
@@ -191,7 +191,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from dualfocus_ros.cli.errors import UsageError
+    from dualfocus_ros.exceptions import UsageError
 
     if arguments.only_sigma:
         if not arguments.start:

@@ -11,11 +11,11 @@ import re
 from typing import Any
 import webbrowser
 
-from dualfocus_ros.atomic_files import write_text
-from dualfocus_ros.cli import bag_topics, calibration_input, node_parameters
+from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
 from dualfocus_ros.cli.bag_topics import absolute
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.cli.output import say
+from dualfocus_ros.cli.console import say
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.io.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument('--open', action='store_true', help='open a browser')
     parser.add_argument('--json', action='store_true', help='print the summary as JSON')
     bag_topics.add_arguments(parser)
-    calibration_input.add_arguments(parser)
+    camera_arguments.add_arguments(parser)
     node_parameters.add_arguments(parser)
     parser.epilog = (
         'One page with everything in it: no other file, no network. From a bag it shows the depth '
@@ -115,8 +115,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:
     """Return the page of a bag and a summary of it."""
     from dualfocus_ros.cli.view_bag import read_sweeps
-    from dualfocus_ros.viewer.encode import encode_scales, encode_sweep
-    from dualfocus_ros.viewer.page import build_page
+    from dualfocus_ros.visualization.page import build_page
+    from dualfocus_ros.visualization.page_data import encode_scales, encode_sweep
 
     sweeps = read_sweeps(arguments, bag)
     scales = encode_scales(sweeps, None if arguments.range is None else tuple(arguments.range))
@@ -139,7 +139,7 @@ def start_server(arguments: argparse.Namespace, page: str) -> Any:
 
     :raises CommandError: if the address cannot be used.
     """
-    from dualfocus_ros.viewer.server import PageServer
+    from dualfocus_ros.visualization.page_server import PageServer
 
     try:
         return PageServer(page, arguments.host, arguments.port)

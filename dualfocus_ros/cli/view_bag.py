@@ -12,12 +12,12 @@ from typing import Any
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagError, BagReader
-from dualfocus_ros.cli import calibration_input, node_parameters
-from dualfocus_ros.cli.bag_source import import_offline, readable_bag, rejections_in_words
+from dualfocus_ros.cli import camera_arguments, node_parameters
+from dualfocus_ros.cli.bag_arguments import import_offline, readable_bag, rejections_in_words
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
-from dualfocus_ros.cli.errors import CommandError, UsageError
-from dualfocus_ros.stacks.types import FocalStack
-from dualfocus_ros.viewer.recorded import (
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.visualization.output_collector import (
     DEPTH,
     IMAGE,
     OUTPUTS,
@@ -26,7 +26,7 @@ from dualfocus_ros.viewer.recorded import (
     seconds_text,
     to_ns,
 )
-from dualfocus_ros.viewer.sweep import ViewedSweep
+from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +140,9 @@ def _computed(
     arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs, recorded: list[Outputs]
 ) -> list[ViewedSweep]:
     """Run the stacks of the bag through the network, as many as were asked for."""
-    from dualfocus_ros.cli.offline import OfflineNode, OfflinePipeline
-    from dualfocus_ros.nodes.processing import load_estimator
-    from dualfocus_ros.viewer.computed import compute, with_curves
+    from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.stack_processor import load_estimator
+    from dualfocus_ros.visualization.computed_sweep import compute, with_curves
 
     estimator = load_estimator(inputs.settings)
     settings = inputs.settings.pipeline()
@@ -168,7 +168,7 @@ def _computed(
         if len(shown) >= total:
             raise _EnoughError
 
-    camera = calibration_input.camera_for(arguments, bag, inputs)
+    camera = camera_arguments.camera_for(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     pipeline = OfflinePipeline(inputs.settings, node, None, camera, look)
     with _bar(total) as bar:

@@ -20,17 +20,23 @@ import numpy as np
 from dualfocus_ros.bags.message_types import class_of, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.cli import node_parameters
-from dualfocus_ros.cli.bag_source import needs_ros
+from dualfocus_ros.cli.bag_arguments import needs_ros
 from dualfocus_ros.cli.bag_topics import CAMERA_INFO, COMPRESSED, IMAGE, read_remaps
-from dualfocus_ros.cli.demo.collector import stamp_of
-from dualfocus_ros.cli.errors import UsageError
-from dualfocus_ros.cli.live import live_node
+from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.cli.view import announce, start_server
-from dualfocus_ros.viewer.encode import encode_scales, encode_sweep
-from dualfocus_ros.viewer.page import build_page
-from dualfocus_ros.viewer.recorded import DEPTH, OUTPUTS, Gatherer, Outputs, seconds_text
-from dualfocus_ros.viewer.server import PageServer
-from dualfocus_ros.viewer.sweep import ViewedSweep
+from dualfocus_ros.demo.collector import stamp_of
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.visualization.output_collector import (
+    DEPTH,
+    OUTPUTS,
+    Gatherer,
+    Outputs,
+    seconds_text,
+)
+from dualfocus_ros.visualization.page import build_page
+from dualfocus_ros.visualization.page_data import encode_scales, encode_sweep
+from dualfocus_ros.visualization.page_server import PageServer
+from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +67,13 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     :param names: namespaces or topics, absolute.
     """
     parameters = node_parameters.read(arguments)
-    needs_ros('dualfocus_ros.nodes.conversions')
+    needs_ros('dualfocus_ros.nodes.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
             outputs = _find(node, arguments, names)
             estimator = None
             if arguments.curves:
-                from dualfocus_ros.nodes.processing import load_estimator
+                from dualfocus_ros.nodes.stack_processor import load_estimator
 
                 estimator = load_estimator(parameters.settings)
             page = build_page(arguments.title or f'live: {outputs[DEPTH]}', [], live=True)
@@ -194,7 +200,7 @@ class LiveViewer:
         server.show(encode_sweep(sweep, encode_scales(self._recent, self._range)))
 
     def _with_planes(self, outputs: Outputs, sweep: ViewedSweep) -> ViewedSweep:
-        from dualfocus_ros.nodes.conversions import MessageError
+        from dualfocus_ros.nodes.input_messages import MessageError
 
         stamps = outputs.plane_stamps_ns
         if not stamps or not all(stamp in self._frames for stamp in stamps):
@@ -211,7 +217,7 @@ class LiveViewer:
     def _image(self, stamp: int) -> np.ndarray:
         from rclpy.serialization import deserialize_message
 
-        from dualfocus_ros.nodes.conversions import compressed_to_array, image_to_array
+        from dualfocus_ros.nodes.input_messages import compressed_to_array, image_to_array
 
         assert self._topics is not None
         message = deserialize_message(self._frames[stamp], class_of(self._topics.image_type))
@@ -223,9 +229,9 @@ class LiveViewer:
     ) -> ViewedSweep:
         from rclpy.serialization import deserialize_message
 
-        from dualfocus_ros.nodes.conversions import calibration_from
-        from dualfocus_ros.stacks.types import FocalStack, Plane
-        from dualfocus_ros.viewer.computed import compute, with_curves
+        from dualfocus_ros.focal_stack import FocalStack, Plane
+        from dualfocus_ros.nodes.input_messages import calibration_from
+        from dualfocus_ros.visualization.computed_sweep import compute, with_curves
 
         assert sweep.focus_dioptres is not None
         planes = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.data.samples import METRIC_UNITS, StackSample
+from dualfocus_ros.datasets.samples import METRIC_UNITS, StackSample
 
 # Estimates beyond count as this many metres, as the nodes' default limit has it.
 FARTHEST = 20.0

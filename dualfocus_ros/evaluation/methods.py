@@ -16,16 +16,17 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
-from dualfocus_ros.atomic_files import replacing
-from dualfocus_ros.data.catalogue import open_dataset
+from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import MEASURES, classical_inverse_depth
-from dualfocus_ros.evaluation.dfv import DFV
 from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
-from dualfocus_ros.network.fuse import fuse
-from dualfocus_ros.network.resnet import imagenet_normalised
-from dualfocus_ros.network.weights import WeightsError, load_model, shipped_models
+from dualfocus_ros.exceptions import WeightsError
+from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.models.batch_norm_folding import fuse
+from dualfocus_ros.models.dfv import DFV
+from dualfocus_ros.models.resnet import imagenet_normalised
+from dualfocus_ros.models.weights import load_model, shipped_models
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import torch
 
-from dualfocus_ros.data.samples import DataError, Dataset, RgbdSample, Sample
+from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.datasets.samples import Dataset, RgbdSample, Sample
 from dualfocus_ros.evaluation.cases import Case, case_of_stack
-from dualfocus_ros.optics.colour import decode_srgb8, encode_srgb8
-from dualfocus_ros.optics.field import FieldAberrations
-from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.optics.psf import Aperture
-from dualfocus_ros.optics.renderer import blur_reach, layer_scene, render_stack
+from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.simulation.aberrations import FieldAberrations
+from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render_stack
+from dualfocus_ros.simulation.psf import Aperture
 
 WINDOW = 7  # pixels, of the gather filter of protocol A
 NYU_SIZE, NYU_CROP = (480, 640), (384, 512)

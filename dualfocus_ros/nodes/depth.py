@@ -18,27 +18,27 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference.gpu_errors import GpuFault, gpu_fault
 from dualfocus_ros.nodes import diagnostics
 from dualfocus_ros.nodes.callback_times import CallbackTimes
-from dualfocus_ros.nodes.converter import Converter
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.image_converter import Converter
+from dualfocus_ros.nodes.inference_worker import Worker, WorkerState
 from dualfocus_ros.nodes.inputs import INPUTS, StackInput
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.outputs import OutputTopics
 from dualfocus_ros.nodes.parameters import NodeParameters
-from dualfocus_ros.nodes.processing import (
+from dualfocus_ros.nodes.qos import create_publisher, strangers
+from dualfocus_ros.nodes.range_monitor import RangeWatch
+from dualfocus_ros.nodes.stack_processor import (
     Estimator,
     Job,
     Processor,
     describe,
     load_estimator,
 )
-from dualfocus_ros.nodes.qos import create_publisher, strangers
-from dualfocus_ros.nodes.range_watch import RangeWatch
-from dualfocus_ros.nodes.settings import DepthNodeSettings
-from dualfocus_ros.nodes.worker import Worker, WorkerState
-from dualfocus_ros.pipeline.gpu_faults import GpuFault, gpu_fault
-from dualfocus_ros.stacks.funnel import Funnel, Stage
-from dualfocus_ros.stacks.types import FocalStack, Plane
+from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR

@@ -6,11 +6,11 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_ros.nodes.runner import run
+from dualfocus_ros.nodes.node_runner import run
 
 if TYPE_CHECKING:
-    from dualfocus_ros.nodes.processing import Estimator
-    from dualfocus_ros.nodes.settings import DepthNodeSettings
+    from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+    from dualfocus_ros.nodes.stack_processor import Estimator
 
 
 def main(args: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _create() -> Any:
     from dualfocus_ros.nodes.depth import DepthNode
-    from dualfocus_ros.nodes.processing import load_estimator
+    from dualfocus_ros.nodes.stack_processor import load_estimator
 
     def load(settings: DepthNodeSettings) -> Estimator:
         estimator = load_estimator(settings)

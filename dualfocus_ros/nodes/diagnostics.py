@@ -15,12 +15,12 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from dualfocus_ros.camera.depth_resolution import RangeCheck, dioptre_error
 from dualfocus_ros.nodes.callback_times import CallbackSummary
-from dualfocus_ros.nodes.transport_watch import Transport
-from dualfocus_ros.optics.depth_resolution import RangeCheck, dioptre_error
-from dualfocus_ros.stacks.assembler import SweepProgress
-from dualfocus_ros.stacks.funnel import FunnelSnapshot
-from dualfocus_ros.stacks.pairing import FocusReport, LensState
+from dualfocus_ros.nodes.transport_monitor import Transport
+from dualfocus_ros.sweep.assembler import SweepProgress
+from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
+from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

@@ -13,10 +13,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.msg import FocusCommand
-from dualfocus_ros.nodes.conversions import order_from
-from dualfocus_ros.nodes.declare import Entry, declare
-from dualfocus_ros.nodes.lens_drivers.dialect import Dialect
+from dualfocus_ros.nodes.input_messages import order_from
+from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect
 from dualfocus_ros.nodes.lens_drivers.drivers import (
     DRIVERS,
     TOPIC,
@@ -25,16 +25,17 @@ from dualfocus_ros.nodes.lens_drivers.drivers import (
     TopicDriver,
     make_dialect,
 )
-from dualfocus_ros.nodes.lens_drivers.reports import (
+from dualfocus_ros.nodes.lens_drivers.lens_readings import (
     MetadataReports,
     ModelReports,
     Reports,
     StateReports,
 )
-from dualfocus_ros.nodes.lens_drivers.session import SessionSettings
+from dualfocus_ros.nodes.lens_drivers.parameter_client import SessionSettings
+from dualfocus_ros.nodes.parameter_declaration import Entry, declare
 from dualfocus_ros.nodes.qos import create_publisher
-from dualfocus_ros.stacks.focus_sources import SettlingModel
-from dualfocus_ros.stacks.sweep_plan import (
+from dualfocus_ros.sweep.focus_sources import SettlingModel
+from dualfocus_ros.sweep.sweep_controller import (
     MODES,
     PATTERNS,
     Report,
@@ -43,7 +44,6 @@ from dualfocus_ros.stacks.sweep_plan import (
     SweepSettings,
     uniform_planes,
 )
-from dualfocus_ros.stacks.types import MAX_PLANES, MIN_PLANES
 
 _POLL_PERIOD = 0.02
 _KEPT = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualfocus_ros.nodes.runner import run
+from dualfocus_ros.nodes.node_runner import run
 
 
 def main(args: list[str] | None = None) -> int:

@@ -20,21 +20,21 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.focal_stack import MAX_PLANES, FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
-from dualfocus_ros.nodes import conversions
+from dualfocus_ros.nodes import input_messages
 from dualfocus_ros.nodes.callback_times import CallbackTimes
-from dualfocus_ros.nodes.conversions import MessageError, stamp_ns
-from dualfocus_ros.nodes.converter import Converter
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.image_converter import Converter
+from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
 from dualfocus_ros.nodes.qos import OfferedSubscription
-from dualfocus_ros.nodes.settings import DepthNodeSettings
-from dualfocus_ros.nodes.transport_watch import TransportWatch
-from dualfocus_ros.stacks.assembler import SweepAssembler, SweepProgress
-from dualfocus_ros.stacks.focus_sources import CommandedFocus, ReportedFocus, lens_position
-from dualfocus_ros.stacks.funnel import Funnel, Stage
-from dualfocus_ros.stacks.pairing import FocusReport, Frame
-from dualfocus_ros.stacks.rectify import CameraCalibration
-from dualfocus_ros.stacks.synchroniser import PlaneSynchroniser
-from dualfocus_ros.stacks.types import MAX_PLANES, FocalStack, Plane
+from dualfocus_ros.nodes.transport_monitor import TransportWatch
+from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
+from dualfocus_ros.sweep.focus_sources import CommandedFocus, ReportedFocus, lens_position
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchroniser
+from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame
 
 R = TypeVar('R')
 # Messages that may wait for the executor, which is never long busy: a whole stack may come at
@@ -188,12 +188,12 @@ class StackInput(ABC):
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         self.transport.image(stamp_ns(msg.header.stamp))
-        convert = conversions.outline
+        convert = input_messages.outline
         if self._wanted:
             compressed = isinstance(msg, CompressedImage)
-            convert = conversions.compressed_to_array if compressed else conversions.image_to_array
+            convert = input_messages.compressed_to_array if compressed else input_messages.image_to_array
         self._convert(
-            not self._wanted or conversions.is_view(msg),
+            not self._wanted or input_messages.is_view(msg),
             partial(convert, msg, self._settings().max_pixels),
             partial(self._on_converted, topic, take, msg),
         )
@@ -242,7 +242,7 @@ class StackInput(ABC):
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.transport.info(stamp_ns(msg.header.stamp))
         try:
-            calibration = conversions.calibration_from(msg)
+            calibration = input_messages.calibration_from(msg)
         except MessageError as error:
             self.camera_problem = str(error)
             self._funnel.reject(Stage.MATCHED, error.reason, str(error))
@@ -329,11 +329,11 @@ class SweepInput(StackInput):
         self._send(self._assembler.add_focus(report))
 
     def _on_focus_state(self, msg: FocusState) -> None:
-        self._add_focus(conversions.report_from(msg))
+        self._add_focus(input_messages.report_from(msg))
 
     def _on_intention(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        self._assembler.add_command(conversions.order_from(msg, now_ns))
+        self._assembler.add_command(input_messages.order_from(msg, now_ns))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
         # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
@@ -355,7 +355,7 @@ class SweepInput(StackInput):
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        misled = self._commanded.add_order(conversions.order_from(msg, now_ns))
+        misled = self._commanded.add_order(input_messages.order_from(msg, now_ns))
         if misled:
             self._assembler.drop_sweep(
                 'late_command', f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
@@ -442,11 +442,11 @@ class StacksInput(_Calibrated):
         self.arrivals.note()
         settings = self._settings()
         self._convert(
-            not self._wanted or all(conversions.is_view(image) for image in msg.images),
+            not self._wanted or all(input_messages.is_view(image) for image in msg.images),
             partial(
-                conversions.stack_from, msg, settings.max_pixels, settings.rectify == 'auto',
+                input_messages.stack_from, msg, settings.max_pixels, settings.rectify == 'auto',
                 self._calibration,
-                conversions.image_to_array if self._wanted else conversions.outline,
+                input_messages.image_to_array if self._wanted else input_messages.outline,
             ),
             self._take_stack,
         )

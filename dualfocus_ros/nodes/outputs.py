@@ -13,13 +13,13 @@ from rclpy.lifecycle import LifecycleNodeMixin
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
+from dualfocus_ros.focal_stack import FocalStack, StackFlag
+from dualfocus_ros.inference.result import DepthResult, Outputs
 from dualfocus_ros.msg import StackInfo
-from dualfocus_ros.nodes import messages
-from dualfocus_ros.nodes.conversions import to_stamp
+from dualfocus_ros.nodes import output_messages
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.qos import create_publisher, in_words, kind_name, strangers
-from dualfocus_ros.nodes.settings import DepthNodeSettings
-from dualfocus_ros.pipeline.result import DepthResult, Outputs
-from dualfocus_ros.stacks.types import FocalStack, StackFlag
 
 DEPTH = 'depth/image_rect'
 DEPTH_CAMERA = 'depth/camera_info'
@@ -118,7 +118,7 @@ class OutputTopics:
         :param model: name of the model and of its device.
         :returns: milliseconds from the last plane's stamp to now, by the node's clock.
         """
-        stamp = messages.output_stamp(stack, settings.stamp_policy)
+        stamp = output_messages.output_stamp(stack, settings.stamp_policy)
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
         for topic, make in _makers(header, result, settings).items():
             if topic in topics:
@@ -130,7 +130,7 @@ class OutputTopics:
             self._last_cloud_ns.update(dict.fromkeys(topics & {POINTS, POINTS_DECIMATED}, newest))
         latency_ms = (self._node.get_clock().now().nanoseconds - newest) * 1e-6
         if STACK_INFO in topics:
-            info = messages.stack_info_message(header, stack)
+            info = output_messages.stack_info_message(header, stack)
             info.flags |= int(StackFlag.SATURATED) if result.saturated else 0
             if result.moved(settings.alignment_max_motion):
                 info.flags |= int(StackFlag.MOTION)
@@ -164,18 +164,18 @@ def _makers(
     """Return how to make the message of each topic; None where the result does not have it."""
 
     def image(values: np.ndarray | None, encoding: str) -> Image | None:
-        return None if values is None else messages.image_message(header, values, encoding)
+        return None if values is None else output_messages.image_message(header, values, encoding)
 
     def camera() -> CameraInfo | None:
-        return None if result.camera is None else messages.camera_message(header, result.camera)
+        return None if result.camera is None else output_messages.camera_message(header, result.camera)
 
     def cloud(points: np.ndarray | None) -> PointCloud2 | None:
         if points is None:
             return None
-        return messages.cloud_message(header, points, settings.points_color)
+        return output_messages.cloud_message(header, points, settings.points_color)
 
     return {
-        DEPTH: lambda: messages.depth_message(header, result.depth, settings.depth_encoding),
+        DEPTH: lambda: output_messages.depth_message(header, result.depth, settings.depth_encoding),
         DEPTH_CAMERA: camera,
         POINTS: lambda: cloud(result.points),
         POINTS_DECIMATED: lambda: cloud(result.points_decimated),

@@ -15,7 +15,7 @@ from rclpy.exceptions import ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from dualfocus_ros.nodes.settings import (
+from dualfocus_ros.nodes.depth_parameters import (
     ATTRIBUTES,
     DEFAULTS,
     ENTRIES,

@@ -15,9 +15,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dualfocus_ros.atomic_files import write_text
+from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import focus_sweep, outputs, settings, sim_camera
+from dualfocus_ros.nodes import depth_parameters, focus_sweep, outputs, sim_camera
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
 from dualfocus_ros.nodes.qos import kind_name
 
@@ -116,8 +116,8 @@ def parameters_page() -> str:
         '## depth_node', '',
         *_table(_COLUMNS, [
             _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
-            for name, default in settings.DEFAULTS.items()
-            for entry in [settings.ENTRIES[name]]
+            for name, default in depth_parameters.DEFAULTS.items()
+            for entry in [depth_parameters.ENTRIES[name]]
         ]),
     ]
     for node, table in (

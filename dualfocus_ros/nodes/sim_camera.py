@@ -13,17 +13,17 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
 
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.nodes.conversions import to_stamp
-from dualfocus_ros.nodes.declare import Entry, declare
-from dualfocus_ros.nodes.messages import camera_message, depth_message, image_message
+from dualfocus_ros.nodes.input_messages import to_stamp
+from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
+from dualfocus_ros.nodes.parameter_declaration import Entry, declare
 from dualfocus_ros.nodes.qos import OfferedSubscription, create_publisher
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings, Frame
 from dualfocus_ros.simulation.lens_motion import FocusOrder
-from dualfocus_ros.simulation.raycast import SceneImage
-from dualfocus_ros.simulation.rgbd import load_rgbd
+from dualfocus_ros.simulation.ray_casting import SceneImage
+from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
 
 _SENSOR_WIDTH = 7.2e-3

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import torch
 
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.field_curvature import bow_map, check_coefficients
-from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.optics.psf import Aperture
-from dualfocus_ros.optics.renderer import LayeredScene, layer_scene, render
-from dualfocus_ros.simulation.depth_images import fill_holes, resample_depth
+from dualfocus_ros.camera.field_curvature import bow_map, check_coefficients
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.simulation.defocus import LayeredScene, layer_scene, render
+from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
 from dualfocus_ros.simulation.lens_motion import FocusOrder, LensMotion
-from dualfocus_ros.simulation.raycast import SceneImage
+from dualfocus_ros.simulation.psf import Aperture
+from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
 
 # Slices at most this many pixels of blur diameter apart.
@@ -38,7 +38,7 @@ class FocusCameraSettings:
     :param near_limit: nearest focus in dioptres.
     :param settling_time: seconds until 98 % of a focus step are done.
     :param latency: seconds from a command to the start of the movement.
-    :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.optics.field_curvature`.
+    :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.camera.field_curvature`.
     :param breathing: whether the image scale follows the focus, as v(s) does.
     :param noise: factor on shot and read noise; 0 for none.
     :param exposure_breathing: whether the image darkens as the lens extends to focus near, by

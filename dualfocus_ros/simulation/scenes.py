@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.simulation.corridor import corridor
-from dualfocus_ros.simulation.furnishing import Stage
-from dualfocus_ros.simulation.raycast import Pose, Room, SceneImage, trace
+from dualfocus_ros.simulation.ray_casting import Pose, Room, SceneImage, trace
+from dualfocus_ros.simulation.scene_builder import Stage
 from dualfocus_ros.simulation.tabletop import floor, table
 from dualfocus_ros.simulation.target import target
 

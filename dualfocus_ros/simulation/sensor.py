@@ -8,7 +8,7 @@ import math
 import cv2
 import numpy as np
 
-from dualfocus_ros.optics.colour import encode_srgb8
+from dualfocus_ros.camera.srgb import encode_srgb8
 
 _LEVELS = 24_000
 _BANK_FACTOR = 2

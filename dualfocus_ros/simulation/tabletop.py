@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 
-from dualfocus_ros.simulation.furnishing import Stage
-from dualfocus_ros.simulation.raycast import Pose, Room
-from dualfocus_ros.simulation.shapes import Box, Cylinder, Plane
+from dualfocus_ros.simulation.ray_casting import Pose, Room
+from dualfocus_ros.simulation.scene_builder import Stage
+from dualfocus_ros.simulation.solids import Box, Cylinder, Plane
 
 
 def table(stage: Stage) -> tuple[Room, Pose]:

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from dualfocus_ros.simulation.furnishing import Stage
-from dualfocus_ros.simulation.raycast import Pose, Room
-from dualfocus_ros.simulation.shapes import Box, Plane, Solid, Surface
+from dualfocus_ros.simulation.ray_casting import Pose, Room
+from dualfocus_ros.simulation.scene_builder import Stage
+from dualfocus_ros.simulation.solids import Box, Plane, Solid, Surface
 from dualfocus_ros.simulation.textures import Texture
 
 # ISO 12233 measures edges slanted by 5 degrees, so that they cross the pixels at every phase.

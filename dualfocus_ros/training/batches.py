@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.data.rendered_stacks import RenderedStack
-from dualfocus_ros.network.layers import smoothed
-from dualfocus_ros.optics.batch_renderer import upload
+from dualfocus_ros.models.layers import smoothed
+from dualfocus_ros.simulation.batch_defocus import upload
+from dualfocus_ros.simulation.random_stacks import RenderedStack
 
 # Share of stacks whose focus and truth run the other way round.
 BACKWARDS = 0.2

@@ -13,26 +13,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from dualfocus_ros.data.random_textures import read_images
-from dualfocus_ros.data.rendered_stacks import RenderedStack, RenderSettings
-from dualfocus_ros.data.samples import RgbdSample
-from dualfocus_ros.network.weights import LoadedModel, load_model
-from dualfocus_ros.pipeline.device import describe, resolve_device, resolve_precision
+from dualfocus_ros.datasets.samples import RgbdSample
+from dualfocus_ros.inference.device import describe, resolve_device, resolve_precision
+from dualfocus_ros.models.weights import LoadedModel, load_model
+from dualfocus_ros.simulation.random_stacks import RenderedStack, RenderSettings
+from dualfocus_ros.simulation.random_textures import read_images
+from dualfocus_ros.training.batch_sources import BatchSource, GeneratedSource, PoolSource
 from dualfocus_ros.training.batches import BatchSettings, Stack, to_stack
 from dualfocus_ros.training.distributed import Team
-from dualfocus_ros.training.generator import StackGenerator
-from dualfocus_ros.training.networks import Kind, make_kind
-from dualfocus_ros.training.pool import (
+from dualfocus_ros.training.model_adapters import Kind, make_kind
+from dualfocus_ros.training.release import calibrate_sigma, circumstances, measure, write_release
+from dualfocus_ros.training.sigma_fit import collect_samples, fit_sigma
+from dualfocus_ros.training.stack_generator import StackGenerator
+from dualfocus_ros.training.stack_pool import (
     SCENE_SIZE,
     Material,
     indoor_views,
     render_pool,
     rgbd_views,
 )
-from dualfocus_ros.training.release import calibrate_sigma, circumstances, measure, write_release
-from dualfocus_ros.training.sigma_fit import collect_samples, fit_sigma
-from dualfocus_ros.training.sources import BatchSource, GeneratedSource, PoolSource
-from dualfocus_ros.training.stopping import catch_stop
+from dualfocus_ros.training.stop_signals import catch_stop
 from dualfocus_ros.training.trainer import Trainer, TrainSettings
 
 logger = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from dualfocus_ros import __version__
-from dualfocus_ros.atomic_files import write_text
 from dualfocus_ros.evaluation.measures import unimodal
-from dualfocus_ros.network.losses import ONE_SIGMA
-from dualfocus_ros.pipeline.device import describe
+from dualfocus_ros.inference.device import describe
+from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.models.losses import ONE_SIGMA
 from dualfocus_ros.training.batches import Stack
-from dualfocus_ros.training.networks import Kind
+from dualfocus_ros.training.model_adapters import Kind
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dualfocus_ros.network.decoder import SigmaHead
-from dualfocus_ros.network.layers import bilinear
-from dualfocus_ros.network.losses import regression_target, sigma_quantile
-from dualfocus_ros.network.model import DualFocus
-from dualfocus_ros.training.networks import training_mask
-from dualfocus_ros.training.sources import BatchSource
+from dualfocus_ros.models.decoder import SigmaHead
+from dualfocus_ros.models.dualfocus import DualFocus
+from dualfocus_ros.models.layers import bilinear
+from dualfocus_ros.models.losses import regression_target, sigma_quantile
+from dualfocus_ros.training.batch_sources import BatchSource
+from dualfocus_ros.training.model_adapters import training_mask
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dualfocus_ros.network.weights import LoadedModel
+from dualfocus_ros.models.weights import LoadedModel
+from dualfocus_ros.training.batch_sources import BatchSource
 from dualfocus_ros.training.batches import Batch, BatchSettings, Stack
 from dualfocus_ros.training.checkpoint import (
     check_plan,
@@ -24,10 +25,9 @@ from dualfocus_ros.training.checkpoint import (
     save_checkpoint,
 )
 from dualfocus_ros.training.distributed import Team
-from dualfocus_ros.training.logs import RunLog, device_use
-from dualfocus_ros.training.networks import Kind
-from dualfocus_ros.training.pictures import sample_picture
-from dualfocus_ros.training.sources import BatchSource
+from dualfocus_ros.training.model_adapters import Kind
+from dualfocus_ros.training.run_log import RunLog, device_use
+from dualfocus_ros.training.sample_images import sample_picture
 
 logger = logging.getLogger(__name__)
 

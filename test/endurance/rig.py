@@ -15,8 +15,8 @@ from pathlib import Path
 import time
 from typing import Any
 
-from dualfocus_ros.cli.demo.collector import stamp_of, to_ns
-from dualfocus_ros.cli.demo.processes import (
+from dualfocus_ros.demo.collector import stamp_of, to_ns
+from dualfocus_ros.demo.processes import (
     NodeProcess,
     isolated_environment,
     reclaim_shared_memory,

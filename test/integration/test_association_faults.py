@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from depth_rig import MS, START, DepthRig, camera_info, command, header, image
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.stacks.funnel import Stage
+from dualfocus_ros.sweep.stage_counter import Stage
 
 PERIOD = 33 * MS
 FOCUS = (0.5, 0.8, 1.1, 1.4, 1.7, 2.0)

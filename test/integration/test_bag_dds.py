@@ -12,8 +12,8 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.types import Plane
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.focal_stack import Plane
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
+from dualfocus_ros.alignment.homography import align_planes, warp_planes
 from dualfocus_ros.bags.player import BagPlayer
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import write_stack_bag
-from dualfocus_ros.cli.demo.collector import cloud, pixels, stamp_of
-from dualfocus_ros.cli.demo.processes import Processes
+from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.alignment import align_planes, warp_planes
-from dualfocus_ros.stacks.types import Plane
+from dualfocus_ros.demo.collector import cloud, pixels, stamp_of
+from dualfocus_ros.demo.processes import Processes
+from dualfocus_ros.focal_stack import Plane
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 

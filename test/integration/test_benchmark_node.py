@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dualfocus_ros.benchmark import node as benchmark_node
-from dualfocus_ros.benchmark.contestants import Place
-from dualfocus_ros.benchmark.node import Amount, measure_node
-from dualfocus_ros.benchmark.session import Plan
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.types import FocalStack, Plane
+from dualfocus_ros.benchmark import node_latency as benchmark_node
+from dualfocus_ros.benchmark.benchmark_run import Plan
+from dualfocus_ros.benchmark.node_latency import Amount, measure_node
+from dualfocus_ros.benchmark.timed_methods import Place
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.focal_stack import FocalStack, Plane
 
 
 class Noise:

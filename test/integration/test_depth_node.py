@@ -41,11 +41,11 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes import conversions, reference
-from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
+from dualfocus_ros.nodes import input_messages, reference
+from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH
 from dualfocus_ros.nodes.qos import kind_name
-from dualfocus_ros.stacks.funnel import Stage
+from dualfocus_ros.sweep.stage_counter import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 SWEEP = 200 * MS
@@ -455,13 +455,13 @@ class TestInputs:
         assert reasons <= {'superseded'}
 
     def test_more_compressed_images_than_can_be_decoded(self, make, monkeypatch):
-        permit, decode = threading.Event(), conversions.compressed_to_array
+        permit, decode = threading.Event(), input_messages.compressed_to_array
 
         def wait(*arguments):
             assert permit.wait(60)
             return decode(*arguments)
 
-        monkeypatch.setattr(conversions, 'compressed_to_array', wait)
+        monkeypatch.setattr(input_messages, 'compressed_to_array', wait)
         rig, _ = self.compressed(make)
         counts = rig.node._funnel.snapshot
         for n in range(IMAGE_DEPTH + 3):

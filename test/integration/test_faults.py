@@ -41,11 +41,11 @@ from depth_rig import (
     image,
     stamps_of,
 )
+from dualfocus_ros.models import DualFocus, weights
+from dualfocus_ros.models.weights import save_model
 from dualfocus_ros.msg import FocusCommand, FocusState, StackInfo
-from dualfocus_ros.network import DualFocus, weights
-from dualfocus_ros.network.weights import save_model
-from dualfocus_ros.nodes.processing import load_estimator
-from dualfocus_ros.stacks.funnel import Stage
+from dualfocus_ros.nodes.stack_processor import load_estimator
+from dualfocus_ros.sweep.stage_counter import Stage
 
 FOCUS = tuple(0.4 + 0.2 * n for n in range(8))
 PERIOD = 33 * MS

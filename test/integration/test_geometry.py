@@ -17,13 +17,13 @@ from sensor_msgs.msg import Image
 
 pytest.importorskip('torch')
 
+from dualfocus_ros.alignment.homography import align_planes
 from dualfocus_ros.evaluation.metrics import depth_errors
+from dualfocus_ros.focal_stack import FocalStack, StackFlag
+from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.msg import StackInfo
-from dualfocus_ros.nodes.settings import DepthNodeSettings
-from dualfocus_ros.pipeline.estimator import DepthEstimator
-from dualfocus_ros.pipeline.result import Outputs
-from dualfocus_ros.stacks.alignment import align_planes
-from dualfocus_ros.stacks.types import FocalStack, StackFlag
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from faulty_camera import IDEAL, RATE, SETTLING_FRAMES, faulty_sweep
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from depth_rig import MS, START, DepthRig, camera_info, command, header, stamps_of
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes.processing import load_estimator
+from dualfocus_ros.nodes.stack_processor import load_estimator
 from rendered_scene import lens_for, rendered_stack
 
 WIDTH, HEIGHT, PLANES = 160, 120, 5

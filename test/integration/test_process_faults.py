@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image, PointCloud2
 import torch
 
 from dualfocus_ros.msg import FocusState, StackInfo
-from dualfocus_ros.nodes import runner
+from dualfocus_ros.nodes import node_runner
 
 CAMERA = {'width': 160, 'height': 120, 'rate': 20.0, 'threads': 1, 'settling_time': 0.04}
 SWEEP = {'count': 3, 'far_dioptres': 0.3}
@@ -77,7 +77,7 @@ def test_a_signal_under_full_load_ends_every_process_well(start, listener, numbe
     for program in robot.programs.values():
         check_quiet(program)
     # What does not let go is left behind before the two seconds are over; see the next test.
-    assert runner._GRACE < runner._LAST_RESORT < 2.0
+    assert node_runner._GRACE < node_runner._LAST_RESORT < 2.0
 
 
 @pytest.mark.fault(19)
@@ -91,7 +91,7 @@ def test_what_hangs_at_the_end_is_left_behind(start, listener, tmp_path, hang, w
     script.write_text(
         '#!/usr/bin/env python3\n'
         'import ctypes, sys, time\n'
-        'from dualfocus_ros.nodes.runner import run\n'
+        'from dualfocus_ros.nodes.node_runner import run\n'
         'def create():\n'
         '    from rclpy.node import Node\n'
         '    node = Node("hanging")\n'
@@ -115,8 +115,8 @@ def test_warnings_of_what_knows_no_ros_reach_rosout(start, listener, tmp_path):
     script.write_text(
         '#!/usr/bin/env python3\n'
         'import logging, sys\n'
-        'from dualfocus_ros.nodes.runner import run\n'
-        'logger = logging.getLogger("dualfocus_ros.pipeline.somewhere")\n'
+        'from dualfocus_ros.nodes.node_runner import run\n'
+        'logger = logging.getLogger("dualfocus_ros.inference.somewhere")\n'
         'def tell():\n'
         '    logger.warning("%d planes are odd", 3)\n'
         '    logger.error("and now this")\n'

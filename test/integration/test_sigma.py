@@ -10,19 +10,19 @@ pytest.importorskip('torch')
 
 import torch
 
-from dualfocus_ros.data.random_scenes import TrainingScene
-from dualfocus_ros.data.random_textures import TextureSource
-from dualfocus_ros.data.rendered_stacks import RenderSettings, render_training_stack
-from dualfocus_ros.data.stack_folder import open_stack_folder
+from dualfocus_ros.datasets.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import case_of_stack
 from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
 from dualfocus_ros.evaluation.methods import open_methods
-from dualfocus_ros.evaluation.studies.transfer import STACKS
-from dualfocus_ros.network.weights import load_model
-from dualfocus_ros.pipeline.estimator import DepthEstimator
-from dualfocus_ros.pipeline.result import Outputs
-from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.models.weights import load_model
+from dualfocus_ros.simulation.random_scenes import TrainingScene
+from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
+from dualfocus_ros.simulation.random_textures import TextureSource
 from rendered_scene import lens_for, rendered_stack
+from research.transfer import STACKS
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 WIDTH, HEIGHT, PLANES = 320, 240, 8

@@ -16,8 +16,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
+from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.optics.lens import Lens
 
 SMALL = {'width': 160, 'height': 120, 'rate': 30.0, 'threads': 1, 'settling_time': 0.06}
 LENS = Lens(0.016, 1.4, 7.2e-3 / 160)

@@ -14,7 +14,7 @@ from lifecycle_msgs.msg import Transition
 import torch
 
 from depth_rig import MS, START, DepthRig, FakeEstimator, stamps_of
-from dualfocus_ros.pipeline.gpu_faults import GpuFault, gpu_fault
+from dualfocus_ros.inference.gpu_errors import GpuFault, gpu_fault
 
 OUT_OF_MEMORY = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB'
 ASSERT = 'CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later'

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from dualfocus_ros.network import load_model
+from dualfocus_ros.models import load_model
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'support' / 'train_together.py'
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
@@ -54,7 +54,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(states):
 @pytest.mark.slow
 def test_the_command_trains_with_two_processes(tmp_path):
     command = [
-        *TORCHRUN, '-m', 'dualfocus_ros.training', '-o', str(tmp_path), '--stacks', '2',
+        *TORCHRUN, '-m', 'dualfocus_ros', 'train', '-o', str(tmp_path), '--stacks', '2',
         '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1', '--planes', '3', '3',
         '--sample-every', '0', '--steps', '2',
     ]  # fmt: skip

@@ -24,11 +24,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 import torch
 
+from dualfocus_ros.inference.point_cloud import back_project, decimate_stride
+from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes.conversions import stamp_ns, to_stamp
 from dualfocus_ros.nodes.depth import DepthNode
-from dualfocus_ros.pipeline.points import back_project, decimate_stride
-from dualfocus_ros.pipeline.result import DepthResult
+from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
 
 WIDTH, HEIGHT = 32, 24
 MS = 1_000_000

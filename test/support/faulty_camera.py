@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
-from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
-from dualfocus_ros.stacks.funnel import Funnel
-from dualfocus_ros.stacks.pairing import FocusReport, Frame, LensState
-from dualfocus_ros.stacks.rectify import CameraCalibration
-from dualfocus_ros.stacks.types import FocalStack
+from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.sweep.stage_counter import Funnel
+from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame, LensState
 from rendered_scene import FRAME, lens_for
 
 RATE = 15.0  # Hz

@@ -11,12 +11,12 @@ import numpy as np
 
 from dualfocus_ros.bags.stack_bag import camera_info, image, make_header
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.calibration.images import FocusImage
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.calibration.target_images import FocusImage
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
-from dualfocus_ros.simulation.raycast import SceneImage
+from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 
 FRAME = 'camera_optical_frame'

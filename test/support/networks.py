@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from dualfocus_ros.network.configurations import DualFocusConfig
-from dualfocus_ros.network.model import DualFocus
+from dualfocus_ros.models.dualfocus import DualFocus
+from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 
 
 def random_network(config: DualFocusConfig, seed: int = 0) -> DualFocus:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.optics.lens import Lens
-from dualfocus_ros.pipeline.settings import PipelineSettings
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference.settings import PipelineSettings
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
-from dualfocus_ros.stacks.types import FocalStack, Plane
 
 SENSOR_WIDTH = 0.0072
 SWEEPS = {'table': (0.45, 2.5), 'floor': (0.15, 2.0), 'corridor': (0.12, 1.3)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualfocus_ros.optics.camera import PinholeCamera
-from dualfocus_ros.stacks.assembler import AssemblerSettings, SweepAssembler
-from dualfocus_ros.stacks.funnel import Funnel
-from dualfocus_ros.stacks.pairing import FocusReport, Frame, LensState, PairingSettings
-from dualfocus_ros.stacks.rectify import CameraCalibration
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.sweep.stage_counter import Funnel
+from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame, LensState, PairingSettings
 
 MS = 1_000_000
 START = 1_700_000_000 * 1_000_000_000

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.data.samples import DataError, StackSample
-from dualfocus_ros.network.weights import load_model
-from dualfocus_ros.pipeline.estimator import DepthEstimator
-from dualfocus_ros.pipeline.result import Outputs
-from dualfocus_ros.pipeline.settings import PipelineSettings
-from dualfocus_ros.stacks.types import FocalStack, Plane
+from dualfocus_ros.datasets.samples import StackSample
+from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.models.weights import load_model
 
 FOCUS = (0.4, 2.0, 1.2, 0.8)
 SHARP_AT = 1.2

@@ -11,7 +11,7 @@ import yaml
 CONFIG = Path(__file__).parents[2] / 'config'
 
 settings = pytest.importorskip(
-    'dualfocus_ros.nodes.settings', reason='needs the depth node and its dependencies'
+    'dualfocus_ros.nodes.depth_parameters', reason='needs the depth node and its dependencies'
 )
 
 
@@ -198,7 +198,7 @@ def test_foxglove_plots_fields_that_stack_info_has(foxglove):
 def test_foxglove_colours_are_those_of_our_pictures(foxglove):
     """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
     np = pytest.importorskip('numpy')
-    colour = pytest.importorskip('dualfocus_ros.visual.colour')
+    colour = pytest.importorskip('dualfocus_ros.visualization.color_scales')
     scales = {'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
               'Image!sigma': colour.sigma_scale(np.ones((2, 2)))}
     for name, scale in scales.items():

@@ -11,8 +11,8 @@ import subprocess
 import pytest
 
 from documented_commands import DOCS, ROOT
-from dualfocus_ros.optics.depth_resolution import depth_error, range_limit
-from dualfocus_ros.optics.lens import Lens
+from dualfocus_ros.camera.depth_resolution import depth_error, range_limit
+from dualfocus_ros.camera.thin_lens import Lens
 
 PAGES = [
     *ROOT.glob('*.md'), *DOCS.rglob('*.md'), *(ROOT / 'examples').glob('*.md'),

@@ -120,7 +120,7 @@ class TestMessages:
 
     def test_flags_are_those_of_the_stack(self):
         messages = pytest.importorskip('dualfocus_ros.msg')
-        from dualfocus_ros.stacks.types import StackFlag
+        from dualfocus_ros.focal_stack import StackFlag
 
         for flag in StackFlag:
             if flag:
@@ -129,7 +129,7 @@ class TestMessages:
     def test_the_installed_package_has_our_code_beside_the_messages(self, tmp_path):
         # From another folder, where the source tree does not come first.
         pytest.importorskip('dualfocus_ros.msg')
-        script = 'import dualfocus_ros, dualfocus_ros.msg, dualfocus_ros.optics.lens as lens;' \
+        script = 'import dualfocus_ros, dualfocus_ros.msg, dualfocus_ros.camera.thin_lens as lens;' \
             'print(dualfocus_ros.__version__, lens.Lens.__name__)'
         output = subprocess.run(
             [sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from dualfocus_ros.atomic_files import replacing, write_text
-from dualfocus_ros.bags.files import BagError, find_files
+from dualfocus_ros.bags.bag_files import find_files
 from dualfocus_ros.bags.message_types import class_of
 from dualfocus_ros.cli.main import main
+from dualfocus_ros.exceptions import BagError
+from dualfocus_ros.io.atomic_files import replacing, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'dualfocus_ros'
@@ -44,11 +45,11 @@ WRITES = {'write_text', 'write_bytes', 'save', 'savez', 'savefig', 'save_file', 
           'tofile', 'savetxt', 'savez_compressed'}
 # Functions that write where they are told to at once, and why they may.
 AT_ONCE = {
-    ('training/logs.py', '_append'): 'a log grows',
-    ('benchmark/receiver.py', '__init__'): 'a log grows',
-    ('benchmark/player.py', '__init__'): 'a log grows',
-    ('cli/demo/processes.py', '__init__'): 'the log of a process grows',
-    ('bags/files.py', 'unpacked'): 'in a folder of its own that is removed afterwards',
+    ('training/run_log.py', '_append'): 'a log grows',
+    ('benchmark/latency_receiver.py', '__init__'): 'a log grows',
+    ('benchmark/stack_player.py', '__init__'): 'a log grows',
+    ('demo/processes.py', '__init__'): 'the log of a process grows',
+    ('bags/bag_files.py', 'unpacked'): 'in a folder of its own that is removed afterwards',
 }
 
 

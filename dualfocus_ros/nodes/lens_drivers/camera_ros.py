@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 
-from dualfocus_ros.nodes.lens_drivers.dialect import Lock, Value
+from dualfocus_ros.nodes.lens_drivers.driver_profile import Lock, Value
 
 _AF_MANUAL = 0
 _MANUAL, _AUTO = 1, 0

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from dualfocus_ros.nodes.lens_drivers.dialect import Lock, Value, required_table, switch_lock
+from dualfocus_ros.nodes.lens_drivers.driver_profile import (
+    Lock,
+    Value,
+    required_table,
+    switch_lock,
+)
 
 _CODES = range(256)
 

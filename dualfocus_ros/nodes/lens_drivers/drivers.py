@@ -11,11 +11,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from dualfocus_ros.nodes.lens_drivers.calls import ParameterCalls
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
-from dualfocus_ros.nodes.lens_drivers.dialect import Dialect
-from dualfocus_ros.nodes.lens_drivers.session import (
+from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect
+from dualfocus_ros.nodes.lens_drivers.parameter_client import (
     Call,
     Kind,
     LensSession,
@@ -23,8 +22,9 @@ from dualfocus_ros.nodes.lens_drivers.session import (
     SessionSettings,
     State,
 )
+from dualfocus_ros.nodes.lens_drivers.service_calls import ParameterCalls
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
-from dualfocus_ros.stacks.sweep_plan import NO_CAMERA, Step
+from dualfocus_ros.sweep.sweep_controller import NO_CAMERA, Step
 
 TOPIC = 'topic'
 DRIVERS = (TOPIC, CameraRos.name, V4l2.name, Depthai.name)

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from dualfocus_ros.nodes.lens_drivers.dialect import Lock, Value, required_table, switch_lock
+from dualfocus_ros.nodes.lens_drivers.driver_profile import (
+    Lock,
+    Value,
+    required_table,
+    switch_lock,
+)
 
 # V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY, which webcams call automatic.
 _EXPOSURE = (1, 3)

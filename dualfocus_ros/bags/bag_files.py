@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files a bag consists of; those that are missing cost only what was in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+import shutil
+from typing import Any
+
+from rosbags.rosbag2 import storage_mcap
+import yaml
+
+from dualfocus_ros.exceptions import BagError
+
+# The one that rosbags brings: which it is depends on the version of Python.
+zstd: Any = storage_mcap.zstd
+lz4_decompress: Any = storage_mcap.lz4_decompress
+
+STORAGE_SUFFIXES = ('.mcap', '.db3')
+COMPRESSED_SUFFIXES = ('.zstd', '.zst')
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+
+
+@dataclass(frozen=True)
+class BagFiles:
+    """The files of a bag, and what is wrong with them, in words."""
+
+    paths: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
+
+
+def find_files(path: Path) -> BagFiles:
+    """Return the files of a bag: a folder, with or without metadata.yaml, or one file.
+
+    :raises BagError: if there are none.
+    """
+    if not path.exists():
+        raise BagError(f'{path} does not exist: give the folder of a bag')
+    if not path.is_dir():
+        if not _is_storage(path):
+            raise BagError(
+                f'{path} is not a file of a bag: expected {" or ".join(STORAGE_SUFFIXES)}, '
+                'also with .zstd'
+            )
+        return BagFiles((path,))
+    present = sorted(child for child in path.iterdir() if _is_storage(child))
+    metadata = path / 'metadata.yaml'
+    if not metadata.exists():
+        if not present:
+            raise BagError(
+                f'{path} is not a bag: it has neither metadata.yaml nor a file '
+                f'{" or ".join("*" + suffix for suffix in STORAGE_SUFFIXES)}'
+            )
+        return BagFiles(tuple(present), (
+            f'{path} has no metadata.yaml, as after a recording that was cut off: reading '
+            f'{", ".join(file.name for file in present)}',
+        ))
+    names = _listed(metadata)
+    if names is None:
+        if not present:
+            raise BagError(f'{metadata} cannot be understood, and no file of a bag is beside it')
+        return BagFiles(tuple(present), (
+            f'{metadata} cannot be understood: reading the files beside it',
+        ))
+    files = [path / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise BagError(f'none of the files of {path} is there: {", ".join(missing)}')
+    if not missing:
+        return BagFiles(tuple(files))
+    some = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
+    return BagFiles(tuple(files), (
+        f'{path}: {len(missing)} of {len(names)} files are missing ({some}); reading the rest',
+    ))
+
+
+def unpacked(path: Path, folder: Path) -> Path:
+    """Return the file, decompressed into ``folder`` first if it is compressed as a whole.
+
+    :raises BagError: if it cannot be decompressed.
+    """
+    with path.open('rb') as file:
+        if file.read(4) != ZSTD_MAGIC:
+            return path
+    name = path.stem if path.suffix in COMPRESSED_SUFFIXES else path.name
+    target = folder / name
+    try:
+        with zstd.open(path, 'rb') as source, target.open('wb') as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+    except (zstd.ZstdError, EOFError) as error:
+        raise BagError(f'{path} cannot be decompressed: {error}') from None
+    return target
+
+
+def inflated(data: bytes) -> bytes:
+    """Return a message, decompressed if it is compressed on its own.
+
+    A serialised message begins with a zero byte and never looks like zstd.
+    """
+    return zstd.decompress(data) if data[:4] == ZSTD_MAGIC else data
+
+
+def _is_storage(path: Path) -> bool:
+    name = path.with_suffix('') if path.suffix in COMPRESSED_SUFFIXES else path
+    return name.suffix in STORAGE_SUFFIXES
+
+
+def _listed(metadata: Path) -> list[str] | None:
+    """Return the names of the files that the metadata list; None if they do not."""
+    try:
+        document: Any = yaml.safe_load(metadata.read_text('utf-8'))
+        paths = document['rosbag2_bagfile_information']['relative_file_paths']
+        return [PurePath(str(name)).name for name in paths] or None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MCAP files without an end, as a crash leaves them: everything up to the cut.
+
+Such a file has no index, so it is read from front to back, once when it is opened and again for
+the messages. Format: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+import struct
+from typing import BinaryIO
+
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
+
+from dualfocus_ros.bags.bag_files import lz4_decompress, zstd
+from dualfocus_ros.exceptions import BagError
+
+MAGIC = b'\x89MCAP0\r\n'
+SCHEMA, CHANNEL, MESSAGE, CHUNK = 3, 4, 5, 6
+_FORMATS = {
+    'ros2msg': MessageDefinitionFormat.MSG, 'ros2idl': MessageDefinitionFormat.IDL,
+    'omgidl': MessageDefinitionFormat.IDL,
+}
+
+
+class CutMcap:
+    """Reads a file that is cut off, with the part of the interface of rosbags that is needed.
+
+    :raises BagError: if the file is no MCAP file at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connections: list[Connection] = []
+        self.start_time = 2**63 - 1
+        self.end_time = 0
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        """Open the file and see what is in it."""
+        self._file = self.path.open('rb')
+        if self._file.read(len(MAGIC)) != MAGIC:
+            self.close()
+            raise BagError(f'{self.path} is not an MCAP file: it does not begin as one')
+        schemas: dict[int, tuple[str, MessageDefinition]] = {}
+        channels: dict[int, Connection] = {}
+        counts: dict[int, int] = {}
+        for code, body in self._records():
+            if code == SCHEMA:
+                number, name, encoding, text = _schema(body)
+                kind = _FORMATS.get(encoding, MessageDefinitionFormat.NONE)
+                schemas[number] = (name, MessageDefinition(kind, text))
+            elif code == CHANNEL:
+                number, schema, topic, encoding = _channel(body)
+                name, definition = schemas.get(
+                    schema, ('', MessageDefinition(MessageDefinitionFormat.NONE, ''))
+                )
+                channels.setdefault(number, Connection(
+                    number, topic, name, definition, '', 0, ConnectionExtRosbag2(encoding, []),
+                    self,
+                ))
+            elif code == MESSAGE:
+                number, stamp = struct.unpack_from('<HxxxxQ', body)
+                counts[number] = counts.get(number, 0) + 1
+                self.start_time = min(self.start_time, stamp)
+                self.end_time = max(self.end_time, stamp + 1)
+        self.connections = [
+            channel._replace(msgcount=counts.get(number, 0))
+            for number, channel in channels.items()
+        ]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def messages(
+        self, connections: Collection[Connection], start_ns: int | None = None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield connection, stamp and data in the order in which they were written."""
+        wanted = {connection.id: connection for connection in connections}
+        for code, body in self._records():
+            if code == MESSAGE:
+                number, stamp = struct.unpack_from('<HxxxxQ', body)
+                if number in wanted and (start_ns is None or stamp >= start_ns):
+                    yield wanted[number], stamp, body[22:]
+
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the records, those in chunks too, until one is incomplete."""
+        assert self._file is not None
+        size = self.path.stat().st_size
+        at = len(MAGIC)
+        while at + 9 <= size:
+            # Somebody else may read from the file between two records.
+            self._file.seek(at)
+            code, length = struct.unpack('<BQ', self._file.read(9))
+            at += 9 + length
+            if code == CHUNK:
+                yield from _in_chunk(self._file.read(min(length, size)))
+            elif at <= size:
+                yield code, self._file.read(length)
+
+
+def _in_chunk(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of a chunk; of one that is cut off only if it is not compressed."""
+    if len(body) < 32:
+        return
+    (name_length,) = struct.unpack_from('<I', body, 28)
+    compression = body[32:32 + name_length]
+    start = 32 + name_length
+    if len(body) < start + 8:
+        return
+    (length,) = struct.unpack_from('<Q', body, start)
+    data = body[start + 8:start + 8 + length]
+    if compression:
+        try:
+            data = zstd.decompress(data) if compression == b'zstd' else lz4_decompress(data)
+        except (zstd.ZstdError, EOFError, RuntimeError):
+            return
+    at = 0
+    while at + 9 <= len(data):
+        code, length = struct.unpack_from('<BQ', data, at)
+        at += 9
+        if at + length > len(data):
+            return
+        yield code, data[at:at + length]
+        at += length
+
+
+def _schema(body: bytes) -> tuple[int, str, str, str]:
+    (number,) = struct.unpack_from('<H', body)
+    name, at = _text(body, 2)
+    encoding, at = _text(body, at)
+    text, _ = _text(body, at)
+    return number, name, encoding, text
+
+
+def _channel(body: bytes) -> tuple[int, int, str, str]:
+    number, schema = struct.unpack_from('<HH', body)
+    topic, at = _text(body, 4)
+    encoding, _ = _text(body, at)
+    return number, schema, topic, encoding
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from('<I', body, at)
+    return body[at + 4:at + 4 + length].decode('utf-8', 'replace'), at + 4 + length

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The other end of the benchmark: notes when messages come.
+
+``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable``
+or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an image, or
+``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with those of the
+callbacks of the depth node, from its diagnostics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+from dualfocus_ros.nodes.callback_times import CallbackSummary
+from dualfocus_ros.nodes.node_runner import run
+
+TIMINGS = ('assemble_ms', 'inference_ms', 'publish_ms', 'latency_ms')
+
+
+def _create(topic: str, reliability: str, log: Path) -> Any:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.node import Node
+    from rclpy.qos import ReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    from dualfocus_ros.msg import StackInfo
+    from dualfocus_ros.nodes.input_messages import stamp_ns
+    from dualfocus_ros.nodes.qos import reliable
+
+    class Receiver(Node):
+        """Subscribes to an image topic, to ``stack_info`` and to the diagnostics."""
+
+        def __init__(self) -> None:
+            super().__init__('benchmark_receiver')
+            self._log = log.open('w', buffering=1)
+            # Deep enough that what is lost was lost on the way, not for want of a processor.
+            qos = reliable(5)
+            qos.reliability = ReliabilityPolicy[reliability.upper()]
+            self.create_subscription(Image, topic, self._on_image, qos)
+            self.create_subscription(StackInfo, 'stack_info', self._on_info, reliable(10))
+            self.create_subscription(
+                DiagnosticArray, '/diagnostics', self._on_diagnostics, reliable(10)
+            )
+
+        def _on_image(self, image: Image) -> None:
+            now = self.get_clock().now().nanoseconds
+            self._note({'stamp_ns': stamp_ns(image.header.stamp), 'receipt_ns': now})
+
+        def _on_info(self, info: StackInfo) -> None:
+            times = {name: float(getattr(info, name)) for name in TIMINGS}
+            self._note({'info': {
+                **times, 'planes': len(info.stamps), 'flags': int(info.flags),
+                'model': info.model, 'device': info.device,
+            }})  # fmt: skip
+
+        def _on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
+            for status in diagnostics.status:
+                values = {entry.key: entry.value for entry in status.values}
+                summary = CallbackSummary.of_values(values)
+                if summary is not None:
+                    self._note({'callbacks': asdict(summary)})
+
+        def _note(self, entry: dict[str, Any]) -> None:
+            self._log.write(json.dumps(entry) + '\n')
+
+        def close(self) -> None:
+            """End the log."""
+            self._log.close()
+
+    return Receiver()
+
+
+if __name__ == '__main__':
+    _topic, _reliability, _log = sys.argv[1:4]
+    sys.exit(run(lambda: _create(_topic, _reliability, Path(_log)), []))

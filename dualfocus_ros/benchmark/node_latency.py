@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the shutter to the consumer over DDS, with processes of their own on a domain of their own.
+
+A player publishes images, the depth node computes, a receiver notes when depth comes. The same
+player and receiver alone measure the transport, with Fast DDS as it comes and with our profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+import json
+import os
+from pathlib import Path
+import tempfile
+import time
+from typing import Any, Protocol
+
+from dualfocus_ros.benchmark.stacks import Setting, Sweep, write_stack
+from dualfocus_ros.benchmark.timing import Spread
+from dualfocus_ros.demo.processes import PROFILE, Processes, find_config, isolated_environment
+from dualfocus_ros.exceptions import CommandError
+
+PLAYER, RECEIVER = 'dualfocus_ros.benchmark.stack_player', 'dualfocus_ros.benchmark.latency_receiver'
+DEPTH_TOPIC, IMAGE_TOPIC = 'depth/image_rect', 'image_raw'
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+# The camera leaves the node this much more time than it needs: a rate that it can keep up.
+SLACK = 1.8
+FASTEST_CAMERA = 30.0
+START_SECONDS = 120.0
+# What is not measured yet: the node warms up, publishers and subscriptions find each other.
+IGNORED = 2
+TRANSPORT_RATE = 30.0
+TRANSPORT_SIZE = (640, 480)
+
+
+class Progress(Protocol):
+    """What is told how far it is; a tqdm bar is one."""
+
+    total: float | None
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more runs."""
+
+    def set_description(self, desc: str | None = None) -> None:
+        """Say what is being done."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much to measure.
+
+    :param depths: depth images of each mode.
+    :param images: of each run of the transport.
+    :param rounds: runs of the transport with either profile.
+    :param modes: of the depth node.
+    :param subscribers: to the images of the transport.
+    """
+
+    depths: int = 20
+    images: int = 120
+    rounds: int = 2
+    modes: tuple[str, ...] = ('sweep', 'sliding')
+    subscribers: tuple[str, ...] = ('reliable', 'best_effort')
+
+
+QUICK = Amount(depths=4, images=20, rounds=1)
+
+
+def require_ros() -> None:
+    """Check that nodes can be started.
+
+    :raises CommandError: without ROS 2 and the built package.
+    """
+    if find_spec('rclpy') is None or find_spec('dualfocus_ros.msg') is None:
+        raise CommandError(
+            '--node needs ROS 2 and the built package: source activate.sh (or the setup file of '
+            'the workspace) first'
+        )
+
+
+def measure_node(
+    plan: Any, report: Mapping[str, Any], progress: Progress, amount: Amount = Amount()
+) -> dict[str, Any]:
+    """Measure both modes of the depth node and the transport; return it ready for JSON.
+
+    :param plan: a ``session.Plan``.
+    :param report: of the same run: how long the default model takes tells the camera's rate.
+    :raises CommandError: if a process ends by itself or no depth comes.
+    """
+    base = plan.base
+    runs = len(amount.modes) + 2 * len(amount.subscribers) * amount.rounds
+    progress.total = (progress.total or 0) + runs
+    with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as name:
+        folder = Path(name)
+        stack, picture = folder / 'stack.npz', folder / 'picture.npz'
+        sweep = Sweep(base.planes)
+        write_stack(stack, sweep.stack(base))
+        write_stack(picture, sweep.stack(Setting(2, *TRANSPORT_SIZE)))
+        modes = []
+        parameters = {
+            'device': plan.place.device, 'precision': plan.place.precision,
+            'threads': plan.place.threads, 'stamp_policy': 'last',
+        }
+        for mode in amount.modes:
+            progress.set_description(f'depth node, {mode}')
+            rate = camera_rate(report, mode, base.planes)
+            modes.append(_depth(folder, stack, mode, rate, parameters, amount))
+            progress.update(1)
+        progress.set_description('transport')
+        transport = _transport(folder, picture, amount, progress)
+    return {
+        'setting': {'planes': base.planes, 'width': base.width, 'height': base.height},
+        'modes': modes, 'transport': transport,
+    }  # fmt: skip
+
+
+def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
+    """Return images a second that the node can keep up with, for what was just measured."""
+    at = report['base']
+    for method in report['methods']:
+        if method['name'] != report['default_model']:
+            continue
+        whole = next(
+            cell for cell in method['cells']
+            if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
+        )  # fmt: skip
+        if mode == 'sliding':
+            busy_ms = method['sliding']['total_ms']['p50']
+        else:
+            busy_ms = whole['total_ms']['p50'] / planes
+        return float(min(1e3 / (SLACK * busy_ms), FASTEST_CAMERA))
+    raise CommandError("--node needs the default model among --methods: add 'auto'")
+
+
+def _depth(
+    folder: Path,
+    stack: Path,
+    mode: str,
+    rate: float,
+    parameters: Mapping[str, Any],
+    amount: Amount,
+) -> dict[str, Any]:
+    """Run camera, node and receiver until enough depth has come."""
+    sent, received = folder / f'{mode}.sent', folder / f'{mode}.received'
+    logs = folder / mode
+    logs.mkdir()
+    environment = {**isolated_environment(), **_profile(True)}
+    words = [
+        word for key, value in {**parameters, 'stack.mode': mode}.items()
+        for word in ('-p', f'{key}:={value}')
+    ]  # fmt: skip
+    with Processes() as processes:
+        processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
+        processes.start('depth_node', words, logs, environment)
+        processes.start(PLAYER, [str(stack), repr(rate), str(sent)], logs, environment)
+        wanted = amount.depths + IGNORED
+        # Ten times as long as it should take: nobody waits for ever on a machine that is busy.
+        deadline = time.monotonic() + START_SECONDS + 10.0 * wanted * 32 / rate
+        while len(_depths(received)) < wanted:
+            _look_after(processes, deadline, mode)
+            time.sleep(0.1)
+    _check(processes)
+    entries = _lines(received)
+    depths = _depths(received)[IGNORED:]
+    infos = [entry['info'] for entry in entries if 'info' in entry][IGNORED:]
+    # Of the newest callbacks, nearly all that there were.
+    callbacks = [entry['callbacks'] for entry in entries if 'callbacks' in entry]
+    seconds = (depths[-1]['receipt_ns'] - depths[0]['receipt_ns']) * 1e-9
+    spread = {
+        name: _spread([info[name] for info in infos])
+        for name in ('assemble_ms', 'inference_ms', 'publish_ms')
+    }
+    return {
+        'mode': mode, 'camera_hz': rate, 'frames_sent': len(sent.read_text().splitlines()),
+        'depths': len(depths), 'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
+        'latency_ms': _spread([_delay(entry) for entry in depths]),
+        'node_latency_ms': _spread([info['latency_ms'] for info in infos]), **spread,
+        'callbacks': callbacks[-1] if callbacks else None,
+        **{key: infos[-1][key] if infos else None for key in ('model', 'device')},
+    }  # fmt: skip
+
+
+def _transport(
+    folder: Path, picture: Path, amount: Amount, progress: Progress
+) -> dict[str, Any]:
+    """Return delay and loss of images between two processes, with either profile."""
+    import rclpy
+
+    width, height = TRANSPORT_SIZE
+    found: dict[str, Any] = {
+        'width': width, 'height': height, 'rate': TRANSPORT_RATE,
+        'rmw': rclpy.get_rmw_implementation_identifier(), 'compared': [], 'why_not': None,
+    }  # fmt: skip
+    if 'fastrtps' not in found['rmw'] or find_config(PROFILE) is None:
+        found['why_not'] = f'the profile is for Fast DDS, and this is {found["rmw"]}'
+        return found
+    for reliability in amount.subscribers:
+        delays: dict[bool, list[float]] = {False: [], True: []}
+        counts = {False: 0, True: 0}
+        # Turns, so that what disturbs hits both alike.
+        for turn in range(amount.rounds):
+            for ours in (False, True):
+                name = f'{reliability}-{turn}-{"ours" if ours else "default"}'
+                logs = folder / name
+                logs.mkdir()
+                sent, heard = _stream(logs, picture, reliability, ours, amount.images)
+                counts[ours] += sent
+                delays[ours] += heard
+                progress.update(1)
+        found['compared'].append(compared(reliability, delays, counts))
+    return found
+
+
+def compared(
+    reliability: str, delays: Mapping[bool, Sequence[float]], sent: Mapping[bool, int]
+) -> dict[str, Any]:
+    """Return delay and loss with the default transport (key False) and with ours (key True)."""
+    sides: dict[str, dict[str, Any]] = {}
+    for ours, name in ((False, 'default'), (True, 'ours')):
+        lost = 1.0 - len(delays[ours]) / sent[ours] if sent[ours] else None
+        sides[name] = {
+            'sent': sent[ours], 'received': len(delays[ours]),
+            'loss': None if lost is None else max(lost, 0.0), 'delay_ms': _spread(delays[ours]),
+        }
+    slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
+    # The median of the few that came through would praise who loses the rest.
+    most_came = all(side['loss'] is not None and side['loss'] < 0.1 for side in sides.values())
+    speed_up = slow['p50'] / fast['p50'] if most_came and slow and fast else None
+    return {'reliability': reliability, **sides, 'speed_up': speed_up}
+
+
+def _stream(
+    logs: Path, picture: Path, reliability: str, ours: bool, images: int
+) -> tuple[int, list[float]]:
+    """Play images to a receiver; return how many were sent and the delays in ms."""
+    sent, received = logs / 'sent', logs / 'received'
+    environment = {**isolated_environment(), **_profile(ours)}
+    with Processes() as processes:
+        processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
+        processes.start(
+            PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment
+        )
+        deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
+        while len(_stamps(sent)) < images + IGNORED:
+            _look_after(processes, deadline, 'transport')
+            time.sleep(0.05)
+        # The last ones may still be on their way; those sent from now on do not count.
+        stamps = set(_stamps(sent)[IGNORED : images + IGNORED])
+        time.sleep(0.3)
+    _check(processes)
+    heard = [entry for entry in _depths(received) if entry['stamp_ns'] in stamps]
+    return len(stamps), [_delay(entry) for entry in heard]
+
+
+def _profile(ours: bool) -> dict[str, str | None]:
+    """Return the variables that make Fast DDS take our profile, or none.
+
+    A profile that the user chose stands for ours.
+    """
+    if not ours:
+        return dict.fromkeys(PROFILE_VARIABLES, None)
+    chosen = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), None)
+    file = chosen or find_config(PROFILE)
+    return {} if file is None else dict.fromkeys(PROFILE_VARIABLES, str(file))
+
+
+def _look_after(processes: Processes, deadline: float, what: str) -> None:
+    """Raise what is wrong with processes that should go on."""
+    dead = processes.dead()
+    if dead:
+        raise CommandError(
+            f'{dead[0].name} ended with status {dead[0].status} ({what}); it said: '
+            f'{dead[0].last_words()}'
+        )
+    if time.monotonic() > deadline:
+        words = '; '.join(f'{node.name}: {node.last_words()}' for node in processes.nodes)
+        raise CommandError(f'nothing more came in time ({what}); last words: {words}')
+
+
+def _check(processes: Processes) -> None:
+    if processes.problems:
+        raise CommandError('; '.join(processes.problems))
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """Return what a receiver has noted; its last line may still be in the making."""
+    if not file.is_file():
+        return []
+    text = file.read_text()
+    return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
+
+
+def _depths(file: Path) -> list[dict[str, Any]]:
+    return [entry for entry in _lines(file) if 'stamp_ns' in entry]
+
+
+def _stamps(file: Path) -> list[int]:
+    if not file.is_file():
+        return []
+    text = file.read_text()
+    return [int(line) for line in text[: text.rfind('\n') + 1].splitlines()]
+
+
+def _delay(entry: Mapping[str, int]) -> float:
+    return (entry['receipt_ns'] - entry['stamp_ns']) * 1e-6
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any] | None:
+    return Spread.of(values).as_json() if values else None

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images with the focus that they were taken at, and how sharp they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+import math
+
+import cv2
+import numpy as np
+
+from dualfocus_ros.exceptions import CalibrationError
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+_MAX_SETTINGS = 64
+_SMOOTHING = 0.7  # px
+
+
+@dataclass(frozen=True, eq=False)
+class FocusImage:
+    """One image.
+
+    :param pixels: (H, W) or RGB (H, W, 3), uint8.
+    :param dioptres: focus in 1/m; NaN unknown.
+    :param position: of the lens in the driver's units; NaN unknown.
+    :param moving: whether the lens was reported as moving.
+    :param linear: whether the values are proportional to light (industrial mono cameras) and not
+        encoded as sRGB.
+    """
+
+    pixels: np.ndarray
+    dioptres: float = math.nan
+    position: float = math.nan
+    stamp_ns: int = 0
+    moving: bool = False
+    linear: bool = False
+
+    def grey(self) -> np.ndarray:
+        """Return (H, W) float32 luma, 0 to 255, as encoded."""
+        return _mix(self.pixels.astype(np.float32))
+
+    def light(self) -> np.ndarray:
+        """Return (H, W) float32 linear luminance, 0 to 1: what blur adds up in."""
+        if self.linear:
+            return _mix(self.pixels.astype(np.float32) / np.float32(255.0))
+        # Here, because it loads torch, which takes seconds, and the help of a command shall not.
+        from dualfocus_ros.camera.srgb import decode_srgb8
+
+        return _mix(decode_srgb8(self.pixels))
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the image in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def central(cls, shape: tuple[int, ...], share: float) -> Region:
+        """Return the middle of an image of this shape, a share of its width and height."""
+        height, width = round(shape[0] * share), round(shape[1] * share)
+        return cls((shape[1] - width) // 2, (shape[0] - height) // 2, width, height)
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Return the part of an image.
+
+        :raises ValueError: if it does not lie within the image.
+        """
+        height, width = image.shape[:2]
+        inside = (
+            self.x >= 0 and self.y >= 0 and self.width >= 16 and self.height >= 16
+            and self.x + self.width <= width and self.y + self.height <= height
+        )
+        if not inside:
+            raise ValueError(
+                f'the region {self.x},{self.y},{self.width},{self.height} (x, y, width, height) '
+                f'must lie in the image of {width} x {height} and be 16 pixels wide and high'
+            )
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+def sharpness(image: FocusImage, region: Region | None = None) -> float:
+    """Return the energy of the gradient of a slightly smoothed image, relative to its brightness.
+
+    More smoothing would keep more noise out, but also let the change of image scale with focus,
+    which stretches gradients, move the peak.
+    """
+    light = image.light()
+    part = (region or Region.central(light.shape, 0.5)).cut(light)
+    energy = gradient_energy(cv2.GaussianBlur(part, (0, 0), _SMOOTHING))
+    return energy / max(float(part.mean()), 1e-6) ** 2
+
+
+def block_sharpness(image: FocusImage, region: Region, size: int) -> np.ndarray:
+    """Return :func:`sharpness` of the square blocks of a region, (rows, columns).
+
+    :param size: of a block in pixels; what is left over at the right and the bottom is cut off.
+    """
+    part = region.cut(image.light())
+    smooth = cv2.GaussianBlur(part, (0, 0), _SMOOTHING)
+    energy = np.zeros_like(smooth)
+    energy[:, 1:] += (smooth[:, 1:] - smooth[:, :-1]) ** 2
+    energy[1:] += (smooth[1:] - smooth[:-1]) ** 2
+    rows, columns = part.shape[0] // size, part.shape[1] // size
+
+    def means(values: np.ndarray) -> np.ndarray:
+        cut = values[: rows * size, : columns * size]
+        return np.asarray(cut.reshape(rows, size, columns, size).mean(axis=(1, 3)))
+
+    return means(energy) / np.maximum(means(part), 1e-6) ** 2
+
+
+def gradient_energy(image: np.ndarray) -> float:
+    """Return the mean squared gradient of an (H, W) float image."""
+    columns = image[:, 1:] - image[:, :-1]
+    rows = image[1:] - image[:-1]
+    return float(np.mean(columns * columns) + np.mean(rows * rows))
+
+
+def by_setting(
+    images: Iterable[FocusImage], keep: int, tolerance: float = 0.005
+) -> list[list[FocusImage]]:
+    """Return the images at rest, grouped by focus, from far to near; takes any number of images.
+
+    :param keep: images of one setting that are kept, the last ones.
+    :param tolerance: in dioptres; closer settings are the same.
+    :raises CalibrationError: for more settings than a sweep in steps has, or images of several
+        sizes.
+    """
+    groups: dict[int, list[FocusImage]] = {}
+    sizes = set()
+    for image in images:
+        if image.moving or not math.isfinite(image.dioptres):
+            continue
+        sizes.add(image.pixels.shape[:2])
+        if len(sizes) > 1:
+            first, second = sorted(f'{width} x {height}' for height, width in sizes)
+            raise CalibrationError(
+                f'the images differ in size ({first} and {second}): record one camera in one mode'
+            )
+        group = groups.setdefault(round(image.dioptres / tolerance), [])
+        group.append(image)
+        del group[:-keep]
+        if len(groups) > _MAX_SETTINGS:
+            raise CalibrationError(
+                f'there are more than {_MAX_SETTINGS} different focus settings: move the lens in '
+                'steps and wait at each of them, such as with focus_sweep_node'
+            )
+    return [groups[key] for key in sorted(groups)]
+
+
+def _mix(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else np.asarray(image @ _LUMA)

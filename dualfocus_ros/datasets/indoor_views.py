@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views of the procedural indoor scenes for training: tables, floors, corridors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.srgb import encode_srgb8, linear_to_srgb
+from dualfocus_ros.datasets.samples import RgbdSample
+from dualfocus_ros.simulation.random_scenes import TrainingScene
+from dualfocus_ros.simulation.ray_casting import SceneImage
+from dualfocus_ros.simulation.scenes import SCENES, make_scene
+
+# Seeds of training scenes start here: the demo, the examples and the tests use small ones.
+FIRST_SEED = 1_000_000
+
+
+def indoor_view(rng: np.random.Generator, size: int) -> TrainingScene:
+    """Return a random part of a random indoor scene seen through a random lens."""
+    scene = _random_view(rng, size)
+    height, width = scene.depth.shape
+    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    window = np.s_[top : top + size, left : left + size]
+    dioptres = 1.0 / scene.depth[window]
+    low, high = float(dioptres.min()), float(dioptres.max())
+    position = (dioptres - low) / max(high - low, 1e-3)
+    colour = linear_to_srgb(torch.from_numpy(scene.colour[:, window[0], window[1]].copy()))
+    return TrainingScene(
+        colour.permute(1, 2, 0).contiguous().numpy().astype(np.float32),
+        position.astype(np.float32),
+    )
+
+
+def indoor_frame(rng: np.random.Generator, size: int) -> RgbdSample:
+    """Return the whole of such a view, 1.6 x 1.2 times ``size``, from which parts can be taken."""
+    scene = _random_view(rng, size)
+    colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))
+    return RgbdSample('indoor', colour, scene.depth.astype(np.float32))
+
+
+def _random_view(rng: np.random.Generator, size: int) -> SceneImage:
+    width, height = int(1.6 * size), int(1.2 * size)
+    field_of_view = math.radians(rng.uniform(18.0, 65.0))
+    focal = 0.5 * width / math.tan(0.5 * field_of_view)
+    camera = PinholeCamera(width, height, focal, focal, 0.5 * (width - 1), 0.5 * (height - 1))
+    name = SCENES[rng.integers(len(SCENES))]
+    return make_scene(name, FIRST_SEED + int(rng.integers(2**31)), camera)

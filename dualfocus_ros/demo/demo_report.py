@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures and pictures of a demo run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualfocus_ros.demo.collector import Collector, Example, to_ns
+from dualfocus_ros.visualization.result_files import distance
+from dualfocus_ros.evaluation.metrics import mean_errors
+from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.color_scales import depth_scale, error_scale, sigma_scale
+from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.io.ply import write_ply
+from dualfocus_ros.io.png import save_png
+
+PERCENTILES = (50, 90, 99)
+PANEL_PLANES = 5
+
+
+def figures(collector: Collector, seconds: float) -> dict[str, Any]:
+    """Return everything that was measured, ready for JSON; unknown figures are None."""
+    errors = [depth.errors for depth in collector.depths if depth.errors is not None]
+    mean = asdict(mean_errors(errors)) if errors else {}
+    times = [depth.receipt_ns for depth in collector.depths]
+    span = (max(times) - min(times)) * 1e-9 if len(times) > 1 else 0.0
+    infos = collector.infos
+    latest = infos[-1] if infos else None
+    return {
+        'depths': len(collector.depths),
+        'compared': len(errors),
+        'seconds': round(seconds, 2),
+        'rmse_m': _number(mean.get('rmse')),
+        'abs_rel': _number(mean.get('abs_rel')),
+        'delta1': _number(mean.get('delta1')),
+        'valid': _number(mean.get('coverage')),
+        'depth_rate_hz': _number((len(times) - 1) / span if span > 0.0 else math.nan),
+        'image_rate_hz': _number(collector.images / seconds if seconds > 0.0 else math.nan),
+        'latency_ms': _percentiles([info.latency_ms for info in infos]),
+        'receipt_latency_ms': _percentiles(collector.info_latencies_ms),
+        'inference_ms': _percentiles([info.inference_ms for info in infos]),
+        'planes': len(latest.stamps) if latest else None,
+        'flagged': sum(1 for info in infos if info.flags),
+        'each': _each(collector),
+        'model': str(latest.model) if latest else None,
+        'device': str(latest.device) if latest else None,
+    }
+
+
+def summary(measured: dict[str, Any], scene: str) -> str:
+    """Return the figures as lines for people."""
+    latency, receipt = measured['latency_ms'], measured['receipt_latency_ms']
+    return '\n'.join(
+        [
+            f'scene           {scene}, {measured["planes"]} planes a depth, '
+            f'{measured["model"]} on {measured["device"]}',
+            f'depth images    {measured["depths"]} in {measured["seconds"]:.1f} s, '
+            f'{_text(measured["depth_rate_hz"], ".2f")} Hz '
+            f'(camera {_text(measured["image_rate_hz"], ".1f")} Hz)',
+            f'against truth   RMSE {_text(measured["rmse_m"], ".4f")} m, '
+            f'AbsRel {_text(measured["abs_rel"], ".4f")}, '
+            f'delta1 {_text(measured["delta1"], ".4f")}, '
+            f'{_text(100 * (measured["valid"] or 0.0), ".1f")} % valid '
+            f'(mean of {measured["compared"]})',
+            f'latency         {_spread(latency)} from the last plane to publication',
+            f'                {_spread(receipt)} to receipt',
+        ]
+    )
+
+
+def write_pictures(folder: Path, example: Example, measured: dict[str, Any], scene: str) -> None:
+    """Write panel.png and cloud.ply of one depth image."""
+    words = np.ascontiguousarray(example.points[..., 3]).view(np.uint32)
+    colours = np.stack([(words >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
+    points, colours = example.points[..., :3], colours.astype(np.uint8)
+    write_ply(folder / 'cloud.ply', points, colours)
+
+    scale = depth_scale(example.truth)
+    with np.errstate(invalid='ignore'):
+        error = example.depth - example.truth
+    error = np.where(np.isfinite(error), error, np.nan)
+    panel = compose(
+        [
+            _planes(example),
+            [
+                Tile('All in focus', example.all_in_focus),
+                Tile('Depth', example.depth, scale),
+                Tile('Truth', example.truth, scale),
+            ],
+            [
+                Tile('Cloud, from the side', oblique_view(points, colours)),
+                Tile('Sigma: one standard deviation', example.sigma, sigma_scale(example.sigma)),
+                Tile('Error: depth - truth', error, error_scale(error)),
+            ],
+        ],
+        title=f'Depth from focus: {scene}',
+        subtitle=(
+            f'{len(example.planes)} planes a sweep;  RMSE {_text(measured["rmse_m"], ".3f")} m,  '
+            f'AbsRel {_text(measured["abs_rel"], ".3f")},  '
+            f'delta1 {_text(measured["delta1"], ".3f")}  over {measured["compared"]} depth images'
+        ),
+    )
+    save_png(folder / 'panel.png', panel)
+
+
+def _each(collector: Collector) -> list[dict[str, Any]]:
+    """Return stamp, planes, flags and errors of every depth image."""
+    infos = {to_ns(info.header.stamp): info for info in collector.infos}
+    rows = []
+    for depth in collector.depths:
+        info, errors = infos.get(depth.stamp_ns), depth.errors
+        rows.append(
+            {
+                'stamp_ns': depth.stamp_ns,
+                'planes': len(info.stamps) if info else None,
+                'flags': int(info.flags) if info else None,
+                'rmse_m': _number(errors.rmse) if errors else None,
+                'abs_rel': _number(errors.abs_rel) if errors else None,
+            }
+        )
+    return rows
+
+
+def _planes(example: Example) -> list[Tile]:
+    order = np.argsort(example.focus_dioptres)[::-1]
+    picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
+    return [
+        Tile(f'Focused at {distance(example.focus_dioptres[n])}', example.planes[n])
+        for n in order[picks]
+    ]
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {
+        **{f'p{p}': round(float(np.percentile(values, p)), 1) for p in PERCENTILES},
+        'max': round(float(max(values)), 1),
+    }
+
+
+def _spread(values: dict[str, float] | None) -> str:
+    if values is None:
+        return 'unknown'
+    return ', '.join(f'{name} {value:.0f} ms' for name, value in values.items())
+
+
+def _number(value: float | None) -> float | None:
+    return round(float(value), 5) if value is not None and math.isfinite(value) else None
+
+
+def _text(value: float | None, form: str) -> str:
+    return 'unknown' if value is None else format(value, form)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exceptions that this package raises on purpose; each message says what to do."""
+
+
+class DualFocusError(Exception):
+    """Base of all exceptions below."""
+
+
+class DataError(DualFocusError, ValueError):
+    """Missing or malformed image, focal stack or data set."""
+
+
+class WeightsError(DualFocusError, ValueError):
+    """Missing, damaged or incompatible model weights."""
+
+
+class DeviceError(DualFocusError, ValueError):
+    """Unknown or unavailable compute device or precision."""
+
+
+class ExportError(DualFocusError, ValueError):
+    """Network that cannot be exported to ONNX."""
+
+
+class CalibrationError(DualFocusError, ValueError):
+    """Recordings that do not determine a calibration."""
+
+
+class BagError(DualFocusError):
+    """Missing, damaged or unsupported bag."""
+
+
+class CommandError(DualFocusError):
+    """Failure of a command; exit status 1."""
+
+
+class UsageError(CommandError):
+    """Invalid command line; exit status 2."""

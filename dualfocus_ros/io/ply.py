@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds as PLY files, which MeshLab, CloudCompare, Blender and Open3D open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.io.atomic_files import write_bytes
+
+VERTEX = np.dtype(
+    [('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('r', 'u1'), ('g', 'u1'), ('b', 'u1')]
+)
+
+
+def back_project(depth: np.ndarray, camera: PinholeCamera) -> np.ndarray:
+    """Return (H, W, 3) float32 points in the optical frame: x = (u - cx) z / fx, likewise y."""
+    v, u = np.indices(depth.shape, dtype=np.float32)
+    x = (u - camera.cx) * depth / camera.fx
+    y = (v - camera.cy) * depth / camera.fy
+    return np.stack([x, y, depth], axis=-1).astype(np.float32)
+
+
+def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
+    """Write a binary little-endian PLY with x y z and red green blue of each valid point.
+
+    :param points: (..., 3) float metres; points with a value that is not finite are left out.
+    :param colours: (..., 3) uint8 RGB, or grey without the last axis.
+    :returns: the number of points written.
+    """
+    points = points.reshape(-1, 3)
+    if colours.ndim > 1 and colours.shape[-1] == 3:
+        colours = colours.reshape(-1, 3)
+    else:
+        colours = np.repeat(colours.reshape(-1, 1), 3, axis=1)
+    if len(points) != len(colours):
+        raise ValueError(f'{len(points)} points but {len(colours)} colours')
+    valid = np.isfinite(points).all(axis=1)
+    vertices = np.empty(int(valid.sum()), VERTEX)
+    for axis, name in enumerate('xyz'):
+        vertices[name] = points[valid, axis]
+    for channel, name in enumerate('rgb'):
+        vertices[name] = colours[valid, channel]
+    header = (
+        'ply\nformat binary_little_endian 1.0\n'
+        'comment metres, optical frame: x right, y down, z forward\n'
+        f'element vertex {len(vertices)}\n'
+        'property float x\nproperty float y\nproperty float z\n'
+        'property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n'
+    )
+    write_bytes(Path(path), header.encode('ascii') + vertices.tobytes())
+    return len(vertices)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DualFocus network, its losses and its weights. Imports no ROS."""
+
+from dualfocus_ros.exceptions import WeightsError
+from dualfocus_ros.models.dualfocus import DualFocus, Prediction
+from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
+from dualfocus_ros.models.weights import LoadedModel, load_model
+
+__all__ = [
+    'CONFIGURATIONS',
+    'DualFocus',
+    'DualFocusConfig',
+    'LoadedModel',
+    'Prediction',
+    'WeightsError',
+    'load_model',
+]

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DualFocus: depth from a focal stack with spatial and focal variational constraints.
+
+Woo and Lee, NeurIPS 2025 (arXiv 2509.21992). Ours beyond the paper, each a switch of the
+configuration: the planes' focus distances are an input, focus measures enter beside the image,
+the expectation is taken in dioptres (blur is linear in them), decoding ends at full resolution,
+and a standard deviation is predicted. ``dualfocus-paper`` has none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as functional
+
+from dualfocus_ros.models.decoder import (
+    DecoderLevel,
+    FocusWindow,
+    SigmaHead,
+    SurfaceHead,
+    expectation,
+)
+from dualfocus_ros.models.dualfocus_config import DualFocusConfig
+from dualfocus_ros.models.encoders import (
+    LightEncoder,
+    Parts,
+    PlaneFeatures,
+    ResNetEncoder,
+    of_planes,
+    together,
+)
+from dualfocus_ros.models.focus_measure import STEPS
+from dualfocus_ros.models.layers import (
+    bilinear,
+    only_inference_on_cpu,
+    plane_mean,
+    smoothed,
+    to_one_channel,
+)
+
+CONDITIONS = 3
+# Nothing farther than this many metres is told apart where the expectation is in metres.
+FARTHEST = 100.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of a batch of stacks.
+
+    :param dioptres: (B, H, W) inverse depth in 1/m.
+    :param sigma: (B, H, W) one standard deviation of the inverse depth, in 1/m; NaN where it was
+        not asked for.
+    :param probability: (B, N, H, W) focus probability p_n in the caller's order of planes.
+    :param value: (B, H, W) sum p_n f_n in the unit of the expectation: inverse depth with 0 at
+        the farthest plane and 1 at the nearest, or metres.
+    :param value_sigma: (B, H, W) its standard deviation.
+    :param positions: (B, N) the planes in that unit, from far to near.
+    :param coarse_probability: (B, N, H/4, W/4), planes from far to near.
+    :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of the value between
+        neighbouring cells as each plane's surfaces see it, planes from far to near; None for a
+        network without surfaces, and where nothing is learned (gradients are off).
+    """
+
+    dioptres: Tensor
+    sigma: Tensor
+    probability: Tensor
+    value: Tensor
+    value_sigma: Tensor
+    positions: Tensor
+    coarse_probability: Tensor
+    gradients: Tensor | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order of the parameters."""
+        parts = (getattr(self, part.name) for part in fields(self))
+        return [part for part in parts if part is not None]
+
+    def refilled(self, tensors: Iterable[Tensor]) -> Prediction:
+        """Return a prediction of the same form with other tensors."""
+        return Prediction(*tensors)
+
+
+class DualFocus(nn.Module):
+    """The network: any number of planes from 2, any image size, any order of planes."""
+
+    def __init__(self, config: DualFocusConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DualFocusConfig()
+        conditions = CONDITIONS if config.conditioning else 0
+        above = [*config.decoder[1:], 0]
+        light = config.trunk == 'light'
+        self.encoder = LightEncoder(config) if light else ResNetEncoder()
+        self.surfaces: SurfaceHead | None = None
+        if config.surfaces:
+            hidden = (32,) if light else (128, 128)
+            volume = 2 * config.volume[1] + conditions
+            self.surfaces = SurfaceHead(volume, config.surfaces, hidden)
+        self.levels = nn.ModuleList(
+            DecoderLevel(
+                (features, conditions, config.surfaces, coarser), width, config.blocks,
+                config.full_3d, level,
+            )
+            for level, (features, coarser, width) in enumerate(
+                zip(config.volume, above, config.decoder)
+            )
+        )
+        self.logit = nn.Conv2d(config.decoder[0], 1, 3, padding=1)
+        self.fine: DecoderLevel | None = None
+        if config.fine:
+            widths = (config.fine, conditions, 0, config.decoder[0])
+            self.fine = DecoderLevel(widths, config.fine, 1, False, -1)
+            self.fine_logit = nn.Conv2d(config.fine, 1, 3, padding=1)
+        keys = config.keys + (len(STEPS) if config.measures and config.keys else 0)
+        self.query: nn.Module | None = None
+        if keys:
+            self.query = nn.Conv2d(2 * config.decoder[0], keys, 3, padding=1)
+        self.window = FocusWindow(config.decoder[0]) if config.window else None
+        self.sigma = SigmaHead(keys) if config.learned_sigma else None
+
+    def forward(
+        self, images: Tensor, dioptres: Tensor, with_sigma: bool = True
+    ) -> Prediction:
+        """Estimate the inverse depth of stacks.
+
+        :param images: (B, N, 3, H, W) RGB in [0, 1], aligned.
+        :param dioptres: (B, N) focus of each plane in 1/m.
+        :param with_sigma: whether the standard deviation is wanted.
+        :raises ValueError: for shapes that do not fit, or planes that are all focused alike.
+        """
+        if images.dim() != 5 or images.shape[2] != 3:
+            raise ValueError(f'images must be (B, N, 3, H, W), got {tuple(images.shape)}')
+        if dioptres.shape != images.shape[:2]:
+            raise ValueError(
+                f'dioptres must be (B, N) = {tuple(images.shape[:2])}, '
+                f'got {tuple(dioptres.shape)}'
+            )
+        features = self.encode(images.flatten(0, 1))
+        return self.decode(features, dioptres, images.shape[-2:], with_sigma)
+
+    def encode(self, images: Tensor) -> PlaneFeatures:
+        """Return the features of (M, 3, H, W) images in [0, 1], each on its own.
+
+        What the decoder does with each plane on its own is done with them.
+        """
+        images = _pad(smoothed(images, self.config.smoothing), self.config.stride)
+        features: PlaneFeatures = self.encoder(images)
+        begun = []
+        for level, part in zip(self.levels, features.levels, strict=True):
+            assert isinstance(level, DecoderLevel)
+            begun.append((level.of_planes(together(part)),))
+        if self.fine is not None:
+            features = replace(features, fine=(self.fine.of_planes(together(features.fine)),))
+        if self.surfaces is not None:
+            surfaces = self.surfaces.of_planes(together(features.levels[1]))
+            features = replace(features, surfaces=(surfaces,))
+        return replace(features, levels=tuple(begun))
+
+    def decode(
+        self,
+        features: PlaneFeatures,
+        dioptres: Tensor,
+        size: tuple[int, int] | torch.Size,
+        with_sigma: bool = True,
+    ) -> Prediction:
+        """Estimate the inverse depth of stacks from their planes' features.
+
+        :param features: of the B * N planes, stack by stack.
+        :param dioptres: (B, N) focus of each plane in 1/m.
+        :param size: height and width of the images.
+        :raises ValueError: for fewer than two planes, or planes that are all focused alike.
+        """
+        _check(dioptres)
+        batch, planes = dioptres.shape
+        order = torch.argsort(dioptres, dim=1, stable=True)
+        far_to_near = torch.gather(dioptres, 1, order)
+        if torch.equal(far_to_near, dioptres):
+            return self.predict(features, dioptres, size, with_sigma)
+        first = planes * torch.arange(batch, device=order.device)[:, None]
+        features = features.select((order + first).flatten())
+        prediction = self.predict(features, far_to_near, size, with_sigma)
+        inverse = torch.argsort(order, dim=1)[..., None, None]
+        probability = prediction.probability
+        return replace(
+            prediction,
+            probability=torch.gather(probability, 1, inverse.expand_as(probability)),
+        )
+
+    def predict(
+        self,
+        features: PlaneFeatures,
+        far_to_near: Tensor,
+        size: tuple[int, int] | torch.Size,
+        with_sigma: bool = True,
+    ) -> Prediction:
+        """Do what :meth:`decode` does for planes that are known to be sorted and to differ.
+
+        Nothing here waits for the device or depends on values, so that it can be captured in a
+        CUDA graph and exported.
+
+        :param features: of the B * N planes, stack by stack, from far to near.
+        :param far_to_near: (B, N) focus of each plane in 1/m, ascending.
+        """
+        low = far_to_near[:, :1]
+        span = far_to_near[:, -1:] - low
+        fraction = (far_to_near - low) / span
+        metres = self.config.unit == 'metres'
+        positions = 1.0 / far_to_near.clamp_min(1.0 / FARTHEST) if metres else fraction
+
+        logits, coarse, gradients, context = self._logits(features, fraction)
+        height, width = size
+        logits = logits[..., :height, :width].float()
+        probability = torch.softmax(logits, dim=1)
+        value = expectation(probability, positions)
+        if with_sigma:
+            value_sigma = self._sigma(probability, value, positions, features, context)
+        else:
+            value_sigma = value.new_full((), torch.nan).expand_as(value)
+        if metres:
+            inverse_depth = 1.0 / value
+            sigma = value_sigma * inverse_depth.square()
+        else:
+            inverse_depth = low[..., None] + span[..., None] * value
+            sigma = span[..., None] * value_sigma
+        return Prediction(
+            dioptres=inverse_depth,
+            sigma=sigma,
+            probability=probability,
+            value=value,
+            value_sigma=value_sigma,
+            positions=positions,
+            coarse_probability=torch.softmax(coarse.float(), dim=1),
+            gradients=gradients,
+        )
+
+    def _logits(
+        self, features: PlaneFeatures, fraction: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, h, w).
+
+        :param features: planes of each stack from far to near.
+        """
+        batch, planes = fraction.shape
+        condition = None
+        if self.config.conditioning:
+            condition = _conditions(fraction).to(features.levels[0][0].dtype)
+        surfaces = gradients = None
+        if self.surfaces is not None:
+            surfaces, gradients = self.surfaces(features.surfaces, condition, planes)
+            if gradients is not None:
+                gradients = gradients.view(batch, planes, *gradients.shape[1:])
+        x: Tensor | None = None
+        for level, features_here in zip(
+            reversed(self.levels), reversed(features.levels), strict=True
+        ):
+            x = level(features_here, condition, surfaces, x, planes)
+        assert x is not None
+        coarse = to_one_channel(self.logit, x)
+        coarse = coarse.view(batch, planes, *coarse.shape[-2:])
+        stacks = x.view(batch, planes, *x.shape[1:])
+        mean = plane_mean(x, planes)
+        if self.fine is None:
+            logits = bilinear(coarse, 4)
+        else:
+            fine = self.fine(features.fine, condition, None, x, planes)
+            finer = to_one_channel(self.fine_logit, fine)
+            finer = finer.view(batch, planes, *finer.shape[-2:])
+            logits = bilinear(bilinear(coarse, 2) + finer, 2)
+        queries = None
+        if self.query is not None:
+            # What evidence counts at a pixel is the same for all planes of its stack.
+            # One plane after the other, as plane_mean() does: a reduction over them is slow.
+            largest = reduce(torch.maximum, stacks.unbind(dim=1))
+            pooled = torch.cat([mean, largest], dim=1)
+            queries = self.query(pooled)
+            keys = of_planes(features.keys, planes)
+            # Channel after channel in memory, as the keys lie.
+            logits = _weighed(logits, bilinear(queries.contiguous(), 4), keys)
+        if self.window is not None:
+            logits = self.window(logits, mean, fraction)
+        return logits, coarse, gradients, queries
+
+    def _sigma(
+        self,
+        probability: Tensor,
+        value: Tensor,
+        positions: Tensor,
+        features: PlaneFeatures,
+        context: Tensor | None,
+    ) -> Tensor:
+        """Return the standard deviation of the value, (B, H, W)."""
+        # The mean is left to the accuracy losses: sigma only learns how wrong it is.
+        probability = probability.detach()
+        # Not E[x^2] - E[x]^2, which loses what a narrow p has: most of all with many planes.
+        spread = _spread(probability, value.detach(), positions)[:, None]
+        if self.sigma is None:
+            return spread[:, 0]
+        planes = positions.shape[1]
+        height, width = value.shape[-2:]
+        spacing = (positions[:, -1:] - positions[:, :1]).abs()[..., None] / (planes - 1)
+        first, *others = of_planes(features.texture, planes)
+        texture = reduce(torch.maximum, others, first)
+        log_sigma = self.sigma(
+            spread / spacing[:, None],
+            probability.amax(dim=1, keepdim=True),
+            texture[..., :height, :width],
+            None if context is None else context.detach(),
+        )
+        return torch.exp(log_sigma[:, 0].float().clamp(-5.0, 4.0)) * spacing
+
+
+def _check(dioptres: Tensor) -> None:
+    if dioptres.dim() != 2 or dioptres.shape[1] < 2:
+        raise ValueError(
+            f'a focal stack needs at least 2 planes, got dioptres {tuple(dioptres.shape)}'
+        )
+    if not torch.isfinite(dioptres).all():
+        raise ValueError('focus distances must be finite dioptres')
+    if bool((dioptres.amax(dim=1) <= dioptres.amin(dim=1)).any()):
+        raise ValueError('all planes of a stack are focused at the same distance')
+
+
+def _pad(images: Tensor, stride: int) -> Tensor:
+    """Replicate the right and bottom border up to a multiple of the stride."""
+    height, width = images.shape[-2:]
+    bottom, right = -height % stride, -width % stride
+    if bottom or right:
+        images = functional.pad(images, (0, right, 0, bottom), mode='replicate')
+    return images
+
+
+def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
+    """Add the inner product of the queries and each plane's keys at each pixel.
+
+    :param logits: (B, N, H, W), which nobody else needs.
+    :param queries: (B, K, H, W).
+    :param keys: N times (B, K, H, W).
+    """
+    if not only_inference_on_cpu(queries):
+        return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
+    # Channel by channel the sum stays in the processor's cache.
+    for plane, key in zip(logits.unbind(dim=1), keys, strict=True):
+        for query, value in zip(queries.unbind(dim=1), key.unbind(dim=1), strict=True):
+            plane.addcmul_(query, value)
+    return logits
+
+
+def _spread(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
+    """Return the standard deviation of p, (B, H, W), about a value that nothing is learned of.
+
+    One plane after the other, as :func:`plane_mean` does.
+    """
+    variance = torch.zeros_like(value)
+    for weight, position in zip(probability.unbind(dim=1), positions.unbind(dim=1), strict=True):
+        variance.addcmul_((position[:, None, None] - value).square_(), weight)
+    return variance.sqrt_()
+
+
+def _conditions(fraction: Tensor) -> Tensor:
+    """Return (B*N, 3): where a plane lies in the sweep, its local and the mean spacing.
+
+    All are relative to the sweep, so that a stack in any unit that is affine in dioptres (lens
+    codes, disparity) gives the same network output.
+    """
+    planes = fraction.shape[1]
+    gaps = fraction[:, 1:] - fraction[:, :-1]
+    gaps = torch.cat([gaps[:, :1], gaps, gaps[:, -1:]], dim=1)
+    local = 0.5 * (gaps[:, 1:] + gaps[:, :-1]) * (planes - 1)
+    mean = torch.full_like(fraction, 4.0 / (planes - 1))
+    return torch.stack([2.0 * fraction - 1.0, local - 1.0, mean], dim=2).flatten(0, 1)

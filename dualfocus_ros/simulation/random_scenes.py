@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random layered scenes for training: textured shapes at random depths, with exact truth.
+
+What is drawn at random is kept apart from the drawing, so that
+:mod:`dualfocus_ros.simulation.batch_scenes`, which draws on the training device, has the same ranges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from dualfocus_ros.simulation.random_textures import TextureSource
+
+# Shapes per scene, the upper end exclusive.
+SHAPES = (4, 26)
+BUMPS = 6
+# Positions are kept within this: the range of the scene and a little beyond.
+POSITION_RANGE = (-0.1, 1.1)
+RECTANGLE, ELLIPSE, STAR = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingScene:
+    """A sharp view and its inverse depth.
+
+    :param colour: (H, W, 3) float32 sRGB in [0, 1].
+    :param position: (H, W) float32 inverse depth, 0 at the far and 1 at the near end of the
+        range; finite everywhere.
+    :param known: (H, W) where ``position`` is the truth and not filled in; None: everywhere.
+    """
+
+    colour: np.ndarray
+    position: np.ndarray
+    known: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Outline of a shape in the image, whose coordinates go from -1 to 1."""
+
+    kind: int
+    centre: tuple[float, float]
+    angle: float
+    half: tuple[float, float]
+    lobes: int
+    phase: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A plane (inverse depth is affine over the image), rarely with gentle bumps."""
+
+    centre: float
+    slope: float
+    angle: float
+    bumps: np.ndarray | None
+    bump_height: float
+
+
+@dataclass(frozen=True)
+class Bulge:
+    """Spheres (round both ways) and cylinders, as mugs are; height 0: none."""
+
+    height: float
+    sphere: bool
+
+
+@dataclass(frozen=True)
+class Shading:
+    """A ramp of brightness."""
+
+    angle: float
+    strength: float
+
+
+def draw_background(rng: np.random.Generator) -> Surface:
+    """Draw the slanted surface behind everything."""
+    return draw_surface(rng, centre=rng.uniform(0.0, 0.5), slope=rng.uniform(0.0, 0.6))
+
+
+def draw_object_surface(rng: np.random.Generator) -> Surface:
+    """Draw the surface of a shape: mostly facing the camera, sometimes slanted."""
+    return draw_surface(rng, rng.uniform(0.0, 1.0), rng.choice([0.0, 0.1, 0.5]) * rng.random())
+
+
+def draw_surface(rng: np.random.Generator, centre: float, slope: float) -> Surface:
+    """Draw the direction of the slope, and bumps."""
+    angle, bumps, height = rng.uniform(0.0, 2.0 * np.pi), None, 0.0
+    if rng.random() < 0.3:
+        bumps = rng.normal(0.0, 1.0, (BUMPS, BUMPS)).astype(np.float32)
+        height = rng.uniform(0.01, 0.08)
+    return Surface(centre, slope, angle, bumps, height)
+
+
+def draw_bulge(rng: np.random.Generator) -> Bulge:
+    """Draw whether and how a shape bulges towards the camera."""
+    if rng.random() >= 0.35:
+        return Bulge(0.0, False)
+    sphere = bool(rng.random() < 0.5)
+    return Bulge(rng.uniform(0.05, 0.3), sphere)
+
+
+def draw_shading(rng: np.random.Generator) -> Shading:
+    """Draw a ramp of brightness."""
+    return Shading(rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.0, 0.3))
+
+
+def draw_shape(rng: np.random.Generator) -> Shape:
+    """Draw an outline: one in four a thin bar or wire, which coarse decoders lose."""
+    cx, cy = rng.uniform(-1.0, 1.0, 2)
+    angle = rng.uniform(0.0, np.pi)
+    share = rng.random()
+    if share < 0.25:
+        half = (rng.uniform(0.3, 1.5), rng.uniform(0.008, 0.05))
+    else:
+        half = tuple(np.exp(rng.uniform(np.log(0.06), np.log(0.8), 2)))
+    kind = RECTANGLE if share < 0.6 else ELLIPSE if share < 0.85 else STAR
+    lobes, phase = 0, 0.0
+    if kind == STAR:
+        lobes, phase = int(rng.integers(3, 9)), rng.uniform(0, 6.28)
+    return Shape(kind, (cx, cy), angle, half, lobes, phase)
+
+
+def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -> TrainingScene:
+    """Return a scene of a slanted background and 4 to 25 overlapping textured shapes."""
+    grid = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+    x, y = np.meshgrid(grid, grid)
+    position = _surface(draw_background(rng), x, y)
+    colour = textures.draw(rng, size) * _shading(draw_shading(rng), x, y)
+    for _ in range(rng.integers(*SHAPES)):
+        mask, u, v = _outline(draw_shape(rng), x, y)
+        if not mask.any():
+            continue
+        surface = _surface(draw_object_surface(rng), x, y)
+        bulge = draw_bulge(rng)
+        if bulge.height > 0.0:
+            profile = np.sqrt(np.clip(1.0 - u * u - (v * v if bulge.sphere else 0), 0, 1))
+            surface = surface + bulge.height * profile
+        visible = mask & (surface > position)
+        if not visible.any():
+            continue
+        patch = textures.draw(rng, size) * _shading(draw_shading(rng), x, y)
+        colour = np.where(visible[..., None], patch, colour)
+        position = np.where(visible, surface, position)
+    position = np.clip(position, *POSITION_RANGE).astype(np.float32)
+    return TrainingScene(np.clip(colour, 0.0, 1.0).astype(np.float32), position)
+
+
+def _surface(surface: Surface, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    ramp = np.cos(surface.angle) * x + np.sin(surface.angle) * y
+    result = surface.centre + surface.slope * ramp
+    if surface.bumps is not None:
+        size = x.shape[::-1]
+        bumps = cv2.resize(surface.bumps, size, interpolation=cv2.INTER_CUBIC)
+        result = result + surface.bump_height * bumps
+    return result
+
+
+def _shading(shading: Shading, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    direction = np.cos(shading.angle) * x + np.sin(shading.angle) * y
+    return (1.0 + shading.strength * direction)[..., None].astype(np.float32)
+
+
+def _outline(
+    shape: Shape, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a mask and the shape's own coordinates u, v, -1 to 1 inside."""
+    dx, dy = x - shape.centre[0], y - shape.centre[1]
+    u = (np.cos(shape.angle) * dx + np.sin(shape.angle) * dy) / shape.half[0]
+    v = (-np.sin(shape.angle) * dx + np.cos(shape.angle) * dy) / shape.half[1]
+    if shape.kind == RECTANGLE:
+        mask = (np.abs(u) < 1.0) & (np.abs(v) < 1.0)
+    elif shape.kind == ELLIPSE:
+        mask = u * u + v * v < 1.0
+    else:  # a star-shaped blob
+        theta = np.arctan2(v, u)
+        radius = 0.75 + 0.25 * np.sin(shape.lobes * theta + shape.phase)
+        mask = u * u + v * v < radius * radius
+    return mask, u, v

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray casting of analytic solids: colour in linear light and exact depth along z."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+
+import numpy as np
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.simulation.solids import Solid, dot
+
+_SHADOW_SAMPLES = 4
+_COARSE_ABOVE = 100_000
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the camera is and looks, in the world (x right, y forward, z up).
+
+    :param position: of the pinhole, metres.
+    :param pitch: downwards, radians.
+    :param yaw: to the left, radians.
+    :param roll: clockwise as seen by the camera, radians.
+    """
+
+    position: tuple[float, float, float]
+    pitch: float = 0.0
+    yaw: float = 0.0
+    roll: float = 0.0
+
+    def rotation(self) -> np.ndarray:
+        """Return the (3, 3) matrix that turns optical-frame vectors into world vectors."""
+        upright = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
+        cp, sp = math.cos(self.pitch), math.sin(self.pitch)
+        cy, sy = math.cos(self.yaw), math.sin(self.yaw)
+        cr, sr = math.cos(self.roll), math.sin(self.roll)
+        pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+        yaw = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+        roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        return yaw @ pitch @ upright @ roll
+
+
+@dataclass(frozen=True)
+class Light:
+    """A spherical lamp.
+
+    :param position: in the world, metres.
+    :param power: irradiance at 1 m, per colour.
+    :param radius: of the lamp in metres; a larger one makes softer shadows.
+    """
+
+    position: tuple[float, float, float]
+    power: tuple[float, float, float]
+    radius: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """Solids and their lighting."""
+
+    solids: tuple[Solid, ...]
+    lights: tuple[Light, ...]
+    ambient: tuple[float, float, float] = (0.35, 0.35, 0.35)
+    contact: float = 0.06
+
+
+@dataclass(frozen=True, eq=False)
+class SceneImage:
+    """What a pinhole camera sees.
+
+    :param colour: (3, H, W) float32 linear light, about 0 to 1.
+    :param depth: (H, W) float32 metres along the optical axis, NaN where unknown.
+    :param camera: the intrinsics.
+    """
+
+    colour: np.ndarray
+    depth: np.ndarray
+    camera: PinholeCamera
+
+
+def trace(room: Room, camera: PinholeCamera, pose: Pose) -> SceneImage:
+    """Cast one ray through each pixel centre; directions have z = 1, so t is the depth."""
+    rotation = pose.rotation().astype(np.float32)
+    origin = np.asarray(pose.position, np.float32)
+    x = (np.arange(camera.width) - camera.cx) / camera.fx
+    y = (np.arange(camera.height) - camera.cy) / camera.fy
+    plane = np.stack(np.broadcast_arrays(x[None, :], y[:, None], 1.0), axis=-1)
+    rays = plane.astype(np.float32) @ rotation.T
+    depth = np.full(rays.shape[:2], np.inf, np.float32)
+    owner = np.full(rays.shape[:2], -1, np.int16)
+    for index, solid in enumerate(room.solids):
+        window = _window(solid, camera, rotation, origin)
+        if window is None:
+            continue
+        t = solid.intersect(origin, rays[window])
+        nearer = t < depth[window]
+        depth[window] = np.where(nearer, t, depth[window])
+        owner[window] = np.where(nearer, np.int16(index), owner[window])
+    if (owner < 0).any():
+        raise ValueError('the room is open: some rays meet nothing, add a wall or a floor')
+    colour = _shade(room, camera, origin, rays, depth, owner)
+    return SceneImage(np.ascontiguousarray(colour.transpose(2, 0, 1)), depth, camera)
+
+
+def _window(
+    solid: Solid, camera: PinholeCamera, rotation: np.ndarray, origin: np.ndarray
+) -> tuple[slice, slice] | None:
+    """Return the rows and columns that may show the solid, None when it is out of view."""
+    everything = (slice(0, camera.height), slice(0, camera.width))
+    sphere = solid.bounds()
+    if sphere is None:
+        return everything
+    centre, radius = sphere
+    x, y, z = (float(value) for value in (centre - origin) @ rotation)
+    if z + radius <= 0.0:
+        return None
+    if z <= 1.5 * radius:
+        return everything
+    spans = []
+    for offset, focal, middle, size in (
+        (y, camera.fy, camera.cy, camera.height),
+        (x, camera.fx, camera.cx, camera.width),
+    ):
+        limits = [(offset + side * radius) / (z + deep * radius)
+                  for side in (-1, 1) for deep in (-1, 1)]
+        first = max(math.floor(middle + focal * min(limits)) - 1, 0)
+        last = min(math.ceil(middle + focal * max(limits)) + 2, size)
+        if last <= first:
+            return None
+        spans.append(slice(first, last))
+    return spans[0], spans[1]
+
+
+def _shade(
+    room: Room,
+    camera: PinholeCamera,
+    origin: np.ndarray,
+    rays: np.ndarray,
+    depth: np.ndarray,
+    owner: np.ndarray,
+) -> np.ndarray:
+    points = origin + rays * depth[..., None]
+    normals = np.empty_like(points)
+    albedo = np.empty_like(points)
+    gloss = np.zeros_like(depth)
+    glow = np.zeros_like(depth)
+    for index in np.unique(owner):
+        mine = owner == index
+        solid = room.solids[index]
+        normal, u, v = solid.shade_frame(points[mine])
+        way = rays[mine]
+        cosine = np.abs(dot(normal, way)) / np.sqrt(dot(way, way))
+        # Geometric mean of the two axes of the footprint of a pixel on the slanted surface.
+        width = depth[mine] / camera.fx / np.sqrt(np.maximum(cosine, 0.05))
+        albedo[mine] = solid.surface.albedo(u, v, width, solid.texture_scale())
+        normals[mine] = normal
+        gloss[mine] = solid.surface.gloss
+        glow[mine] = solid.surface.emission
+    up = 0.75 + 0.25 * normals[..., 2]
+    openness = _openness(room, points, owner) * up
+    light = openness[..., None] * np.asarray(room.ambient, np.float32)
+    shine = np.zeros_like(depth)
+    view = rays / np.sqrt(dot(rays, rays))[..., None]
+    mirror = view - 2.0 * dot(view, normals)[..., None] * normals
+    for lamp in room.lights:
+        towards = np.asarray(lamp.position, np.float32) - points
+        squared = dot(towards, towards)
+        towards /= np.sqrt(squared)[..., None]
+        cosine = np.maximum(dot(towards, normals), 0.0)
+        lit = _visibility(room.solids, points, normals, owner, lamp)
+        received = lit / np.maximum(squared, 0.05)
+        light += (cosine * received)[..., None] * np.asarray(lamp.power, np.float32)
+        peak = np.maximum(dot(mirror, towards), 0.0) ** 24
+        shine += gloss * peak * received * float(np.mean(lamp.power))
+    return albedo * (light + glow[..., None]) + shine[..., None]
+
+
+def _openness(room: Room, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Return how much ambient light reaches each point: less close to other solids."""
+    openness = np.ones(owner.shape, np.float32)
+    for index, solid in enumerate(room.solids):
+        sphere = solid.bounds()
+        reach = room.contact if sphere is not None else 3.0 * room.contact
+        strength = 0.5 if sphere is not None else 0.35
+        near = owner != index
+        if sphere is not None:
+            offset = points - sphere[0]
+            near &= dot(offset, offset) < (sphere[1] + 3.0 * reach) ** 2
+        if near.any():
+            gap = solid.distance(points[near])
+            openness[near] *= 1.0 - strength * np.exp(-gap / reach)
+    return openness
+
+
+def _visibility(
+    solids: Sequence[Solid],
+    points: np.ndarray,
+    normals: np.ndarray,
+    owner: np.ndarray,
+    lamp: Light,
+) -> np.ndarray:
+    """Return the visible part of the lamp, 0 to 1; on a coarse grid where that is smooth."""
+    if owner.size <= _COARSE_ABOVE:
+        flat = _visible(solids, points.reshape(-1, 3), normals.reshape(-1, 3), lamp)
+        return flat.reshape(owner.shape)
+    rows = np.arange(0, owner.shape[0], 2)
+    columns = np.arange(0, owner.shape[1], 2)
+    grid = np.ix_(rows, columns)
+    coarse = _visible(solids, points[grid].reshape(-1, 3), normals[grid].reshape(-1, 3), lamp)
+    coarse = coarse.reshape(len(rows), len(columns))
+    result = np.empty(owner.shape, np.float32)
+    y = np.arange(owner.shape[0]) // 2
+    x = np.arange(owner.shape[1]) // 2
+    y1, x1 = np.minimum(y + 1, len(rows) - 1), np.minimum(x + 1, len(columns) - 1)
+    fy = (np.arange(owner.shape[0]) % 2 * 0.5).astype(np.float32)[:, None]
+    fx = (np.arange(owner.shape[1]) % 2 * 0.5).astype(np.float32)[None, :]
+    upper = coarse[np.ix_(y, x)] * (1 - fx) + coarse[np.ix_(y, x1)] * fx
+    lower = coarse[np.ix_(y1, x)] * (1 - fx) + coarse[np.ix_(y1, x1)] * fx
+    result = upper * (1 - fy) + lower * fy
+    label = owner[grid]
+    mixed = np.zeros(owner.shape, bool)
+    for rows_of, columns_of in ((y, x), (y, x1), (y1, x), (y1, x1)):
+        mixed |= label[np.ix_(rows_of, columns_of)] != owner
+    result[mixed] = _visible(solids, points[mixed], normals[mixed], lamp)
+    return result
+
+
+def _visible(
+    solids: Sequence[Solid], points: np.ndarray, normals: np.ndarray, lamp: Light
+) -> np.ndarray:
+    start = points + 2e-3 * normals
+    angles = 2.0 * math.pi * (np.arange(_SHADOW_SAMPLES) + 0.5) / _SHADOW_SAMPLES
+    blocked = np.zeros((_SHADOW_SAMPLES, len(points)), bool)
+    middle = np.asarray(lamp.position, np.float32)
+    way = middle - start
+    squared = dot(way, way)
+    for solid in solids:
+        sphere = solid.bounds()
+        if sphere is None:
+            continue
+        offset = sphere[0] - start
+        along = np.clip(dot(offset, way) / squared, 0.0, 1.0)
+        gap = offset - along[:, None] * way
+        maybe = (dot(gap, gap) < (sphere[1] + lamp.radius) ** 2).nonzero()[0]
+        if not len(maybe):
+            continue
+        for sample, angle in enumerate(angles):
+            shift = np.array([math.cos(angle), math.sin(angle), 0.4 * math.sin(2.3 * angle)])
+            target = middle + (lamp.radius * shift).astype(np.float32)
+            hit = solid.intersect(start[maybe], target - start[maybe]) < 1.0
+            blocked[sample, maybe] |= hit
+    return 1.0 - blocked.mean(axis=0, dtype=np.float32)

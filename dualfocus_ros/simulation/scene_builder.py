@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What procedural scenes are built from: surfaces, everyday objects, and where they stand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.simulation.ray_casting import Light, Pose, Room
+from dualfocus_ros.simulation.solids import Box, Cylinder, Solid, Sphere, Surface
+from dualfocus_ros.simulation.textures import Texture, TextureMaker
+
+_LARGE_IMAGE = 400
+
+
+class Stage:
+    """A room under construction, laid out for one camera.
+
+    :param rng: source of every random choice.
+    :param camera: whose field of view decides pose, places and sizes.
+    """
+
+    def __init__(self, rng: np.random.Generator, camera: PinholeCamera) -> None:
+        self.rng = rng
+        self.camera = camera
+        self.wide = TextureMaker(rng, 512 if camera.width > _LARGE_IMAGE else 256)
+        self.small = TextureMaker(rng, 256 if camera.width > _LARGE_IMAGE else 128)
+        grain = np.clip(1.0 + 0.5 * self.wide.noise(1.0) + 0.35 * self.wide.noise(0.0), 0, 3)
+        self.grain = Texture(np.repeat(grain[..., None], 3, axis=2))
+        self.solids: list[Solid] = []
+        self.tangent_x = 0.5 * camera.width / camera.fx
+        self.tangent_y = 0.5 * camera.height / camera.fy
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a uniform random number."""
+        return float(self.rng.uniform(low, high))
+
+    def chance(self, probability: float) -> bool:
+        """Return True with the given probability."""
+        return bool(self.rng.random() < probability)
+
+    def ground(self, extent: float, *kinds: str, roughness: float = 0.14) -> Surface:
+        """Return the surface of something large, its texture repeated every ``extent`` metres."""
+        texture = Texture(self.wide.any_of(kinds), extent)
+        return Surface(texture, 0.0, 0.0, self.grain, roughness)
+
+    def skin(self, *kinds: str, gloss: float = 0.0, extent: float = 0.0) -> Surface:
+        """Return the surface of an object; without an extent stretched over each face."""
+        texture = Texture(self.small.any_of(kinds), extent)
+        return Surface(texture, gloss, 0.0, self.grain, 0.07)
+
+    def plain(self, low: float, high: float, gloss: float = 0.1) -> Surface:
+        """Return a surface of one colour."""
+        colour = self.small.colour(low, high, 0.9)
+        albedo = np.broadcast_to(colour, (16, 16, 3)).astype(np.float32)
+        return Surface(Texture(albedo, 0.1), gloss, 0.0, self.grain, 0.06)
+
+    def lamp_panel(self) -> Surface:
+        """Return the surface of a ceiling light."""
+        return Surface(Texture(np.full((16, 16, 3), 0.9, np.float32), 1.0), 0.0, 1.6)
+
+    def pose_over_floor(self, near: float, far: float, far_row: float) -> Pose:
+        """Return a pose above z = 0 that sees it from depth ``near`` at the bottom row.
+
+        :param far_row: the row, -1 top to 1 bottom, where the floor has the depth ``far``. From
+            z_depth = height / (sin pitch + y cos pitch) for the image ordinate y.
+        """
+        ratio = far / near
+        y_near, y_far = self.tangent_y, far_row * self.tangent_y
+        pitch = math.atan((y_near - ratio * y_far) / (ratio - 1.0))
+        height = near * (math.sin(pitch) + y_near * math.cos(pitch))
+        return Pose((0.0, 0.0, height), pitch=pitch, roll=self.uniform(-0.03, 0.03))
+
+    def floor_point(self, pose: Pose, column: float, depth: float) -> tuple[float, float]:
+        """Return x, y of the floor point at a depth, ``column`` from -1 (left) to 1 (right)."""
+        sine, cosine = math.sin(pose.pitch), math.cos(pose.pitch)
+        ordinate = (pose.position[2] / depth - sine) / cosine
+        forward = depth * (cosine - ordinate * sine)
+        return pose.position[0] + column * self.tangent_x * depth, pose.position[1] + forward
+
+    def parcel(self, x: float, y: float, z: float, width: float, tall: float) -> None:
+        """Place a box of cardboard or printed packaging."""
+        size = (width, width * self.uniform(0.5, 1.1), tall)
+        surface = self.skin('cardboard', 'print', 'print', 'fabric')
+        self._box(x, y, z, size, surface, self.uniform(-0.8, 0.8))
+
+    def books(self, x: float, y: float, z: float, width: float) -> None:
+        """Place a stack of books."""
+        for _ in range(int(self.rng.integers(2, 5))):
+            thick = width * self.uniform(0.1, 0.22)
+            size = (width * self.uniform(0.85, 1.1), width * self.uniform(0.65, 0.8), thick)
+            self._box(x, y, z, size, self.skin('print', 'fabric'), self.uniform(-0.5, 0.5))
+            z += thick
+
+    def can(self, x: float, y: float, z: float, width: float) -> None:
+        """Place a tin with a printed label and bare rims."""
+        radius, tall = width / 2, width * self.uniform(0.9, 1.7)
+        rim = 0.05 * tall
+        self._upright(x, y, z + rim, radius, tall - 2 * rim, self.skin('print', gloss=0.15))
+        metal = self.plain(0.45, 0.65, 0.4)
+        for base in (z, z + tall - rim):
+            self._upright(x, y, base, 1.03 * radius, rim, metal)
+
+    def bottle(self, x: float, y: float, z: float, width: float) -> None:
+        """Place a bottle: body, shoulder, neck and cap."""
+        radius, tall = width / 2, width * self.uniform(1.7, 2.4)
+        glass = self.plain(0.1, 0.5, 0.5)
+        self._upright(x, y, z, radius, tall, self.skin('print', gloss=0.3))
+        self.solids.append(Sphere((x, y, z + tall), radius, glass))
+        self._upright(x, y, z + tall + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
+        self._upright(x, y, z + tall + 2.2 * radius, 0.42 * radius, 0.25 * width,
+                      self.plain(0.1, 0.8))
+
+    def mug(self, x: float, y: float, z: float, width: float) -> None:
+        """Place a mug with coffee in it and a handle."""
+        radius, tall = width / 2, width * self.uniform(1.0, 1.3)
+        surface = self.skin('speckle', 'print', gloss=0.25)
+        self._upright(x, y, z, radius, tall, surface)
+        self._upright(x, y, z + tall - 1e-3, 0.9 * radius, 2e-3, self.plain(0.02, 0.06, 0.3))
+        angle = self.uniform(-0.9, 0.9) + (math.pi if self.chance(0.5) else 0.0)
+        for level in (0.3, 0.7):
+            self._box(x + 1.2 * radius * math.cos(angle), y + 1.2 * radius * math.sin(angle),
+                      z + level * tall, (0.6 * radius, 0.22 * radius, 0.1 * tall), surface, angle)
+        self._box(x + 1.5 * radius * math.cos(angle), y + 1.5 * radius * math.sin(angle),
+                  z + 0.3 * tall, (0.2 * radius, 0.22 * radius, 0.5 * tall), surface, angle)
+
+    def ball(self, x: float, y: float, z: float, width: float) -> None:
+        """Place an orange or a ball."""
+        surface = self.skin('speckle', 'fabric', gloss=0.15)
+        self.solids.append(Sphere((x, y, z + width / 2), width / 2, surface))
+
+    def bin(self, x: float, y: float, z: float, width: float) -> None:
+        """Place a waste bin: a dark open top on a cylinder."""
+        radius, tall = width / 2, width * self.uniform(1.1, 1.6)
+        self._upright(x, y, z, radius, tall, self.skin('concrete', 'fabric', 'speckle', gloss=0.1))
+        self._upright(x, y, z + tall - 1e-3, 0.92 * radius, 2e-3, self.plain(0.01, 0.04, 0.0))
+
+    def scatter(
+        self,
+        pose: Pose,
+        depths: tuple[float, float],
+        count: int,
+        kinds: tuple[str, ...],
+        sizes: tuple[float, float],
+    ) -> None:
+        """Stand objects on the floor of the view, none inside another.
+
+        :param depths: nearest and farthest.
+        :param kinds: names of methods that place one object.
+        :param sizes: smallest and largest width in metres; within these, 9 to 24 % of the image.
+        """
+        taken: list[tuple[float, float, float]] = []
+        for attempt in range(8 * count):
+            if len(taken) >= count:
+                break
+            # Uniform in dioptres, so that the near half of the range is not left empty.
+            share = (len(taken) + self.rng.random()) / count if attempt < count else None
+            place = self.rng.random() if share is None else share
+            depth = 1.0 / (1.0 / depths[0] + place * (1.0 / depths[1] - 1.0 / depths[0]))
+            width = 2.0 * self.tangent_x * depth * self.uniform(0.09, 0.24)
+            width = float(np.clip(width, *sizes))
+            x, y = self.floor_point(pose, self.uniform(-0.9, 0.9), depth)
+            y += 0.6 * width
+            if any(math.hypot(x - a, y - b) < 0.72 * (width + c) for a, b, c in taken):
+                continue
+            taken.append((x, y, width))
+            kind = str(self.rng.choice(kinds))
+            if kind == 'parcel':
+                self.parcel(x, y, 0.0, width, width * self.uniform(0.5, 1.5))
+            else:
+                getattr(self, kind)(x, y, 0.0, width)
+
+    def lights(self, area: tuple[float, float, float], spread: float) -> tuple[Light, ...]:
+        """Return one or two lamps around a point."""
+        lamps = []
+        for _ in range(int(self.rng.integers(1, 3))):
+            warm = self.uniform(0.75, 1.0)
+            distance = self.uniform(0.6, 1.4) * spread
+            angle = self.uniform(0.0, 2.0 * math.pi)
+            position = (area[0] + distance * math.cos(angle) * 0.7,
+                        area[1] - abs(distance * math.sin(angle)) * 0.5,
+                        area[2] + spread * self.uniform(0.8, 1.4))
+            power = spread**2 * self.uniform(0.9, 1.8)
+            lamps.append(Light(position, (power, power * (0.5 + 0.5 * warm), power * warm),
+                               self.uniform(0.04, 0.12) * spread))
+        return tuple(lamps)
+
+    def room(self, lights: tuple[Light, ...], contact: float) -> Room:
+        """Return the finished room."""
+        level = self.uniform(0.25, 0.55)
+        return Room(tuple(self.solids), lights, (0.95 * level, level, 1.05 * level), contact)
+
+    def _box(
+        self,
+        x: float,
+        y: float,
+        z: float,
+        size: tuple[float, float, float],
+        surface: Surface,
+        yaw: float = 0.0,
+    ) -> None:
+        self.solids.append(Box((x, y, z + size[2] / 2), size, surface, yaw))
+
+    def _upright(
+        self, x: float, y: float, z: float, radius: float, tall: float, surface: Surface
+    ) -> None:
+        self.solids.append(Cylinder((x, y, z + tall / 2), radius, tall, surface))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run writes down as it goes: CSV, TensorBoard if it is installed, sample pictures."""
+
+from __future__ import annotations
+
+import csv
+from importlib.util import find_spec
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+import torch
+
+from dualfocus_ros.io.atomic_files import replacing
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Log files in a run's folder: ``log.csv``, ``samples/``, ``tensorboard/``.
+
+    :param step: where the run begins; what an interrupted run logged beyond it is removed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder, self._step = folder, step
+        self._path = folder / 'log.csv'
+        self._columns: list[str] = []
+        self._board: Any = None
+
+    def __enter__(self) -> RunLog:
+        if self._path.exists():
+            self._resume()
+        if find_spec('tensorboard') is None:
+            logger.info(
+                "no TensorBoard log, since tensorboard is not installed (pip install "
+                "'dualfocus_ros[train]'); log.csv and samples/ have the same"
+            )
+        else:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(
+                str(self._folder / 'tensorboard'), purge_step=self._step + 1
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add a row."""
+        row = {'step': step, **values}
+        if list(row) != self._columns:
+            # Another machine may measure more: keep one table, without the new columns.
+            if self._columns:
+                row = {name: row.get(name, float('nan')) for name in self._columns}
+            else:
+                self._columns = list(row)
+                self._append(self._columns)
+        self._append([v if isinstance(v, int) else f'{v:.6g}' for v in row.values()])
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def picture(self, step: int, image: np.ndarray) -> Path:
+        """Write a sample picture (H, W, 3) uint8 and return its path."""
+        folder = self._folder / 'samples'
+        folder.mkdir(exist_ok=True)
+        path = folder / f'{step:07d}.png'
+        with replacing(path) as partial:
+            Image.fromarray(image).save(partial)
+        if self._board is not None:
+            self._board.add_image('sample', image, step, dataformats='HWC')
+        return path
+
+    def _append(self, cells: list[Any]) -> None:
+        with self._path.open('a', newline='') as file:
+            csv.writer(file).writerow(cells)
+
+    def _resume(self) -> None:
+        with self._path.open(newline='') as file:
+            rows = [row for row in csv.reader(file) if row]
+        kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= self._step]
+        if rows and rows[0][0] == 'step':
+            self._columns = rows[0]
+        with replacing(self._path) as partial, partial.open('w', newline='') as file:
+            csv.writer(file).writerows([self._columns, *kept] if self._columns else [])
+
+
+def device_use(device: torch.device) -> dict[str, float]:
+    """Return GPU memory in GiB and, where the driver tells, use in per cent; empty on a CPU."""
+    if device.type != 'cuda':
+        return {}
+    memory = torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        use = float(torch.cuda.utilization(device))
+    except (ImportError, RuntimeError):  # nvidia-ml-py is missing, or the driver refuses
+        use = float('nan')
+    return {'gpu_use': use, 'gpu_memory_gib': memory}

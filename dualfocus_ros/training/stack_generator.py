@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renders training stacks on the training device: scenes, lens, sweep, noise, misalignment.
+
+The ranges are those of the stacks that the CPU renders
+(:func:`dualfocus_ros.simulation.random_stacks.render_training_stack`); the host only draws numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dualfocus_ros.camera.srgb import srgb_to_linear
+from dualfocus_ros.datasets.rgbd_crops import view_scene
+from dualfocus_ros.datasets.samples import RgbdSample
+from dualfocus_ros.simulation.batch_defocus import render_batch, upload
+from dualfocus_ros.simulation.batch_scenes import compose_scenes
+from dualfocus_ros.simulation.batch_textures import DeviceTextures
+from dualfocus_ros.simulation.defocus import layer_scene, render_stack
+from dualfocus_ros.simulation.random_scenes import POSITION_RANGE
+from dualfocus_ros.simulation.random_stacks import (
+    Capture,
+    RenderSettings,
+    draw_capture,
+    draw_kind,
+    expose,
+)
+from dualfocus_ros.training.batches import Stack
+
+# Scenes that are rendered at once: enough to feed a graphics processor, few enough for its memory.
+CHUNK = 8
+# Scenes that are composed at once; their textures are in memory together.
+LARGEST = 32
+
+
+class StackGenerator:
+    """Renders stacks of square images on a device.
+
+    :param size: side of the images in pixels.
+    :param textures: (H, W, 3) uint8 images to texture shapes with; may be none.
+    :param indoor: views of procedural indoor scenes; may be none.
+    :param rgbd: views with measured depth; may be none.
+    """
+
+    def __init__(
+        self,
+        settings: RenderSettings,
+        size: int,
+        device: torch.device,
+        *,
+        textures: Sequence[np.ndarray] = (),
+        indoor: Sequence[RgbdSample] = (),
+        rgbd: Sequence[RgbdSample] = (),
+    ) -> None:
+        self.settings, self.size, self.device = settings, size, device
+        self._textures = DeviceTextures(textures, device, settings.blank)
+        self._indoor, self._rgbd = indoor, rgbd
+
+    def render(self, rng: np.random.Generator, count: int) -> list[Stack]:
+        """Render ``count`` stacks; they follow from the state of ``rng`` alone."""
+        if count > LARGEST:
+            return [*self.render(rng, LARGEST), *self.render(rng, count - LARGEST)]
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        with torch.no_grad():
+            colour, position, known = self._scenes(rng, generator, count)
+            linear = srgb_to_linear(colour)
+            captures = [draw_capture(rng, self.settings, self.size) for _ in range(count)]
+            # Scenes of like blur go together: they need kernels of like size.
+            radii = [capture.max_radius(*POSITION_RANGE) for capture in captures]
+            order = np.argsort(radii, kind='stable')
+            plain = [int(i) for i in order if captures[i].is_plain]
+            rendered: dict[int, Tensor] = {}
+            for begin in range(0, len(plain), CHUNK):
+                chosen = plain[begin : begin + CHUNK]
+                index = upload(chosen, self.device)
+                images = render_batch(
+                    linear[index], position[index],
+                    np.array([captures[i].kappa for i in chosen]),
+                    np.stack([captures[i].focus for i in chosen]),
+                    [captures[i].aperture for i in chosen],
+                    np.array([radii[i] for i in chosen]),
+                    layers=self.settings.layers,
+                )  # fmt: skip
+                rendered |= dict(zip(chosen, images, strict=True))
+            for i in set(range(count)) - set(plain):
+                rendered[i] = self._asymmetric(captures[i], linear[i], position[i], radii[i])
+            for i, mask in known.items():
+                position[i] = torch.where(mask, position[i], torch.nan)
+            return [
+                self._finished(captures[i], rendered[i], position[i], generator)
+                for i in range(count)
+            ]
+
+    def _scenes(
+        self, rng: np.random.Generator, generator: torch.Generator, count: int
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Return colour (B, 3, S, S), position (B, S, S) and masks of what is known of it."""
+        views = {}
+        for index in range(count):
+            kind = draw_kind(rng, self.settings, bool(self._rgbd))
+            bank = self._rgbd if kind == 'rgbd' else self._indoor
+            if kind != 'shapes' and bank:
+                views[index] = view_scene(rng, bank[int(rng.integers(len(bank)))], self.size)
+        drawn = [index for index in range(count) if index not in views]
+        colour = torch.empty((count, 3, self.size, self.size), device=self.device)
+        position = torch.empty((count, self.size, self.size), device=self.device)
+        known = {}
+        if drawn:
+            at = upload(drawn, self.device)
+            colour[at], position[at] = compose_scenes(
+                rng, generator, self._textures, len(drawn), self.size
+            )
+        for index, scene in views.items():
+            colour[index] = upload(scene.colour, self.device).permute(2, 0, 1)
+            position[index] = upload(scene.position, self.device)
+            if scene.known is not None:
+                known[index] = upload(scene.known, self.device)
+        return colour, position, known
+
+    def _asymmetric(
+        self, capture: Capture, linear: Tensor, position: Tensor, radius: float
+    ) -> Tensor:
+        layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
+        return render_stack(
+            layered, capture.kappa, torch.from_numpy(capture.focus),
+            aperture=capture.aperture, field=capture.field,
+        )  # fmt: skip
+
+    def _finished(
+        self,
+        capture: Capture,
+        linear: Tensor,
+        truth: Tensor,
+        generator: torch.Generator,
+    ) -> Stack:
+        white = torch.randn(linear.shape, generator=generator, device=self.device)
+        images = expose(linear, upload(capture.gain, self.device), white * capture.noise)
+        if capture.warps is not None:
+            images = _misalign(images, capture.warps)
+        return Stack((images * 255.0 + 0.5).to(torch.uint8), capture.focus, truth.clone())
+
+
+def _misalign(images: Tensor, warps: np.ndarray) -> Tensor:
+    """Scale and shift each plane (N, 3, H, W) by fractions of a pixel."""
+    height, width = images.shape[-2:]
+    scale, right, down = warps.T
+    theta = np.zeros((len(warps), 2, 3))
+    theta[:, 0, 0] = theta[:, 1, 1] = 1.0 / scale
+    theta[:, 0, 2] = -2.0 * right / (width * scale)
+    theta[:, 1, 2] = -2.0 * down / (height * scale)
+    grid = functional.affine_grid(
+        upload(theta, images.device), list(images.shape), align_corners=False
+    )
+    return functional.grid_sample(
+        images, grid, mode='bicubic', padding_mode='reflection', align_corners=False
+    ).clamp(0.0, 1.0)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stack through the network, with everything that a page can show of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+
+_EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
+
+
+def compute(
+    stack: FocalStack, estimator: Any, settings: PipelineSettings, name: str
+) -> ViewedSweep:
+    """Return the sweep as the network sees it; the planes in the geometry of its depth.
+
+    :param estimator: a :class:`~dualfocus_ros.inference.estimator.DepthEstimator`.
+    """
+    estimator.settings = settings
+    result = estimator.estimate(stack, _EVERYTHING)
+    return ViewedSweep(
+        name, result.depth, result.sigma, result.confidence, result.all_in_focus,
+        result.focus_dioptres, tuple(result.planes), result.probability, result.camera,
+        (settings.depth_min, settings.depth_max),
+        {
+            'sweep': str(stack.sweep_id), 'planes': str(len(stack.planes)),
+            'took': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
+            'lacks': ', '.join(stack.flags.words) or 'nothing',
+            'model': f'{estimator.model_name} on {estimator.device_name}',
+        },
+    )
+
+
+def with_curves(recorded: ViewedSweep, computed: ViewedSweep) -> ViewedSweep:
+    """Return what was recorded, with planes and focus curves that were computed of its stack."""
+    if recorded.depth.shape != computed.depth.shape:
+        return recorded
+    facts = {**recorded.facts, 'curves': f'computed with {computed.facts["model"]}'}
+    return replace(
+        recorded, focus_dioptres=computed.focus_dioptres, planes=computed.planes,
+        probability=computed.probability, limits=recorded.limits or computed.limits,
+        camera=recorded.camera or computed.camera, facts=facts,
+    )

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of one sweep: every plane, and the depth that comes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.visualization.color_scales import depth_scale
+from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.visualization.result_files import distance
+
+_ACROSS = 6
+
+
+def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
+    """Estimate the depth of a stack and return the sheet.
+
+    :returns: (H, W, 3) uint8 RGB.
+    """
+    result = estimator.estimate(stack, Outputs(sigma=True, all_in_focus=True))
+    planes = sorted(stack.planes, key=lambda plane: -plane.focus_dioptres)
+    tiles = [
+        Tile(f'{distance(plane.focus_dioptres)}, {plane.focus_dioptres:.2f} dpt', plane.image)
+        for plane in planes
+    ]
+    rows = [tiles[n:n + _ACROSS] for n in range(0, len(tiles), _ACROSS)]
+    rows.append([
+        Tile('All in focus', result.all_in_focus),
+        Tile('Depth', result.depth, depth_scale(result.depth)),
+    ])
+    height, width = result.depth.shape
+    valid = 100.0 * float(np.isfinite(result.depth).mean())
+    return compose(
+        rows, title=title,
+        subtitle=f'Sweep {stack.sweep_id}: {len(planes)} planes of {width} x {height}, '
+        f'{valid:.1f} % of the pixels valid',
+    )

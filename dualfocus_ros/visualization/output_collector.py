@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the depth node published, put together by stamp: from a bag or live, the same."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from dualfocus_ros.bags.image_messages import image_values
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.focal_stack import StackFlag
+from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+
+logger = logging.getLogger(__name__)
+
+IMAGE, INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
+DEPTH, STACK_INFO = 'depth/image_rect', 'stack_info'
+# Outputs of the depth node by their relative names.
+OUTPUTS = {
+    DEPTH: IMAGE, 'depth/camera_info': INFO, 'depth/sigma': IMAGE, 'depth/confidence': IMAGE,
+    'rgb/image_rect': IMAGE, STACK_INFO: 'dualfocus_ros/msg/StackInfo',
+}
+
+
+@dataclass
+class Outputs:
+    """Messages of one stamp, by the relative names of their topics."""
+
+    stamp_ns: int
+    messages: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def plane_stamps_ns(self) -> list[int]:
+        """The stamps of the planes; empty where nothing tells them."""
+        info = self.messages.get(STACK_INFO)
+        return [] if info is None else [to_ns(stamp) for stamp in info.stamps]
+
+    def sweep(self, name: str) -> ViewedSweep:
+        """Return what the messages say.
+
+        :raises ValueError: if the depth image cannot be read; what else cannot be is left out.
+        """
+        depth = image_values(self.messages[DEPTH])
+        info = self.messages.get(STACK_INFO)
+        focus = None if info is None else np.asarray(info.focus_dioptres, np.float64)
+        return ViewedSweep(
+            name, depth.astype(np.float32, copy=False), self._image('depth/sigma', depth.shape),
+            self._image('depth/confidence', depth.shape), self._image('rgb/image_rect'),
+            None if focus is None or not np.isfinite(focus).all() else focus,
+            camera=_camera(self.messages.get('depth/camera_info'), depth.shape),
+            facts={} if info is None else _facts(info),
+        )
+
+    def _image(self, topic: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
+        message = self.messages.get(topic)
+        if message is None:
+            return None
+        try:
+            values = image_values(message)
+        except ValueError as error:
+            logger.warning('%s is left out: %s', topic, error)
+            return None
+        if shape is not None and values.shape != shape:
+            logger.warning('%s is left out: it is not as large as the depth image', topic)
+            return None
+        return values
+
+
+class Gatherer:
+    """Collects messages of the same stamp.
+
+    :param topics: absolute names by the relative ones of :data:`OUTPUTS`.
+    :param kept: how many stamps are remembered.
+    """
+
+    def __init__(self, topics: dict[str, str], kept: int) -> None:
+        self.topics = topics
+        self._relative = {name: relative for relative, name in topics.items()}
+        self._kept = kept
+        self._found: OrderedDict[int, Outputs] = OrderedDict()
+
+    def take(self, topic: str, message: Any) -> Outputs:
+        """Take a message and return what is known of its stamp so far."""
+        stamp = to_ns(message.header.stamp)
+        outputs = self._found.get(stamp)
+        if outputs is None:
+            outputs = self._found[stamp] = Outputs(stamp)
+            while len(self._found) > self._kept:
+                self._found.popitem(last=False)
+        outputs.messages[self._relative[topic]] = message
+        return outputs
+
+
+def seconds_text(stamp_ns: int) -> str:
+    """Return a stamp in seconds, to the millisecond."""
+    return f'{stamp_ns // 1_000_000_000}.{stamp_ns // 1_000_000 % 1000:03d} s'
+
+
+def _camera(info: Any, shape: tuple[int, ...]) -> PinholeCamera | None:
+    if info is None or (info.height, info.width) != shape:
+        return None
+    try:
+        return PinholeCamera(
+            int(info.width), int(info.height), float(info.p[0]), float(info.p[5]),
+            float(info.p[2]), float(info.p[6]),
+        )
+    except ValueError:
+        return None
+
+
+def _facts(info: Any) -> dict[str, str]:
+    facts = {
+        'sweep': str(info.sweep_id), 'planes': str(len(info.focus_dioptres)),
+        'took': f'{info.sweep_duration:.2f} s',
+        'lacks': ', '.join(StackFlag(info.flags).words) or 'nothing',
+        'model': f'{info.model} on {info.device}',
+    }
+    for name, value in (('inference', info.inference_ms), ('latency', info.latency_ms)):
+        if math.isfinite(value):
+            facts[name] = f'{value:.0f} ms'
+    return facts

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep as JSON, small enough for a page: JPEG, logarithmic codes of 16 bits, 8-bit p_n.
+
+``codec.js`` is the other side of what is said here.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+import zlib
+
+import cv2
+import numpy as np
+
+from dualfocus_ros.visualization.color_scales import (
+    FARTHER,
+    INVALID,
+    NEARER,
+    ColourScale,
+    confidence_scale,
+    depth_scale,
+    fixed_depth_scale,
+    sigma_scale,
+)
+from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+
+PLANE_QUALITY, SHARP_QUALITY = 85, 92
+# Codes of a map: no value, nearer, farther, then equal ratios of metres from LEAST on.
+NONE, TOO_NEAR, TOO_FAR, FIRST = 0, 1, 2, 3
+LEAST = 1e-4
+DEPTH_STEP = 0.0005  # of the logarithm: depth is right to 0.025 %
+SIGMA_STEP = 0.04  # sigma is right to 2 %
+CURVE_WIDTH = 320  # p_n is averaged over blocks until it is no wider
+CURVE_SUM = 255
+
+
+def encode_sweep(sweep: ViewedSweep, scales: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page takes of one sweep.
+
+    :param scales: as :func:`encode_scales` returns them.
+    """
+    height, width = sweep.depth.shape
+    camera, sharp = sweep.camera, sweep.all_in_focus
+    focus = sweep.focus_dioptres
+    return {
+        'name': sweep.name, 'width': width, 'height': height, 'scales': scales,
+        'depth': _map(sweep.depth, DEPTH_STEP),
+        'sigma': None if sweep.sigma is None else _map(sweep.sigma, SIGMA_STEP),
+        'confidence': None if sweep.confidence is None else _packed(sweep.confidence),
+        'sharp': None if sharp is None else _jpeg(sharp, SHARP_QUALITY),
+        'focus': None if focus is None else [round(float(q), 5) for q in focus],
+        'planes': None if sweep.planes is None else [
+            _jpeg(plane, PLANE_QUALITY) for plane in sweep.planes
+        ],
+        'curves': None if sweep.probability is None else _curves(sweep.probability),
+        'camera': None if camera is None else [camera.fx, camera.fy, camera.cx, camera.cy],
+        'limits': None if sweep.limits is None else list(sweep.limits),
+        'facts': sweep.facts,
+    }
+
+
+def encode_scales(
+    sweeps: Sequence[ViewedSweep], depth_range: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Return the scales of depth, sigma and confidence for sweeps that are to be compared."""
+    if depth_range is None:
+        depth = depth_scale(*(sweep.depth for sweep in sweeps))
+    else:
+        depth = fixed_depth_scale(*depth_range)
+    sigmas = [s.sigma[np.isfinite(s.sigma)] for s in sweeps if s.sigma is not None]
+    return {
+        'depth': _scale(depth), 'confidence': _scale(confidence_scale()),
+        'sigma': _scale(sigma_scale(np.concatenate(sigmas))) if sigmas else None,
+        'special': {'none': INVALID, 'nearer': NEARER, 'farther': FARTHER},
+    }
+
+
+def to_codes(values: np.ndarray, step: float) -> np.ndarray:
+    """Return uint16 codes of lengths in metres and of the special values of REP 117."""
+    with np.errstate(invalid='ignore', divide='ignore'):
+        logarithm = np.log(values.astype(np.float64) / LEAST) / step
+        codes = np.clip(np.rint(logarithm) + FIRST, FIRST, 65535)
+    codes = np.where(np.isfinite(values), codes, NONE)
+    codes[np.isneginf(values)] = TOO_NEAR
+    codes[np.isposinf(values)] = TOO_FAR
+    return codes.astype(np.uint16)
+
+
+def from_codes(codes: np.ndarray, step: float) -> np.ndarray:
+    """Return what the page makes of :func:`to_codes`."""
+    values = LEAST * np.exp((codes.astype(np.float64) - FIRST) * step)
+    values[codes == NONE] = np.nan
+    values[codes == TOO_NEAR] = -np.inf
+    values[codes == TOO_FAR] = np.inf
+    return values
+
+
+def quantised(probability: np.ndarray) -> np.ndarray:
+    """Return (N, h, w) uint8 that sum to CURVE_SUM in every pixel.
+
+    What rounding down leaves goes to the planes with the largest remainders.
+    """
+    scaled = np.maximum(probability, 0.0).astype(np.float64)
+    scaled *= CURVE_SUM / np.maximum(scaled.sum(axis=0), 1e-12)
+    whole = np.floor(scaled + 1e-9)
+    missing = CURVE_SUM - whole.sum(axis=0)
+    rank = np.argsort(np.argsort(whole - scaled, axis=0, kind='stable'), axis=0, kind='stable')
+    return np.asarray(whole + (rank < missing), np.uint8)
+
+
+def _curves(probability: np.ndarray) -> dict[str, Any]:
+    height, width = probability.shape[1:]
+    factor = -(-width // CURVE_WIDTH)
+    size = -(-width // factor), -(-height // factor)
+    small = np.stack([
+        cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        for plane in probability
+    ])
+    return {'width': size[0], 'height': size[1], 'data': _packed(quantised(small))}
+
+
+def _map(values: np.ndarray, step: float) -> dict[str, Any]:
+    return {'step': step, 'data': _packed(to_codes(values, step))}
+
+
+def _packed(values: np.ndarray) -> str:
+    """Return integers as differences, high bytes before low ones, deflated."""
+    flat = values.reshape(-1)
+    steps = np.diff(flat, prepend=flat.dtype.type(0))  # wraps around, and back when it is added
+    if flat.dtype == np.uint16:
+        parts = [(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)]
+    else:
+        parts = [steps.astype(np.uint8)]
+    return _text(zlib.compress(np.concatenate(parts).tobytes(), 9))
+
+
+def _jpeg(image: np.ndarray, quality: int) -> str:
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise OSError('an image could not be encoded as JPEG')
+    return _text(data.tobytes())
+
+
+def _scale(scale: ColourScale) -> dict[str, Any]:
+    return {
+        'low': scale.low, 'high': scale.high, 'log': scale.logarithmic, 'unit': scale.unit,
+        'ticks': [[round(position, 5), text] for position, text in scale.ticks(0.12)],
+        'colours': scale.colours.astype(np.uint8).tobytes().hex(),
+    }
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode('ascii')

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that ``dualfocus estimate`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import shutil
+import tempfile
+
+import numpy as np
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.exceptions import CommandError
+from dualfocus_ros.focal_stack import Plane
+from dualfocus_ros.inference.result import DepthResult
+from dualfocus_ros.io.ply import back_project, write_ply
+from dualfocus_ros.io.png import save_png
+from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.color_scales import depth_scale, sigma_scale
+from dualfocus_ros.visualization.panel import Tile, compose, with_legend
+
+PANEL_PLANES = 5
+MILLIMETRES = 1000.0
+PNG_LIMIT = 65.535  # metres, the largest number of millimetres in 16 bits
+
+
+def write_outputs(
+    folder: Path, planes: Sequence[Plane], result: DepthResult, camera: PinholeCamera
+) -> int:
+    """Write all files; each appears complete or not at all. Return the number of points.
+
+    :param result: with sigma and all_in_focus.
+    :raises CommandError: if the folder cannot be written.
+    """
+    assert result.sigma is not None and result.all_in_focus is not None
+    points = back_project(result.depth, camera)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))
+        try:
+            np.save(partial / 'depth.npy', result.depth)
+            np.save(partial / 'sigma.npy', result.sigma)
+            save_png(partial / 'depth.png', to_millimetres(result.depth))
+            scale = depth_scale(result.depth)
+            save_png(partial / 'depth_color.png', with_legend(result.depth, scale))
+            save_png(partial / 'all_in_focus.png', result.all_in_focus)
+            save_png(partial / 'panel.png', _panel(planes, result, points))
+            count = write_ply(partial / 'cloud.ply', points, result.all_in_focus)
+            for file in sorted(partial.iterdir()):
+                os.replace(file, folder / file.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise CommandError(f'{folder} cannot be written: {error}') from None
+    return count
+
+
+def to_millimetres(depth: np.ndarray) -> np.ndarray:
+    """Return uint16 millimetres; 0 where depth is invalid or above 65.535 m."""
+    with np.errstate(invalid='ignore'):
+        fits = np.isfinite(depth) & (depth > 0.0) & (depth <= PNG_LIMIT)
+    return np.where(fits, np.round(np.where(fits, depth, 0.0) * MILLIMETRES), 0).astype(np.uint16)
+
+
+def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
+    """Return up to PANEL_PLANES planes from near to far, titled with their distance."""
+    order = sorted(planes, key=lambda plane: -plane.focus_dioptres)
+    picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
+    return [Tile(f'Focused at {distance(order[k].focus_dioptres)}', order[k].image) for k in picks]
+
+
+def distance(dioptres: float) -> str:
+    """Return a focus in words: metres, or infinity for 0 dioptres."""
+    return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
+
+
+def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> np.ndarray:
+    assert result.sigma is not None and result.all_in_focus is not None
+    valid = 100.0 * float(np.isfinite(result.depth).mean())
+    height, width = result.depth.shape
+    return compose(
+        [
+            plane_tiles(planes),
+            [
+                Tile('All in focus', result.all_in_focus),
+                Tile('Depth', result.depth, depth_scale(result.depth)),
+            ],
+            [
+                Tile('Cloud, from the side', oblique_view(points, result.all_in_focus)),
+                Tile(
+                    'Sigma: one standard deviation of depth',
+                    result.sigma,
+                    sigma_scale(result.sigma),
+                ),
+            ],
+        ],
+        title='Depth from focus',
+        subtitle=f'{len(planes)} planes of {width} x {height}, {valid:.1f} % of the pixels valid',
+    )

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sweep with everything that a page shows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+
+
+@dataclass(frozen=True, eq=False)
+class ViewedSweep:
+    """Depth of one sweep, and what it was made of as far as that is known.
+
+    :param name: what the user chooses it by.
+    :param depth: (H, W) float32 metres with the special values of REP 117.
+    :param sigma: (H, W) float32 metres.
+    :param confidence: (H, W) uint8, 255 times a probability.
+    :param all_in_focus: (H, W, 3) RGB or (H, W) grey, uint8.
+    :param focus_dioptres: (N,) focus of the planes.
+    :param planes: the images of the planes, (H', W', 3) or (H', W') uint8 each.
+    :param probability: (N, H, W) float32, the focus probability.
+    :param camera: intrinsics of the depth image; None where nobody knows them.
+    :param limits: the nearest and the farthest depth that is told, in metres.
+    :param facts: further lines about it, as name and text.
+    """
+
+    name: str
+    depth: np.ndarray
+    sigma: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    all_in_focus: np.ndarray | None = None
+    focus_dioptres: np.ndarray | None = None
+    planes: tuple[np.ndarray, ...] | None = None
+    probability: np.ndarray | None = None
+    camera: PinholeCamera | None = None
+    limits: tuple[float, float] | None = None
+    facts: dict[str, str] = field(default_factory=dict)

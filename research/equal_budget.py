@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each part of the method brings: networks trained with equal data and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dualfocus_ros.datasets.samples import Dataset
+from dualfocus_ros.evaluation.evaluation_plots import rendered
+from dualfocus_ros.evaluation.evaluator import evaluate
+from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.protocols import ProtocolB
+from dualfocus_ros.evaluation.tables import Column, table
+from dualfocus_ros.models.weights import shipped_models
+from research.study import Progress, Study
+
+MEASURES: tuple[Column, ...] = (
+    ('rmse', 'RMSE, m', 4), ('abs_rel', 'AbsRel', 4), ('delta1', 'δ1, %', -2),
+    ('mae_position', 'mean error, 1/m', 4), ('unimodal', 'unimodal, %', -2),
+    ('within_1_sigma', 'within one σ, %', -1), ('within_2_sigma', 'within two σ, %', -1),
+    ('ause', 'AUSE', 3), ('seconds', 's per stack', 3),
+)  # fmt: skip
+# What of a recipe must be the same for a budget to be equal.
+BUDGET = ('steps', 'batch', 'crop', 'planes', 'seed', 'data', 'rendering')
+TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'What each part brings'}
+TOLD = ('configuration', 'without', 'minutes', *BUDGET)
+
+
+def run(
+    datasets: Sequence[Dataset],
+    methods: Sequence[Method],
+    names: Sequence[str],
+    progress: Progress,
+    *,
+    planes: int = 10,
+    baseline: str | None = None,
+    seed: int = 0,
+    name: str = 'equal-budget',
+) -> Study:
+    """Measure networks on protocol B and set them in relation to one of them.
+
+    :param datasets: colour with depth.
+    :param names: what each method was opened by, to find how it was trained.
+    :param baseline: name of a method; by default the first DFV there is.
+    :param name: one of :data:`TITLES`.
+    """
+    if baseline is None:
+        baseline = next((m.name for m in methods if m.name.startswith('dfv')), None)
+    progress.reset(total=sum(map(len, datasets)) * len(methods))
+    recipes = [
+        {'method': method.name, **recipe_of(name)} for method, name in zip(methods, names)
+    ]
+    text = ['## How they were trained', '']
+    text += table(recipes, [(key, key, 0) for key in TOLD])
+    text += ['', _equality(recipes)]
+    rows: list[dict[str, Any]] = []
+    for data in datasets:
+        protocol = ProtocolB(planes, seed=seed)
+        found = evaluate(data, methods, protocol, progress=progress.update)
+        of_set = [
+            {'method': name, 'data': data.name, **tally.means()}
+            for name, tally in found.tallies.items()
+        ]
+        text += ['', f'## {data.name}', '', f'{data.about}; {protocol.describe(data)}.', '']
+        text += table(of_set, MEASURES)
+        if baseline is not None:
+            text += ['', *ratios(of_set, baseline)]
+        rows += of_set
+    if baseline is None:
+        text += ['', 'No DFV among the methods and no `--baseline`: no ratios.']
+    return Study(
+        name, TITLES[name], text,
+        {'baseline': baseline, 'recipes': recipes, 'rows': rows}, _figure(rows),
+    )  # fmt: skip
+
+
+def ratios(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
+    """Return a line per other method: its errors as multiples of those of the baseline."""
+    reference = next(row for row in rows if row['method'] == baseline)
+    return [
+        f'- {row["method"]}: RMSE {row["rmse"] / reference["rmse"]:.2f} x, '
+        f'AbsRel {row["abs_rel"] / reference["abs_rel"]:.2f} x of {baseline}'
+        for row in rows
+        if row is not reference
+    ]
+
+
+def recipe_of(name: str) -> dict[str, str]:
+    """Return what is recorded of a training, in words by the names of :data:`TOLD`.
+
+    Looked up in the manifest of the shipped models, in the file's own metadata, and in a
+    ``manifest.json`` beside it.
+
+    :param name: a shipped model, the path of a ``.safetensors`` file, ``dfv:PATH``, or a method
+        that was not trained.
+    """
+    shipped = shipped_models()
+    if name == 'auto' and shipped:
+        name = next(iter(shipped))
+    if name in shipped:
+        return _told(shipped[name].get('recipe', {}))
+    path = Path(name.removeprefix('dfv:')).expanduser()
+    if path.suffix != '.safetensors':
+        return {}
+    found: dict[str, Any] = {}
+    for text in _metadata(path).values():
+        try:
+            content = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            found |= content.get('recipe', content)
+    try:
+        models = json.loads((path.parent / 'manifest.json').read_text('utf-8'))['models']
+        found |= models.get(path.stem, {}).get('recipe', {})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        pass  # no manifest, or another program's: the metadata may have said it
+    return _told(found)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _told(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries of :data:`TOLD` of a recipe as ``dualfocus train`` writes it."""
+    settings = recipe.get('settings', {})
+    batch = settings.get('batch', {})
+    found = {
+        # What was done comes before what was planned.
+        **{key: value for key, value in {**settings, **recipe}.items() if key in TOLD},
+        'batch': batch.get('size'),
+        'crop': batch.get('crop'),
+        'planes': batch.get('planes'),
+    }
+    data = found.get('data')
+    if isinstance(data, Mapping):
+        text = json.dumps(data.get('render'), sort_keys=True)
+        found['rendering'] = hashlib.sha256(text.encode()).hexdigest()[:8]
+        found['data'] = {key: value for key, value in data.items() if key != 'render'}
+    return {key: _words(found[key]) for key in TOLD if found.get(key) not in (None, [], '')}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ', '.join(f'{key} {_words(item)}' for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ' '.join(map(_words, value))
+    return str(value)
+
+
+def _equality(recipes: Sequence[Mapping[str, str]]) -> str:
+    trained = [recipe for recipe in recipes if len(recipe) > 1]
+    unlike = [key for key in BUDGET if len({recipe.get(key) for recipe in trained}) > 1]
+    if len(trained) < 2:
+        return 'Fewer than two of the methods say how they were trained.'
+    if unlike:
+        return f'**Not an equal budget**: {", ".join(unlike)} differ between the trained methods.'
+    return f'Equal budget: {", ".join(BUDGET)} are the same, as far as they are recorded.'
+
+
+def _figure(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    names = list(dict.fromkeys(row['method'] for row in rows))
+    sets = list(dict.fromkeys(row['data'] for row in rows))
+    size = (10.0, 1.2 + 0.32 * len(names) * len(sets))
+    figure = Figure(figsize=size, dpi=80, layout='constrained')
+    for place, (key, heading, _) in enumerate(MEASURES[:2]):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for index, data in enumerate(sets):
+            values = [next((r[key] for r in rows if r['method'] == n and r['data'] == data), 0.0)
+                      for n in names]  # fmt: skip
+            at = np.arange(len(names)) + index / (len(sets) + 0.5)
+            axes.barh(at, values, height=0.9 / (len(sets) + 0.5), label=data)
+        axes.set_yticks(np.arange(len(names)) + 0.5 * (len(sets) - 1) / (len(sets) + 0.5), names)
+        axes.invert_yaxis()
+        axes.set_xlabel(heading)
+        axes.grid(alpha=0.3, axis='x')
+        if place == 0:
+            axes.legend()
+    return rendered(figure)

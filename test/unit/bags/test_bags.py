@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags: types, round trips, metadata that ``ros2 bag info`` reads, clear errors."""
+
+import numpy as np
+import pytest
+import yaml
+
+from dualfocus_ros.bags.message_types import message_folder, type_name, typestore
+from dualfocus_ros.bags.reader import BagError, BagReader
+from dualfocus_ros.bags.stack_bag import make_header, write_stack_bag
+from dualfocus_ros.bags.writer import BagWriter
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.focal_stack import Plane
+
+CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
+
+
+def planes(count: int = 3, colour: bool = True) -> list[Plane]:
+    rng = np.random.default_rng(1)
+    shape = (48, 64, 3) if colour else (48, 64)
+    return [
+        Plane(
+            rng.integers(0, 255, shape, dtype=np.uint8),
+            0.5 + n,
+            camera=CAMERA.magnified(1 + n / 100),
+        )
+        for n in range(count)
+    ]
+
+
+def test_own_messages_are_registered_with_their_constants():
+    store = typestore()
+    state = store.types['dualfocus_ros/msg/FocusState']
+    assert (state.UNKNOWN, state.SETTLED, state.MOVING, state.FAULT) == (0, 1, 2, 3)
+    for name in ('FocusCommand', 'FocalStack', 'StackInfo'):
+        assert f'dualfocus_ros/msg/{name}' in store.types
+    assert (message_folder() / 'FocusState.msg').is_file()
+    assert type_name(state) == 'dualfocus_ros/msg/FocusState'
+
+
+@pytest.mark.parametrize('colour', [True, False])
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_round_trip_of_every_kind_of_message(tmp_path, colour, storage):
+    store = typestore()
+    header = make_header(store, 12_345_678_901, 'camera')
+    state = store.types['dualfocus_ros/msg/FocusState'](header, 1.25, 0.5, -7, 2, 9, 3, 5)
+    info = store.types['dualfocus_ros/msg/StackInfo'](
+        header=header,
+        stamps=[header.stamp, header.stamp],
+        focus_dioptres=np.array([0.5, 2.0], np.float32),
+        sweep_id=3,
+        flags=9,
+        sweep_duration=0.5,
+        assemble_ms=1.0,
+        inference_ms=2.0,
+        publish_ms=3.0,
+        latency_ms=4.0,
+        model='small',
+        device='cpu',
+    )
+    path = tmp_path / 'bag'
+    with BagWriter(path, storage=storage) as bag:
+        bag.write_message('/focus_state', state, 20)
+        bag.write_message('/stack_info', info, 10)
+    with BagReader(path) as bag:
+        first, second = bag.messages()
+        assert (bag.start_ns, bag.end_ns) == (10, 20)
+    assert [first.topic, second.topic] == ['/stack_info', '/focus_state']  # by stamp
+    assert first.message.stamps[1].nanosec == 345_678_901
+    assert list(first.message.focus_dioptres) == [0.5, 2.0]
+    assert (first.message.flags, first.message.model) == (9, 'small')
+    assert second.message.focus_dioptres == 1.25
+    assert (second.message.lens_position, second.message.plane_count) == (-7, 5)
+    assert second.message.header.stamp.sec == 12
+
+
+@pytest.mark.parametrize('colour', [True, False])
+def test_stack_bag_holds_the_pixels_the_camera_and_the_focus_with_equal_stamps(tmp_path, colour):
+    stack = planes(colour=colour)
+    path = write_stack_bag(
+        tmp_path / 'bag', stack, prefix='camera', sweeps=2, period_ns=50_000_000
+    )
+    with BagReader(path) as bag:
+        assert {name: topic.count for name, topic in bag.topics.items()} == {
+            '/camera/image_raw': 6,
+            '/camera/camera_info': 6,
+            '/camera/focus_state': 6,
+        }
+        images = list(bag.messages(['/camera/image_raw']))
+        infos = [m.message for m in bag.messages(['/camera/camera_info'])]
+        states = [m.message for m in bag.messages(['/camera/focus_state'])]
+    for n, (image, info, state) in enumerate(zip(images, infos, states, strict=True)):
+        plane = stack[n % 3]
+        picture = image.message
+        assert picture.encoding == ('rgb8' if colour else 'mono8')
+        assert picture.step == 64 * (3 if colour else 1)
+        assert np.array_equal(picture.data.reshape(plane.image.shape), plane.image)
+        assert image.stamp_ns == 1_000_000_000 + n * 50_000_000
+        assert picture.header == info.header == state.header
+        assert picture.header.stamp.sec * 10**9 + picture.header.stamp.nanosec == image.stamp_ns
+        assert info.k[0] == info.p[0] == plane.camera.fx
+        assert (state.sweep_id, state.plane_index, state.plane_count) == (n // 3, n % 3, 3)
+        assert (state.focus_dioptres, state.state) == (plane.focus_dioptres, 1)
+
+
+def test_metadata_is_what_ros2_bag_expects(tmp_path):
+    path = write_stack_bag(tmp_path / 'bag', planes())
+    info = yaml.safe_load((path / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
+    assert info['storage_identifier'] == 'mcap'
+    assert info['version'] == 8  # read by Humble to Lyrical
+    assert info['relative_file_paths'] == ['bag.mcap']
+    assert (path / 'bag.mcap').is_file()
+    assert info['message_count'] == 9
+    assert info['duration']['nanoseconds'] == 200_000_000
+    assert info['starting_time']['nanoseconds_since_epoch'] == 1_000_000_000
+    topics = {t['topic_metadata']['name']: t for t in info['topics_with_message_count']}
+    state = topics['/focus_state']['topic_metadata']
+    assert state['type'] == 'dualfocus_ros/msg/FocusState'
+    assert state['serialization_format'] == 'cdr'
+    assert state['type_description_hash'].startswith('RIHS01_')
+    (qos,) = yaml.safe_load(state['offered_qos_profiles'])
+    assert (qos['reliability'], qos['durability'], qos['depth']) == (1, 2, 10)
+
+
+def test_compressed_bag_is_smaller_and_equal(tmp_path):
+    flat = Plane(np.zeros((48, 64, 3), np.uint8), 1.0, camera=CAMERA)
+    plain = write_stack_bag(tmp_path / 'plain', [flat, flat])
+    with BagReader(plain) as source, BagWriter(tmp_path / 'small', compress=True) as target:
+        for message in source.messages():
+            target.write(message.topic, message.message_type, message.stamp_ns, message.data)
+    size = {name: (tmp_path / name / f'{name}.mcap').stat().st_size for name in ('plain', 'small')}
+    assert size['small'] < size['plain'] / 2
+    with BagReader(plain) as one, BagReader(tmp_path / 'small') as two:
+        pairs = list(zip(one.messages(), two.messages(), strict=True))
+    assert len(pairs) == 6
+    assert all((a.topic, a.stamp_ns, a.data) == (b.topic, b.stamp_ns, b.data) for a, b in pairs)
+
+
+def test_clear_errors(tmp_path):
+    with pytest.raises(BagError, match='does not exist'):
+        BagReader(tmp_path / 'nothing')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(BagError, match='empty'):
+        with BagReader(tmp_path / 'empty'):
+            pass
+    path = write_stack_bag(tmp_path / 'bag', planes())
+    with pytest.raises(FileExistsError, match='exists already'):
+        BagWriter(path)
+    with (
+        BagReader(path) as bag,
+        pytest.raises(BagError, match=r'has no topic /x; it has .*/image'),
+    ):
+        next(bag.messages(['/x']))
+    with BagWriter(tmp_path / 'other') as bag:
+        bag.add_topic('/a', 'sensor_msgs/msg/Image')
+        with pytest.raises(ValueError, match='is a topic of sensor_msgs/msg/Image'):
+            bag.add_topic('/a', 'sensor_msgs/msg/CameraInfo')
+        with pytest.raises(ValueError, match='some_msgs/msg/Unknown of /b is not known'):
+            bag.add_topic('/b', 'some_msgs/msg/Unknown')
+    with pytest.raises(ValueError, match='plane 0 has no camera'):
+        write_stack_bag(tmp_path / 'blind', [Plane(np.zeros((4, 4), np.uint8), 1.0)])

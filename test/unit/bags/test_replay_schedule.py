@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course of a replay, on a clock of the test: pace, loops, pauses, steps, clocks."""
+
+import pytest
+
+from dualfocus_ros.bags.reader import BagError, BagReader
+from dualfocus_ros.bags.replay_schedule import (
+    PAUSE,
+    QUIT,
+    STEP,
+    Replay,
+    ReplaySettings,
+    sweep_starts,
+)
+from dualfocus_ros.cli.main import main
+from small_bags import PERIOD, START, wall_bag
+
+FRAMES = 15
+LENGTH = (FRAMES - 1) * PERIOD * 1e-9
+
+
+class Wall:
+    """A wall clock that stands still but while somebody waits; keys are pressed at given times."""
+
+    def __init__(self, keys=()):
+        self.time = 100.0
+        self.keys = sorted(keys)
+
+    def now(self):
+        return self.time
+
+    def wait(self, seconds):
+        if self.keys and self.keys[0][0] <= self.time - 100.0 + seconds:
+            at, key = self.keys.pop(0)
+            self.time = max(self.time, 100.0 + at)
+            return key
+        self.time += seconds
+        return None
+
+
+def play(path, keys=(), paused=False, **settings):
+    """Return what was sent as (wall time, topic or None for the clock, bag time), and counts."""
+    wall, sent = Wall(keys), []
+    with BagReader(path) as bag:
+        replay = Replay(
+            bag, list(bag.topics), ReplaySettings(**{'settle': 0.0, **settings}),
+            lambda m: sent.append((wall.time - 100.0, m.topic, m.stamp_ns)),
+            lambda stamp: sent.append((wall.time - 100.0, None, stamp)),
+            wall.wait, wall.now, paused=paused,
+        )
+        counts = replay.run()
+    return sent, counts
+
+
+def images(sent):
+    return [(at, stamp) for at, topic, stamp in sent if topic == '/image_raw']
+
+
+def clocks(sent):
+    return [stamp for _, topic, stamp in sent if topic is None]
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    return wall_bag(tmp_path_factory.mktemp('replay') / 'in')
+
+
+@pytest.mark.parametrize('rate', [0.5, 1.0, 4.0])
+def test_messages_come_when_they_are_due(bag, rate):
+    sent, counts = play(bag, rate=rate)
+    assert (counts.messages, counts.loops) == (3 * FRAMES, 1)
+    for at, stamp in images(sent):
+        assert at == pytest.approx((stamp - START) * 1e-9 / rate, abs=1e-6)
+    # The clock never goes back, is never ahead of a message, nor far behind.
+    times = clocks(sent)
+    assert times == sorted(times) and times[0] == START
+    newest = START
+    for _, topic, stamp in sent:
+        if topic is None:
+            newest = stamp
+        else:
+            assert 0 <= stamp - newest <= 25e6 * max(1.0, rate)
+
+
+def test_as_fast_as_possible_takes_no_time(bag):
+    sent, _ = play(bag, rate=0.0)
+    assert {at for at, _ in images(sent)} == {0.0}
+    assert len(clocks(sent)) > 5
+
+
+def test_loops_jump_back_after_a_rest(bag):
+    sent, counts = play(bag, loops=3, loop_delay=0.5, settle=0.1)
+    assert (counts.messages, counts.loops) == (9 * FRAMES, 3)
+    stamps = [stamp for _, stamp in images(sent)]
+    assert stamps == 3 * sorted(set(stamps))
+    firsts = [at for at, stamp in images(sent) if stamp == START]
+    assert firsts == pytest.approx([0.1 + n * (LENGTH + 0.6) for n in range(3)], abs=1e-6)
+    # The jump is sent before the first message of a loop, and only there.
+    times = clocks(sent)
+    back = [n for n in range(1, len(times)) if times[n] < times[n - 1]]
+    assert len(back) == 2 and all(times[n] == START for n in back)
+
+
+def test_a_part_is_played(bag):
+    sent, _ = play(bag, start_offset=0.1, duration=0.2)
+    stamps = [stamp for _, stamp in images(sent)]
+    assert stamps == [START + n * PERIOD for n in range(4, 10)]
+    with pytest.raises(BagError, match='a start offset of 9 s leaves nothing'):
+        play(bag, start_offset=9.0)
+
+
+def test_a_pause_stops_the_time_of_the_bag(bag):
+    sent, counts = play(bag, keys=[(0.2, PAUSE), (5.0, PAUSE)])
+    assert counts.messages == 3 * FRAMES
+    gap = [b[0] - a[0] for a, b in zip(images(sent), images(sent)[1:], strict=False)]
+    assert max(gap) == pytest.approx(4.8 + PERIOD * 1e-9, abs=0.03)
+    during = {stamp for at, topic, stamp in sent if topic is None and 0.3 < at < 4.9}
+    assert len(during) == 1  # it is sent on, and stands still
+
+
+def test_a_step_plays_one_sweep(bag):
+    keys = [(1.0, STEP), (3.0, STEP), (5.0, QUIT)]
+    sent, counts = play(bag, keys=keys, paused=True)
+    first = [stamp for at, stamp in images(sent) if at < 3.0]
+    assert first == [START + n * PERIOD for n in range(5)]
+    assert [stamp for _, stamp in images(sent)] == [START + n * PERIOD for n in range(10)]
+    assert (counts.messages, counts.loops) == (30, 0)
+
+
+def test_sweeps_begin_where_their_number_changes(bag):
+    with BagReader(bag) as reader:
+        assert sweep_starts(reader) == [START + n * 5 * PERIOD for n in range(3)]
+
+
+@pytest.mark.parametrize(('words', 'text'), [
+    (('--rate', '-1'), 'the rate must be 0 or more'),
+    (('--loops', '0'), '--loops takes 1 or more'),
+    (('--start-offset', '-1'), 'start_offset must be 0 or more'),
+    (('--topics', '/no'), 'has no topic /no; it has /camera_info, /focus_state, /image_raw'),
+])
+def test_wrong_usage_is_said_in_one_line(bag, capsys, words, text):
+    assert main(['replay', str(bag), *words]) == 2
+    assert text in capsys.readouterr().err

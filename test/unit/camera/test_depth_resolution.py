@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What error of depth an error of blur makes, against the method's table of cameras."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dualfocus_ros.camera.depth_resolution import (
+    RELATIVE_LIMIT,
+    check_range,
+    depth_error,
+    dioptre_error,
+    hyperfocal_distance,
+    range_limit,
+    sweep_planes,
+)
+from dualfocus_ros.camera.lens_presets import PRESETS
+from dualfocus_ros.camera.thin_lens import Lens
+
+# Preset, kappa, error in metres at 0.5, 1, 2 and 3 m for 0.25 px, planes from 0.5 to 5 m for at
+# most 2 px: as printed in the method.
+TABLE = [
+    ('nyu', '26.0', '0.002 0.010 0.038 0.086', 13),
+    ('arkit', '3.0', '0.021 0.082 0.33 0.74', 3),
+    ('fod500', '0.69', '0.09 0.36 1.4 3.2', 2),
+    ('phone', '2.7', '0.023 0.092 0.37 0.83', 3),
+    ('oak', '1.3', '0.048 0.19 0.76 1.7', 2),
+    ('liquid16', '13.9', '0.005 0.018 0.072 0.16', 8),
+    ('machine25', '33.8', '0.002 0.007 0.030 0.067', 17),
+]
+
+
+def printed(value, like):
+    """Return the value with as many decimals as the number in the table."""
+    return f'{value:.{len(like.split(".")[1])}f}'
+
+
+@pytest.mark.parametrize(('name', 'kappa', 'errors', 'planes'), TABLE)
+def test_the_table_of_the_method_to_its_printed_digits(name, kappa, errors, planes):
+    found = PRESETS[name].lens.kappa()
+    assert printed(found, kappa) == kappa
+    for distance, error in zip((0.5, 1.0, 2.0, 3.0), errors.split(), strict=True):
+        assert printed(depth_error(distance, found, 0.25), error) == error
+    assert len(sweep_planes(0.5, 5.0, found, 2.0)) == planes
+
+
+def test_every_preset_is_in_the_table():
+    assert set(PRESETS) == {row[0] for row in TABLE}
+
+
+@pytest.mark.parametrize('depth', [0.4, 1.0, 3.0])
+def test_the_error_is_what_a_wrong_blur_makes_of_the_depth(depth):
+    lens = Lens(0.016, 1.4, 1.125e-5)
+    kappa, delta = lens.kappa(), 0.01
+    # Blur measured delta px too small, seen from a focus beyond the point.
+    blur = kappa * (1.0 / depth - 0.1) - delta
+    assert depth_error(depth, kappa, delta) == pytest.approx(
+        1.0 / (0.1 + blur / kappa) - depth, rel=0.02
+    )
+    assert depth_error(depth, kappa, delta) == pytest.approx(
+        depth**2 * dioptre_error(kappa, delta)
+    )
+
+
+def test_at_the_range_limit_the_error_is_the_share():
+    limit = range_limit(13.9)
+    assert depth_error(limit, 13.9) == pytest.approx(RELATIVE_LIMIT * limit)
+    assert depth_error(0.9 * limit, 13.9) < RELATIVE_LIMIT * 0.9 * limit
+
+
+def test_hyperfocal_distance_is_the_textbook_one():
+    lens = Lens(0.016, 1.4, 1.125e-5)
+    # H = F^2 / (A c) + F with a circle of confusion of one pixel.
+    textbook = 0.016**2 / (1.4 * 1.125e-5) + 0.016
+    assert hyperfocal_distance(lens.kappa()) + 0.016 == pytest.approx(textbook)
+
+
+@pytest.mark.parametrize('far', [5.0, math.inf])
+@pytest.mark.parametrize('kappa', [0.5, 3.0, 16.0])
+@pytest.mark.parametrize('blur', [0.5, 2.0])
+def test_no_point_of_the_range_is_farther_than_the_blur_from_a_plane(far, kappa, blur):
+    planes = np.array(sweep_planes(0.3, far, kappa, blur))
+    assert planes[0] == (0.0 if far == math.inf else pytest.approx(1.0 / far))
+    assert planes[-1] == pytest.approx(1.0 / 0.3)
+    points = np.linspace(planes[0], planes[-1], 1000)
+    worst = kappa * np.abs(points[:, None] - planes).min(axis=1).max()
+    assert worst <= blur * 1.0001
+    if len(planes) > 2:
+        spacing = (planes[-1] - planes[0]) / (len(planes) - 2)
+        assert 0.5 * kappa * spacing > blur  # one plane fewer would be too few
+
+
+def test_a_whole_number_of_spacings_needs_no_further_plane():
+    assert sweep_planes(0.5, 2.0, 8.0, 2.0) == [0.5, 1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize('ends', [(2.0, 1.0), (1.0, 1.0), (0.0, 1.0), (-1.0, 1.0)])
+def test_a_range_that_is_none_is_refused(ends):
+    with pytest.raises(ValueError, match='near to far'):
+        sweep_planes(*ends, 10.0)
+
+
+@pytest.mark.parametrize(('depth_max', 'far', 'asked', 'beyond'), [
+    (20.0, 0.2, 5.0, False), (20.0, 0.1, 10.0, True), (5.0, 0.0, 5.0, False),
+    (20.0, 0.0, 20.0, True), (20.0, -0.1, 20.0, True), (math.inf, 0.0, math.inf, True),
+])
+def test_what_is_asked_for_ends_at_the_farthest_plane_or_at_depth_max(
+    depth_max, far, asked, beyond
+):
+    check = check_range(13.9, depth_max, far)  # measures up to 6.95 m
+    assert check.asked == pytest.approx(asked)
+    assert check.beyond == beyond
+    assert '6.95 m' in str(check)
+    assert ('beyond' in str(check)) == beyond

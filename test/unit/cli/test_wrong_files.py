@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameter files and calibrations that are wrong in every field: each is named with its values.
+
+What is wrong is made from the declarations, so that no parameter can be forgotten.
+"""
+
+import math
+
+import pytest
+import yaml
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+import rclpy
+
+from dualfocus_ros.calibration.parameter_file import write_parameters
+from dualfocus_ros.cli.main import main
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
+from dualfocus_ros.nodes.depth import DepthNode
+from dualfocus_ros.nodes.focus_sweep import FocusSweepNode
+from dualfocus_ros.nodes.parameter_declaration import Entry
+from dualfocus_ros.nodes.sim_camera import SimCameraNode
+
+DEPTH = tuple(
+    Entry(name, depth_parameters.DEFAULTS[name], entry.description, entry.low, entry.high, entry.choices)
+    for name, entry in depth_parameters.ENTRIES.items()
+)
+TABLES = {
+    'dualfocus': DEPTH, 'focus_sweep': focus_sweep.PARAMETERS, 'sim_camera': sim_camera.PARAMETERS,
+}
+CASES = [(node, entry.name) for node, table in TABLES.items() for entry in table]
+WRONG_TYPES = {bool: 'perhaps', int: 'five', float: 'far', str: 7, tuple: 'near'}
+
+
+def wrong_values(entry):
+    """Return values of a wrong type, beyond either end of the range, and of no number."""
+    kind = type(entry.default)
+    values = [WRONG_TYPES[kind], True if kind is not bool else 1]
+    if entry.choices:
+        values.append('nonsense')
+    if entry.low is not None and entry.high is not None:
+        step = 1 if kind is int else 1.0
+        beyond = [entry.low - step, entry.high + step]
+        if kind is not int:
+            beyond += [math.nan, math.inf, -math.inf]
+        if kind is tuple:
+            values += [[value] for value in beyond]
+        else:
+            values += [kind(value) for value in beyond]
+    return values
+
+
+def check(node, name, value):
+    """Check a value as the node does at its start."""
+    if node == 'dualfocus':
+        return depth_parameters.coerce(name, value)
+    return next(e for e in TABLES[node] if e.name == name).check(value)
+
+
+@pytest.mark.parametrize(('node', 'name'), CASES)
+def test_each_wrong_value_is_refused_with_the_name_and_what_is_allowed(node, name):
+    entry = next(e for e in TABLES[node] if e.name == name)
+    for value in wrong_values(entry):
+        with pytest.raises(ValueError) as error:
+            check(node, name, value)
+        text = str(error.value)
+        assert text.startswith(name) and entry.allowed in text and ', got ' in text
+    assert check(node, name, entry.default) == entry.default
+
+
+def made(node):
+    """Return what a node says about the parameters that it was given."""
+    if node == 'dualfocus':
+        depth = DepthNode(load=lambda given: pytest.fail('loaded'))
+        problems = '; '.join(depth._params.problems)
+        depth.close()
+        depth.destroy_node()
+        return problems
+    with pytest.raises(ValueError) as error:
+        {'focus_sweep': FocusSweepNode, 'sim_camera': SimCameraNode}[node]()
+    return str(error.value)
+
+
+@pytest.mark.parametrize('node', TABLES)
+@pytest.mark.parametrize('which', [0, -1])
+def test_a_file_that_is_wrong_in_every_field_has_all_of_them_named(tmp_path, node, which):
+    """Read by ROS itself, as the node does it."""
+    values = {entry.name: wrong_values(entry)[which] for entry in TABLES[node]}
+    path = tmp_path / 'wrong.yaml'
+    path.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': values}}))
+    rclpy.init(args=['--ros-args', '--params-file', str(path)])
+    try:
+        text = made(node)
+    finally:
+        rclpy.shutdown()
+    for entry in TABLES[node]:
+        assert any(
+            part.startswith(entry.name) and entry.allowed in part for part in text.split('; ')
+        ), entry.name
+
+
+# What each kind of calibration writes.
+CALIBRATIONS = {
+    'focus': {'calibration.positions': [0.0, 100.0, 200.0],
+              'calibration.dioptres': [0.0, 1.0, 2.0]},
+    'breathing': {'breathing.model': 'polynomial', 'breathing.coefficients': [0.01, 0.001],
+                  'breathing.centre_drift': [0.0, 0.0]},
+    'lens': {'lens.kappa': 12.0},
+    'field': {'lens.field_curvature': [0.2, 0.0]},
+    'settling': {'command.latency_frames': 2, 'command.settling_time': 0.1, 'settle_frames': 2,
+                 'settle_time': 0.1, 'model_time': 0.3},
+    'settling of camera_ros': {'camera_ros.latency_frames': 2, 'camera_ros.settling_time': 0.1},
+}
+FIELDS = [(kind, name) for kind, values in CALIBRATIONS.items() for name in values]
+
+
+@pytest.mark.parametrize(('kind', 'name'), FIELDS)
+def test_a_wrong_field_of_a_calibration_is_named_by_every_node_that_takes_it(kind, name):
+    takers = [node for node, table in TABLES.items() if name in {e.name for e in table}]
+    assert takers
+    for node in takers:
+        entry = next(e for e in TABLES[node] if e.name == name)
+        check(node, name, CALIBRATIONS[kind][name])
+        for value in wrong_values(entry):
+            with pytest.raises(ValueError, match=name) as error:
+                check(node, name, value)
+            assert entry.allowed in str(error.value)
+
+
+def estimate_with(path):
+    """Run a command with a parameter file; return status and whether it got past the file."""
+    return main(['process', 'no_such_bag', 'out_bag', '--params-file', str(path)])
+
+
+@pytest.mark.parametrize('name', [n for n in depth_parameters.DEFAULTS if n not in ('input', 'autostart')])
+def test_the_command_line_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
+    entry = next(e for e in DEPTH if e.name == name)
+    path = tmp_path / 'wrong.yaml'
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': {name: wrong_values(entry)[0]}}}))
+    assert estimate_with(path) == 2
+    said = capsys.readouterr().err
+    assert name in said and entry.allowed in said and 'Traceback' not in said
+
+
+def changed(name, value):
+    """Return the calibrations of focus and breathing with one field changed."""
+    return {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing'], name: value}
+
+
+@pytest.mark.parametrize(('option', 'name', 'value', 'words'), [
+    ('--scale', 'calibration.positions', 'near', 'a list of numbers'),
+    ('--scale', 'calibration.positions', [1.0, 'two', 3.0], 'a list of numbers'),
+    ('--scale', 'calibration.dioptres', [0.0, math.nan, 2.0], 'a list of numbers'),
+    ('--scale', 'calibration.dioptres', [0.0, 1.0], '3 positions but 2 dioptres'),
+    ('--scale', 'calibration.dioptres', [0.0, 2.0, 1.0], 'strictly up or strictly down'),
+    ('--scale', 'calibration.positions', None, 'a list of numbers'),
+    ('--breathing', 'breathing.coefficients', {'a': 1}, 'a list of numbers'),
+    ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),
+])
+def test_the_calibrations_that_the_command_reads_back(tmp_path, option, name, value, words):
+    from dualfocus_ros.cli import calibrate_focus, calibrate_lens
+
+    path = tmp_path / 'calibration.yaml'
+    read = {'--scale': calibrate_focus._read_scale, '--breathing': calibrate_lens._coefficients}[option]
+    write_parameters(path, {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing']}, [])
+    assert read(path)
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': changed(name, value)}}))
+    with pytest.raises(UsageError, match=option) as error:
+        read(path)
+    group, _, field = name.partition('.')
+    assert words in str(error.value)
+    assert group in str(error.value) and (field in str(error.value) or 'positions' in field)
+
+
+@pytest.mark.parametrize('content', [
+    '', 'a', '[1, 2]', '/**: 3', '/**: {ros__parameters: 3}', '{', '/**: {ros__parameters: {}}',
+    '!!python/object/apply:os.system ["true"]',
+])
+def test_what_is_no_parameter_file_is_refused(tmp_path, content):
+    from dualfocus_ros.cli import calibrate_focus, calibrate_lens
+
+    path = tmp_path / 'calibration.yaml'
+    path.write_text(content)
+    for read in (calibrate_focus._read_scale, calibrate_lens._coefficients):
+        with pytest.raises(UsageError, match=r'calibration\.yaml'):
+            read(path)

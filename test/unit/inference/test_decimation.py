@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planes shrunk before anything is computed: light, intrinsics, units, and each only once."""
+
+from dataclasses import replace
+import gc
+
+import cv2
+import numpy as np
+import pytest
+
+from dualfocus_ros.camera.depth_resolution import BLUR_ERROR
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.rectification import CameraCalibration, source_positions
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference import decimation
+from dualfocus_ros.inference.decimation import Decimation, shrunk
+from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.settings import PipelineSettings
+
+CAMERA = PinholeCamera(128, 96, 150.0, 151.0, 60.3, 50.1)
+EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, points=True)
+
+
+def scene(seed=0, shape=(96, 128, 3)):
+    """Return an image with detail at several scales."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape, np.float32)
+    for size in (6, 20, 60):
+        noise = rng.uniform(-60, 60, (size, size, *shape[2:])).astype(np.float32)
+        image += cv2.resize(noise, shape[1::-1])
+    return np.clip(image + 128, 0, 255).astype(np.uint8)
+
+
+def make_stack(**changes):
+    image = scene(**changes)
+    planes = [
+        Plane(cv2.GaussianBlur(image, (0, 0), 0.3 + 2.0 * abs(q - 1.0)), q, n * 10**8, CAMERA)
+        for n, q in enumerate((0.2, 0.8, 1.4, 2.0))
+    ]
+    return FocalStack(tuple(planes), 'optical')
+
+
+def estimator(**settings):
+    return DepthEstimator(threads=1, device='cpu', settings=PipelineSettings(**settings))
+
+
+@pytest.mark.parametrize('shape', [(4, 6, 3), (4, 6)])
+def test_a_pixel_is_the_mean_light_of_what_it_covers(shape):
+    checks = np.zeros(shape, np.uint8)
+    checks[::2, ::2] = checks[1::2, 1::2] = 255
+    # Half the light of white has the sRGB code 188, not 128.
+    assert np.array_equal(shrunk(checks, (3, 2)), np.full((2, 3, *shape[2:]), 188))
+
+
+def test_an_even_image_keeps_every_value():
+    for value in range(256):
+        even = np.full((6, 6), value, np.uint8)
+        assert np.abs(shrunk(even, (3, 3)).astype(int) - value).max() <= 1
+
+
+@pytest.mark.parametrize('factor', [2, 3])
+@pytest.mark.parametrize('size', [(128, 96), (131, 97)])
+def test_a_ray_meets_the_same_content(factor, size):
+    """A bright spot lies at the projection of the same direction, before and after."""
+    width, height = size
+    camera = PinholeCamera(width, height, 150.0, 151.0, 60.3, 50.1)
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    direction = 0.2, -0.11
+    at = camera.cx + camera.fx * direction[0], camera.cy + camera.fy * direction[1]
+    light = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 6.0**2))
+    image = np.clip(255 * light ** (1 / 2.4), 0, 255).astype(np.uint8)
+    plane = Decimation().plane(Plane(image, 1.0, camera=camera), factor)
+    assert plane.image.shape == (height // factor, width // factor)
+    small = plane.camera
+    assert (small.width, small.height) == plane.image.shape[::-1]
+    power = (plane.image / 255.0) ** 2.4
+    v, u = np.indices(power.shape)
+    found = (power * u).sum() / power.sum(), (power * v).sum() / power.sum()
+    expected = small.cx + small.fx * direction[0], small.cy + small.fy * direction[1]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_distortion_stays_where_it_is():
+    output = replace(CAMERA, fx=140.0, fy=141.0)
+    calibration = CameraCalibration(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), rectified=output)
+    plane = Decimation().plane(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
+    assert plane.camera == output.resized(64, 48) == plane.calibration.output
+    x, y = source_positions(calibration, output)
+    small_x, small_y = source_positions(plane.calibration, plane.camera)
+    # A shrunk pixel's place is the mean of those of its four, but for the bend between them.
+    for large, small in ((x, small_x), (y, small_y)):
+        means = large.reshape(48, 2, 64, 2).mean(axis=(1, 3))
+        np.testing.assert_allclose(2.0 * small + 0.5, means, atol=0.02)
+
+
+def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
+    stack = make_stack()
+    few = replace(stack, planes=tuple(
+        replace(p, image=shrunk(p.image, (64, 48)), camera=p.camera.resized(64, 48))
+        for p in stack.planes
+    ))  # fmt: skip
+    found = estimator(decimation=2).estimate(stack, EVERYTHING)
+    expected = estimator().estimate(few, EVERYTHING)
+    assert found.camera == expected.camera == CAMERA.resized(64, 48)
+    assert found.depth.shape == (48, 64) and np.isfinite(found.depth).any()
+    for product in ('depth', 'sigma', 'confidence', 'all_in_focus', 'points'):
+        np.testing.assert_array_equal(getattr(found, product), getattr(expected, product))
+
+
+@pytest.mark.parametrize('lens', [
+    {'kappa': 0.27}, {'lens': Lens(0.016, 1.4, 1.125e-5)},
+])  # fmt: skip
+def test_the_least_sigma_is_that_of_the_larger_pixels(lens):
+    full, half = PipelineSettings(**lens), PipelineSettings(**lens, decimation=2)
+    assert half.sigma_floor == pytest.approx(2.0 * full.sigma_floor)
+    kappa = lens.get('kappa') or lens['lens'].kappa()
+    assert full.sigma_floor == pytest.approx(BLUR_ERROR / kappa)
+
+
+def test_motion_is_told_in_the_pixels_that_came():
+    stack = make_stack(shape=(240, 320, 3))
+    moved = list(stack.planes)
+    moved[0] = replace(moved[0], image=np.roll(moved[0].image, 6, axis=1), camera=None)
+    moved = replace(stack, planes=tuple(replace(plane, camera=None) for plane in moved))
+    result = estimator(decimation=2).estimate(moved)
+    assert result.motion.largest == pytest.approx(6.0, abs=0.3)
+    np.testing.assert_allclose(result.motion.transforms[0][:2, 2], [6.0, 0.0], atol=0.4)
+    assert result.moved(5.0) and not result.moved(7.0)
+
+
+class TestOnce:
+    @pytest.fixture
+    def made(self, monkeypatch):
+        """Return the images that have been shrunk."""
+        images = []
+
+        def counted(image, size):
+            images.append(id(image))
+            return shrunk(image, size)
+
+        monkeypatch.setattr(decimation, 'shrunk', counted)
+        return images
+
+    def test_planes_that_came_before_their_stack_are_neither_shrunk_nor_encoded_again(
+        self, made, monkeypatch
+    ):
+        estimate = estimator(decimation=2)
+        estimate.estimate(make_stack())
+        made.clear()
+        stack = make_stack()
+        assert all(estimate.encode_ahead(plane) for plane in stack.planes)
+        with monkeypatch.context() as patch:
+            patch.setattr(estimate._network, 'encode', None)
+            ahead = estimate.estimate(stack, EVERYTHING)
+        assert len(made) == 4
+        at_once = estimator(decimation=2).estimate(stack, EVERYTHING)
+        np.testing.assert_array_equal(ahead.depth, at_once.depth)
+
+    def test_another_factor_shrinks_anew(self, made):
+        shrink, plane = Decimation(), make_stack().planes[0]
+        for factor in (2, 2, 3, 3, 1):
+            width = shrink.plane(plane, factor).image.shape[1]
+            assert width == 128 // factor
+        assert len(made) == 2
+
+    def test_an_image_that_is_gone_takes_its_shrunk_one_along(self):
+        shrink = Decimation()
+        stack = make_stack()
+        shrink.stack(stack, 2)
+        assert len(shrink) == 4
+        kept = stack.planes[0]
+        del stack
+        gc.collect()
+        assert len(shrink) == 1
+        shrink.plane(kept, 2)
+        assert len(shrink) == 1
+
+
+def test_a_factor_below_one_is_refused():
+    with pytest.raises(ValueError, match=r'depth\.decimation must be at least 1, got 0'):
+        PipelineSettings(decimation=0)
+
+
+def test_a_factor_larger_than_the_image_leaves_a_pixel():
+    plane = Plane(np.zeros((3, 5, 3), np.uint8), 1.0, camera=PinholeCamera(5, 3, 5, 5, 2, 1))
+    small = Decimation().plane(plane, 8)
+    assert small.image.shape == (1, 1, 3) and (small.camera.width, small.camera.height) == (1, 1)

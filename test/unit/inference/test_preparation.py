@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done to the planes before the network sees them: one interpolation, one brightness."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.inference import resampling
+from dualfocus_ros.inference.exposure import KnownGains, doubt_burnt
+from dualfocus_ros.inference.preparation import prepare, survey
+from dualfocus_ros.inference.resampling import to_tensor
+from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.models.dualfocus import Prediction
+
+CAMERA = PinholeCamera(320, 240, 400.0, 400.0, 150.0, 125.0)
+LENS = Lens(0.016, 1.4, 4e-5)
+FOCUS = (0.3, 1.4, 2.5)
+DISTORTION = (-0.15, 0.03, 0.001, -0.002, 0.0)
+INNER = np.s_[24:-24, 24:-24]
+UNTOUCHED = {'alignment': 'off', 'normalise_exposure': False}
+
+
+def scene(x, y):
+    """Return linear light with detail at several scales, at any places."""
+    light = 0.35 + 0.1 * np.sin(x / 4.1 + np.sin(y / 23.0)) + 0.1 * np.cos(y / 3.3 + x / 29.0)
+    return light + 0.08 * np.sin(x / 17.0) * np.cos(y / 13.0)
+
+
+def undistorted(x, y):
+    """Return the normalised coordinates whose image under DISTORTION is (x, y)."""
+    k1, k2, p1, p2, _ = DISTORTION
+    a, b = x.copy(), y.copy()
+    for _ in range(60):
+        r2 = a * a + b * b
+        radial = 1.0 + k1 * r2 + k2 * r2 * r2
+        a = (x - 2.0 * p1 * a * b - p2 * (r2 + 2.0 * a * a)) / radial
+        b = (y - p1 * (r2 + 2.0 * b * b) - 2.0 * p2 * a * b) / radial
+    return a, b
+
+
+def photograph(scale=1.0, centre=(0.0, 0.0), shift=(0.0, 0.0), distorted=False, gain=1.0):
+    """Return the uint8 image of the scene, which CAMERA sees undistorted at scale 1."""
+    v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(float)
+    u, v = u - shift[0], v - shift[1]
+    x = (u - CAMERA.cx - centre[0]) / (CAMERA.fx * scale)
+    y = (v - CAMERA.cy - centre[1]) / (CAMERA.fy * scale)
+    if distorted:
+        x, y = undistorted(x, y)
+    light = scene(x * CAMERA.fx + CAMERA.cx, y * CAMERA.fy + CAMERA.cy)
+    return np.repeat(encode_srgb8(gain * light)[..., None], 3, axis=2)
+
+
+def stack_of(images, focus=FOCUS, distorted=False, cameras=None):
+    planes = []
+    for n, (image, q) in enumerate(zip(images, focus, strict=True)):
+        camera = CAMERA if cameras is None else cameras[n]
+        calibration = CameraCalibration(camera, 'plumb_bob', DISTORTION) if distorted else None
+        planes.append(Plane(image, q, n + 1, camera, n, calibration))
+    return FocalStack(tuple(planes))
+
+
+def prepared(stack, settings, with_burnt=False):
+    found = survey(stack, settings)
+    device = torch.device('cpu')
+    images = [to_tensor(torch.from_numpy(plane.image)) for plane in stack.planes]
+    return prepare(images, found, device, with_burnt=with_burnt), found
+
+
+def worst(result, reference):
+    """Return the largest difference of a plane from the reference, in grey levels of 255."""
+    images = [image[0].numpy() for image in result.images]
+    return max(float(np.abs(image - images[reference])[INNER].max()) for image in images) * 255.0
+
+
+def scales(lens=LENS):
+    return [lens.magnification(q, max(FOCUS)) for q in FOCUS]
+
+
+@pytest.fixture
+def interpolations(monkeypatch):
+    """Count how often the network's input is interpolated."""
+    calls = []
+    original = resampling.functional.grid_sample
+    monkeypatch.setattr(
+        resampling.functional, 'grid_sample', lambda *a, **k: calls.append(1) or original(*a, **k)
+    )
+    return calls
+
+
+@pytest.mark.parametrize('distorted', [False, True])
+@pytest.mark.parametrize('moved', [False, True])
+def test_everything_is_taken_out_by_one_interpolation(distorted, moved, interpolations):
+    shifts = [(3.1, -2.2), (-1.7, 1.3), (0.0, 0.0)] if moved else [(0.0, 0.0)] * 3
+    images = [
+        photograph(scale, shift=shift, distorted=distorted)
+        for scale, shift in zip(scales(), shifts, strict=True)
+    ]
+    stack = stack_of(images, distorted=distorted)
+    settings = PipelineSettings(
+        breathing='thin_lens', lens=LENS, alignment='correct' if moved else 'off',
+        normalise_exposure=False,
+    )
+    result, found = prepared(stack, settings)
+    assert len(interpolations) == (3 if distorted else 2)
+    assert worst(result, 2) < (6.0 if moved else 2.5)
+    left, _ = prepared(stack, replace(settings, breathing='none', alignment='off'))
+    assert worst(left, 2) > 20.0
+    assert found.camera == CAMERA
+
+
+def test_a_polynomial_with_centre_drift():
+    g1, g2, dx, dy = -0.02, 0.003, 0.006, -0.004
+    size = [1.0 + g1 * q + g2 * q * q for q in FOCUS]
+    images = [
+        photograph(size[n] / size[2], (dx * (q - FOCUS[2]) * 320, dy * (q - FOCUS[2]) * 320))
+        for n, q in enumerate(FOCUS)
+    ]
+    settings = PipelineSettings(
+        breathing='polynomial', breathing_coefficients=(g1, g2),
+        breathing_centre_drift=(dx, dy), **UNTOUCHED,
+    )
+    assert worst(prepared(stack_of(images), settings)[0], 2) < 2.5
+    without = replace(settings, breathing_centre_drift=(0.0, 0.0))
+    assert worst(prepared(stack_of(images), without)[0], 2) > 20.0
+
+
+def test_without_a_model_each_image_has_its_own_intrinsics():
+    cameras = [CAMERA.magnified(scale) for scale in scales()]
+    stack = stack_of([photograph(scale) for scale in scales()], cameras=cameras)
+    result, found = prepared(stack, PipelineSettings(**UNTOUCHED))
+    assert worst(result, 2) < 2.5
+    assert found.camera == cameras[2]
+    # A model says it once: the intrinsics are not applied on top.
+    modelled = PipelineSettings(breathing='thin_lens', lens=LENS, **UNTOUCHED)
+    assert worst(prepared(stack, modelled)[0], 2) < 2.5
+
+
+def test_pixels_beyond_what_a_plane_saw_are_told():
+    stack = stack_of([photograph(1.1), photograph(), photograph()])
+    settings = PipelineSettings(
+        breathing='polynomial', breathing_coefficients=(-0.05,), **UNTOUCHED
+    )
+    result, _ = prepared(stack, settings)
+    ratio = (1.0 - 0.05 * FOCUS[0]) / (1.0 - 0.05 * FOCUS[2])
+    x = (np.arange(320) - CAMERA.cx) * ratio + CAMERA.cx
+    y = (np.arange(240) - CAMERA.cy) * ratio + CAMERA.cy
+    inside = ((y >= -0.5) & (y <= 239.5))[:, None] & ((x >= -0.5) & (x <= 319.5))
+    assert np.array_equal(result.seen.numpy(), inside)
+    assert prepared(stack, PipelineSettings(**UNTOUCHED))[0].seen is None
+
+
+def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolations):
+    stack = stack_of([photograph()] * 3)
+    result, found = prepared(stack, PipelineSettings())
+    assert not interpolations
+    assert found.motion.largest < 0.1
+    for image, plane in zip(result.images, stack.planes, strict=True):
+        assert torch.equal(image, to_tensor(torch.from_numpy(plane.image)))
+
+
+@pytest.mark.parametrize('mode', ['off', 'flag', 'correct'])
+def test_motion_is_ignored_or_told_or_taken_out(mode):
+    stack = stack_of([photograph(shift=(4.0, 3.0)), photograph(), photograph()])
+    result, found = prepared(stack, PipelineSettings(alignment=mode, normalise_exposure=False))
+    if mode == 'off':
+        assert found.motion is None
+    else:
+        assert found.motion.pixels[0] == pytest.approx(5.0, abs=0.3)
+    assert (worst(result, 2) < 6.0) == (mode == 'correct')
+
+
+def test_planes_of_different_exposure_become_equally_bright():
+    gains = (1.0, 0.8, 1.15)
+    stack = stack_of([photograph(gain=gain) for gain in gains])
+    result, found = prepared(stack, PipelineSettings(alignment='off'))
+    np.testing.assert_allclose(found.gains, [1.15, 1.15 / 0.8, 1.0], rtol=0.01)
+    assert worst(result, 2) < 3.0
+    left, found = prepared(stack, PipelineSettings(**UNTOUCHED))
+    assert (found.gains == 1.0).all() and worst(left, 2) > 10.0
+
+
+def test_defocus_clipping_and_darkness_are_no_change_of_exposure():
+    rng = np.random.default_rng(1)
+    sharp = (rng.random((240, 320)) < 0.2) * 0.6 + 0.05
+    sharp[:, :100] = 0.0
+    sharp[:60] = 3.0
+    spectrum = np.fft.rfft2(sharp)
+    fy, fx = np.fft.fftfreq(240)[:, None], np.fft.rfftfreq(320)
+    images = []
+    for blur in (3.0, 1.5, 0.0):
+        light = np.fft.irfft2(spectrum * np.exp(-2.0 * (np.pi * blur) ** 2 * (fx**2 + fy**2)))
+        images.append(encode_srgb8(light * (1.2 if blur == 3.0 else 1.0)))
+    stack = stack_of([np.ascontiguousarray(image) for image in images])
+    gains = survey(stack, PipelineSettings(alignment='off')).gains
+    np.testing.assert_allclose(gains, [1.0 / 1.2, 1.0, 1.0], rtol=0.02)
+    dark = stack_of([np.full((240, 320), level, np.uint8) for level in (4, 6, 8)])
+    assert (survey(dark, PipelineSettings()).gains == 1.0).all()
+
+
+def test_the_gain_acts_on_light_not_on_codes():
+    images = [photograph(gain=0.6), photograph(), photograph()]
+    result, _ = prepared(stack_of(images), PipelineSettings(alignment='off'))
+    codes = (result.images[0][0].numpy() * 255.0).round().astype(np.uint8)
+    wanted = decode_srgb8(images[2][..., 0])
+    assert np.abs(decode_srgb8(codes) - wanted)[INNER].max() < 0.02
+
+
+def test_burnt_pixels_are_known_where_they_come_to_lie():
+    burnt = photograph()
+    burnt[100:110, 200:220] = 255
+    burnt[30:40, 30:40, 1] = 255  # other channels still have contrast
+    stack = stack_of([burnt, photograph(), photograph()])
+    settings = PipelineSettings(
+        breathing='polynomial', breathing_coefficients=(0.02,), **UNTOUCHED
+    )
+    result, found = prepared(stack, settings, with_burnt=True)
+    assert not result.burnt[1:].any()
+    assert found.clipped[0].sum() == 300 and found.clipped[1] is None
+    ratio = (1.0 + 0.02 * FOCUS[0]) / (1.0 + 0.02 * FOCUS[2])
+    rows, columns = np.nonzero(result.burnt[0].numpy())
+    for low, high, found, centre in (
+        (98, 111, rows, CAMERA.cy), (198, 221, columns, CAMERA.cx)
+    ):
+        assert found.min() == pytest.approx((low - centre) / ratio + centre, abs=1.0)
+        assert found.max() == pytest.approx((high - centre) / ratio + centre, abs=1.0)
+    assert prepared(stack, settings)[0].burnt is None
+    assert prepared(stack_of([photograph()] * 3), settings, with_burnt=True)[0].burnt is None
+
+
+def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
+    probability = torch.tensor([0.1, 0.7, 0.2])[None, :, None, None].expand(1, 3, 1, 4)
+    sigma = torch.full((1, 1, 4), 0.02)
+    nothing = {field.name: torch.empty(0) for field in fields(Prediction)}
+    prediction = Prediction(**{**nothing, 'sigma': sigma, 'probability': probability})
+    burnt = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]).float()[:, None]
+    doubted = doubt_burnt(prediction, burnt).sigma[0, 0]
+    torch.testing.assert_close(doubted, 0.02 * torch.tensor([1.0, 1.1, 1.7, 2.0]))
+    assert doubt_burnt(prediction, None) is prediction
+
+
+@pytest.mark.parametrize(
+    ('measured', 'settled'),
+    [
+        ((0.995, 1.0, 1.192), (1.0, 1.0, 1.2)),
+        ((1.0, 1.0, 1.25), (1.0, 1.0, 1.25)),
+        ((1.02, 1.0, 1.2), (1.02, 1.0, 1.2)),
+    ],
+)
+def test_gains_stay_until_they_differ_by_a_hundredth(measured, settled):
+    known = KnownGains()
+    focus = np.array([2.0, 0.0, 1.0])
+    assert known.at(1.5) == 1.0
+    assert tuple(known.settle(focus, np.array([1.005, 1.0, 1.2]))) == (1.0, 1.0, 1.2)
+    assert known.at(0.5) == pytest.approx(1.1)
+    assert tuple(known.settle(focus, np.array(measured))) == settled
+    known.clear()
+    assert known.at(1.0) == 1.0

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights are checked before they are used, and the text says what is wrong."""
+
+import contextlib
+import json
+from pathlib import Path
+import pickle
+import struct
+
+from hypothesis import given, settings, strategies as st
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+from dualfocus_ros.exceptions import WeightsError
+from dualfocus_ros.models import DualFocus, DualFocusConfig, load_model
+from dualfocus_ros.models.weights import CONFIG_KEY, WEIGHTS_FOLDER, save_model, shipped_models
+
+SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network = DualFocus(SMALL).eval()
+    path = tmp_path / 'small.safetensors'
+    save_model(path, network, half=False)
+    return network, path
+
+
+def rewrite(path, change):
+    """Save the file again after ``change(tensors, metadata)``."""
+    tensors = load_file(path)
+    metadata = {CONFIG_KEY: json.dumps({'encoder': [8, 8, 8, 8], 'volume': [4, 4, 4],
+                                        'decoder': [8, 8, 8], 'surfaces': 2})}  # fmt: skip
+    change(tensors, metadata)
+    save_file(tensors, path, metadata=metadata)
+
+
+def test_round_trip_gives_the_same_network(saved):
+    network, path = saved
+    loaded = load_model(str(path))
+    assert loaded.name == 'small' and len(loaded.sha256) == 64
+    images, dioptres = torch.rand(1, 3, 3, 32, 32), torch.tensor([[0.1, 1.0, 2.0]])
+    with torch.inference_mode():
+        expected, found = network(images, dioptres), loaded.network(images, dioptres)
+    assert torch.equal(expected.dioptres, found.dioptres)
+
+
+def test_half_precision_stays_close(saved, tmp_path):
+    network, _ = saved
+    path = tmp_path / 'half.safetensors'
+    save_model(path, network)
+    for name, value in load_model(str(path)).network.state_dict().items():
+        assert torch.allclose(value, network.state_dict()[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_unknown_name_lists_the_shipped_ones():
+    with pytest.raises(WeightsError, match=r'unknown model .nonsense.*\.safetensors'):
+        load_model('nonsense')
+
+
+def test_missing_file():
+    with pytest.raises(WeightsError, match='cannot read weights'):
+        load_model('/nowhere/at/all.safetensors')
+
+
+@pytest.mark.fault(23)
+def test_truncated_file(saved):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match='not a whole safetensors file'):
+        load_model(str(path))
+
+
+class Trap:
+    """Runs when it is unpickled."""
+
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize('save', [
+    torch.save, lambda content, path: path.write_bytes(pickle.dumps(content)),
+])
+def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path, save):
+    path, witness = tmp_path / 'pickled.safetensors', tmp_path / 'witness'
+    save({'weight': Trap(witness)}, path)
+    with pytest.raises(WeightsError, match='not a whole safetensors file'):
+        load_model(str(path))
+    assert not witness.exists()
+
+
+def renamed(tensors, metadata):
+    tensors['logit.offset'] = tensors.pop('logit.bias')
+
+
+def described(**changes):
+    """Return a change of the configuration in the file."""
+    def change(tensors, metadata):
+        metadata[CONFIG_KEY] = json.dumps({**json.loads(metadata[CONFIG_KEY]), **changes})
+    return change
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (lambda t, m: t.pop('logit.bias'), 'lacks logit.bias$'),
+        (lambda t, m: t.update(extra=torch.ones(1)), 'has unexpected extra'),
+        (renamed, 'lacks logit.bias and has unexpected logit.offset'),
+        (lambda t, m: t.update({'logit.bias': torch.ones(2)}),
+         r'logit.bias has shape \(2,\), expected \(1,\)'),
+        (lambda t, m: t.update({'logit.bias': torch.ones(1, dtype=torch.int32)}),
+         r'logit.bias is torch.int32, expected torch.float32'),
+        (lambda t, m: t['logit.bias'].fill_(float('nan')), 'logit.bias holds values'),
+        (lambda t, m: t['logit.bias'].fill_(float('-inf')), 'logit.bias holds values'),
+        (lambda t, m: m.clear(), 'no usable'),
+        (lambda t, m: m.update({CONFIG_KEY: 'no JSON'}), 'no usable'),
+        (lambda t, m: m.update({CONFIG_KEY: '[1, 2]'}), 'no usable'),
+        (lambda t, m: m.update({CONFIG_KEY: '[' * 10**6}), 'no usable'),
+        (lambda t, m: m.update({CONFIG_KEY: '{"colour": 3}'}), 'unknown fields colour'),
+        (described(decoder=[8, 8, 16]), 'has shape|does not fit its configuration'),
+        (described(decoder=[8]), 'same number of levels'),
+        (described(encoder=['a', 8, 8, 8]), 'no network'),
+        (described(encoder=[-1, 8, 8, 8]), 'no network'),
+        (described(unit='parsecs'), 'unit must be one of dioptres, metres'),
+        # More than any machine has; refused before it is allocated.
+        (described(encoder=[10**7] * 4), 'has shape'),
+        (described(blocks=10**9), 'blocks or levels'),
+        (described(surfaces=10**12), 'has shape'),
+    ],
+)
+def test_wrong_content_is_named(saved, change, text):
+    _, path = saved
+    rewrite(path, change)
+    with pytest.raises(WeightsError, match=text) as error:
+        load_model(str(path))
+    assert str(path) in str(error.value)
+
+
+LIE = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize('content', [
+    b'', b'\0' * 7, struct.pack('<Q', 2**63) + b'{}', struct.pack('<Q', 2) + b'{}',
+    struct.pack('<Q', 8) + b'not JSON',
+    struct.pack('<Q', len(LIE)) + LIE + bytes(4),
+])
+def test_a_header_that_lies_is_refused(tmp_path, content):
+    path = tmp_path / 'lies.safetensors'
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r'not a whole safetensors file|no usable'):
+        load_model(str(path))
+
+
+@pytest.mark.fault(23)
+@given(st.integers(0, 400), st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_a_byte_of_the_header_that_is_wrong_is_no_crash(tmp_path_factory, at, value):
+    path = tmp_path_factory.getbasetemp() / 'one_byte.safetensors'
+    if not path.exists():
+        save_model(path, DualFocus(SMALL).eval(), half=False)
+    content = bytearray(path.read_bytes())
+    content[at] = value
+    changed = path.with_name('changed.safetensors')
+    changed.write_bytes(content)
+    with contextlib.suppress(WeightsError):
+        load_model(str(changed))
+
+
+def test_every_shipped_model_loads_with_the_hash_of_the_manifest():
+    shipped = shipped_models()
+    assert shipped, 'no weights ship with the package'
+    for name, entry in shipped.items():
+        loaded = load_model(name)
+        assert loaded.sha256 == entry['sha256']
+        assert sum(p.numel() for p in loaded.network.parameters()) == entry['parameters']
+    total = sum((WEIGHTS_FOLDER / entry['file']).stat().st_size for entry in shipped.values())
+    assert total <= 25e6
+
+
+@pytest.mark.fault(23)
+def test_shipped_weights_that_were_changed_are_refused(monkeypatch, tmp_path):
+    from dualfocus_ros.models import weights
+
+    name, entry = next(iter(shipped_models().items()))
+    (tmp_path / entry['file']).write_bytes((WEIGHTS_FOLDER / entry['file']).read_bytes() + b'x')
+    (tmp_path / 'manifest.json').write_text(weights.MANIFEST.read_text())
+    monkeypatch.setattr(weights, 'WEIGHTS_FOLDER', tmp_path)
+    with pytest.raises(WeightsError, match='not those of the manifest'):
+        load_model(name)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameter file of each driver: known names, allowed values, one model for both nodes."""
+
+from pathlib import Path
+import re
+
+import pytest
+import yaml
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from dualfocus_ros.nodes import depth_parameters, focus_sweep
+from dualfocus_ros.nodes.lens_drivers.drivers import DRIVERS, make_dialect
+from dualfocus_ros.sweep.focus_sources import CommandedFocus, FocusOrder
+from dualfocus_ros.sweep.time_synchronizer import LensState
+
+ROOT = Path(__file__).parents[4]
+ENTRIES = {entry.name: entry for entry in focus_sweep.PARAMETERS}
+SECTIONS = {'/**', '/**/focus_sweep', '/**/dualfocus'}
+
+
+def content(driver):
+    """Return text and sections of a driver's file."""
+    text = (ROOT / 'config' / f'{driver}.yaml').read_text('utf-8')
+    parsed = yaml.safe_load(text)
+    return text, {name: section['ros__parameters'] for name, section in parsed.items()}
+
+
+def sweep_values(driver, example=True):
+    """Return all parameters of the sweep node, with the example of a calibration."""
+    text, sections = content(driver)
+    values = {name: entry.default for name, entry in ENTRIES.items()}
+    values |= sections['/**'] | sections['/**/focus_sweep']
+    if example:
+        for name, numbers in re.findall(r'# (calibration\.\w+): (.+)', text):
+            values[name] = yaml.safe_load(numbers)
+    return {name: ENTRIES[name].check(value) for name, value in values.items()}
+
+
+def depth_settings(driver):
+    """Return the settings of the depth node."""
+    _, sections = content(driver)
+    values = depth_parameters.DEFAULTS | sections['/**'] | sections['/**/dualfocus']
+    return depth_parameters.DepthNodeSettings(**{
+        depth_parameters.ATTRIBUTES[name]: depth_parameters.coerce(name, value) for name, value in values.items()
+    })
+
+
+@pytest.mark.parametrize('driver', DRIVERS)
+def test_every_name_is_known_and_every_value_allowed(driver):
+    _, sections = content(driver)
+    assert sections.keys() == SECTIONS
+    assert sections['/**'].keys() <= ENTRIES.keys() & depth_parameters.DEFAULTS.keys()
+    values = sweep_values(driver)
+    assert values['driver'] == driver
+    assert depth_parameters.contradictions(depth_settings(driver)) == []
+
+
+@pytest.mark.parametrize('driver', DRIVERS)
+def test_every_parameter_is_explained_or_speaks_for_itself(driver):
+    text, _ = content(driver)
+    assert f'docs/drivers/{"oak" if driver == "depthai" else driver}.md' in text or (
+        driver == 'topic' and 'docs/drivers/liquid_lens.md' in text
+    )
+    for page in re.findall(r'docs/\S+\.md', text):
+        assert (ROOT / page).exists(), page
+
+
+@pytest.mark.parametrize('driver', DRIVERS)
+def test_the_planes_can_be_swept(driver):
+    values = sweep_values(driver)
+    plan = focus_sweep._settings(values, make_dialect(values))
+    assert len(plan.planes) == values['count']
+    assert plan.planes[0] == pytest.approx(values['near_dioptres'], abs=0.05)
+    assert plan.planes[-1] == pytest.approx(values['far_dioptres'], abs=0.05)
+
+
+@pytest.mark.parametrize('driver', ['v4l2', 'depthai'])
+def test_without_a_calibration_the_file_says_what_to_do(driver):
+    with pytest.raises(ValueError, match='dualfocus calibrate focus'):
+        make_dialect(sweep_values(driver, example=False))
+
+
+@pytest.mark.parametrize('driver', DRIVERS)
+def test_a_plane_without_reports_lasts_until_an_image_is_settled(driver):
+    """At 30 Hz and at every phase of the camera, by the model of the depth node."""
+    depth, values = depth_settings(driver), sweep_values(driver)
+    assert depth.focus_source == ('camera_ros' if driver == 'camera_ros' else 'command')
+    period = 1e9 / 30.0
+    for phase in (0.02, 0.3, 0.6, 0.98):
+        focus = CommandedFocus(depth.settling())
+        focus.add_order(FocusOrder(10**9, 1.0))
+        stamps = [round(10**9 + (n + phase) * period) for n in range(60)]
+        settled = [s for s in stamps if focus.report(s).state == LensState.SETTLED]
+        assert (settled[0] - 10**9) * 1e-9 < values['model_time']

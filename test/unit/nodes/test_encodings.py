@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A known picture in every encoding that is accepted, padded and in both byte orders, by value."""
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('sensor_msgs', reason='needs the ROS message packages')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from sensor_msgs.msg import CompressedImage, Image
+
+from dualfocus_ros.nodes import input_messages
+
+WIDTH, HEIGHT = 32, 24
+_V, _U = np.mgrid[:HEIGHT, :WIDTH]
+# Linear in both directions and different in each channel, so that half the resolution of colour
+# loses nothing, and an exchange of channels, rows or a shift by a pixel shows.
+PICTURE = np.dstack([40 + 5 * _U, 60 + 6 * _V, 230 - 4 * _U - 2 * _V]).astype(np.uint8)
+GREY = PICTURE[..., 0] // 2 + PICTURE[..., 1] // 2
+
+
+def yuv(picture):
+    """Return Y, Cb and Cr of a picture by ITU-R BT.601, video range, as floats."""
+    r, g, b = (picture[..., n].astype(float) / 255.0 for n in range(3))
+    return (
+        16.0 + 65.481 * r + 128.553 * g + 24.966 * b,
+        128.0 - 37.797 * r - 74.203 * g + 112.0 * b,
+        128.0 + 112.0 * r - 93.786 * g - 18.214 * b,
+    )
+
+
+def packed_yuv(order):
+    """Return (H, W, 2) samples: each pair of pixels has one Cb and one Cr."""
+    luma, cb, cr = yuv(PICTURE)
+    out = np.empty((HEIGHT, WIDTH, 2), np.uint8)
+    at = order.index('y')
+    out[..., at] = np.rint(luma)
+    for chroma, name in ((cb, 'u'), (cr, 'v')):
+        mean = np.rint(0.5 * (chroma[:, ::2] + chroma[:, 1::2]))
+        out[:, order.index(name) // 2::2, 1 - at] = mean
+    return out
+
+
+def semi_planar(order):
+    """Return (1.5 H, W) samples: luma, then Cb and Cr of every 2 x 2 pixels by turns."""
+    luma, *chroma = yuv(PICTURE)
+    small = [
+        c.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3)) for c in chroma
+    ]
+    if order == 'vu':
+        small.reverse()
+    below = np.stack(small, axis=-1).reshape(HEIGHT // 2, WIDTH)
+    return np.rint(np.vstack([luma, below])).astype(np.uint8)
+
+
+def mosaic(pattern):
+    """Return (H, W): each pixel the channel that the pattern of 2 x 2 has there."""
+    out = np.empty((HEIGHT, WIDTH), np.uint8)
+    for n, colour in enumerate(pattern):
+        rows, columns = np.s_[n // 2::2], np.s_[n % 2::2]
+        out[rows, columns] = PICTURE[rows, columns, 'rgb'.index(colour)]
+    return out
+
+
+def with_alpha(picture):
+    return np.dstack([picture, 255 - picture[..., 1]])
+
+
+BGR = PICTURE[..., ::-1]
+# Encoding: what is sent, what is expected, how far a value may be off.
+CASES = {
+    'mono8': (GREY, GREY, 0), '8UC1': (GREY, GREY, 0),
+    'rgb8': (PICTURE, PICTURE, 0), 'bgr8': (BGR, PICTURE, 0), '8UC3': (BGR, PICTURE, 0),
+    'rgba8': (with_alpha(PICTURE), PICTURE, 0), 'bgra8': (with_alpha(BGR), PICTURE, 0),
+    'yuv422': (packed_yuv('uyvy'), PICTURE, 5), 'uyvy': (packed_yuv('uyvy'), PICTURE, 5),
+    'yuv422_yuy2': (packed_yuv('yuyv'), PICTURE, 5), 'yuyv': (packed_yuv('yuyv'), PICTURE, 5),
+    'nv12': (semi_planar('uv'), PICTURE, 8), 'nv21': (semi_planar('vu'), PICTURE, 8),
+    **{f'bayer_{p}8': (mosaic(p), PICTURE, 1) for p in ('rggb', 'bggr', 'gbrg', 'grbg')},
+}
+WIDE = {
+    'mono16': (GREY, GREY, 1), 'rgb16': (PICTURE, PICTURE, 1), 'bgr16': (BGR, PICTURE, 1),
+    'rgba16': (with_alpha(PICTURE), PICTURE, 1), 'bgra16': (with_alpha(BGR), PICTURE, 1),
+    **{f'bayer_{p}16': (mosaic(p), PICTURE, 1) for p in ('rggb', 'bggr', 'gbrg', 'grbg')},
+}
+
+
+def message(sent, encoding, extra, big=0):
+    """Return the message of an array whose rows have ``extra`` bytes behind them."""
+    rows = np.ascontiguousarray(sent).reshape(sent.shape[0], -1).view(np.uint8)
+    msg = Image(
+        width=WIDTH, height=HEIGHT, encoding=encoding, is_bigendian=big,
+        step=rows.shape[1] + extra,
+    )
+    # What lies in the padding must not be seen.
+    msg.data = np.pad(rows, ((0, 0), (0, extra)), constant_values=170).tobytes()
+    return msg
+
+
+def worst(found, expected):
+    """Return the largest difference, leaving out the pixels at the border, which have no side."""
+    assert found.dtype == np.uint8 and found.shape == expected.shape
+    inner = np.s_[2:-2, 2:-2]
+    return int(np.abs(found[inner].astype(int) - expected[inner]).max())
+
+
+def test_every_accepted_encoding_is_tried():
+    assert set(CASES) | set(WIDE) == set(input_messages.LAYOUTS)
+
+
+@pytest.mark.fault(12, 14)
+@pytest.mark.parametrize('encoding', CASES)
+@pytest.mark.parametrize('extra', [0, 6])
+@pytest.mark.parametrize('big', [0, 1])
+def test_eight_bits(encoding, extra, big):
+    sent, expected, tolerance = CASES[encoding]
+    found = input_messages.image_to_array(message(sent, encoding, extra, big), 10**6)
+    assert worst(found, expected) <= tolerance
+
+
+@pytest.mark.fault(12, 14)
+@pytest.mark.parametrize('encoding', WIDE)
+@pytest.mark.parametrize('extra', [0, 6])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_sixteen_bits(encoding, extra, order):
+    narrow, expected, tolerance = WIDE[encoding]
+    sent = (narrow.astype(np.uint16) * 257).astype(f'{order}u2')
+    found = input_messages.image_to_array(
+        message(sent, encoding, extra, int(order == '>')), 10**6
+    )
+    assert worst(found, expected) <= tolerance
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize('encoding', WIDE)
+def test_sixteen_bits_in_the_wrong_byte_order_are_not_taken_for_right(encoding):
+    """The low byte counts up while the high one stands still: swapped it would be a staircase."""
+    narrow, expected, _ = WIDE[encoding]
+    sent = narrow.astype(np.uint16) << 8
+    found = input_messages.image_to_array(message(sent.astype('>u2'), encoding, 0, big=1), 10**6)
+    assert worst(found, expected) <= 2
+    swapped = input_messages.image_to_array(message(sent.astype('>u2'), encoding, 0, big=0), 10**6)
+    assert worst(swapped, expected) > 30
+
+
+@pytest.mark.parametrize(('encoder', 'format_', 'picture', 'tolerance'), [
+    ('.png', 'rgb8; png compressed bgr8', PICTURE, 0), ('.png', 'mono8; png compressed ', GREY, 0),
+    ('.jpg', 'rgb8; jpeg compressed bgr8', PICTURE, 8), ('.jpg', 'jpeg', GREY, 4),
+])
+def test_compressed(encoder, format_, picture, tolerance):
+    encoded = cv2.imencode(encoder, picture[..., ::-1] if picture.ndim == 3 else picture)[1]
+    msg = CompressedImage(format=format_)
+    msg.data = encoded.tobytes()
+    assert worst(input_messages.compressed_to_array(msg, 10**6), picture) <= tolerance

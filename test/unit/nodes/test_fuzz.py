@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hostile messages at everything that takes messages: no exception, no large memory, all counted.
+
+The ordinary run gives some hundred, the same each time; `make fuzz` ten thousand others
+(DUALFOCUS_FUZZ=N; --hypothesis-seed=S repeats one). What was found has a plain test of its own in
+test_hostile_messages.py.
+"""
+
+from collections import Counter
+from functools import partial
+import itertools
+import os
+from pathlib import Path
+import re
+import time
+import tracemalloc
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stack_message
+from dualfocus_ros.inference.result import DepthResult
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
+from dualfocus_ros.nodes import diagnostics, input_messages
+from dualfocus_ros.nodes.input_messages import MessageError
+from dualfocus_ros.nodes.inputs import SweepInput
+from dualfocus_ros.sweep.stage_counter import Stage
+import hostile_messages as hostile
+from hostile_messages import MAX_PIXELS
+
+EXAMPLES = int(os.environ.get('DUALFOCUS_FUZZ', '500'))
+FULL = 'DUALFOCUS_FUZZ' in os.environ
+SHARES = {
+    'Image': 0.14, 'Image data': 0.06, 'CompressedImage': 0.2, 'CompressedImage data': 0.1,
+    'CameraInfo': 0.08, 'FocusState': 0.08, 'FocusCommand': 0.05, 'FocalStack': 0.1,
+    'DiagnosticArray': 0.04, 'CDR': 0.05, 'Sweep': 0.1,
+}
+# Of the memory of the whole process, above what it was before: libraries that are first needed
+# here and what comes back from swap or page cache in a long run of tests. The sizes that the
+# messages claim are gigabytes.
+MOST_GROWTH = 384 * 1024 * 1024
+GUARD = 4096
+# Longer than this no text is that /diagnostics repeats each second.
+LONGEST_TEXT = 2000
+# Reasons at the stage MATCHED that each stand for one image; the others are about focus reports
+# and calibrations.
+OF_IMAGES = {
+    'duplicate_stamp', 'no_focus', 'focus_unknown', 'focus_out_of_range', 'lens_fault',
+    'focus_disputed', 'format_changed', 'clock_jump', 'reset',
+}
+
+PLANES = {'input': 'planes', 'planes__focus_dioptres': (0.5, 1.0, 2.0)}
+KINDS = (
+    {'input': 'sweep'}, {'input': 'sweep', 'focus_source': 'command'},
+    {'input': 'sweep', 'focus_source': 'camera_ros'},
+    {'input': 'sweep', 'image_transport': 'compressed'}, {'input': 'stack'}, PLANES,
+)
+
+pytestmark = pytest.mark.timeout(1800 if FULL else 180)
+
+
+def fuzz(kind):
+    """Return the settings for one kind of message."""
+    return settings(
+        max_examples=max(10, round(SHARES[kind] * EXAMPLES)), deadline=None, database=None,
+        derandomize=not FULL, suppress_health_check=list(HealthCheck),
+    )
+
+
+# Images without a stamp, by node; focus reports are counted under the same reason.
+STAMPLESS = Counter()
+
+
+class Tally:
+    """What was given, and what became of it."""
+
+    def __init__(self):
+        self.given = Counter()
+        self.accepted = Counter()
+        self.rejected = Counter()
+
+    def note(self, kind, reasons):
+        self.given[kind] += 1
+        if reasons:
+            self.rejected.update((kind, reason) for reason in reasons)
+        else:
+            self.accepted[kind] += 1
+
+    def lines(self):
+        yield f'{sum(self.given.values())} hostile messages'
+        for kind, count in self.given.items():
+            reasons = ', '.join(
+                f'{reason} {n}' for (k, reason), n in self.rejected.most_common() if k == kind
+            )
+            yield f'  {kind}: {count} given, {self.accepted[kind]} accepted; {reasons}'
+
+
+class Constant(FakeEstimator):
+    """A network that says one metre."""
+
+    def estimate(self, stack, outputs):
+        depth = np.ones(stack.size, np.float32)
+        return DepthResult(
+            depth=depth, focus_dioptres=stack.focus_dioptres, reference=stack.reference,
+            camera=stack.planes[stack.reference].camera,
+        )
+
+
+@pytest.fixture(scope='module')
+def tally():
+    return Tally()
+
+
+@pytest.fixture(scope='module')
+def nodes():
+    """Return a function that returns the node with these parameters."""
+    made = {}
+    for parameters in KINDS:
+        rig = DepthRig(
+            load=lambda settings: Constant(), max_pixels=MAX_PIXELS, stack__min_size=2,
+            **parameters,
+        )
+        made[tuple(parameters.items())] = rig
+        for topic in ('depth/image_rect', 'depth/camera_info', 'stack_info'):
+            rig.listen(topic)
+        rig.ready()
+    yield lambda **parameters: made[tuple(parameters.items())]
+    for rig in made.values():
+        rig.close()
+
+
+def peak_memory():
+    """Return the largest memory that this process has occupied since it was last reset."""
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(r'VmHWM:\s+(\d+)', status).group(1)) * 1024
+
+
+def reset_peak():
+    Path('/proc/self/clear_refs').write_text('5')
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(nodes):
+    """Fail where the process has occupied much more memory than it did before."""
+    try:
+        reset_peak()
+    except OSError:
+        yield
+        return
+    before = peak_memory()
+    yield
+    assert peak_memory() - before < MOST_GROWTH
+
+
+def rejections(rig):
+    return Counter({
+        (r.stage, r.reason): r.count for r in rig.node._funnel.snapshot().rejections
+    })
+
+
+def give(rig, message, callback):
+    """Give a message to a callback, then look after things as the timer does.
+
+    :returns: what was counted against the message at once, and what it added to the counts.
+    """
+    before, counts = rejections(rig), rig.node._funnel.snapshot().counts
+    callback(message)
+    converter = rig.node._converter
+    while not converter.idle:
+        time.sleep(0.0002)
+        converter._hand_back()
+    new = rejections(rig) - before
+    if isinstance(message, Image | CompressedImage):
+        STAMPLESS[id(rig)] += new[Stage.MATCHED, 'zero_stamp']
+    after = rig.node._funnel.snapshot().counts
+    rig.node._tick()
+    balanced(rig)
+    if sum(after.values()) % 50 == 0:
+        rig.spin(0.0)
+    return new, {stage: after[stage] - counts[stage] for stage in Stage}
+
+
+def image_callback(source, plane=None):
+    """Return what takes the images of the camera, or of one of several."""
+    if plane is None:
+        return partial(source._on_image, 'image_raw', source._on_frame)
+    return partial(source._on_image, f'plane_{plane}/image_raw', source._take(plane))
+
+
+def balanced(rig):
+    """Check that every valid image of a camera was matched, given up or still waits."""
+    source = rig.node._input
+    if not isinstance(source, SweepInput):
+        return
+    snapshot = rig.node._funnel.snapshot()
+    given_up = STAMPLESS[id(rig)] + sum(
+        r.count for r in snapshot.rejections
+        if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
+    )
+    waiting = len(source._assembler._pairing._frames.items)
+    assert snapshot.counts[Stage.VALID] == snapshot.counts[Stage.MATCHED] + given_up + waiting
+
+
+def accounts(new, counted):
+    """Check that one message with pixels was received and then valid or rejected; say which."""
+    refused = {reason: n for (stage, reason), n in new.items() if stage is Stage.VALID}
+    assert counted[Stage.RECEIVED] == 1
+    assert counted[Stage.VALID] + sum(refused.values()) == 1
+    return list(refused)
+
+
+@pytest.mark.fault(12, 13)
+@given(
+    message=hostile.images(), mode=st.sampled_from(['focus_state', 'command', 'planes', 'idle'])
+)
+@fuzz('Image')
+def test_images(nodes, tally, message, mode):
+    if mode == 'planes':
+        rig = nodes(**PLANES)
+        callback = image_callback(rig.node._input, message.header.stamp.nanosec % 3)
+    else:
+        rig = nodes(input='sweep', **({'focus_source': mode} if mode == 'command' else {}))
+        callback = image_callback(rig.node._input)
+    rig.node._input.wanted = mode != 'idle'
+    tally.note('Image', accounts(*give(rig, message, callback)))
+
+
+@pytest.mark.fault(12, 13)
+@given(message=hostile.compressed_images, idle=st.booleans())
+@fuzz('CompressedImage')
+def test_compressed_images(nodes, tally, message, idle):
+    rig = nodes(input='sweep', image_transport='compressed')
+    rig.node._input.wanted = not idle
+    callback = image_callback(rig.node._input)
+    tally.note('CompressedImage', accounts(*give(rig, message, callback)))
+
+
+@pytest.mark.fault(12, 13)
+@given(message=hostile.focal_stacks(), idle=st.booleans())
+@fuzz('FocalStack')
+def test_focal_stacks(nodes, tally, message, idle):
+    rig = nodes(input='stack')
+    rig.node._input.wanted = not idle
+    tally.note('FocalStack', accounts(*give(rig, message, rig.node._input._on_stack)))
+
+
+@pytest.mark.fault(15)
+@given(message=hostile.camera_infos(), kind=st.sampled_from(['sweep', 'planes', 'stack']))
+@fuzz('CameraInfo')
+def test_camera_infos(nodes, tally, message, kind):
+    rig = nodes(**(PLANES if kind == 'planes' else {'input': kind}))
+    new, _ = give(rig, message, rig.node._input._on_camera_info)
+    reasons = [r for (_, r), n in new.items() if r in ('uncalibrated', 'camera_info')]
+    assert len(reasons) == (rig.node._input.camera_problem is not None)
+    tally.note('CameraInfo', reasons)
+
+
+@given(message=hostile.focus_states)
+@fuzz('FocusState')
+def test_focus_states(nodes, tally, message):
+    rig = nodes(input='sweep')
+    new, _ = give(rig, message, rig.node._input._on_focus_state)
+    tally.note('FocusState', [r for (_, r), n in new.items() if r == 'zero_stamp'])
+
+
+@given(message=hostile.focus_commands)
+@fuzz('FocusCommand')
+def test_focus_commands(nodes, tally, message):
+    rig = nodes(input='sweep', focus_source='command')
+    new, _ = give(rig, message, rig.node._input._on_command)
+    tally.note('FocusCommand', [r for _, r in new])
+
+
+@given(message=hostile.metadata)
+@fuzz('DiagnosticArray')
+def test_metadata(nodes, tally, message):
+    rig = nodes(input='sweep', focus_source='camera_ros')
+    new, _ = give(rig, message, rig.node._input._on_metadata)
+    tally.note('DiagnosticArray', [r for _, r in new])
+
+
+# Messages of damaged sweeps: a clock that goes on from one to the next.
+CLOCK = itertools.count(1_800_000_000 * 10**9, 10**9)
+PLANE_PERIOD = 100 * 10**6
+
+
+@given(
+    damage=st.lists(st.tuples(
+        st.integers(0, 8), st.sampled_from(['drop', 'twice', 'late', 'stamp', 'strange'])
+    ), max_size=4), strange=hostile.images(), report=hostile.focus_states,
+    count=st.sampled_from([0, 3, 3, 3]), number=st.integers(0, 5),
+)
+@settings(fuzz('Sweep'), max_examples=max(10, round(SHARES['Sweep'] * EXAMPLES / 9)))
+def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
+    rig = nodes(input='sweep')
+    source = rig.node._input
+    source.wanted = True
+    start = next(CLOCK)
+    messages = []
+    for index in range(3):
+        stamp = start + index * PLANE_PERIOD
+        state = FocusState(
+            focus_dioptres=0.5 + 0.5 * index, sweep_id=number, plane_index=index,
+            plane_count=count, state=FocusState.SETTLED,
+        )
+        state.header.stamp = input_messages.to_stamp(stamp)
+        messages += [camera_info(stamp, 50.0), state, image(stamp, index)]
+    for at, what in damage:
+        at = at % max(1, len(messages))
+        if what == 'drop':
+            del messages[at:at + 1]
+        elif what == 'twice':
+            messages[at:at] = messages[at:at + 1]
+        elif what == 'late':
+            messages += messages[at:at + 1]
+            del messages[at:at + 1]
+        elif what == 'stamp' and messages:
+            messages[at].header.stamp = strange.header.stamp
+        elif what == 'strange':
+            messages.insert(at, strange if at % 2 else report)
+    callbacks = {
+        CameraInfo: source._on_camera_info, FocusState: source._on_focus_state,
+        Image: image_callback(source),
+    }
+    for message in messages:
+        new, counted = give(rig, message, callbacks[type(message)])
+        if isinstance(message, Image):
+            accounts(new, counted)
+        tally.note('Sweep', [reason for _, reason in new])
+
+
+def converted(convert, message):
+    """Return the pixels, or the reason why there are none, and check what memory that took."""
+    tracemalloc.start()
+    try:
+        image = convert(message, MAX_PIXELS)
+    except MessageError as error:
+        assert str(error) and re.fullmatch('[a-z_]+', error.reason)
+        image = error.reason
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 32 * (MAX_PIXELS + len(message.data)) + 65536
+    return image
+
+
+def guarded(message, value):
+    """Return the message with its data in the middle of memory that holds ``value``."""
+    size = len(message.data)
+    memory = np.full(size + 2 * GUARD, value, np.uint8)
+    memory[GUARD:GUARD + size] = np.frombuffer(bytes(message.data), np.uint8)
+    message._data = memory[GUARD:GUARD + size]
+    return memory
+
+
+def same_whatever_lies_around_it(convert, message):
+    """Check that bytes outside the data are neither read nor written."""
+    before = bytes(message.data)
+    results = []
+    for value in (0x00, 0xA5):
+        message._data = np.frombuffer(before, np.uint8)
+        memory = guarded(message, value)
+        results.append(converted(convert, message))
+        assert (memory[:GUARD] == value).all() and (memory[-GUARD:] == value).all()
+        assert memory[GUARD:len(memory) - GUARD].tobytes() == before
+    first, second = results
+    if isinstance(first, str) or isinstance(second, str):
+        assert first is second or first == second
+        return [first]
+    assert np.array_equal(first, second)
+    assert first.dtype == np.uint8 and first.flags.c_contiguous
+    assert 0 < first.size <= 3 * MAX_PIXELS
+    return []
+
+
+@pytest.mark.fault(12)
+@given(message=hostile.images())
+@fuzz('Image data')
+def test_data_of_images(tally, message):
+    tally.note('Image data', same_whatever_lies_around_it(input_messages.image_to_array, message))
+
+
+@pytest.mark.fault(12)
+@given(message=hostile.compressed_images)
+@fuzz('CompressedImage data')
+def test_data_of_compressed_images(tally, message):
+    reasons = same_whatever_lies_around_it(input_messages.compressed_to_array, message)
+    tally.note('CompressedImage data', reasons)
+
+
+RIGHT = [
+    image(10**18, 7), camera_info(10**18, 50.0), command(10**18, 1.0), stack_message(10**18),
+    FocusState(focus_dioptres=1.0, plane_count=3), CompressedImage(format='png', data=bytes(20)),
+    DiagnosticArray(),
+]
+
+
+@pytest.mark.fault(13)
+@given(
+    message=st.sampled_from(RIGHT), words=st.lists(st.tuples(
+        st.integers(0, 200), st.sampled_from([0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1])
+    ), max_size=3), cut=st.integers(0, 60),
+)
+@fuzz('CDR')
+def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
+    """What the middleware makes of sizes that cannot be, and we of what it makes of them."""
+    data = bytearray(serialize_message(message))
+    for at, word in words:
+        at = 4 * (at % max(1, len(data) // 4))
+        data[at:at + 4] = word.to_bytes(4, 'little')
+    if cut < 30:
+        del data[len(data) - cut:]
+    try:
+        received = deserialize_message(bytes(data), type(message))
+    except Exception as error:
+        assert 'deserialize' in str(error)
+        tally.note('CDR', ['not_decodable'])
+        return
+    kind = {FocalStack: {'input': 'stack'}, CompressedImage: {'image_transport': 'compressed'},
+            FocusCommand: {'focus_source': 'command'},
+            DiagnosticArray: {'focus_source': 'camera_ros'}}.get(type(received), {})
+    rig = nodes(**{'input': 'sweep', **kind})
+    source = rig.node._input
+    if isinstance(received, Image | CompressedImage):
+        callback = image_callback(source)
+    else:
+        callback = getattr(source, {
+            CameraInfo: '_on_camera_info', FocusState: '_on_focus_state',
+            FocusCommand: '_on_command', DiagnosticArray: '_on_metadata', FocalStack: '_on_stack',
+        }[type(received)])
+    new, _ = give(rig, received, callback)
+    tally.note('CDR', [r for (stage, r) in new if stage is Stage.VALID])
+
+
+def shown(rig):
+    """Return the counts of rejections as /diagnostics shows them, and the longest text."""
+    status = diagnostics.input_status(rig.node._input_health())
+    counts, longest = Counter(), 0
+    for pair in status.values:
+        longest = max(longest, len(pair.key), len(pair.value))
+        if pair.key.startswith('rejected '):
+            for count, stage in re.findall(r'(?:^|; )(\d+) not (\w+): ', pair.value):
+                counts[Stage(stage), pair.key.removeprefix('rejected ')] += int(count)
+    return counts, longest
+
+
+def test_every_rejection_is_on_diagnostics_and_every_image_accounted_for(nodes, tally):
+    """Last in this file: after all that, the books of every node must balance."""
+    for parameters in KINDS:
+        rig = nodes(**parameters)
+        rig.spin(0.5)
+        assert rig.state == 'active' and rig.node._worker.restarts == 0
+        counts, longest = shown(rig)
+        assert counts == rejections(rig)
+        assert longest < LONGEST_TEXT
+        snapshot = rig.node._funnel.snapshot()
+        if parameters == {'input': 'sweep'}:
+            assert snapshot.counts[Stage.STACKED] > 0 and snapshot.counts[Stage.PUBLISHED] > 0
+        # What was hostile went no further than this; what is well goes through.
+        assert snapshot.rejected('inference_failed') == 0, snapshot
+
+
+def test_as_many_were_given_as_were_asked_for(tally, capsys):
+    if FULL:
+        with capsys.disabled():
+            print('', *tally.lines(), sep='\n')
+    assert sum(tally.given.values()) >= EXAMPLES
+    assert set(tally.given) == set(SHARES)
+    # Neither all refused nor all let through: the checks are reached, and what is behind them.
+    # A command is taken as it is; what it says of an image is judged with the image.
+    for kind in SHARES:
+        refused = tally.given[kind] - tally.accepted[kind]
+        assert tally.accepted[kind] > 0.02 * tally.given[kind], kind
+        assert refused > 0.02 * tally.given[kind] or kind == 'FocusCommand', kind

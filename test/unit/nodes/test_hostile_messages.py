@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the fuzzing (test_fuzz.py) has found, each mended and with a plain test."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from sensor_msgs.msg import CompressedImage, Image
+
+from depth_rig import START, image, stack_message
+from dualfocus_ros.nodes import diagnostics, input_messages
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.input_messages import MessageError
+from dualfocus_ros.nodes.inputs import StacksInput
+from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from hostile_messages import PICTURES
+from sweep_messages import MS, Rig, frame, stamp
+
+PIXELS = 4096
+
+
+def reason(convert, message):
+    with pytest.raises(MessageError) as caught:
+        convert(message, PIXELS)
+    assert len(str(caught.value)) < 1000 and '\n' not in str(caught.value)
+    return caught.value.reason
+
+
+def test_a_frame_id_that_is_a_book_is_refused_before_it_goes_into_every_output():
+    book = 'a' * 10_000
+    picture = CompressedImage(format='jpeg', data=PICTURES[0])
+    stack = stack_message(START)
+    whole = image(START, 1)
+    for message in (whole, picture, stack):
+        message.header.frame_id = book
+    assert reason(input_messages.image_to_array, whole) == 'frame_id'
+    assert reason(input_messages.compressed_to_array, picture) == 'frame_id'
+    assert reason(input_messages.stack_from, stack) == 'frame_id'
+
+
+def test_an_encoding_that_is_a_book_makes_no_long_text():
+    message = image(START, 1)
+    message.encoding = 'b' * 1_000_000
+    assert reason(input_messages.image_to_array, message) == 'encoding'
+    picture = CompressedImage(format='c' * 1_000_000, data=b'nothing')
+    assert reason(input_messages.compressed_to_array, picture) == 'undecodable'
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
+def test_an_odd_width_where_two_pixels_share_a_colour_is_named(encoding):
+    message = Image(width=3, height=2, step=6, encoding=encoding, data=bytes(12))
+    assert reason(input_messages.image_to_array, message) == 'odd_size'
+
+
+def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
+    funnel, emitted = Funnel(), []
+    settings = DepthNodeSettings()
+    source = StacksInput(None, lambda: settings, funnel, emitted.append, lambda plane: None)
+    source._on_stack(stack_message(START))
+    bad = stack_message(START)
+    bad.images[1].step = 1
+    source._on_stack(bad)
+    snapshot = funnel.snapshot()
+    assert (snapshot.counts[Stage.RECEIVED], snapshot.counts[Stage.VALID]) == (2, 1)
+    assert snapshot.rejected('row_step') == 1 and emitted == []
+
+
+def test_images_that_wait_are_counted_when_everything_is_begun_anew():
+    rig = Rig()
+    rig.give(frame(0))
+    rig.assembler.reset()
+    assert rig.rejected('reset') == 1
+
+
+def test_images_that_wait_are_counted_when_the_format_changes():
+    rig = Rig()
+    rig.feed([frame(0), frame(1)])
+    rig.give(frame(2, encoding='bgr8'))
+    # No sweep was in progress that could have been dropped with them.
+    assert rig.rejected('format_changed') == 2
+
+
+def test_images_that_wait_are_counted_when_their_clock_jumps_back():
+    rig = Rig(window=0.5)
+    rig.feed([frame(100), frame(101)])
+    rig.give(frame(102, stamp_ns=stamp(0) + MS))
+    assert rig.rejected('clock_jump') == 2
+
+
+def test_one_reason_at_two_stages_is_shown_with_both_counts():
+    funnel = Funnel()
+    for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
+        funnel.reject(stage, 'reset', 'begun anew')
+    health = diagnostics.InputHealth(
+        funnel=funnel.snapshot(), topics='image_raw', publishers=1, age=0.0, waiting=0.0,
+        period=None, progress=None, in_progress=False, wanted=True, active=True,
+    )
+    values = {v.key: v.value for v in diagnostics.input_status(health).values}
+    assert values['rejected reset'] == (
+        '2 not inferred: begun anew; 1 not published: begun anew'
+    )

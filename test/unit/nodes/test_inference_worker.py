@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker thread: newest stack wins, no exception ends it, it stops when told."""
+
+import threading
+import time
+
+import pytest
+
+from dualfocus_ros.nodes import inference_worker as worker_module
+from dualfocus_ros.nodes.inference_worker import Worker, WorkerState
+
+
+class Estimator:
+    """Notes what it was given; waits for permission where a test wants it slow."""
+
+    def __init__(self):
+        self.done = []
+        self.began = threading.Semaphore(0)
+        self.permit = threading.Semaphore(0)
+        self.thread = threading.current_thread()
+        self.released = False
+
+    def release(self):
+        self.released = True
+
+
+def handle(estimator, job):
+    estimator.began.release()
+    if isinstance(job, BaseException):
+        raise job
+    assert estimator.permit.acquire(timeout=10)
+    estimator.done.append(job)
+
+
+@pytest.fixture
+def rig():
+    errors = []
+    made = []
+    reported = threading.Semaphore(0)
+
+    def load():
+        made.append(Estimator())
+        return made[-1]
+
+    def report(error):
+        errors.append(error)
+        reported.release()
+
+    worker = Worker(load, handle, report)
+    worker.wait_until_loaded(10)
+    worker.errors, worker.estimators, worker.reported = errors, made, reported
+    yield worker
+    made[-1].permit.release()
+    assert worker.stop(10)
+
+
+def finish(worker, count):
+    for _ in range(count):
+        worker.estimators[-1].permit.release()
+    assert worker.stop(10)
+    return worker.estimators[-1].done
+
+
+def test_the_estimator_is_made_and_released_on_the_thread(rig):
+    estimator = rig.estimators[0]
+    assert rig.state is WorkerState.READY
+    assert estimator.thread is not threading.current_thread()
+    assert rig.stop(10)
+    assert estimator.released
+    assert rig.state is WorkerState.STOPPED
+
+
+@pytest.mark.fault(20)
+def test_the_newest_job_wins(rig):
+    rig.submit('first')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert rig.submit('second') is None
+    assert rig.submit('third') == 'second'
+    assert rig.submit('fourth') == 'third'
+    rig.estimators[0].permit.release()
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert finish(rig, 2) == ['first', 'fourth']
+
+
+def test_a_job_that_waits_can_be_taken_back(rig):
+    rig.submit('first')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    rig.submit('second')
+    assert rig.clear() == 'second'
+    assert rig.clear() is None
+    assert finish(rig, 2) == ['first']
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize('error', [RuntimeError('CUDA error'), MemoryError(), ValueError('x')])
+def test_an_exception_is_reported_and_the_next_job_done(rig, error):
+    rig.submit(error)
+    assert rig.reported.acquire(timeout=10)
+    assert rig.errors == [error]
+    assert rig.state is WorkerState.READY
+    rig.submit('next')
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert rig.estimators[0].began.acquire(timeout=10)
+    assert finish(rig, 1) == ['next']
+
+
+def test_after_the_end_nothing_is_done(rig):
+    rig.request_stop()
+    rig.submit('late')
+    assert finish(rig, 1) == []
+
+
+def test_an_estimator_that_cannot_be_loaded():
+    def load():
+        raise ValueError('no such model')
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    assert worker.state is WorkerState.FAILED
+    assert str(worker.failure) == 'no such model'
+    assert worker.stop(10)
+
+
+@pytest.mark.fault(10)
+def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    rig.submit(SystemExit('killed'))
+    rig._thread.join(10)
+    assert rig.state is WorkerState.DEAD
+    assert not rig.revive()
+    clock[0] += 0.9
+    assert not rig.revive()
+    clock[0] += 0.2
+    assert rig.revive()
+    rig.wait_until_loaded(10)
+    assert rig.state is WorkerState.READY
+    rig.submit('again')
+    assert rig.estimators[1].began.acquire(timeout=10)
+    assert (rig.restarts, str(rig.cause)) == (1, 'killed')
+    assert [str(error) for error in rig.errors] == ['killed']
+    assert finish(rig, 1) == ['again']
+
+
+def test_the_pause_doubles_up_to_a_limit_and_a_job_done_ends_that(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    done = threading.Semaphore(0)
+
+    def do(estimator, job):
+        if job == 'die':
+            raise SystemExit
+        done.release()
+
+    def pause_after_death():
+        worker.submit('die')
+        worker._thread.join(10)
+        assert not worker.revive()
+        began = clock[0]
+        while not worker.revive():
+            clock[0] += 0.5
+        worker.wait_until_loaded(10)
+        return clock[0] - began
+
+    worker = Worker(Estimator, do, lambda error: None)
+    assert [pause_after_death() for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    worker.submit('well')
+    assert done.acquire(timeout=10)
+    assert pause_after_death() == 1.0
+    assert worker.restarts == 8
+    assert worker.stop(10)
+
+
+def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
+    made, trouble = [], []
+
+    def load():
+        if trouble:
+            raise trouble.pop()
+        made.append(Estimator())
+        return made[-1]
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    trouble.append(OSError('for the moment'))
+    worker.submit(SystemExit())
+    for restarts in (1, 2):
+        worker._thread.join(10)
+        assert worker.state is WorkerState.DEAD
+        worker.revive()
+        clock[0] += 31.0
+        assert worker.revive() and worker.restarts == restarts
+    worker.wait_until_loaded(10)
+    assert str(worker.cause) == 'for the moment'
+    assert worker.state is WorkerState.READY and len(made) == 2
+    assert worker.stop(10)
+
+
+def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
+    def load():
+        raise SystemExit('gone')
+
+    worker = Worker(load, handle, lambda error: None)
+    worker.wait_until_loaded(10)
+    assert worker.state is WorkerState.FAILED and str(worker.failure) == 'gone'
+
+
+def test_an_estimator_of_no_more_use_is_loaded_anew_and_need_not_be_released(rig):
+    rig._report = lambda error: True
+
+    def cannot():
+        raise RuntimeError('CUDA error')
+
+    rig.estimators[0].release = cannot
+    rig.submit(RuntimeError('CUDA error'))
+    assert _soon(lambda: len(rig.estimators) == 2)
+    rig.submit('next')
+    assert rig.estimators[1].began.acquire(timeout=10)
+    assert finish(rig, 1) == ['next'] and rig.restarts == 0
+
+
+def test_works_ahead_while_no_job_waits():
+    worked, order = threading.Semaphore(0), []
+
+    def ahead(estimator, part):
+        order.append(part)
+        worked.release()
+        if part == 'broken':
+            raise RuntimeError('nobody is told')
+
+    def do(estimator, job):
+        order.append(job)
+        worked.release()
+
+    worker = Worker(Estimator, do, lambda error: order.append(error), ahead)
+    for part in ('first', 'broken', 'last'):
+        worker.offer(part)
+    for _ in range(3):
+        assert worked.acquire(timeout=10)
+    worker.submit('job')
+    assert worked.acquire(timeout=10)
+    assert worker.stop(10)
+    assert order == ['first', 'broken', 'last', 'job']
+
+
+def test_a_job_goes_before_what_was_offered_and_clear_takes_both_back():
+    gate, begun, order = threading.Event(), threading.Event(), []
+
+    def ahead(estimator, part):
+        order.append(part)
+        begun.set()
+        assert gate.wait(10)
+
+    worker = Worker(Estimator, lambda estimator, job: order.append(job), order.append, ahead)
+    worker.offer('being worked on')
+    assert begun.wait(10)
+    worker.offer('waits')
+    worker.submit('job')
+    gate.set()
+    assert _soon(lambda: order == ['being worked on', 'job', 'waits'])
+    gate.clear()
+    begun.clear()
+    worker.offer('again')
+    assert begun.wait(10)
+    worker.offer('taken back')
+    worker.submit('taken back too')
+    assert worker.clear() == 'taken back too'
+    gate.set()
+    assert worker.stop(10)
+    assert order == ['being worked on', 'job', 'waits', 'again']
+
+
+def _soon(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()

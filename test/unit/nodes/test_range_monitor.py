@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth asked for beyond what the lens can measure is warned of once."""
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip('diagnostic_msgs', reason='needs the ROS message packages')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.nodes.diagnostics import optics_status
+from dualfocus_ros.nodes.range_monitor import RangeWatch
+
+# 10 px per dioptre measure up to 5 m.
+SETTINGS = PipelineSettings(kappa=10.0, depth_max=20.0)
+
+
+def test_said_once_however_many_stacks_come():
+    watch = RangeWatch()
+    first = watch.look(SETTINGS, 0.1)
+    assert '10 px of blur per dioptre' in first
+    assert '5.00 m' in first and '10.00 m' in first
+    assert [watch.look(SETTINGS, 0.1 + 0.001 * n) for n in range(5)] == [None] * 5
+
+
+def test_said_again_for_more_and_for_another_lens():
+    watch = RangeWatch()
+    assert watch.look(SETTINGS, 0.15) is not None
+    assert watch.look(SETTINGS, 0.0) is not None
+    assert watch.look(SETTINGS, 0.15) is None
+    assert watch.look(replace(SETTINGS, kappa=5.0), 0.0) is not None
+
+
+def test_within_the_range_and_without_a_lens_nothing_is_said():
+    watch = RangeWatch()
+    assert watch.look(SETTINGS, 0.25) is None
+    assert watch.look(replace(SETTINGS, depth_max=4.9), 0.0) is None
+    assert watch.look(PipelineSettings(), 0.0) is None
+    assert watch.look(PipelineSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
+
+
+def test_diagnostics_say_it_as_long_as_it_is_so():
+    watch = RangeWatch()
+    assert optics_status(watch.check).level == DiagnosticStatus.OK
+    for _ in range(2):
+        watch.look(SETTINGS, 0.1)
+        status = optics_status(watch.check)
+        assert status.level == DiagnosticStatus.WARN
+        values = {v.key: v.value for v in status.values}
+        assert values['range limit [m]'] == '5.00'
+        assert values['range asked for [m]'] == '10.00'
+        assert values['sigma at least [1/m]'] == '0.0200'
+    watch.look(SETTINGS, 0.3)
+    assert optics_status(watch.check).level == DiagnosticStatus.OK
+    watch.look(PipelineSettings(), 0.3)
+    assert 'not known' in optics_status(watch.check).message

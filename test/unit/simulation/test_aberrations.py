@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blur that differs before and beyond the focus, over the image, and between colours."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dualfocus_ros.simulation import defocus
+from dualfocus_ros.simulation.aberrations import FieldAberrations, tiles
+from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render, render_stack
+from dualfocus_ros.simulation.psf import Aperture, OffAxis, spot
+from dualfocus_ros.simulation.random_stacks import RenderSettings, draw_capture
+
+STOP = OffAxis(0.9, 0.5, -0.2)
+SQUEEZED = OffAxis(squeeze=0.5, direction=0.6)
+ABERRANT = [
+    (Aperture('disc', spherical=0.8), None),
+    (Aperture('disc', spherical=-0.8, softness=0.0), STOP),
+    (Aperture('polygon', blades=3, rotation=0.4, spherical=1.0), None),
+    (Aperture('polygon', blades=7, spherical=-1.0), STOP),
+    (Aperture('disc'), OffAxis(0.8, 0.7, 0.0)),
+    (Aperture('disc', spherical=0.5), SQUEEZED),
+    (Aperture('gaussian'), SQUEEZED),
+    (Aperture('polygon', blades=5), OffAxis(0.9, 0.5, 0.1, squeeze=-0.6, direction=2.0)),
+]
+CPU = torch.device('cpu')
+
+
+def steps_scene(max_radius=12.0):
+    """Return a textured scene with steps and a slope between 0.5 and 3 dioptres."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 48, 64, generator=generator)
+    dioptres = torch.full((48, 64), 0.5)
+    dioptres[10:30, 15:40] = 2.5
+    dioptres[35:] = torch.linspace(0.5, 3.0, 64)
+    return layer_scene(image, dioptres, layers=7, max_radius=max_radius)
+
+
+FOCUS = torch.tensor([0.5, 1.4, 3.0])
+
+
+@pytest.mark.parametrize(('aperture', 'off_axis'), ABERRANT)
+@pytest.mark.parametrize('radius', [0.0, 0.3, -0.5, 2.2, 7.5, -7.5])
+def test_spots_sum_to_one_and_are_not_negative(aperture, off_axis, radius):
+    kernel = spot(torch.tensor([radius]), aperture, off_axis=off_axis)[0]
+    assert kernel.sum().item() == pytest.approx(1.0, abs=1e-6)
+    assert kernel.min() >= 0.0
+
+
+@pytest.mark.parametrize(('aperture', 'off_axis'), ABERRANT)
+def test_near_is_the_mirror_of_far_with_the_aberration_reversed(aperture, off_axis):
+    reverse = dataclasses.replace(aperture, spherical=-aperture.spherical)
+    mirrored = off_axis and dataclasses.replace(off_axis, squeeze=-off_axis.squeeze)
+    near = spot(torch.tensor([-6.3]), aperture, 12, off_axis=off_axis)[0]
+    far = spot(torch.tensor([6.3]), reverse, 12, off_axis=mirrored)[0]
+    assert torch.allclose(near, far.flip(0, 1), atol=1e-7)
+    same_side = spot(torch.tensor([6.3]), aperture, 12, off_axis=off_axis)[0]
+    assert (near - same_side).abs().max() > 1e-3
+
+
+def test_spherical_aberration_brightens_the_rim_beyond_the_focus():
+    """Radial profile of the weight 1 + a (2 rho^2 - 1): 1 - a in the centre, 1 + a at the rim."""
+    far, near = spot(torch.tensor([20.0, -20.0]), Aperture(spherical=0.6, softness=0.0))
+    centre = len(far) // 2
+    plain = 1.0 / (np.pi * 400.0)
+    for kernel, a in ((far, 0.6), (near, -0.6)):
+        assert kernel[centre, centre].item() == pytest.approx((1 - a) * plain, rel=0.02)
+        assert kernel[centre, centre + 18].item() == pytest.approx(
+            (1 + a * (2 * 0.81 - 1)) * plain, rel=0.02
+        )
+
+
+def test_a_cat_eye_has_the_area_of_two_overlapping_discs_and_faces_the_centre():
+    """Two discs of one radius whose centres are 0.5 r apart share 0.6850 of their area."""
+    (kernel,) = spot(torch.tensor([24.0]), Aperture(softness=0.0), off_axis=OffAxis(1.0, 0.5, 0.0))
+    area = 1.0 / kernel.max().item()
+    assert area / (np.pi * 24.0**2) == pytest.approx(0.6850, abs=0.01)
+    x = torch.arange(len(kernel)) - len(kernel) // 2
+    assert (kernel.sum(0) * x).sum().item() == pytest.approx(0.25 * 24.0, rel=0.02)
+
+
+@pytest.mark.parametrize('shape', ['disc', 'gaussian'])
+def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
+    """Variances of an ellipse of half the width: r^2/4 along its length, r^2/16 across."""
+    corner = FieldAberrations(astigmatism=0.5).off_axis(0.6, 0.8)
+    far, near = spot(torch.tensor([12.0, -12.0]), Aperture(shape, softness=0.0), off_axis=corner)
+    offset = torch.arange(len(far)) - len(far) // 2
+    radial = 0.6 * offset[None, :] + 0.8 * offset[:, None]
+    across = 0.8 * offset[None, :] - 0.6 * offset[:, None]
+    for kernel, along, narrow in ((far, radial, across), (near, across, radial)):
+        assert (kernel * along**2).sum().item() == pytest.approx(36.0, rel=0.06)
+        assert (kernel * narrow**2).sum().item() == pytest.approx(9.0, rel=0.06)
+    centre = FieldAberrations(astigmatism=0.5).off_axis(0.0, 0.0)
+    assert torch.equal(spot(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
+                       spot(torch.tensor([5.0]), Aperture(shape)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('aperture', 'field'),
+    [
+        (Aperture(spherical=0.8, focus_shift=0.1), None),
+        (Aperture(chromatic=0.05), None),
+        (Aperture(), FieldAberrations(cat_eye=0.7, cat_eye_radius=0.8, nodes=3)),
+        (Aperture(), FieldAberrations(curvature=0.1, tilt=-0.1, tilt_direction=1.0)),
+        (Aperture('gaussian'), FieldAberrations(astigmatism=0.7)),
+        (
+            Aperture('polygon', spherical=-0.8, chromatic=-0.05),
+            FieldAberrations(cat_eye=0.5, curvature=-0.1, nodes=5),
+        ),
+    ],
+)
+def test_constant_image_stays_constant_for_any_depth(aperture, field):
+    generator = torch.Generator().manual_seed(3)
+    dioptres = (torch.rand(5, 7, generator=generator) * 3.0).repeat_interleave(10, 0)
+    dioptres = dioptres.repeat_interleave(10, 1)
+    dioptres[:, 20:40] = torch.linspace(0.0, 3.0, 50)[:, None]
+    image = torch.tensor([0.2, 0.5, 0.9])[:, None, None].expand(3, 50, 70)
+    scene = layer_scene(image, dioptres, layers=7, max_radius=12.0)
+    stack = render_stack(scene, 5.0, FOCUS, aperture=aperture, field=field)
+    assert stack.shape == (3, 3, 50, 70)
+    assert (stack - image).abs().max() < 3e-6
+
+
+@pytest.mark.parametrize('shape', ['disc', 'gaussian', 'polygon'])
+def test_no_aberration_is_the_plain_renderer_exactly(shape):
+    scene = steps_scene()
+    plain = render_stack(scene, 5.0, FOCUS, aperture=Aperture(shape))
+    same = render_stack(scene, 5.0, FOCUS, aperture=Aperture(shape), field=FieldAberrations())
+    assert torch.equal(plain, same)
+
+
+def test_tiles_and_colours_rendered_apart_give_the_plain_image():
+    """The paths of aberrations, with aberrations too small for a float."""
+    scene = steps_scene()
+    plain = render_stack(scene, 5.0, FOCUS)
+    tiled = render_stack(scene, 5.0, FOCUS, field=FieldAberrations(tilt=1e-9, nodes=3))
+    coloured = render_stack(scene, 5.0, FOCUS, aperture=Aperture(chromatic=1e-9))
+    assert (tiled - plain).abs().max() < 2e-6
+    assert (coloured - plain).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize(('nodes', 'height', 'width'), [(2, 9, 13), (5, 48, 64), (4, 3, 2)])
+def test_shares_of_tiles_add_up_to_one(nodes, height, width):
+    total = torch.zeros(height, width)
+    for tile in tiles(nodes, height, width, CPU):
+        total[tile.rows, tile.columns] += tile.weight
+        assert tile.x**2 + tile.y**2 <= 1.0 + 1e-6
+    assert (total - 1.0).abs().max() < 1e-6
+
+
+def test_tiles_leave_no_seams():
+    """Strong changes over the field of a smooth image stay smooth: no step where tiles meet."""
+    x = torch.linspace(0.0, 1.0, 96).expand(96, 96)
+    image = torch.stack([0.5 + 0.4 * torch.sin(5.0 * x), x, x.T]).contiguous()
+    scene = layer_scene(image, torch.full((96, 96), 1.0), max_radius=14.0)
+    field = FieldAberrations(cat_eye=0.7, cat_eye_radius=0.8, curvature=0.2, tilt=0.2)
+    result = render(scene, 12.0, 2.5, field=field)[:, 12:-12, 12:-12]
+    sharp = image[:, 12:-12, 12:-12]
+
+    def roughest(picture):
+        return max(picture.diff(n=2, dim=axis).abs().max().item() for axis in (1, 2))
+
+    assert roughest(result) < 1.5 * roughest(sharp)
+
+
+def test_an_edge_is_moved_by_the_cat_eye_in_opposite_directions():
+    """The centroid of a cut spot lies off the point: edges of blurred things shift with it."""
+    image = torch.zeros(3, 65, 129)
+    image[:, :, 64:] = 1.0
+    flat = torch.full((65, 129), 1.0)
+    scene = layer_scene(image, flat, max_radius=12.0)
+    field = FieldAberrations(cat_eye=0.6, cat_eye_radius=0.9, nodes=3)
+    # The edge is in the middle: only the pixels in its row count, left and right of the axis.
+    for focus, direction in ((2.0, 1.0), (0.0, -1.0)):
+        bright = render(scene, 16.0, focus, field=field)[0, 32]
+        plain = render(scene, 16.0, focus)[0, 32]
+        assert (bright - plain)[60:69].sum().abs() < 0.05  # symmetric on the axis
+        moved = torch.zeros(3, 65, 129)
+        moved[:, :, 110:] = 1.0
+        off_axis = layer_scene(moved, flat, max_radius=12.0)
+        row = render(off_axis, 16.0, focus, field=field)[0, 32]
+        row = row - render(off_axis, 16.0, focus)[0, 32]
+        # A spot moved towards +x moves the edge so, and takes light from the row.
+        assert direction * row[98:122].sum() < -0.3
+
+
+def test_colours_split_and_swap_through_the_focus():
+    """Beyond the focus red is blurred most, before it blue; both focus at the same place."""
+    image = torch.zeros(3, 64, 64)
+    image[:, :, 32:] = 1.0
+    scene = layer_scene(image, torch.full((64, 64), 1.0), max_radius=12.0)
+    lens = Aperture(chromatic=0.2)
+    width = {}
+    for name, focus in (('far', 2.0), ('near', 0.0), ('focus', 1.0)):
+        rows = render(scene, 16.0, focus, aperture=lens)[:, 32]
+        width[name] = [(row * (1.0 - row)).sum().item() for row in rows]
+    assert width['far'][0] > 1.15 * width['far'][1] > 1.15 * 1.15 * width['far'][2]
+    assert width['near'] == pytest.approx(width['far'][::-1], rel=1e-4)
+    assert width['focus'] == pytest.approx([width['focus'][0]] * 3)
+
+
+def test_green_is_that_of_the_plain_lens():
+    scene = steps_scene()
+    plain = render_stack(scene, 5.0, FOCUS)
+    coloured = render_stack(scene, 5.0, FOCUS, aperture=Aperture(chromatic=0.05))
+    assert (coloured[:, 1] - plain[:, 1]).abs().max() < 2e-6
+    assert (coloured[:, 0] - plain[:, 0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('size', [(97, 130), (101, 137), (90, 121)])
+def test_fourier_form_equals_direct_convolution_where_spots_differ(size, monkeypatch):
+    """Small objects, and places whose spots reach much less far than those of others."""
+    height, width = size
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(3, height, width, generator=generator)
+    dioptres = torch.full((height, width), 0.5)
+    dioptres[44:48, 60:63], dioptres[:6, -9:] = 2.5, 1.4
+    # With two nodes a side every tile is the whole image, and a small object lies within.
+    field = FieldAberrations(curvature=0.15, tilt=-0.3, cat_eye=0.4, nodes=2)
+    reach = blur_reach(6.0, FOCUS, 0.5, 2.5, field=field)
+    scene = layer_scene(image, dioptres, layers=9, max_radius=reach)
+    stacks = []
+    for widest in (0, 1000):
+        monkeypatch.setattr(defocus, '_DIRECT_WIDTH', widest)
+        stacks.append(render_stack(scene, 6.0, FOCUS, field=field))
+    assert (stacks[0] - stacks[1]).abs().max() < 2e-5
+
+
+def test_a_tilted_lens_is_in_focus_along_a_line():
+    """s(x) = s0 (1 + c2 x): a flat wall is sharp where that is its distance."""
+    columns = torch.arange(161)
+    texture = ((columns // 3) % 2).float().expand(3, 41, 161)
+    scene = layer_scene(texture, torch.full((41, 161), 2.0), max_radius=14.0)
+    field = FieldAberrations(tilt=0.4, nodes=9)
+    # Half diagonals from the centre: the border lies at 0.968; x = 0.5 is column 121.
+    image = render(scene, 14.0, 2.0 * (1.0 + 0.4 * 0.5), field=field)[0, 20]
+    contrast = image.unfold(0, 12, 4).std(dim=1)
+    assert abs(int(contrast.argmax()) * 4 + 6 - 121) <= 10
+    assert contrast[0] < 0.3 * contrast.max()
+
+
+def test_spherical_aberration_moves_the_focus():
+    scene = steps_scene()
+    moved = render_stack(scene, 5.0, FOCUS, aperture=Aperture(spherical=0.5, focus_shift=0.2))
+    same = render_stack(scene, 5.0, FOCUS + 0.1, aperture=Aperture(spherical=0.5))
+    assert torch.allclose(moved, same, atol=1e-6)
+
+
+def test_curvature_is_relative_to_infinity():
+    """On a scale whose infinity lies at -0.25 the same lens does the same."""
+    focus = torch.tensor([0.0, 0.5, 1.0])
+    dioptres = FieldAberrations(curvature=0.1).focus(0.8 * (focus + 0.25), 0.3, 0.4) / 0.8 - 0.25
+    position = FieldAberrations(curvature=0.1, infinity=-0.25).focus(focus, 0.3, 0.4)
+    assert torch.allclose(dioptres, position)
+
+
+def test_reach_covers_what_is_rendered():
+    focus = torch.tensor([0.4, 3.2])
+    lens = Aperture(spherical=-0.5, focus_shift=0.4, chromatic=-0.05)
+    field = FieldAberrations(curvature=0.1, tilt=-0.2, tilt_direction=2.0)
+    needed = blur_reach(5.0, focus, 0.5, 3.0, aperture=lens, field=field)
+    assert blur_reach(5.0, focus, 0.5, 3.0) == pytest.approx(0.5 * 5.0 * 2.7)
+    assert needed > 0.5 * 5.0 * 2.7
+    scene = steps_scene(needed)
+    assert torch.isfinite(render_stack(scene, 5.0, focus, aperture=lens, field=field)).all()
+
+
+def test_more_blur_than_prepared_for_is_refused_at_the_border_too():
+    scene = layer_scene(torch.rand(3, 32, 32), torch.full((32, 32), 1.0), max_radius=5.0)
+    with pytest.raises(ValueError, match=r'max_radius=5\.0'):
+        render(scene, 10.0, 2.0, field=FieldAberrations(tilt=0.3))
+    with pytest.raises(ValueError, match=r'max_radius=5\.0'):
+        render(scene, 10.0, 2.0, aperture=Aperture(chromatic=0.1))
+
+
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda: Aperture(spherical=1.2), 'spherical'),
+        (lambda: Aperture('gaussian', spherical=0.2), 'gaussian'),
+        (lambda: Aperture(chromatic=0.7), 'chromatic'),
+        (lambda: Aperture(focus_shift=float('nan')), 'focus shift'),
+        (lambda: FieldAberrations(cat_eye=1.0), 'cat_eye'),
+        (lambda: FieldAberrations(cat_eye_radius=0.1), 'cat_eye_radius'),
+        (lambda: FieldAberrations(curvature=0.4, tilt=0.4), 'half'),
+        (lambda: FieldAberrations(nodes=1), 'nodes'),
+        (lambda: FieldAberrations(astigmatism=1.0), 'astigmatism'),
+        (lambda: spot(torch.tensor([3.0]), Aperture('gaussian'), off_axis=STOP), 'gaussian'),
+    ],
+)
+def test_bad_values_are_refused_with_the_reason(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_lenses_drawn_for_training_are_rendered_within_their_reach():
+    fields = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        capture = draw_capture(rng, RenderSettings(planes=3, asymmetry=1.0), 64)
+        fields += capture.field is not None
+        assert not capture.is_plain or capture.aperture.spherical != 0.0
+        if seed < 5:
+            generator = torch.Generator().manual_seed(seed)
+            image = torch.rand(3, 40, 40, generator=generator)
+            depth = torch.linspace(0.0, 1.0, 40).expand(40, 40).contiguous()
+            reach = capture.max_radius(0.0, 1.0)
+            scene = layer_scene(image, depth, layers=5, max_radius=reach)
+            stack = render_stack(
+                scene, capture.kappa, torch.from_numpy(capture.focus),
+                aperture=capture.aperture, field=capture.field,
+            )  # fmt: skip
+            assert torch.isfinite(stack).all()
+    assert 5 < fields < 25

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated camera: lens motion, breathing, noise, truth and its caches."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.srgb import decode_srgb8
+from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.simulation import focus_camera
+from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
+from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
+from dualfocus_ros.simulation.lens_motion import FocusOrder, LensMotion
+from dualfocus_ros.simulation.ray_casting import SceneImage
+from dualfocus_ros.simulation.sensor import Sensor
+
+WIDTH, HEIGHT = 96, 72
+LENS = Lens(0.016, 1.4, 7.5e-5)
+CAMERA = PinholeCamera(WIDTH, HEIGHT, 0.016 / 7.5e-5, 0.016 / 7.5e-5, 47.5, 35.5)
+QUIET = FocusCameraSettings(noise=0.0)
+
+
+def textured_scene(near=0.5, far=2.0):
+    """A random texture; the left half near, the right half far."""
+    rng = np.random.default_rng(0)
+    colour = np.repeat(rng.random((1, HEIGHT, WIDTH), dtype=np.float32), 3, axis=0)
+    depth = np.full((HEIGHT, WIDTH), near, np.float32)
+    depth[:, WIDTH // 2 :] = far
+    return SceneImage(colour, depth, CAMERA)
+
+
+def settled(camera, focus, time):
+    camera.command(FocusOrder(focus), time)
+    camera.capture(time + 0.1)
+    return camera.capture(time + 5.0)
+
+
+def sharpness(image, columns):
+    return decode_srgb8(image)[:, columns].astype(float).std()
+
+
+class TestLensMotion:
+    def test_waits_for_the_latency_then_settles_in_time(self):
+        motion = LensMotion(FocusOrder(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
+        motion.command(FocusOrder(1.0, sweep_id=7), 10.0)
+        before = motion.at(10.04)
+        assert before.focus_dioptres == 0.0 and not before.moving and before.order.sweep_id == 0
+        during = motion.at(10.1)
+        assert 0.0 < during.focus_dioptres < 1.0 and during.moving and during.order.sweep_id == 7
+        assert motion.at(10.05 + 0.19).moving
+        after = motion.at(10.05 + 0.21)
+        assert after.focus_dioptres == 1.0 and not after.moving
+
+    def test_moves_monotonically_without_overshoot(self):
+        motion = LensMotion(FocusOrder(2.0), settling_time=0.3, latency=0.0)
+        motion.command(FocusOrder(0.5), 0.0)
+        path = [motion.at(t).focus_dioptres for t in np.arange(0.0, 0.6, 0.01)]
+        assert np.all(np.diff(path) <= 0.0) and path[-1] == 0.5
+
+    def test_new_command_on_the_way_keeps_position_and_speed(self):
+        motion = LensMotion(FocusOrder(0.0), settling_time=0.3, latency=0.0)
+        motion.command(FocusOrder(1.0), 0.0)
+        first = [motion.at(t).focus_dioptres for t in (0.098, 0.1)]
+        motion.command(FocusOrder(0.0), 0.1)
+        second = [motion.at(t).focus_dioptres for t in (0.1, 0.102)]
+        assert second[0] == pytest.approx(first[1], abs=1e-9)
+        assert second[1] - second[0] == pytest.approx(first[1] - first[0], rel=0.15)
+        assert motion.at(1.0).focus_dioptres == 0.0
+
+    def test_no_settling_time_moves_at_once(self):
+        motion = LensMotion(FocusOrder(0.0), settling_time=0.0, latency=0.0)
+        motion.command(FocusOrder(1.5), 1.0)
+        reading = motion.at(1.0)
+        assert reading.focus_dioptres == 1.5 and not reading.moving
+
+    def test_survives_a_clock_that_jumps_back(self):
+        motion = LensMotion(FocusOrder(0.0), settling_time=0.1, latency=0.02)
+        motion.command(FocusOrder(1.0), 1000.0)
+        motion.at(1000.05)
+        motion.at(3.0)
+        assert motion.at(3.2).focus_dioptres == 1.0
+        motion.command(FocusOrder(2.0), 3.2)
+        assert motion.at(3.6).focus_dioptres == 2.0
+
+    def test_negative_times_are_refused(self):
+        with pytest.raises(ValueError, match='negative'):
+            LensMotion(FocusOrder(0.0), settling_time=-1.0)
+
+
+class TestSensor:
+    @pytest.mark.parametrize('level', [0.02, 0.2, 0.7])
+    def test_noise_is_shot_and_read_noise_in_linear_light(self, level):
+        sensor = Sensor(60 * 80 * 3, full_well=2000.0, read_noise=10.0)
+        codes = sensor.store(np.full((60, 80, 3), level, np.float32))
+        light = decode_srgb8(sensor.expose(codes)).astype(float)
+        expected = np.sqrt(level / 2000.0 + (10.0 / 2000.0) ** 2)
+        assert light.mean() == pytest.approx(level, rel=0.02)
+        assert light.std() == pytest.approx(expected, rel=0.15)
+
+    def test_frames_differ_and_seeds_repeat(self):
+        codes = Sensor(48).store(np.full((4, 4, 3), 0.3, np.float32))
+        first, second = Sensor(48, seed=3), Sensor(48, seed=3)
+        frames = [first.expose(codes) for _ in range(2)]
+        assert np.array_equal(frames[0], second.expose(codes))
+        assert not np.array_equal(frames[0], frames[1])
+
+    def test_without_noise_it_only_encodes(self):
+        ramp = np.linspace(0.0, 1.0, 256 * 3, dtype=np.float32).reshape(16, 16, 3)
+        sensor = Sensor(ramp.size, noise=0.0)
+        image = sensor.expose(sensor.store(ramp))
+        assert np.abs(decode_srgb8(image) - ramp).max() < 0.006
+        with pytest.raises(ValueError, match='negative'):
+            Sensor(10, noise=-1.0)
+
+
+class TestDepthResampling:
+    def test_slanted_plane_is_exact(self):
+        rows, columns = np.mgrid[0:40, 0:50]
+        depth = (1.0 / (0.5 + 0.01 * rows + 0.004 * columns)).astype(np.float32)
+        y, x = np.linspace(3.2, 35.7, 40), np.linspace(2.3, 44.4, 50)
+        expected = 1.0 / (0.5 + 0.01 * y[:, None] + 0.004 * x[None, :])
+        assert np.allclose(resample_depth(depth, y, x), expected, rtol=1e-5)
+
+    def test_no_value_lies_between_two_surfaces_or_next_to_a_hole(self):
+        depth = np.full((30, 40), 2.0, np.float32)
+        depth[8:20, 10:30] = 1.0
+        depth[12:14, 15:17] = np.nan
+        depth[25, 5] = 0.5
+        y, x = np.linspace(0.0, 29.0, 57), np.linspace(0.0, 39.0, 83)
+        result = resample_depth(depth, y, x)
+        known = result[np.isfinite(result)]
+        assert np.all(np.min(np.abs(known[:, None] - [0.5, 1.0, 2.0]), axis=1) < 1e-5)
+        assert np.isnan(result).any()
+
+    def test_holes_take_the_nearest_depth(self):
+        depth = np.full((5, 8), 1.0)
+        depth[:, 4:] = 3.0
+        depth[2, 1] = depth[2, 6] = np.nan
+        filled = fill_holes(depth)
+        assert filled[2, 1] == 1.0 and filled[2, 6] == 3.0
+        with pytest.raises(ValueError, match='no valid'):
+            fill_holes(np.full((3, 3), np.nan))
+
+
+class TestFocusCamera:
+    def test_focus_decides_which_half_is_sharp(self):
+        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        near_focus = settled(camera, 2.0, 0.0).image
+        far_focus = settled(camera, 0.5, 10.0).image
+        left, right = slice(8, WIDTH // 2 - 8), slice(WIDTH // 2 + 8, -8)
+        assert sharpness(near_focus, left) > 1.5 * sharpness(near_focus, right)
+        assert sharpness(far_focus, right) > 1.5 * sharpness(far_focus, left)
+
+    def test_breathing_follows_the_image_distance(self):
+        """A mark moves away from the principal point by v(s)/F, and camera and truth with it."""
+        scene = textured_scene(2.0, 2.0)
+        scene.colour[:] = 0.1
+        scene.colour[:, 34:37, 79:82] = 1.0
+        scene.depth[35, 80] = 1.9
+        camera = FocusCamera(scene, LENS, QUIET)
+        for time, focus in enumerate((0.0, 1.0, 2.5)):
+            frame = settled(camera, focus, 10.0 * time)
+            weight = decode_srgb8(frame.image)[..., 0].astype(float) - 0.1
+            weight[weight < 0.02] = 0.0
+            column = (weight.sum(axis=0) * np.arange(WIDTH)).sum() / weight.sum()
+            ratio = LENS.image_distance(focus) / LENS.focal_length
+            assert frame.camera.fx == pytest.approx(CAMERA.fx * ratio)
+            assert column - CAMERA.cx == pytest.approx((80 - CAMERA.cx) * ratio, abs=0.1)
+            marked = np.argwhere(camera.depth(frame) < 1.95)
+            assert abs(marked[:, 1].mean() - column) < 0.8
+
+    def test_breathing_off_keeps_the_geometry(self):
+        settings = FocusCameraSettings(noise=0.0, breathing=False)
+        camera = FocusCamera(textured_scene(), LENS, settings)
+        frame = settled(camera, 2.0, 0.0)
+        assert frame.camera == CAMERA
+        assert np.array_equal(camera.depth(frame), camera.scene.depth)
+
+    def test_frame_echoes_the_command_it_obeys(self):
+        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        camera.command(FocusOrder(1.0, 5, 3, 9), 0.0)
+        assert camera.capture(0.001).order.plane_count == 0
+        moving = camera.capture(0.06)
+        assert moving.moving and moving.order == FocusOrder(1.0, 5, 3, 9)
+        done = camera.capture(1.0)
+        assert not done.moving and done.focus_dioptres == 1.0
+
+    def test_commands_are_kept_within_the_limits(self):
+        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        assert camera.command(FocusOrder(99.0), 0.0).focus_dioptres == 2.5
+        assert camera.command(FocusOrder(-1.0), 0.0).focus_dioptres == 0.0
+        with pytest.raises(ValueError, match='finite'):
+            camera.command(FocusOrder(float('nan')), 0.0)
+
+    def test_settled_positions_are_rendered_once_and_memory_is_bounded(self, monkeypatch):
+        calls = []
+        real = focus_camera.render
+        monkeypatch.setattr(
+            focus_camera, 'render', lambda *a, **k: (calls.append(a[2]), real(*a, **k))[1]
+        )
+        size = WIDTH * HEIGHT * 3 * 2
+        settings = FocusCameraSettings(noise=0.0, settling_time=0.0, cache_bytes=4 * size)
+        camera = FocusCamera(textured_scene(), LENS, settings)
+        images = [settled(camera, 0.1 * step, float(10 * step)).image for step in range(3)]
+        again = settled(camera, 0.1, 100.0).image
+        assert np.array_equal(images[1], again)
+        assert calls == pytest.approx([0.0, 0.1, 0.2])
+        for step in range(20):
+            settled(camera, 0.11 * step, 200.0 + 10 * step)
+        assert len(camera._exposures) <= 4
+
+    def test_moving_frames_lie_between_their_neighbours(self):
+        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        low, high = settled(camera, 1.0, 0.0), settled(camera, 1.2, 10.0)
+        camera.command(FocusOrder(1.0), 20.0)
+        frame = camera.capture(20.06)
+        assert frame.moving and 1.0 < frame.focus_dioptres < 1.2
+        assert low.camera.fx < frame.camera.fx < high.camera.fx
+        first, second = low.image.astype(float), high.image.astype(float)
+        between = np.abs(frame.image - 0.5 * (first + second)).mean()
+        assert between < np.abs(second - first).mean()
+
+    def test_jitter_shifts_image_and_truth_together(self):
+        scene = textured_scene(1.0, 1.0)
+        scene.colour[:] = cv2.GaussianBlur(scene.colour[0], (0, 0), 2.0)
+        still = settled(FocusCamera(scene, LENS, QUIET), 1.0, 0.0)
+        scene.depth[30:40, 40:50] = 1.02
+        shaky = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, jitter=2.0, seed=4))
+        shaky.command(FocusOrder(1.0), 0.0)
+        frames = [shaky.capture(5.0 + 0.1 * i) for i in range(6)]
+        assert len({frame.shift for frame in frames}) == 6
+        for frame in frames:
+            one, other = (decode_srgb8(i.image)[..., 1] for i in (still, frame))
+            (x, y), _ = cv2.phaseCorrelate(one, other, cv2.createHanningWindow(one.shape[::-1], 5))
+            assert (x, y) == pytest.approx(frame.shift, abs=0.3)
+            square = np.argwhere(shaky.depth(frame) > 1.01).mean(axis=0)
+            ratio = frame.camera.fx / CAMERA.fx
+            expected = (35.5 + (34.5 - 35.5) * ratio, 47.5 + (44.5 - 47.5) * ratio)
+            assert square == pytest.approx(
+                [expected[0] + frame.shift[1], expected[1] + frame.shift[0]], abs=0.6
+            )
+
+    def test_near_focus_darkens_by_the_square_of_the_extension(self):
+        scene = textured_scene(1.0, 1.0)
+        scene.colour[:] = 0.5
+        plain = FocusCamera(scene, LENS, QUIET)
+        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_breathing=True))
+        for time, focus in ((0.0, 0.0), (10.0, 2.5)):
+            light, dark = (
+                decode_srgb8(settled(c, focus, time).image).mean() for c in (plain, camera)
+            )
+            # 1 / (1 + m)^2 with m = F q / (1 - F q).
+            assert dark / light == pytest.approx((1.0 - 0.016 * focus) ** 2, abs=0.01)
+
+    def test_exposure_jitter_multiplies_the_light_of_whole_frames(self):
+        scene = textured_scene(1.0, 1.0)
+        scene.colour[:] *= 0.5
+        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_jitter=0.1))
+        still = decode_srgb8(settled(FocusCamera(scene, LENS, QUIET), 1.0, 0.0).image)
+        camera.command(FocusOrder(1.0), 0.0)
+        factors = []
+        for n in range(40):
+            light = decode_srgb8(camera.capture(5.0 + n).image)
+            bright = still > 0.05
+            factors.append(np.median(light[bright] / still[bright]))
+            assert np.ptp(np.quantile(light[bright] / still[bright], [0.1, 0.9])) < 0.05
+        assert np.std(np.log(factors)) == pytest.approx(0.1, rel=0.35)
+
+    def test_holes_stay_unknown_in_the_truth(self):
+        scene = textured_scene()
+        scene.depth[10:20, 10:20] = np.nan
+        camera = FocusCamera(scene, LENS, QUIET)
+        frame = settled(camera, 1.0, 0.0)
+        assert 80 < np.isnan(camera.depth(frame)).sum() < 130
+        assert frame.image[12:18, 12:18].std() > 0.0
+
+    def test_contradictions_are_refused(self):
+        with pytest.raises(ValueError, match='fx = 213'):
+            FocusCamera(textured_scene(), Lens(0.008, 1.4, 7.5e-5))
+        with pytest.raises(ValueError, match='cannot focus'):
+            FocusCamera(textured_scene(), LENS, FocusCameraSettings(near_limit=80.0))
+        with pytest.raises(ValueError, match='far < near'):
+            FocusCameraSettings(far_limit=3.0, near_limit=1.0)
+        with pytest.raises(ValueError, match='jitter'):
+            FocusCameraSettings(jitter=-1.0)
+        with pytest.raises(ValueError, match='exposure_jitter'):
+            FocusCameraSettings(exposure_jitter=1.5)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Colour scales, panels and PLY files."""
+
+import numpy as np
+import pytest
+
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.io.ply import back_project, write_ply
+from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.color_scales import INVALID, depth_scale, error_scale, sigma_scale
+from dualfocus_ros.visualization.panel import Tile, compose, with_legend
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    return colours @ [0.2126, 0.7152, 0.0722]
+
+
+def test_depth_scale_is_monotonic_near_bright_and_marks_the_invalid():
+    depth = np.linspace(0.4, 4.0, 400, dtype=np.float32).reshape(20, 20)
+    scale = depth_scale(depth)
+    assert 0.4 <= scale.low < 0.5 and 3.8 < scale.high <= 4.0
+    brightness = luminance(scale.colours)
+    assert np.all(np.diff(brightness) < 1.0)  # darker with distance, up to rounding
+    image = scale.apply(np.array([[np.nan, np.inf, -np.inf, 0.01, 99.0]], np.float32))
+    assert tuple(image[0, 0]) == INVALID
+    assert np.array_equal(image[0, 1], scale.colours[-1])
+    assert np.array_equal(image[0, 2], scale.colours[0])
+    assert np.array_equal(image[0, 3], scale.colours[0])
+    assert np.array_equal(image[0, 4], scale.colours[-1])
+    # No colour of the scale can be taken for an invalid pixel.
+    assert np.abs(scale.colours.astype(int) - INVALID).sum(axis=1).min() > 40
+
+
+@pytest.mark.parametrize('low, high', [(0.3, 0.6), (0.35, 2.2), (0.2, 20.0), (1.9, 2.1), (3, 80)])
+def test_depth_legend_has_several_round_ticks_at_their_place(low, high):
+    scale = depth_scale(np.geomspace(low, high, 10_000))
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 12
+    for position, text in ticks:
+        assert 0.0 <= position <= 1.0
+        assert scale.position(np.array(float(text))) == pytest.approx(position)
+    assert np.diff([position for position, _ in ticks]).min() >= 0.09
+
+
+def test_sigma_and_error_scales():
+    sigma = sigma_scale(np.linspace(0.0, 0.1, 100))
+    assert sigma.low == 0.0 and sigma.ticks()[0] == (0.0, '0')
+    error = error_scale(np.array([-0.2, 0.1, np.nan]))
+    assert error.low == -error.high
+    assert (0.5, '0') in error.ticks()
+    blue, white, red = error.colours[0], error.colours[128], error.colours[-1]
+    assert blue[2] > blue[0] and red[0] > red[2] and white.min() > 240
+
+
+@pytest.mark.parametrize('make', [depth_scale, sigma_scale, error_scale])
+def test_scales_of_maps_without_a_single_value(make):
+    empty = np.full((4, 5), np.nan)
+    scale = make(empty)
+    assert (scale.apply(empty) == INVALID).all()
+    scale.ticks()
+
+
+def test_panel_shows_each_tile_at_one_height_per_row():
+    depth = np.full((48, 64), 1.0, np.float32)
+    depth[:, 32:] = 2.0
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 0] = 255
+    tiles = [
+        Tile('colour', red),
+        Tile('grey', red[..., 1]),
+        Tile('map', depth, depth_scale(depth)),
+    ]
+    panel = compose([tiles[:2], tiles], title='Title', subtitle='below', width=800)
+    assert panel.shape[1] == 800 and panel.dtype == np.uint8
+    reds = (panel == (255, 0, 0)).all(axis=-1)
+    assert reds.sum() > 0.15 * panel.shape[0] * 800
+    assert (panel == depth_scale(depth).colours[-1]).all(axis=-1).any()
+
+
+def test_picture_with_legend_keeps_the_map_pixel_by_pixel():
+    depth = np.linspace(0.5, 2.0, 150 * 200, dtype=np.float32).reshape(150, 200)
+    depth[3, 4] = np.nan
+    scale = depth_scale(depth)
+    picture = with_legend(depth, scale)
+    assert picture.shape[0] >= 150 and picture.shape[1] > 200
+    top = (picture.shape[0] - 150) // 2
+    assert np.array_equal(picture[top : top + 150, :200], scale.apply(depth))
+
+
+def test_ply_is_what_its_header_says(tmp_path):
+    camera = PinholeCamera(4, 3, 10.0, 20.0, 1.5, 1.0)
+    depth = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    depth[0, 1], depth[2, 2] = np.nan, np.inf
+    colours = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    points = back_project(depth, camera)
+    assert write_ply(tmp_path / 'cloud.ply', points, colours) == 10
+
+    data = (tmp_path / 'cloud.ply').read_bytes()
+    header, body = data.split(b'end_header\n', 1)
+    lines = header.decode('ascii').splitlines()
+    assert lines[:2] == ['ply', 'format binary_little_endian 1.0']
+    assert 'element vertex 10' in lines
+    assert [line.split()[1:] for line in lines if line.startswith('property')] == [
+        ['float', 'x'], ['float', 'y'], ['float', 'z'],
+        ['uchar', 'red'], ['uchar', 'green'], ['uchar', 'blue'],
+    ]  # fmt: skip
+    layout = np.dtype([('p', '<f4', 3), ('c', 'u1', 3)])
+    vertices = np.frombuffer(body, layout)
+    assert len(vertices) == 10 and len(body) == 150
+    # The last pixel (u 3, v 2) at 12 m: x = 1.5 * 12 / 10, y = 1 * 12 / 20.
+    assert vertices['p'][-1] == pytest.approx([1.8, 0.6, 12.0])
+    assert list(vertices['c'][-1]) == [33, 34, 35]
+    assert list(vertices['c'][1]) == [6, 7, 8]  # the invalid second pixel is left out
+
+
+def test_ply_of_grey_and_of_nothing(tmp_path):
+    points = np.full((2, 2, 3), np.nan, np.float32)
+    assert write_ply(tmp_path / 'none.ply', points, np.zeros((2, 2), np.uint8)) == 0
+    points[0] = 1.0
+    assert write_ply(tmp_path / 'grey.ply', points, np.full((2, 2), 7, np.uint8)) == 2
+    with pytest.raises(ValueError, match='4 points but 3 colours'):
+        write_ply(tmp_path / 'bad.ply', points, np.zeros((3, 3), np.uint8))
+
+
+def test_oblique_view_shows_the_colours_on_white():
+    camera = PinholeCamera(80, 60, 80.0, 80.0, 39.5, 29.5)
+    points = back_project(np.full((60, 80), 1.5, np.float32), camera)
+    view = oblique_view(points, np.full((60, 80), 40, np.uint8))
+    assert view.shape == (60, 80, 3)
+    painted = (view == 40).all(axis=-1)
+    assert 0.1 < painted.mean() < 0.95
+    assert (view[~painted] == 255).all()
+    blank = oblique_view(np.full((60, 80, 3), np.nan), np.zeros((60, 80), np.uint8))
+    assert (blank == 255).all()

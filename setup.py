@@ -23,7 +23,14 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['dualfocus_ros', 'dualfocus_ros.*']),
-    package_data={'dualfocus_ros': ['weights/*', 'visualization/*.html', 'visualization/*.css', 'visualization/*.js']},
+    package_data={
+        'dualfocus_ros': [
+            'weights/*',
+            'visualization/*.html',
+            'visualization/*.css',
+            'visualization/*.js',
+        ]
+    },
     install_requires=[
         'argcomplete>=1.8',
         'matplotlib>=3.5',

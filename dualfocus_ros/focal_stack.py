@@ -33,8 +33,7 @@ class StackFlag(enum.IntFlag):
         """The flags that are set, for people."""
         # Not without the first condition: 0 is in every flag, and Python 3.10 names it too.
         return [
-            str(flag.name).lower().replace('_', ' ')
-            for flag in StackFlag if flag and flag in self
+            str(flag.name).lower().replace('_', ' ') for flag in StackFlag if flag and flag in self
         ]
 
 
@@ -96,9 +95,7 @@ class FocalStack:
     def __post_init__(self) -> None:
         count = len(self.planes)
         if not MIN_PLANES <= count <= MAX_PLANES:
-            raise ValueError(
-                f'a focal stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
-            )
+            raise ValueError(f'a focal stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}')
         shapes = {plane.image.shape for plane in self.planes}
         if len(shapes) != 1:
             raise ValueError(f'planes of one stack differ in size: {sorted(shapes)}')

@@ -18,23 +18,25 @@ CAMERAS = ('left', 'right')
 def generate_launch_description() -> LaunchDescription:
     """Return dualfocus.launch.py for each camera."""
     file = Path(get_package_share_directory('dualfocus_ros')) / 'launch' / 'dualfocus.launch.py'
-    return LaunchDescription([
-        DeclareLaunchArgument(
-            'driver',
-            default_value='topic',
-            choices=['topic', 'camera_ros', 'v4l2', 'depthai', 'none'],
-            description='How the lenses are moved; both in the same way.',
-        ),
-        *(
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(str(file)),
-                launch_arguments={
-                    'namespace': camera,
-                    # Images are /left/camera/image_raw, depth is /left/depth/image_rect.
-                    'camera': f'/{camera}/camera',
-                    'driver': LaunchConfiguration('driver'),
-                }.items(),
-            )
-            for camera in CAMERAS
-        ),
-    ])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'driver',
+                default_value='topic',
+                choices=['topic', 'camera_ros', 'v4l2', 'depthai', 'none'],
+                description='How the lenses are moved; both in the same way.',
+            ),
+            *(
+                IncludeLaunchDescription(
+                    PythonLaunchDescriptionSource(str(file)),
+                    launch_arguments={
+                        'namespace': camera,
+                        # Images are /left/camera/image_raw, depth is /left/depth/image_rect.
+                        'camera': f'/{camera}/camera',
+                        'driver': LaunchConfiguration('driver'),
+                    }.items(),
+                )
+                for camera in CAMERAS
+            ),
+        ]
+    )

@@ -20,7 +20,13 @@ from dualfocus_ros.nodes.security_policy import enclave_arguments
 SHARE = Path(get_package_share_directory('dualfocus_ros'))
 YES_NO = ['true', 'false']
 PASSED_ON = (
-    'params_file', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'enclave',
+    'params_file',
+    'namespace',
+    'device',
+    'model',
+    'rviz',
+    'use_sim_time',
+    'enclave',
 )
 
 ARGUMENTS = [
@@ -100,23 +106,25 @@ def generate_launch_description() -> LaunchDescription:
 def _camera(context: LaunchContext) -> list[Action]:
     """Return the camera; a function, because only an enclave that was given is named."""
     enclave = LaunchConfiguration('enclave').perform(context)
-    return [Node(
-        package='dualfocus_ros',
-        executable='sim_camera_node',
-        name='sim_camera',
-        namespace=LaunchConfiguration('namespace'),
-        parameters=[
-            LaunchConfiguration('params_file'),
-            {
-                'scene': LaunchConfiguration('scene'),
-                'width': ParameterValue(LaunchConfiguration('width'), value_type=int),
-                'height': ParameterValue(LaunchConfiguration('height'), value_type=int),
-                'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
-                'use_sim_time': ParameterValue(
-                    LaunchConfiguration('use_sim_time'), value_type=bool
-                ),
-            },
-        ],
-        ros_arguments=enclave_arguments(enclave, 'sim_camera'),
-        output='screen',
-    )]
+    return [
+        Node(
+            package='dualfocus_ros',
+            executable='sim_camera_node',
+            name='sim_camera',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[
+                LaunchConfiguration('params_file'),
+                {
+                    'scene': LaunchConfiguration('scene'),
+                    'width': ParameterValue(LaunchConfiguration('width'), value_type=int),
+                    'height': ParameterValue(LaunchConfiguration('height'), value_type=int),
+                    'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
+                    'use_sim_time': ParameterValue(
+                        LaunchConfiguration('use_sim_time'), value_type=bool
+                    ),
+                },
+            ],
+            ros_arguments=enclave_arguments(enclave, 'sim_camera'),
+            output='screen',
+        )
+    ]

@@ -42,29 +42,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', choices=NAMES, metavar='NAME', help=', '.join(NAMES))
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT', help='folder')
     parser.add_argument(
-        '--methods', nargs='+', metavar='METHOD', default=[],
+        '--methods',
+        nargs='+',
+        metavar='METHOD',
+        default=[],
         help='shipped models, .safetensors files, dfv:FILE, sml, rdf, range-only, single-image '
         '(default: all shipped models, sml, rdf, range-only)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--data', action='append', metavar='DATA', default=[],
+        '--data',
+        action='append',
+        metavar='DATA',
+        default=[],
         help='KIND:PLACE, may be repeated (default: generated views); for transfer the folder '
         'that holds the stacks',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--baseline', metavar='METHOD', help='of the ratios of equal-budget (default: DFV)'
     )
     parser.add_argument(
-        '--planes', type=int, default=0, metavar='N',
+        '--planes',
+        type=int,
+        default=0,
+        metavar='N',
         help='planes per stack (default: 10, for transfer all)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--sizes', type=int, nargs='+', metavar='N', help='numbers of planes of stack-size'
     )
     parser.add_argument(
-        '--sweeps', nargs='+', metavar='NAME',
+        '--sweeps',
+        nargs='+',
+        metavar='NAME',
         help='of asymmetry: spherical cat-eye astigmatism chromatic tilt curvature (default: all)',
-    )  # fmt: skip
+    )
     parser.add_argument('--limit', type=int, default=0, help='views to use of each data set')
     parser.add_argument('--seed', type=int, default=0, help='of the noise')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
@@ -107,8 +118,10 @@ def _check(arguments: argparse.Namespace) -> None:
     from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
     from research.asymmetry import NAMES as SWEEPS
 
-    for option, values in (('--planes', [arguments.planes or 10]),
-                           ('--sizes', arguments.sizes or [])):  # fmt: skip
+    for option, values in (
+        ('--planes', [arguments.planes or 10]),
+        ('--sizes', arguments.sizes or []),
+    ):
         wrong = [n for n in values if not MIN_PLANES <= n <= MAX_PLANES]
         if wrong:
             raise UsageError(
@@ -128,9 +141,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f'{arguments.output} exists and is not a folder')
 
 
-def _prepare(
-    arguments: argparse.Namespace, methods: list[Method]
-) -> Callable[[tqdm], Study]:
+def _prepare(arguments: argparse.Namespace, methods: list[Method]) -> Callable[[tqdm], Study]:
     """Open the data, so that a typing error costs no time, and return what is left to do."""
     from research import asymmetry, equal_budget, stack_size, transfer
     from research.study import joined
@@ -145,18 +156,21 @@ def _prepare(
         if arguments.baseline is not None and arguments.baseline not in names:
             raise UsageError(f"--baseline: '{arguments.baseline}' is none of {', '.join(names)}")
         return lambda bar: equal_budget.run(
-            [joined([data], arguments.limit) for data in datasets], methods,
-            list(dict.fromkeys(arguments.methods)) or names, bar,
-            planes=planes, baseline=arguments.baseline, seed=seed, name=arguments.name,
-        )  # fmt: skip
+            [joined([data], arguments.limit) for data in datasets],
+            methods,
+            list(dict.fromkeys(arguments.methods)) or names,
+            bar,
+            planes=planes,
+            baseline=arguments.baseline,
+            seed=seed,
+            name=arguments.name,
+        )
     views = joined(datasets, arguments.limit)
     if arguments.name == 'stack-size':
         sizes = sorted(set(arguments.sizes or stack_size.SIZES))
         return lambda bar: stack_size.run(views, methods, bar, sizes=sizes, seed=seed)
     sweeps = arguments.sweeps or asymmetry.NAMES
-    return lambda bar: asymmetry.run(
-        views, methods, bar, sweeps=sweeps, planes=planes, seed=seed
-    )
+    return lambda bar: asymmetry.run(views, methods, bar, sweeps=sweeps, planes=planes, seed=seed)
 
 
 def _views(text: str) -> Dataset:

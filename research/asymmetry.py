@@ -23,19 +23,38 @@ from research.study import Progress, Study
 Change = Callable[[float], dict[str, Any]]
 # Name, axis, values, and what they change of protocol B.
 SWEEPS: tuple[tuple[str, str, tuple[float, ...], Change], ...] = (
-    ('spherical', 'spherical aberration a', (-0.8, -0.4, 0.0, 0.4, 0.8),
-     lambda v: {'aperture': Aperture(spherical=v)}),
-    ('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7),
-     lambda v: {'field': FieldAberrations(cat_eye=v)}),
-    ('astigmatism', 'astigmatism in the corners', (-0.6, -0.3, 0.0, 0.3, 0.6),
-     lambda v: {'field': FieldAberrations(astigmatism=v)}),
-    ('chromatic', 'radius of red and blue, ±', (-0.05, -0.025, 0.0, 0.025, 0.05),
-     lambda v: {'aperture': Aperture(chromatic=v)}),
-    ('tilt', 'tilt c2', (0.0, 0.05, 0.1),
-     lambda v: {'field': FieldAberrations(tilt=v)}),
-    ('curvature', 'field curvature c1', (-0.1, -0.05, 0.0, 0.05, 0.1),
-     lambda v: {'field': FieldAberrations(curvature=v)}),
-)  # fmt: skip
+    (
+        'spherical',
+        'spherical aberration a',
+        (-0.8, -0.4, 0.0, 0.4, 0.8),
+        lambda v: {'aperture': Aperture(spherical=v)},
+    ),
+    (
+        'cat-eye',
+        "cat's eye τ",
+        (0.0, 0.25, 0.5, 0.7),
+        lambda v: {'field': FieldAberrations(cat_eye=v)},
+    ),
+    (
+        'astigmatism',
+        'astigmatism in the corners',
+        (-0.6, -0.3, 0.0, 0.3, 0.6),
+        lambda v: {'field': FieldAberrations(astigmatism=v)},
+    ),
+    (
+        'chromatic',
+        'radius of red and blue, ±',
+        (-0.05, -0.025, 0.0, 0.025, 0.05),
+        lambda v: {'aperture': Aperture(chromatic=v)},
+    ),
+    ('tilt', 'tilt c2', (0.0, 0.05, 0.1), lambda v: {'field': FieldAberrations(tilt=v)}),
+    (
+        'curvature',
+        'field curvature c1',
+        (-0.1, -0.05, 0.0, 0.05, 0.1),
+        lambda v: {'field': FieldAberrations(curvature=v)},
+    ),
+)
 NAMES = tuple(sweep[0] for sweep in SWEEPS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.
 Spherical aberration gives the blur spot the weight 1 + a (2ρ² − 1) beyond the focus and 1 − a (2ρ²
@@ -80,11 +99,18 @@ def run(
         text += ['', f'## {axis[0].upper()}{axis[1:]}', '', *_by_value(rows, name, values)]
     text += ['', '## Largest error over that of a perfect lens', '', *_worst(rows, plain)]
     return Study(
-        'asymmetry', 'Error against asymmetric defocus', text,
-        {'data': data.name, 'about': data.about, 'stacks': len(data), 'planes': planes,
-         'rows': rows},
+        'asymmetry',
+        'Error against asymmetric defocus',
+        text,
+        {
+            'data': data.name,
+            'about': data.about,
+            'stacks': len(data),
+            'planes': planes,
+            'rows': rows,
+        },
         _figure(rows, [sweep for sweep in SWEEPS if sweep[0] in sweeps]),
-    )  # fmt: skip
+    )
 
 
 def _sides(tally: Tally) -> dict[str, float]:
@@ -104,19 +130,18 @@ def _by_value(rows: Sequence[dict[str, Any]], sweep: str, values: Sequence[float
     lines = []
     for method in dict.fromkeys(row['method'] for row in rows):
         for side in ('near', 'far'):
-            of = {row['value']: row[side] for row in rows
-                  if row['method'] == method and row['sweep'] == sweep}  # fmt: skip
+            of = {
+                row['value']: row[side]
+                for row in rows
+                if row['method'] == method and row['sweep'] == sweep
+            }
             lines.append(
                 {'method': method, 'side': side, **{f'{value:g}': of[value] for value in values}}
             )
-    return table(
-        lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in values)]
-    )  # fmt: skip
+    return table(lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in values)])
 
 
-def _worst(
-    rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]
-) -> list[str]:
+def _worst(rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]) -> list[str]:
     lines = []
     for method, reference in plain.items():
         line: dict[str, Any] = {'method': method}
@@ -140,10 +165,18 @@ def _figure(
         axes = figure.add_subplot(lines, columns, place + 1)
         for index, method in enumerate(methods):
             for side, style in (('near', '-'), ('far', '--')):
-                of = [row[side] for row in rows
-                      if row['method'] == method and row['sweep'] == name]  # fmt: skip
-                axes.plot(values, of, style, marker='o', markersize=3, color=f'C{index}',
-                          label=f'{method}, {side} side')  # fmt: skip
+                of = [
+                    row[side] for row in rows if row['method'] == method and row['sweep'] == name
+                ]
+                axes.plot(
+                    values,
+                    of,
+                    style,
+                    marker='o',
+                    markersize=3,
+                    color=f'C{index}',
+                    label=f'{method}, {side} side',
+                )
         axes.set(xlabel=axis, ylim=(0.8 * min(errors), 1.2 * max(errors)))
         readable_logarithm(axes)
         if place % columns == 0:

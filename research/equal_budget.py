@@ -23,11 +23,16 @@ from dualfocus_ros.models.weights import shipped_models
 from research.study import Progress, Study
 
 MEASURES: tuple[Column, ...] = (
-    ('rmse', 'RMSE, m', 4), ('abs_rel', 'AbsRel', 4), ('delta1', 'δ1, %', -2),
-    ('mae_position', 'mean error, 1/m', 4), ('unimodal', 'unimodal, %', -2),
-    ('within_1_sigma', 'within one σ, %', -1), ('within_2_sigma', 'within two σ, %', -1),
-    ('ause', 'AUSE', 3), ('seconds', 's per stack', 3),
-)  # fmt: skip
+    ('rmse', 'RMSE, m', 4),
+    ('abs_rel', 'AbsRel', 4),
+    ('delta1', 'δ1, %', -2),
+    ('mae_position', 'mean error, 1/m', 4),
+    ('unimodal', 'unimodal, %', -2),
+    ('within_1_sigma', 'within one σ, %', -1),
+    ('within_2_sigma', 'within two σ, %', -1),
+    ('ause', 'AUSE', 3),
+    ('seconds', 's per stack', 3),
+)
 # What of a recipe must be the same for a budget to be equal.
 BUDGET = ('steps', 'batch', 'crop', 'planes', 'seed', 'data', 'rendering')
 TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'What each part brings'}
@@ -55,9 +60,7 @@ def run(
     if baseline is None:
         baseline = next((m.name for m in methods if m.name.startswith('dfv')), None)
     progress.reset(total=sum(map(len, datasets)) * len(methods))
-    recipes = [
-        {'method': method.name, **recipe_of(name)} for method, name in zip(methods, names)
-    ]
+    recipes = [{'method': method.name, **recipe_of(name)} for method, name in zip(methods, names)]
     text = ['## How they were trained', '']
     text += table(recipes, [(key, key, 0) for key in TOLD])
     text += ['', _equality(recipes)]
@@ -77,9 +80,12 @@ def run(
     if baseline is None:
         text += ['', 'No DFV among the methods and no `--baseline`: no ratios.']
     return Study(
-        name, TITLES[name], text,
-        {'baseline': baseline, 'recipes': recipes, 'rows': rows}, _figure(rows),
-    )  # fmt: skip
+        name,
+        TITLES[name],
+        text,
+        {'baseline': baseline, 'recipes': recipes, 'rows': rows},
+        _figure(rows),
+    )
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
@@ -179,8 +185,10 @@ def _figure(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     for place, (key, heading, _) in enumerate(MEASURES[:2]):
         axes = figure.add_subplot(1, 2, place + 1)
         for index, data in enumerate(sets):
-            values = [next((r[key] for r in rows if r['method'] == n and r['data'] == data), 0.0)
-                      for n in names]  # fmt: skip
+            values = [
+                next((r[key] for r in rows if r['method'] == n and r['data'] == data), 0.0)
+                for n in names
+            ]
             at = np.arange(len(names)) + index / (len(sets) + 0.5)
             axes.barh(at, values, height=0.9 / (len(sets) + 0.5), label=data)
         axes.set_yticks(np.arange(len(names)) + 0.5 * (len(sets) - 1) / (len(sets) + 0.5), names)

@@ -19,10 +19,13 @@ from research.study import Progress, Study
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 15, 20, 32)
 MEASURES: tuple[Column, ...] = (
-    ('rmse', 'RMSE, m', 3), ('abs_rel', 'AbsRel', 4), ('mae_position', 'mean error, 1/m', 4),
-    ('unimodal', 'unimodal pixels, %', -2), ('within_1_sigma', 'errors within one σ, %', -1),
+    ('rmse', 'RMSE, m', 3),
+    ('abs_rel', 'AbsRel', 4),
+    ('mae_position', 'mean error, 1/m', 4),
+    ('unimodal', 'unimodal pixels, %', -2),
+    ('within_1_sigma', 'errors within one σ, %', -1),
     ('seconds', 'seconds per stack', 3),
-)  # fmt: skip
+)
 
 
 def run(
@@ -58,10 +61,12 @@ def run(
             continue
         text += ['', f'## {heading}', '', *_by_size(rows, sizes, key, digits)]
     return Study(
-        'stack-size', 'Error against the number of planes', text,
+        'stack-size',
+        'Error against the number of planes',
+        text,
         {'data': data.name, 'about': data.about, 'stacks': len(data), 'rows': rows},
         _figure(rows),
-    )  # fmt: skip
+    )
 
 
 def _by_size(

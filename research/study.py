@@ -49,8 +49,9 @@ class Study:
     def markdown(self, facts: Facts, methods: Sequence[Method]) -> str:
         """Return the report."""
         lines = [f'# {self.title}', '', facts_line(facts), '']
-        lines += table([{'method': m.name, 'about': m.about} for m in methods],
-                       [('about', 'what it is', 0)])  # fmt: skip
+        lines += table(
+            [{'method': m.name, 'about': m.about} for m in methods], [('about', 'what it is', 0)]
+        )
         return '\n'.join([*lines, '', *self.text, '', f'![{self.title}]({self.name}.png)', ''])
 
     def json(self, facts: Facts, methods: Sequence[Method]) -> str:
@@ -89,6 +90,9 @@ def joined(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
     if len(datasets) == 1:
         return replace(datasets[0], length=len(places), load=lambda i: datasets[0][places[i][1]])
     return Dataset(
-        ' + '.join(data.name for data in datasets), 'joined', about, len(places),
+        ' + '.join(data.name for data in datasets),
+        'joined',
+        about,
+        len(places),
         lambda index: places[index][0][places[index][1]],
-    )  # fmt: skip
+    )

@@ -32,9 +32,12 @@ from dualfocus_ros.io.image_files import read_colour
 from research.study import Progress, Study
 
 RELIEF = {
-    'unit': 'slices', 'focus': 'index', 'truth': 'reference.npy', 'truth-scale': '-1',
+    'unit': 'slices',
+    'focus': 'index',
+    'truth': 'reference.npy',
+    'truth-scale': '-1',
     'crop': '20:20',
-}  # fmt: skip
+}
 # Folders that are looked for, and what is to be known of them.
 STACKS: dict[str, Mapping[str, str]] = {
     'relief_1': RELIEF,
@@ -48,15 +51,22 @@ FIELD = {'phone_table': slice(430, 760)}
 # An all-in-focus image of the same stack, made by another program.
 SHARP = 'expected.jpg'
 COLUMNS: tuple[Column, ...] = (
-    ('mae', 'mean error', 3), ('median', 'median error', 3),
-    ('mae_textured', 'mean error, textured', 3), ('median_textured', 'median, textured', 3),
-    ('within_1_sigma', 'within one σ, %', -1), ('unimodal', 'unimodal, %', -2),
-    ('plane_rms', 'plane residual, rms 1/m', 4), ('plane_rms_flattened', 'flattened', 4),
+    ('mae', 'mean error', 3),
+    ('median', 'median error', 3),
+    ('mae_textured', 'mean error, textured', 3),
+    ('median_textured', 'median, textured', 3),
+    ('within_1_sigma', 'within one σ, %', -1),
+    ('unimodal', 'unimodal, %', -2),
+    ('plane_rms', 'plane residual, rms 1/m', 4),
+    ('plane_rms_flattened', 'flattened', 4),
     ('plane_slope', 'rise over the plane, 1/m', 3),
-    ('sigma_in_plane', 'median σ in the plane', 4), ('sigma_elsewhere', 'median σ elsewhere', 4),
+    ('sigma_in_plane', 'median σ in the plane', 4),
+    ('sigma_elsewhere', 'median σ elsewhere', 4),
     ('sigma_blank', 'median σ where texture is least', 4),
-    ('psnr', 'all-in-focus PSNR, dB', 2), ('sharpness', 'its sharpness', 3), ('seconds', 's', 2),
-)  # fmt: skip
+    ('psnr', 'all-in-focus PSNR, dB', 2),
+    ('sharpness', 'its sharpness', 3),
+    ('seconds', 's', 2),
+)
 TEXT = """Stacks that no method was trained on, with all their planes. Textured pixels are the half
 of the counted ones with the strongest sum-modified-Laplacian over the planes. In `phone_table` a
 carpet is a plane in space, over which 1/z must be linear in the pixel coordinates: the residual is
@@ -120,9 +130,12 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
         rows += of_stack
         shown[name] = case, estimates
     return Study(
-        'transfer', 'Recorded stacks', text,
-        {'stacks': list(places), 'absent': absent, 'rows': rows}, _figure(shown),
-    )  # fmt: skip
+        'transfer',
+        'Recorded stacks',
+        text,
+        {'stacks': list(places), 'absent': absent, 'rows': rows},
+        _figure(shown),
+    )
 
 
 def _place(folder: Path, name: str) -> Path | None:

@@ -42,7 +42,9 @@ def _claim_domain() -> tuple[int, IO[str]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer to run just the tests of the table of faults."""
     parser.addoption(
-        '--faults', action='store_true', help='run the tests of docs/reliability.md, and say of '
+        '--faults',
+        action='store_true',
+        help='run the tests of docs/reliability.md, and say of '
         'each fault whether they passed; fails unless all did',
     )
 

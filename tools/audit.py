@@ -39,7 +39,8 @@ def judge(packages: list[dict[str, Any]]) -> tuple[int, list[str]]:
     findings = [
         f'{p["name"]} {p["version"]}: {", ".join([v["id"], *v.get("aliases", [])])}'
         f'; fixed in {", ".join(v["fix_versions"]) or "no release yet"}'
-        for p in packages for v in p.get('vulns', [])
+        for p in packages
+        for v in p.get('vulns', [])
     ]
     unknown = [p for p in packages if 'skip_reason' in p]
     if not packages or len(unknown) == len(packages):
@@ -59,9 +60,23 @@ def ask(pinned: list[str]) -> list[dict[str, Any]] | str:
         listed, answer = Path(folder, 'pins.txt'), Path(folder, 'answer.json')
         listed.write_text('\n'.join(pinned) + '\n', 'utf-8')
         done = subprocess.run(
-            [sys.executable, '-m', 'pip_audit', '--requirement', listed, '--no-deps',
-             '--disable-pip', '--progress-spinner', 'off', '--format', 'json', '--output', answer],
-            capture_output=True, text=True,
+            [
+                sys.executable,
+                '-m',
+                'pip_audit',
+                '--requirement',
+                listed,
+                '--no-deps',
+                '--disable-pip',
+                '--progress-spinner',
+                'off',
+                '--format',
+                'json',
+                '--output',
+                answer,
+            ],
+            capture_output=True,
+            text=True,
         )
         try:
             packages: list[dict[str, Any]] = json.loads(answer.read_text('utf-8'))['dependencies']

@@ -121,9 +121,7 @@ def read_points_numpy(
     :raises AssertionError: when a field to read is of another type than the cloud's first field.
     """
     wanted = [
-        field
-        for field in cloud.fields[1:]
-        if field_names is None or field.name in field_names
+        field for field in cloud.fields[1:] if field_names is None or field.name in field_names
     ]
     _require(
         all(field.datatype == cloud.fields[0].datatype for field in wanted),

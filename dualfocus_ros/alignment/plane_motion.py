@@ -190,8 +190,12 @@ def _shifts(
 
 
 def _with_scale(
-    looks: Sequence[Look], size: str, order: _Order, reference: int,
-    start: dict[int, np.ndarray], known: KnownPairs,
+    looks: Sequence[Look],
+    size: str,
+    order: _Order,
+    reference: int,
+    start: dict[int, np.ndarray],
+    known: KnownPairs,
 ) -> dict[int, np.ndarray]:
     """Refine shifts to shifts and scales; what gets worse by it drops out.
 
@@ -253,9 +257,7 @@ def _checked(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
     return transform if product > MIN_CORRELATION * power**0.5 else None
 
 
-def _refine(
-    one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bool
-) -> np.ndarray:
+def _refine(one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bool) -> np.ndarray:
     """Minimise the difference of the two images, weighted against outliers."""
     first, second = one.pixels, two.pixels
     height, width = first.shape
@@ -284,11 +286,13 @@ def _refine(
         # Without texture along some direction there is no step along it.
         step = np.linalg.lstsq(normal.astype(np.float64), weighted @ difference.ravel(), 1e-4)[0]
         zoom = 1.0 + (step[2] if scaled else 0.0)
-        move = np.array([
-            [zoom, 0.0, centre[0] * (1.0 - zoom) + step[0]],
-            [0.0, zoom, centre[1] * (1.0 - zoom) + step[1]],
-            [0.0, 0.0, 1.0],
-        ])
+        move = np.array(
+            [
+                [zoom, 0.0, centre[0] * (1.0 - zoom) + step[0]],
+                [0.0, zoom, centre[1] * (1.0 - zoom) + step[1]],
+                [0.0, 0.0, 1.0],
+            ]
+        )
         transform = transform @ move
         if not np.isfinite(transform).all():
             return np.full((3, 3), np.nan)
@@ -300,8 +304,11 @@ def _refine(
 
 def _moved(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(
-        image, transform[:2], image.shape[::-1],
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+        image,
+        transform[:2],
+        image.shape[::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
     )
 
 

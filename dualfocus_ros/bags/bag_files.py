@@ -52,17 +52,20 @@ def find_files(path: Path) -> BagFiles:
                 f'{path} is not a bag: it has neither metadata.yaml nor a file '
                 f'{" or ".join("*" + suffix for suffix in STORAGE_SUFFIXES)}'
             )
-        return BagFiles(tuple(present), (
-            f'{path} has no metadata.yaml, as after a recording that was cut off: reading '
-            f'{", ".join(file.name for file in present)}',
-        ))
+        return BagFiles(
+            tuple(present),
+            (
+                f'{path} has no metadata.yaml, as after a recording that was cut off: reading '
+                f'{", ".join(file.name for file in present)}',
+            ),
+        )
     names = _listed(metadata)
     if names is None:
         if not present:
             raise BagError(f'{metadata} cannot be understood, and no file of a bag is beside it')
-        return BagFiles(tuple(present), (
-            f'{metadata} cannot be understood: reading the files beside it',
-        ))
+        return BagFiles(
+            tuple(present), (f'{metadata} cannot be understood: reading the files beside it',)
+        )
     files = [path / name for name in names]
     missing = [file.name for file in files if not file.is_file()]
     files = [file for file in files if file.is_file()]
@@ -71,9 +74,10 @@ def find_files(path: Path) -> BagFiles:
     if not missing:
         return BagFiles(tuple(files))
     some = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
-    return BagFiles(tuple(files), (
-        f'{path}: {len(missing)} of {len(names)} files are missing ({some}); reading the rest',
-    ))
+    return BagFiles(
+        tuple(files),
+        (f'{path}: {len(missing)} of {len(names)} files are missing ({some}); reading the rest',),
+    )
 
 
 def unpacked(path: Path, folder: Path) -> Path:

@@ -9,7 +9,10 @@ import numpy as np
 
 # Kind and channels by encoding.
 _ENCODINGS: dict[str, tuple[str, int]] = {
-    'rgb8': ('u1', 3), 'mono8': ('u1', 1), '32FC1': ('f4', 1), '16UC1': ('u2', 1),
+    'rgb8': ('u1', 3),
+    'mono8': ('u1', 1),
+    '32FC1': ('f4', 1),
+    '16UC1': ('u2', 1),
 }
 _MILLIMETRES = 1000.0
 

@@ -14,9 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 PACKAGE = 'dualfocus_ros'
-_TYPE = re.compile(
-    r'(?P<package>[a-z]\w*)/(?P<kind>msg|srv|action)/(?P<name>[A-Z]\w*)', re.ASCII
-)
+_TYPE = re.compile(r'(?P<package>[a-z]\w*)/(?P<kind>msg|srv|action)/(?P<name>[A-Z]\w*)', re.ASCII)
 OWN_MESSAGES = ('FocalStack', 'FocusCommand', 'FocusState', 'StackInfo')
 
 

@@ -21,7 +21,10 @@ class BagPlayer:
     """
 
     def __init__(
-        self, node: Any, bag: BagReader, topics: Collection[str] | None = None,
+        self,
+        node: Any,
+        bag: BagReader,
+        topics: Collection[str] | None = None,
         remap: Mapping[str, str] | None = None,
     ) -> None:
         self._node = node

@@ -130,7 +130,8 @@ class BagReader:
             extra = connection.ext
             qos = extra.offered_qos_profiles if isinstance(extra, ConnectionExtRosbag2) else []
             found[connection.topic] = BagTopic(
-                connection.topic, full_name(connection.msgtype),
+                connection.topic,
+                full_name(connection.msgtype),
                 connection.msgcount + (known.count if known else 0),
                 known.qos if known and known.qos else tuple(qos),
             )
@@ -170,8 +171,11 @@ class BagReader:
         try:
             for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
                 yield BagMessage(
-                    connection.topic, full_name(connection.msgtype), stamp_ns,
-                    inflated(bytes(data)), self.types,
+                    connection.topic,
+                    full_name(connection.msgtype),
+                    stamp_ns,
+                    inflated(bytes(data)),
+                    self.types,
                 )
         except (GeneratorExit, KeyboardInterrupt, OSError, BagError):
             raise

@@ -90,7 +90,8 @@ class Replay:
         self._now = now
         self._on_state = on_state
         self._stamped = {
-            topic.name for topic in bag.topics.values()
+            topic.name
+            for topic in bag.topics.values()
             if topic.name in topics and has_header(bag.types, topic.message_type)
         }
         self._sweeps: Sequence[int] | None = None

@@ -148,11 +148,16 @@ def _merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
         (part[_SPAN[0]][_SPAN[1]] + part['duration']['nanoseconds'] for part in filled),
         default=start,
     )
-    whole.update({
-        'relative_file_paths': [name for part in parts for name in part['relative_file_paths']],
-        'files': [file for part in parts for file in part['files']],
-        _SPAN[0]: {_SPAN[1]: start}, 'duration': {'nanoseconds': end - start},
-        'message_count': sum(part['message_count'] for part in parts),
-        'topics_with_message_count': topics,
-    })
+    whole.update(
+        {
+            'relative_file_paths': [
+                name for part in parts for name in part['relative_file_paths']
+            ],
+            'files': [file for part in parts for file in part['files']],
+            _SPAN[0]: {_SPAN[1]: start},
+            'duration': {'nanoseconds': end - start},
+            'message_count': sum(part['message_count'] for part in parts),
+            'topics_with_message_count': topics,
+        }
+    )
     return whole

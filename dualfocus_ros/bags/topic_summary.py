@@ -117,10 +117,17 @@ class TopicSurvey:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
-            'type': self.topic.message_type, 'count': self.count, 'rate_hz': self.rate,
-            'first_ns': self.first_ns, 'last_ns': self.last_ns,
-            'header_first_ns': self.header_first_ns, 'header_last_ns': self.header_last_ns,
-            'stamps_backward': self.backward, 'stamps_repeated': self.repeated,
-            'stamps_zero': self.zero, 'undecodable': self.undecodable,
-            'formats': dict(self.formats), 'refused': dict(self.refused),
+            'type': self.topic.message_type,
+            'count': self.count,
+            'rate_hz': self.rate,
+            'first_ns': self.first_ns,
+            'last_ns': self.last_ns,
+            'header_first_ns': self.header_first_ns,
+            'header_last_ns': self.header_last_ns,
+            'stamps_backward': self.backward,
+            'stamps_repeated': self.repeated,
+            'stamps_zero': self.zero,
+            'undecodable': self.undecodable,
+            'formats': dict(self.formats),
+            'refused': dict(self.refused),
         }

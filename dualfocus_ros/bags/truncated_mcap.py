@@ -25,7 +25,8 @@ from dualfocus_ros.exceptions import BagError
 MAGIC = b'\x89MCAP0\r\n'
 SCHEMA, CHANNEL, MESSAGE, CHUNK = 3, 4, 5, 6
 _FORMATS = {
-    'ros2msg': MessageDefinitionFormat.MSG, 'ros2idl': MessageDefinitionFormat.IDL,
+    'ros2msg': MessageDefinitionFormat.MSG,
+    'ros2idl': MessageDefinitionFormat.IDL,
     'omgidl': MessageDefinitionFormat.IDL,
 }
 
@@ -62,10 +63,19 @@ class CutMcap:
                 name, definition = schemas.get(
                     schema, ('', MessageDefinition(MessageDefinitionFormat.NONE, ''))
                 )
-                channels.setdefault(number, Connection(
-                    number, topic, name, definition, '', 0, ConnectionExtRosbag2(encoding, []),
-                    self,
-                ))
+                channels.setdefault(
+                    number,
+                    Connection(
+                        number,
+                        topic,
+                        name,
+                        definition,
+                        '',
+                        0,
+                        ConnectionExtRosbag2(encoding, []),
+                        self,
+                    ),
+                )
             elif code == MESSAGE:
                 number, stamp = struct.unpack_from('<HxxxxQ', body)
                 counts[number] = counts.get(number, 0) + 1
@@ -114,12 +124,12 @@ def _in_chunk(body: bytes) -> Iterator[tuple[int, bytes]]:
     if len(body) < 32:
         return
     (name_length,) = struct.unpack_from('<I', body, 28)
-    compression = body[32:32 + name_length]
+    compression = body[32 : 32 + name_length]
     start = 32 + name_length
     if len(body) < start + 8:
         return
     (length,) = struct.unpack_from('<Q', body, start)
-    data = body[start + 8:start + 8 + length]
+    data = body[start + 8 : start + 8 + length]
     if compression:
         try:
             data = zstd.decompress(data) if compression == b'zstd' else lz4_decompress(data)
@@ -131,7 +141,7 @@ def _in_chunk(body: bytes) -> Iterator[tuple[int, bytes]]:
         at += 9
         if at + length > len(data):
             return
-        yield code, data[at:at + length]
+        yield code, data[at : at + length]
         at += length
 
 
@@ -152,4 +162,4 @@ def _channel(body: bytes) -> tuple[int, int, str, str]:
 
 def _text(body: bytes, at: int) -> tuple[str, int]:
     (length,) = struct.unpack_from('<I', body, at)
-    return body[at + 4:at + 4 + length].decode('utf-8', 'replace'), at + 4 + length
+    return body[at + 4 : at + 4 + length].decode('utf-8', 'replace'), at + 4 + length

@@ -31,9 +31,12 @@ def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
         )
         _line(by_planes, [c['planes'] for c in at_size], at_size, method['name'], style)
         _line(
-            by_pixels, [c['width'] * c['height'] / 1e6 for c in at_count], at_count,
-            method['name'], style,
-        )  # fmt: skip
+            by_pixels,
+            [c['width'] * c['height'] / 1e6 for c in at_count],
+            at_count,
+            method['name'],
+            style,
+        )
     by_planes.set(xlabel='planes', title=f'{at["width"]} x {at["height"]}')
     by_planes.set_xticks(sorted({c['planes'] for m in methods for c in m['cells']}))
     by_pixels.set(xlabel='megapixels of a plane', title=f'{at["planes"]} planes')
@@ -62,10 +65,10 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
         if not method['ours']:
             continue
         base = next(
-            c for c in method['cells']
-            if (c['planes'], c['width'], c['height'])
-            == (at['planes'], at['width'], at['height'])
-        )  # fmt: skip
+            c
+            for c in method['cells']
+            if (c['planes'], c['width'], c['height']) == (at['planes'], at['width'], at['height'])
+        )
         rows.append((method['name'], base))
         for key, words in (('last_plane', 'last plane'), ('sliding', 'sliding')):
             if method[key] is not None:
@@ -77,9 +80,10 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
     largest = max(cell['total_ms']['p50'] for _, cell in rows)
     # What is too short to be seen goes together.
     shown = [
-        name for name in names
+        name
+        for name in names
         if max(c['stages'].get(name, {'p50': 0.0})['p50'] for _, c in rows) > 0.02 * largest
-    ]  # fmt: skip
+    ]
     places = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))
     parts = {

@@ -60,47 +60,64 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
         if limit is not None:
             asked = f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
             held = 'yes' if ratio['met'] else 'no'
-        rows.append({
-            'what': ratio['words'], 'value': f'{ratio["value"]:.3g} {ratio["unit"]}'.strip(),
-            'asked': asked.strip(), 'held': held,
-        })  # fmt: skip
+        rows.append(
+            {
+                'what': ratio['words'],
+                'value': f'{ratio["value"]:.3g} {ratio["unit"]}'.strip(),
+                'asked': asked.strip(),
+                'held': held,
+            }
+        )
     columns = [('value', 'value', 0), ('asked', 'asked', 0), ('held', 'held', 0)]
     return table(rows, columns, 'what')
 
 
 def _side_by_side(report: Mapping[str, Any]) -> list[str]:
-    dfv = next((_base(m, report)['total_ms']['p50'] for m in report['methods']
-                if m['name'] == 'dfv'), None)  # fmt: skip
+    dfv = next(
+        (_base(m, report)['total_ms']['p50'] for m in report['methods'] if m['name'] == 'dfv'),
+        None,
+    )
     rows = []
     for method in report['methods']:
         cell, alone = _base(method, report), method['alone']
         stages = cell['stages']
         network = sum(stages[s]['p50'] for s in ('encode', 'decode', 'network') if s in stages)
         total = cell['total_ms']
-        rows.append({
-            'method': method['name'],
-            'weights': method['weights'],
-            'parameters': f'{method["parameters"] / 1e6:.2f} M' if method['parameters'] else '',
-            'precision': method['precision'],
-            'network': network or None,
-            'whole': total['p50'],
-            'spread': f'{total["p10"]:.0f} to {total["p90"]:.0f}',
-            'repeats': total['repeats'],
-            'of_dfv': None if dfv is None else total['p50'] / dfv,
-            'memory': alone['peak_bytes'] / 1e6 if 'peak_bytes' in alone else None,
-            'gpu': alone['device_peak_bytes'] / 1e6 if alone.get('device_peak_bytes') else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                'method': method['name'],
+                'weights': method['weights'],
+                'parameters': f'{method["parameters"] / 1e6:.2f} M'
+                if method['parameters']
+                else '',
+                'precision': method['precision'],
+                'network': network or None,
+                'whole': total['p50'],
+                'spread': f'{total["p10"]:.0f} to {total["p90"]:.0f}',
+                'repeats': total['repeats'],
+                'of_dfv': None if dfv is None else total['p50'] / dfv,
+                'memory': alone['peak_bytes'] / 1e6 if 'peak_bytes' in alone else None,
+                'gpu': alone['device_peak_bytes'] / 1e6
+                if alone.get('device_peak_bytes')
+                else None,
+            }
+        )
     columns = [
-        ('weights', 'weights', 0), ('parameters', 'parameters', 0), ('precision', 'format', 0),
-        ('network', 'network, ms', 1), ('whole', 'whole, ms', 1), ('spread', 'p10 to p90', 0),
-        ('repeats', 'runs', 0), ('of_dfv', 'of DFV', 2), ('memory', 'peak memory, MB', 0),
+        ('weights', 'weights', 0),
+        ('parameters', 'parameters', 0),
+        ('precision', 'format', 0),
+        ('network', 'network, ms', 1),
+        ('whole', 'whole, ms', 1),
+        ('spread', 'p10 to p90', 0),
+        ('repeats', 'runs', 0),
+        ('of_dfv', 'of DFV', 2),
+        ('memory', 'peak memory, MB', 0),
         ('gpu', 'on the GPU, MB', 0),
-    ]  # fmt: skip
+    ]
     columns = [c for c in columns if any(row.get(c[0]) is not None for row in rows)]
     imported = [
-        m['alone']['imported_bytes'] for m in report['methods']
-        if 'imported_bytes' in m['alone']
-    ]  # fmt: skip
+        m['alone']['imported_bytes'] for m in report['methods'] if 'imported_bytes' in m['alone']
+    ]
     notes = [
         'Medians. **whole**: for our models the whole estimate with every output (depth, sigma, '
         'confidence, all-in-focus image, organised and decimated points); for DFV the images '
@@ -109,9 +126,10 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
     ]
     if imported:
         notes += [
-            '', 'Peak memory is that of a process of its own (VmHWM), of which '
+            '',
+            'Peak memory is that of a process of its own (VmHWM), of which '
             f'{max(imported) / 1e6:.0f} MB are Python with everything imported.',
-        ]  # fmt: skip
+        ]
     for method in report['methods']:
         error = method['alone'].get('error')
         if error:
@@ -126,9 +144,10 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
     cells = {method['name']: _base(method, report) for method in ours}
     lines = _by_stage(cells)
     lines += [
-        '', 'Median ms. **pack** makes the messages, **serialise** is what publishing adds before '
+        '',
+        'Median ms. **pack** makes the messages, **serialise** is what publishing adds before '
         'DDS; both come after the whole estimate.',
-    ]  # fmt: skip
+    ]
     if report['device_kind'] != 'cpu':
         lines += ['', 'On a GPU a stage is as long as its launch, except where one waits for it.']
     return lines
@@ -137,14 +156,22 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
 def _by_stage(cells: Mapping[str, Cell]) -> list[str]:
     names = list(dict.fromkeys(name for cell in cells.values() for name in cell['stages']))
     rows: list[dict[str, Any]] = [
-        {'stage': name, **{
-            title: cell['stages'][name]['p50'] for title, cell in cells.items()
-            if name in cell['stages']
-        }} for name in names
-    ]  # fmt: skip
-    rows.append({
-        'stage': '**whole estimate**', **{t: cell['total_ms']['p50'] for t, cell in cells.items()}
-    })
+        {
+            'stage': name,
+            **{
+                title: cell['stages'][name]['p50']
+                for title, cell in cells.items()
+                if name in cell['stages']
+            },
+        }
+        for name in names
+    ]
+    rows.append(
+        {
+            'stage': '**whole estimate**',
+            **{t: cell['total_ms']['p50'] for t, cell in cells.items()},
+        }
+    )
     return table(rows, [(title, title, 1) for title in cells], 'stage')
 
 
@@ -155,25 +182,36 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
             continue
         whole = _base(method, report)['total_ms']['p50']
         last, sliding = method['last_plane']['total_ms'], method['sliding']['total_ms']
-        rows.append({
-            'model': method['name'], 'whole': whole,
-            'last': last['p50'], 'last_share': last['p50'] / whole,
-            'sliding': sliding['p50'], 'sliding_share': sliding['p50'] / whole,
-            'encode': method['sliding']['stages'].get('encode', {}).get('p50'),
-            'decode': method['sliding']['stages'].get('decode', {}).get('p50'),
-            **_alone(method['alone']),
-        })  # fmt: skip
+        rows.append(
+            {
+                'model': method['name'],
+                'whole': whole,
+                'last': last['p50'],
+                'last_share': last['p50'] / whole,
+                'sliding': sliding['p50'],
+                'sliding_share': sliding['p50'] / whole,
+                'encode': method['sliding']['stages'].get('encode', {}).get('p50'),
+                'decode': method['sliding']['stages'].get('decode', {}).get('p50'),
+                **_alone(method['alone']),
+            }
+        )
     if not rows:
         return []
     columns = [
-        ('whole', 'whole stack, ms', 1), ('last', 'last plane to result, ms', 1),
-        ('last_share', 'of whole', 2), ('sliding', 'sliding, ms a frame', 1),
-        ('sliding_share', 'of whole', 2), ('encode', 'of it one plane encoded', 1),
-        ('decode', 'and decode', 1), ('whole_alone', 'whole stack alone, ms', 1),
-        ('sliding_alone', 'sliding alone, ms', 1), ('share_alone', 'of whole alone', 2),
-    ]  # fmt: skip
+        ('whole', 'whole stack, ms', 1),
+        ('last', 'last plane to result, ms', 1),
+        ('last_share', 'of whole', 2),
+        ('sliding', 'sliding, ms a frame', 1),
+        ('sliding_share', 'of whole', 2),
+        ('encode', 'of it one plane encoded', 1),
+        ('decode', 'and decode', 1),
+        ('whole_alone', 'whole stack alone, ms', 1),
+        ('sliding_alone', 'sliding alone, ms', 1),
+        ('share_alone', 'of whole alone', 2),
+    ]
     return [
-        *table(rows, columns, 'model'), '',
+        *table(rows, columns, 'model'),
+        '',
         'Sweep mode encodes each plane when it arrives; after the last one, one encoding and the '
         'decoder are left. Sliding mode gives a depth with every frame. **Alone**: in a process '
         'that runs nothing but this model, as a node does; elsewhere the other methods run in '
@@ -191,25 +229,50 @@ def _alone(alone: Mapping[str, Any]) -> dict[str, float]:
 
 def _scaling(report: Mapping[str, Any]) -> list[str]:
     at, lines = report['base'], []
-    counts = sorted({c['planes'] for m in report['methods'] for c in m['cells']
-                     if (c['width'], c['height']) == (at['width'], at['height'])})  # fmt: skip
-    sizes = sorted({(c['width'], c['height']) for m in report['methods'] for c in m['cells']
-                    if c['planes'] == at['planes']}, key=lambda s: s[0] * s[1])  # fmt: skip
+    counts = sorted(
+        {
+            c['planes']
+            for m in report['methods']
+            for c in m['cells']
+            if (c['width'], c['height']) == (at['width'], at['height'])
+        }
+    )
+    sizes = sorted(
+        {
+            (c['width'], c['height'])
+            for m in report['methods']
+            for c in m['cells']
+            if c['planes'] == at['planes']
+        },
+        key=lambda s: s[0] * s[1],
+    )
     for title, keys, heading in (
-        (f'Planes, at {at["width"]} x {at["height"]}',
-         [(n, at['width'], at['height']) for n in counts], '{0} planes'),
-        (f'Size, with {at["planes"]} planes', [(at['planes'], *size) for size in sizes],
-         '{1} x {2}'),
-    ):  # fmt: skip
+        (
+            f'Planes, at {at["width"]} x {at["height"]}',
+            [(n, at['width'], at['height']) for n in counts],
+            '{0} planes',
+        ),
+        (
+            f'Size, with {at["planes"]} planes',
+            [(at['planes'], *size) for size in sizes],
+            '{1} x {2}',
+        ),
+    ):
         if len(keys) < 2:
             continue
         rows = []
         for method in report['methods']:
             found = {(c['planes'], c['width'], c['height']): c for c in method['cells']}
-            rows.append({'method': method['name'], **{
-                heading.format(*key): found[key]['total_ms']['p50'] for key in keys
-                if key in found
-            }})  # fmt: skip
+            rows.append(
+                {
+                    'method': method['name'],
+                    **{
+                        heading.format(*key): found[key]['total_ms']['p50']
+                        for key in keys
+                        if key in found
+                    },
+                }
+            )
         columns = [(heading.format(*key),) * 2 + (1,) for key in keys]
         lines += [f'## {title}', '', *table(rows, columns, 'method'), '', 'Whole, median ms.', '']
     return lines
@@ -218,25 +281,35 @@ def _scaling(report: Mapping[str, Any]) -> list[str]:
 def _formats(report: Mapping[str, Any]) -> list[str]:
     rows = [
         {
-            'format': entry['precision'], 'time': entry['total_ms']['p50'],
-            'ratio': entry['time_ratio'], 'median': entry['median_dioptres'],
-            'p99': entry['p99_dioptres'], 'max': entry['max_dioptres'],
+            'format': entry['precision'],
+            'time': entry['total_ms']['p50'],
+            'ratio': entry['time_ratio'],
+            'median': entry['median_dioptres'],
+            'p99': entry['p99_dioptres'],
+            'max': entry['max_dioptres'],
             'validity': entry['validity_changed'],
-        } for entry in report['precisions']
-    ]  # fmt: skip
+        }
+        for entry in report['precisions']
+    ]
     columns = [
-        ('time', 'whole, ms', 1), ('ratio', 'of fp32', 2), ('median', 'median change, 1/m', 5),
-        ('p99', '99 %, 1/m', 5), ('max', 'largest, 1/m', 4),
+        ('time', 'whole, ms', 1),
+        ('ratio', 'of fp32', 2),
+        ('median', 'median change, 1/m', 5),
+        ('p99', '99 %, 1/m', 5),
+        ('max', 'largest, 1/m', 4),
         ('validity', 'validity differs, %', -2),
-    ]  # fmt: skip
-    speed = '' if report['fast_bf16'] or report['device_kind'] != 'cpu' else (
-        ' This processor has no bf16 instructions.'
+    ]
+    speed = (
+        ''
+        if report['fast_bf16'] or report['device_kind'] != 'cpu'
+        else (' This processor has no bf16 instructions.')
     )
     return [
-        *table(rows, columns, 'format'), '',
+        *table(rows, columns, 'format'),
+        '',
         f'{report["default_model"]}; change of inverse depth against fp32 on a rendered stack '
         f'whose planes go from 0.45 to 2.5 1/m.{speed}',
-    ]  # fmt: skip
+    ]
 
 
 def _node(node: Mapping[str, Any]) -> list[str]:
@@ -245,33 +318,48 @@ def _node(node: Mapping[str, Any]) -> list[str]:
     for mode in node['modes']:
         latency, inference = mode.get('latency_ms'), mode.get('inference_ms')
         callbacks = mode.get('callbacks')
-        rows.append({
-            'mode': mode['mode'], 'camera': mode['camera_hz'], 'sent': mode['frames_sent'],
-            'depths': mode['depths'], 'rate': mode.get('depth_hz'),
-            'p50': latency and latency['p50'], 'p90': latency and latency['p90'],
-            'inference': inference and inference['p50'],
-            'assemble': mode['assemble_ms'] and mode['assemble_ms']['p50'],
-            'publish': mode['publish_ms'] and mode['publish_ms']['p50'],
-            'busy_99': callbacks and callbacks['busy'][1],
-            'busy_most': callbacks and callbacks['busy'][2],
-            'clock_most': callbacks and callbacks['elapsed'][2],
-        })  # fmt: skip
+        rows.append(
+            {
+                'mode': mode['mode'],
+                'camera': mode['camera_hz'],
+                'sent': mode['frames_sent'],
+                'depths': mode['depths'],
+                'rate': mode.get('depth_hz'),
+                'p50': latency and latency['p50'],
+                'p90': latency and latency['p90'],
+                'inference': inference and inference['p50'],
+                'assemble': mode['assemble_ms'] and mode['assemble_ms']['p50'],
+                'publish': mode['publish_ms'] and mode['publish_ms']['p50'],
+                'busy_99': callbacks and callbacks['busy'][1],
+                'busy_most': callbacks and callbacks['busy'][2],
+                'clock_most': callbacks and callbacks['elapsed'][2],
+            }
+        )
     columns = [
-        ('camera', 'camera, Hz', 2), ('sent', 'frames sent', 0), ('depths', 'depths', 0),
-        ('rate', 'depths, Hz', 2), ('p50', 'latency, ms', 1), ('p90', 'p90', 1),
-        ('inference', 'node: inference, ms', 1), ('assemble', 'assemble', 1),
-        ('publish', 'publish', 1), ('busy_99', 'callbacks, 99 %', 2),
-        ('busy_most', 'longest', 2), ('clock_most', 'longest by the clock', 2),
-    ]  # fmt: skip
+        ('camera', 'camera, Hz', 2),
+        ('sent', 'frames sent', 0),
+        ('depths', 'depths', 0),
+        ('rate', 'depths, Hz', 2),
+        ('p50', 'latency, ms', 1),
+        ('p90', 'p90', 1),
+        ('inference', 'node: inference, ms', 1),
+        ('assemble', 'assemble', 1),
+        ('publish', 'publish', 1),
+        ('busy_99', 'callbacks, 99 %', 2),
+        ('busy_most', 'longest', 2),
+        ('clock_most', 'longest by the clock', 2),
+    ]
     at, newest = node['setting'], node['modes'][-1]
     lines += [
-        *table(rows, columns, 'mode'), '',
+        *table(rows, columns, 'mode'),
+        '',
         f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
         f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
         'published, to the depth image in the callback of another process. Medians. Callbacks: '
         "what the newest 1000 at most took on the executor's thread, in processor time; by the "
-        'clock with what else the processor did meanwhile.', '',
-    ]  # fmt: skip
+        'clock with what else the processor did meanwhile.',
+        '',
+    ]
     transport = node['transport']
     if not transport['compared']:
         return [*lines, f'Transport: not measured ({transport["why_not"]}).', '']
@@ -281,26 +369,36 @@ def _node(node: Mapping[str, Any]) -> list[str]:
             'default': entry['default']['delay_ms'] and entry['default']['delay_ms']['p50'],
             'default_loss': entry['default']['loss'],
             'ours': entry['ours']['delay_ms'] and entry['ours']['delay_ms']['p50'],
-            'ours_loss': entry['ours']['loss'], 'speed_up': entry['speed_up'],
-        } for entry in transport['compared']
-    ]  # fmt: skip
+            'ours_loss': entry['ours']['loss'],
+            'speed_up': entry['speed_up'],
+        }
+        for entry in transport['compared']
+    ]
     columns = [
-        ('default', 'default, ms', 2), ('default_loss', 'lost, %', -1),
-        ('ours', 'our profile, ms', 2), ('ours_loss', 'lost, %', -1),
+        ('default', 'default, ms', 2),
+        ('default_loss', 'lost, %', -1),
+        ('ours', 'our profile, ms', 2),
+        ('ours_loss', 'lost, %', -1),
         ('speed_up', 'default / ours', 1),
-    ]  # fmt: skip
+    ]
     size = f'{transport["width"]} x {transport["height"]} rgb8 at {transport["rate"]:g} Hz'
     return [
-        *lines, '### Transport', '', *table(rows, columns, 'subscriber'), '',
+        *lines,
+        '### Transport',
+        '',
+        *table(rows, columns, 'subscriber'),
+        '',
         f'{size} ({transport["rmw"]}), publish to callback between two processes, median; runs '
-        'with either profile take turns.', '',
-    ]  # fmt: skip
+        'with either profile take turns.',
+        '',
+    ]
 
 
 def _base(method: Method, report: Mapping[str, Any]) -> Cell:
     at = report['base']
     found: Cell = next(
-        cell for cell in method['cells']
+        cell
+        for cell in method['cells']
         if (cell['planes'], cell['width'], cell['height'])
         == (at['planes'], at['width'], at['height'])
     )

@@ -106,14 +106,16 @@ def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[st
     others = _other_formats(plan, default)
     # Warm-up and processes of their own; repeats are added once it is known how many there are.
     progress.total = float(
-        (len(plan.settings) + 1) * len(contestants) + len(others)
+        (len(plan.settings) + 1) * len(contestants)
+        + len(others)
         + 2 * sum(isinstance(c, Ours) for c in contestants.values())
-    )  # fmt: skip
+    )
     progress.set_description('measuring')
     tasks = {
-        (setting, name): task for setting in plan.settings
+        (setting, name): task
+        for setting in plan.settings
         for name, task in _tasks(plan, setting, contestants, others, stacks).items()
-    }  # fmt: skip
+    }
 
     def announce(more: int) -> None:
         progress.total = (progress.total or 0.0) + more
@@ -177,8 +179,9 @@ def _other_formats(plan: Plan, default: Ours | None) -> dict[str, Ours]:
     formats = ('fp32', 'fp16', 'bf16') if on_gpu else ('fp32', 'bf16')
     return {
         form: Ours('auto', replace(plan.place, precision=form))
-        for form in formats if form != default.precision
-    }  # fmt: skip
+        for form in formats
+        if form != default.precision
+    }
 
 
 def _tasks(
@@ -220,15 +223,22 @@ def _method(
     contestant: Contestant, plan: Plan, timed: Mapping[Setting, Mapping[str, list[Sample]]]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
-        'name': contestant.name, 'weights': contestant.weights, 'about': contestant.about,
-        'precision': contestant.precision, 'parameters': contestant.parameters,
+        'name': contestant.name,
+        'weights': contestant.weights,
+        'about': contestant.about,
+        'precision': contestant.precision,
+        'parameters': contestant.parameters,
         'ours': isinstance(contestant, Ours),
         'cells': [
-            {'planes': s.planes, 'width': s.width, 'height': s.height,
-             **_cell(samples[contestant.name])}
+            {
+                'planes': s.planes,
+                'width': s.width,
+                'height': s.height,
+                **_cell(samples[contestant.name]),
+            }
             for s, samples in sorted(timed.items())
         ],
-    }  # fmt: skip
+    }
     base = timed[plan.base]
     for key, what in (('last_plane', LAST_PLANE), ('sliding', SLIDING)):
         samples = base.get(_key(contestant.name, what))
@@ -256,23 +266,27 @@ def _compare_formats(
         return []
     every = {default.precision: default, **formats}
     times = {
-        form: Spread.of([
-            sample.total_ms
-            for sample in samples[ours.name if ours is default else _key(ours.name, form)]
-        ])
+        form: Spread.of(
+            [
+                sample.total_ms
+                for sample in samples[ours.name if ours is default else _key(ours.name, form)]
+            ]
+        )
         for form, ours in every.items()
-    }  # fmt: skip
+    }
     stack = stacks.stack(plan.base)
     depths = {form: ours.estimator.estimate(stack).depth for form, ours in every.items()}
     return [
         {
-            'precision': form, 'against': 'fp32',
+            'precision': form,
+            'against': 'fp32',
             'time_ratio': times[form].p50 / times['fp32'].p50,
             'total_ms': times[form].as_json(),
             **depth_change(depths[form], depths['fp32']),
         }
-        for form in every if form != 'fp32'
-    ]  # fmt: skip
+        for form in every
+        if form != 'fp32'
+    ]
 
 
 def depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, float]:

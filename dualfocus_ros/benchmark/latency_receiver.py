@@ -52,10 +52,17 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
 
         def _on_info(self, info: StackInfo) -> None:
             times = {name: float(getattr(info, name)) for name in TIMINGS}
-            self._note({'info': {
-                **times, 'planes': len(info.stamps), 'flags': int(info.flags),
-                'model': info.model, 'device': info.device,
-            }})  # fmt: skip
+            self._note(
+                {
+                    'info': {
+                        **times,
+                        'planes': len(info.stamps),
+                        'flags': int(info.flags),
+                        'model': info.model,
+                        'device': info.device,
+                    }
+                }
+            )
 
         def _on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
             for status in diagnostics.status:

@@ -11,9 +11,12 @@ import time
 
 # What the figures depend on, most telling first: (flag of /proc/cpuinfo, words).
 _INSTRUCTIONS = (
-    ('amx_bf16', 'AMX'), ('avx512_bf16', 'AVX-512 and bf16'), ('avx512f', 'AVX-512'),
-    ('avx2', 'AVX2'), ('asimddp', 'NEON'),
-)  # fmt: skip
+    ('amx_bf16', 'AMX'),
+    ('avx512_bf16', 'AVX-512 and bf16'),
+    ('avx512f', 'AVX-512'),
+    ('avx2', 'AVX2'),
+    ('asimddp', 'NEON'),
+)
 # Share of the processors: where others take more before anything is measured, say so.
 BUSY = 0.25
 

@@ -34,7 +34,9 @@ class Packer:
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
         made = [output_messages.depth_message(header, result.depth, '32FC1')]
         for values, encoding in (
-            (result.sigma, '32FC1'), (result.confidence, 'mono8'), (result.all_in_focus, 'rgb8')
+            (result.sigma, '32FC1'),
+            (result.confidence, 'mono8'),
+            (result.all_in_focus, 'rgb8'),
         ):
             if values is not None:
                 made.append(output_messages.image_message(header, values, encoding))

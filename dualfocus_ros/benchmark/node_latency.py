@@ -22,7 +22,10 @@ from dualfocus_ros.benchmark.timing import Spread
 from dualfocus_ros.demo.processes import PROFILE, Processes, find_config, isolated_environment
 from dualfocus_ros.exceptions import CommandError
 
-PLAYER, RECEIVER = 'dualfocus_ros.benchmark.stack_player', 'dualfocus_ros.benchmark.latency_receiver'
+PLAYER, RECEIVER = (
+    'dualfocus_ros.benchmark.stack_player',
+    'dualfocus_ros.benchmark.latency_receiver',
+)
 DEPTH_TOPIC, IMAGE_TOPIC = 'depth/image_rect', 'image_raw'
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 # The camera leaves the node this much more time than it needs: a rate that it can keep up.
@@ -100,8 +103,10 @@ def measure_node(
         write_stack(picture, sweep.stack(Setting(2, *TRANSPORT_SIZE)))
         modes = []
         parameters = {
-            'device': plan.place.device, 'precision': plan.place.precision,
-            'threads': plan.place.threads, 'stamp_policy': 'last',
+            'device': plan.place.device,
+            'precision': plan.place.precision,
+            'threads': plan.place.threads,
+            'stamp_policy': 'last',
         }
         for mode in amount.modes:
             progress.set_description(f'depth node, {mode}')
@@ -112,8 +117,9 @@ def measure_node(
         transport = _transport(folder, picture, amount, progress)
     return {
         'setting': {'planes': base.planes, 'width': base.width, 'height': base.height},
-        'modes': modes, 'transport': transport,
-    }  # fmt: skip
+        'modes': modes,
+        'transport': transport,
+    }
 
 
 def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
@@ -123,9 +129,10 @@ def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
         if method['name'] != report['default_model']:
             continue
         whole = next(
-            cell for cell in method['cells']
+            cell
+            for cell in method['cells']
             if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
-        )  # fmt: skip
+        )
         if mode == 'sliding':
             busy_ms = method['sliding']['total_ms']['p50']
         else:
@@ -148,9 +155,10 @@ def _depth(
     logs.mkdir()
     environment = {**isolated_environment(), **_profile(True)}
     words = [
-        word for key, value in {**parameters, 'stack.mode': mode}.items()
+        word
+        for key, value in {**parameters, 'stack.mode': mode}.items()
         for word in ('-p', f'{key}:={value}')
-    ]  # fmt: skip
+    ]
     with Processes() as processes:
         processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
         processes.start('depth_node', words, logs, environment)
@@ -173,26 +181,32 @@ def _depth(
         for name in ('assemble_ms', 'inference_ms', 'publish_ms')
     }
     return {
-        'mode': mode, 'camera_hz': rate, 'frames_sent': len(sent.read_text().splitlines()),
-        'depths': len(depths), 'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
+        'mode': mode,
+        'camera_hz': rate,
+        'frames_sent': len(sent.read_text().splitlines()),
+        'depths': len(depths),
+        'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
         'latency_ms': _spread([_delay(entry) for entry in depths]),
-        'node_latency_ms': _spread([info['latency_ms'] for info in infos]), **spread,
+        'node_latency_ms': _spread([info['latency_ms'] for info in infos]),
+        **spread,
         'callbacks': callbacks[-1] if callbacks else None,
         **{key: infos[-1][key] if infos else None for key in ('model', 'device')},
-    }  # fmt: skip
+    }
 
 
-def _transport(
-    folder: Path, picture: Path, amount: Amount, progress: Progress
-) -> dict[str, Any]:
+def _transport(folder: Path, picture: Path, amount: Amount, progress: Progress) -> dict[str, Any]:
     """Return delay and loss of images between two processes, with either profile."""
     import rclpy
 
     width, height = TRANSPORT_SIZE
     found: dict[str, Any] = {
-        'width': width, 'height': height, 'rate': TRANSPORT_RATE,
-        'rmw': rclpy.get_rmw_implementation_identifier(), 'compared': [], 'why_not': None,
-    }  # fmt: skip
+        'width': width,
+        'height': height,
+        'rate': TRANSPORT_RATE,
+        'rmw': rclpy.get_rmw_implementation_identifier(),
+        'compared': [],
+        'why_not': None,
+    }
     if 'fastrtps' not in found['rmw'] or find_config(PROFILE) is None:
         found['why_not'] = f'the profile is for Fast DDS, and this is {found["rmw"]}'
         return found
@@ -221,8 +235,10 @@ def compared(
     for ours, name in ((False, 'default'), (True, 'ours')):
         lost = 1.0 - len(delays[ours]) / sent[ours] if sent[ours] else None
         sides[name] = {
-            'sent': sent[ours], 'received': len(delays[ours]),
-            'loss': None if lost is None else max(lost, 0.0), 'delay_ms': _spread(delays[ours]),
+            'sent': sent[ours],
+            'received': len(delays[ours]),
+            'loss': None if lost is None else max(lost, 0.0),
+            'delay_ms': _spread(delays[ours]),
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
     # The median of the few that came through would praise who loses the rest.
@@ -239,9 +255,7 @@ def _stream(
     environment = {**isolated_environment(), **_profile(ours)}
     with Processes() as processes:
         processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
-        processes.start(
-            PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment
-        )
+        processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
         deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
         while len(_stamps(sent)) < images + IGNORED:
             _look_after(processes, deadline, 'transport')

@@ -41,9 +41,14 @@ class Ratio:
     def as_json(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
-            'name': self.name, 'words': self.words, 'value': self.value, 'unit': self.unit,
-            'limit': self.limit, 'at_least': self.at_least, 'met': self.met,
-        }  # fmt: skip
+            'name': self.name,
+            'words': self.words,
+            'value': self.value,
+            'unit': self.unit,
+            'limit': self.limit,
+            'at_least': self.at_least,
+            'met': self.met,
+        }
 
 
 def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
@@ -88,7 +93,9 @@ def derive(report: Mapping[str, Any]) -> list[Ratio]:
 
 
 def _against_dfv(
-    default: Mapping[str, Any], base: Mapping[str, Any], dfv: Mapping[str, Any] | None,
+    default: Mapping[str, Any],
+    base: Mapping[str, Any],
+    dfv: Mapping[str, Any] | None,
     at: Mapping[str, int],
 ) -> list[Ratio]:
     if dfv is None:
@@ -97,29 +104,42 @@ def _against_dfv(
     name = default['name']
     return [
         Ratio(
-            'whole_vs_dfv', f'{name}, whole estimate with every output / network of stock DFV',
-            base['total_ms']['p50'] / other, limit=1 / 3,
+            'whole_vs_dfv',
+            f'{name}, whole estimate with every output / network of stock DFV',
+            base['total_ms']['p50'] / other,
+            limit=1 / 3,
         ),
         Ratio(
-            'network_vs_dfv', f'{name}, encode and decode / network of stock DFV',
-            network_ms(base) / other, limit=1 / 3,
+            'network_vs_dfv',
+            f'{name}, encode and decode / network of stock DFV',
+            network_ms(base) / other,
+            limit=1 / 3,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _memory(default: Mapping[str, Any], device_kind: str) -> list[Ratio]:
     alone = default['alone']
     if 'peak_bytes' not in alone:
         return []
-    found = [Ratio(
-        'peak_memory', f'peak memory of a process that runs {default["name"]}',
-        alone['peak_bytes'] / 1e9, 'GB', 0.8 if device_kind == 'cpu' else None,
-    )]  # fmt: skip
+    found = [
+        Ratio(
+            'peak_memory',
+            f'peak memory of a process that runs {default["name"]}',
+            alone['peak_bytes'] / 1e9,
+            'GB',
+            0.8 if device_kind == 'cpu' else None,
+        )
+    ]
     if alone['device_peak_bytes'] is not None:
-        found.append(Ratio(
-            'device_memory', f'peak memory on the GPU of {default["name"]}',
-            alone['device_peak_bytes'] / 1e9, 'GB',
-        ))  # fmt: skip
+        found.append(
+            Ratio(
+                'device_memory',
+                f'peak memory on the GPU of {default["name"]}',
+                alone['device_peak_bytes'] / 1e9,
+                'GB',
+            )
+        )
     return found
 
 
@@ -127,15 +147,22 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
     found = []
     sliding, last, alone = default.get('sliding'), default.get('last_plane'), default['alone']
     if 'sliding_ms' in alone:
-        found.append(Ratio(
-            'sliding_vs_whole', 'sliding mode, a depth per frame / whole stack, in a process of '
-            'its own', alone['sliding_ms']['p50'] / alone['whole_ms']['p50'], limit=0.4,
-        ))  # fmt: skip
+        found.append(
+            Ratio(
+                'sliding_vs_whole',
+                'sliding mode, a depth per frame / whole stack, in a process of its own',
+                alone['sliding_ms']['p50'] / alone['whole_ms']['p50'],
+                limit=0.4,
+            )
+        )
     if sliding is not None:
-        found.append(Ratio(
-            'sliding_vs_whole_beside', 'the same beside the other methods of this run',
-            sliding['total_ms']['p50'] / base['total_ms']['p50'],
-        ))  # fmt: skip
+        found.append(
+            Ratio(
+                'sliding_vs_whole_beside',
+                'the same beside the other methods of this run',
+                sliding['total_ms']['p50'] / base['total_ms']['p50'],
+            )
+        )
     if last is not None:
         after = last['total_ms']['p50'] + sum(_stage(last, name) for name in PUBLISH)
         found += [
@@ -143,14 +170,16 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
                 'last_plane_vs_inference',
                 'last plane to messages, the others encoded on arrival / inference (encode and '
                 'decode) of a whole stack',
-                after / network_ms(base), limit=1.3,
+                after / network_ms(base),
+                limit=1.3,
             ),
             Ratio(
                 'last_plane_vs_rest',
                 'the same / what is left of inference then (one plane encoded, and decode)',
-                after / network_ms(last), limit=1.3,
+                after / network_ms(last),
+                limit=1.3,
             ),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -160,11 +189,15 @@ def _linearity(default: Mapping[str, Any], at: Mapping[str, int]) -> list[Ratio]
     if len(cells) < 3:
         return []
     planes = [cell['planes'] for cell in cells]
-    return [Ratio(
-        'linearity', f'time by planes ({min(planes)} to {max(planes)}): largest deviation from a '
-        'straight line', deviation_from_line(planes, [c['total_ms']['p50'] for c in cells]),
-        limit=0.15,
-    )]  # fmt: skip
+    return [
+        Ratio(
+            'linearity',
+            f'time by planes ({min(planes)} to {max(planes)}): largest deviation from a '
+            'straight line',
+            deviation_from_line(planes, [c['total_ms']['p50'] for c in cells]),
+            limit=0.15,
+        )
+    ]
 
 
 def _precisions(compared: Sequence[Mapping[str, Any]]) -> list[Ratio]:
@@ -174,14 +207,18 @@ def _precisions(compared: Sequence[Mapping[str, Any]]) -> list[Ratio]:
         found += [
             Ratio(f'{form}_vs_{against}', f'time in {form} / in {against}', entry['time_ratio']),
             Ratio(
-                f'{form}_median_change', f'depth in {form} against {against}: median change',
-                entry['median_dioptres'], 'dioptres',
+                f'{form}_median_change',
+                f'depth in {form} against {against}: median change',
+                entry['median_dioptres'],
+                'dioptres',
             ),
             Ratio(
-                f'{form}_max_change', f'depth in {form} against {against}: largest change',
-                entry['max_dioptres'], 'dioptres',
+                f'{form}_max_change',
+                f'depth in {form} against {against}: largest change',
+                entry['max_dioptres'],
+                'dioptres',
             ),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -191,33 +228,44 @@ def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
     found = []
     for mode in node.get('modes', []):
         if mode.get('latency_ms') and mode.get('inference_ms'):
-            found.append(Ratio(
-                f'node_{mode["mode"]}_latency_vs_inference',
-                f"{mode['mode']} mode over DDS, last plane's stamp to depth received / the node's "
-                'inference_ms (of stack_info)',
-                mode['latency_ms']['p50'] / mode['inference_ms']['p50'],
-            ))  # fmt: skip
+            found.append(
+                Ratio(
+                    f'node_{mode["mode"]}_latency_vs_inference',
+                    f"{mode['mode']} mode over DDS, last plane's stamp to depth received / the node's "
+                    'inference_ms (of stack_info)',
+                    mode['latency_ms']['p50'] / mode['inference_ms']['p50'],
+                )
+            )
         callbacks = mode.get('callbacks')
         if callbacks:
-            found.append(Ratio(
-                f'node_{mode["mode"]}_longest_callback',
-                f"{mode['mode']} mode over DDS, longest callback on the executor's thread "
-                '(processor time)', callbacks['busy'][2], 'ms', 2.0,
-            ))  # fmt: skip
+            found.append(
+                Ratio(
+                    f'node_{mode["mode"]}_longest_callback',
+                    f"{mode['mode']} mode over DDS, longest callback on the executor's thread "
+                    '(processor time)',
+                    callbacks['busy'][2],
+                    'ms',
+                    2.0,
+                )
+            )
     for entry in node.get('transport', {}).get('compared', []):
         if entry.get('speed_up') is not None:
-            found.append(Ratio(
-                f'transport_{entry["reliability"]}',
-                f'default transport / ours, publish to callback, {entry["reliability"]} (median)',
-                entry['speed_up'], limit=3.0 if entry['reliability'] == 'reliable' else None,
-                at_least=True,
-            ))  # fmt: skip
+            found.append(
+                Ratio(
+                    f'transport_{entry["reliability"]}',
+                    f'default transport / ours, publish to callback, {entry["reliability"]} (median)',
+                    entry['speed_up'],
+                    limit=3.0 if entry['reliability'] == 'reliable' else None,
+                    at_least=True,
+                )
+            )
     return found
 
 
 def _base(method: Mapping[str, Any], at: Mapping[str, int]) -> Mapping[str, Any]:
     found: Mapping[str, Any] = next(
-        cell for cell in method['cells']
+        cell
+        for cell in method['cells']
         if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
     )
     return found

@@ -39,8 +39,9 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
                     camera_message(Header(frame_id=stack.frame_id), plane.camera),
                     plane.focus_dioptres,
                 )
-                for plane in stack.planes if plane.camera is not None
-            ]  # fmt: skip
+                for plane in stack.planes
+                if plane.camera is not None
+            ]
             self._images = self.create_publisher(Image, 'image_raw', reliable(QUEUE))
             self._infos = self.create_publisher(CameraInfo, 'camera_info', reliable(QUEUE))
             self._states = self.create_publisher(FocusState, 'focus_state', reliable(QUEUE))
@@ -58,10 +59,14 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
             stamp = self.get_clock().now()
             image.header.stamp = info.header.stamp = stamp.to_msg()
             state = FocusState(
-                header=image.header, focus_dioptres=focus, focus_sigma=0.0,
-                state=FocusState.SETTLED, sweep_id=sweep + 1, plane_index=index,
+                header=image.header,
+                focus_dioptres=focus,
+                focus_sigma=0.0,
+                state=FocusState.SETTLED,
+                sweep_id=sweep + 1,
+                plane_index=index,
                 plane_count=len(self._planes),
-            )  # fmt: skip
+            )
             self._infos.publish(info)
             self._states.publish(state)
             self._images.publish(image)

@@ -80,10 +80,13 @@ class Sweep:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
             planes.append(
                 Plane(
-                    np.array(image), float(dioptres), 100_000_000 * number,
-                    frame.camera.resized(*size), number,
+                    np.array(image),
+                    float(dioptres),
+                    100_000_000 * number,
+                    frame.camera.resized(*size),
+                    number,
                 )
-            )  # fmt: skip
+            )
         return FocalStack(tuple(planes), frame_id=FRAME)
 
 
@@ -92,9 +95,11 @@ def write_stack(path: Path, stack: FocalStack) -> None:
     cameras = [astuple(plane.camera) for plane in stack.planes if plane.camera is not None]
     with replacing(path) as partial:
         np.savez(
-            partial, images=np.stack([plane.image for plane in stack.planes]),
-            focus=stack.focus_dioptres, cameras=np.array(cameras),
-        )  # fmt: skip
+            partial,
+            images=np.stack([plane.image for plane in stack.planes]),
+            focus=stack.focus_dioptres,
+            cameras=np.array(cameras),
+        )
 
 
 def read_stack(path: Path) -> FocalStack:
@@ -104,12 +109,15 @@ def read_stack(path: Path) -> FocalStack:
     return FocalStack(
         tuple(
             Plane(
-                image.copy(), float(dioptres), 100_000_000 * number,
-                PinholeCamera(int(camera[0]), int(camera[1]), *map(float, camera[2:])), number,
+                image.copy(),
+                float(dioptres),
+                100_000_000 * number,
+                PinholeCamera(int(camera[0]), int(camera[1]), *map(float, camera[2:])),
+                number,
             )
             for number, (image, dioptres, camera) in enumerate(
                 zip(images, focus, cameras, strict=True)
             )
         ),
         frame_id=FRAME,
-    )  # fmt: skip
+    )

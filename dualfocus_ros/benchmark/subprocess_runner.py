@@ -69,9 +69,10 @@ def _probe(
     if place.torch_device.type == 'cuda':
         on_device = torch.cuda.max_memory_allocated(place.torch_device)
     found = {
-        'imported_bytes': imported, 'peak_bytes': machine_info.resident(),
+        'imported_bytes': imported,
+        'peak_bytes': machine_info.resident(),
         'device_peak_bytes': on_device,
-    }  # fmt: skip
+    }
     if isinstance(contestant, Ours):
         found |= _frames_and_stacks(name, contestant, place, fresh, float(seconds))
     return found
@@ -90,8 +91,9 @@ def _frames_and_stacks(
     # Its own estimator: a whole stack in between would end the stream.
     stream: Any = open_contestant(name, place)
     tasks: dict[str, Task] = {
-        'whole_ms': lambda: ours.run(fresh()), 'sliding_ms': Sliding(stream, fresh),
-    }  # fmt: skip
+        'whole_ms': lambda: ours.run(fresh()),
+        'sliding_ms': Sliding(stream, fresh),
+    }
     measured = measure(tasks, seconds, ignore, ignore)
     return {
         key: Spread.of([sample.total_ms for sample in samples]).as_json()

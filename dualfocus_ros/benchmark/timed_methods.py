@@ -271,7 +271,8 @@ def others() -> list[str]:
     shipped = shipped_models()
     trained = [load_model(name).network.config for name in shipped]
     return [
-        name for name, config in CONFIGURATIONS.items()
+        name
+        for name, config in CONFIGURATIONS.items()
         if name not in shipped and config not in trained
     ]
 

@@ -55,7 +55,9 @@ class Spread:
     def as_json(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
-            'p10': round(self.p10, 3), 'p50': round(self.p50, 3), 'p90': round(self.p90, 3),
+            'p10': round(self.p10, 3),
+            'p50': round(self.p50, 3),
+            'p90': round(self.p90, 3),
             'repeats': self.repeats,
         }
 

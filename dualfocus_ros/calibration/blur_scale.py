@@ -159,12 +159,14 @@ def fit_blur_scale(
     # Equal relative errors of sigma.
     weight = 1.0 / np.maximum(sigma, 0.4 * sigma.max())
     blurred = 4.0 * sigma >= GEOMETRIC_BLUR
-    _check_number(len(np.unique(np.round(q[blurred], 3))),
-                  f'with a blur of {GEOMETRIC_BLUR:.0f} pixels (diameter) or more')
+    _check_number(
+        len(np.unique(np.round(q[blurred], 3))),
+        f'with a blur of {GEOMETRIC_BLUR:.0f} pixels (diameter) or more',
+    )
     if focus is None:
         design = np.stack([np.ones_like(x), x, x * x], axis=1)
     else:
-        design = np.stack([np.ones_like(x), (x - (focus - middle) / half)**2], axis=1)
+        design = np.stack([np.ones_like(x), (x - (focus - middle) / half) ** 2], axis=1)
     design = (design * weight[:, None])[blurred]
     if condition(design) > MAX_CONDITION:
         raise CalibrationError('the settings are too close together: sweep farther')
@@ -197,9 +199,9 @@ def fit_blur_scale(
     used = blurred.copy()
     used[blurred] = ~fit.outliers
     outliers = int(fit.outliers.sum())
-    variance = constant + (0.25 * kappa * (q - focus))**2
+    variance = constant + (0.25 * kappa * (q - focus)) ** 2
     residuals = sigma - np.sqrt(np.maximum(variance, 0.0))
-    rms = float(np.sqrt(np.mean(residuals[used]**2)))
+    rms = float(np.sqrt(np.mean(residuals[used] ** 2)))
     if outliers > 0.3 * blurred.sum() or rms > MAX_RESIDUAL * sigma.max():
         raise CalibrationError(
             f'the blur does not follow a thin lens: {4.0 * rms:.2f} pixels (diameter, RMS) off, '

@@ -122,9 +122,13 @@ def measure_views(
                 continue
             found[n] = transform
             scale, shift = refine(*pair, *similarity(transform, shape, middle), middle)
-            moved = np.array([[scale, 0.0, middle[0] * (1.0 - scale) + shift[0]],
-                              [0.0, scale, middle[1] * (1.0 - scale) + shift[1]],
-                              [0.0, 0.0, 1.0]])
+            moved = np.array(
+                [
+                    [scale, 0.0, middle[0] * (1.0 - scale) + shift[0]],
+                    [0.0, scale, middle[1] * (1.0 - scale) + shift[1]],
+                    [0.0, 0.0, 1.0],
+                ]
+            )
             remains = registration.residual(pair[0], registration.warp(pair[1], moved))
             views.append(View(settings[n][k].dioptres, scale, shift, remains))
     used = sorted({view.dioptres for view in views})
@@ -181,10 +185,17 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     ]
     g1, g2 = fit.coefficients
     return Breathing(
-        (float(g1), float(g2)), (float(fit.errors[0]), float(fit.errors[1])), fit.covariance,
+        (float(g1), float(g2)),
+        (float(fit.errors[0]), float(fit.errors[1])),
+        fit.covariance,
         (float(drifts[0].coefficients[0]), float(drifts[1].coefficients[0])),
         (float(drifts[0].errors[0]), float(drifts[1].errors[0])),
-        tuple(views), reference, fit, (drifts[0], drifts[1]), left_out_px, width,
+        tuple(views),
+        reference,
+        fit,
+        (drifts[0], drifts[1]),
+        left_out_px,
+        width,
     )
 
 
@@ -233,8 +244,10 @@ def refine(
     one, two = (_band(image) for image in (first, second))
     height, width = one.shape
     margin = round(0.08 * min(height, width))
-    x, y = np.meshgrid(np.arange(margin, width - margin, dtype=np.float32) - centre[0],
-                       np.arange(margin, height - margin, dtype=np.float32) - centre[1])
+    x, y = np.meshgrid(
+        np.arange(margin, width - margin, dtype=np.float32) - centre[0],
+        np.arange(margin, height - margin, dtype=np.float32) - centre[1],
+    )
     target = one[margin : height - margin, margin : width - margin].ravel()
     slopes = [cv2.Scharr(two, cv2.CV_32F, *axis) / 32.0 for axis in ((1, 0), (0, 1))]
     state = np.array([scale, *shift])
@@ -249,8 +262,9 @@ def refine(
         gain = float(target @ value) / max(float(value @ value), 1e-12)
         along = gx * x.ravel() + gy * y.ravel()
         jacobian = gain * np.stack([along, gx, gy, value / gain], axis=1)
-        step = np.linalg.lstsq(jacobian.T @ jacobian, jacobian.T @ (target - gain * value),
-                               rcond=None)[0][:3]
+        step = np.linalg.lstsq(
+            jacobian.T @ jacobian, jacobian.T @ (target - gain * value), rcond=None
+        )[0][:3]
         state += step
         if abs(step[0]) * width < 1e-3 and np.hypot(step[1], step[2]) < 1e-3:
             break
@@ -270,8 +284,9 @@ def similarity(
     Least squares over the image of x' = centre + scale (x - centre) + shift.
     """
     height, width = shape[:2]
-    x, y = np.meshgrid(np.linspace(0.1, 0.9, 9) * (width - 1), np.linspace(0.1, 0.9, 9)
-                       * (height - 1))
+    x, y = np.meshgrid(
+        np.linspace(0.1, 0.9, 9) * (width - 1), np.linspace(0.1, 0.9, 9) * (height - 1)
+    )
     points = np.stack([x.ravel(), y.ravel()], axis=1)
     offset = points - centre
     moved = registration.apply(transform, points) - centre

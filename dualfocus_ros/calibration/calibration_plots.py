@@ -40,11 +40,21 @@ def focus_figure(scale: FocusScale, sweeps: list[tuple[float, Peak]]) -> np.ndar
     if right is not None:
         for number, (distance, peak) in enumerate(sweeps):
             colour = f'C{number % 10}'
-            right.plot(peak.positions, peak.measures / peak.measures.max(), '.-', color=colour,
-                       linewidth=0.8, label=f'{distance:g} m')
+            right.plot(
+                peak.positions,
+                peak.measures / peak.measures.max(),
+                '.-',
+                color=colour,
+                linewidth=0.8,
+                label=f'{distance:g} m',
+            )
             right.axvline(peak.position, color=colour, linestyle=':', linewidth=1.0)
-        right.set(xlabel='lens position, driver units', ylabel='sharpness, of its peak',
-                  title='Sweeps', ylim=(0.0, 1.3))
+        right.set(
+            xlabel='lens position, driver units',
+            ylabel='sharpness, of its peak',
+            title='Sweeps',
+            ylim=(0.0, 1.3),
+        )
         right.legend(fontsize='small', title='target at', loc='upper center', ncol=4)
     return _rendered(figure)
 
@@ -71,8 +81,12 @@ def breathing_figure(result: Breathing) -> np.ndarray:
         right.plot(q, shift[:, axis], 'o', color=colour, label=f'{name} measured')
         order = np.argsort(q)
         model = result.width * result.drift[axis] * (q - scale * result.reference)
-        right.plot(q[order], model[order], color=colour,
-                   label=f'{name}: {result.width * result.drift[axis]:+.3f} px per dioptre')
+        right.plot(
+            q[order],
+            model[order],
+            color=colour,
+            label=f'{name}: {result.width * result.drift[axis]:+.3f} px per dioptre',
+        )
     low, high = right.get_ylim()
     if high - low < 1.0:  # do not show noise as large as a drift
         right.set_ylim(0.5 * (low + high) - 0.5, 0.5 * (low + high) + 0.5)
@@ -89,15 +103,27 @@ def settling_figure(result: Settling) -> np.ndarray:
     for rising, colour, name in ((True, _MEASURED, 'nearer'), (False, _OTHER, 'farther')):
         steps = [s for s in result.steps if (s.target > s.start) == rising]
         for number, step in enumerate(steps):
-            left.plot(step.delays, step.progress, '.-', color=colour, linewidth=0.5,
-                      markersize=4, alpha=0.6, label=f'to {name}' if number == 0 else None)
+            left.plot(
+                step.delays,
+                step.progress,
+                '.-',
+                color=colour,
+                linewidth=0.5,
+                markersize=4,
+                alpha=0.6,
+                label=f'to {name}' if number == 0 else None,
+            )
             rest = 1.0 - step.progress
             shown = rest > 1e-3
             right.semilogy(step.delays[shown], rest[shown], '.', color=colour, markersize=5)
     limit = min(max(s.delays.max() for s in result.steps), 4.0 * result.settling_time + 0.1)
     for axes in (left, right):
-        axes.axvline(result.settling_time, color=_MODEL, linestyle='--',
-                     label=f'settled: {result.settling_time:.3f} s')
+        axes.axvline(
+            result.settling_time,
+            color=_MODEL,
+            linestyle='--',
+            label=f'settled: {result.settling_time:.3f} s',
+        )
         axes.set(xlabel='time after the command, s', xlim=(0.0, limit))
         axes.grid(alpha=0.3)
     if result.curve:
@@ -123,8 +149,12 @@ def blur_figure(result: BlurScale, scale: Any = np.ones_like) -> np.ndarray:
     q = result.widths.dioptres
     measured = 4.0 * result.widths.sigma / scale(q)
     fine = np.linspace(q.min(), q.max(), 300)
-    upper.plot(fine, 4.0 * result.sigma(fine), color=_MODEL,
-               label=f'κ = {result.kappa:.2f} px per dioptre')
+    upper.plot(
+        fine,
+        4.0 * result.sigma(fine),
+        color=_MODEL,
+        label=f'κ = {result.kappa:.2f} px per dioptre',
+    )
     used = result.used
     upper.plot(q[used], measured[used], 'o', color=_MEASURED, label=result.widths.method)
     if not used.all():
@@ -140,8 +170,13 @@ def blur_figure(result: BlurScale, scale: Any = np.ones_like) -> np.ndarray:
             focus, distance, value = profiles[pick]
             right.plot(distance, value, linewidth=1.0, label=f'{focus:.2f}')
         reach = max(0.75 * float(measured.max()), 6.0)
-        right.set(xlabel='distance from the edge, px', ylabel='light, of the step',
-                  title='Edge profiles', xlim=(-reach, reach), ylim=(-0.2, 1.2))
+        right.set(
+            xlabel='distance from the edge, px',
+            ylabel='light, of the step',
+            title='Edge profiles',
+            xlim=(-reach, reach),
+            ylim=(-0.2, 1.2),
+        )
         right.legend(fontsize='small', title='focus, 1/m')
     return _rendered(figure)
 
@@ -162,20 +197,31 @@ def field_figure(result: FieldCurvature) -> np.ndarray:
     axes.plot(np.sqrt(squared[used]), after[used], '.', color=_OTHER, label='corrected')
     if not used.all():
         axes.plot(np.sqrt(squared[~used]), bowed[~used], 'x', color=_OUT, label='outlier')
-    axes.plot(fine, -bow(fine**2, result.coefficients), color=_MODEL,
-              label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)')
-    axes.set(xlabel='r, half diagonals from the principal point',
-             ylabel='sharp at, beside the plane, 1/m')
+    axes.plot(
+        fine,
+        -bow(fine**2, result.coefficients),
+        color=_MODEL,
+        label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)',
+    )
+    axes.set(
+        xlabel='r, half diagonals from the principal point',
+        ylabel='sharp at, beside the plane, 1/m',
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
     maps = (result.before, 'as measured'), (result.after, 'corrected')
     for row, (fit, name) in enumerate(maps):
         place = figure.add_subplot(grid[row, 1])
-        shown = place.scatter(x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest,
-                              vmax=largest)
-        place.set(title=f'{name}: {fit.rms:.3f} 1/m (RMS) off a plane', aspect='equal',
-                  xticks=(), yticks=())
+        shown = place.scatter(
+            x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest, vmax=largest
+        )
+        place.set(
+            title=f'{name}: {fit.rms:.3f} 1/m (RMS) off a plane',
+            aspect='equal',
+            xticks=(),
+            yticks=(),
+        )
         place.invert_yaxis()
         figure.colorbar(shown, ax=place, label='1/m')
     return _rendered(figure)

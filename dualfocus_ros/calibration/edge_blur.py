@@ -91,9 +91,14 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
     limit = math.log(0.95 * edge.reach)
     starts = [math.log(r) for r in (0.7, 0.2 * edge.reach, 0.5 * edge.reach)]
     solutions = [
-        least_squares(residual, (0.0, min(start, limit - 0.01), math.log(0.7)),
-                      bounds=([-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
-                              [0.3 * edge.reach, limit, math.log(4.0)]))
+        least_squares(
+            residual,
+            (0.0, min(start, limit - 0.01), math.log(0.7)),
+            bounds=(
+                [-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
+                [0.3 * edge.reach, limit, math.log(4.0)],
+            ),
+        )
         for start in starts
     ]
     best = min(solutions, key=lambda solution: float(solution.cost))
@@ -148,7 +153,7 @@ def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge |
     gx = 0.5 * (part[1:-1, 2:] - part[1:-1, :-2])
     gy = 0.5 * (part[2:, 1:-1] - part[:-2, 1:-1])
     y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
-    energy = gx.astype(np.float64)**2 + gy.astype(np.float64)**2
+    energy = gx.astype(np.float64) ** 2 + gy.astype(np.float64) ** 2
     angle, cx, cy = edge.angle, edge.x, edge.y
     if anew:
         xx, yy, xy = (float((a * b).sum()) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
@@ -170,9 +175,11 @@ def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge |
         total = float(weight.sum())
         if total <= 0.0:
             return None
-        offset, middle = float((weight * distance).sum()) / total, float(
-            (weight * along).sum()) / total
-        spread = float((weight * (along - middle)**2).sum())
+        offset, middle = (
+            float((weight * distance).sum()) / total,
+            float((weight * along).sum()) / total,
+        )
+        spread = float((weight * (along - middle) ** 2).sum())
         tilt = float((weight * (along - middle) * (distance - offset)).sum()) / max(spread, 1e-12)
         if abs(tilt) > 0.5:
             return None
@@ -212,8 +219,14 @@ def _widened(smooth: np.ndarray, edge: Edge) -> Edge | None:
     for sign in (-1.0, 1.0):
         x = (edge.x + sign * far[:, None] * c - offsets * s).astype(np.float32)
         y = (edge.y + sign * far[:, None] * s + offsets * c).astype(np.float32)
-        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-                         borderValue=float('nan'))
+        line = cv2.remap(
+            smooth,
+            x,
+            y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=float('nan'),
+        )
         lines.append(line)
         levels.append(float(np.nanmean(line[:8])))
     step = abs(levels[1] - levels[0])

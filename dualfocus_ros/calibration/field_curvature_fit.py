@@ -157,8 +157,11 @@ def fit_field_curvature(targets: Sequence[Target]) -> FieldCurvature:
             'the region must show one flat target, which stands still'
         )
     return FieldCurvature(
-        (float(c2), float(c4)), (float(errors[0]), float(errors[1])), tuple(targets),
-        fit_linear(planes, values), fit,
+        (float(c2), float(c4)),
+        (float(errors[0]), float(errors[1])),
+        tuple(targets),
+        fit_linear(planes, values),
+        fit,
     )
 
 

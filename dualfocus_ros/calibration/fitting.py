@@ -43,9 +43,7 @@ class LinearFit:
         return np.sqrt(np.diag(self.covariance))
 
 
-def fit_linear(
-    design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0
-) -> LinearFit:
+def fit_linear(design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0) -> LinearFit:
     """Solve ``design @ coefficients = values`` by Huber's M-estimator, reweighted to the end.
 
     :param design: (N, P) with N >= P.

@@ -129,7 +129,7 @@ def _fit_power(x: np.ndarray, energy: np.ndarray, power: float) -> LinearFit:
     v^-2 for white noise and as v^-1/2 for single edges, and v is a parabola in dioptres: unlike
     a Gaussian this holds as far as the sweep goes.
     """
-    values = energy**(-1.0 / power)
+    values = energy ** (-1.0 / power)
     design = np.stack([np.ones_like(x), x, x * x], axis=1) / values[:, None]
     return fit_linear(design, np.ones_like(x), scale_floor=0.005)
 
@@ -190,9 +190,7 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     if np.any(np.diff(table[1]) == 0.0):  # beyond infinity there is nothing to focus on
         kept = dioptres >= 0.0
         table = table[0][kept], table[1][kept]
-    return FocusScale(
-        tuple(float(c) for c in plain), u, q, fit, (linear, float(quadratic)), table
-    )
+    return FocusScale(tuple(float(c) for c in plain), u, q, fit, (linear, float(quadratic)), table)
 
 
 def _rms(values: np.ndarray) -> float:

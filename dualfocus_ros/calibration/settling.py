@@ -155,9 +155,9 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
         way = after.target - before.target
         positions = curve.locate(after.frames, before.target, after.target)
         progress = (positions - before.target) / way
-        rest = progress[-after.rest:]
+        rest = progress[-after.rest :]
         # From frame to frame, so that a slow movement is not taken for noise.
-        noises.append(float(np.sqrt(0.5 * np.mean(np.diff(rest)**2))))
+        noises.append(float(np.sqrt(0.5 * np.mean(np.diff(rest) ** 2))))
         slope = np.polyfit(np.arange(len(rest)), rest, 1)[0] * len(rest) if len(rest) > 2 else 0.0
         unrest.append(abs(float(slope)))
         # What is left of the way to where the lens came to rest, wherever that is.
@@ -184,7 +184,8 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
     arrivals = [s for s in steps if s.arrival_frame is not None]
     if arrivals:
         settle_frames = max(
-            max(s.rest_frame - s.arrival_frame, 0) + 1 for s in arrivals
+            max(s.rest_frame - s.arrival_frame, 0) + 1
+            for s in arrivals
             if s.arrival_frame is not None
         )
         reported_at = np.median([s.delays[s.arrival_frame] for s in arrivals])
@@ -193,9 +194,20 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
         settle_frames, settle_time = latency + 1, time
     hysteresis, hysteresis_error = _hysteresis(curve, dwells)
     return Settling(
-        latency, time, error, settle_frames, settle_time,
-        max(time, latency * period) + 1.5 * period, hysteresis, hysteresis_error, period, noise,
-        tuple(steps), fitted, ambiguous, bool(arrivals),
+        latency,
+        time,
+        error,
+        settle_frames,
+        settle_time,
+        max(time, latency * period) + 1.5 * period,
+        hysteresis,
+        hysteresis_error,
+        period,
+        noise,
+        tuple(steps),
+        fitted,
+        ambiguous,
+        bool(arrivals),
     )
 
 
@@ -252,7 +264,7 @@ class _Curve:
     def __init__(self, dwells: Sequence[_Dwell]) -> None:
         groups: dict[int, list[np.ndarray]] = {}
         for dwell in dwells:
-            rest = np.mean([f.values for f in dwell.frames[-dwell.rest:]], axis=0)
+            rest = np.mean([f.values for f in dwell.frames[-dwell.rest :]], axis=0)
             groups.setdefault(round(dwell.target / _SAME), []).append(rest)
         keys = sorted(groups)
         self.targets = np.array([key * _SAME for key in keys])
@@ -277,8 +289,10 @@ class _Curve:
     def locate(self, frames: Sequence[Trace], start: float, end: float) -> np.ndarray:
         """Return where the lens was in each frame, between a bit before start and beyond end."""
         grid = np.linspace(start - 0.2 * (end - start), end + 0.2 * (end - start), 281)
-        grid = grid[(grid >= self.targets[0] - 0.1 * abs(end - start))
-                    & (grid <= self.targets[-1] + 0.1 * abs(end - start))]
+        grid = grid[
+            (grid >= self.targets[0] - 0.1 * abs(end - start))
+            & (grid <= self.targets[-1] + 0.1 * abs(end - start))
+        ]
         weights = self._weights(grid)
         length = np.einsum('ij,jk,ik->i', weights, self._gram, weights)
         found = []
@@ -302,22 +316,22 @@ def _with_frames(step: Step, dwell: _Dwell, noise: float) -> Step:
     away = np.nonzero(np.abs(step.progress - 1.0) > SETTLED + 3.0 * noise)[0]
     rest = int(away[-1]) + 1 if len(away) else 0
     arrival = next(
-        (index for index, frame in enumerate(dwell.frames)
-         if abs(frame.reported - step.target) <= _ON_TARGET and not frame.moving), None,
+        (
+            index
+            for index, frame in enumerate(dwell.frames)
+            if abs(frame.reported - step.target) <= _ON_TARGET and not frame.moving
+        ),
+        None,
     )
     return Step(step.start, step.target, step.delays, step.progress, old, rest, arrival)
 
 
-def _settling_time(
-    steps: Sequence[Step], noise: float
-) -> tuple[float, float, tuple[float, ...]]:
+def _settling_time(steps: Sequence[Step], noise: float) -> tuple[float, float, tuple[float, ...]]:
     """Return the time until 98 % of a step, its error, and the curve that it is read from."""
     delays = np.concatenate([step.delays for step in steps])
     left = np.concatenate([1.0 - step.progress for step in steps])
     label = np.repeat(np.arange(len(steps)), [len(step.delays) for step in steps])
-    slowest = max(
-        float(step.delays[min(step.rest_frame, len(step.delays) - 1)]) for step in steps
-    )
+    slowest = max(float(step.delays[min(step.rest_frame, len(step.delays) - 1)]) for step in steps)
     usable = (left > max(0.5 * SETTLED, 3.0 * noise)) & (left < 0.4)
     if usable.sum() >= 8 and len(np.unique(label[usable])) >= 3:
         t, logs = delays[usable], np.log(left[usable])
@@ -348,14 +362,15 @@ def _hysteresis(curve: _Curve, dwells: Sequence[_Dwell]) -> tuple[float, float]:
     places: dict[tuple[int, bool], list[float]] = {}
     span = 0.5 * float(np.median(np.diff(curve.targets)))
     for dwell in dwells[1:]:
-        mean = np.mean([f.values for f in dwell.frames[-dwell.rest:]], axis=0)
+        mean = np.mean([f.values for f in dwell.frames[-dwell.rest :]], axis=0)
         item = Trace(dwell.stamp_ns, mean)
         position = curve.locate([item], dwell.target - span, dwell.target + span)[0]
         key = round(dwell.target / _SAME), dwell.rising
         places.setdefault(key, []).append(float(position) - dwell.target)
     gaps = [
         float(np.median(places[key, True]) - np.median(places[key, False]))
-        for key in {key for key, _ in places} if (key, True) in places and (key, False) in places
+        for key in {key for key, _ in places}
+        if (key, True) in places and (key, False) in places
     ]
     if not gaps:
         return 0.0, float('nan')

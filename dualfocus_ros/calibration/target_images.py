@@ -72,8 +72,12 @@ class Region:
         """
         height, width = image.shape[:2]
         inside = (
-            self.x >= 0 and self.y >= 0 and self.width >= 16 and self.height >= 16
-            and self.x + self.width <= width and self.y + self.height <= height
+            self.x >= 0
+            and self.y >= 0
+            and self.width >= 16
+            and self.height >= 16
+            and self.x + self.width <= width
+            and self.y + self.height <= height
         )
         if not inside:
             raise ValueError(

@@ -36,7 +36,7 @@ def power_spectrum(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for top in rows.astype(int):
         for left in columns.astype(int):
             part = light[top : top + tile, left : left + tile]
-            total += np.abs(np.fft.rfft2((part - part.mean()) * window))**2
+            total += np.abs(np.fft.rfft2((part - part.mean()) * window)) ** 2
     radius = np.hypot(np.fft.fftfreq(tile)[:, None], np.fft.rfftfreq(tile)[None, :])
     bins = np.round(radius * tile).astype(int)
     count = np.bincount(bins.ravel())
@@ -67,7 +67,9 @@ def relative_radius(
         weight = np.sqrt(f)  # as many samples as lie on the ring
 
         def misfit(
-            r: float, f: np.ndarray = f, measured: np.ndarray = measured,
+            r: float,
+            f: np.ndarray = f,
+            measured: np.ndarray = measured,
             weight: np.ndarray = weight,
         ) -> float:
             u = np.maximum(2.0 * np.pi * f * r, 1e-9)
@@ -75,8 +77,12 @@ def relative_radius(
             off = off - np.average(off, weights=weight)
             return float(np.average(off**2, weights=weight))
 
-        found = minimize_scalar(misfit, bounds=(0.0, min(largest, 3.8 / (2 * np.pi * f[-1]))),
-                                method='bounded', options={'xatol': 1e-3})
+        found = minimize_scalar(
+            misfit,
+            bounds=(0.0, min(largest, 3.8 / (2 * np.pi * f[-1]))),
+            method='bounded',
+            options={'xatol': 1e-3},
+        )
         fresh = float(found.x)
         if abs(fresh - radius) < 2e-3:
             break

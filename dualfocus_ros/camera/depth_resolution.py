@@ -101,8 +101,11 @@ class RangeCheck:
         error = depth_error(self.asked, self.kappa)
         return (
             f'{text} and grows beyond: '
-            + (f'{error:.2g} m at the {self.asked:.2f} m' if math.isfinite(error) else 'there is '
-               'no depth at the infinity')
+            + (
+                f'{error:.2g} m at the {self.asked:.2f} m'
+                if math.isfinite(error)
+                else 'there is no depth at the infinity'
+            )
             + ' asked for (by the plane focused farthest, or depth.max)'
         )
 

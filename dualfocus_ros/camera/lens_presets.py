@@ -33,30 +33,37 @@ def _on_sensor(focal_length: float, f_number: float, width: float, pixels: int =
 
 PRESETS = {
     'oak': LensPreset(
-        '4.8 mm f/1.8 autofocus module (OAK class)', _on_sensor(0.0048, 1.8, 4032 * 1.55e-6),
+        '4.8 mm f/1.8 autofocus module (OAK class)',
+        _on_sensor(0.0048, 1.8, 4032 * 1.55e-6),
         'Sony IMX378, 4032 pixels of 1.55 um',
     ),
     'phone': LensPreset(
         'phone, 6.8 mm f/1.9', _on_sensor(0.0068, 1.9, 5.76e-3), 'sensor of 1/2.5", 5.76 mm wide'
     ),
     'liquid16': LensPreset(
-        '16 mm f/1.4 with a liquid lens', _on_sensor(0.016, 1.4, 2448 * 3.45e-6),
+        '16 mm f/1.4 with a liquid lens',
+        _on_sensor(0.016, 1.4, 2448 * 3.45e-6),
         'Sony IMX250 (2/3"), 2448 pixels of 3.45 um',
     ),
     'machine25': LensPreset(
-        '25 mm f/1.4', _on_sensor(0.025, 1.4, 2448 * 3.45e-6),
+        '25 mm f/1.4',
+        _on_sensor(0.025, 1.4, 2448 * 3.45e-6),
         'Sony IMX250 (2/3"), 2448 pixels of 3.45 um',
     ),
     'nyu': LensPreset(
-        'virtual camera of the NYUv2 stacks', Lens(0.050, 8.0, 12e-6),
+        'virtual camera of the NYUv2 stacks',
+        Lens(0.050, 8.0, 12e-6),
         'HybridDepth (cake-lab/HybridDepth)',
     ),
     'arkit': LensPreset(
-        'virtual camera of the ARKitScenes stacks', Lens(0.0029, 0.5, 3.1e-3 / 560),
+        'virtual camera of the ARKitScenes stacks',
+        Lens(0.0029, 0.5, 3.1e-3 / 560),
         'HybridDepth (cake-lab/HybridDepth), 3.1 mm / 560 whatever the size',
     ),
     'fod500': LensPreset(
-        'virtual camera of FoD500', _on_sensor(0.0029, 1.0, 3.1e-3, 256),
-        'DefocusNet (dvl-tum/defocus-net); sensor width of 3.1 mm after DEReD', 256,
+        'virtual camera of FoD500',
+        _on_sensor(0.0029, 1.0, 3.1e-3, 256),
+        'DefocusNet (dvl-tum/defocus-net); sensor width of 3.1 mm after DEReD',
+        256,
     ),
 }

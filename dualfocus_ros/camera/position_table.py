@@ -74,7 +74,8 @@ class PositionTable:
         """Return the dioptres of a position; NaN beyond the table."""
         rising = self._positions[0] < self._positions[-1]
         positions, dioptres = (
-            (self._positions, self._dioptres) if rising
+            (self._positions, self._dioptres)
+            if rising
             else (self._positions[::-1], self._dioptres[::-1])
         )
         return float(np.interp(position, positions, dioptres, math.nan, math.nan))

@@ -56,9 +56,7 @@ class CameraCalibration:
             )
         if len(self.distortion) not in COEFFICIENTS[self.model]:
             counts = ' or '.join(str(n) for n in COEFFICIENTS[self.model])
-            raise ValueError(
-                f'{self.model} has {counts} coefficients, got {len(self.distortion)}'
-            )
+            raise ValueError(f'{self.model} has {counts} coefficients, got {len(self.distortion)}')
 
     def resized(self, width: int, height: int) -> CameraCalibration:
         """Return the calibration of the same view, sampled with another number of pixels."""
@@ -100,7 +98,9 @@ class Mapping:
         """
         mine, others = self.view, other.view
         if (mine.model, mine.distortion, mine.rotation) != (
-            others.model, others.distortion, others.rotation
+            others.model,
+            others.distortion,
+            others.rotation,
         ) or (self.output.width, self.output.height) != (other.output.width, other.output.height):
             return False
         corners = np.array([[0, 0, 1], [self.output.width, self.output.height, 1]], np.float64).T
@@ -152,12 +152,14 @@ def _distorted_positions(
             _matrix(view.camera), coefficients, rotation, rays, size, cv2.CV_32FC1
         )
     return cv2.initUndistortRectifyMap(
-        _matrix(view.camera), coefficients if coefficients.size else None, rotation, rays, size,
+        _matrix(view.camera),
+        coefficients if coefficients.size else None,
+        rotation,
+        rays,
+        size,
         cv2.CV_32FC1,
     )
 
 
 def _matrix(camera: PinholeCamera) -> np.ndarray:
-    return np.array(
-        [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]]
-    )
+    return np.array([[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]])

@@ -23,8 +23,14 @@ FOCUS = {
 }
 # Images that the depth node or the simulated camera make; never what depth is computed from.
 _MADE = (
-    '/depth/image_rect', '/depth/sigma', '/depth/confidence', '/rgb/image_rect',
-    '/ground_truth/depth', '/depth/camera_info', '/rgb/camera_info', '/ground_truth/camera_info',
+    '/depth/image_rect',
+    '/depth/sigma',
+    '/depth/confidence',
+    '/rgb/image_rect',
+    '/ground_truth/depth',
+    '/depth/camera_info',
+    '/rgb/camera_info',
+    '/ground_truth/camera_info',
 )
 
 
@@ -50,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group = parser.add_argument_group('topics (by default found by their types)')
     group.add_argument(
-        '-r', '--remap', action='append', default=[], metavar='FROM:=TO',
+        '-r',
+        '--remap',
+        action='append',
+        default=[],
+        metavar='FROM:=TO',
         help='name of the node := name in the bag; for outputs, the name to write',
     )
     group.add_argument('--image-topic', metavar='TOPIC', help='images, where there are several')
@@ -86,7 +96,8 @@ def find_inputs(
     """
     remap = read_remaps(arguments)
     for name, chosen in (
-        ('/image_raw', arguments.image_topic), ('/camera_info', arguments.camera_info_topic)
+        ('/image_raw', arguments.image_topic),
+        ('/camera_info', arguments.camera_info_topic),
     ):
         if chosen is not None:
             remap[name] = absolute(chosen)
@@ -100,17 +111,24 @@ def find_inputs(
 
 
 def _sweep(
-    types: Mapping[str, str], parameters: Parameters, remap: dict[str, str],
+    types: Mapping[str, str],
+    parameters: Parameters,
+    remap: dict[str, str],
     focus_topic: str | None,
 ) -> BagInputs:
     settings, missing = parameters.settings, []
-    image = _image(types, remap, settings.image_transport if 'image_transport' in parameters.given
-                   else None)
+    image = _image(
+        types, remap, settings.image_transport if 'image_transport' in parameters.given else None
+    )
     if image is None:
-        return BagInputs(settings, remap, [
-            f'no topic with images ({IMAGE}, {COMPRESSED}): the bag has '
-            f'{", ".join(sorted(types)) or "no topics"}'
-        ])
+        return BagInputs(
+            settings,
+            remap,
+            [
+                f'no topic with images ({IMAGE}, {COMPRESSED}): the bag has '
+                f'{", ".join(sorted(types)) or "no topics"}'
+            ],
+        )
     base = image.removesuffix('/compressed') if types[image] == COMPRESSED else image
     settings = replace(
         settings, image_transport='compressed' if types[image] == COMPRESSED else 'raw'
@@ -147,8 +165,11 @@ def _image(
     kinds = {'raw': (IMAGE,), 'compressed': (COMPRESSED,), None: (IMAGE, COMPRESSED)}[transport]
     found = _of_type(types, *kinds)
     # One camera may be there both raw and compressed.
-    found = [name for name in found if name.removesuffix('/compressed') not in found
-             or not name.endswith('/compressed')]
+    found = [
+        name
+        for name in found
+        if name.removesuffix('/compressed') not in found or not name.endswith('/compressed')
+    ]
     if len(found) > 1:
         focused = {_folder(n) for kind, _ in FOCUS.values() for n in _of_type(types, kind)}
         beside = [n for n in found if _folder(n.removesuffix('/compressed')) in focused]
@@ -184,7 +205,10 @@ def _camera(types: Mapping[str, str], remap: dict[str, str], base: str) -> str |
 
 
 def _focus(
-    types: Mapping[str, str], remap: Mapping[str, str], base: str, focus_topic: str | None,
+    types: Mapping[str, str],
+    remap: Mapping[str, str],
+    base: str,
+    focus_topic: str | None,
     parameters: Parameters,
 ) -> tuple[str | None, str | None]:
     """Return the focus source and its topic."""

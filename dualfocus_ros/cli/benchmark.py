@@ -31,36 +31,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'machine meanwhile. The planes vary at 640x480 and the size with 5 planes.'
     )
     parser.add_argument(
-        '-o', '--output', type=Path, default=Path('bench'), metavar='OUT',
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('bench'),
+        metavar='OUT',
         help='folder (default: bench)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--methods', nargs='+', metavar='METHOD', default=[],
-        help='auto, shipped models, configurations (random weights), .safetensors files, dfv, '
-        'sml, rdf (default: all)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--planes', type=int, nargs='+', metavar='N', help='(default: 2 5 10 20)'
     )
     parser.add_argument(
-        '--sizes', type=_size, nargs='+', metavar='WxH',
-        help='(default: 320x240 640x480 960x720 1280x960)',
-    )  # fmt: skip
+        '--methods',
+        nargs='+',
+        metavar='METHOD',
+        default=[],
+        help='auto, shipped models, configurations (random weights), .safetensors files, dfv, '
+        'sml, rdf (default: all)',
+    )
+    parser.add_argument('--planes', type=int, nargs='+', metavar='N', help='(default: 2 5 10 20)')
     parser.add_argument(
-        '--seconds', type=float, metavar='S',
+        '--sizes',
+        type=_size,
+        nargs='+',
+        metavar='WxH',
+        help='(default: 320x240 640x480 960x720 1280x960)',
+    )
+    parser.add_argument(
+        '--seconds',
+        type=float,
+        metavar='S',
         help='for the repeats of each method at each setting, 3 at least (default: 5)',
-    )  # fmt: skip
+    )
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
     parser.add_argument(
-        '--precision', default='auto', choices=('auto', 'fp32', 'fp16', 'bf16'),
+        '--precision',
+        default='auto',
+        choices=('auto', 'fp32', 'fp16', 'bf16'),
         help='number format of the networks (default: auto; DFV on a CPU: fp32)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--node', action='store_true',
+        '--node',
+        action='store_true',
         help='also over DDS: camera, depth node and receiver as processes, and the transport of '
         'images with and without our Fast DDS profile (needs ROS 2)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--quick', action='store_true', help='small, few repeats: to see that it works'
     )
@@ -115,9 +128,12 @@ def _plan(arguments: argparse.Namespace) -> Any:
     place = Place(arguments.device, arguments.precision, arguments.threads)
     assert place.format  # an error about device or precision comes before any work
     return Plan(
-        tuple(arguments.methods) or tuple(names()), planes,
-        tuple(arguments.sizes or (QUICK_SIZES if quick else SIZES)), seconds, place,
-    )  # fmt: skip
+        tuple(arguments.methods) or tuple(names()),
+        planes,
+        tuple(arguments.sizes or (QUICK_SIZES if quick else SIZES)),
+        seconds,
+        place,
+    )
 
 
 def _progress(unit: str) -> tqdm:

@@ -58,22 +58,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, summary in KINDS.items():
         module = import_module(f'dualfocus_ros.cli.calibrate_{name}')
         sub = kinds.add_parser(
-            name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.',
-            epilog=module.WHAT_TO_RECORD, formatter_class=argparse.RawDescriptionHelpFormatter,
+            name,
+            help=summary,
+            description=f'{summary[0].upper()}{summary[1:]}.',
+            epilog=module.WHAT_TO_RECORD,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(sub)
         sub.add_argument(
-            '-o', '--output', type=Path, default=Path(f'{name}.yaml'), metavar='YAML',
+            '-o',
+            '--output',
+            type=Path,
+            default=Path(f'{name}.yaml'),
+            metavar='YAML',
             help=f'parameter file to write (default: {name}.yaml)',
         )
         sub.add_argument(
-            '--picture', type=Path, metavar='PNG',
+            '--picture',
+            type=Path,
+            metavar='PNG',
             help='picture of the fit and its residuals (default: as the parameter file, .png)',
         )
         sub.add_argument('--json', action='store_true', help='print the result as JSON')
         for flag in ('--quiet', '--debug'):
-            sub.add_argument(flag, action='store_true', default=argparse.SUPPRESS,
-                             help=argparse.SUPPRESS)
+            sub.add_argument(
+                flag, action='store_true', default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
         sub.set_defaults(calibrate=module.calibrate)
 
 
@@ -82,8 +92,9 @@ def execute(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     picture: Path = arguments.picture or output.with_suffix('.png')
     if output.suffix.lower() not in ('.yaml', '.yml') or picture.suffix.lower() != '.png':
-        raise UsageError(f'a parameter file ends in .yaml and a picture in .png, got {output} and '
-                         f'{picture}')
+        raise UsageError(
+            f'a parameter file ends in .yaml and a picture in .png, got {output} and {picture}'
+        )
     try:
         outcome: Outcome = arguments.calibrate(arguments)
     except CalibrationError as error:
@@ -99,8 +110,12 @@ def execute(arguments: argparse.Namespace) -> int:
         logger.warning('%s', warning)
     if arguments.json:
         summary = {
-            'kind': arguments.kind, 'output': str(output), 'picture': str(picture),
-            'parameters': outcome.parameters, **outcome.summary, 'warnings': outcome.warnings,
+            'kind': arguments.kind,
+            'output': str(output),
+            'picture': str(picture),
+            'parameters': outcome.parameters,
+            **outcome.summary,
+            'warnings': outcome.warnings,
         }
         say(json.dumps(_plain(summary), indent=2))
     else:

@@ -58,10 +58,14 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         whole = _whole_width(arguments)
         drift = drift[0] * width / whole, drift[1] * width / whole
     return Outcome(
-        {'breathing.model': 'polynomial',
-         'breathing.coefficients': list(result.coefficients),
-         'breathing.centre_drift': list(drift)},
-        _summary(result, drift), _lines(result), breathing_figure(result),
+        {
+            'breathing.model': 'polynomial',
+            'breathing.coefficients': list(result.coefficients),
+            'breathing.centre_drift': list(drift),
+        },
+        _summary(result, drift),
+        _lines(result),
+        breathing_figure(result),
     )
 
 
@@ -89,12 +93,20 @@ def _lines(result: Breathing) -> list[str]:
 
 def _summary(result: Breathing, drift: tuple[float, float]) -> dict[str, object]:
     return {
-        'coefficients': list(result.coefficients), 'errors': list(result.errors),
-        'covariance': result.covariance, 'centre_drift': list(drift),
+        'coefficients': list(result.coefficients),
+        'errors': list(result.errors),
+        'covariance': result.covariance,
+        'centre_drift': list(drift),
         'centre_drift_errors': list(result.drift_errors),
-        'left_out_px': result.left_out_px, 'reference_dioptres': result.reference,
+        'left_out_px': result.left_out_px,
+        'reference_dioptres': result.reference,
         'views': [
-            {'dioptres': v.dioptres, 'scale': v.scale, 'shift_px': list(v.shift),
-             'residual_px': v.residual_px} for v in result.views
+            {
+                'dioptres': v.dioptres,
+                'scale': v.scale,
+                'shift_px': list(v.shift),
+                'residual_px': v.residual_px,
+            }
+            for v in result.views
         ],
     }

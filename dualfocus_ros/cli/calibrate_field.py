@@ -40,8 +40,13 @@ lens focuses nearer at r half diagonals of the image from the principal point.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('sources', nargs='+', type=Path, metavar='SWEEPS',
-                        help='bag, or folder of images; one for each target')
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        type=Path,
+        metavar='SWEEPS',
+        help='bag, or folder of images; one for each target',
+    )
     focus_frames.add_arguments(parser)
 
 
@@ -58,17 +63,22 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         sizes |= {image.pixels.shape[:2] for image in images}
         targets.append(_measure(source, images, centre, arguments))
     if len(sizes) > 1:
-        raise CalibrationError('the sweeps differ in the size of their images: record one '
-                                'camera in one mode')
+        raise CalibrationError(
+            'the sweeps differ in the size of their images: record one camera in one mode'
+        )
     result = fit_field_curvature(targets)
     return Outcome(
-        {'lens.field_curvature': list(result.coefficients)}, _summary(result), _lines(result),
+        {'lens.field_curvature': list(result.coefficients)},
+        _summary(result),
+        _lines(result),
         field_figure(result),
     )
 
 
 def _measure(
-    source: Path, images: list[FocusImage], centre: tuple[float, float] | None,
+    source: Path,
+    images: list[FocusImage],
+    centre: tuple[float, float] | None,
     arguments: argparse.Namespace,
 ) -> Target:
     with progress(len(images), 'measuring') as step:
@@ -81,7 +91,8 @@ def _measure(
 def _lines(result: FieldCurvature) -> list[str]:
     (c2, c4), (e2, e4) = result.coefficients, result.errors
     fourth = (
-        'c4 = 0, which the targets do not tell from 0' if math.isnan(e4)
+        'c4 = 0, which the targets do not tell from 0'
+        if math.isnan(e4)
         else f'c4 = {c4:+.4f} (standard error {e4:.4f})'
     )
     blocks = sum(len(target.x) for target in result.targets)
@@ -95,11 +106,17 @@ def _lines(result: FieldCurvature) -> list[str]:
 
 def _summary(result: FieldCurvature) -> dict[str, object]:
     return {
-        'coefficients': list(result.coefficients), 'errors': list(result.errors),
-        'before_dioptres': result.before.rms, 'after_dioptres': result.after.rms,
+        'coefficients': list(result.coefficients),
+        'errors': list(result.errors),
+        'before_dioptres': result.before.rms,
+        'after_dioptres': result.after.rms,
         'reach': result.reach,
         'targets': [
-            {'blocks': len(target.x), 'nearest_dioptres': float(target.dioptres.max()),
-             'farthest_dioptres': float(target.dioptres.min())} for target in result.targets
+            {
+                'blocks': len(target.x),
+                'nearest_dioptres': float(target.dioptres.max()),
+                'farthest_dioptres': float(target.dioptres.min()),
+            }
+            for target in result.targets
         ],
     }

@@ -41,12 +41,16 @@ result: calibration.positions and calibration.dioptres of focus_sweep_node.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        'sources', nargs='+', metavar='DISTANCE=SWEEP',
+        'sources',
+        nargs='+',
+        metavar='DISTANCE=SWEEP',
         help='distance of the target in metres (inf for the horizon) and the bag or folder of the '
         'sweep; or one text file with a position and a distance in each line',
     )
     parser.add_argument(
-        '--scale', type=Path, metavar='YAML',
+        '--scale',
+        type=Path,
+        metavar='YAML',
         help='parameter file with calibration.positions and calibration.dioptres, with which '
         'the sweeps were recorded: what was commanded or reported in dioptres is turned back '
         'into positions of the driver',
@@ -70,9 +74,13 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         positions = [peak.position for _, peak in sweeps]
     scale = fit_focus_scale(positions, distances)
     return Outcome(
-        {'calibration.positions': [float(p) for p in scale.table[0]],
-         'calibration.dioptres': [float(q) for q in scale.table[1]]},
-        _summary(scale, distances, sweeps), _lines(scale), focus_figure(scale, sweeps),
+        {
+            'calibration.positions': [float(p) for p in scale.table[0]],
+            'calibration.dioptres': [float(q) for q in scale.table[1]],
+        },
+        _summary(scale, distances, sweeps),
+        _lines(scale),
+        focus_figure(scale, sweeps),
         _warnings(scale, distances),
     )
 
@@ -104,8 +112,15 @@ def _back(dioptres: float, table: tuple[list[float], list[float]]) -> float:
 
     positions, known = table
     order = np.argsort(known)
-    return float(np.interp(dioptres, np.take(known, order), np.take(positions, order),
-                           left=math.nan, right=math.nan))
+    return float(
+        np.interp(
+            dioptres,
+            np.take(known, order),
+            np.take(positions, order),
+            left=math.nan,
+            right=math.nan,
+        )
+    )
 
 
 def _read_pairs(path: Path) -> tuple[list[float], list[float]]:
@@ -163,12 +178,17 @@ def _split(source: str) -> tuple[float, Path]:
 def _lines(scale: FocusScale) -> list[str]:
     terms = ''.join(
         f' {c:+.6g} u{"^2" if power == 2 else ""}'
-        for power, c in enumerate(scale.coefficients) if power
+        for power, c in enumerate(scale.coefficients)
+        if power
     )
     linear, quadratic = scale.left_out_rms
-    why = '' if math.isnan(quadratic) else (
-        f'; left-out pairs are missed by {linear:.4f} by a line and by {quadratic:.4f} with u^2, '
-        f'which is taken below {QUADRATIC_GAIN:.0%} of the line'
+    why = (
+        ''
+        if math.isnan(quadratic)
+        else (
+            f'; left-out pairs are missed by {linear:.4f} by a line and by {quadratic:.4f} with u^2, '
+            f'which is taken below {QUADRATIC_GAIN:.0%} of the line'
+        )
     )
     return [
         f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
@@ -184,7 +204,8 @@ def _warnings(scale: FocusScale, distances: list[float]) -> list[str]:
         f'({residual:+.3f} dioptres) and hardly counts'
         for distance, position, residual, out in zip(
             distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True
-        ) if out
+        )
+        if out
     ]
 
 
@@ -194,16 +215,25 @@ def _summary(
     return {
         'coefficients': list(scale.coefficients),
         'residual_dioptres': scale.fit.rms,
-        'left_out_dioptres': {'linear': scale.left_out_rms[0],
-                              'quadratic': scale.left_out_rms[1]},
+        'left_out_dioptres': {'linear': scale.left_out_rms[0], 'quadratic': scale.left_out_rms[1]},
         'pairs': [
-            {'position': float(p), 'distance_m': d, 'residual_dioptres': float(r),
-             'outlier': bool(o)}
-            for p, d, r, o in zip(scale.positions, distances, scale.fit.residuals,
-                                  scale.fit.outliers, strict=True)
+            {
+                'position': float(p),
+                'distance_m': d,
+                'residual_dioptres': float(r),
+                'outlier': bool(o),
+            }
+            for p, d, r, o in zip(
+                scale.positions, distances, scale.fit.residuals, scale.fit.outliers, strict=True
+            )
         ],
         'sweeps': [
-            {'distance_m': d, 'position': peak.position, 'position_error': peak.error,
-             'contrast': peak.contrast} for d, peak in sweeps
+            {
+                'distance_m': d,
+                'position': peak.position,
+                'position_error': peak.error,
+                'contrast': peak.contrast,
+            }
+            for d, peak in sweeps
         ],
     }

@@ -45,12 +45,22 @@ _DISAGREEMENT = 0.05
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('source', type=Path, metavar='SWEEPS', help='bag, or folder of images')
-    parser.add_argument('--method', choices=METHODS, default='auto',
-                        help='auto: an edge where one is found, else texture')
-    parser.add_argument('--distance', type=lens_arguments.length, metavar='M',
-                        help='of the target, for a sweep that does not pass its focus')
     parser.add_argument(
-        '--breathing', type=Path, metavar='YAML',
+        '--method',
+        choices=METHODS,
+        default='auto',
+        help='auto: an edge where one is found, else texture',
+    )
+    parser.add_argument(
+        '--distance',
+        type=lens_arguments.length,
+        metavar='M',
+        help='of the target, for a sweep that does not pass its focus',
+    )
+    parser.add_argument(
+        '--breathing',
+        type=Path,
+        metavar='YAML',
         help='result of calibrate breathing: refers kappa to the image focused at infinity; '
         'without, and without --focal-length, it is that at the focus of the target',
     )
@@ -74,18 +84,33 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
     result = fit_blur_scale(widths, scale, None if inside else known)
     comparison, numbers = _compare(arguments, result.kappa)
     summary: dict[str, object] = {
-        'kappa': result.kappa, 'kappa_error': result.kappa_error,
-        'focus_dioptres': result.focus, 'focus_error': result.focus_error,
-        'floor_px': 4.0 * result.floor, 'method': widths.method, 'kappa_of': where, **numbers,
+        'kappa': result.kappa,
+        'kappa_error': result.kappa_error,
+        'focus_dioptres': result.focus,
+        'focus_error': result.focus_error,
+        'floor_px': 4.0 * result.floor,
+        'method': widths.method,
+        'kappa_of': where,
+        **numbers,
         'widths': [
-            {'dioptres': float(q), 'diameter_px': 4.0 * float(s), 'residual_px': 4.0 * float(r),
-             'used': bool(u)}
-            for q, s, r, u in zip(widths.dioptres, widths.sigma, result.residuals, result.used,
-                                  strict=True)
+            {
+                'dioptres': float(q),
+                'diameter_px': 4.0 * float(s),
+                'residual_px': 4.0 * float(r),
+                'used': bool(u),
+            }
+            for q, s, r, u in zip(
+                widths.dioptres, widths.sigma, result.residuals, result.used, strict=True
+            )
         ],
     }
-    return Outcome({'lens.kappa': result.kappa}, summary, _lines(result, where) + comparison,
-                   blur_figure(result, scale), _warnings(result, known))
+    return Outcome(
+        {'lens.kappa': result.kappa},
+        summary,
+        _lines(result, where) + comparison,
+        blur_figure(result, scale),
+        _warnings(result, known),
+    )
 
 
 def _magnification(
@@ -94,8 +119,10 @@ def _magnification(
     """Return the image scale m(q), and what kappa then is of."""
     if arguments.breathing is not None:
         coefficients = _coefficients(arguments.breathing)
-        return (lambda q: np.polynomial.polynomial.polyval(q, (1.0, *coefficients)),
-                'the image focused at infinity')
+        return (
+            lambda q: np.polynomial.polynomial.polyval(q, (1.0, *coefficients)),
+            'the image focused at infinity',
+        )
     focal = arguments.focal_length
     if focal is not None:
         return lambda q: 1.0 / (1.0 - focal * q), 'the image focused at infinity'
@@ -109,21 +136,23 @@ def _coefficients(path: Path) -> list[float]:
         raise UsageError(f'--breathing: {error}') from None
 
 
-def _compare(
-    arguments: argparse.Namespace, kappa: float
-) -> tuple[list[str], dict[str, object]]:
+def _compare(arguments: argparse.Namespace, kappa: float) -> tuple[list[str], dict[str, object]]:
     """Return what the measured kappa makes of the numbers of the lens: kappa = F^2 / (A p)."""
     focal, stop, pitch = arguments.focal_length, arguments.f_number, arguments.pixel_pitch
     if pitch is None or (focal is None and stop is None):
         if focal is not None and stop is not None:
             pitch = focal**2 / (stop * kappa)
-            return [f'lens: at {focal * 1e3:g} mm and f/{stop:g} this is a pixel pitch of '
-                    f'{pitch * 1e6:.3f} um'], {'pixel_pitch': pitch}
+            return [
+                f'lens: at {focal * 1e3:g} mm and f/{stop:g} this is a pixel pitch of '
+                f'{pitch * 1e6:.3f} um'
+            ], {'pixel_pitch': pitch}
         return [], {}
     if focal is None:
         focal = math.sqrt(kappa * stop * pitch)
-        return [f'lens: at f/{stop:g} and {pitch * 1e6:g} um this is a focal length of '
-                f'{focal * 1e3:.2f} mm'], {'focal_length': focal}
+        return [
+            f'lens: at f/{stop:g} and {pitch * 1e6:g} um this is a focal length of '
+            f'{focal * 1e3:.2f} mm'
+        ], {'focal_length': focal}
     effective = focal**2 / (kappa * pitch)
     lines = [f'lens: at {focal * 1e3:g} mm and {pitch * 1e6:g} um this is f/{effective:.3f}']
     numbers: dict[str, object] = {'f_number': effective}
@@ -136,7 +165,7 @@ def _compare(
 
 def _lines(result: BlurScale, where: str) -> list[str]:
     used = int(result.used.sum())
-    rms = 4.0 * float(np.sqrt(np.mean(result.residuals[result.used]**2)))
+    rms = 4.0 * float(np.sqrt(np.mean(result.residuals[result.used] ** 2)))
     distance = f'{1.0 / result.focus:.3f} m' if result.focus > 1e-3 else 'infinity'
     floor = '' if math.isnan(result.floor) else f'; in focus {4.0 * result.floor:.2f} px remain'
     return [
@@ -150,5 +179,7 @@ def _lines(result: BlurScale, where: str) -> list[str]:
 def _warnings(result: BlurScale, known: float | None) -> list[str]:
     if known is None or abs(result.focus - known) <= _DISAGREEMENT * max(known, 0.2):
         return []
-    return [f'the target is sharpest at {result.focus:.3f} dioptres, but its distance says '
-            f'{known:.3f}: the focus scale is off (dualfocus calibrate focus)']
+    return [
+        f'the target is sharpest at {result.focus:.3f} dioptres, but its distance says '
+        f'{known:.3f}: the focus scale is off (dualfocus calibrate focus)'
+    ]

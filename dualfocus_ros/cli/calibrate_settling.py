@@ -74,8 +74,9 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         'settle_time': _up(result.settle_time),
         'model_time': _up(result.model_time),
     }
-    return Outcome(parameters, _summary(result), _lines(result), settling_figure(result),
-                   _warnings(result))
+    return Outcome(
+        parameters, _summary(result), _lines(result), settling_figure(result), _warnings(result)
+    )
 
 
 def _up(seconds: float) -> float:
@@ -93,26 +94,37 @@ def _lines(result: Settling) -> list[str]:
         f'position, at {1.0 / result.frame_period:.1f} frames per second',
     ]
     if result.reported:
-        lines.append(f'reports: the lens rests {result.settle_time:.4f} s after the first report '
-                     f'of arrival, at the latest with frame {result.settle_frames} from there')
+        lines.append(
+            f'reports: the lens rests {result.settle_time:.4f} s after the first report '
+            f'of arrival, at the latest with frame {result.settle_frames} from there'
+        )
     if math.isfinite(result.hysteresis_error):
-        lines.append(f'hysteresis: {result.hysteresis:+.4f} dioptres (standard error '
-                     f'{result.hysteresis_error:.4f}) between the ways up and down')
+        lines.append(
+            f'hysteresis: {result.hysteresis:+.4f} dioptres (standard error '
+            f'{result.hysteresis_error:.4f}) between the ways up and down'
+        )
     return lines
 
 
 def _warnings(result: Settling) -> list[str]:
     if abs(result.hysteresis) > max(_HYSTERESIS, 3.0 * result.hysteresis_error):
-        return ['the lens stops at different places on its way up and down: sweep in one '
-                "direction only (focus_sweep_node: pattern 'sawtooth')"]
+        return [
+            'the lens stops at different places on its way up and down: sweep in one '
+            "direction only (focus_sweep_node: pattern 'sawtooth')"
+        ]
     return []
 
 
 def _summary(result: Settling) -> dict[str, object]:
     return {
-        'settling_time': result.settling_time, 'settling_time_error': result.time_error,
-        'latency_frames': result.latency_frames, 'hysteresis_dioptres': result.hysteresis,
-        'hysteresis_error': result.hysteresis_error, 'frame_period': result.frame_period,
-        'steps': len(result.steps), 'steps_ambiguous': result.ambiguous,
-        'noise_of_step': result.noise, 'reports_compared': result.reported,
+        'settling_time': result.settling_time,
+        'settling_time_error': result.time_error,
+        'latency_frames': result.latency_frames,
+        'hysteresis_dioptres': result.hysteresis,
+        'hysteresis_error': result.hysteresis_error,
+        'frame_period': result.frame_period,
+        'steps': len(result.steps),
+        'steps_ambiguous': result.ambiguous,
+        'noise_of_step': result.noise,
+        'reports_compared': result.reported,
     }

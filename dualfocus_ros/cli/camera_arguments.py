@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('calibration (by default camera_info of the bag)')
     group = group.add_mutually_exclusive_group()
     group.add_argument(
-        '--camera-info', type=Path, metavar='YAML',
+        '--camera-info',
+        type=Path,
+        metavar='YAML',
         help='calibration file as camera_calibration writes it',
     )
     group.add_argument(
@@ -53,7 +55,10 @@ def _from_numbers(text: str, size: tuple[int, int]) -> Any:
     except ValueError:
         raise UsageError(f'--intrinsics takes fx,fy,cx,cy in pixels, got {text!r}') from None
     return CameraInfo(
-        width=size[0], height=size[1], distortion_model='plumb_bob', d=[0.0] * 5,
+        width=size[0],
+        height=size[1],
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
@@ -71,15 +76,25 @@ def _from_file(path: Path) -> Any:
 
         model = str(known.get('distortion_model', 'plumb_bob'))
         return CameraInfo(
-            width=int(known['image_width']), height=int(known['image_height']),
-            distortion_model=model, d=matrix('distortion_coefficients'),
-            k=matrix('camera_matrix'), r=matrix('rectification_matrix'),
+            width=int(known['image_width']),
+            height=int(known['image_height']),
+            distortion_model=model,
+            d=matrix('distortion_coefficients'),
+            k=matrix('camera_matrix'),
+            r=matrix('rectification_matrix'),
             p=matrix('projection_matrix'),
         )
     except OSError as error:
         raise UsageError(f'{path} cannot be read: {error}') from None
-    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError,
-            AssertionError) as error:
+    except (
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise UsageError(
             f'{path} is not a calibration file as camera_calibration writes it (image_width, '
             f'camera_matrix, …): {type(error).__name__}: {error}'

@@ -65,9 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
     )
     camera.add_argument(
-        '--field-curvature', nargs=2, type=float, default=(0.0, 0.0), metavar=('C2', 'C4'),
+        '--field-curvature',
+        nargs=2,
+        type=float,
+        default=(0.0, 0.0),
+        metavar=('C2', 'C4'),
         help='bow of the surface in focus, 1/m at the corner (dualfocus calibrate field)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--align',
         action=argparse.BooleanOptionalAction,
@@ -253,9 +257,13 @@ def _estimate(
         if check.beyond:
             logger.warning('%s', check)
     settings = PipelineSettings(
-        depth_min=NEAREST, depth_max=FARTHEST, breathing=breathing, lens=lens, alignment='off',
+        depth_min=NEAREST,
+        depth_max=FARTHEST,
+        breathing=breathing,
+        lens=lens,
+        alignment='off',
         field_curvature=tuple(arguments.field_curvature),
-    )  # fmt: skip
+    )
     estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
     if small is not stack:
         logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))

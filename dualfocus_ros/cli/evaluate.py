@@ -29,36 +29,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.epilog = EPILOG
     parser.add_argument(
-        '--data', action='append', metavar='KIND:PLACE', default=[],
+        '--data',
+        action='append',
+        metavar='KIND:PLACE',
+        default=[],
         help='data set; may be repeated (default: synthetic:0 and indoor:0)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--methods', nargs='+', metavar='METHOD', default=[],
+        '--methods',
+        nargs='+',
+        metavar='METHOD',
+        default=[],
         help='shipped models, .safetensors files, sml, rdf, dfv:FILE, range-only, single-image '
         '(default: all shipped models, sml, rdf, range-only)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--baseline', metavar='METHOD',
+        '--baseline',
+        metavar='METHOD',
         help='also print the errors of the others over those of this method',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--protocol', choices=('A', 'B'), default='B',
+        '--protocol',
+        choices=('A', 'B'),
+        default='B',
         help='stacks from RGB-D sets: A as published, focus taken from the truth of each image; '
         'B one focus list and one lens for all (default)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--planes', type=int, default=0,
+        '--planes',
+        type=int,
+        default=0,
         help='planes per stack (default: 5 for A, 10 for B, all of recorded stacks)',
-    )  # fmt: skip
+    )
     parser.add_argument('--limit', type=int, default=0, help='stacks per data set (default: all)')
     parser.add_argument('--seed', type=int, default=0, help='of the noise of protocol B')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     parser.add_argument(
-        '-o', '--output', type=Path, metavar='FOLDER',
+        '-o',
+        '--output',
+        type=Path,
+        metavar='FOLDER',
         help='write report.md, report.json and figures',
-    )  # fmt: skip
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -97,10 +111,14 @@ def execute(arguments: argparse.Namespace) -> int:
             bar.set_description(dataset.name)
             results.append(
                 evaluate(
-                    dataset, methods, protocol,
-                    planes=arguments.planes, limit=arguments.limit, progress=bar.update,
+                    dataset,
+                    methods,
+                    protocol,
+                    planes=arguments.planes,
+                    limit=arguments.limit,
+                    progress=bar.update,
                 )
-            )  # fmt: skip
+            )
     facts = Facts(
         version=__version__,
         commit=commit_of(Path(__file__)),

@@ -43,22 +43,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--model', default='auto', help='a shipped name or a .safetensors file')
     parser.add_argument(
-        '--planes', required=True, type=int, metavar='N',
+        '--planes',
+        required=True,
+        type=int,
+        metavar='N',
         help=f'planes of a stack, {MIN_PLANES} to {MAX_PLANES}',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--size', required=True, metavar='WxH', help='of the images in pixels, as 640x480'
     )
     parser.add_argument(
-        '--parts', choices=('whole', 'split'), default='whole',
+        '--parts',
+        choices=('whole', 'split'),
+        default='whole',
         help='split: FILE.encoder.onnx, run once per plane, and FILE.decoder.onnx, once per stack '
         '(default: whole)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--check', action=argparse.BooleanOptionalAction, default=True,
+        '--check',
+        action=argparse.BooleanOptionalAction,
+        default=True,
         help=f'run both onnxruntime and PyTorch on random and on rendered images; fail above '
         f'{LIMIT:g} of the sweep (default: yes)',
-    )  # fmt: skip
+    )
     parser.add_argument('--json', action='store_true', help='print the result as JSON')
 
 
@@ -91,9 +98,13 @@ def execute(arguments: argparse.Namespace) -> int:
     for file in files:
         logger.info('wrote %s (%.1f MB)', file, file.stat().st_size / 1e6)
     report: dict[str, Any] = {
-        'model': model.name, 'weights_sha256': model.sha256, **asdict(size),
-        'files': [str(file) for file in files], 'limit': LIMIT, 'differences': None,
-    }  # fmt: skip
+        'model': model.name,
+        'weights_sha256': model.sha256,
+        **asdict(size),
+        'files': [str(file) for file in files],
+        'limit': LIMIT,
+        'differences': None,
+    }
     if arguments.check:
         report['differences'] = _check(model, files, size)
     say(json.dumps(report, indent=2) if arguments.json else _as_text(report))
@@ -116,9 +127,7 @@ def _size(arguments: argparse.Namespace) -> StackSize:
     if width < 1 or height < 1:
         raise UsageError(f'--size must be above 0 pixels both ways, got {width} x {height}')
     if not MIN_PLANES <= arguments.planes <= MAX_PLANES:
-        raise UsageError(
-            f'--planes must be {MIN_PLANES} to {MAX_PLANES}, got {arguments.planes}'
-        )
+        raise UsageError(f'--planes must be {MIN_PLANES} to {MAX_PLANES}, got {arguments.planes}')
     from dualfocus_ros.models.onnx_export import StackSize
 
     return StackSize(arguments.planes, height, width)

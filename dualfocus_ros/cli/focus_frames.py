@@ -63,18 +63,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--region', metavar='X,Y,W,H', help='part of the image that the target fills, in pixels'
     )
     group.add_argument(
-        '--response', choices=('auto', 'srgb', 'linear'), default='auto',
+        '--response',
+        choices=('auto', 'srgb', 'linear'),
+        default='auto',
         help='how values follow light; auto: linear for mono and bayer images of a bag, sRGB for '
         'all others',
     )
     group.add_argument(
-        '--values', nargs='+', metavar='N',
+        '--values',
+        nargs='+',
+        metavar='N',
         help='of a folder of images in natural order: the focus in dioptres (the lens position '
         'for calibrate focus) of each, or a text file of them; by default the last number in the '
         'name of each file',
     )
     group.add_argument(
-        '--rest', type=float, default=0.5, metavar='S',
+        '--rest',
+        type=float,
+        default=0.5,
+        metavar='S',
         help='seconds that the lens is given after each change where nothing reports that it '
         'moves (default: 0.5)',
     )
@@ -116,8 +123,9 @@ def read_orders(path: Path) -> tuple[list[Order], str | None]:
     with readable_bag(path) as bag:
         named = [t.name for t in bag.topics.values() if t.message_type == _COMMAND]
         if len(named) > 1:
-            raise UsageError(f'{path} has several topics of commands, {", ".join(named)}: '
-                             'record one camera')
+            raise UsageError(
+                f'{path} has several topics of commands, {", ".join(named)}: record one camera'
+            )
         kinds = {t.message_type for t in bag.topics.values()}
         source = next((s for s, (kind, _) in bag_topics.FOCUS.items() if kind in kinds), None)
         orders = [
@@ -224,14 +232,19 @@ def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[Focus
             logger.debug('%s', error)
             continue
         linear = arguments.response == 'linear' or (
-            arguments.response == 'auto' and not compressed
+            arguments.response == 'auto'
+            and not compressed
             and decoded.encoding.startswith(_LINEAR)
         )
         used += 1
         yield FocusImage(pixels, known.dioptres, known.position, stamp, known.moving, linear)
     if unpaired or refused:
-        logger.warning('%s: %d images without a focus of their stamp, %d that cannot be decoded',
-                       bag.path, unpaired, refused)
+        logger.warning(
+            '%s: %d images without a focus of their stamp, %d that cannot be decoded',
+            bag.path,
+            unpaired,
+            refused,
+        )
     if not used:
         raise CommandError(
             f'{bag.path} has no image on {inputs.image} whose focus {topic} tells: the stamps '
@@ -284,5 +297,11 @@ def _readings(
 
 def _bar(items: Any, total: int) -> Any:
     quiet = not logger.isEnabledFor(logging.INFO)
-    return tqdm(items, total=total, unit='image', desc='reading', leave=False,
-                disable=True if quiet else None)
+    return tqdm(
+        items,
+        total=total,
+        unit='image',
+        desc='reading',
+        leave=False,
+        disable=True if quiet else None,
+    )

@@ -62,11 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('bag', type=Path, metavar='BAG', help='folder, .mcap or .db3')
     parser.add_argument('--json', action='store_true', help='print everything as JSON')
     parser.add_argument(
-        '--sheet', type=Path, metavar='PNG',
+        '--sheet',
+        type=Path,
+        metavar='PNG',
         help='write a contact sheet: the planes of a sweep, all in focus, depth',
     )
     parser.add_argument(
-        '--sweep', type=int, metavar='N',
+        '--sweep',
+        type=int,
+        metavar='N',
         help='the sweep of the contact sheet, from 0; by default the first that lacks nothing',
     )
     bag_topics.add_arguments(parser)
@@ -114,13 +118,15 @@ def _read(
         findings.missing = [str(error)]
     for name, topic in sorted(bag.topics.items()):
         findings.topics[name] = TopicSurvey(
-            topic, has_header(bag.types, topic.message_type),
+            topic,
+            has_header(bag.types, topic.message_type),
             None if is_made(name) else image_check(parameters.settings.max_pixels),
         )
     total = sum(topic.count for topic in bag.topics.values())
     quiet = not logger.isEnabledFor(logging.INFO)
-    with tqdm(total=total, unit='msg', desc='reading', leave=False,
-              disable=True if quiet else None) as bar:
+    with tqdm(
+        total=total, unit='msg', desc='reading', leave=False, disable=True if quiet else None
+    ) as bar:
         for message in bag.messages():
             findings.topics[message.topic].note(message)
             if pipeline is not None and message.topic in pipeline.topics:
@@ -147,12 +153,15 @@ def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings)
     def note(stack: FocalStack) -> None:
         number = len(findings.sweeps)
         planes = stack.planes
-        findings.sweeps.append(SweepFound(
-            stack.sweep_id, min(plane.stamp_ns for plane in planes),
-            stack.sweep_duration_ns * 1e-9,
-            tuple(round(float(plane.focus_dioptres), 4) for plane in planes),
-            tuple(word.replace(' ', '_') for word in stack.flags.words),
-        ))
+        findings.sweeps.append(
+            SweepFound(
+                stack.sweep_id,
+                min(plane.stamp_ns for plane in planes),
+                stack.sweep_duration_ns * 1e-9,
+                tuple(round(float(plane.focus_dioptres), 4) for plane in planes),
+                tuple(word.replace(' ', '_') for word in stack.flags.words),
+            )
+        )
         if arguments.sheet is None:
             return
         if arguments.sweep is not None:
@@ -190,27 +199,44 @@ def _as_dict(
 ) -> dict[str, Any]:
     inputs, funnel = findings.inputs, findings.funnel
     return {
-        'bag': str(arguments.bag), 'seconds': duration, 'problems': problems,
+        'bag': str(arguments.bag),
+        'seconds': duration,
+        'problems': problems,
         'topics': {name: survey.as_dict() for name, survey in findings.topics.items()},
-        'inputs': None if inputs is None or findings.missing else {
-            'input': inputs.settings.input, 'focus_source': inputs.settings.focus_source,
-            'image': inputs.image, 'camera_info': inputs.camera_info, 'remap': inputs.remap,
+        'inputs': None
+        if inputs is None or findings.missing
+        else {
+            'input': inputs.settings.input,
+            'focus_source': inputs.settings.focus_source,
+            'image': inputs.image,
+            'camera_info': inputs.camera_info,
+            'remap': inputs.remap,
         },
         'missing': findings.missing,
         'sweeps': [
-            {'sweep_id': s.sweep_id, 'start_ns': s.start_ns, 'seconds': s.seconds,
-             'focus_dioptres': list(s.focus_dioptres), 'flags': list(s.flags)}
+            {
+                'sweep_id': s.sweep_id,
+                'start_ns': s.start_ns,
+                'seconds': s.seconds,
+                'focus_dioptres': list(s.focus_dioptres),
+                'flags': list(s.flags),
+            }
             for s in findings.sweeps
         ],
         'focus_histogram': [
-            {'focus_dioptres': None if math.isnan(focus) else focus, 'state': state,
-             'count': count}
+            {
+                'focus_dioptres': None if math.isnan(focus) else focus,
+                'state': state,
+                'count': count,
+            }
             for (focus, state), count in _focus(findings)
         ],
-        'funnel': {} if funnel is None else {
-            stage.value: count for stage, count in funnel.counts.items()
-        },
-        'rejected': [] if funnel is None else [
+        'funnel': {}
+        if funnel is None
+        else {stage.value: count for stage, count in funnel.counts.items()},
+        'rejected': []
+        if funnel is None
+        else [
             {'stage': r.stage.value, 'reason': r.reason, 'count': r.count, 'last': r.text}
             for r in funnel.rejections
         ],
@@ -226,10 +252,13 @@ def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -
         for text, count in survey.formats.most_common():
             say(f'      {text}: {count}')
         if survey.header_first_ns is not None and survey.header_last_ns is not None:
-            say(f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
-                f'{survey.header_last_ns * 1e-9:.3f} s')
+            say(
+                f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
+                f'{survey.header_last_ns * 1e-9:.3f} s'
+            )
         for text, count in (
-            ('go back', survey.backward), ('repeat the last', survey.repeated),
+            ('go back', survey.backward),
+            ('repeat the last', survey.repeated),
             ('are zero', survey.zero),
         ):
             if count:
@@ -244,13 +273,17 @@ def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -
         return
     inputs = findings.inputs
     assert inputs is not None
-    say(f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
-        f'{inputs.camera_info or "none"}')
+    say(
+        f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
+        f'{inputs.camera_info or "none"}'
+    )
     for sweep in findings.sweeps[:_SWEEPS_PRINTED]:
         focus = ' '.join(f'{dioptres:.2f}' for dioptres in sweep.focus_dioptres)
         flags = f' ({", ".join(sweep.flags)})' if sweep.flags else ''
-        say(f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
-            f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}')
+        say(
+            f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
+            f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}'
+        )
     if len(findings.sweeps) > _SWEEPS_PRINTED:
         say(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
     why = _why(findings)

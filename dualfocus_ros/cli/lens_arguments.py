@@ -36,9 +36,11 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument('--f-number', type=float, metavar='N', help='such as 1.8')
     group.add_argument(
-        '--pixel-pitch', type=length, metavar='M',
+        '--pixel-pitch',
+        type=length,
+        metavar='M',
         help='of the images as they are, binned or resized: metres (1.4e-6), or 1.4um',
-    )  # fmt: skip
+    )
 
 
 def lens_from(arguments: argparse.Namespace) -> Lens | None:

@@ -38,9 +38,9 @@ def live_node(
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
-            node = rclpy.create_node(name, parameter_overrides=[
-                Parameter('use_sim_time', value=use_sim_time)
-            ])
+            node = rclpy.create_node(
+                name, parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)]
+            )
             try:
                 yield node
             finally:

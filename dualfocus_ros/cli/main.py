@@ -113,7 +113,7 @@ def _complete() -> None:
         import argcomplete
     except ImportError:
         sys.exit(FAILED)
-    line = os.environ.get('COMP_LINE', '')[:int(os.environ.get('COMP_POINT', '0') or 0)]
+    line = os.environ.get('COMP_LINE', '')[: int(os.environ.get('COMP_POINT', '0') or 0)]
     words = line.split()[1:]
     if words and not line.endswith(' '):
         words.pop()  # which is not finished

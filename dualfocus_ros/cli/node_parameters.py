@@ -41,11 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group = parser.add_argument_group('parameters of the depth node')
     group.add_argument(
-        '--params-file', action='append', default=[], type=Path, metavar='YAML',
+        '--params-file',
+        action='append',
+        default=[],
+        type=Path,
+        metavar='YAML',
         help='ROS parameter file, as for the node; may be repeated, the last one wins',
     )
     one = group.add_argument(
-        '-p', '--param', action='append', default=[], metavar='NAME:=VALUE',
+        '-p',
+        '--param',
+        action='append',
+        default=[],
+        metavar='NAME:=VALUE',
         help='one parameter, such as depth.max:=5.0; wins over files',
     )
     offer(one, (f'{name}:=' for name in ATTRIBUTES))
@@ -74,7 +82,8 @@ def read(arguments: argparse.Namespace) -> Parameters:
         if getattr(arguments, name) is not None:
             values[name] = getattr(arguments, name)
     values = {
-        name: value for name, value in values.items()
+        name: value
+        for name, value in values.items()
         if name.partition('.')[0] not in _OF_EVERY_NODE
     }
     unknown = sorted(set(values) - set(ATTRIBUTES))

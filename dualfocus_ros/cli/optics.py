@@ -49,22 +49,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--kappa', type=float, metavar='PX', help='as measured, px of blur per dioptre'
     )
     parser.add_argument(
-        '--range', nargs=2, type=lens_arguments.length, default=(0.5, 5.0), metavar=('NEAR', 'FAR'),
+        '--range',
+        nargs=2,
+        type=lens_arguments.length,
+        default=(0.5, 5.0),
+        metavar=('NEAR', 'FAR'),
         help='metres; FAR may be inf (default: 0.5 5)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--blur-error', type=float, default=BLUR_ERROR, metavar='PX',
+        '--blur-error',
+        type=float,
+        default=BLUR_ERROR,
+        metavar='PX',
         help=f'error of a blur that is estimated, in pixels (default: {BLUR_ERROR:g})',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--blur', type=float, default=2.0, metavar='PX',
+        '--blur',
+        type=float,
+        default=2.0,
+        metavar='PX',
         help='blur at most that a point has in its best plane of the sweep (default: 2)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--image-width', type=int, metavar='PX',
+        '--image-width',
+        type=int,
+        metavar='PX',
         help='of the images; tells by how much the lens breathes at their edge (default: the '
         "preset's)",
-    )  # fmt: skip
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the error by distance')
 
@@ -79,8 +91,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(report.planes) > MAX_PLANES:
         logger.warning(
             '%d planes are more than the %d of a stack: allow more --blur or a shorter --range',
-            len(report.planes), MAX_PLANES,
-        )  # fmt: skip
+            len(report.planes),
+            MAX_PLANES,
+        )
     return 0
 
 
@@ -141,11 +154,19 @@ def analyse(arguments: argparse.Namespace) -> Report:
     return Report(
         title=preset.title if preset is not None else _title(lens, kappa),
         source='' if preset is None else preset.source,
-        kappa=kappa, lens=lens, width=width, near=near, far=far,
-        blur_error=arguments.blur_error, blur=arguments.blur,
+        kappa=kappa,
+        lens=lens,
+        width=width,
+        near=near,
+        far=far,
+        blur_error=arguments.blur_error,
+        blur=arguments.blur,
         errors=[(z, depth_error(z, kappa, arguments.blur_error)) for z in [near, *distances]],
-        hyperfocal=hyperfocal_distance(kappa), limit=limit, planes=planes, breathing=breathing,
-    )  # fmt: skip
+        hyperfocal=hyperfocal_distance(kappa),
+        limit=limit,
+        planes=planes,
+        breathing=breathing,
+    )
 
 
 def _lens(arguments: argparse.Namespace) -> tuple[LensPreset | None, Lens | None, float]:
@@ -267,23 +288,34 @@ def _plot(path: Path, report: Report) -> None:
     at = [depth_error(z, report.kappa, report.blur_error) for z in seen]
     more = '' if len(seen) == len(report.planes) else ', one at infinity'
     axes.plot(
-        seen, at, 'o', color='C1', clip_on=False, zorder=3,
+        seen,
+        at,
+        'o',
+        color='C1',
+        clip_on=False,
+        zorder=3,
         label=f'{len(report.planes)} planes, blur between them up to {report.blur:g} px{more}',
-    )  # fmt: skip
+    )
     for share, style in ((RELATIVE_LIMIT, '--'), (0.01, ':')):
         axes.plot(
-            distance, share * distance, color='grey', linestyle=style, linewidth=1,
+            distance,
+            share * distance,
+            color='grey',
+            linestyle=style,
+            linewidth=1,
             label=f'{share:.0%} of the depth',
-        )  # fmt: skip
+        )
     if report.near < report.limit < far:
         axes.axvspan(report.limit, far, color='C3', alpha=0.12, linewidth=0)
-        axes.axvline(
-            report.limit, color='C3', label=f'range limit, {report.limit:.3g} m'
-        )
+        axes.axvline(report.limit, color='C3', label=f'range limit, {report.limit:.3g} m')
     axes.set(
-        xscale='log', yscale='log', xlabel='distance, m', ylabel='expected depth error, m',
-        xlim=(report.near, far), title=f'{report.title}: {report.kappa:.3g} px per dioptre',
-    )  # fmt: skip
+        xscale='log',
+        yscale='log',
+        xlabel='distance, m',
+        ylabel='expected depth error, m',
+        xlim=(report.near, far),
+        title=f'{report.title}: {report.kappa:.3g} px per dioptre',
+    )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
         axis.set_minor_formatter(FuncFormatter(_few))

@@ -27,11 +27,16 @@ from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
 logger = logging.getLogger(__name__)
 
 ALWAYS = (
-    'depth/image_rect', 'depth/camera_info', 'depth/sigma', 'rgb/image_rect', 'rgb/camera_info',
+    'depth/image_rect',
+    'depth/camera_info',
+    'depth/sigma',
+    'rgb/image_rect',
+    'rgb/camera_info',
     'stack_info',
 )
 OPTIONAL = {
-    'points': 'depth/points', 'points_decimated': 'depth/points_decimated',
+    'points': 'depth/points',
+    'points_decimated': 'depth/points_decimated',
     'confidence': 'depth/confidence',
 }
 
@@ -88,7 +93,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if camera is None and inputs.camera_info is None:
             logger.warning(
                 'no camera_info for %s: depth without camera_info and points '
-                '(--camera-info or --intrinsics)', inputs.image
+                '(--camera-info or --intrinsics)',
+                inputs.image,
             )
         from dualfocus_ros.nodes.stack_processor import load_estimator
 
@@ -108,8 +114,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _process(
-    arguments: argparse.Namespace, bag: BagReader, out: BagWriter, inputs: BagInputs,
-    estimator: Any, camera: Any,
+    arguments: argparse.Namespace,
+    bag: BagReader,
+    out: BagWriter,
+    inputs: BagInputs,
+    estimator: Any,
+    camera: Any,
 ) -> tuple[Summary, FunnelSnapshot]:
     """Compute and write everything; Ctrl-C ends it early with a whole bag."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
@@ -161,13 +171,24 @@ def _process(
 def _report(arguments: argparse.Namespace, summary: Summary, funnel: FunnelSnapshot) -> None:
     rate = summary.sweeps / summary.seconds if summary.seconds > 0.0 else 0.0
     if arguments.json:
-        say(json.dumps({
-            'input': str(arguments.input), 'output': str(arguments.output),
-            'messages': summary.messages, 'sweeps': summary.sweeps, 'depths': summary.depths,
-            'seconds': round(summary.seconds, 3), 'bag_seconds': round(summary.bag_seconds, 3),
-            'sweeps_per_second': round(rate, 3),
-            'rejected': {rejection.reason: rejection.count for rejection in funnel.rejections},
-        }, indent=2))
+        say(
+            json.dumps(
+                {
+                    'input': str(arguments.input),
+                    'output': str(arguments.output),
+                    'messages': summary.messages,
+                    'sweeps': summary.sweeps,
+                    'depths': summary.depths,
+                    'seconds': round(summary.seconds, 3),
+                    'bag_seconds': round(summary.bag_seconds, 3),
+                    'sweeps_per_second': round(rate, 3),
+                    'rejected': {
+                        rejection.reason: rejection.count for rejection in funnel.rejections
+                    },
+                },
+                indent=2,
+            )
+        )
         return
     faster = summary.bag_seconds / summary.seconds if summary.seconds > 0.0 else 0.0
     say(

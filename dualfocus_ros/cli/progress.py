@@ -14,6 +14,7 @@ from tqdm import tqdm
 def progress(total: int, what: str) -> Iterator[Callable[[], object]]:
     """Show a bar; yields what is to be called after each of ``total`` steps."""
     quiet = not logging.getLogger('dualfocus_ros').isEnabledFor(logging.INFO)
-    with tqdm(total=total, desc=what, unit='image', leave=False,
-              disable=True if quiet else None) as bar:
+    with tqdm(
+        total=total, desc=what, unit='image', leave=False, disable=True if quiet else None
+    ) as bar:
         yield bar.update

@@ -29,16 +29,23 @@ _IMAGE, _COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 _INFO, _CLOUD = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2'
 # What depth can be computed from again.
 INPUTS = {
-    'image_raw': _IMAGE, 'image_raw/compressed': _COMPRESSED, 'camera_info': _INFO,
+    'image_raw': _IMAGE,
+    'image_raw/compressed': _COMPRESSED,
+    'camera_info': _INFO,
     'focus_state': 'dualfocus_ros/msg/FocusState',
     'metadata': 'diagnostic_msgs/msg/DiagnosticArray',
     'focus_command': 'dualfocus_ros/msg/FocusCommand',
     'focal_stack': 'dualfocus_ros/msg/FocalStack',
 }
 OUTPUTS = {
-    'depth/image_rect': _IMAGE, 'depth/camera_info': _INFO, 'depth/points': _CLOUD,
-    'depth/sigma': _IMAGE, 'depth/confidence': _IMAGE, 'rgb/image_rect': _IMAGE,
-    'rgb/camera_info': _INFO, 'stack_info': 'dualfocus_ros/msg/StackInfo',
+    'depth/image_rect': _IMAGE,
+    'depth/camera_info': _INFO,
+    'depth/points': _CLOUD,
+    'depth/sigma': _IMAGE,
+    'depth/confidence': _IMAGE,
+    'rgb/image_rect': _IMAGE,
+    'rgb/camera_info': _INFO,
+    'stack_info': 'dualfocus_ros/msg/StackInfo',
 }
 _DIAGNOSTICS = '/diagnostics'
 _FLUSH_SECONDS = 1.0
@@ -83,13 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--camera', metavar='PREFIX', help='only inputs under it, such as /camera')
     parser.add_argument(
-        '--image-transport', choices=['raw', 'compressed', 'both'], default='raw',
+        '--image-transport',
+        choices=['raw', 'compressed', 'both'],
+        default='raw',
         help='which images (default raw)',
     )
     parser.add_argument('--topics', nargs='+', metavar='TOPIC', help='record these and no others')
     parser.add_argument('--duration', type=float, metavar='S', help='stop after so many seconds')
     parser.add_argument(
-        '--wait', type=float, metavar='S',
+        '--wait',
+        type=float,
+        metavar='S',
         help='the duration counts from the first image, for which it waits so many seconds',
     )
     parser.add_argument(
@@ -121,18 +132,21 @@ def execute(arguments: argparse.Namespace) -> int:
     selection = Selection(
         None if not arguments.topics else frozenset(absolute(t) for t in arguments.topics),
         absolute(arguments.camera) if arguments.camera else '',
-        arguments.outputs, arguments.image_transport,
+        arguments.outputs,
+        arguments.image_transport,
     )
     stop = threading.Event()
     writer = SplitBagWriter(
-        arguments.output, compress=arguments.compress,
+        arguments.output,
+        compress=arguments.compress,
         max_bytes=round((arguments.split_size or 0.0) * 1e6),
         max_ns=round((arguments.split_duration or 0.0) * 1e9),
     )
     try:
-        with live_node(
-            'dualfocus_record', stop.set, use_sim_time=arguments.use_sim_time
-        ) as node, writer:
+        with (
+            live_node('dualfocus_record', stop.set, use_sim_time=arguments.use_sim_time) as node,
+            writer,
+        ):
             _record(node, writer, selection, stop, arguments.duration, arguments.wait or 0.0)
     except OSError as error:
         if error.errno not in _FULL:
@@ -144,13 +158,23 @@ def execute(arguments: argparse.Namespace) -> int:
         ) from error
     total = sum(writer.counts.values())
     if arguments.json:
-        say(json.dumps({
-            'output': str(arguments.output), 'messages': total, 'files': writer.files,
-            'bytes': writer.bytes_written, 'topics': writer.counts,
-        }, indent=2))
+        say(
+            json.dumps(
+                {
+                    'output': str(arguments.output),
+                    'messages': total,
+                    'files': writer.files,
+                    'bytes': writer.bytes_written,
+                    'topics': writer.counts,
+                },
+                indent=2,
+            )
+        )
     else:
-        say(f'{total} messages, {writer.bytes_written / 1e6:.1f} MB, {writer.files} files: '
-              f'{arguments.output}')
+        say(
+            f'{total} messages, {writer.bytes_written / 1e6:.1f} MB, {writer.files} files: '
+            f'{arguments.output}'
+        )
     if total == 0:
         raise CommandError(
             'nothing came on '
@@ -160,8 +184,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _record(
-    node: Any, writer: SplitBagWriter, selection: Selection, stop: threading.Event,
-    duration: float | None, wait: float,
+    node: Any,
+    writer: SplitBagWriter,
+    selection: Selection,
+    stop: threading.Event,
+    duration: float | None,
+    wait: float,
 ) -> None:
     """Receive and write, on this thread alone, until told to stop."""
     from rclpy.executors import SingleThreadedExecutor
@@ -198,8 +226,11 @@ def _record(
 
 
 def _has_images(recorder: TopicRecorder) -> bool:
-    return any(count for name, count in recorder.counts.items()
-               if name.removesuffix('/compressed').endswith('/image_raw'))
+    return any(
+        count
+        for name, count in recorder.counts.items()
+        if name.removesuffix('/compressed').endswith('/image_raw')
+    )
 
 
 def _look(node: Any, recorder: TopicRecorder, selection: Selection, refused: set[str]) -> None:

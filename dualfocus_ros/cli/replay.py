@@ -32,13 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='folder, .mcap or .db3')
     parser.add_argument(
-        '--rate', type=float, default=1.0, metavar='R',
+        '--rate',
+        type=float,
+        default=1.0,
+        metavar='R',
         help='times faster than recorded; 0 for as fast as possible (default 1)',
     )
     parser.add_argument('--loop', action='store_true', help='begin anew at the end, for ever')
     parser.add_argument('--loops', type=int, metavar='N', help='play N times')
     parser.add_argument(
-        '--loop-delay', type=float, default=1.0, metavar='S',
+        '--loop-delay',
+        type=float,
+        default=1.0,
+        metavar='S',
         help='let the time stand still between loops, for what is still being computed '
         '(default 1)',
     )
@@ -48,17 +54,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--duration', type=float, metavar='S', help='play so many seconds of it')
     parser.add_argument('--paused', action='store_true', help='begin with a pause')
     parser.add_argument(
-        '--topics', nargs='+', metavar='TOPIC',
+        '--topics',
+        nargs='+',
+        metavar='TOPIC',
         help='play these; by default all but outputs of the depth node and diagnostics',
     )
     parser.add_argument('--all', action='store_true', help='play outputs and diagnostics too')
     parser.add_argument(
-        '-r', '--remap', action='append', default=[], metavar='FROM:=TO',
+        '-r',
+        '--remap',
+        action='append',
+        default=[],
+        metavar='FROM:=TO',
         help='publish a topic of the bag under another name',
     )
     parser.add_argument('--no-clock', action='store_true', help='do not publish /clock')
     parser.add_argument(
-        '--wait', type=float, default=3.0, metavar='S',
+        '--wait',
+        type=float,
+        default=3.0,
+        metavar='S',
         help='wait for so long until every topic has a subscriber (default 3)',
     )
     parser.add_argument('--json', action='store_true', help='print what was played as JSON')
@@ -74,9 +89,11 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f'--loops takes 1 or more, got {arguments.loops}')
     try:
         settings = ReplaySettings(
-            rate=arguments.rate, start_offset=arguments.start_offset,
+            rate=arguments.rate,
+            start_offset=arguments.start_offset,
             duration=math.inf if arguments.duration is None else arguments.duration,
-            loops=0 if arguments.loop else arguments.loops or 1, loop_delay=arguments.loop_delay,
+            loops=0 if arguments.loop else arguments.loops or 1,
+            loop_delay=arguments.loop_delay,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -96,10 +113,17 @@ def execute(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:  # before the first message
             logger.info('ended by a signal')
     if arguments.json:
-        say(json.dumps({
-            'bag': str(arguments.bag), 'messages': counts.messages, 'loops': counts.loops,
-            'topics': topics,
-        }, indent=2))
+        say(
+            json.dumps(
+                {
+                    'bag': str(arguments.bag),
+                    'messages': counts.messages,
+                    'loops': counts.loops,
+                    'topics': topics,
+                },
+                indent=2,
+            )
+        )
     else:
         logger.info('%d messages in %d whole loops', counts.messages, counts.loops)
     return 0
@@ -119,13 +143,17 @@ def _topics(arguments: argparse.Namespace, bag: BagReader) -> list[str]:
     if arguments.all:
         return [topic for topic in known if topic != '/clock']
     return [
-        topic for topic in known
+        topic
+        for topic in known
         if topic not in _NOT_PLAYED and not is_made(topic) and not topic.endswith(_OUTPUTS)
     ]
 
 
 def _play(
-    arguments: argparse.Namespace, settings: ReplaySettings, bag: BagReader, player: BagPlayer,
+    arguments: argparse.Namespace,
+    settings: ReplaySettings,
+    bag: BagReader,
+    player: BagPlayer,
     node: Any,
 ) -> ReplayCounts:
     from rosgraph_msgs.msg import Clock
@@ -140,8 +168,14 @@ def _play(
 
     with keys() as wait:
         replay = Replay(
-            bag, player.topics, settings, player.publish, publish_clock, wait,
-            paused=arguments.paused, on_state=logger.info,
+            bag,
+            player.topics,
+            settings,
+            player.publish,
+            publish_clock,
+            wait,
+            paused=arguments.paused,
+            on_state=logger.info,
         )
         if wait is not sleep:
             logger.info('keys: space pauses and goes on, s steps to the next sweep, q ends')
@@ -161,4 +195,3 @@ def _wait_for_listeners(seconds: float, player: BagPlayer) -> None:
         time.sleep(0.02)
     if not player.subscribed:
         logger.info('not every topic has a subscriber: playing anyway')
-

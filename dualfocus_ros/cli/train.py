@@ -41,111 +41,172 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument(
-        '-o', '--out', type=Path, required=True,
+        '-o',
+        '--out',
+        type=Path,
+        required=True,
         help='folder of the run; start again with the same one to go on',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--name', help='name of the weights file (default: that of the configuration)'
     )
     network = parser.add_argument_group('network')
     network.add_argument(
-        '--config', default='dualfocus-lite', metavar='NAME',
+        '--config',
+        default='dualfocus-lite',
+        metavar='NAME',
         help='dualfocus-lite (default), dualfocus, dualfocus-paper, or dfv, the baseline',
-    )  # fmt: skip
+    )
     network.add_argument(
-        '--without', nargs='+', default=[], choices=('spatial', 'focal', 'projection'),
+        '--without',
+        nargs='+',
+        default=[],
+        choices=('spatial', 'focal', 'projection'),
         help='ablations: without the spatial constraint, the focal one, or the projection '
         '(and with it the spatial constraint)',
-    )  # fmt: skip
+    )
     network.add_argument(
-        '--literal', action='store_true',
+        '--literal',
+        action='store_true',
         help='the loss as printed: beta 1, sums, sharpness weights without a temperature',
-    )  # fmt: skip
+    )
     network.add_argument(
-        '--beta', type=float, metavar='SHARE',
+        '--beta',
+        type=float,
+        metavar='SHARE',
         help='errors of the inverse depth below this share of the sweep count squared, larger '
         'ones as they are; less of it asks for precision (default: 0.03)',
-    )  # fmt: skip
+    )
     network.add_argument(
-        '--from', dest='start', metavar='MODEL',
+        '--from',
+        dest='start',
+        metavar='MODEL',
         help='begin with the weights of a shipped name or a .safetensors file of the same '
         'configuration rather than with random ones; a tenth of the usual --learning-rate suits',
-    )  # fmt: skip
+    )
     network.add_argument(
-        '--only-sigma', action='store_true',
+        '--only-sigma',
+        action='store_true',
         help='learn how far to trust the depth of --from, on your scenes or lens, and leave the '
         'depth as it is: some minutes; --steps is the number of batches that it looks at',
     )
     data = parser.add_argument_group('data')
     data.add_argument(
-        '--data', choices=('auto', 'pool', 'generated'), default='auto',
+        '--data',
+        choices=('auto', 'pool', 'generated'),
+        default='auto',
         help='pool: rendered by the CPUs beforehand; generated: on the training device all the '
         'time (default: generated on CUDA, else pool)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--textures', type=Path, nargs='*', default=[], metavar='FOLDER',
+        '--textures',
+        type=Path,
+        nargs='*',
+        default=[],
+        metavar='FOLDER',
         help='folders of images to texture the shapes with (default: generated textures only)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--rgbd', type=Path, nargs='*', default=[], metavar='FOLDER',
+        '--rgbd',
+        type=Path,
+        nargs='*',
+        default=[],
+        metavar='FOLDER',
         help='folders of colour and depth images, of which a quarter of the stacks is rendered',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--stacks', type=int, default=1200, metavar='N',
+        '--stacks',
+        type=int,
+        default=1200,
+        metavar='N',
         help='focal stacks of the pool (default: 1200)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--views', type=int, default=200, metavar='N',
+        '--views',
+        type=int,
+        default=200,
+        metavar='N',
         help='indoor views for generated data (default: 200)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--reuse', type=int, default=4, metavar='CROPS',
+        '--reuse',
+        type=int,
+        default=4,
+        metavar='CROPS',
         help='crops that training takes of a generated stack on average; more where it waits '
         'for data (default: 4)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--held-out', type=int, default=48, metavar='N',
+        '--held-out',
+        type=int,
+        default=48,
+        metavar='N',
         help='rendered stacks to measure on (default: 48)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--planes', type=int, nargs=2, default=(3, 10), metavar=('MIN', 'MAX'),
+        '--planes',
+        type=int,
+        nargs=2,
+        default=(3, 10),
+        metavar=('MIN', 'MAX'),
         help='planes per stack in training (default: 3 10)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--blur', type=float, nargs=2, metavar=('MIN', 'MAX'),
+        '--blur',
+        type=float,
+        nargs=2,
+        metavar=('MIN', 'MAX'),
         help='diameter in pixels of the blur of the nearest point of a scene when the farthest is '
         'in focus (default: from a camera module to a fast lens)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--asymmetry', type=float, default=0.0, metavar='SHARE',
+        '--asymmetry',
+        type=float,
+        default=0.0,
+        metavar='SHARE',
         help='share of stacks whose lens blurs differently on both sides of focus (default: 0)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--blank', type=float, default=0.0, metavar='SHARE',
+        '--blank',
+        type=float,
+        default=0.0,
+        metavar='SHARE',
         help='share of the random surfaces without any texture, as many walls are (default: 0)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
+        '--workers',
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar='N',
         help='processes that render beforehand (default: one for each CPU)',
-    )  # fmt: skip
+    )
     data.add_argument(
-        '--prepare', action='store_true',
+        '--prepare',
+        action='store_true',
         help='only render what has to be there before training starts: no GPU is needed for it',
-    )  # fmt: skip
+    )
     plan = parser.add_argument_group('plan')
     plan.add_argument(
-        '--steps', type=int, metavar='N',
+        '--steps',
+        type=int,
+        metavar='N',
         help=f'steps of the whole plan ({STEPS}; with --only-sigma {SIGMA_STEPS})',
-    )  # fmt: skip
+    )
     plan.add_argument(
-        '--max-minutes', type=float, default=0.0, metavar='MINUTES',
+        '--max-minutes',
+        type=float,
+        default=0.0,
+        metavar='MINUTES',
         help='minutes of training of the whole plan, over all resumed runs (default: no limit)',
-    )  # fmt: skip
+    )
     plan.add_argument(
-        '--window', type=float, default=0.0, metavar='MINUTES',
+        '--window',
+        type=float,
+        default=0.0,
+        metavar='MINUTES',
         help='stop this run after so many minutes, to go on another time; what is trained stays '
         'the same',
-    )  # fmt: skip
+    )
     plan.add_argument(
         '--batch', type=int, default=4, metavar='N', help='stacks per step and process (4)'
     )
@@ -159,14 +220,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group('machine')
     machine.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     machine.add_argument(
-        '--precision', default='auto', choices=('auto', 'fp32', 'bf16', 'fp16'),
+        '--precision',
+        default='auto',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
         help='of the convolutions; auto is bf16 or else fp16 on CUDA, fp32 on a CPU. Losses and '
         'the projection are always in fp32',
-    )  # fmt: skip
+    )
     machine.add_argument(
-        '--sample-every', type=int, default=500, metavar='STEPS',
+        '--sample-every',
+        type=int,
+        default=500,
+        metavar='STEPS',
         help='steps between sample pictures (default: 500; 0: none)',
-    )  # fmt: skip
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -25,7 +25,9 @@ _TOPIC = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*|/')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument(
-        'source', nargs='*', metavar='BAG|TOPICS',
+        'source',
+        nargs='*',
+        metavar='BAG|TOPICS',
         help='a bag (folder, .mcap or .db3); or the namespace or topics of a running depth node',
     )
     parser.add_argument(
@@ -48,24 +50,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--recompute', action='store_true', help='compute depth even if the bag has it'
     )
     sweeps.add_argument(
-        '--no-network', action='store_true',
+        '--no-network',
+        action='store_true',
         help='show only what was recorded: no planes, no focus curves',
     )
     sweeps.add_argument('--depth-topic', metavar='TOPIC', help='depth, where there are several')
     live = parser.add_argument_group('live')
     live.add_argument(
-        '--curves', action='store_true',
+        '--curves',
+        action='store_true',
         help='run the network here too, for the focus curves: as much work as the node has',
     )
     live.add_argument('--use-sim-time', action='store_true', help='follow /clock')
     look = parser.add_argument_group('page')
     look.add_argument(
-        '--range', nargs=2, type=float, metavar=('NEAR', 'FAR'),
+        '--range',
+        nargs=2,
+        type=float,
+        metavar=('NEAR', 'FAR'),
         help='ends of the colours of depth, in metres (by default those of the depth shown)',
     )
     look.add_argument('--title', help='title of the page')
     look.add_argument(
-        '--host', default='127.0.0.1',
+        '--host',
+        default='127.0.0.1',
         help='address to serve at (default 127.0.0.1: this machine only)',
     )
     look.add_argument(
@@ -105,8 +113,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
     else:
-        say(f'{len(summary["sweeps"])} sweeps, {summary["bytes"] / 1e6:.2f} MB: '
-            f'{arguments.output}')
+        say(
+            f'{len(summary["sweeps"])} sweeps, {summary["bytes"] / 1e6:.2f} MB: {arguments.output}'
+        )
     if arguments.open:
         webbrowser.open(arguments.output.resolve().as_uri())
     return 0
@@ -124,11 +133,16 @@ def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, A
         arguments.title or str(bag), [encode_sweep(sweep, scales) for sweep in sweeps]
     )
     return page, {
-        'bag': str(bag), 'bytes': len(page.encode()),
+        'bag': str(bag),
+        'bytes': len(page.encode()),
         'sweeps': [
-            {'name': sweep.name, 'width': sweep.depth.shape[1], 'height': sweep.depth.shape[0],
-             'planes': 0 if sweep.planes is None else len(sweep.planes),
-             'curves': sweep.probability is not None}
+            {
+                'name': sweep.name,
+                'width': sweep.depth.shape[1],
+                'height': sweep.depth.shape[0],
+                'planes': 0 if sweep.planes is None else len(sweep.planes),
+                'curves': sweep.probability is not None,
+            }
             for sweep in sweeps
         ],
     }

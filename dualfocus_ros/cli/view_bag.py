@@ -79,10 +79,7 @@ def _as_recorded(outputs: Outputs, number: int) -> ViewedSweep:
 def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str, str]:
     """Return the outputs that the bag has, by relative name; empty without depth."""
     types = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
-    found = [
-        name for name, kind in types.items()
-        if kind == IMAGE and name.endswith(f'/{DEPTH}')
-    ]
+    found = [name for name, kind in types.items() if kind == IMAGE and name.endswith(f'/{DEPTH}')]
     if arguments.depth_topic is not None:
         if arguments.depth_topic not in found:
             raise UsageError(
@@ -99,7 +96,8 @@ def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str,
         return {}
     base = found[0].removesuffix(DEPTH)
     return {
-        relative: base + relative for relative, kind in OUTPUTS.items()
+        relative: base + relative
+        for relative, kind in OUTPUTS.items()
         if types.get(base + relative) == kind
     }
 
@@ -155,8 +153,9 @@ def _computed(
         name = f'{seen}: sweep {stack.sweep_id} at {seconds_text(stack.planes[0].stamp_ns)}'
         if recorded:
             stamps = {plane.stamp_ns for plane in stack.planes}
-            match = next((n for n, outputs in enumerate(recorded) if _made_of(outputs, stamps)),
-                         None)
+            match = next(
+                (n for n, outputs in enumerate(recorded) if _made_of(outputs, stamps)), None
+            )
             if match is not None and match not in shown:
                 computed = compute(stack, estimator, settings, name)
                 shown[match] = with_curves(_as_recorded(recorded[match], match), computed)
@@ -181,8 +180,10 @@ def _computed(
     for number, outputs in enumerate(recorded):
         if number not in shown:
             shown[number] = _as_recorded(outputs, number)
-            logger.warning('no images of the depth at %s: no planes, no focus curves',
-                           seconds_text(outputs.stamp_ns))
+            logger.warning(
+                'no images of the depth at %s: no planes, no focus curves',
+                seconds_text(outputs.stamp_ns),
+            )
     if not shown:
         why = rejections_in_words(pipeline.funnel.snapshot())
         raise CommandError(
@@ -201,6 +202,7 @@ def _made_of(outputs: Outputs, stamps: set[int]) -> bool:
 @contextmanager
 def _bar(total: int) -> Iterator[Any]:
     quiet = not logger.isEnabledFor(logging.INFO)
-    with tqdm(total=total, desc='computing', unit='sweep', leave=False,
-              disable=True if quiet else None) as bar:
+    with tqdm(
+        total=total, desc='computing', unit='sweep', leave=False, disable=True if quiet else None
+    ) as bar:
         yield bar

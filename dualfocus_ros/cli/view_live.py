@@ -93,8 +93,13 @@ class LiveViewer:
     """Listens, puts sweeps together, and hands them to the server."""
 
     def __init__(
-        self, node: Any, arguments: argparse.Namespace, outputs: dict[str, str],
-        names: Sequence[str], estimator: Any, parameters: node_parameters.Parameters,
+        self,
+        node: Any,
+        arguments: argparse.Namespace,
+        outputs: dict[str, str],
+        names: Sequence[str],
+        estimator: Any,
+        parameters: node_parameters.Parameters,
     ) -> None:
         from rclpy.executors import SingleThreadedExecutor
 
@@ -106,7 +111,9 @@ class LiveViewer:
         self._settings = parameters.settings
         self._gatherer = Gatherer(outputs, 16)
         self._recorder = TopicRecorder(
-            node, {name: class_of(OUTPUTS[relative]) for relative, name in outputs.items()}, None,
+            node,
+            {name: class_of(OUTPUTS[relative]) for relative, name in outputs.items()},
+            None,
             self._take,
         )
         self._frames: OrderedDict[int, bytes] = OrderedDict()
@@ -177,7 +184,8 @@ class LiveViewer:
         """Return the newest sweep of which everything has come, or nothing more will."""
         now = time.monotonic()
         ready = [
-            outputs for outputs, since in self._pending.values()
+            outputs
+            for outputs, since in self._pending.values()
             if DEPTH in outputs.messages
             and (len(outputs.messages) == len(self._outputs) or now - since > _COMPLETE)
         ]
@@ -241,18 +249,23 @@ class LiveViewer:
                 info = deserialize_message(self._cameras[stamp], class_of(CAMERA_INFO))
                 calibration = calibration_from(info)
             rectify = calibration is not None and not calibration.is_rectified
-            planes.append(Plane(
-                image, float(focus), stamp, None if calibration is None else calibration.output,
-                calibration=calibration if rectify and self._settings.rectify == 'auto' else None,
-            ))
+            planes.append(
+                Plane(
+                    image,
+                    float(focus),
+                    stamp,
+                    None if calibration is None else calibration.output,
+                    calibration=calibration
+                    if rectify and self._settings.rectify == 'auto'
+                    else None,
+                )
+            )
         stack = FocalStack(tuple(planes))
         settings = self._settings.pipeline()
         return with_curves(sweep, compute(stack, self._estimator, settings, sweep.name))
 
 
-def _find(
-    node: Any, arguments: argparse.Namespace, names: Sequence[str]
-) -> dict[str, str]:
+def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, str]:
     """Return the topics of the depth node that is meant.
 
     :raises UsageError: if several are there to choose from, or names mean nothing.
@@ -263,8 +276,9 @@ def _find(
     namespaces: set[str] = set()
     while True:
         known = dict(node.get_topic_names_and_types())
-        depths = sorted(n for n, types in known.items()
-                        if n.endswith(f'/{DEPTH}') and IMAGE in types)
+        depths = sorted(
+            n for n, types in known.items() if n.endswith(f'/{DEPTH}') and IMAGE in types
+        )
         # A name that is neither an output nor a topic is a namespace.
         namespaces = {
             f'{name.rstrip("/")}/' for name in names if _base(name) is None and name not in known
@@ -306,9 +320,9 @@ def _planes_of(node: Any, outputs: dict[str, str], named: set[str]) -> LiveTopic
         return None
     peer = publishers[0]
     try:
-        taken = dict(node.get_subscriber_names_and_types_by_node(
-            peer.node_name, peer.node_namespace
-        ))
+        taken = dict(
+            node.get_subscriber_names_and_types_by_node(peer.node_name, peer.node_namespace)
+        )
     except Exception:  # the node is known by its topics before it is by its name
         return None
     found = {name: types[0] for name, types in taken.items() if types[0] in (IMAGE, COMPRESSED)}
@@ -317,8 +331,10 @@ def _planes_of(node: Any, outputs: dict[str, str], named: set[str]) -> LiveTopic
     if not taken:
         return None
     if len(found) != 1:
-        logger.info('no planes are shown: the node takes images on %s',
-                    ', '.join(sorted(found)) or 'no topic')
+        logger.info(
+            'no planes are shown: the node takes images on %s',
+            ', '.join(sorted(found)) or 'no topic',
+        )
         return LiveTopics(outputs)
     image, kind = next(iter(found.items()))
     return LiveTopics(outputs, image, kind, cameras[0] if len(cameras) == 1 else None)

@@ -121,9 +121,11 @@ def _from_yaml(path: Path, text: str) -> list[tuple[str, float]]:
         raise DataError(f'{path}: not YAML ({error})') from None
     if isinstance(content, dict) and isinstance(content.get('focus'), (list, dict)):
         content = content['focus']
-    items = list(content.items()) if isinstance(content, dict) else [
-        ('', value) for value in content or []
-    ]  # fmt: skip
+    items = (
+        list(content.items())
+        if isinstance(content, dict)
+        else [('', value) for value in content or []]
+    )
     if any(not isinstance(value, (int, float)) for _, value in items):
         raise DataError(f'{path}: expected a list of numbers or names with a number each')
     return [(str(name), float(value)) for name, value in items]

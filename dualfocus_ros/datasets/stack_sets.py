@@ -85,7 +85,7 @@ def open_ddff12(place: Path, options: Mapping[str, str]) -> Dataset:
             'its truth is not published' if f'stack_{split}' in file else f'got {sorted(file)}'
         )
         raise DataError(
-            f"{path}: no stack_{split or 'val'} with disp_{split or 'val'}: {reason}; "
+            f'{path}: no stack_{split or "val"} with disp_{split or "val"}: {reason}; '
             f'splits with truth here: {", ".join(have) or "none"}'
         )
     stacks, disparities = file[f'stack_{split}'], file[f'disp_{split}']

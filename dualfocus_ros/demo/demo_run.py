@@ -134,7 +134,7 @@ def _write_page(arguments: argparse.Namespace, folder: Path, depths: int) -> lis
         '-o', str(folder / 'view.html'), '--title', f'dualfocus demo: {arguments.scene}',
         # The first sweep may have begun before everybody listened.
         '--sweeps', '2', '--first', str(int(depths > 2)), *_words(_depth_node(arguments)),
-    ]  # fmt: skip
+    ]
     logger.info('writing the page to look at ...')
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -17,26 +17,36 @@ from dualfocus_ros.evaluation.methods import Method
 
 # Name of the measure, heading, digits. Shares are printed in per cent.
 ERRORS = (
-    ('mae', 'MAE', 4), ('rmse', 'RMSE', 4), ('mse', 'MSE', 5), ('root_mse', '√ mean MSE', 4),
+    ('mae', 'MAE', 4),
+    ('rmse', 'RMSE', 4),
+    ('mse', 'MSE', 5),
+    ('root_mse', '√ mean MSE', 4),
     ('log_rmse', 'logRMSE', 4),
-    ('abs_rel', 'AbsRel', 4), ('sq_rel', 'SqRel', 4), ('delta1', 'δ1 %', -2),
-    ('delta2', 'δ2 %', -2), ('delta3', 'δ3 %', -2), ('bump', 'Bump', 2),
+    ('abs_rel', 'AbsRel', 4),
+    ('sq_rel', 'SqRel', 4),
+    ('delta1', 'δ1 %', -2),
+    ('delta2', 'δ2 %', -2),
+    ('delta3', 'δ3 %', -2),
+    ('bump', 'Bump', 2),
     ('bump_zero', 'Bump, border 0', 2),
-    ('mae_position', 'MAE 1/m', 4), ('coverage', 'coverage %', -1),
-)  # fmt: skip
-COMPARED = (
-    ('mae', 'MAE'), ('rmse', 'RMSE'), ('abs_rel', 'AbsRel'), ('mae_position', 'MAE 1/m')
-)  # fmt: skip
+    ('mae_position', 'MAE 1/m', 4),
+    ('coverage', 'coverage %', -1),
+)
+COMPARED = (('mae', 'MAE'), ('rmse', 'RMSE'), ('abs_rel', 'AbsRel'), ('mae_position', 'MAE 1/m'))
 TRUST = (
-    ('unimodal', 'unimodal %', -2), ('within_1_sigma', 'within 1σ %', -1),
+    ('unimodal', 'unimodal %', -2),
+    ('within_1_sigma', 'within 1σ %', -1),
     ('within_2_sigma', 'within 2σ %', -1),
     ('within_1_sigma_inside', 'within 1σ, in the sweep %', -1),
-    ('ause', 'AUSE', 3), ('mean_sigma', 'mean σ', 4),
-    ('plane_rms', 'plane residual rms', 4), ('plane_slope', 'plane rise', 3),
+    ('ause', 'AUSE', 3),
+    ('mean_sigma', 'mean σ', 4),
+    ('plane_rms', 'plane residual rms', 4),
+    ('plane_slope', 'plane rise', 3),
     ('sigma_in_plane', 'median σ in the plane', 4),
     ('sigma_elsewhere', 'median σ elsewhere', 4),
-    ('sigma_blank', 'median σ where texture is least', 4), ('seconds', 's per stack', 3),
-)  # fmt: skip
+    ('sigma_blank', 'median σ where texture is least', 4),
+    ('seconds', 's per stack', 3),
+)
 
 
 @dataclass(frozen=True)
@@ -196,8 +206,11 @@ def _ratios(tallies: Mapping[str, Tally], baseline: str) -> list[str]:
 
 def _bins(result: SetResult, kind: str) -> list[str]:
     """One row per kind of pixel, one column per method: mean |error| in positions."""
-    rows = {name: tally.bins[kind].rows() for name, tally in result.tallies.items()
-            if kind in tally.bins}  # fmt: skip
+    rows = {
+        name: tally.bins[kind].rows()
+        for name, tally in result.tallies.items()
+        if kind in tally.bins
+    }
     first = next(iter(rows.values()))
     lines = [
         f'Mean error in {result.position_unit} by {kind}:',

@@ -145,10 +145,17 @@ def _headline(
         out |= {
             name: getattr(found, name)
             for name in (
-                'coverage', 'mse', 'rmse', 'log_rmse', 'abs_rel', 'sq_rel',
-                'delta1', 'delta2', 'delta3',
+                'coverage',
+                'mse',
+                'rmse',
+                'log_rmse',
+                'abs_rel',
+                'sq_rel',
+                'delta1',
+                'delta2',
+                'delta3',
             )
-        }  # fmt: skip
+        }
         maps = np.nan_to_num(value), np.nan_to_num(case.truth)
         out['bump'], out['bump_zero'] = bumpiness(*maps), bumpiness(*maps, 'zero')
     else:

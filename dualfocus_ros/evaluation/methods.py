@@ -91,13 +91,13 @@ def _open(name: str, device: torch.device, protocol: Protocol) -> Method:
         return DFVMethod(Path(name[4:]).expanduser(), device)
     if name == 'dfv':
         raise WeightsError(
-            "no DFV weights are shipped: train them (dualfocus train --config dfv) and give their "
+            'no DFV weights are shipped: train them (dualfocus train --config dfv) and give their '
             "file as 'dfv:PATH'"
         )
     if name != 'auto' and not name.endswith('.safetensors') and name not in shipped_models():
         raise ValueError(
             f"unknown method '{name}': give a shipped model ({', '.join(shipped_models())}), the "
-            f"path of a .safetensors file, {', '.join(MEASURES)}, dfv:PATH, {RANGE_ONLY} or "
+            f'path of a .safetensors file, {", ".join(MEASURES)}, dfv:PATH, {RANGE_ONLY} or '
             f'{SINGLE_IMAGE}'
         )
     return DualFocusMethod(name, device)

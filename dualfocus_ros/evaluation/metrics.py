@@ -73,8 +73,9 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
     if not errors:
         raise ValueError('no images to average over')
     rows = [asdict(item) for item in errors]
-    return DepthErrors(**{f.name: float(np.mean([r[f.name] for r in rows]))
-                          for f in fields(DepthErrors)})  # fmt: skip
+    return DepthErrors(
+        **{f.name: float(np.mean([r[f.name] for r in rows])) for f in fields(DepthErrors)}
+    )
 
 
 def bumpiness(estimate: np.ndarray, truth: np.ndarray, border: str = 'reflect') -> float:

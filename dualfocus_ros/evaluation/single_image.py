@@ -84,9 +84,7 @@ def _features(case: Case) -> np.ndarray:
         maps += [mean[..., channel] for channel in range(3)]
         variance = cv2.blur(grey * grey, size) - cv2.blur(grey, size) ** 2
         maps.append(np.log(np.maximum(variance, 0.0) + 1e-6))
-        maps += [
-            np.log(sum_modified_laplacian(grey, step, window) + 1e-4) for step in (1, 2, 4)
-        ]
+        maps += [np.log(sum_modified_laplacian(grey, step, window) + 1e-4) for step in (1, 2, 4)]
     return np.stack(maps, axis=-1)
 
 

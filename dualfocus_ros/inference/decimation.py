@@ -72,6 +72,8 @@ def with_image(plane: Plane, image: np.ndarray) -> Plane:
     height, width = image.shape[:2]
     camera, calibration = plane.camera, plane.calibration
     return replace(
-        plane, image=image, camera=camera and camera.resized(width, height),
+        plane,
+        image=image,
+        camera=camera and camera.resized(width, height),
         calibration=calibration and calibration.resized(width, height),
-    )  # fmt: skip
+    )

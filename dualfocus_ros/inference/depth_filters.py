@@ -56,8 +56,8 @@ def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
     # fmax() passes over what is not a number.
     excess: Tensor | None = None
     for (row, column), (other_row, other_column) in _OPPOSITES:
-        one = padded[row:row + height, column:column + width]
-        other = padded[other_row:other_row + height, other_column:other_column + width]
+        one = padded[row : row + height, column : column + width]
+        other = padded[other_row : other_row + height, other_column : other_column + width]
         # Above the lower one and below the higher one: by the smaller of both.
         above = torch.minimum(one, other).neg_().add_(dioptres)
         below = torch.maximum(one, other).sub_(dioptres)

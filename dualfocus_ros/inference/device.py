@@ -38,9 +38,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     :raises DeviceError: for an unknown name, or fp16 on a CPU.
     """
     if precision not in PRECISIONS:
-        raise DeviceError(
-            f"precision must be one of {', '.join(PRECISIONS)}, got '{precision}'"
-        )
+        raise DeviceError(f"precision must be one of {', '.join(PRECISIONS)}, got '{precision}'")
     if precision == 'auto':
         return torch.float16 if device.type == 'cuda' else torch.float32
     if precision == 'fp16' and device.type == 'cpu':

@@ -214,10 +214,18 @@ class DepthEstimator:
                     aligned = torch.stack([_to_picture(images[n]) for n in given])
                     probability = prediction.probability[0][given.tolist()].float()
             with _timed(stages, 'download'):
-                host = self._transfer.download([
-                    depth, sigma, confidence, all_in_focus if outputs.all_in_focus else None,
-                    points if outputs.points else None, decimated, aligned, probability,
-                ])  # fmt: skip
+                host = self._transfer.download(
+                    [
+                        depth,
+                        sigma,
+                        confidence,
+                        all_in_focus if outputs.all_in_focus else None,
+                        points if outputs.points else None,
+                        decimated,
+                        aligned,
+                        probability,
+                    ]
+                )
             assert host[0] is not None
             return DepthResult(
                 depth=host[0],
@@ -342,8 +350,11 @@ def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSetting
 
 
 def _metric(
-    prediction: Prediction, settings: PipelineSettings, beyond: tuple[Tensor, Tensor] | None,
-    seen: Tensor | None, with_sigma: bool,
+    prediction: Prediction,
+    settings: PipelineSettings,
+    beyond: tuple[Tensor, Tensor] | None,
+    seen: Tensor | None,
+    with_sigma: bool,
 ) -> Tensor:
     """Return depth in metres, (H, W), with REP 117's special values.
 

@@ -9,9 +9,7 @@ from torch import Tensor
 from dualfocus_ros.camera.pinhole import PinholeCamera
 
 
-def back_project(
-    depth: Tensor, camera: PinholeCamera, colour: Tensor | None = None
-) -> Tensor:
+def back_project(depth: Tensor, camera: PinholeCamera, colour: Tensor | None = None) -> Tensor:
     """Return the points that a depth map shows: x = (u - cx) z / fx, y = (v - cy) z / fy.
 
     :param depth: (H, W) metres along the optical axis.
@@ -48,7 +46,7 @@ def decimate_stride(points: Tensor, stride: int) -> Tensor:
     if stride < 1:
         raise ValueError(f'the stride must be at least 1, got {stride}')
     # Half a stride in, so that the points left are centred in what they stand for.
-    coarse = points[stride // 2::stride, stride // 2::stride].reshape(-1, 4)
+    coarse = points[stride // 2 :: stride, stride // 2 :: stride].reshape(-1, 4)
     return coarse[torch.isfinite(coarse[:, 2])]
 
 

@@ -169,9 +169,7 @@ class Prepared:
     burnt: Tensor | None
 
 
-def survey(
-    stack: FocalStack, settings: PipelineSettings, memory: Memory | None = None
-) -> Survey:
+def survey(stack: FocalStack, settings: PipelineSettings, memory: Memory | None = None) -> Survey:
     """Look at the images of a stack; on the processor, for it takes small images only.
 
     :param memory: of what was seen before; learns from this stack.

@@ -81,7 +81,7 @@ class PipelineSettings:
             )
         if self.breathing not in BREATHING_MODELS:
             raise ValueError(
-                f"breathing.model must be one of {', '.join(BREATHING_MODELS)}, "
+                f'breathing.model must be one of {", ".join(BREATHING_MODELS)}, '
                 f"got '{self.breathing}'"
             )
         if self.breathing == 'thin_lens' and self.lens is None:

@@ -144,9 +144,12 @@ def with_steps(begun: Parts, planes: int) -> Tensor:
     # The same without writing everything twice.
     batch, *shape = last.shape
     volume = torch.empty(
-        batch * planes, *shape, dtype=last.dtype, device=last.device,
+        batch * planes,
+        *shape,
+        dtype=last.dtype,
+        device=last.device,
         memory_format=torch.channels_last,
-    )  # fmt: skip
+    )
     for plane, pair in zip(of_planes((volume,), planes), pairs, strict=True):
         torch.add(*pair, out=plane)
     return volume
@@ -160,7 +163,11 @@ class DecoderLevel(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, int, int, int], channels: int, blocks: int, full_3d: bool,
+        self,
+        widths: tuple[int, int, int, int],
+        channels: int,
+        blocks: int,
+        full_3d: bool,
         level: int,
     ) -> None:
         super().__init__()
@@ -335,9 +342,12 @@ class SigmaHead(nn.Module):
     def __init__(self, context: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(4 + context, 16, 1), nn.ReLU(inplace=True),
-            nn.Conv2d(16, 16, 1), nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1),
-        )  # fmt: skip
+            nn.Conv2d(4 + context, 16, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 16, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 1, 1),
+        )
 
     def scale(self, factor: float) -> None:
         """Multiply every predicted standard deviation by ``factor`` from now on."""

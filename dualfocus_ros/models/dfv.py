@@ -27,8 +27,9 @@ class _Residual3(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             _unit3(inputs, outputs),
-            nn.Conv3d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs),
-        )  # fmt: skip
+            nn.Conv3d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outputs),
+        )
         self.skip: nn.Module = nn.Identity()
         if inputs != outputs:
             self.skip = nn.Sequential(

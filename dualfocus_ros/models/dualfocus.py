@@ -102,8 +102,11 @@ class DualFocus(nn.Module):
             self.surfaces = SurfaceHead(volume, config.surfaces, hidden)
         self.levels = nn.ModuleList(
             DecoderLevel(
-                (features, conditions, config.surfaces, coarser), width, config.blocks,
-                config.full_3d, level,
+                (features, conditions, config.surfaces, coarser),
+                width,
+                config.blocks,
+                config.full_3d,
+                level,
             )
             for level, (features, coarser, width) in enumerate(
                 zip(config.volume, above, config.decoder)
@@ -122,9 +125,7 @@ class DualFocus(nn.Module):
         self.window = FocusWindow(config.decoder[0]) if config.window else None
         self.sigma = SigmaHead(keys) if config.learned_sigma else None
 
-    def forward(
-        self, images: Tensor, dioptres: Tensor, with_sigma: bool = True
-    ) -> Prediction:
+    def forward(self, images: Tensor, dioptres: Tensor, with_sigma: bool = True) -> Prediction:
         """Estimate the inverse depth of stacks.
 
         :param images: (B, N, 3, H, W) RGB in [0, 1], aligned.
@@ -136,8 +137,7 @@ class DualFocus(nn.Module):
             raise ValueError(f'images must be (B, N, 3, H, W), got {tuple(images.shape)}')
         if dioptres.shape != images.shape[:2]:
             raise ValueError(
-                f'dioptres must be (B, N) = {tuple(images.shape[:2])}, '
-                f'got {tuple(dioptres.shape)}'
+                f'dioptres must be (B, N) = {tuple(images.shape[:2])}, got {tuple(dioptres.shape)}'
             )
         features = self.encode(images.flatten(0, 1))
         return self.decode(features, dioptres, images.shape[-2:], with_sigma)

@@ -63,8 +63,11 @@ class PlaneFeatures:
 
         return PlaneFeatures(
             tuple(filled(level) for level in self.levels),
-            filled(self.fine), filled(self.keys), filled(self.texture), filled(self.surfaces),
-        )  # fmt: skip
+            filled(self.fine),
+            filled(self.keys),
+            filled(self.texture),
+            filled(self.surfaces),
+        )
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
@@ -79,13 +82,17 @@ class PlaneFeatures:
 
     def select(self, index: Tensor) -> PlaneFeatures:
         """Return the planes of these indices, in this order."""
+
         def pick(parts: Parts) -> Parts:
             return (together(parts)[index],) if parts else ()
 
         return PlaneFeatures(
             tuple(pick(level) for level in self.levels),
-            pick(self.fine), pick(self.keys), pick(self.texture), pick(self.surfaces),
-        )  # fmt: skip
+            pick(self.fine),
+            pick(self.keys),
+            pick(self.texture),
+            pick(self.surfaces),
+        )
 
 
 def together(parts: Parts) -> Tensor:
@@ -114,8 +121,7 @@ class LightEncoder(nn.Module):
         self.fine = conv_bn(half, config.fine, 1) if config.fine else None
         self.keys = conv_bn(half, 4 * config.keys) if config.keys else None
         self.down = nn.ModuleList(
-            conv_bn(inputs, outputs, stride=2)
-            for inputs, outputs in zip([half, *widths], widths)
+            conv_bn(inputs, outputs, stride=2) for inputs, outputs in zip([half, *widths], widths)
         )
         self.bodies = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))

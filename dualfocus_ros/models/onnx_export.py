@@ -223,8 +223,12 @@ def _about(model: LoadedModel, size: StackSize, part: str) -> dict[str, str]:
 
 
 def _write(
-    module: nn.Module, inputs: tuple[Tensor, ...], input_names: list[str],
-    output_names: list[str], path: Path, about: dict[str, str],
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    path: Path,
+    about: dict[str, str],
 ) -> None:
     require('onnx', 'onnxscript')
     with torch.no_grad():
@@ -234,9 +238,14 @@ def _write(
     # With gradients on, the network leaves out what it does only to be quick in PyTorch on a CPU.
     with torch.enable_grad(), _quiet():
         program: Any = torch.onnx.export(
-            module, inputs, input_names=input_names, output_names=output_names,
-            opset_version=OPSET, dynamo=True, verbose=False,
-        )  # fmt: skip
+            module,
+            inputs,
+            input_names=input_names,
+            output_names=output_names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     _forget_origin(program.model)
     program.model.metadata_props.update(about)
     with replacing(path) as partial:

@@ -37,14 +37,15 @@ class _BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs), nn.ReLU(),
-            _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs),
-        )  # fmt: skip
+            _conv(inputs, outputs, 3, stride),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            _conv(outputs, outputs, 3),
+            nn.BatchNorm2d(outputs),
+        )
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.skip = nn.Sequential(
-                _conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
-            )
+            self.skip = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.skip(x))

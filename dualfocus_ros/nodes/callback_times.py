@@ -14,10 +14,14 @@ P = ParamSpec('P')
 R = TypeVar('R')
 # The newest callbacks that are told of.
 KEPT = 1000
-NAMES = ('callbacks timed', *(
-    f'callback, {time} {which} [ms]'
-    for time in ('processor', 'clock') for which in ('median', '99 %', 'longest')
-))  # fmt: skip
+NAMES = (
+    'callbacks timed',
+    *(
+        f'callback, {time} {which} [ms]'
+        for time in ('processor', 'clock')
+        for which in ('median', '99 %', 'longest')
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,16 @@ _JUMP_FORWARD = Duration(seconds=10)
 _JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
 _LOG_PERIOD = 10.0
 # What is part of every sweep, or said by other means, is not worth a line in the log.
-_UNREMARKABLE = frozenset({
-    'moving', 'superseded', 'reset', 'reconfigured', 'joined_midway', 'format_changed',
-})
+_UNREMARKABLE = frozenset(
+    {
+        'moving',
+        'superseded',
+        'reset',
+        'reconfigured',
+        'joined_midway',
+        'format_changed',
+    }
+)
 
 
 class DepthNode(ResponsiveLifecycleNode):
@@ -153,8 +160,13 @@ class DepthNode(ResponsiveLifecycleNode):
             )
             kind = INPUTS[self._params.current().input]
             self._input = kind(
-                self, self._params.current, self._funnel, self._on_stack, self._on_plane,
-                self._times, self._converter,
+                self,
+                self._params.current,
+                self._funnel,
+                self._on_stack,
+                self._on_plane,
+                self._times,
+                self._converter,
             )
         except Exception as error:
             return self._fail(describe(error))
@@ -313,7 +325,8 @@ class DepthNode(ResponsiveLifecycleNode):
         self._reset()
         response.success = True
         response.message = (
-            'no stack was in progress' if progress is None
+            'no stack was in progress'
+            if progress is None
             else f'dropped a stack with {diagnostics.planes_in_words(progress)}'
         )
         return response
@@ -394,11 +407,17 @@ class DepthNode(ResponsiveLifecycleNode):
 
     def _end_diagnosis(self) -> None:
         name = self.get_fully_qualified_name().lstrip('/')
-        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), name, [
-            *self._statuses,
-            diagnostics.clock_status(self._check_clock()),
-            diagnostics.connection_status(self._connections()),
-        ]))
+        self._diagnostics.publish(
+            diagnostics.array(
+                self.get_clock().now().to_msg(),
+                name,
+                [
+                    *self._statuses,
+                    diagnostics.clock_status(self._check_clock()),
+                    diagnostics.connection_status(self._connections()),
+                ],
+            )
+        )
         self._statuses = []
 
     def _explain_rejections(self) -> None:

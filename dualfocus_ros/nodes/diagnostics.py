@@ -237,8 +237,7 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
         level = ERROR if silence > error_age else WARN
         if health.age is None:
             text = (
-                f'no image on {health.topics} in {silence:.1f} s; '
-                f'publishers: {health.publishers}'
+                f'no image on {health.topics} in {silence:.1f} s; publishers: {health.publishers}'
             )
         else:
             text = f'no image for {silence:.1f} s; {_sweep_in_words(health)}'
@@ -312,19 +311,27 @@ def depth_status(
         text = 'no camera_info for the images: depth without points and camera_info'
         return _status('depth', WARN, text, values)
     if quality.moved:
-        return _status('depth', WARN, (
-            f'a plane was displaced by {quality.motion_px:.1f} px (alignment.max_motion is '
-            f'{quality.max_motion_px:g} px): the camera or the scene moves, or the lens breathes '
-            'and breathing.model does not say so'
-        ), values)
+        return _status(
+            'depth',
+            WARN,
+            (
+                f'a plane was displaced by {quality.motion_px:.1f} px (alignment.max_motion is '
+                f'{quality.max_motion_px:g} px): the camera or the scene moves, or the lens breathes '
+                'and breathing.model does not say so'
+            ),
+            values,
+        )
     return _status('depth', OK, f'depth at {rate:.2f} Hz', values)
 
 
 def model_status(health: ModelHealth) -> DiagnosticStatus:
     """Say which network runs where, or why it does not."""
     values = {
-        'lifecycle': health.lifecycle, 'worker': health.worker, 'model': health.name,
-        'sha256': health.sha256, 'device': health.device,
+        'lifecycle': health.lifecycle,
+        'worker': health.worker,
+        'model': health.name,
+        'sha256': health.sha256,
+        'device': health.device,
         'device memory [MB]': f'{health.device_memory / 1e6:.1f}',
         'host memory [MB]': f'{health.host_memory / 1e6:.1f}',
         'worker restarts': str(health.restarts),
@@ -388,7 +395,9 @@ def connection_status(health: Connections) -> DiagnosticStatus:
 
 def _status(name: str, level: bytes, text: str, values: dict[str, str]) -> DiagnosticStatus:
     return DiagnosticStatus(
-        level=level, name=name, message=text,
+        level=level,
+        name=name,
+        message=text,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
 

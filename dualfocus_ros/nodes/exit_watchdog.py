@@ -17,9 +17,12 @@ class _Event(ctypes.Structure):
     """``struct sigevent`` of Linux."""
 
     _fields_ = (
-        ('value', ctypes.c_void_p), ('signal', ctypes.c_int), ('notify', ctypes.c_int),
-        ('function', ctypes.c_void_p), ('rest', ctypes.c_byte * _LARGEST_SIGEVENT),
-    )  # fmt: skip
+        ('value', ctypes.c_void_p),
+        ('signal', ctypes.c_int),
+        ('notify', ctypes.c_int),
+        ('function', ctypes.c_void_p),
+        ('rest', ctypes.c_byte * _LARGEST_SIGEVENT),
+    )
 
 
 class _Setting(ctypes.Structure):

@@ -49,53 +49,169 @@ _POLL_PERIOD = 0.02
 _KEPT = 10
 
 PARAMETERS = (
-    Entry('driver', TOPIC, 'How the lens is driven: topic by focus_command; camera_ros, v4l2 '
-          '(v4l2_camera) and depthai through the parameters of that driver.', choices=DRIVERS),
-    Entry('driver_node', '', 'Name of the node of the driver; empty: camera for camera_ros, '
-          'v4l2_camera for v4l2, oak for depthai.'),
-    Entry('driver_prefix', '', 'What stands before the names of the parameters of an OAK camera; '
-          'empty: rgb. (driver depthai).'),
-    Entry('driver_timeout', 1.0, 'Seconds that a driver may take for an answer, and between '
-          'attempts to set it up.', 0.05, 60.0),
-    Entry('driver_check_period', 1.0, 'Seconds between two looks at whether the driver still has '
-          'what it was given.', 0.1, 60.0),
-    Entry('lock_exposure', True, 'Hold exposure, gain and white balance still during sweeps, '
-          'where the driver has parameters for that.'),
-    Entry('calibration.positions', (), 'Positions of the lens in the unit of the driver (drivers '
-          'v4l2 and depthai); `dualfocus calibrate focus` measures them.', -1e6, 1e6),
-    Entry('calibration.dioptres', (), 'What these positions focus at in 1/m, strictly up or down.',
-          -50.0, 100.0),
-    Entry('mode', 'continuous', 'continuous sweeps without end, once sweeps at each call of '
-          '~/capture, hold rests at hold_dioptres.', choices=MODES, fixed=False),
-    Entry('pattern', 'triangle', 'triangle turns round at the last plane, sawtooth flies back.',
-          choices=PATTERNS, fixed=False),
+    Entry(
+        'driver',
+        TOPIC,
+        'How the lens is driven: topic by focus_command; camera_ros, v4l2 '
+        '(v4l2_camera) and depthai through the parameters of that driver.',
+        choices=DRIVERS,
+    ),
+    Entry(
+        'driver_node',
+        '',
+        'Name of the node of the driver; empty: camera for camera_ros, '
+        'v4l2_camera for v4l2, oak for depthai.',
+    ),
+    Entry(
+        'driver_prefix',
+        '',
+        'What stands before the names of the parameters of an OAK camera; '
+        'empty: rgb. (driver depthai).',
+    ),
+    Entry(
+        'driver_timeout',
+        1.0,
+        'Seconds that a driver may take for an answer, and between attempts to set it up.',
+        0.05,
+        60.0,
+    ),
+    Entry(
+        'driver_check_period',
+        1.0,
+        'Seconds between two looks at whether the driver still has what it was given.',
+        0.1,
+        60.0,
+    ),
+    Entry(
+        'lock_exposure',
+        True,
+        'Hold exposure, gain and white balance still during sweeps, '
+        'where the driver has parameters for that.',
+    ),
+    Entry(
+        'calibration.positions',
+        (),
+        'Positions of the lens in the unit of the driver (drivers '
+        'v4l2 and depthai); `dualfocus calibrate focus` measures them.',
+        -1e6,
+        1e6,
+    ),
+    Entry(
+        'calibration.dioptres',
+        (),
+        'What these positions focus at in 1/m, strictly up or down.',
+        -50.0,
+        100.0,
+    ),
+    Entry(
+        'mode',
+        'continuous',
+        'continuous sweeps without end, once sweeps at each call of '
+        '~/capture, hold rests at hold_dioptres.',
+        choices=MODES,
+        fixed=False,
+    ),
+    Entry(
+        'pattern',
+        'triangle',
+        'triangle turns round at the last plane, sawtooth flies back.',
+        choices=PATTERNS,
+        fixed=False,
+    ),
     Entry('near_dioptres', 2.5, 'Nearest plane in 1/m.', 0.0, 50.0, fixed=False),
     Entry('far_dioptres', 0.2, 'Farthest plane in 1/m; 0 is infinity.', 0.0, 50.0, fixed=False),
-    Entry('count', 8, 'Number of planes, uniform in dioptres from near to far.',
-          MIN_PLANES, MAX_PLANES, fixed=False),
-    Entry('planes_dioptres', (), 'Planes in 1/m, in their order, instead of near, far and count.',
-          0.0, 50.0, fixed=False),
+    Entry(
+        'count',
+        8,
+        'Number of planes, uniform in dioptres from near to far.',
+        MIN_PLANES,
+        MAX_PLANES,
+        fixed=False,
+    ),
+    Entry(
+        'planes_dioptres',
+        (),
+        'Planes in 1/m, in their order, instead of near, far and count.',
+        0.0,
+        50.0,
+        fixed=False,
+    ),
     Entry('hold_dioptres', 1.0, 'Focus of mode hold in 1/m.', 0.0, 50.0, fixed=False),
-    Entry('tolerance', 0.02, 'Dioptres between report and command that count as arrived.',
-          1e-4, 1.0, fixed=False),
+    Entry(
+        'tolerance',
+        0.02,
+        'Dioptres between report and command that count as arrived.',
+        1e-4,
+        1.0,
+        fixed=False,
+    ),
     Entry('settle_frames', 1, 'Frames on target before the next plane.', 1, 100, fixed=False),
     Entry('settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0, fixed=False),
-    Entry('model_time', 0.3, 'Seconds for each plane where no focus is reported.',
-          0.0, 10.0, fixed=False),
-    Entry('report_timeout', 1.0, 'Seconds without a report after which none is expected; three '
-          'times as long before the first one.', 0.05, 60.0, fixed=False),
-    Entry('resend_time', 0.5, 'Seconds after which a command that is not obeyed is repeated.',
-          0.05, 60.0, fixed=False),
-    Entry('plane_timeout', 4.0, 'Seconds after which a plane that is never reached is given up.',
-          0.1, 600.0, fixed=False),
-    Entry('command.latency_frames', 2, 'Images after a command that still show the old position '
-          'or the movement (drivers v4l2 and depthai); as in the depth node.', 0, 60),
-    Entry('command.settling_time', 0.1, 'Seconds after a command until the lens rests (drivers '
-          'v4l2 and depthai); as in the depth node.', 0.0, 10.0),
-    Entry('camera_ros.latency_frames', 0, 'Images after a new LensPosition during which the lens '
-          'still moves (driver camera_ros); as in the depth node.', 0, 60),
-    Entry('camera_ros.settling_time', 0.0, 'Seconds after a new LensPosition until the lens rests '
-          '(driver camera_ros); as in the depth node.', 0.0, 10.0),
+    Entry(
+        'model_time',
+        0.3,
+        'Seconds for each plane where no focus is reported.',
+        0.0,
+        10.0,
+        fixed=False,
+    ),
+    Entry(
+        'report_timeout',
+        1.0,
+        'Seconds without a report after which none is expected; three '
+        'times as long before the first one.',
+        0.05,
+        60.0,
+        fixed=False,
+    ),
+    Entry(
+        'resend_time',
+        0.5,
+        'Seconds after which a command that is not obeyed is repeated.',
+        0.05,
+        60.0,
+        fixed=False,
+    ),
+    Entry(
+        'plane_timeout',
+        4.0,
+        'Seconds after which a plane that is never reached is given up.',
+        0.1,
+        600.0,
+        fixed=False,
+    ),
+    Entry(
+        'command.latency_frames',
+        2,
+        'Images after a command that still show the old position '
+        'or the movement (drivers v4l2 and depthai); as in the depth node.',
+        0,
+        60,
+    ),
+    Entry(
+        'command.settling_time',
+        0.1,
+        'Seconds after a command until the lens rests (drivers '
+        'v4l2 and depthai); as in the depth node.',
+        0.0,
+        10.0,
+    ),
+    Entry(
+        'camera_ros.latency_frames',
+        0,
+        'Images after a new LensPosition during which the lens '
+        'still moves (driver camera_ros); as in the depth node.',
+        0,
+        60,
+    ),
+    Entry(
+        'camera_ros.settling_time',
+        0.0,
+        'Seconds after a new LensPosition until the lens rests '
+        '(driver camera_ros); as in the depth node.',
+        0.0,
+        10.0,
+    ),
 )
 
 
@@ -212,9 +328,9 @@ class FocusSweepNode(Node):
         msg.header.stamp = now.to_msg()
         self._known = known
         # In double precision, which the plan compares with what it asked for.
-        order = replace(order_from(msg, now.nanoseconds), dioptres=(
-            step.focus_dioptres if known else math.nan
-        ))
+        order = replace(
+            order_from(msg, now.nanoseconds), dioptres=(step.focus_dioptres if known else math.nan)
+        )
         self._reports.ordered(order)
         self._commands.publish(msg)
 
@@ -297,6 +413,15 @@ def _settings(values: dict[str, Any], dialect: Dialect | None) -> SweepSettings:
     if dialect is not None:
         planes = [dialect.nearest(plane) for plane in planes]
         hold = dialect.nearest(hold) if values['mode'] == 'hold' else hold
-    names = ('mode', 'pattern', 'tolerance', 'settle_frames', 'settle_time', 'model_time',
-             'report_timeout', 'resend_time', 'plane_timeout')
+    names = (
+        'mode',
+        'pattern',
+        'tolerance',
+        'settle_frames',
+        'settle_time',
+        'model_time',
+        'report_timeout',
+        'resend_time',
+        'plane_timeout',
+    )
     return SweepSettings(tuple(planes), hold=hold, **{name: values[name] for name in names})

@@ -49,7 +49,7 @@ class MessageError(ValueError):
 def _readable(text: str) -> str:
     """Return a text in one line, without the middle where a message put a book into it."""
     text = ' '.join(text.split())
-    return text if len(text) <= _LONGEST else f'{text[:_LONGEST // 3]} … {text[-_LONGEST // 2:]}'
+    return text if len(text) <= _LONGEST else f'{text[: _LONGEST // 3]} … {text[-_LONGEST // 2 :]}'
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,18 @@ class _Layout:
 
 def _layouts() -> dict[str, _Layout]:
     layouts = {
-        'rgb8': _Layout(3), 'mono8': _Layout(1, mono=True), '8UC1': _Layout(1, mono=True),
+        'rgb8': _Layout(3),
+        'mono8': _Layout(1, mono=True),
+        '8UC1': _Layout(1, mono=True),
         'mono16': _Layout(2, 2, 'mono16', mono=True),
         # OpenCV's own order, for drivers that name the type only.
         '8UC3': _Layout(3, bridge='bgr8'),
-        'yuv422': _Layout(2, bridge='yuv422'), 'uyvy': _Layout(2, bridge='yuv422'),
-        'yuv422_yuy2': _Layout(2, bridge='yuv422_yuy2'), 'yuyv': _Layout(2, bridge='yuv422_yuy2'),
-        'nv12': _Layout(1), 'nv21': _Layout(1),
+        'yuv422': _Layout(2, bridge='yuv422'),
+        'uyvy': _Layout(2, bridge='yuv422'),
+        'yuv422_yuy2': _Layout(2, bridge='yuv422_yuy2'),
+        'yuyv': _Layout(2, bridge='yuv422_yuy2'),
+        'nv12': _Layout(1),
+        'nv21': _Layout(1),
     }
     for name, channels in (('bgr', 3), ('rgba', 4), ('bgra', 4)):
         layouts[f'{name}8'] = _Layout(channels, bridge=f'{name}8')
@@ -128,7 +133,8 @@ def check_image(msg: Image, max_pixels: int) -> None:
         rows = height + height // 2
     if len(msg.data) != step * rows:
         raise MessageError(
-            'data_size', f'{rows} rows of {step} bytes make {step * rows} bytes, but the message '
+            'data_size',
+            f'{rows} rows of {step} bytes make {step * rows} bytes, but the message '
             f'has {len(msg.data)}',
         )
 
@@ -188,7 +194,10 @@ def _tight(msg: Image, layout: _Layout) -> Image:
     if swapped:
         data = np.ascontiguousarray(data).view(np.uint16).byteswap().view(np.uint8)
     tight = Image(
-        height=msg.height, width=msg.width, encoding=layout.bridge, step=row,
+        height=msg.height,
+        width=msg.width,
+        encoding=layout.bridge,
+        step=row,
         is_bigendian=int(native_big),
     )
     tight.data = data.tobytes()
@@ -209,7 +218,8 @@ def _bridge(msg: Image, encoding: str) -> np.ndarray:
         converted = _cv_bridge().imgmsg_to_cv2(msg, encoding)
     except ImportError as error:
         raise MessageError(
-            'cv_bridge', f'{msg.encoding} images need cv_bridge, which does not import ({error}); '
+            'cv_bridge',
+            f'{msg.encoding} images need cv_bridge, which does not import ({error}); '
             'let the driver send rgb8 or mono8',
         ) from error
     except (TypeError, ValueError, RuntimeError, cv2.error) as error:
@@ -296,7 +306,7 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if at + 9 > len(view):
                 return None
-            height, width = struct.unpack('>HH', view[at + 5:at + 9])
+            height, width = struct.unpack('>HH', view[at + 5 : at + 9])
             return width, height
         at += 2 + length
     return None
@@ -305,8 +315,8 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
 def _check_header(header: Header) -> None:
     if len(header.frame_id) > _LONGEST_NAME:
         raise MessageError(
-            'frame_id', f'a frame_id of {len(header.frame_id)} characters; at most '
-            f'{_LONGEST_NAME} are taken',
+            'frame_id',
+            f'a frame_id of {len(header.frame_id)} characters; at most {_LONGEST_NAME} are taken',
         )
 
 
@@ -327,7 +337,8 @@ def calibration_from(msg: CameraInfo) -> CameraCalibration:
     """
     if not msg.k[0] > 0.0 or not msg.k[4] > 0.0:
         raise MessageError(
-            'uncalibrated', f'camera_info has fx={msg.k[0]}, fy={msg.k[4]}: the camera is not '
+            'uncalibrated',
+            f'camera_info has fx={msg.k[0]}, fy={msg.k[4]}: the camera is not '
             'calibrated, so there are no points and no camera_info of the depth image',
         )
     try:
@@ -356,8 +367,12 @@ def _camera(msg: CameraInfo, fx: float, fy: float, cx: float, cy: float) -> Pinh
     width = (roi.width or msg.width) // across
     height = (roi.height or msg.height) // down
     return PinholeCamera(
-        width, height, fx / across, fy / down,
-        (cx - roi.x_offset + 0.5) / across - 0.5, (cy - roi.y_offset + 0.5) / down - 0.5,
+        width,
+        height,
+        fx / across,
+        fy / down,
+        (cx - roi.x_offset + 0.5) / across - 0.5,
+        (cy - roi.y_offset + 0.5) / down - 0.5,
     )
 
 
@@ -368,16 +383,23 @@ def report_from(msg: FocusState) -> FocusReport:
     except ValueError:
         state = LensState.UNKNOWN
     return FocusReport(
-        stamp_ns(msg.header.stamp), float(msg.focus_dioptres), state, msg.sweep_id,
-        msg.plane_index, msg.plane_count,
+        stamp_ns(msg.header.stamp),
+        float(msg.focus_dioptres),
+        state,
+        msg.sweep_id,
+        msg.plane_index,
+        msg.plane_count,
     )
 
 
 def order_from(msg: FocusCommand, now_ns: int) -> FocusOrder:
     """Return what a FocusCommand message says; without a stamp it counts from ``now_ns``."""
     return FocusOrder(
-        stamp_ns(msg.header.stamp) or now_ns, float(msg.focus_dioptres), msg.sweep_id,
-        msg.plane_index, msg.plane_count,
+        stamp_ns(msg.header.stamp) or now_ns,
+        float(msg.focus_dioptres),
+        msg.sweep_id,
+        msg.plane_index,
+        msg.plane_count,
     )
 
 
@@ -418,7 +440,8 @@ def stack_from(
             expected = (calibration.camera.width, calibration.camera.height)
             if expected != image.shape[1::-1]:
                 raise MessageError(
-                    'camera_size', f'camera_info is for {expected[0]}x{expected[1]} pixels, '
+                    'camera_size',
+                    f'camera_info is for {expected[0]}x{expected[1]} pixels, '
                     f'image {index} has {image.shape[1]}x{image.shape[0]}',
                 )
             camera = calibration.output

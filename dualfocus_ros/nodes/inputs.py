@@ -191,7 +191,9 @@ class StackInput(ABC):
         convert = input_messages.outline
         if self._wanted:
             compressed = isinstance(msg, CompressedImage)
-            convert = input_messages.compressed_to_array if compressed else input_messages.image_to_array
+            convert = (
+                input_messages.compressed_to_array if compressed else input_messages.image_to_array
+            )
         self._convert(
             not self._wanted or input_messages.is_view(msg),
             partial(convert, msg, self._settings().max_pixels),
@@ -214,20 +216,25 @@ class StackInput(ABC):
             finish(work)
         elif not converter.submit(work, finish, self.most_waiting):
             self._funnel.reject(
-                Stage.VALID, 'conversion_too_slow', f'more than {self.most_waiting} messages wait '
+                Stage.VALID,
+                'conversion_too_slow',
+                f'more than {self.most_waiting} messages wait '
                 'to be decoded or converted: send fewer or smaller images, JPEG instead of PNG, '
                 'or rgb8',
             )
 
     def _on_converted(
-        self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage,
+        self,
+        topic: str,
+        take: Callable[[Frame], None],
+        msg: Image | CompressedImage,
         image: np.ndarray,
     ) -> None:
         self._funnel.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
-        self._notice_format(topic, (
-            f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
-        ))
+        self._notice_format(
+            topic, (f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}')
+        )
         take(Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
 
     def _notice_format(self, topic: str, now: str) -> None:
@@ -339,7 +346,9 @@ class SweepInput(StackInput):
         # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
         # names, those of frames have not.
         pairs = [
-            (value.key, value.value) for status in msg.status if not status.name
+            (value.key, value.value)
+            for status in msg.status
+            if not status.name
             for value in status.values
         ]
         if not pairs:
@@ -347,7 +356,9 @@ class SweepInput(StackInput):
         dioptres = lens_position(pairs)
         if dioptres is None:
             self._funnel.reject(
-                Stage.MATCHED, 'no_lens_position', 'metadata without the key LensPosition: is the '
+                Stage.MATCHED,
+                'no_lens_position',
+                'metadata without the key LensPosition: is the '
                 'camera one with autofocus, and AfMode manual?',
             )
             return
@@ -358,7 +369,8 @@ class SweepInput(StackInput):
         misled = self._commanded.add_order(input_messages.order_from(msg, now_ns))
         if misled:
             self._assembler.drop_sweep(
-                'late_command', f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
+                'late_command',
+                f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
                 f'after {misled} images that were taken later: their focus is not known',
             )
 
@@ -444,7 +456,10 @@ class StacksInput(_Calibrated):
         self._convert(
             not self._wanted or all(input_messages.is_view(image) for image in msg.images),
             partial(
-                input_messages.stack_from, msg, settings.max_pixels, settings.rectify == 'auto',
+                input_messages.stack_from,
+                msg,
+                settings.max_pixels,
+                settings.rectify == 'auto',
                 self._calibration,
                 input_messages.image_to_array if self._wanted else input_messages.outline,
             ),
@@ -458,5 +473,7 @@ class StacksInput(_Calibrated):
 
 
 INPUTS: dict[str, Callable[..., StackInput]] = {
-    'sweep': SweepInput, 'planes': PlanesInput, 'stack': StacksInput,
+    'sweep': SweepInput,
+    'planes': PlanesInput,
+    'stack': StacksInput,
 }

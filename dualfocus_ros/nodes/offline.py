@@ -155,7 +155,10 @@ class OfflinePipeline:
             OutputTopics(self._node), self.funnel, OutputStatistics(), lambda: 0
         )
         self._input = INPUTS[settings.input](
-            self._node, lambda: settings, self.funnel, self._process,
+            self._node,
+            lambda: settings,
+            self.funnel,
+            self._process,
             # The stack follows as soon as its messages are read: nothing is gained by haste.
             lambda plane: None,
         )
@@ -176,7 +179,8 @@ class OfflinePipeline:
             decoded = deserialize_message(message.data, subscription.kind)
         except Exception as error:  # what rmw raises differs from one implementation to another
             self.funnel.reject(
-                Stage.VALID, 'not_decodable',
+                Stage.VALID,
+                'not_decodable',
                 f'{len(message.data)} bytes on {message.topic} are not a {message.message_type}: '
                 f'{type(error).__name__}',
             )

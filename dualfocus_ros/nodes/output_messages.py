@@ -35,8 +35,12 @@ def image_message(header: Header, image: np.ndarray, encoding: str) -> Image:
     """Return an image message of an array that already has the layout of ``encoding``."""
     height, width = image.shape[:2]
     msg = Image(
-        header=header, height=height, width=width, encoding=encoding,
-        is_bigendian=int(_BIG_ENDIAN), step=image.nbytes // height,
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(_BIG_ENDIAN),
+        step=image.nbytes // height,
     )
     _fill(msg.data, image)
     return msg
@@ -66,7 +70,10 @@ def camera_message(header: Header, camera: PinholeCamera) -> CameraInfo:
     """Return the CameraInfo of a rectified image: no distortion, R identity, P = [K 0]."""
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     return CameraInfo(
-        header=header, height=camera.height, width=camera.width, distortion_model='plumb_bob',
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model='plumb_bob',
         d=[0.0] * 5,
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
@@ -82,8 +89,13 @@ def cloud_message(header: Header, points: np.ndarray, color: bool) -> PointCloud
     height, width = points.shape[:2] if points.ndim == 3 else (1, len(points))
     names = ('x', 'y', 'z', 'rgb') if color else ('x', 'y', 'z')
     msg = PointCloud2(
-        header=header, height=height, width=width, is_bigendian=_BIG_ENDIAN, is_dense=False,
-        point_step=POINT_STEP, row_step=POINT_STEP * width,
+        header=header,
+        height=height,
+        width=width,
+        is_bigendian=_BIG_ENDIAN,
+        is_dense=False,
+        point_step=POINT_STEP,
+        row_step=POINT_STEP * width,
         fields=[
             PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
             for i, name in enumerate(names)

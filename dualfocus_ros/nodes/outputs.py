@@ -32,8 +32,15 @@ RGB_CAMERA = 'rgb/camera_info'
 STACK_INFO = 'stack_info'
 
 TOPICS = {
-    DEPTH: Image, DEPTH_CAMERA: CameraInfo, POINTS: PointCloud2, POINTS_DECIMATED: PointCloud2,
-    SIGMA: Image, CONFIDENCE: Image, RGB: Image, RGB_CAMERA: CameraInfo, STACK_INFO: StackInfo,
+    DEPTH: Image,
+    DEPTH_CAMERA: CameraInfo,
+    POINTS: PointCloud2,
+    POINTS_DECIMATED: PointCloud2,
+    SIGMA: Image,
+    CONFIDENCE: Image,
+    RGB: Image,
+    RGB_CAMERA: CameraInfo,
+    STACK_INFO: StackInfo,
 }
 QUEUE = 2
 
@@ -79,21 +86,24 @@ class OutputTopics:
     def strangers(self) -> list[str]:
         """Return in words which subscriptions can never match."""
         return [
-            text for publisher in self._publishers.values()
+            text
+            for publisher in self._publishers.values()
             for text in strangers(self._node, publisher)
         ]
 
     def listened(self) -> frozenset[str]:
         """Return the topics that have a subscription now."""
         return frozenset(
-            topic for topic, publisher in self._publishers.items()
+            topic
+            for topic, publisher in self._publishers.items()
             if publisher.get_subscription_count() > 0
         )
 
     def due(self, settings: DepthNodeSettings, stack: FocalStack) -> frozenset[str]:
         """Return the topics to publish for a stack: those listened to, clouds at their rate."""
         rates = {
-            POINTS: settings.points_max_rate, POINTS_DECIMATED: settings.points_decimated_max_rate,
+            POINTS: settings.points_max_rate,
+            POINTS_DECIMATED: settings.points_decimated_max_rate,
         }
         newest = _newest_ns(stack)
         topics = self.listened()
@@ -167,7 +177,11 @@ def _makers(
         return None if values is None else output_messages.image_message(header, values, encoding)
 
     def camera() -> CameraInfo | None:
-        return None if result.camera is None else output_messages.camera_message(header, result.camera)
+        return (
+            None
+            if result.camera is None
+            else output_messages.camera_message(header, result.camera)
+        )
 
     def cloud(points: np.ndarray | None) -> PointCloud2 | None:
         if points is None:
@@ -175,7 +189,9 @@ def _makers(
         return output_messages.cloud_message(header, points, settings.points_color)
 
     return {
-        DEPTH: lambda: output_messages.depth_message(header, result.depth, settings.depth_encoding),
+        DEPTH: lambda: output_messages.depth_message(
+            header, result.depth, settings.depth_encoding
+        ),
         DEPTH_CAMERA: camera,
         POINTS: lambda: cloud(result.points),
         POINTS_DECIMATED: lambda: cloud(result.points_decimated),

@@ -98,7 +98,9 @@ def descriptor(name: str) -> ParameterDescriptor:
     """Return description, range or choices of a parameter, and whether it is read-only."""
     entry, kind = ENTRIES[name], type(DEFAULTS[name])
     described = ParameterDescriptor(
-        name=name, description=entry.description, read_only=entry.static,
+        name=name,
+        description=entry.description,
+        read_only=entry.static,
         additional_constraints=entry.allowed(kind) if entry.choices or kind is tuple else '',
         # A bare `off` comes as false; what else is wrong is refused by our own check.
         dynamic_typing='off' in entry.choices,

@@ -43,7 +43,9 @@ _RELIABILITY = {
 def reliable(depth: int) -> QoSProfile:
     """Return what our publishers offer: reliable, volatile, the last ``depth`` messages."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,
     )
 
@@ -85,7 +87,10 @@ def create_publisher(
             on_incompatible(f'{topic}: a subscription asks for another {policy} than we offer')
 
     return create(
-        msg_type, topic, reliable(depth), qos_overriding_options=overridable(),
+        msg_type,
+        topic,
+        reliable(depth),
+        qos_overriding_options=overridable(),
         event_callbacks=PublisherEventCallbacks(
             incompatible_qos=None if on_incompatible is None else report,
             use_default_callbacks=False,
@@ -108,7 +113,8 @@ def incompatible_policies(offered: QoSProfile, asked: QoSProfile) -> list[str]:
         found.append('DEADLINE longer than asked for')
     lease = asked.liveliness_lease_duration.nanoseconds
     if (offered.liveliness, asked.liveliness) == (
-        LivelinessPolicy.AUTOMATIC, LivelinessPolicy.MANUAL_BY_TOPIC
+        LivelinessPolicy.AUTOMATIC,
+        LivelinessPolicy.MANUAL_BY_TOPIC,
     ) or (lease and not 0 < offered.liveliness_lease_duration.nanoseconds <= lease):
         found.append('LIVELINESS weaker than asked for')
     return found
@@ -185,10 +191,15 @@ class OfferedSubscription:
         # its own parameter would fix whatever was offered when the node started.
         name = f'qos_overrides.{self.topic}.subscription.reliability'
         if not self._node.has_parameter(name):
-            self._node.declare_parameter(name, AS_OFFERED, ParameterDescriptor(
-                description=f'reliability for subscription `{self.topic}`', read_only=True,
-                additional_constraints=f'one of {AS_OFFERED}, {", ".join(_RELIABILITY)}',
-            ))
+            self._node.declare_parameter(
+                name,
+                AS_OFFERED,
+                ParameterDescriptor(
+                    description=f'reliability for subscription `{self.topic}`',
+                    read_only=True,
+                    additional_constraints=f'one of {AS_OFFERED}, {", ".join(_RELIABILITY)}',
+                ),
+            )
         value = self._node.get_parameter(name).value
         if value != AS_OFFERED and value not in _RELIABILITY:
             raise ValueError(
@@ -213,7 +224,11 @@ class OfferedSubscription:
         qos.reliability = reliability
         self._reliability = reliability
         self._subscription = self._node.create_subscription(
-            self._type, self.topic, self._callback, qos, callback_group=self._group,
+            self._type,
+            self.topic,
+            self._callback,
+            qos,
+            callback_group=self._group,
             # None: the executor looks at every event in every round.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=QoSOverridingOptions(

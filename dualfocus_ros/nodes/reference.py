@@ -39,29 +39,35 @@ class Input:
 INPUTS = (
     Input('image_raw', Image, IMAGE_DEPTH, '`input: sweep`, `image_transport: raw`'),
     Input(
-        'image_raw/compressed', CompressedImage, IMAGE_DEPTH,
+        'image_raw/compressed',
+        CompressedImage,
+        IMAGE_DEPTH,
         '`input: sweep`, `image_transport: compressed`',
     ),
     Input('camera_info', CameraInfo, SMALL_DEPTH, 'always'),
     Input('focus_state', FocusState, SMALL_DEPTH, '`focus_source: focus_state`'),
     Input('metadata', DiagnosticArray, SMALL_DEPTH, '`focus_source: camera_ros`'),
-    Input('focus_command', FocusCommand, SMALL_DEPTH,
-          '`focus_source: command`; `focus_state`, to compare with'),
+    Input(
+        'focus_command',
+        FocusCommand,
+        SMALL_DEPTH,
+        '`focus_source: command`; `focus_state`, to compare with',
+    ),
     Input('plane_0/image_raw', Image, IMAGE_DEPTH, '`input: planes`, and so on for each plane'),
     Input('focal_stack', FocalStack, 1, '`input: stack`'),
 )
 
 OUTPUTS = {
     outputs.DEPTH: 'Metres along z, 32FC1: NaN invalid, -Inf nearer than `depth.min`, +Inf '
-                   'farther than `depth.max` (REP 117), and either beyond the outermost plane of '
-                   'a sweep that lost those beyond; or 16UC1 millimetres, 0 invalid (REP 118)',
+    'farther than `depth.max` (REP 117), and either beyond the outermost plane of '
+    'a sweep that lost those beyond; or 16UC1 millimetres, 0 invalid (REP 118)',
     outputs.DEPTH_CAMERA: 'K and P of the rectified reference plane, no distortion',
     outputs.POINTS: 'Organised; x y z (rgb) FLOAT32, 16 bytes a point; invalid points NaN',
     outputs.POINTS_DECIMATED: 'The valid points, fewer: `points.decimation`, `points.voxel_size`',
     outputs.SIGMA: '32FC1, one standard deviation in metres: 68 % of the errors are smaller; NaN '
-                   'where depth is not finite',
+    'where depth is not finite',
     outputs.CONFIDENCE: 'mono8, 255 times the probability that the inverse depth is right to half '
-                        'the spacing of the planes; 0 where depth is NaN',
+    'the spacing of the planes; 0 where depth is NaN',
     outputs.RGB: 'rgb8, each pixel from the planes in which it is in focus',
     outputs.RGB_CAMERA: 'As `depth/camera_info`',
     outputs.STACK_INFO: 'Planes used, their stamps and focus, flags, timings',
@@ -73,34 +79,62 @@ _MADE = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edi
 def topics_page() -> str:
     """Return the page about the topics and services of the depth node."""
     lines = [
-        '# Topics of the depth node', '', _MADE, '',
-        'All names are relative to the namespace of the node and can be remapped.', '',
-        '## Subscriptions', '',
+        '# Topics of the depth node',
+        '',
+        _MADE,
+        '',
+        'All names are relative to the namespace of the node and can be remapped.',
+        '',
+        '## Subscriptions',
+        '',
         'Reliable as long as every publisher is, best effort as soon as one is not (REP 2003); '
         '`qos_overrides./TOPIC.subscription.reliability` (`as_offered`, `reliable`, '
         '`best_effort`), `…history` and `…depth` override it. Images, focus and '
-        'calibration belong together by equal stamps.', '',
-        *_table(('topic', 'type', 'keeps last', 'when'), [
-            (f'`{i.topic}`', f'`{kind_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS
-        ]), '',
-        '## Publishers', '',
+        'calibration belong together by equal stamps.',
+        '',
+        *_table(
+            ('topic', 'type', 'keeps last', 'when'),
+            [(f'`{i.topic}`', f'`{kind_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS],
+        ),
+        '',
+        '## Publishers',
+        '',
         f'Reliable, volatile, keep last {outputs.QUEUE}; '
         '`qos_overrides./TOPIC.publisher.reliability`, `…history`, `…depth` override it. '
         'All messages of one stack have the same header: the stamp by `stamp_policy`, the frame '
         'of the images, which is an optical one (x right, y down, z forward). Nothing is computed '
-        'that has no subscriber.', '',
-        *_table(('topic', 'type', 'content'), [
-            (f'`{topic}`', f'`{kind_name(kind)}`', OUTPUTS[topic])
-            for topic, kind in outputs.TOPICS.items()
-        ] + [('`/diagnostics`', f'`{kind_name(DiagnosticArray)}`',
-              '1 Hz: how far images get and why not farther, rate, latency, stages, how '
-              'long callbacks took, model, device, memory, clock, connections')]), '',
-        '## Services', '',
-        *_table(('service', 'type', 'what it does'), [
-            ('`~/reset`', '`std_srvs/Trigger`', 'Drops the stack in progress'),
-            ('`~/change_state`, `~/get_state`, …', '`lifecycle_msgs`', 'The life cycle: '
-             'configure loads the model, activate subscribes, cleanup gives the memory back'),
-        ]),
+        'that has no subscriber.',
+        '',
+        *_table(
+            ('topic', 'type', 'content'),
+            [
+                (f'`{topic}`', f'`{kind_name(kind)}`', OUTPUTS[topic])
+                for topic, kind in outputs.TOPICS.items()
+            ]
+            + [
+                (
+                    '`/diagnostics`',
+                    f'`{kind_name(DiagnosticArray)}`',
+                    '1 Hz: how far images get and why not farther, rate, latency, stages, how '
+                    'long callbacks took, model, device, memory, clock, connections',
+                )
+            ],
+        ),
+        '',
+        '## Services',
+        '',
+        *_table(
+            ('service', 'type', 'what it does'),
+            [
+                ('`~/reset`', '`std_srvs/Trigger`', 'Drops the stack in progress'),
+                (
+                    '`~/change_state`, `~/get_state`, …',
+                    '`lifecycle_msgs`',
+                    'The life cycle: '
+                    'configure loads the model, activate subscribes, cleanup gives the memory back',
+                ),
+            ],
+        ),
     ]
     return '\n'.join(lines) + '\n'
 
@@ -108,24 +142,39 @@ def topics_page() -> str:
 def parameters_page() -> str:
     """Return the page about the parameters of all nodes."""
     lines = [
-        '# Parameters', '', _MADE, '',
+        '# Parameters',
+        '',
+        _MADE,
+        '',
         'Those marked *fixed* can only be given at the start; the others count from the next '
         'stack on. Values that are wrong or contradict each other are refused together, with a '
         'text that names what is allowed. '
-        '[config/dualfocus.yaml](../config/dualfocus.yaml) has all of the depth node.', '',
-        '## depth_node', '',
-        *_table(_COLUMNS, [
-            _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
-            for name, default in depth_parameters.DEFAULTS.items()
-            for entry in [depth_parameters.ENTRIES[name]]
-        ]),
+        '[config/dualfocus.yaml](../config/dualfocus.yaml) has all of the depth node.',
+        '',
+        '## depth_node',
+        '',
+        *_table(
+            _COLUMNS,
+            [
+                _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
+                for name, default in depth_parameters.DEFAULTS.items()
+                for entry in [depth_parameters.ENTRIES[name]]
+            ],
+        ),
     ]
     for node, table in (
-        ('focus_sweep_node', focus_sweep.PARAMETERS), ('sim_camera_node', sim_camera.PARAMETERS)
+        ('focus_sweep_node', focus_sweep.PARAMETERS),
+        ('sim_camera_node', sim_camera.PARAMETERS),
     ):
-        lines += ['', f'## {node}', '', *_table(_COLUMNS, [
-            _row(e.name, e.default, e.allowed, e.fixed, e.description) for e in table
-        ])]
+        lines += [
+            '',
+            f'## {node}',
+            '',
+            *_table(
+                _COLUMNS,
+                [_row(e.name, e.default, e.allowed, e.fixed, e.description) for e in table],
+            ),
+        ]
     return '\n'.join(lines) + '\n'
 
 
@@ -133,11 +182,16 @@ _COLUMNS = ('name', 'default', 'allowed', 'meaning')
 
 
 def _row(name: str, default: Any, allowed: str, fixed: bool, text: str) -> tuple[str, ...]:
-    shown = {True: 'true', False: 'false'}.get(default) if isinstance(default, bool) else (
-        f'[{", ".join(map(str, default))}]' if isinstance(default, tuple) else str(default)
+    shown = (
+        {True: 'true', False: 'false'}.get(default)
+        if isinstance(default, bool)
+        else (f'[{", ".join(map(str, default))}]' if isinstance(default, tuple) else str(default))
     )
-    return f'`{name}`', f'`{shown}`' if shown else 'empty', allowed, (
-        text.rstrip('.') + (' *(fixed)*' if fixed else '')
+    return (
+        f'`{name}`',
+        f'`{shown}`' if shown else 'empty',
+        allowed,
+        (text.rstrip('.') + (' *(fixed)*' if fixed else '')),
     )
 
 

@@ -41,11 +41,11 @@ class NodeAccess:
         """Return a name as policies have it: relative to the node or its namespace."""
         own = f'{self.namespace.rstrip("/")}/{self.name}/'
         if name.startswith(own):
-            return f'~/{name[len(own):]}'
+            return f'~/{name[len(own) :]}'
         inside = f'{self.namespace.rstrip("/")}/'
         if name in _GLOBAL or not name.startswith(inside):
             return name
-        return name[len(inside):]
+        return name[len(inside) :]
 
 
 def observe(node: Any, namespace: str, name: str) -> NodeAccess:
@@ -56,9 +56,11 @@ def observe(node: Any, namespace: str, name: str) -> NodeAccess:
         ('service', 'reply'): node.get_service_names_and_types_by_node,
         ('service', 'request'): node.get_client_names_and_types_by_node,
     }
-    return NodeAccess(namespace, name, {
-        key: frozenset(topic for topic, _ in ask(name, namespace)) for key, ask in found.items()
-    })
+    return NodeAccess(
+        namespace,
+        name,
+        {key: frozenset(topic for topic, _ in ask(name, namespace)) for key, ask in found.items()},
+    )
 
 
 def policy(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:

@@ -33,12 +33,17 @@ _COMMANDS_WAITING = 20
 _CLOCK_JUMP = 1.0
 
 PARAMETERS = (
-    Entry('scene', 'table', 'What the camera sees; target is a flat board to rehearse calibration '
-          'with, rgbd takes the files of the rgbd parameters.',
-          choices=(*SCENES, 'target', 'rgbd')),
+    Entry(
+        'scene',
+        'table',
+        'What the camera sees; target is a flat board to rehearse calibration '
+        'with, rgbd takes the files of the rgbd parameters.',
+        choices=(*SCENES, 'target', 'rgbd'),
+    ),
     Entry('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
-    Entry('seed', 0, 'Varies layout, textures and pose of the scene, and the noise.',
-          0, 2**31 - 1),
+    Entry(
+        'seed', 0, 'Varies layout, textures and pose of the scene, and the noise.', 0, 2**31 - 1
+    ),
     Entry('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.'),
     Entry('rgbd.depth', '', 'Its depth: a 16-bit image in mm, or a .npy array in metres.'),
     Entry('rgbd.intrinsics', (), 'fx, fy, cx, cy of these files in pixels.', -1e5, 1e5),
@@ -48,27 +53,55 @@ PARAMETERS = (
     Entry('frame_id', 'camera_optical_frame', 'Frame of the images: z forward, x right, y down.'),
     Entry('lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0),
     Entry('lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0),
-    Entry('lens.pixel_pitch', 0.0, 'Distance between pixels of the published image in metres; '
-          '0 for a sensor 7.2 mm wide, or for the focal length in pixels of the RGB-D pair.',
-          0.0, 1e-3),
-    Entry('lens.field_curvature', (0.0, 0.0), 'c2, c4 of the bowed surface that the lens focuses '
-          'on, as in the depth node: a pixel is sharp at its inverse depth - c2 r^2 - c4 r^4, r '
-          'being its distance from the principal point in half diagonals of the image.',
-          -5.0, 5.0),
+    Entry(
+        'lens.pixel_pitch',
+        0.0,
+        'Distance between pixels of the published image in metres; '
+        '0 for a sensor 7.2 mm wide, or for the focal length in pixels of the RGB-D pair.',
+        0.0,
+        1e-3,
+    ),
+    Entry(
+        'lens.field_curvature',
+        (0.0, 0.0),
+        'c2, c4 of the bowed surface that the lens focuses '
+        'on, as in the depth node: a pixel is sharp at its inverse depth - c2 r^2 - c4 r^4, r '
+        'being its distance from the principal point in half diagonals of the image.',
+        -5.0,
+        5.0,
+    ),
     Entry('focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0),
-    Entry('focus.far_dioptres', 0.0, 'Farthest focus of the lens in 1/m; 0 is infinity.',
-          0.0, 50.0),
+    Entry(
+        'focus.far_dioptres', 0.0, 'Farthest focus of the lens in 1/m; 0 is infinity.', 0.0, 50.0
+    ),
     Entry('settling_time', 0.12, 'Seconds until 98 % of a focus step are done.', 0.0, 10.0),
-    Entry('latency', 0.02, 'Seconds from a focus command to the start of the movement.',
-          0.0, 10.0),
+    Entry(
+        'latency', 0.02, 'Seconds from a focus command to the start of the movement.', 0.0, 10.0
+    ),
     Entry('breathing', True, 'Whether the image scale follows the focus, as in a thin lens.'),
-    Entry('exposure_breathing', False, 'Whether images darken as the lens extends to focus near, '
-          'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.'),
-    Entry('exposure_jitter', 0.0, 'Standard deviation of a random factor on the light of each '
-          'frame, in natural logarithms: what automatic exposure leaves.', 0.0, 1.0),
+    Entry(
+        'exposure_breathing',
+        False,
+        'Whether images darken as the lens extends to focus near, '
+        'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.',
+    ),
+    Entry(
+        'exposure_jitter',
+        0.0,
+        'Standard deviation of a random factor on the light of each '
+        'frame, in natural logarithms: what automatic exposure leaves.',
+        0.0,
+        1.0,
+    ),
     Entry('noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0),
-    Entry('jitter_px', 0.0, 'Standard deviation in pixels of a random shift of each frame, which '
-          'camera_info does not know; the truth moves with the image.', 0.0, 20.0),
+    Entry(
+        'jitter_px',
+        0.0,
+        'Standard deviation in pixels of a random shift of each frame, which '
+        'camera_info does not know; the truth moves with the image.',
+        0.0,
+        20.0,
+    ),
     Entry('device', 'auto', 'Where defocus is rendered.', choices=('auto', 'cpu', 'cuda')),
     Entry('threads', 2, 'Processor threads for rendering.', 1, 64),
 )

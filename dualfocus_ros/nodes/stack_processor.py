@@ -50,10 +50,13 @@ class Estimator(Protocol):
 
 # By the fault of the device: the reason under which the stack is counted, and what to do.
 _FAULTS = {
-    GpuFault.OUT_OF_MEMORY: ('out_of_memory', (
-        'the stack needs more memory than is free, even with nothing else kept: fewer planes '
-        '(stack.size), depth.decimation 2, precision fp16, or end what else uses the device'
-    )),
+    GpuFault.OUT_OF_MEMORY: (
+        'out_of_memory',
+        (
+            'the stack needs more memory than is free, even with nothing else kept: fewer planes '
+            '(stack.size), depth.decimation 2, precision fp16, or end what else uses the device'
+        ),
+    ),
     GpuFault.LOST: ('gpu_lost', 'CUDA cannot be used any more in this process'),
 }
 
@@ -63,9 +66,13 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
     from dualfocus_ros.inference.estimator import DepthEstimator
 
     estimator = DepthEstimator(
-        settings.model, settings.device, settings.precision, settings.threads,
-        settings.pipeline(), settings.cuda_graphs,
-    )  # fmt: skip
+        settings.model,
+        settings.device,
+        settings.precision,
+        settings.threads,
+        settings.pipeline(),
+        settings.cuda_graphs,
+    )
     # The first run sets up libraries and, on a GPU, compiles; the image size is not known yet.
     estimator.warm_up(planes=2, height=96, width=128)
     return estimator
@@ -90,7 +97,10 @@ class Processor:
     """Turns jobs into published messages and keeps the counts."""
 
     def __init__(
-        self, outputs: OutputTopics, funnel: Funnel, statistics: OutputStatistics,
+        self,
+        outputs: OutputTopics,
+        funnel: Funnel,
+        statistics: OutputStatistics,
         epoch: Callable[[], int],
     ) -> None:
         self._outputs = outputs
@@ -114,12 +124,17 @@ class Processor:
         if self._out_of_date(job, Stage.PUBLISHED):
             return
         latency_ms = self._outputs.publish(
-            topics, stack, result, settings, Timings(job.arrived, began, inferred),
+            topics,
+            stack,
+            result,
+            settings,
+            Timings(job.arrived, began, inferred),
             (estimator.model_name, estimator.device_name),
         )
         self._funnel.count(Stage.PUBLISHED)
         stages = {
-            'assemble': (began - job.arrived) * 1e3, **result.stage_ms,
+            'assemble': (began - job.arrived) * 1e3,
+            **result.stage_ms,
             'publish': (time.monotonic() - inferred) * 1e3,
         }
         self._statistics.note(latency_ms, stages, stack_quality(result, settings))
@@ -140,9 +155,7 @@ class Processor:
         self._funnel.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
 
-    def _estimate(
-        self, estimator: Estimator, stack: FocalStack, outputs: Outputs
-    ) -> DepthResult:
+    def _estimate(self, estimator: Estimator, stack: FocalStack, outputs: Outputs) -> DepthResult:
         """Estimate; where memory runs out, once more with nothing but this stack in it."""
         try:
             return estimator.estimate(stack, outputs)

@@ -98,9 +98,13 @@ def _numbers(
         shape: tuple[float, ...] = (_EVERYWHERE, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0)
     else:
         shape = (
-            outline.kind, *outline.centre, outline.angle, *outline.half, outline.lobes,
+            outline.kind,
+            *outline.centre,
+            outline.angle,
+            *outline.half,
+            outline.lobes,
             outline.phase,
-        )  # fmt: skip
+        )
     plane = (surface.centre, surface.slope, surface.angle)
     return (*shape, *plane, bulge.height, bulge.sphere, shading.angle, shading.strength, 0.0)
 

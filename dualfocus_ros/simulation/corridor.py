@@ -76,8 +76,13 @@ def _furnish_wall(
     if pipe and stage.chance(0.7):
         level = max(height + stage.uniform(-0.5, 0.8), 0.15)
         stage.solids.append(
-            Cylinder((x - sign * 0.06, length / 2, level), stage.uniform(0.015, 0.04), length,
-                     stage.skin('speckle', 'concrete', gloss=0.2, extent=0.4), axis=1)
+            Cylinder(
+                (x - sign * 0.06, length / 2, level),
+                stage.uniform(0.015, 0.04),
+                length,
+                stage.skin('speckle', 'concrete', gloss=0.2, extent=0.4),
+                axis=1,
+            )
         )
 
 

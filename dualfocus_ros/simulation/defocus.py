@@ -276,8 +276,10 @@ def _convolve(
 
     :param shape: of the Fourier transforms, see :func:`_transform_shape`.
     """
-    y, x = ((first - start, last - start)
-            for (first, last), start in zip(window, (layer.top, layer.left)))  # fmt: skip
+    y, x = (
+        (first - start, last - start)
+        for (first, last), start in zip(window, (layer.top, layer.left))
+    )
     if layer.planes.device.type == 'cpu' and kernels.shape[1] <= _DIRECT_WIDTH:
         return _convolve_direct(layer, kernels, y, x)
     return _convolve_fourier(layer, kernels, y, x, shape)

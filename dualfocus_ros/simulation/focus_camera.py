@@ -150,9 +150,7 @@ class FocusCamera:
         if not any(curvature):
             return inverse
         # What hides what does not change: neighbouring pixels are moved alike.
-        return inverse - bow_map(
-            camera.height, camera.width, curvature, (camera.cx, camera.cy)
-        )
+        return inverse - bow_map(camera.height, camera.width, curvature, (camera.cx, camera.cy))
 
     def _layer(self, inverse: np.ndarray) -> LayeredScene:
         low, high = float(inverse.min()), float(inverse.max())

@@ -124,8 +124,9 @@ def _window(
         (y, camera.fy, camera.cy, camera.height),
         (x, camera.fx, camera.cx, camera.width),
     ):
-        limits = [(offset + side * radius) / (z + deep * radius)
-                  for side in (-1, 1) for deep in (-1, 1)]
+        limits = [
+            (offset + side * radius) / (z + deep * radius) for side in (-1, 1) for deep in (-1, 1)
+        ]
         first = max(math.floor(middle + focal * min(limits)) - 1, 0)
         last = min(math.ceil(middle + focal * max(limits)) + 2, size)
         if last <= first:

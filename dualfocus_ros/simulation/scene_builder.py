@@ -110,8 +110,9 @@ class Stage:
         self._upright(x, y, z, radius, tall, self.skin('print', gloss=0.3))
         self.solids.append(Sphere((x, y, z + tall), radius, glass))
         self._upright(x, y, z + tall + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
-        self._upright(x, y, z + tall + 2.2 * radius, 0.42 * radius, 0.25 * width,
-                      self.plain(0.1, 0.8))
+        self._upright(
+            x, y, z + tall + 2.2 * radius, 0.42 * radius, 0.25 * width, self.plain(0.1, 0.8)
+        )
 
     def mug(self, x: float, y: float, z: float, width: float) -> None:
         """Place a mug with coffee in it and a handle."""
@@ -121,10 +122,22 @@ class Stage:
         self._upright(x, y, z + tall - 1e-3, 0.9 * radius, 2e-3, self.plain(0.02, 0.06, 0.3))
         angle = self.uniform(-0.9, 0.9) + (math.pi if self.chance(0.5) else 0.0)
         for level in (0.3, 0.7):
-            self._box(x + 1.2 * radius * math.cos(angle), y + 1.2 * radius * math.sin(angle),
-                      z + level * tall, (0.6 * radius, 0.22 * radius, 0.1 * tall), surface, angle)
-        self._box(x + 1.5 * radius * math.cos(angle), y + 1.5 * radius * math.sin(angle),
-                  z + 0.3 * tall, (0.2 * radius, 0.22 * radius, 0.5 * tall), surface, angle)
+            self._box(
+                x + 1.2 * radius * math.cos(angle),
+                y + 1.2 * radius * math.sin(angle),
+                z + level * tall,
+                (0.6 * radius, 0.22 * radius, 0.1 * tall),
+                surface,
+                angle,
+            )
+        self._box(
+            x + 1.5 * radius * math.cos(angle),
+            y + 1.5 * radius * math.sin(angle),
+            z + 0.3 * tall,
+            (0.2 * radius, 0.22 * radius, 0.5 * tall),
+            surface,
+            angle,
+        )
 
     def ball(self, x: float, y: float, z: float, width: float) -> None:
         """Place an orange or a ball."""
@@ -179,12 +192,19 @@ class Stage:
             warm = self.uniform(0.75, 1.0)
             distance = self.uniform(0.6, 1.4) * spread
             angle = self.uniform(0.0, 2.0 * math.pi)
-            position = (area[0] + distance * math.cos(angle) * 0.7,
-                        area[1] - abs(distance * math.sin(angle)) * 0.5,
-                        area[2] + spread * self.uniform(0.8, 1.4))
+            position = (
+                area[0] + distance * math.cos(angle) * 0.7,
+                area[1] - abs(distance * math.sin(angle)) * 0.5,
+                area[2] + spread * self.uniform(0.8, 1.4),
+            )
             power = spread**2 * self.uniform(0.9, 1.8)
-            lamps.append(Light(position, (power, power * (0.5 + 0.5 * warm), power * warm),
-                               self.uniform(0.04, 0.12) * spread))
+            lamps.append(
+                Light(
+                    position,
+                    (power, power * (0.5 + 0.5 * warm), power * warm),
+                    self.uniform(0.04, 0.12) * spread,
+                )
+            )
         return tuple(lamps)
 
     def room(self, lights: tuple[Light, ...], contact: float) -> Room:

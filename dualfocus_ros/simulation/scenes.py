@@ -79,4 +79,3 @@ def _photograph(
     # A soft shoulder instead of hard clipping of lamps and highlights.
     exposed = np.where(exposed < 0.8, exposed, 1.0 - 0.2 * np.exp(-(exposed - 0.8) / 0.2))
     return SceneImage(exposed.astype(np.float32), image.depth, camera)
-

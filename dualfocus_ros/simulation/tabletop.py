@@ -62,13 +62,21 @@ def _wall(stage: Stage, distance: float) -> None:
     for _ in range(int(stage.rng.integers(1, 4))):
         across = width * stage.uniform(0.14, 0.32)
         tall = across * stage.uniform(0.6, 1.4)
-        centre = (width * stage.uniform(-0.45, 0.45), distance - 0.012,
-                  0.1 * distance * stage.uniform(-0.2, 1.5) + tall / 2)
+        centre = (
+            width * stage.uniform(-0.45, 0.45),
+            distance - 0.012,
+            0.1 * distance * stage.uniform(-0.2, 1.5) + tall / 2,
+        )
         stage.solids.append(Box(centre, (across, 0.024, tall), stage.skin('print', 'fabric')))
     if stage.chance(0.5):
         height = stage.uniform(0.05, 0.3) * distance
-        pipe = Cylinder((0.0, distance - 0.06, height), 0.02 * math.sqrt(distance),
-                        8.0 * distance, stage.skin('concrete', 'speckle', extent=0.3), axis=0)
+        pipe = Cylinder(
+            (0.0, distance - 0.06, height),
+            0.02 * math.sqrt(distance),
+            8.0 * distance,
+            stage.skin('concrete', 'speckle', extent=0.3),
+            axis=0,
+        )
         stage.solids.append(pipe)
     skirting = stage.plain(0.3, 0.8)
     stage.solids.append(Box((0.0, distance - 0.008, 0.045), (40.0, 0.016, 0.09), skirting))

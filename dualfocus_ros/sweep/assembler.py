@@ -217,19 +217,22 @@ class SweepAssembler:
     def _usable(self, focus: FocusReport) -> bool:
         if focus.state == LensState.MOVING and not self._settings.accept_moving:
             self._funnel.reject(
-                Stage.STACKED, 'moving',
+                Stage.STACKED,
+                'moving',
                 f'the lens was moving at {focus.dioptres:.3f} dioptres (stack.accept_moving)',
             )
             return False
         if focus.plane_count > MAX_PLANES:
             self._funnel.reject(
-                Stage.STACKED, 'too_many_planes',
+                Stage.STACKED,
+                'too_many_planes',
                 f'sweep {focus.sweep_id} has {focus.plane_count} planes; at most {MAX_PLANES}',
             )
             return False
         if focus.plane_count and focus.plane_index >= focus.plane_count:
             self._funnel.reject(
-                Stage.STACKED, 'bad_plane_index',
+                Stage.STACKED,
+                'bad_plane_index',
                 f'plane {focus.plane_index} of a sweep of {focus.plane_count}',
             )
             return False
@@ -245,7 +248,8 @@ class SweepAssembler:
         if limit == 0.0 or not abs(focus.dioptres - commanded) > limit:  # NaN: nobody knows
             return True
         self._funnel.reject(
-            Stage.STACKED, 'off_command',
+            Stage.STACKED,
+            'off_command',
             f'plane {focus.plane_index} of sweep {focus.sweep_id}: the lens was sent to '
             f'{commanded:.3f} dioptres and reports {focus.dioptres:.3f} '
             '(stack.command_tolerance)',
@@ -261,7 +265,8 @@ class SweepAssembler:
         expected = (calibration.camera.width, calibration.camera.height)
         if expected != (width, height):
             self._funnel.reject(
-                Stage.MATCHED, 'camera_size',
+                Stage.MATCHED,
+                'camera_size',
                 f'camera_info is for {expected[0]}x{expected[1]} pixels, '
                 f'the image has {width}x{height}',
             )
@@ -337,7 +342,8 @@ class SweepAssembler:
             self._last_drop = SweepProgress(len(samples), sweep.expected)
             if joined_midway:
                 self._funnel.reject(
-                    Stage.STACKED, 'joined_midway',
+                    Stage.STACKED,
+                    'joined_midway',
                     f'sweep {samples[0].focus.sweep_id} had begun before the node listened',
                 )
                 return []
@@ -355,7 +361,8 @@ class SweepAssembler:
         if count < fewest:
             of = f' of {expected}' if expected else ''
             self._funnel.reject(
-                Stage.STACKED, 'too_few_planes',
+                Stage.STACKED,
+                'too_few_planes',
                 f'sweep {samples[0].focus.sweep_id} ended with {count}{of} planes because {why}; '
                 f'at least {fewest} are needed',
             )
@@ -363,7 +370,8 @@ class SweepAssembler:
         focus = [s.focus.dioptres for s in samples]
         if max(focus) - min(focus) <= SAME_FOCUS:
             self._funnel.reject(
-                Stage.STACKED, 'same_focus',
+                Stage.STACKED,
+                'same_focus',
                 f'all {count} planes are focused at {focus[0]:.3f} dioptres',
             )
             return []
@@ -377,9 +385,11 @@ class SweepAssembler:
             self._whole = WholeSweep.of(samples)
         planes = tuple(_plane(s) for s in samples)
         newest = samples[-1]
-        return [FocalStack(
-            planes, newest.frame.frame_id, newest.focus.sweep_id, flags, announced=announced
-        )]
+        return [
+            FocalStack(
+                planes, newest.frame.frame_id, newest.focus.sweep_id, flags, announced=announced
+            )
+        ]
 
     def _slide(self, sample: Sample) -> list[FocalStack]:
         self._idle_since = None
@@ -391,7 +401,8 @@ class SweepAssembler:
     def _change_format(self, frame: Frame) -> None:
         assert self._format is not None
         (shape, encoding, frame_id), (new_shape, new_encoding, new_frame_id) = (
-            self._format, frame.format
+            self._format,
+            frame.format,
         )
         text = (
             f'images changed from {_size(shape)} {encoding} in {frame_id!r} to '
@@ -421,8 +432,12 @@ def _lacks_first(samples: list[Sample]) -> bool:
 
 def _plane(sample: Sample) -> Plane:
     return Plane(
-        sample.frame.image, sample.focus.dioptres, sample.stamp_ns, sample.camera,
-        sample.focus.plane_index, sample.calibration,
+        sample.frame.image,
+        sample.focus.dioptres,
+        sample.stamp_ns,
+        sample.camera,
+        sample.focus.plane_index,
+        sample.calibration,
     )
 
 

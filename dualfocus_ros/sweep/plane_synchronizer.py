@@ -59,7 +59,10 @@ class PlaneSynchroniser:
         return sum(bool(frames) for frames in self._pending)
 
     def add(
-        self, plane: int, frame: Frame, camera: PinholeCamera | None,
+        self,
+        plane: int,
+        frame: Frame,
+        camera: PinholeCamera | None,
         calibration: CameraCalibration | None = None,
     ) -> list[FocalStack]:
         """Add a frame of camera ``plane``; return the stacks that it completes.
@@ -118,7 +121,8 @@ class PlaneSynchroniser:
         if self._format is not None and shape != self._format:
             if any(self._pending):
                 self._funnel.reject(
-                    Stage.STACKED, 'format_changed',
+                    Stage.STACKED,
+                    'format_changed',
                     f'plane {plane} is {shape[0][1]}x{shape[0][0]} {shape[1]}, '
                     f'before it was {self._format[0][1]}x{self._format[0][0]} {self._format[1]}',
                 )
@@ -174,8 +178,12 @@ class PlaneSynchroniser:
             announced = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
         planes = [
             Plane(
-                picture.frame.image, self.settings.focus_dioptres[plane],
-                picture.frame.stamp_ns, picture.camera, plane, picture.calibration,
+                picture.frame.image,
+                self.settings.focus_dioptres[plane],
+                picture.frame.stamp_ns,
+                picture.camera,
+                plane,
+                picture.calibration,
             )
             for plane, picture in pictures.items()
         ]
@@ -186,7 +194,8 @@ class PlaneSynchroniser:
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]
         self._funnel.reject(
-            Stage.MATCHED, 'unsynchronised',
+            Stage.MATCHED,
+            'unsynchronised',
             f'the other planes have no image within {self.settings.tolerance_ns * 1e-6:.1f} ms '
             f'of that of plane {plane} (stack.sync_tolerance)',
         )

@@ -222,9 +222,13 @@ class SweepPlan:
         step = self._step
         if step is None:
             return
-        late = self._echoes and step.plane_count > 0 and (
-            (report.step.sweep_id, report.step.plane_index, report.step.plane_count)
-            != (step.sweep_id, step.plane_index, step.plane_count)
+        late = (
+            self._echoes
+            and step.plane_count > 0
+            and (
+                (report.step.sweep_id, report.step.plane_index, report.step.plane_count)
+                != (step.sweep_id, step.plane_index, step.plane_count)
+            )
         )
         off = not abs(report.focus_dioptres - step.focus_dioptres) <= self.settings.tolerance
         if late or off or report.state in (LensState.MOVING, LensState.FAULT):

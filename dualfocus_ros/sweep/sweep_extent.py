@@ -56,7 +56,8 @@ def announced_range(
             last = ordered[-1] + slope * (expected - 1 - index[-1])
             return float(min(first, last)), float(max(first, last))
     if (
-        whole is not None and whole.count == expected
+        whole is not None
+        and whole.count == expected
         and whole.far <= min(focus) + SAME_FOCUS
         and whole.near >= max(focus) - SAME_FOCUS
     ):

@@ -192,7 +192,8 @@ class StampPairing:
         self._notice_jump(self._frames, frame.stamp_ns)
         if frame.stamp_ns in self._frames.items or frame.stamp_ns in self._done:
             self._funnel.reject(
-                Stage.MATCHED, 'duplicate_stamp',
+                Stage.MATCHED,
+                'duplicate_stamp',
                 f'a second image with the stamp {_seconds(frame.stamp_ns)}',
             )
             return []
@@ -277,7 +278,8 @@ class StampPairing:
             return
         limit = stamp + window
         self._give_up(
-            [s for s in self._frames.items if s > limit], 'clock_jump',
+            [s for s in self._frames.items if s > limit],
+            'clock_jump',
             f'the stamps have jumped back to {_seconds(stamp)} while the image waited',
         )
         for other in (self._frames, self._reports, self._cameras):
@@ -342,7 +344,8 @@ class StampPairing:
         """
         nearest = min(self._cameras.items, key=lambda other: abs(other - stamp))
         self._funnel.reject(
-            Stage.MATCHED, 'camera_info_lost',
+            Stage.MATCHED,
+            'camera_info_lost',
             f'no camera_info for the image of {_seconds(stamp)}; it takes that of '
             f'{_seconds(nearest)}',
         )
@@ -364,7 +367,8 @@ class StampPairing:
                 del self._frames.items[stamp]
                 self._done.append(stamp)
                 self._funnel.reject(
-                    Stage.MATCHED, 'no_focus',
+                    Stage.MATCHED,
+                    'no_focus',
                     f'no focus report for the image of {_seconds(stamp)} within '
                     f'{window * 1e-9:.2f} s',
                 )
@@ -380,7 +384,8 @@ class StampPairing:
                 del self._reports.items[stamp]
                 self._disputed.pop(stamp, None)
                 self._funnel.reject(
-                    Stage.MATCHED, 'no_image',
+                    Stage.MATCHED,
+                    'no_image',
                     f'no image for the focus report of {_seconds(stamp)} within '
                     f'{window * 1e-9:.2f} s',
                 )

@@ -81,9 +81,12 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     )
     logger.info(
         'training %s on %s, %s, %d steps of %d stacks',
-        arguments.config, describe(device), settings.precision, settings.steps,
+        arguments.config,
+        describe(device),
+        settings.precision,
+        settings.steps,
         settings.batch.size * team.size,
-    )  # fmt: skip
+    )
     # The first process renders what is missing, then the others read it.
     if team.leads:
         data.render()
@@ -98,15 +101,19 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
     if not done:
         logger.info(
             'stopped at step %d of %d, all saved: start again with the same --out to go on',
-            trainer.step, settings.steps,
-        )  # fmt: skip
+            trainer.step,
+            settings.steps,
+        )
         return INTERRUPTED if request else 0
     if team.leads:
         facts = {
-            'start': trainer.start_sha256, 'steps': trainer.step,
-            'minutes': round(trainer.seconds / 60.0, 1), 'processes': team.size,
-            'settings': asdict(settings), 'losses': trainer.kind.describe()['loss'],
-        }  # fmt: skip
+            'start': trainer.start_sha256,
+            'steps': trainer.step,
+            'minutes': round(trainer.seconds / 60.0, 1),
+            'processes': team.size,
+            'settings': asdict(settings),
+            'losses': trainer.kind.describe()['loss'],
+        }
         _release(arguments, trainer.kind, trainer.averaged().to(device), facts, held_out, data)
     return 0
 
@@ -139,9 +146,12 @@ def _fit_sigma(
             logger.info('stopped, nothing was written: start again for the whole of it')
             return INTERRUPTED
     facts = {
-        'start': start.sha256, 'only': 'sigma', 'batches': settings.steps,
-        'pixels': len(samples.error), 'settings': {'batch': asdict(settings.batch)},
-    }  # fmt: skip
+        'start': start.sha256,
+        'only': 'sigma',
+        'batches': settings.steps,
+        'pixels': len(samples.error),
+        'settings': {'batch': asdict(settings.batch)},
+    }
     _release(arguments, kind, network, facts, data.held_out(), data)
     return 0
 
@@ -176,7 +186,8 @@ class _Data:
         self._out: Path = arguments.out
         self._material = Material(tuple(arguments.textures), tuple(arguments.rgbd))
         self._settings = RenderSettings(
-            planes=max(arguments.planes[1], MEASURED_PLANES), asymmetry=arguments.asymmetry,
+            planes=max(arguments.planes[1], MEASURED_PLANES),
+            asymmetry=arguments.asymmetry,
             blank=arguments.blank,
             blur_range=tuple(arguments.blur or RenderSettings.blur_range),
         )
@@ -220,9 +231,7 @@ class _Data:
 
     def _pool(self, name: str, count: int, seed: int) -> list[RenderedStack]:
         out, settings = self._out / name, self._settings
-        return render_pool(
-            out, count, seed, self._material, self._workers, settings, SCENE_SIZE
-        )
+        return render_pool(out, count, seed, self._material, self._workers, settings, SCENE_SIZE)
 
     def _training_views(self) -> list[RgbdSample]:
         out, count = self._out / 'views', self._views
@@ -234,9 +243,13 @@ class _Data:
 
     def _generator(self, indoor: list[RgbdSample]) -> StackGenerator:
         return StackGenerator(
-            self._settings, SCENE_SIZE, self.device,
-            textures=self._images, indoor=indoor, rgbd=rgbd_views(self._material.rgbd),
-        )  # fmt: skip
+            self._settings,
+            SCENE_SIZE,
+            self.device,
+            textures=self._images,
+            indoor=indoor,
+            rgbd=rgbd_views(self._material.rgbd),
+        )
 
 
 def _release(

@@ -245,7 +245,7 @@ def make_kind(
     if name == DFV_NAME:
         if without or literal:
             parts = [*without, *(['literal loss'] if literal else [])]
-            raise ValueError(f"DFV has no {', '.join(parts)}")
+            raise ValueError(f'DFV has no {", ".join(parts)}')
         return DFVKind(weights.beta)
     if name not in configurations:
         known = ', '.join([*configurations, DFV_NAME])

@@ -36,7 +36,7 @@ class RunLog:
             self._resume()
         if find_spec('tensorboard') is None:
             logger.info(
-                "no TensorBoard log, since tensorboard is not installed (pip install "
+                'no TensorBoard log, since tensorboard is not installed (pip install '
                 "'dualfocus_ros[train]'); log.csv and samples/ have the same"
             )
         else:

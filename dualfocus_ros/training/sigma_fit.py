@@ -79,10 +79,13 @@ def collect_samples(
                 if len(places):
                     chosen = torch.randint(len(places), (PIXELS,), generator=rng)
                     y, x = places[chosen.to(places.device)].T
-                    found.append((
-                        log_spread[index, 0, y, x], inputs[index, :, y, x].T,
-                        error[index, y, x],
-                    ))  # fmt: skip
+                    found.append(
+                        (
+                            log_spread[index, 0, y, x],
+                            inputs[index, :, y, x].T,
+                            error[index, y, x],
+                        )
+                    )
     finally:
         hook.remove()
     if not found:
@@ -90,9 +93,7 @@ def collect_samples(
     return Samples(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
-def fit_sigma(
-    network: DualFocus, samples: Samples, seed: int, go_on: Callable[[], None]
-) -> None:
+def fit_sigma(network: DualFocus, samples: Samples, seed: int, go_on: Callable[[], None]) -> None:
     """Train the head until 68 % of the errors of alike pixels are below what it says.
 
     :param go_on: called before each step; may raise.
@@ -122,6 +123,4 @@ def _head(network: DualFocus) -> SigmaHead:
 
 def _shown(count: int, what: str, unit: str) -> Iterable[int]:
     """Return 0 to count - 1, with a progress bar."""
-    return tqdm(
-        range(count), unit=unit, desc=what, disable=not logger.isEnabledFor(logging.INFO)
-    )
+    return tqdm(range(count), unit=unit, desc=what, disable=not logger.isEnabledFor(logging.INFO))

@@ -78,13 +78,14 @@ class StackGenerator:
                 chosen = plain[begin : begin + CHUNK]
                 index = upload(chosen, self.device)
                 images = render_batch(
-                    linear[index], position[index],
+                    linear[index],
+                    position[index],
                     np.array([captures[i].kappa for i in chosen]),
                     np.stack([captures[i].focus for i in chosen]),
                     [captures[i].aperture for i in chosen],
                     np.array([radii[i] for i in chosen]),
                     layers=self.settings.layers,
-                )  # fmt: skip
+                )
                 rendered |= dict(zip(chosen, images, strict=True))
             for i in set(range(count)) - set(plain):
                 rendered[i] = self._asymmetric(captures[i], linear[i], position[i], radii[i])
@@ -126,9 +127,12 @@ class StackGenerator:
     ) -> Tensor:
         layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
         return render_stack(
-            layered, capture.kappa, torch.from_numpy(capture.focus),
-            aperture=capture.aperture, field=capture.field,
-        )  # fmt: skip
+            layered,
+            capture.kappa,
+            torch.from_numpy(capture.focus),
+            aperture=capture.aperture,
+            field=capture.field,
+        )
 
     def _finished(
         self,

@@ -150,9 +150,12 @@ def _make_missing(
             )
             results = executor.map(make, missing, chunksize=min(4, len(missing) // workers))
         for _ in tqdm(
-            results, total=len(missing), unit=unit, desc=f'rendering {folder.name}',
+            results,
+            total=len(missing),
+            unit=unit,
+            desc=f'rendering {folder.name}',
             disable=not logger.isEnabledFor(logging.INFO),
-        ):  # fmt: skip
+        ):
             pass
 
 

@@ -145,10 +145,16 @@ class Trainer:
         """
         began = time.monotonic()
         settings = self.settings
-        with RunLog(self.folder, self.step) if self.team.leads else _NoLog() as log, tqdm(
-            initial=self.step, total=settings.steps, unit='step', mininterval=5.0,
-            disable=not (self.team.leads and logger.isEnabledFor(logging.INFO)),
-        ) as bar:  # fmt: skip
+        with (
+            RunLog(self.folder, self.step) if self.team.leads else _NoLog() as log,
+            tqdm(
+                initial=self.step,
+                total=settings.steps,
+                unit='step',
+                mininterval=5.0,
+                disable=not (self.team.leads and logger.isEnabledFor(logging.INFO)),
+            ) as bar,
+        ):
             meter = _Meter(self)
             done = False
             while True:
@@ -169,9 +175,7 @@ class Trainer:
                     self.save()
                 if preview and self.team.leads and self.step % settings.sample_every == 0:
                     network = self.averaged().to(self.device)
-                    log.picture(
-                        self.step, sample_picture(self.kind, network, preview, self.step)
-                    )
+                    log.picture(self.step, sample_picture(self.kind, network, preview, self.step))
             self.save()
         return done
 
@@ -287,8 +291,11 @@ class _Meter:
         elapsed = max(time.monotonic() - self._began, 1e-9)
         steps = trainer.step - self._step
         samples = steps * trainer.settings.batch.size * trainer.team.size
-        pace = {'learning_rate': trainer._rate(), 'samples_per_second': samples / elapsed,
-                'waiting_for_data': waited / elapsed}  # fmt: skip
+        pace = {
+            'learning_rate': trainer._rate(),
+            'samples_per_second': samples / elapsed,
+            'waiting_for_data': waited / elapsed,
+        }
         self._sums, self._count = {}, 0
         self._restart()
         minutes = {'minutes': trainer.seconds / 60.0}

@@ -24,11 +24,19 @@ def compute(
     estimator.settings = settings
     result = estimator.estimate(stack, _EVERYTHING)
     return ViewedSweep(
-        name, result.depth, result.sigma, result.confidence, result.all_in_focus,
-        result.focus_dioptres, tuple(result.planes), result.probability, result.camera,
+        name,
+        result.depth,
+        result.sigma,
+        result.confidence,
+        result.all_in_focus,
+        result.focus_dioptres,
+        tuple(result.planes),
+        result.probability,
+        result.camera,
         (settings.depth_min, settings.depth_max),
         {
-            'sweep': str(stack.sweep_id), 'planes': str(len(stack.planes)),
+            'sweep': str(stack.sweep_id),
+            'planes': str(len(stack.planes)),
             'took': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
             'lacks': ', '.join(stack.flags.words) or 'nothing',
             'model': f'{estimator.model_name} on {estimator.device_name}',
@@ -42,7 +50,11 @@ def with_curves(recorded: ViewedSweep, computed: ViewedSweep) -> ViewedSweep:
         return recorded
     facts = {**recorded.facts, 'curves': f'computed with {computed.facts["model"]}'}
     return replace(
-        recorded, focus_dioptres=computed.focus_dioptres, planes=computed.planes,
-        probability=computed.probability, limits=recorded.limits or computed.limits,
-        camera=recorded.camera or computed.camera, facts=facts,
+        recorded,
+        focus_dioptres=computed.focus_dioptres,
+        planes=computed.planes,
+        probability=computed.probability,
+        limits=recorded.limits or computed.limits,
+        camera=recorded.camera or computed.camera,
+        facts=facts,
     )

@@ -27,15 +27,18 @@ def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
         Tile(f'{distance(plane.focus_dioptres)}, {plane.focus_dioptres:.2f} dpt', plane.image)
         for plane in planes
     ]
-    rows = [tiles[n:n + _ACROSS] for n in range(0, len(tiles), _ACROSS)]
-    rows.append([
-        Tile('All in focus', result.all_in_focus),
-        Tile('Depth', result.depth, depth_scale(result.depth)),
-    ])
+    rows = [tiles[n : n + _ACROSS] for n in range(0, len(tiles), _ACROSS)]
+    rows.append(
+        [
+            Tile('All in focus', result.all_in_focus),
+            Tile('Depth', result.depth, depth_scale(result.depth)),
+        ]
+    )
     height, width = result.depth.shape
     valid = 100.0 * float(np.isfinite(result.depth).mean())
     return compose(
-        rows, title=title,
+        rows,
+        title=title,
         subtitle=f'Sweep {stack.sweep_id}: {len(planes)} planes of {width} x {height}, '
         f'{valid:.1f} % of the pixels valid',
     )

@@ -23,8 +23,12 @@ IMAGE, INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
 DEPTH, STACK_INFO = 'depth/image_rect', 'stack_info'
 # Outputs of the depth node by their relative names.
 OUTPUTS = {
-    DEPTH: IMAGE, 'depth/camera_info': INFO, 'depth/sigma': IMAGE, 'depth/confidence': IMAGE,
-    'rgb/image_rect': IMAGE, STACK_INFO: 'dualfocus_ros/msg/StackInfo',
+    DEPTH: IMAGE,
+    'depth/camera_info': INFO,
+    'depth/sigma': IMAGE,
+    'depth/confidence': IMAGE,
+    'rgb/image_rect': IMAGE,
+    STACK_INFO: 'dualfocus_ros/msg/StackInfo',
 }
 
 
@@ -50,8 +54,11 @@ class Outputs:
         info = self.messages.get(STACK_INFO)
         focus = None if info is None else np.asarray(info.focus_dioptres, np.float64)
         return ViewedSweep(
-            name, depth.astype(np.float32, copy=False), self._image('depth/sigma', depth.shape),
-            self._image('depth/confidence', depth.shape), self._image('rgb/image_rect'),
+            name,
+            depth.astype(np.float32, copy=False),
+            self._image('depth/sigma', depth.shape),
+            self._image('depth/confidence', depth.shape),
+            self._image('rgb/image_rect'),
             None if focus is None or not np.isfinite(focus).all() else focus,
             camera=_camera(self.messages.get('depth/camera_info'), depth.shape),
             facts={} if info is None else _facts(info),
@@ -107,8 +114,12 @@ def _camera(info: Any, shape: tuple[int, ...]) -> PinholeCamera | None:
         return None
     try:
         return PinholeCamera(
-            int(info.width), int(info.height), float(info.p[0]), float(info.p[5]),
-            float(info.p[2]), float(info.p[6]),
+            int(info.width),
+            int(info.height),
+            float(info.p[0]),
+            float(info.p[5]),
+            float(info.p[2]),
+            float(info.p[6]),
         )
     except ValueError:
         return None
@@ -116,7 +127,8 @@ def _camera(info: Any, shape: tuple[int, ...]) -> PinholeCamera | None:
 
 def _facts(info: Any) -> dict[str, str]:
     facts = {
-        'sweep': str(info.sweep_id), 'planes': str(len(info.focus_dioptres)),
+        'sweep': str(info.sweep_id),
+        'planes': str(len(info.focus_dioptres)),
         'took': f'{info.sweep_duration:.2f} s',
         'lacks': ', '.join(StackFlag(info.flags).words) or 'nothing',
         'model': f'{info.model} on {info.device}',

@@ -45,15 +45,18 @@ def encode_sweep(sweep: ViewedSweep, scales: dict[str, Any]) -> dict[str, Any]:
     camera, sharp = sweep.camera, sweep.all_in_focus
     focus = sweep.focus_dioptres
     return {
-        'name': sweep.name, 'width': width, 'height': height, 'scales': scales,
+        'name': sweep.name,
+        'width': width,
+        'height': height,
+        'scales': scales,
         'depth': _map(sweep.depth, DEPTH_STEP),
         'sigma': None if sweep.sigma is None else _map(sweep.sigma, SIGMA_STEP),
         'confidence': None if sweep.confidence is None else _packed(sweep.confidence),
         'sharp': None if sharp is None else _jpeg(sharp, SHARP_QUALITY),
         'focus': None if focus is None else [round(float(q), 5) for q in focus],
-        'planes': None if sweep.planes is None else [
-            _jpeg(plane, PLANE_QUALITY) for plane in sweep.planes
-        ],
+        'planes': None
+        if sweep.planes is None
+        else [_jpeg(plane, PLANE_QUALITY) for plane in sweep.planes],
         'curves': None if sweep.probability is None else _curves(sweep.probability),
         'camera': None if camera is None else [camera.fx, camera.fy, camera.cx, camera.cy],
         'limits': None if sweep.limits is None else list(sweep.limits),
@@ -71,7 +74,8 @@ def encode_scales(
         depth = fixed_depth_scale(*depth_range)
     sigmas = [s.sigma[np.isfinite(s.sigma)] for s in sweeps if s.sigma is not None]
     return {
-        'depth': _scale(depth), 'confidence': _scale(confidence_scale()),
+        'depth': _scale(depth),
+        'confidence': _scale(confidence_scale()),
         'sigma': _scale(sigma_scale(np.concatenate(sigmas))) if sigmas else None,
         'special': {'none': INVALID, 'nearer': NEARER, 'farther': FARTHER},
     }
@@ -114,10 +118,12 @@ def _curves(probability: np.ndarray) -> dict[str, Any]:
     height, width = probability.shape[1:]
     factor = -(-width // CURVE_WIDTH)
     size = -(-width // factor), -(-height // factor)
-    small = np.stack([
-        cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        for plane in probability
-    ])
+    small = np.stack(
+        [
+            cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            for plane in probability
+        ]
+    )
     return {'width': size[0], 'height': size[1], 'data': _packed(quantised(small))}
 
 
@@ -147,7 +153,10 @@ def _jpeg(image: np.ndarray, quality: int) -> str:
 
 def _scale(scale: ColourScale) -> dict[str, Any]:
     return {
-        'low': scale.low, 'high': scale.high, 'log': scale.logarithmic, 'unit': scale.unit,
+        'low': scale.low,
+        'high': scale.high,
+        'log': scale.logarithmic,
+        'unit': scale.unit,
         'ticks': [[round(position, 5), text] for position, text in scale.ticks(0.12)],
         'colours': scale.colours.astype(np.uint8).tobytes().hex(),
     }

@@ -83,7 +83,9 @@ class PageServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         with self._changed:
@@ -147,9 +149,7 @@ class PageServer:
             _send(request, HTTPStatus.OK, 'application/json', newest)
 
 
-def _send(
-    request: BaseHTTPRequestHandler, status: HTTPStatus, kind: str, body: bytes
-) -> None:
+def _send(request: BaseHTTPRequestHandler, status: HTTPStatus, kind: str, body: bytes) -> None:
     request.send_response(status)
     request.send_header('Content-Type', kind)
     request.send_header('Content-Length', str(len(body)))

@@ -101,15 +101,20 @@ def main() -> int:
         recovered = _settle(watch, fleet, 3)
         alive = fleet.running['depth_node'].status is None and fleet.lives['depth_node'] == 1
         memory = before, memory_bytes(depth_pid)
-        quarters = [round(m / 1e6) for m in grown[len(grown) // 4 - 1::max(1, len(grown) // 4)]]
+        quarters = [round(m / 1e6) for m in grown[len(grown) // 4 - 1 :: max(1, len(grown) // 4)]]
         rejections = {
-            key: value for name, values in watch.diagnostics.items() if name.endswith(': input')
-            for key, value in values.items() if key.startswith('rejected ')
+            key: value
+            for name, values in watch.diagnostics.items()
+            if name.endswith(': input')
+            for key, value in values.items()
+            if key.startswith('rejected ')
         }
     judged = judge(watch, kills)
     figures = _figures(
-        judged, kills,
-        [_time_of(k, watch.received) for k in kills if k.target == 'sim_camera_node'], memory,
+        judged,
+        kills,
+        [_time_of(k, watch.received) for k in kills if k.target == 'sim_camera_node'],
+        memory,
         arguments.seed,
     )
     figures['depth node, own memory by quarters [MB]'] = quarters
@@ -124,8 +129,10 @@ def main() -> int:
         print(f'{name:44} {value}')
     wrong = [j for j in judged if j.wrong]
     for j in wrong:
-        print(f'WRONG: sweep {j.sweep.number} of {len(j.sweep.settled)}/{j.sweep.count} planes, '
-              f'{j.depths} depths, kills in its span: {len(j.kills)}')
+        print(
+            f'WRONG: sweep {j.sweep.number} of {len(j.sweep.settled)}/{j.sweep.count} planes, '
+            f'{j.depths} depths, kills in its span: {len(j.kills)}'
+        )
     passed = alive and recovered and not wrong and len(kills) == arguments.count
     print('passed' if passed else 'FAILED')
     return 0 if passed else 1
@@ -180,9 +187,7 @@ def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
     times = [_time_of(kill, watch.received) for kill in kills]
     judged = []
     for before, sweep, after in zip(sweeps, sweeps[1:], sweeps[2:]):
-        hits = tuple(
-            begin for begin, end in times if begin < after.first and end > before.last
-        )
+        hits = tuple(begin for begin, end in times if begin < after.first and end > before.last)
         own = {stamp for stamps in sweep.settled.values() for stamp in stamps}
         depths = sum(
             any(s.sec * 10**9 + s.nanosec in own for s in info.stamps) for _, info in watch.depths
@@ -204,8 +209,11 @@ def _time_of(kill: Kill, received: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _figures(
-    judged: list[Judged], kills: list[Kill], times: list[tuple[int, int]],
-    memory: tuple[Memory, Memory], seed: int,
+    judged: list[Judged],
+    kills: list[Kill],
+    times: list[tuple[int, int]],
+    memory: tuple[Memory, Memory],
+    seed: int,
 ) -> dict[str, Any]:
     hit = [j for j in judged if j.kills]
     lost = [j for j in judged if j.lost]
@@ -217,9 +225,9 @@ def _figures(
         'kills': len(kills),
         **{f'  {target} {number}': n for (target, number), n in sorted(names.items())},
         'seconds': round((judged[-1].sweep.last - judged[0].sweep.first) * 1e-9),
-        'seconds from a kill of the camera to images': _spread([
-            (end - begin) * 1e-9 for begin, end in times if end > begin
-        ]),
+        'seconds from a kill of the camera to images': _spread(
+            [(end - begin) * 1e-9 for begin, end in times if end > begin]
+        ),
         'sweeps': len(judged),
         'sweeps not hit': len(judged) - len(hit),
         '  of these without their depth': sum(j.wrong for j in judged if not j.kills),
@@ -250,10 +258,17 @@ def _write_table(path: Path, judged: list[Judged]) -> None:
         table.writerow(['sweep', 'first_stamp', 'planes', 'of', 'whole', 'kills', 'depth'])
         for j in judged:
             depth = 'none' if j.sweep.depth is None else 'partial' if j.lost else 'whole'
-            table.writerow([
-                j.sweep.number, f'{j.sweep.first * 1e-9:.3f}', len(j.sweep.settled),
-                j.sweep.count, int(j.whole), len(j.kills), depth,
-            ])
+            table.writerow(
+                [
+                    j.sweep.number,
+                    f'{j.sweep.first * 1e-9:.3f}',
+                    len(j.sweep.settled),
+                    j.sweep.count,
+                    int(j.whole),
+                    len(j.kills),
+                    depth,
+                ]
+            )
 
 
 def _draw(path: Path, watch: Observer, judged: list[Judged], kills: list[Kill]) -> None:
@@ -283,28 +298,54 @@ def _draw(path: Path, watch: Observer, judged: list[Judged], kills: list[Kill]) 
         while begin < end:  # what goes on in the next row
             x, row = place(begin)
             piece = min(end, start + round((row + 1) * _ROW * 1e9))
-            axes.barh(row, (piece - begin) * 1e-9, left=x, height=0.42, color=colour, lw=0,
-                      label=once(label))
+            axes.barh(
+                row,
+                (piece - begin) * 1e-9,
+                left=x,
+                height=0.42,
+                color=colour,
+                lw=0,
+                label=once(label),
+            )
             begin = piece + 1
         if j.sweep.depth is not None:
             x, row = place(max(s.sec * 10**9 + s.nanosec for s in j.sweep.depth.stamps))
             whole = not j.lost
-            axes.plot(x, row, '|' if whole else 'x', color='tab:green' if whole else 'tab:olive',
-                      ms=11 if whole else 6, mew=1.6,
-                      label=once('depth' if whole else 'depth of some planes, flagged'))
+            axes.plot(
+                x,
+                row,
+                '|' if whole else 'x',
+                color='tab:green' if whole else 'tab:olive',
+                ms=11 if whole else 6,
+                mew=1.6,
+                label=once('depth' if whole else 'depth of some planes, flagged'),
+            )
     marks = {'sim_camera_node': ('tab:red', 'v'), 'focus_sweep_node': ('tab:blue', 'v')}
     for kill in kills:
         x, row = place(kill.stamp)
         if 0 <= row < rows:
             colour, mark = marks[kill.target]
-            axes.plot(x, row - 0.36, mark, color=colour, ms=6,
-                      fillstyle='full' if kill.number == signal.SIGKILL else 'none',
-                      label=once(f'{kill.number.name} of {kill.target}'))
-    axes.set(xlim=(0, _ROW), ylim=(rows - 0.4, -0.7), xlabel='seconds of the minute',
-             ylabel='minute', yticks=range(rows))
+            axes.plot(
+                x,
+                row - 0.36,
+                mark,
+                color=colour,
+                ms=6,
+                fillstyle='full' if kill.number == signal.SIGKILL else 'none',
+                label=once(f'{kill.number.name} of {kill.target}'),
+            )
+    axes.set(
+        xlim=(0, _ROW),
+        ylim=(rows - 0.4, -0.7),
+        xlabel='seconds of the minute',
+        ylabel='minute',
+        yticks=range(rows),
+    )
     lost = sum(j.wrong for j in judged)
-    axes.set_title(f'{len(kills)} kills, {len(judged)} sweeps: {lost} depths lost beyond the '
-                   'sweeps that were hit')
+    axes.set_title(
+        f'{len(kills)} kills, {len(judged)} sweeps: {lost} depths lost beyond the '
+        'sweeps that were hit'
+    )
     axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     figure.savefig(path)
 

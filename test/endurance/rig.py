@@ -24,7 +24,11 @@ from dualfocus_ros.demo.processes import (
 
 # Small images, so that the network keeps up on two processor cores beside other work.
 CAMERA = {
-    'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06,
+    'width': 160,
+    'height': 120,
+    'rate': 12.0,
+    'threads': 1,
+    'settling_time': 0.06,
     'scene': 'table',
 }
 SWEEP = {'count': 5, 'far_dioptres': 0.3}
@@ -182,7 +186,9 @@ class Observer:
             if state.state == _SETTLED:
                 sweep.settled.setdefault(state.plane_index, []).append(stamp)
         by_stamp = {
-            stamp: sweep for sweep in found for stamps in sweep.settled.values()
+            stamp: sweep
+            for sweep in found
+            for stamps in sweep.settled.values()
             for stamp in stamps
         }
         for _, info in self.depths:
@@ -198,7 +204,8 @@ class Observer:
                 counts = [int(v.value) for v in status.values if v.key == 'received']
                 self.received += [(to_ns(message.header.stamp), count) for count in counts]
             self.diagnostics[status.name] = {
-                'level': str(int.from_bytes(status.level, 'little')), 'message': status.message,
+                'level': str(int.from_bytes(status.level, 'little')),
+                'message': status.message,
                 **{pair.key: pair.value for pair in status.values},
             }
 
@@ -253,6 +260,4 @@ def memory_bytes(pid: int) -> Memory:
         return Memory()
     values = {line.split(':')[0]: line.split()[1] for line in lines if line.startswith('Rss')}
     kilobytes = {name: int(value) for name, value in values.items()}
-    return Memory(
-        1024 * kilobytes.get('RssAnon', 0), 1024 * kilobytes.get('RssShmem', 0)
-    )
+    return Memory(1024 * kilobytes.get('RssAnon', 0), 1024 * kilobytes.get('RssShmem', 0))

@@ -85,7 +85,8 @@ class Ledger:
         horizon = self._until - _JUDGED_AFTER
         watch.forget_before(horizon)
         watch.depths = [
-            (when, info) for when, info in watch.depths
+            (when, info)
+            for when, info in watch.depths
             if max(s.sec * 10**9 + s.nanosec for s in info.stamps) >= horizon
         ]
 
@@ -109,8 +110,10 @@ def main() -> int:
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     warm_up = min(arguments.warm_up * 60.0, arguments.minutes * 60.0 / 3.0)
-    print(f'{arguments.minutes:g} minutes, of which the first {warm_up / 60.0:.1f} are warm-up; '
-          f'results in {output}/')
+    print(
+        f'{arguments.minutes:g} minutes, of which the first {warm_up / 60.0:.1f} are warm-up; '
+        f'results in {output}/'
+    )
     with Fleet(output / 'logs') as fleet, observer() as watch:
         wait_for_depths(watch, fleet, 2, PATIENCE)
         rows, ledger, dead = _sample(fleet, watch, arguments.minutes * 60.0)
@@ -129,14 +132,27 @@ def main() -> int:
     problems += [f'{name} has ended' for name in dead]
     if lost or not counts.expected:
         problems.append(f'{lost} of {counts.expected} whole sweeps gave no whole depth')
-    (output / 'soak.json').write_text(json.dumps({
-        'minutes': arguments.minutes, 'warm_up_minutes': warm_up / 60.0,
-        'slopes_per_hour': {
-            name: {'slope': t.slope, 'standard_error': t.error, 'bound': bounds[name],
-                   'mean': t.mean} for name, t in trends.items()
-        },
-        'counts': vars(counts), 'problems': problems,
-    }, indent=2) + '\n')
+    (output / 'soak.json').write_text(
+        json.dumps(
+            {
+                'minutes': arguments.minutes,
+                'warm_up_minutes': warm_up / 60.0,
+                'slopes_per_hour': {
+                    name: {
+                        'slope': t.slope,
+                        'standard_error': t.error,
+                        'bound': bounds[name],
+                        'mean': t.mean,
+                    }
+                    for name, t in trends.items()
+                },
+                'counts': vars(counts),
+                'problems': problems,
+            },
+            indent=2,
+        )
+        + '\n'
+    )
     print('FAILED: ' + '; '.join(problems) if problems else 'passed')
     return 1 if problems else 0
 
@@ -144,8 +160,13 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--minutes', type=float, default=60.0, help='how long (default: 60)')
-    parser.add_argument('--warm-up', type=float, default=2.0, metavar='MINUTES',
-                        help='left out of the fits, at most a third of the run (default: 2)')
+    parser.add_argument(
+        '--warm-up',
+        type=float,
+        default=2.0,
+        metavar='MINUTES',
+        help='left out of the fits, at most a third of the run (default: 2)',
+    )
     parser.add_argument('--output', type=Path, default=Path('soak'), help='folder (default: soak)')
     arguments = parser.parse_args()
     least = 1.6 * FEWEST * PERIOD / 60.0
@@ -182,7 +203,8 @@ def _sample(
             bar.update(round(now) - bar.n)
             bar.set_postfix_str(
                 f'{ledger.counts.got}/{ledger.counts.expected} depths, '
-                f'{row["depth_node [MB]"]:.0f} MB', refresh=False,
+                f'{row["depth_node [MB]"]:.0f} MB',
+                refresh=False,
             )
     return rows, ledger, fleet.dead()
 
@@ -212,10 +234,14 @@ def _bound(name: str, found: Trend) -> float:
 def _print(trends: dict[str, Trend], bounds: dict[str, float], counts: Counts) -> None:
     print(f'{"":28}{"mean":>10}{"slope per hour":>24}{"bound":>10}')
     for name, t in trends.items():
-        print(f'{name:28}{t.mean:10.1f}{t.slope:14.2f} +- {t.error:6.2f}{bounds[name]:10.1f}'
-              f'{"  RISES" if t.rises_beyond(bounds[name]) else ""}')
-    print(f'whole sweeps {counts.expected}, whole depths {counts.got}, partial {counts.partial}; '
-          f'sweeps not fully heard {counts.broken}')
+        print(
+            f'{name:28}{t.mean:10.1f}{t.slope:14.2f} +- {t.error:6.2f}{bounds[name]:10.1f}'
+            f'{"  RISES" if t.rises_beyond(bounds[name]) else ""}'
+        )
+    print(
+        f'whole sweeps {counts.expected}, whole depths {counts.got}, partial {counts.partial}; '
+        f'sweeps not fully heard {counts.broken}'
+    )
 
 
 def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
@@ -237,8 +263,9 @@ def _draw(
         axes.plot(minutes, [row.get(name, np.nan) for row in rows], '.', ms=4, color='tab:blue')
         fitted = minutes[minutes * 60.0 > warm_up]
         line = t.mean + t.slope / 60.0 * (fitted - fitted.mean())
-        axes.plot(fitted, line, color='tab:orange',
-                  label=f'{t.slope:+.2f} +- {t.error:.2f} per hour')
+        axes.plot(
+            fitted, line, color='tab:orange', label=f'{t.slope:+.2f} +- {t.error:.2f} per hour'
+        )
         axes.set_ylabel(name, fontsize=8)
         axes.legend(loc='best', fontsize=8)
     for name, style in (('whole sweeps', '-'), ('whole depths', '--')):

@@ -118,9 +118,7 @@ def _starter(folder: Path) -> Iterator[Callable[..., Program]]:
         pytest.skip('needs the built package: source its setup file')
     running: list[Program] = []
 
-    def run(
-        name: str, remap: dict[str, str] | None = None, /, **parameters: Any
-    ) -> Program:
+    def run(name: str, remap: dict[str, str] | None = None, /, **parameters: Any) -> Program:
         # Dots of parameter names are written as double underscores.
         named = {key.replace('__', '.'): value for key, value in parameters.items()}
         log = folder / f'{len(running)}_{Path(name).name}.log'

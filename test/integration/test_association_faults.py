@@ -46,9 +46,12 @@ class Sweep:
 
     def state(self, n, stamp=None, state=SETTLED, focus=None):
         message = FocusState(
-            header=header(self.stamps[n] if stamp is None else stamp), state=state,
-            focus_dioptres=self.focus[n] if focus is None else focus, sweep_id=self.number,
-            plane_index=n, plane_count=len(self.focus),
+            header=header(self.stamps[n] if stamp is None else stamp),
+            state=state,
+            focus_dioptres=self.focus[n] if focus is None else focus,
+            sweep_id=self.number,
+            plane_index=n,
+            plane_count=len(self.focus),
         )
         return 'focus_state', message
 
@@ -91,9 +94,11 @@ def too_early(s):
 
 
 def moving(s):
-    return [m for n in range(WHOLE) for m in (
-        *s.extra(n, -PERIOD // 2, MOVING), s.state(n), s.image(n)
-    )]
+    return [
+        m
+        for n in range(WHOLE)
+        for m in (*s.extra(n, -PERIOD // 2, MOVING), s.state(n), s.image(n))
+    ]
 
 
 # Fault; the messages of a sweep that has it; what is counted; planes of that sweep's stack.
@@ -101,32 +106,73 @@ TABLE = [
     ('none', lambda s: s.all(), {}, WHOLE),
     ('report missing', lambda s: s.all({3: []}), {'no_focus': 1}, 5),
     ('image missing', lambda s: s.all(without=[3]), {'no_image': 1}, 5),
-    ('reports late', lambda s: [m for m in s.all() if m[0] == 'image_raw'] + [
-        s.state(n) for n in range(WHOLE)], {}, WHOLE),
+    (
+        'reports late',
+        lambda s: [m for m in s.all() if m[0] == 'image_raw'] + [s.state(n) for n in range(WHOLE)],
+        {},
+        WHOLE,
+    ),
     ('report later than the window', late, {'no_focus': 1}, 5),
-    ('reports early', lambda s: [s.state(n) for n in range(WHOLE)] + [
-        s.image(n) for n in range(WHOLE)], {}, WHOLE),
+    (
+        'reports early',
+        lambda s: [s.state(n) for n in range(WHOLE)] + [s.image(n) for n in range(WHOLE)],
+        {},
+        WHOLE,
+    ),
     ('report earlier than the window', too_early, {'no_image': 1, 'no_focus': 1}, 5),
     ('moving between the planes', moving, {'moving': WHOLE}, WHOLE),
     ('moving at one plane', lambda s: s.all({3: [s.state(3, state=MOVING)]}), {'moving': 1}, 5),
-    ('lens fault', lambda s: s.all({3: [s.state(3, state=FocusState.FAULT)]}),
-     {'lens_fault': 1}, 5),
-    ('focus not known', lambda s: s.all({3: [s.state(3, focus=float('nan'))]}),
-     {'focus_unknown': 1}, 5),
-    ('wrong stamp, by 1 ns', lambda s: s.all({3: [s.state(3, s.stamps[3] + 1)]}),
-     {'no_focus': 1, 'no_image': 1}, 5),
-    ("wrong stamp, the next image's", lambda s: s.all({3: [s.state(3, s.stamps[4])]}),
-     {'no_focus': 1, 'focus_disputed': 1}, 4),
-    ('stamp of zero', lambda s: s.all({3: [s.state(3, 0)]}),
-     {'zero_stamp': 1, 'no_focus': 1}, 5),
-    ('image twice', lambda s: [*s.all()[:8], s.image(3), *s.all()[8:]],
-     {'duplicate_stamp': 1}, WHOLE),
-    ('plane twice', lambda s: [*s.all()[:8], *[
-        s.state(3, s.stamps[3] + MS), ('image_raw', image(s.stamps[3] + MS, grey(FOCUS[3])))
-    ], *s.all()[8:]], {}, WHOLE),
-    ('another image size', lambda s: [*s.all()[:8], larger(s.stamps[3] + MS), *s.all()[8:]],
-     # The image itself, which had no focus yet, and the sweep.
-     {'format_changed': 2, 'too_few_planes': 1}, None),
+    (
+        'lens fault',
+        lambda s: s.all({3: [s.state(3, state=FocusState.FAULT)]}),
+        {'lens_fault': 1},
+        5,
+    ),
+    (
+        'focus not known',
+        lambda s: s.all({3: [s.state(3, focus=float('nan'))]}),
+        {'focus_unknown': 1},
+        5,
+    ),
+    (
+        'wrong stamp, by 1 ns',
+        lambda s: s.all({3: [s.state(3, s.stamps[3] + 1)]}),
+        {'no_focus': 1, 'no_image': 1},
+        5,
+    ),
+    (
+        "wrong stamp, the next image's",
+        lambda s: s.all({3: [s.state(3, s.stamps[4])]}),
+        {'no_focus': 1, 'focus_disputed': 1},
+        4,
+    ),
+    ('stamp of zero', lambda s: s.all({3: [s.state(3, 0)]}), {'zero_stamp': 1, 'no_focus': 1}, 5),
+    (
+        'image twice',
+        lambda s: [*s.all()[:8], s.image(3), *s.all()[8:]],
+        {'duplicate_stamp': 1},
+        WHOLE,
+    ),
+    (
+        'plane twice',
+        lambda s: [
+            *s.all()[:8],
+            *[
+                s.state(3, s.stamps[3] + MS),
+                ('image_raw', image(s.stamps[3] + MS, grey(FOCUS[3]))),
+            ],
+            *s.all()[8:],
+        ],
+        {},
+        WHOLE,
+    ),
+    (
+        'another image size',
+        lambda s: [*s.all()[:8], larger(s.stamps[3] + MS), *s.all()[8:]],
+        # The image itself, which had no focus yet, and the sweep.
+        {'format_changed': 2, 'too_few_planes': 1},
+        None,
+    ),
 ]
 
 
@@ -261,9 +307,7 @@ def test_triangle_and_sawtooth_without_numbers_use_both_directions(make):
             stamp = start + n * PERIOD
             state = FocusState(header=header(stamp), focus_dioptres=focus, state=SETTLED)
             send(rig, [('focus_state', state), ('image_raw', image(stamp, grey(focus)))])
-        directions = [
-            1 if s.focus_dioptres[-1] > s.focus_dioptres[0] else -1 for s in rig.stacks
-        ]
+        directions = [1 if s.focus_dioptres[-1] > s.focus_dioptres[0] else -1 for s in rig.stacks]
         assert directions == expected, name
         assert all(len(s.planes) == WHOLE for s in rig.stacks), name
         assert all(a == b for s in rig.stacks for a, b in pairs(s)), name
@@ -274,13 +318,22 @@ def test_triangle_and_sawtooth_without_numbers_use_both_directions(make):
 def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
     """Return what camera_ros 0.7 publishes with a frame: all of libcamera's metadata, as text."""
     values = {
-        'SensorTimestamp': stamp, 'ExposureTime': 9981, 'AnalogueGain': 2.0, 'Lux': 312.4,
-        'AfState': 0, 'AfPauseState': 0, 'LensPosition': dioptres, 'FocusFoM': 4211,
-        'FrameDuration': 33333, 'ColourGains': [1.8, 1.6],
+        'SensorTimestamp': stamp,
+        'ExposureTime': 9981,
+        'AnalogueGain': 2.0,
+        'Lux': 312.4,
+        'AfState': 0,
+        'AfPauseState': 0,
+        'LensPosition': dioptres,
+        'FocusFoM': 4211,
+        'FrameDuration': 33333,
+        'ColourGains': [1.8, 1.6],
     }
-    status = DiagnosticStatus(name='', hardware_id=camera_id, values=[
-        KeyValue(key=k, value=str(v)) for k, v in values.items()
-    ])
+    status = DiagnosticStatus(
+        name='',
+        hardware_id=camera_id,
+        values=[KeyValue(key=k, value=str(v)) for k, v in values.items()],
+    )
     message = DiagnosticArray(status=[status])
     message.header = header(stamp)
     return 'metadata', message
@@ -288,8 +341,11 @@ def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
 
 def test_the_metadata_of_camera_ros(make):
     rig = make(
-        {'image_raw': Image, 'metadata': DiagnosticArray}, focus_source='camera_ros',
-        camera_ros__latency_frames=1, stack__size=WHOLE, stack__min_size=2,
+        {'image_raw': Image, 'metadata': DiagnosticArray},
+        focus_source='camera_ros',
+        camera_ros__latency_frames=1,
+        stack__size=WHOLE,
+        stack__min_size=2,
     )
     stamps = itertools.count(START, PERIOD)
     for fault in ('none', 'metadata missing', 'metadata late', 'no LensPosition'):
@@ -328,16 +384,23 @@ def test_five_cameras_taken_together(make):
     focus = [0.2, 0.6, 1.0, 1.4, 1.8]
     inputs = {f'plane_{n}/image_raw': Image for n in range(5)}
     rig = make(
-        {**inputs, 'camera_info': type(camera_info(0, 1.0))}, input='planes',
-        planes__focus_dioptres=focus, stack__sync_tolerance=0.004, stack__min_size=4,
+        {**inputs, 'camera_info': type(camera_info(0, 1.0))},
+        input='planes',
+        planes__focus_dioptres=focus,
+        stack__sync_tolerance=0.004,
+        stack__min_size=4,
     )
     rig.publish('camera_info', camera_info(START, 42.0))
 
     def shoot(at, offsets=(0,) * 5, order=range(5), without=()):
-        send(rig, [
-            (f'plane_{n}/image_raw', image(at + round(offsets[n] * MS), grey(focus[n])))
-            for n in order if n not in without
-        ])
+        send(
+            rig,
+            [
+                (f'plane_{n}/image_raw', image(at + round(offsets[n] * MS), grey(focus[n])))
+                for n in order
+                if n not in without
+            ],
+        )
 
     shoot(START, order=(3, 0, 4, 2, 1))
     shoot(START + 10**9, offsets=(0, 1, 2, 3, 3.9))
@@ -354,8 +417,10 @@ def test_five_cameras_taken_together(make):
 
 def test_commands_without_any_report(make):
     rig = make(
-        {'image_raw': Image, 'focus_command': FocusCommand}, focus_source='command',
-        command__latency_frames=2, command__settling_time=0.05,
+        {'image_raw': Image, 'focus_command': FocusCommand},
+        focus_source='command',
+        command__latency_frames=2,
+        command__settling_time=0.05,
     )
     send(rig, [('image_raw', image(START - 10**9, 0)), 'wait for no_focus'])
     for n, focus in enumerate(FOCUS):
@@ -364,9 +429,10 @@ def test_commands_without_any_report(make):
         rig.until(lambda n=n: len(rig.node._input._commanded._orders) == n + 1)
         before = FOCUS[max(n - 1, 0)]
         shown = (before, 0.5 * (before + focus), focus, focus)
-        send(rig, [
-            ('image_raw', image(at + (k + 1) * PERIOD, grey(q))) for k, q in enumerate(shown)
-        ])
+        send(
+            rig,
+            [('image_raw', image(at + (k + 1) * PERIOD, grey(q))) for k, q in enumerate(shown)],
+        )
     (stack,) = rig.stacks
     assert len(stack.planes) == WHOLE
     assert all(a == b for a, b in pairs(stack))
@@ -375,8 +441,11 @@ def test_commands_without_any_report(make):
 
 def test_a_command_that_comes_after_the_images_it_moved_the_lens_for(make):
     rig = make(
-        {'image_raw': Image, 'focus_command': FocusCommand}, focus_source='command',
-        command__latency_frames=0, command__settling_time=0.0, stack__min_size=2,
+        {'image_raw': Image, 'focus_command': FocusCommand},
+        focus_source='command',
+        command__latency_frames=0,
+        command__settling_time=0.0,
+        stack__min_size=2,
     )
     for sweep, late in ((1, 3), (2, None)):
         for n, focus in enumerate(FOCUS):

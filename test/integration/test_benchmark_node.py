@@ -26,10 +26,12 @@ class Noise:
     def stack(self, setting):
         width, height = setting.width, setting.height
         camera = PinholeCamera(width, height, 100.0, 100.0, width / 2, height / 2)
-        return FocalStack(tuple(
-            Plane(self._rng.integers(0, 255, (height, width, 3), np.uint8), 0.5 + n, 0, camera)
-            for n in range(setting.planes)
-        ))
+        return FocalStack(
+            tuple(
+                Plane(self._rng.integers(0, 255, (height, width, 3), np.uint8), 0.5 + n, 0, camera)
+                for n in range(setting.planes)
+            )
+        )
 
 
 class Bar:
@@ -59,17 +61,16 @@ def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
     whole = {'planes': 3, 'width': 96, 'height': 64, 'total_ms': {'p50': 250.0}}
     method = {'name': 'x', 'cells': [whole], 'sliding': {'total_ms': {'p50': 150.0}}}
     report = {
-        'base': {'planes': 3, 'width': 96, 'height': 64}, 'default_model': 'x',
+        'base': {'planes': 3, 'width': 96, 'height': 64},
+        'default_model': 'x',
         'methods': [method],
     }
-    amount = Amount(
-        depths=2, images=8, rounds=1, modes=('sliding',), subscribers=('reliable',)
-    )
+    amount = Amount(depths=2, images=8, rounds=1, modes=('sliding',), subscribers=('reliable',))
     before, bar = children(), Bar()
     found = measure_node(plan, report, bar, amount)
     assert children() == before
     assert bar.n == bar.total
-    mode, = found['modes']
+    (mode,) = found['modes']
     assert mode['mode'] == 'sliding' and mode['model'] and 'cpu' in mode['device']
     assert mode['depths'] >= 2 and mode['frames_sent'] >= 5
     assert 0.0 < mode['inference_ms']['p50'] < mode['latency_ms']['p50'] < 60e3
@@ -79,7 +80,7 @@ def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
     if 'fastrtps' not in transport['rmw']:
         assert transport['why_not'] and not transport['compared']
         return
-    entry, = transport['compared']
+    (entry,) = transport['compared']
     assert entry['reliability'] == 'reliable'
     assert entry['default']['sent'] == entry['ours']['sent'] == 8
     for side in (entry['default'], entry['ours']):

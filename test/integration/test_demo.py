@@ -69,9 +69,7 @@ def processes_of(session: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
-@pytest.mark.parametrize(
-    'measuring', [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('measuring', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_the_demo_and_all_its_nodes(tmp_path, measuring):
     out = tmp_path / 'demo'
     mark = f'DUALFOCUS_TEST_MARK={os.getpid()}-{measuring}'

@@ -156,19 +156,22 @@ class TestOutputs:
         rig.sweep(first=2)
         rig.sweep(start=START + SWEEP, sweep=2)
         rig.until(lambda: rig.received['rgb/image_rect'])
-        (stack, _, _), = rig.estimator.asked
+        ((stack, _, _),) = rig.estimator.asked
         assert stack.sweep_id == 2
         assert set(rig.received['rgb/image_rect'][0].data) == {12}
 
-    @pytest.mark.parametrize(('topic', 'asked'), [
-        ('depth/image_rect', set()),
-        ('depth/points', {'points'}),
-        ('depth/points_decimated', {'points_decimated'}),
-        ('depth/sigma', {'sigma'}),
-        ('depth/confidence', {'confidence'}),
-        ('rgb/image_rect', {'all_in_focus'}),
-        ('stack_info', set()),
-    ])
+    @pytest.mark.parametrize(
+        ('topic', 'asked'),
+        [
+            ('depth/image_rect', set()),
+            ('depth/points', {'points'}),
+            ('depth/points_decimated', {'points_decimated'}),
+            ('depth/sigma', {'sigma'}),
+            ('depth/confidence', {'confidence'}),
+            ('rgb/image_rect', {'all_in_focus'}),
+            ('stack_info', set()),
+        ],
+    )
     def test_only_what_is_listened_to_is_computed(self, make, topic, asked):
         rig = make()
         rig.use_camera()
@@ -176,12 +179,18 @@ class TestOutputs:
         rig.ready()
         rig.sweep()
         rig.until(lambda: rig.received[topic])
-        (_, outputs, _), = rig.estimator.asked
+        ((_, outputs, _),) = rig.estimator.asked
         assert {name for name, wanted in vars(outputs).items() if wanted} == asked
 
-    @pytest.mark.parametrize(('policy', 'plane'), [
-        ('reference', 1), ('first', 0), ('mid', 1), ('last', 2),
-    ])
+    @pytest.mark.parametrize(
+        ('policy', 'plane'),
+        [
+            ('reference', 1),
+            ('first', 0),
+            ('mid', 1),
+            ('last', 2),
+        ],
+    )
     def test_stamp_policy(self, make, policy, plane):
         rig = make(stamp_policy=policy)
         rig.use_camera()
@@ -199,9 +208,7 @@ class TestOutputs:
             Parameter('depth.encoding', value='16UC1').to_parameter_msg(),
             Parameter('depth.max', value=5.0).to_parameter_msg(),
         ]
-        answer = rig.call(
-            SetParametersAtomically, 'dualfocus/set_parameters_atomically', request
-        )
+        answer = rig.call(SetParametersAtomically, 'dualfocus/set_parameters_atomically', request)
         assert answer.result.successful
         rig.sweep(start=START + SWEEP, sweep=2)
         rig.until(lambda: len(rig.received['depth/image_rect']) == 2)
@@ -236,7 +243,11 @@ class TestOutputs:
             rig.until(lambda n=n: len(rig.received['depth/points']) == n + 1)
         rig.until(lambda: len(rig.received['depth/points_decimated']) == 2)
         assert [outputs.points_decimated for _, outputs, _ in rig.estimator.asked] == [
-            True, False, False, True, False
+            True,
+            False,
+            False,
+            True,
+            False,
         ]
 
     @pytest.mark.fault(15)
@@ -257,8 +268,9 @@ class TestOutputs:
     def test_an_uncalibrated_camera_is_named(self, rig):
         rig.publish('camera_info', camera_info(START, 0.0))
         rig.sweep()
-        rig.until(lambda: 'not calibrated' in rig.status('input')[2].get(
-            'rejected uncalibrated', ''))
+        rig.until(
+            lambda: 'not calibrated' in rig.status('input')[2].get('rejected uncalibrated', '')
+        )
         rig.until(lambda: rig.received['depth/image_rect'])
 
 
@@ -275,8 +287,9 @@ class TestConnections:
     def test_the_subscription_follows_publishers_that_come_and_go(self, rig):
         images = rig.node._input.images[0]
         assert 'reliable' in str(images)
-        second = rig.peer.create_publisher(Image, 'image_raw', rig.subscriptions[
-            'depth/image_rect'].qos_profile)
+        second = rig.peer.create_publisher(
+            Image, 'image_raw', rig.subscriptions['depth/image_rect'].qos_profile
+        )
         rig.peer.destroy_publisher(second)
         rig.peer.destroy_publisher(rig.publishers.pop('image_raw'))
         rig.advertise('image_raw', Image, BEST_EFFORT)
@@ -290,8 +303,10 @@ class TestConnections:
 
     def test_the_user_may_fix_the_reliability(self, make):
         rig = make(
-            qos_overrides={'image_raw.subscription.reliability': 'best_effort',
-                           'depth/image_rect.publisher.reliability': 'best_effort'}
+            qos_overrides={
+                'image_raw.subscription.reliability': 'best_effort',
+                'depth/image_rect.publisher.reliability': 'best_effort',
+            }
         )
         rig.use_camera()
         rig.listen('depth/image_rect', reliability=BEST_EFFORT)
@@ -347,11 +362,17 @@ class TestConnections:
 
 
 class TestInputs:
-    @pytest.mark.parametrize('parameters', [
-        {}, {'image_transport': 'compressed'}, {'focus_source': 'camera_ros'},
-        {'focus_source': 'command'}, {'input': 'stack'},
-        {'input': 'planes', 'planes__focus_dioptres': [0.5, 1.0]},
-    ])
+    @pytest.mark.parametrize(
+        'parameters',
+        [
+            {},
+            {'image_transport': 'compressed'},
+            {'focus_source': 'camera_ros'},
+            {'focus_source': 'command'},
+            {'input': 'stack'},
+            {'input': 'planes', 'planes__focus_dioptres': [0.5, 1.0]},
+        ],
+    )
     def test_the_reference_has_every_subscription(self, make, parameters):
         rig = make(**parameters)
         rig.until(lambda: rig.state == 'active')
@@ -374,9 +395,7 @@ class TestInputs:
         assert stamps_of(rig.received['depth/image_rect']) == [stamps[2]]
 
     def test_commands_and_a_settling_model(self, make):
-        rig = make(
-            focus_source='command', command__latency_frames=1, command__settling_time=0.05
-        )
+        rig = make(focus_source='command', command__latency_frames=1, command__settling_time=0.05)
         rig.use_camera(focus=False)
         rig.advertise('focus_command', FocusCommand)
         rig.listen('depth/image_rect')
@@ -390,7 +409,7 @@ class TestInputs:
                 rig.shoot(at + (10 + 33 * k) * MS, 0.0)
             settled.append(at + 76 * MS)
         rig.until(lambda: rig.received['depth/image_rect'])
-        (stack, _, _), = rig.estimator.asked
+        ((stack, _, _),) = rig.estimator.asked
         assert [plane.stamp_ns for plane in stack.planes] == settled
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 1.0, 2.0])
 
@@ -492,7 +511,7 @@ class TestInputs:
             data = cv2.imencode('.png', picture)[1].tobytes()
             if stamp_ns(message.header.stamp) in damaged:
                 at = data.index(b'IDAT') + 4
-                data = data[:at] + bytes(8) + data[at + 8:]
+                data = data[:at] + bytes(8) + data[at + 8 :]
             packed = CompressedImage(header=message.header, format='png', data=data)
             return publish('image_raw/compressed', packed)
 
@@ -511,7 +530,6 @@ class TestInputs:
             rig.shoot(stamps[-1], (0.5, 1.0, 2.0)[n], 2, n, 3)
             rig.until(lambda n=n: len(rig.received['depth/image_rect']) == n + 2)
         assert stamps_of(rig.received['depth/image_rect']) == stamps[2:]
-
 
     def test_three_sweeps_in_one_burst_lose_nothing(self, make):
         rig = make()
@@ -658,9 +676,7 @@ class TestFaults:
         assert '/clock is silent' in rig.status('clock')[1]
         for seconds in (100, 101):
             rig.publish('/clock', Clock(clock=Time(sec=seconds)))
-            rig.until(
-                lambda s=seconds: rig.node.get_clock().now().nanoseconds == s * 10**9
-            )
+            rig.until(lambda s=seconds: rig.node.get_clock().now().nanoseconds == s * 10**9)
         rig.sweep(start=101 * 10**9, last=2)
         rig.until(lambda: rig.node._input.progress is not None)
         rig.publish('/clock', Clock(clock=Time(sec=5)))
@@ -784,8 +800,10 @@ class TestLifecycle:
         threads = threading.active_count()
         for _ in range(10):
             for transition in (
-                Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
-                Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                Transition.TRANSITION_CONFIGURE,
+                Transition.TRANSITION_ACTIVATE,
+                Transition.TRANSITION_DEACTIVATE,
+                Transition.TRANSITION_CLEANUP,
             ):
                 assert rig.change_state(transition)
         assert threading.active_count() == threads

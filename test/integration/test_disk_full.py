@@ -35,8 +35,13 @@ def test_no_room_left_ends_the_recording_in_one_line(listener, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.endswith('_PROFILES_FILE')}
     bag = tmp_path / 'bag'
     process = subprocess.Popen(
-        [program, 'record', str(bag), '--quiet'], env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit_files,
+        [program, 'record', str(bag), '--quiet'],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit_files,
     )
     publisher = listener.node.create_publisher(Image, '/eye/image_raw', 10)
     sent = 0

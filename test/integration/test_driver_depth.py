@@ -34,9 +34,7 @@ def calibration(kind):
     if kind not in TABLES:
         return {}
     positions, dioptres = TABLES[kind]
-    return {
-        'calibration__positions': list(positions), 'calibration__dioptres': list(dioptres)
-    }
+    return {'calibration__positions': list(positions), 'calibration__dioptres': list(dioptres)}
 
 
 def stamp(message):
@@ -50,9 +48,13 @@ def parameters_of(listener, kind, names):
     return [parameter_value_to_python(value) for value in answer.values]
 
 
-@pytest.mark.parametrize('kind', [
-    'camera_ros', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('v4l2', 'depthai')),
-])
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'camera_ros',
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('v4l2', 'depthai')),
+    ],
+)
 def test_depth_from_a_driver(start, listener, kind):
     truth = listener.collect(FocusState, 'truth/focus_state', 200)
     truths = listener.collect(Image, 'truth/depth', 200)
@@ -62,13 +64,24 @@ def test_depth_from_a_driver(start, listener, kind):
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics', 200)
     programs = [
         start(
-            DRIVER, {'__node': NODES[kind]}, stand_in__kind=kind, stand_in__scene='floor',
-            stand_in__settling_time=SETTLING, stand_in__size='[160, 120]',
+            DRIVER,
+            {'__node': NODES[kind]},
+            stand_in__kind=kind,
+            stand_in__scene='floor',
+            stand_in__settling_time=SETTLING,
+            stand_in__size='[160, 120]',
         ),
         start(
-            'depth_node', METADATA, focus_source=SOURCE[kind], device='cpu', threads=1,
-            breathing__model='thin_lens', lens__focal_length=0.016, lens__f_number=1.4,
-            lens__pixel_pitch=7.2e-3 / 160, **MODEL[kind],
+            'depth_node',
+            METADATA,
+            focus_source=SOURCE[kind],
+            device='cpu',
+            threads=1,
+            breathing__model='thin_lens',
+            lens__focal_length=0.016,
+            lens__f_number=1.4,
+            lens__pixel_pitch=7.2e-3 / 160,
+            **MODEL[kind],
         ),
         start(
             'focus_sweep_node', METADATA, driver=kind, **SWEEP, **calibration(kind), **MODEL[kind]
@@ -76,7 +89,8 @@ def test_depth_from_a_driver(start, listener, kind):
     ]
     sweep = programs[-1]
     listener.until(
-        lambda: len(stacks) >= 3 and len(depths) >= 3, 120.0,
+        lambda: len(stacks) >= 3 and len(depths) >= 3,
+        120.0,
         '\n'.join(program.output for program in programs),
     )
     switches = [name for name in LOCKS if name in CONTROLS[kind]]
@@ -118,8 +132,11 @@ def test_depth_from_a_driver(start, listener, kind):
 def check_exposure(diagnostics):
     """Once held still, the exposure is the one that was found and stays until the end."""
     times = [
-        int(value.value) for array in diagnostics for status in array.status
-        for value in status.values if value.key == 'ExposureTime'
+        int(value.value)
+        for array in diagnostics
+        for status in array.status
+        for value in status.values
+        if value.key == 'ExposureTime'
     ]
     changes = [n for n in range(1, len(times)) if times[n] != times[n - 1]]
     longest = max(b - a for a, b in zip([0, *changes], [*changes, len(times)], strict=True))

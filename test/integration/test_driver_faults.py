@@ -87,7 +87,8 @@ def test_a_webcam_that_comes_late_and_starts_anew_in_a_sweep(start, listener, wa
 
     def rested():
         return {
-            round(s.focus_dioptres, 2) for s in truth
+            round(s.focus_dioptres, 2)
+            for s in truth
             if s.state == FocusState.SETTLED and seconds(s) > begin
         }
 
@@ -121,9 +122,7 @@ def test_a_driver_that_stands_still_for_a_while(start, listener, watch):
 
 def test_a_lens_that_reports_something_else_than_commanded(start, listener, watch):
     drive(start, 'camera_ros', fault='stuck')
-    sweep = start(
-        'focus_sweep_node', METADATA, driver='camera_ros', plane_timeout=1.0, **SWEEP
-    )
+    sweep = start('focus_sweep_node', METADATA, driver='camera_ros', plane_timeout=1.0, **SWEEP)
     text = 'the lens does not obey: reported 1.100'
     listener.until(lambda: watch.says('sweep', text), what=sweep.output)
     # It goes on.
@@ -146,7 +145,10 @@ def test_autofocus_that_cannot_be_switched_off(start, listener, watch):
 def test_a_plane_that_the_driver_refuses_is_passed_over(start, listener, watch):
     drive(start, 'camera_ros', fault='no_locks')
     sweep = start(
-        'focus_sweep_node', METADATA, driver='camera_ros', planes_dioptres='[3.0, 1.5, 0.5]',
+        'focus_sweep_node',
+        METADATA,
+        driver='camera_ros',
+        planes_dioptres='[3.0, 1.5, 0.5]',
         resend_time=0.3,
     )
     listener.until(lambda: len(watch.sweeps) >= 3, what=sweep.output)

@@ -18,8 +18,13 @@ ENDURANCE = Path(__file__).parents[1] / 'endurance'
 def run(script, *words):
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     return subprocess.run(
-        [sys.executable, ENDURANCE / script, *map(str, words)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400, check=False,
+        [sys.executable, ENDURANCE / script, *map(str, words)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=400,
+        check=False,
     )
 
 
@@ -44,7 +49,11 @@ def test_two_minutes_of_soak(tmp_path):
     found = json.loads((tmp_path / 'soak.json').read_text())
     assert found['counts']['expected'] > 20, done.stdout
     assert found['counts']['got'] == found['counts']['expected'], done.stdout
-    assert {'depth_node [MB]', 'sim_camera_node [MB]', 'focus_sweep_node [MB]',
-            'latency [ms]'} <= set(found['slopes_per_hour'])
+    assert {
+        'depth_node [MB]',
+        'sim_camera_node [MB]',
+        'focus_sweep_node [MB]',
+        'latency [ms]',
+    } <= set(found['slopes_per_hour'])
     assert done.returncode == (1 if found['problems'] else 0)
     assert (tmp_path / 'soak.png').stat().st_size > 10_000

@@ -23,8 +23,10 @@ def run(name: str, *arguments: object) -> str:
     """Run an example and return what it printed."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -102,8 +104,11 @@ def test_the_bridge_to_a_lens_says_where_it_was(start, listener):
     commands = listener.node.create_publisher(FocusCommand, 'focus_command', 10)
     images = listener.node.create_publisher(Image, 'image_raw', 10)
     listener.until(
-        lambda: commands.get_subscription_count() > 0 and images.get_subscription_count() > 0
-        and listener.node.count_publishers('focus_state') > 0
+        lambda: (
+            commands.get_subscription_count() > 0
+            and images.get_subscription_count() > 0
+            and listener.node.count_publishers('focus_state') > 0
+        )
     )
 
     def image(after: float) -> FocusState:
@@ -129,9 +134,14 @@ def test_the_bridge_to_a_lens_says_where_it_was(start, listener):
 
     def commanded() -> bool:
         """Command, and return whether the lens has been told."""
-        commands.publish(FocusCommand(
-            focus_dioptres=1.5, sweep_id=7, plane_index=2, plane_count=5,
-        ))
+        commands.publish(
+            FocusCommand(
+                focus_dioptres=1.5,
+                sweep_id=7,
+                plane_index=2,
+                plane_count=5,
+            )
+        )
         # Two topics have no common order: until the command has come, the state is unknown.
         return image(-60.0).state != FocusState.UNKNOWN
 

@@ -122,8 +122,10 @@ def test_a_lens_that_is_not_where_it_was_sent_costs_that_image(make, state):
     assert (len(far.stamps), far.flags) == (7, PARTIAL)
     assert counts(rig)['off_command'] == 1
     rig.until(lambda: 'rejected off_command' in rig.status('input')[2])
-    assert 'sent to 1.000 dioptres and reports 0.600' in (
-        rig.status('input')[2]['rejected off_command'])
+    assert (
+        'sent to 1.000 dioptres and reports 0.600'
+        in (rig.status('input')[2]['rejected off_command'])
+    )
 
 
 def other_image(stamp, value, kind):
@@ -189,8 +191,12 @@ class BlindEstimator(FakeEstimator):
         nothing = np.full_like(known.depth, np.nan)
         points = np.full((HEIGHT, WIDTH, 4), np.nan, np.float32)
         return replace(
-            known, depth=nothing, sigma=nothing, confidence=np.zeros(nothing.shape, np.uint8),
-            points=points, points_decimated=np.zeros((0, 4), np.float32),
+            known,
+            depth=nothing,
+            sigma=nothing,
+            confidence=np.zeros(nothing.shape, np.uint8),
+            points=points,
+            points_decimated=np.zeros((0, 4), np.float32),
         )
 
 
@@ -214,8 +220,10 @@ def test_a_map_without_a_valid_pixel_is_published_and_counted(make):
     few = rig.received['depth/points_decimated'][-1]
     assert few.width * few.height == len(few.data) == 0
     rig.until(lambda: rig.status('depth')[2].get('depths without a valid pixel') == '2')
-    assert rig.status('depth')[:2] == (DiagnosticStatus.WARN,
-                                       'no pixel of the last depth is valid')
+    assert rig.status('depth')[:2] == (
+        DiagnosticStatus.WARN,
+        'no pixel of the last depth is valid',
+    )
 
 
 # -- messages that are wrong ---------------------------------------------------------------------
@@ -223,6 +231,7 @@ def test_a_map_without_a_valid_pixel_is_published_and_counted(make):
 
 def malformed(stamp):
     """Return images whose fields lie, with the reason that they are refused for."""
+
     def lie(**fields):
         message = image(stamp, 1)
         for name, value in fields.items():
@@ -233,10 +242,14 @@ def malformed(stamp):
         (lie(width=2**31, height=2**31, step=2**32 - 1), 'too_large'),
         (lie(width=65536, height=65536), 'too_large'),
         (lie(width=2**32 - 1, height=1, step=2**32 - 1), 'too_large'),
-        (lie(width=0), 'empty'), (lie(height=0), 'empty'),
-        (lie(step=3 * WIDTH - 1), 'row_step'), (lie(step=0), 'row_step'),
-        (lie(height=HEIGHT + 1), 'data_size'), (lie(data=b''), 'data_size'),
-        (lie(encoding='32FC1'), 'encoding'), (lie(encoding=''), 'encoding'),
+        (lie(width=0), 'empty'),
+        (lie(height=0), 'empty'),
+        (lie(step=3 * WIDTH - 1), 'row_step'),
+        (lie(step=0), 'row_step'),
+        (lie(height=HEIGHT + 1), 'data_size'),
+        (lie(data=b''), 'data_size'),
+        (lie(encoding='32FC1'), 'encoding'),
+        (lie(encoding=''), 'encoding'),
         (lie(encoding='nv12', width=WIDTH - 1), 'odd_size'),
     ]
 
@@ -268,14 +281,22 @@ def test_padded_rows_over_dds(make):
     rows = np.arange(HEIGHT, dtype=np.uint8)
     for n in range(3):
         stamp = START + n * PERIOD
-        rig.publish('focus_state', FocusState(
-            header=header(stamp), focus_dioptres=0.5 + n, state=FocusState.SETTLED, sweep_id=1,
-            plane_index=n, plane_count=3,
-        ))
+        rig.publish(
+            'focus_state',
+            FocusState(
+                header=header(stamp),
+                focus_dioptres=0.5 + n,
+                state=FocusState.SETTLED,
+                sweep_id=1,
+                plane_index=n,
+                plane_count=3,
+            ),
+        )
         padded = np.full((HEIGHT, 3 * WIDTH + 7), 255, np.uint8)
-        padded[:, :3 * WIDTH] = rows[:, None]
-        message = Image(header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8',
-                        step=3 * WIDTH + 7)
+        padded[:, : 3 * WIDTH] = rows[:, None]
+        message = Image(
+            header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH + 7
+        )
         message.data = padded.tobytes()
         rig.publish('image_raw', message)
     rig.until(lambda: rig.received['rgb/image_rect'])
@@ -296,11 +317,14 @@ def of_an_unknown_model(info):
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize(('spoil', 'reason', 'words'), [
-    (uncalibrated, 'uncalibrated', 'not calibrated'),
-    (of_another_size, 'camera_size', 'camera_info is for 64x48 pixels, the image has 32x24'),
-    (of_an_unknown_model, 'camera_info', 'fancy'),
-])
+@pytest.mark.parametrize(
+    ('spoil', 'reason', 'words'),
+    [
+        (uncalibrated, 'uncalibrated', 'not calibrated'),
+        (of_another_size, 'camera_size', 'camera_info is for 64x48 pixels, the image has 32x24'),
+        (of_an_unknown_model, 'camera_info', 'fancy'),
+    ],
+)
 def test_a_calibration_that_cannot_be_used_costs_the_cloud_only(make, spoil, reason, words):
     rig = make()
     rig.use_camera()
@@ -374,8 +398,15 @@ def test_subscribers_that_come_and_go_leave_nothing_behind(rig):
         assert len(rig.estimator.asked) == asked
         rig.listen('depth/image_rect')
         rig.ready()
-        entities = [len(list(e)) for e in (
-            rig.node.publishers, rig.node.subscriptions, rig.node.timers, rig.node.services)]
+        entities = [
+            len(list(e))
+            for e in (
+                rig.node.publishers,
+                rig.node.subscriptions,
+                rig.node.timers,
+                rig.node.services,
+            )
+        ]
         before = before or entities
         assert entities == before
     assert threading.active_count() == threads
@@ -450,7 +481,8 @@ def test_transitions_asked_for_while_the_model_loads_are_answered(make):
     configuring = [ask(Transition.TRANSITION_CONFIGURE) for _ in range(2)]
     rig.until(lambda: 'loading' in rig.status('model')[1])
     for transition in (
-        Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_ACTIVATE,
+        Transition.TRANSITION_DEACTIVATE,
         Transition.TRANSITION_CLEANUP,
     ):
         assert not rig.change_state(transition)
@@ -504,10 +536,15 @@ def pickled(path):
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize(('spoil', 'words'), [
-    (cut_off, 'not a whole safetensors file'), (not_a_number, 'values that are not finite'),
-    (without_one, 'lacks '), (pickled, 'not a whole safetensors file'),
-])
+@pytest.mark.parametrize(
+    ('spoil', 'words'),
+    [
+        (cut_off, 'not a whole safetensors file'),
+        (not_a_number, 'values that are not finite'),
+        (without_one, 'lacks '),
+        (pickled, 'not a whole safetensors file'),
+    ],
+)
 def test_weights_that_are_wrong_leave_the_node_unconfigured(make, tmp_path, capfd, spoil, words):
     path = tmp_path / 'some.safetensors'
     save_model(path, DualFocus().eval())
@@ -549,6 +586,7 @@ def test_two_nodes_in_one_process(make):
     frames = {left: 'left_optical', right: 'right_optical'}
     nearest = {left: 2.0, right: 4.0}
     for rig, frame in frames.items():
+
         def publish(topic, message, rig=rig, frame=frame):
             message.header.frame_id = frame
             DepthRig.publish(rig, topic, message)
@@ -596,10 +634,17 @@ def test_a_third_of_the_slices_lost_on_a_best_effort_connection(make):
         due = int((kept[:sweep] >= 4).sum())
         for n, dioptres in enumerate(FOCUS):
             stamp = start + n * PERIOD
-            rig.publish('focus_state', FocusState(
-                header=header(stamp), focus_dioptres=dioptres, state=FocusState.SETTLED,
-                sweep_id=sweep, plane_index=n, plane_count=len(FOCUS),
-            ))
+            rig.publish(
+                'focus_state',
+                FocusState(
+                    header=header(stamp),
+                    focus_dioptres=dioptres,
+                    state=FocusState.SETTLED,
+                    sweep_id=sweep,
+                    plane_index=n,
+                    plane_count=len(FOCUS),
+                ),
+            )
             rig.publish('camera_info', camera_info(stamp, 40.0))
             if not lost[sweep, n]:
                 rig.publish('image_raw', image(stamp, n))
@@ -611,10 +656,13 @@ def test_a_third_of_the_slices_lost_on_a_best_effort_connection(make):
     found = {info.sweep_id: (len(info.stamps), info.flags) for info in rig.received['stack_info']}
     assert found == {
         sweep: (count, 0 if count == len(FOCUS) else PARTIAL)
-        for sweep, count in enumerate(kept.tolist()) if count >= 4
+        for sweep, count in enumerate(kept.tolist())
+        if count >= 4
     }
     for info in rig.received['stack_info']:
-        there = {START + info.sweep_id * SWEEP + n * PERIOD
-                 for n in np.flatnonzero(~lost[info.sweep_id])}
+        there = {
+            START + info.sweep_id * SWEEP + n * PERIOD
+            for n in np.flatnonzero(~lost[info.sweep_id])
+        }
         assert {s.sec * 10**9 + s.nanosec for s in info.stamps} == there
     assert counts(rig)['too_few_planes'] == (kept < 4).sum()

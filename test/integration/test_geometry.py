@@ -60,12 +60,14 @@ def row(abs_rel):
     def measure(scene, seed, width, height):
         still, still_truth = faulty_sweep(scene, seed, width, height, **IDEAL)
         stack, truth = faulty_sweep(scene, seed, width, height, jitter=JITTER[width])
-        found = np.array([
-            abs_rel(NOTHING, still, still_truth),
-            abs_rel(DEFAULT, stack, truth),
-            abs_rel(NOTHING, stack, truth),
-            abs_rel(NOTHING, without_intrinsics(stack), truth),
-        ])
+        found = np.array(
+            [
+                abs_rel(NOTHING, still, still_truth),
+                abs_rel(DEFAULT, stack, truth),
+                abs_rel(NOTHING, stack, truth),
+                abs_rel(NOTHING, without_intrinsics(stack), truth),
+            ]
+        )
         print('\nAbsRel of               ideal  corrected  no alignment  nothing corrected')
         print(
             f'{scene:>9} {seed:2d} {width}x{height} {found[0]:8.4f}'
@@ -134,8 +136,14 @@ def test_over_dds_with_the_nodes_and_their_defaults(start, listener, abs_rel):
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     programs = [
         start(
-            'sim_camera_node', width=320, height=240, rate=RATE, jitter_px=1.0,
-            settling_time=SETTLING_FRAMES / RATE, exposure_breathing=True, threads=1,
+            'sim_camera_node',
+            width=320,
+            height=240,
+            rate=RATE,
+            jitter_px=1.0,
+            settling_time=SETTLING_FRAMES / RATE,
+            exposure_breathing=True,
+            threads=1,
         ),
         start('focus_sweep_node'),
         start('depth_node', threads=1, alignment__max_motion=0.5),

@@ -20,7 +20,7 @@ def with_hostile_sizes(message):
     data = bytes(serialize_message(message))
     for at in range(4, min(len(data), 80), 4):
         for word in HOSTILE:
-            yield data[:at] + word.to_bytes(4, 'little') + data[at + 4:]
+            yield data[:at] + word.to_bytes(4, 'little') + data[at + 4 :]
     for length in (4, 5, 20, len(data) // 2, len(data) - 4):
         yield data[:length]
 
@@ -33,7 +33,8 @@ def test_sizes_that_cannot_be_cost_nothing_but_their_own_message():
         rig.listen('depth/image_rect')
         rig.ready()
         messages = {
-            'image_raw': image(START, 1), 'camera_info': camera_info(START, 50.0),
+            'image_raw': image(START, 1),
+            'camera_info': camera_info(START, 50.0),
             'focus_state': FocusState(header=image(START, 1).header, focus_dioptres=1.0),
         }
         sent = 0

@@ -42,8 +42,11 @@ def vga_camera():
         number = 0
         while not ended.wait(1.0 / RATE):
             state = FocusState(
-                focus_dioptres=0.3 + 0.2 * (number % 10), state=FocusState.SETTLED,
-                sweep_id=number // 10, plane_index=number % 10, plane_count=10,
+                focus_dioptres=0.3 + 0.2 * (number % 10),
+                state=FocusState.SETTLED,
+                sweep_id=number // 10,
+                plane_index=number % 10,
+                plane_count=10,
             )
             image.header.stamp = node.get_clock().now().to_msg()
             info.header.stamp = state.header.stamp = image.header.stamp
@@ -73,7 +76,8 @@ def test_an_idle_node_costs_next_to_nothing(start, listener, vga_camera, record_
 
     listener.until(
         lambda: input_values()[0].startswith('idle') and vga_camera.get_subscription_count() > 0,
-        120.0, 'for an idle node with a camera',
+        120.0,
+        'for an idle node with a camera',
     )
     listener.spin(3.0)
     images_before = int(input_values()[1]['received'])

@@ -34,9 +34,14 @@ def make():
     def make_rig(inputs, **parameters):
         lens = lens_for(WIDTH)
         rig = DepthRig(
-            load=load_estimator, device='cpu', threads=1, breathing__model='thin_lens',
-            lens__focal_length=lens.focal_length, lens__f_number=lens.f_number,
-            lens__pixel_pitch=lens.pixel_pitch, **parameters,
+            load=load_estimator,
+            device='cpu',
+            threads=1,
+            breathing__model='thin_lens',
+            lens__focal_length=lens.focal_length,
+            lens__f_number=lens.f_number,
+            lens__pixel_pitch=lens.pixel_pitch,
+            **parameters,
         )
         rigs.append(rig)
         for topic, kind in inputs.items():
@@ -94,9 +99,16 @@ def test_focus_state(make, scene):
     rig = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
 
     def state(n, plane, stamp):
-        yield 'focus_state', FocusState(
-            header=header(stamp), focus_dioptres=plane.focus_dioptres, state=FocusState.SETTLED,
-            sweep_id=1, plane_index=n, plane_count=PLANES,
+        yield (
+            'focus_state',
+            FocusState(
+                header=header(stamp),
+                focus_dioptres=plane.focus_dioptres,
+                state=FocusState.SETTLED,
+                sweep_id=1,
+                plane_index=n,
+                plane_count=PLANES,
+            ),
         )
 
     for topic, message in sweep_messages(scene[0], state):
@@ -107,14 +119,15 @@ def test_focus_state(make, scene):
 def test_metadata_as_camera_ros_publishes_it(make, scene):
     rig = make(
         {'image_raw': Image, 'camera_info': CameraInfo, 'metadata': DiagnosticArray},
-        focus_source='camera_ros', stack__size=PLANES,
+        focus_source='camera_ros',
+        stack__size=PLANES,
     )
 
     def metadata(n, plane, stamp):
         values = {'AfState': 0, 'LensPosition': plane.focus_dioptres, 'ExposureTime': 9981}
-        status = DiagnosticStatus(hardware_id='imx708', values=[
-            KeyValue(key=k, value=str(v)) for k, v in values.items()
-        ])
+        status = DiagnosticStatus(
+            hardware_id='imx708', values=[KeyValue(key=k, value=str(v)) for k, v in values.items()]
+        )
         yield 'metadata', DiagnosticArray(header=header(stamp), status=[status])
 
     for topic, message in sweep_messages(scene[0], metadata):
@@ -125,7 +138,9 @@ def test_metadata_as_camera_ros_publishes_it(make, scene):
 def test_commands(make, scene):
     rig = make(
         {'image_raw': Image, 'camera_info': CameraInfo, 'focus_command': FocusCommand},
-        focus_source='command', command__latency_frames=0, command__settling_time=0.02,
+        focus_source='command',
+        command__latency_frames=0,
+        command__settling_time=0.02,
     )
 
     def order(n, plane, stamp):
@@ -143,7 +158,8 @@ def test_five_cameras_taken_together(make, scene):
     planes = scene[0]
     rig = make(
         {**{f'plane_{n}/image_raw': Image for n in range(PLANES)}, 'camera_info': CameraInfo},
-        input='planes', planes__focus_dioptres=[p.focus_dioptres for p in planes],
+        input='planes',
+        planes__focus_dioptres=[p.focus_dioptres for p in planes],
         stack__sync_tolerance=0.002,
     )
     rig.publish('camera_info', info_of(planes[-1], START))
@@ -157,7 +173,8 @@ def test_whole_stacks(make, scene):
     planes = scene[0]
     rig = make({'focal_stack': FocalStack}, input='stack')
     message = FocalStack(
-        header=header(START), camera_info=info_of(planes[-1], START),
+        header=header(START),
+        camera_info=info_of(planes[-1], START),
         focus_dioptres=[p.focus_dioptres for p in planes],
         images=[picture(plane, START + n) for n, plane in enumerate(planes)],
     )

@@ -15,8 +15,10 @@ from rep_client import Client
 
 CYCLES, SETTLED = 100, 20
 CYCLE = (
-    Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
-    Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+    Transition.TRANSITION_CONFIGURE,
+    Transition.TRANSITION_ACTIVATE,
+    Transition.TRANSITION_DEACTIVATE,
+    Transition.TRANSITION_CLEANUP,
 )
 PAGE = os.sysconf('SC_PAGE_SIZE')
 

@@ -50,8 +50,11 @@ class Camera:
 
     def ready(self):
         """Whether the node listens, and publishes to us."""
-        return (self._images.get_subscription_count() and self._states.get_subscription_count()
-                and self._listener.node.count_publishers('stack_info') > 0)
+        return (
+            self._images.get_subscription_count()
+            and self._states.get_subscription_count()
+            and self._listener.node.count_publishers('stack_info') > 0
+        )
 
     def sweep(self, period):
         """Publish a sweep, its frames a period apart; the last one now."""
@@ -61,8 +64,12 @@ class Camera:
                 self._listener.spin(period)
             picture.header.stamp = to_stamp(time.time_ns())
             state = FocusState(
-                header=picture.header, focus_dioptres=0.5 + 0.5 * index, sweep_id=self.sent,
-                plane_index=index, plane_count=PLANES, state=FocusState.SETTLED,
+                header=picture.header,
+                focus_dioptres=0.5 + 0.5 * index,
+                sweep_id=self.sent,
+                plane_index=index,
+                plane_count=PLANES,
+                state=FocusState.SETTLED,
             )
             self._states.publish(state)
             self._images.publish(picture)
@@ -116,8 +123,11 @@ def test_as_many_depths_as_sweeps_and_under_overload_the_newest(loaded, listener
     listener.spin(0.5)
     calm = [info for info in camera.infos if info.sweep_id >= first]
     assert [info.sweep_id for info in calm] == list(range(first, first + SWEEPS))
-    assert all(info.flags & (StackInfo.FLAG_PLANE_MISSING | StackInfo.FLAG_PARTIAL) == 0
-               and len(info.stamps) == PLANES for info in calm)
+    assert all(
+        info.flags & (StackInfo.FLAG_PLANE_MISSING | StackInfo.FLAG_PARTIAL) == 0
+        and len(info.stamps) == PLANES
+        for info in calm
+    )
     assert [d.header.stamp for d in camera.depths[-SWEEPS:]] == [i.header.stamp for i in calm]
 
     # Ten times what the network can do.

@@ -34,8 +34,13 @@ def client(start_for_module):
     """Return the client, connected to a depth node with the shipped network."""
     lens = lens_for(WIDTH)
     program = start_for_module(
-        'depth_node', threads=1, depth__min=NEAR, depth__max=FAR, breathing__model='thin_lens',
-        lens__focal_length=lens.focal_length, lens__f_number=lens.f_number,
+        'depth_node',
+        threads=1,
+        depth__min=NEAR,
+        depth__max=FAR,
+        breathing__model='thin_lens',
+        lens__focal_length=lens.focal_length,
+        lens__f_number=lens.f_number,
         lens__pixel_pitch=lens.pixel_pitch,
     )
     connected = Client()
@@ -87,7 +92,8 @@ def test_camera_info_is_that_of_a_rectified_pinhole_camera(outputs, scene):
     # The nearest plane's own intrinsics: the lens breathes.
     np.testing.assert_allclose(
         np.array(info.k).reshape(3, 3),
-        [[fx * planes[-1][2], 0, cx], [0, fx * planes[-1][2], cy], [0, 0, 1]], rtol=1e-9,
+        [[fx * planes[-1][2], 0, cx], [0, fx * planes[-1][2], cy], [0, 0, 1]],
+        rtol=1e-9,
     )
     projection = np.array(info.p).reshape(3, 4)
     np.testing.assert_array_equal(projection[:, :3].ravel(), info.k)
@@ -176,17 +182,31 @@ def test_late_reliable_and_best_effort_subscribers_receive(client, scene):
     client.spin(1.0)
     client.sweep(*scene, wait_for=['depth/image_rect', 'late', 'late, best effort'])
     assert (
-        client.heard['late'][-1] == client.heard['late, best effort'][-1]
+        client.heard['late'][-1]
+        == client.heard['late, best effort'][-1]
         == client.heard['depth/image_rect'][-1]
     )
 
 
-@pytest.mark.parametrize(('topics', 'parameters', 'never', 'always'), [
-    (('depth/points',), {'points__color': True}, {'sigma', 'confidence'}, {'colour', 'points'}),
-    (('depth/points',), {'points__color': False}, {'sigma', 'confidence', 'colour'}, {'points'}),
-    (('depth/image_rect',), {}, {'sigma', 'confidence', 'colour', 'points'}, {'depth'}),
-    (('depth/sigma',), {}, {'confidence', 'colour', 'points'}, {'sigma'}),
-])
+@pytest.mark.parametrize(
+    ('topics', 'parameters', 'never', 'always'),
+    [
+        (
+            ('depth/points',),
+            {'points__color': True},
+            {'sigma', 'confidence'},
+            {'colour', 'points'},
+        ),
+        (
+            ('depth/points',),
+            {'points__color': False},
+            {'sigma', 'confidence', 'colour'},
+            {'points'},
+        ),
+        (('depth/image_rect',), {}, {'sigma', 'confidence', 'colour', 'points'}, {'depth'}),
+        (('depth/sigma',), {}, {'confidence', 'colour', 'points'}, {'sigma'}),
+    ],
+)
 def test_nothing_is_computed_that_nobody_listens_to(
     client, scene, topics, parameters, never, always
 ):
@@ -264,25 +284,36 @@ def test_what_the_camera_did_not_see_is_invalid(client, scene):
 
 
 @pytest.mark.fault(17)
-@pytest.mark.parametrize(('values', 'text'), [
-    ({'depth__max': 5.0, 'depth__encoding': '8UC1'}, '32FC1, 16UC1'),
-    ({'depth__max': 5.0, 'stamp_policy': 'now'}, 'reference, first, mid, last'),
-    ({'depth__max': 5.0, 'depth__min': 6.0}, 'depth.min'),
-    ({'depth__max': 5.0, 'depth__max_sigma': -1.0}, 'depth.max_sigma'),
-    ({'depth__max': 5.0, 'model': 'other'}, 'read-only'),
-])
+@pytest.mark.parametrize(
+    ('values', 'text'),
+    [
+        ({'depth__max': 5.0, 'depth__encoding': '8UC1'}, '32FC1, 16UC1'),
+        ({'depth__max': 5.0, 'stamp_policy': 'now'}, 'reference, first, mid, last'),
+        ({'depth__max': 5.0, 'depth__min': 6.0}, 'depth.min'),
+        ({'depth__max': 5.0, 'depth__max_sigma': -1.0}, 'depth.max_sigma'),
+        ({'depth__max': 5.0, 'model': 'other'}, 'read-only'),
+    ],
+)
 def test_parameters_are_refused_together_with_what_is_allowed(client, values, text):
     from rcl_interfaces.srv import GetParameters
 
-    before = client.call(
-        GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
-    ).values[0].double_value
+    before = (
+        client.call(
+            GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
+        )
+        .values[0]
+        .double_value
+    )
     successful, reason = client.set(**values)
     assert not successful
     assert text in reason
-    after = client.call(
-        GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
-    ).values[0].double_value
+    after = (
+        client.call(
+            GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
+        )
+        .values[0]
+        .double_value
+    )
     assert after == before
 
 

@@ -19,9 +19,15 @@ CAMERA = {'width': 320, 'height': 240, 'rate': 15.0, 'threads': 1, 'settling_tim
 SWEEP = {'count': 5, 'far_dioptres': 0.3}
 DEPTH = {'threads': 1}
 OUTPUTS = {
-    'depth/image_rect': Image, 'depth/camera_info': CameraInfo, 'depth/points': PointCloud2,
-    'depth/points_decimated': PointCloud2, 'depth/sigma': Image, 'depth/confidence': Image,
-    'rgb/image_rect': Image, 'rgb/camera_info': CameraInfo, 'stack_info': StackInfo,
+    'depth/image_rect': Image,
+    'depth/camera_info': CameraInfo,
+    'depth/points': PointCloud2,
+    'depth/points_decimated': PointCloud2,
+    'depth/sigma': Image,
+    'depth/confidence': Image,
+    'rgb/image_rect': Image,
+    'rgb/camera_info': CameraInfo,
+    'stack_info': StackInfo,
 }
 INPUTS = {'camera_info': CameraInfo, 'focus_state': FocusState, 'ground_truth/depth': Image}
 
@@ -77,9 +83,14 @@ def check_cloud(cloud, depth, info):
     k = np.array(info.k).reshape(3, 3)
     finite = np.isfinite(depth)
     z = depth[finite].astype(float)
-    expected = np.stack([
-        (u[finite] - k[0, 2]) * z / k[0, 0], (v[finite] - k[1, 2]) * z / k[1, 1], z,
-    ], axis=-1)
+    expected = np.stack(
+        [
+            (u[finite] - k[0, 2]) * z / k[0, 0],
+            (v[finite] - k[1, 2]) * z / k[1, 1],
+            z,
+        ],
+        axis=-1,
+    )
     got = np.stack([points[name][finite] for name in ('x', 'y', 'z')], axis=-1)
     error = np.linalg.norm(got - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
     assert error.max() < 1e-3
@@ -87,9 +98,7 @@ def check_cloud(cloud, depth, info):
 
 
 def test_depth_of_the_simulated_scene(start_pipeline, listener):
-    heard = {
-        topic: listener.collect(kind, topic) for topic, kind in {**OUTPUTS, **INPUTS}.items()
-    }
+    heard = {topic: listener.collect(kind, topic) for topic, kind in {**OUTPUTS, **INPUTS}.items()}
     programs = start_pipeline()
 
     def complete():
@@ -103,7 +112,8 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
         reported = set(by_stamp(heard['focus_state']))
         infos = by_stamp(heard['stack_info'])
         return sorted(
-            when for when in common
+            when
+            for when in common
             if reported.issuperset((s.sec, s.nanosec) for s in infos[when].stamps)
         )
 
@@ -209,11 +219,14 @@ def test_a_camera_killed_in_the_middle_of_a_sweep(start_pipeline, start, listene
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize(('parameters', 'text'), [
-    ({'model': '/nowhere/weights.safetensors'}, '/nowhere/weights.safetensors'),
-    ({'device': 'cuda:63'}, 'cuda:63'),
-    ({'stack__size': 77, 'depth__encoding': 'RGB'}, '32FC1, 16UC1'),
-])
+@pytest.mark.parametrize(
+    ('parameters', 'text'),
+    [
+        ({'model': '/nowhere/weights.safetensors'}, '/nowhere/weights.safetensors'),
+        ({'device': 'cuda:63'}, 'cuda:63'),
+        ({'stack__size': 77, 'depth__encoding': 'RGB'}, '32FC1, 16UC1'),
+    ],
+)
 def test_what_cannot_be_configured_says_why_and_stays(start, listener, parameters, text):
     node = start('depth_node', **parameters)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')

@@ -58,9 +58,13 @@ def check_quiet(program):
 
 
 @pytest.mark.fault(19)
-@pytest.mark.parametrize('number', [
-    signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    'number',
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_under_full_load_ends_every_process_well(start, listener, number):
     robot = Robot(start, listener)
     # Everything that can be computed is.
@@ -81,11 +85,14 @@ def test_a_signal_under_full_load_ends_every_process_well(start, listener, numbe
 
 
 @pytest.mark.fault(19)
-@pytest.mark.parametrize(('hang', 'words'), [
-    ('time.sleep(1000)', 'left after 1.7 s'),
-    # A call that never returns with the interpreter's lock: no Python code runs any more.
-    ('ctypes.PyDLL(None).sleep(1000)', 'spinning'),
-])
+@pytest.mark.parametrize(
+    ('hang', 'words'),
+    [
+        ('time.sleep(1000)', 'left after 1.7 s'),
+        # A call that never returns with the interpreter's lock: no Python code runs any more.
+        ('ctypes.PyDLL(None).sleep(1000)', 'spinning'),
+    ],
+)
 def test_what_hangs_at_the_end_is_left_behind(start, listener, tmp_path, hang, words):
     script = tmp_path / 'hanging_node'
     script.write_text(
@@ -141,11 +148,15 @@ def test_warnings_of_what_knows_no_ros_reach_rosout(start, listener, tmp_path):
 
 
 @pytest.mark.fault(19)
-@pytest.mark.parametrize(('delay', 'number'), [
-    (0.0, signal.SIGTERM), (1.5, signal.SIGTERM),
-    pytest.param(0.4, signal.SIGINT, marks=pytest.mark.slow),
-    pytest.param(4.0, signal.SIGINT, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ('delay', 'number'),
+    [
+        (0.0, signal.SIGTERM),
+        (1.5, signal.SIGTERM),
+        pytest.param(0.4, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(4.0, signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_the_depth_node_ends_quietly_whatever_it_is_doing(start, listener, delay, number):
     """While Python imports, while ROS starts, while the network loads, once it is active."""
     program = start('depth_node', **DEPTH)
@@ -245,7 +256,8 @@ def test_a_pickle_for_weights_is_named_and_not_run(start, listener, tmp_path):
     def refused():
         return any(
             s.level == DiagnosticStatus.ERROR and 'not a whole safetensors file' in s.message
-            for array in diagnostics for s in array.status
+            for array in diagnostics
+            for s in array.status
         )
 
     listener.until(refused, 120.0, 'for the reason')

@@ -33,10 +33,15 @@ def command(tmp_path):
     def run(*words):
         program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
         log = (tmp_path / f'{words[0]}{len(started)}.log').open('wb')
-        started.append(subprocess.Popen(
-            [program, *map(str, words)], stdout=log, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, env=os.environ.copy(),
-        ))
+        started.append(
+            subprocess.Popen(
+                [program, *map(str, words)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=os.environ.copy(),
+            )
+        )
         return started[-1]
 
     yield run
@@ -80,13 +85,35 @@ def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command
     assert 'Traceback' not in log
     with BagReader(bag) as reader:
         assert reader.problems == []
-        assert {'/image_raw', '/camera_info', '/focus_state', '/focus_command', '/stack_info',
-                '/depth/image_rect', '/depth/points', '/diagnostics'} <= set(reader.topics)
+        assert {
+            '/image_raw',
+            '/camera_info',
+            '/focus_state',
+            '/focus_command',
+            '/stack_info',
+            '/depth/image_rect',
+            '/depth/points',
+            '/diagnostics',
+        } <= set(reader.topics)
         assert '/ground_truth/depth' not in reader.topics
     assert len([file for file in bag.iterdir() if file.suffix == '.mcap']) > 1
 
-    assert main(['process', str(bag), str(tmp_path / 'out'), '--quiet', '--points',
-                 '-p', 'device:=cpu', '-p', 'threads:=1']) == 0
+    assert (
+        main(
+            [
+                'process',
+                str(bag),
+                str(tmp_path / 'out'),
+                '--quiet',
+                '--points',
+                '-p',
+                'device:=cpu',
+                '-p',
+                'threads:=1',
+            ]
+        )
+        == 0
+    )
     live, offline = contents(bag), contents(tmp_path / 'out')
     ours = by_stamp(offline['/depth/image_rect'])
     flags = {key: info.flags for key, info in by_stamp(offline['/stack_info']).items()}

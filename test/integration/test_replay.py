@@ -30,10 +30,15 @@ def replay(tmp_path):
     def run(*words, keyboard=subprocess.DEVNULL):
         program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
         log = (tmp_path / 'replay.log').open('wb')
-        started.append(subprocess.Popen(
-            [program, 'replay', *map(str, words)], stdout=log, stderr=subprocess.STDOUT,
-            stdin=keyboard, env=os.environ.copy(),
-        ))
+        started.append(
+            subprocess.Popen(
+                [program, 'replay', *map(str, words)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=keyboard,
+                env=os.environ.copy(),
+            )
+        )
         return started[-1]
 
     yield run
@@ -98,8 +103,28 @@ def test_keys_step_from_sweep_to_sweep_and_go_on(listener, replay, tmp_path):
 
 def test_what_was_played_as_json(tmp_path, capsys):
     bag = wall_bag(tmp_path / 'wall', sweeps=1)
-    assert main(['replay', str(bag), '--rate', '0', '--wait', '0.1', '--loops', '2',
-                 '--loop-delay', '0', '--json']) == 0
+    assert (
+        main(
+            [
+                'replay',
+                str(bag),
+                '--rate',
+                '0',
+                '--wait',
+                '0.1',
+                '--loops',
+                '2',
+                '--loop-delay',
+                '0',
+                '--json',
+            ]
+        )
+        == 0
+    )
     played = json.loads(capsys.readouterr().out)
-    assert played == {'bag': str(bag), 'messages': 30, 'loops': 2,
-                      'topics': ['/camera_info', '/focus_state', '/image_raw']}
+    assert played == {
+        'bag': str(bag),
+        'messages': 30,
+        'loops': 2,
+        'topics': ['/camera_info', '/focus_state', '/image_raw'],
+    }

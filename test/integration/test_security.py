@@ -26,7 +26,9 @@ def test_the_policy_is_what_the_nodes_really_use(start):
     start('depth_node', device='cpu', threads=1)
     made = subprocess.run(
         [sys.executable, '-m', 'dualfocus_ros.nodes.security_policy', *NODES],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert made.returncode == 0, made.stderr
     assert made.stdout == FILE.read_text('utf-8'), (
@@ -37,9 +39,15 @@ def test_the_policy_is_what_the_nodes_really_use(start):
 
 def test_a_node_that_is_not_there_has_no_policy():
     made = subprocess.run(
-        [sys.executable, '-c', 'import dualfocus_ros.nodes.security_policy as p; p._PATIENCE = 1; '
-         'raise SystemExit(p.main(["/nobody"]))'],
-        capture_output=True, text=True, timeout=60,
+        [
+            sys.executable,
+            '-c',
+            'import dualfocus_ros.nodes.security_policy as p; p._PATIENCE = 1; '
+            'raise SystemExit(p.main(["/nobody"]))',
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert made.returncode == 1
     assert made.stderr.strip() == 'not all of /nobody are running'
@@ -49,18 +57,29 @@ def test_where_security_is_asked_for_and_cannot_be_had_nothing_runs(tmp_path):
     """With keys that are none, or a DDS that was built without security."""
     enclave = tmp_path / 'enclaves' / 'perception' / 'dualfocus'
     enclave.mkdir(parents=True)
-    for name in ('identity_ca.cert.pem', 'cert.pem', 'key.pem', 'permissions_ca.cert.pem',
-                 'governance.p7s', 'permissions.p7s'):
+    for name in (
+        'identity_ca.cert.pem',
+        'cert.pem',
+        'key.pem',
+        'permissions_ca.cert.pem',
+        'governance.p7s',
+        'permissions.p7s',
+    ):
         (enclave / name).touch()
     node = Path(get_package_prefix('dualfocus_ros'), 'lib', 'dualfocus_ros', 'focus_sweep_node')
     environment = {
-        **os.environ, 'ROS_SECURITY_KEYSTORE': str(tmp_path), 'ROS_SECURITY_ENABLE': 'true',
+        **os.environ,
+        'ROS_SECURITY_KEYSTORE': str(tmp_path),
+        'ROS_SECURITY_ENABLE': 'true',
         'ROS_SECURITY_STRATEGY': 'Enforce',
     }
     for name in ('/perception/dualfocus', '/nowhere'):
         ended = subprocess.run(
-            [node, '--ros-args', '--enclave', name], capture_output=True, text=True,
-            env=environment, timeout=60,
+            [node, '--ros-args', '--enclave', name],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
         )
         assert ended.returncode in (1, 2)
         assert 'Traceback' not in ended.stderr

@@ -51,9 +51,10 @@ def normalised_errors():
 
 def test_about_68_per_cent_of_the_errors_lie_within_one_sigma(normalised_errors):
     shares = [float((errors < 1.0).mean()) for errors in normalised_errors]
-    print('within one sigma:', ', '.join(
-        f'{scene} {seed}: {share:.3f}' for (scene, seed), share in zip(SCENES, shares)
-    ))
+    print(
+        'within one sigma:',
+        ', '.join(f'{scene} {seed}: {share:.3f}' for (scene, seed), share in zip(SCENES, shares)),
+    )
     assert np.mean(shares) == pytest.approx(0.68, abs=0.05)
 
 
@@ -98,8 +99,10 @@ def test_a_wall_without_texture_is_flagged():
 @pytest.mark.skipif(not PHONE_TABLE.is_dir(), reason='needs recorded stacks')
 def test_the_walls_behind_a_real_carpet_are_flagged():
     case = case_of_stack(open_stack_folder(PHONE_TABLE, STACKS['phone_table'])[0], 0)
-    method, = open_methods(['dualfocus-lite'], torch.device('cpu'))
+    (method,) = open_methods(['dualfocus-lite'], torch.device('cpu'))
     found = measure(case, method.estimate(case), texture_of(case), Tally())
-    print(f"sigma of the carpet {found['sigma_in_plane']:.3f}, "
-          f"of the least texture around it {found['sigma_blank']:.3f} 1/m")
+    print(
+        f'sigma of the carpet {found["sigma_in_plane"]:.3f}, '
+        f'of the least texture around it {found["sigma_blank"]:.3f} 1/m'
+    )
     assert found['sigma_blank'] > 2.0 * found['sigma_in_plane']

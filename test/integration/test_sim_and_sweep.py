@@ -50,7 +50,8 @@ def whole_sweeps(commands, states):
     """Return the numbers of finished sweeps of which each command and its answer were heard."""
     asked, rested = asked_for(commands), at_rest(states)
     return [
-        number for number in finished_sweeps(commands)
+        number
+        for number in finished_sweeps(commands)
         if all((number, index) in asked and (number, index) in rested for index in range(4))
     ]
 
@@ -147,9 +148,7 @@ def test_once_and_hold(start, listener):
     listener.until(lambda: bool(commands) and commands[-1].sweep_id == 1)
     refused = listener.call(Trigger, '/focus_sweep/capture', Trigger.Request())
     assert not refused.success and 'under way' in refused.message
-    listener.until(
-        lambda: len(commands) > 3 and commands[-1].plane_count == 0, what=sweep.output
-    )
+    listener.until(lambda: len(commands) > 3 and commands[-1].plane_count == 0, what=sweep.output)
     swept = [c.focus_dioptres for c in commands if c.plane_count]
     assert sorted(set(swept)) == pytest.approx([0.4, 1.0, 1.7])
 
@@ -192,14 +191,26 @@ def test_rgbd_pair_with_holes_in_simulated_time(start, listener, tmp_path):
     truth = listener.collect(Image, 'ground_truth/depth')
     infos = listener.collect(CameraInfo, 'camera_info')
     camera = start(
-        'sim_camera_node', scene='rgbd', rgbd__colour=tmp_path / 'colour.png',
-        rgbd__depth=tmp_path / 'depth.png', rgbd__intrinsics='[110.0, 110.0, 59.5, 44.5]',
-        width=120, height=90, rate=10.0, breathing=False, use_sim_time=True,
+        'sim_camera_node',
+        scene='rgbd',
+        rgbd__colour=tmp_path / 'colour.png',
+        rgbd__depth=tmp_path / 'depth.png',
+        rgbd__intrinsics='[110.0, 110.0, 59.5, 44.5]',
+        width=120,
+        height=90,
+        rate=10.0,
+        breathing=False,
+        use_sim_time=True,
     )
     # At half of real speed; without /clock nothing may come.
     for tick in range(4000):
-        clock.publish(Clock(clock=Time(sec=5, nanosec=0) if tick < 1 else
-                            Time(sec=5 + tick // 100, nanosec=tick % 100 * 10_000_000)))
+        clock.publish(
+            Clock(
+                clock=Time(sec=5, nanosec=0)
+                if tick < 1
+                else Time(sec=5 + tick // 100, nanosec=tick % 100 * 10_000_000)
+            )
+        )
         listener.spin(0.02)
         if len(truth) > 3 and len(infos) > 3:
             break

@@ -89,17 +89,25 @@ def rejected(rig, reason):
     return rig.node._funnel.snapshot().rejected(reason)
 
 
-@pytest.mark.parametrize(('text', 'fault'), [
-    (OUT_OF_MEMORY, GpuFault.OUT_OF_MEMORY),
-    ('CUDA error: out of memory', GpuFault.OUT_OF_MEMORY),
-    ('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`', GpuFault.OUT_OF_MEMORY),
-    ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
-     GpuFault.OUT_OF_MEMORY),
-    (ASSERT, GpuFault.LOST),
-    (GONE, GpuFault.LOST),
-    ('cuDNN error: CUDNN_STATUS_EXECUTION_FAILED', GpuFault.LOST),
-    ('Expected a tensor of 4 dimensions', None),
-])
+@pytest.mark.parametrize(
+    ('text', 'fault'),
+    [
+        (OUT_OF_MEMORY, GpuFault.OUT_OF_MEMORY),
+        ('CUDA error: out of memory', GpuFault.OUT_OF_MEMORY),
+        (
+            'CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`',
+            GpuFault.OUT_OF_MEMORY,
+        ),
+        (
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+            GpuFault.OUT_OF_MEMORY,
+        ),
+        (ASSERT, GpuFault.LOST),
+        (GONE, GpuFault.LOST),
+        ('cuDNN error: CUDNN_STATUS_EXECUTION_FAILED', GpuFault.LOST),
+        ('Expected a tensor of 4 dimensions', None),
+    ],
+)
 def test_faults_are_told_from_the_words_of_torch(text, fault):
     assert gpu_fault(RuntimeError(text)) is fault
     assert gpu_fault(ValueError(text)) is None
@@ -141,7 +149,8 @@ def test_device_auto_goes_on_with_the_cpu(make, gpu, text):
     rig.until(lambda: rejected(rig, 'gpu_lost') == 1)
     rig.until(lambda: len(gpu.loaded) == 2 and rig.node._worker.state.value == 'ready')
     assert [(device, precision) for device, precision, _ in gpu.loaded] == [
-        ('auto', 'fp16'), ('cpu', 'auto')
+        ('auto', 'fp16'),
+        ('cpu', 'auto'),
     ]
     stamp = sweep(rig)
     rig.until(lambda: depths(rig) == [stamp])

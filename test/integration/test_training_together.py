@@ -54,10 +54,30 @@ def test_two_processes_train_like_one_with_twice_the_batch(states):
 @pytest.mark.slow
 def test_the_command_trains_with_two_processes(tmp_path):
     command = [
-        *TORCHRUN, '-m', 'dualfocus_ros', 'train', '-o', str(tmp_path), '--stacks', '2',
-        '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1', '--planes', '3', '3',
-        '--sample-every', '0', '--steps', '2',
-    ]  # fmt: skip
+        *TORCHRUN,
+        '-m',
+        'dualfocus_ros',
+        'train',
+        '-o',
+        str(tmp_path),
+        '--stacks',
+        '2',
+        '--held-out',
+        '2',
+        '--batch',
+        '1',
+        '--crop',
+        '64',
+        '--workers',
+        '1',
+        '--planes',
+        '3',
+        '3',
+        '--sample-every',
+        '0',
+        '--steps',
+        '2',
+    ]
     said = run(command)
     assert said.count('training dualfocus-lite on') == 1  # only the first process speaks
     assert load_model(str(tmp_path / 'dualfocus-lite.safetensors')).network is not None

@@ -56,8 +56,12 @@ def depth_without(rig, planes, lost):
         number, index = (sweep, n) if n < PLANES else (sweep + 1, 0)
         stamp = START + (100 * sweep + n) * 33 * MS
         state = FocusState(
-            header=header(stamp), focus_dioptres=plane.focus_dioptres, state=FocusState.SETTLED,
-            sweep_id=number, plane_index=index, plane_count=PLANES,
+            header=header(stamp),
+            focus_dioptres=plane.focus_dioptres,
+            state=FocusState.SETTLED,
+            sweep_id=number,
+            plane_index=index,
+            plane_count=PLANES,
         )
         info = camera_info(stamp, plane.camera.fx)
         info.width, info.height = WIDTH, HEIGHT
@@ -77,9 +81,13 @@ def depth_without(rig, planes, lost):
     )
 
 
-@pytest.mark.parametrize(('name', 'lost', 'sign'), [
-    ('table', (5, 6, 7), -1), ('floor', (0, 1), 1),
-])
+@pytest.mark.parametrize(
+    ('name', 'lost', 'sign'),
+    [
+        ('table', (5, 6, 7), -1),
+        ('floor', (0, 1), 1),
+    ],
+)
 def test_things_beyond_the_planes_that_are_left(rig, scenes, name, lost, sign):
     planes, truth = scenes[name]
     present = [p.focus_dioptres for n, p in enumerate(planes) if n not in lost]
@@ -91,8 +99,10 @@ def test_things_beyond_the_planes_that_are_left(rig, scenes, name, lost, sign):
     beyond, before = past > 0.5, past < -1.0
     assert beyond.mean() > 0.2 and before.mean() > 0.2
     infinite = depth == sign * np.inf
-    print(f'{name} without {lost}: half a spacing beyond the planes {infinite[beyond].mean():.3f} '
-          f'infinite, a spacing before their end {infinite[before].mean():.3f}')
+    print(
+        f'{name} without {lost}: half a spacing beyond the planes {infinite[beyond].mean():.3f} '
+        f'infinite, a spacing before their end {infinite[before].mean():.3f}'
+    )
     assert infinite[beyond].mean() > 0.8
     assert infinite[before].mean() < 0.1
     assert not (depth == -sign * np.inf).any()

@@ -30,7 +30,10 @@ class View:
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'dualfocus_ros.cli.main', 'view', *arguments, '--port', '0'],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ.copy(),
         )
 
     def url(self) -> str:
@@ -98,7 +101,9 @@ def test_a_running_node_is_seen_while_somebody_looks(start, listener, view, tmp_
         assert answer.status == 202
         assert 'nobody publishes /front/depth/image_rect' in answer.read().decode()
     for name, parameters in (
-        ('sim_camera_node', CAMERA), ('focus_sweep_node', SWEEP), ('depth_node', {'threads': 1})
+        ('sim_camera_node', CAMERA),
+        ('focus_sweep_node', SWEEP),
+        ('depth_node', {'threads': 1}),
     ):
         start(name, namespace, **parameters)
     heard = listener.collect(Image, '/front/depth/image_rect')
@@ -135,8 +140,11 @@ def test_a_running_node_is_seen_while_somebody_looks(start, listener, view, tmp_
     count = len(listener.node.get_subscriptions_info_by_topic('/front/depth/sigma'))
     assert count == 1
     # Nobody looks any more: nothing is subscribed to.
-    until(lambda: not listener.node.get_subscriptions_info_by_topic('/front/depth/sigma'),
-          'the subscriptions of a page that is closed remain', 60.0)
+    until(
+        lambda: not listener.node.get_subscriptions_info_by_topic('/front/depth/sigma'),
+        'the subscriptions of a page that is closed remain',
+        60.0,
+    )
     status, errors = viewer.interrupt()
     assert status == 0, errors
     assert 'Traceback' not in errors

@@ -41,9 +41,13 @@ def test_every_command_of_readme_and_tutorial(tmp_path):
     done: set[str] = set()
     for page in WALKED:
         walked = subprocess.run(
-            ['bash', '-c', script(page, done)], cwd=tmp_path, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            ['bash', '-c', script(page, done)],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         (tmp_path / f'{page.stem}.log').write_text(walked.stdout)
         assert walked.returncode == 0, f'{page.name}:\n{walked.stdout[-4000:]}'
         assert 'Traceback' not in walked.stdout

@@ -19,15 +19,32 @@ from launch_ros.actions import Node
 FOLDER = Path(__file__).parents[2] / 'launch'
 ARGUMENTS = {
     'dualfocus': {
-        'params_file', 'namespace', 'camera', 'driver', 'device', 'model', 'rviz', 'use_sim_time',
-        'large_image_transport', 'driver_node', 'metadata', 'enclave',
+        'params_file',
+        'namespace',
+        'camera',
+        'driver',
+        'device',
+        'model',
+        'rviz',
+        'use_sim_time',
+        'large_image_transport',
+        'driver_node',
+        'metadata',
+        'enclave',
     },
     'sim': {
-        'scene', 'namespace', 'device', 'model', 'rviz', 'use_sim_time', 'params_file', 'enclave',
+        'scene',
+        'namespace',
+        'device',
+        'model',
+        'rviz',
+        'use_sim_time',
+        'params_file',
+        'enclave',
     },
     'record': {'bag', 'what', 'camera', 'namespace'},
     'replay': {'bag', 'loop', 'rate', 'camera', 'namespace', 'params_file', 'rviz'},
-}  # fmt: skip
+}
 
 
 def load(name: str):
@@ -114,10 +131,17 @@ def test_each_driver_has_its_parameters_and_topics(driver):
 
 
 def test_what_is_given_comes_before_what_is_usual():
-    found = [a for a in actions(
-        'dualfocus', driver='camera_ros', camera='/left', metadata='/left/metadata',
-        params_file='my.yaml',
-    ) if isinstance(a, Node)]
+    found = [
+        a
+        for a in actions(
+            'dualfocus',
+            driver='camera_ros',
+            camera='/left',
+            metadata='/left/metadata',
+            params_file='my.yaml',
+        )
+        if isinstance(a, Node)
+    ]
     # Parameters are kept as YAML documents.
     sweep = {text.removesuffix('\n...\n') for text in texts(found[-1])}
     assert {'/left/image_raw', '/left/focus_command', '/left/metadata', '/left'} <= sweep
@@ -129,7 +153,8 @@ def enclaves(found: list) -> dict[str, list[str]]:
     """Return the ROS arguments about enclaves by executable."""
     return {
         a.node_executable: [str(word) for word in a._Node__ros_arguments or []]
-        for a in found if isinstance(a, Node) and a.condition is None
+        for a in found
+        if isinstance(a, Node) and a.condition is None
     }
 
 

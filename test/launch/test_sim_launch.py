@@ -31,9 +31,12 @@ def generate_test_description() -> LaunchDescription:
     simulation = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(FILE)),
         launch_arguments={
-            'width': '160', 'height': '120', 'namespace': NAMESPACE, 'device': 'cpu',
+            'width': '160',
+            'height': '120',
+            'namespace': NAMESPACE,
+            'device': 'cpu',
         }.items(),
-    )  # fmt: skip
+    )
     return LaunchDescription([simulation, TimerAction(period=1.0, actions=[ReadyToTest()])])
 
 
@@ -59,8 +62,11 @@ class TestDepth(unittest.TestCase):
             self.assertEqual(depth.header.frame_id, 'camera_optical_frame')
             stamps = [(i.header.stamp.sec, i.header.stamp.nanosec) for i in got['info']]
             self.assertIn((depth.header.stamp.sec, depth.header.stamp.nanosec), stamps)
-            names = {name for name, space in node.get_node_names_and_namespaces()
-                     if space == f'/{NAMESPACE}'}  # fmt: skip
+            names = {
+                name
+                for name, space in node.get_node_names_and_namespaces()
+                if space == f'/{NAMESPACE}'
+            }
             self.assertLessEqual({'dualfocus', 'sim_camera', 'focus_sweep'}, names)
         finally:
             node.destroy_node()

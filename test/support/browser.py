@@ -76,8 +76,13 @@ class Page:
 
     def open(self, url: str, width: int = 1300, height: int = 1700, dark: bool = False) -> None:
         """Load a page and wait until it shows a sweep."""
-        self.call('Emulation.setDeviceMetricsOverride', width=width, height=height,
-                  deviceScaleFactor=1, mobile=False)
+        self.call(
+            'Emulation.setDeviceMetricsOverride',
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         scheme = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}
         self.call('Emulation.setEmulatedMedia', features=[scheme])
         self.call('Page.navigate', url=url)
@@ -130,8 +135,11 @@ class Page:
 
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
         """Begin, move or end a touch with these fingers."""
-        self.call('Input.dispatchTouchEvent', type=f'touch{kind}',
-                  touchPoints=[{'x': x, 'y': y, 'id': n} for n, (x, y) in enumerate(points)])
+        self.call(
+            'Input.dispatchTouchEvent',
+            type=f'touch{kind}',
+            touchPoints=[{'x': x, 'y': y, 'id': n} for n, (x, y) in enumerate(points)],
+        )
         self.settle()
 
     def pixels(self, selector: str) -> np.ndarray:
@@ -162,8 +170,11 @@ class Page:
 
     def requests(self) -> list[str]:
         """Return the addresses that were asked for, but for those that are data themselves."""
-        urls = [event['params']['request']['url'] for event in self.events
-                if event.get('method') == 'Network.requestWillBeSent']
+        urls = [
+            event['params']['request']['url']
+            for event in self.events
+            if event.get('method') == 'Network.requestWillBeSent'
+        ]
         return [url for url in urls if not url.startswith(('data:', 'blob:'))]
 
 
@@ -180,11 +191,27 @@ def running_browser(profile: Path) -> Iterator[Callable[[], Page]]:
     # The protocol is spoken on descriptors 3 and 4. The sandbox needs what containers lack.
     shell = f'exec "$0" "$@" 3<&{from_write} 4>&{to_read}'
     process = subprocess.Popen(
-        ['bash', '-c', shell, command, '--headless=new', '--remote-debugging-pipe', '--no-sandbox',
-         '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--no-first-run',
-         '--disable-background-networking', '--disable-component-update', '--disable-extensions',
-         '--hide-scrollbars', f'--user-data-dir={profile}', 'about:blank'],
-        pass_fds=(from_write, to_read), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [
+            'bash',
+            '-c',
+            shell,
+            command,
+            '--headless=new',
+            '--remote-debugging-pipe',
+            '--no-sandbox',
+            '--use-angle=swiftshader',
+            '--enable-unsafe-swiftshader',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-extensions',
+            '--hide-scrollbars',
+            f'--user-data-dir={profile}',
+            'about:blank',
+        ],
+        pass_fds=(from_write, to_read),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     os.close(to_read)

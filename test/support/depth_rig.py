@@ -37,9 +37,15 @@ FRAME = 'camera_optical_frame'
 PATIENCE = 30.0
 
 OUTPUTS = {
-    'depth/image_rect': Image, 'depth/camera_info': CameraInfo, 'depth/points': PointCloud2,
-    'depth/points_decimated': PointCloud2, 'depth/sigma': Image, 'depth/confidence': Image,
-    'rgb/image_rect': Image, 'rgb/camera_info': CameraInfo, 'stack_info': StackInfo,
+    'depth/image_rect': Image,
+    'depth/camera_info': CameraInfo,
+    'depth/points': PointCloud2,
+    'depth/points_decimated': PointCloud2,
+    'depth/sigma': Image,
+    'depth/confidence': Image,
+    'rgb/image_rect': Image,
+    'rgb/camera_info': CameraInfo,
+    'stack_info': StackInfo,
 }
 _numbers = itertools.count()
 
@@ -79,13 +85,16 @@ class FakeEstimator:
             points = back_project(torch.from_numpy(depth), reference.camera, colour)
             few = decimate_stride(points, self.settings.points_decimation)
         return DepthResult(
-            depth=depth, focus_dioptres=stack.focus_dioptres, reference=stack.reference,
+            depth=depth,
+            focus_dioptres=stack.focus_dioptres,
+            reference=stack.reference,
             sigma=np.full_like(depth, 0.01) if outputs.sigma else None,
             confidence=np.full(depth.shape, 200, np.uint8) if outputs.confidence else None,
             all_in_focus=image if outputs.all_in_focus else None,
             points=points.numpy() if outputs.points and points is not None else None,
             points_decimated=few.numpy() if outputs.points_decimated and few is not None else None,
-            camera=reference.camera, stage_ms={'decode': 1.0},
+            camera=reference.camera,
+            stage_ms={'decode': 1.0},
         )
 
     def encode_ahead(self, plane):
@@ -117,7 +126,9 @@ class DepthRig:
         if sim_time:
             overrides.append(Parameter('use_sim_time', value=True))
         self.node = DepthNode(
-            load=load or self._load, context=self.context, namespace=self.namespace,
+            load=load or self._load,
+            context=self.context,
+            namespace=self.namespace,
             parameter_overrides=overrides,
         )
         self.peer = rclpy.create_node('peer', context=self.context, namespace=self.namespace)
@@ -170,11 +181,15 @@ class DepthRig:
     def ready(self):
         """Wait until the node is active, connected, and knows whether anybody listens."""
         self.until(lambda: self.state == 'active', 'for the node to become active')
-        self.until(lambda: all(p.get_subscription_count() for p in self.publishers.values()),
-                   f'for subscriptions to {list(self.publishers)}')
+        self.until(
+            lambda: all(p.get_subscription_count() for p in self.publishers.values()),
+            f'for subscriptions to {list(self.publishers)}',
+        )
         outputs = [t for t in self.subscriptions if t in OUTPUTS]
-        self.until(lambda: self.node._outputs.listened() == frozenset(outputs),
-                   f'for publishers of {outputs}')
+        self.until(
+            lambda: self.node._outputs.listened() == frozenset(outputs),
+            f'for publishers of {outputs}',
+        )
         self.until(lambda: self.node._input.wanted == bool(outputs))
 
     @property
@@ -225,7 +240,10 @@ class DepthRig:
             self.publish('camera_info', camera_info(stamp, 40.0 + dioptres))
         if 'focus_state' in self.publishers:
             message = FocusState(
-                focus_dioptres=dioptres, state=state, sweep_id=sweep, plane_index=index,
+                focus_dioptres=dioptres,
+                state=state,
+                sweep_id=sweep,
+                plane_index=index,
                 plane_count=count,
             )
             message.header = header(stamp)
@@ -237,8 +255,9 @@ class DepthRig:
             self.publish('metadata', message)
         self.publish('image_raw', image(stamp, 10 + index))
 
-    def sweep(self, focus=(0.5, 1.0, 2.0), start=START, sweep=1, period=33 * MS, first=0,
-              last=None):
+    def sweep(
+        self, focus=(0.5, 1.0, 2.0), start=START, sweep=1, period=33 * MS, first=0, last=None
+    ):
         """Publish a sweep, or a part of it; return the stamps."""
         stamps = [start + n * period for n in range(len(focus))]
         for n in range(len(focus))[first:last]:
@@ -271,7 +290,10 @@ def image(stamp, value, encoding='rgb8'):
 
 def camera_info(stamp, focal):
     message = CameraInfo(
-        width=WIDTH, height=HEIGHT, distortion_model='plumb_bob', d=[0.0] * 5,
+        width=WIDTH,
+        height=HEIGHT,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
         k=[focal, 0.0, 15.5, 0.0, focal, 11.5, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[focal, 0.0, 15.5, 0.0, 0.0, focal, 11.5, 0.0, 0.0, 0.0, 1.0, 0.0],

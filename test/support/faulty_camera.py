@@ -27,8 +27,13 @@ IDEAL = {'breathing': False, 'jitter': 0.0, 'settling_time': 0.0, 'latency': 0.0
 
 
 def faulty_sweep(
-    scene: str, seed: int, width: int = 320, height: int = 240, count: int = 8,
-    focus: tuple[float, float] = (2.5, 0.2), **settings: object,
+    scene: str,
+    seed: int,
+    width: int = 320,
+    height: int = 240,
+    count: int = 8,
+    focus: tuple[float, float] = (2.5, 0.2),
+    **settings: object,
 ) -> tuple[FocalStack, np.ndarray]:
     """Return a sweep and the depth of its reference plane in metres.
 
@@ -41,7 +46,8 @@ def faulty_sweep(
     camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     faults = {'jitter': 2.0, 'settling_time': SETTLING_FRAMES / RATE, 'latency': 0.02}
     simulated = FocusCamera(
-        make_scene(scene, seed, camera), lens,
+        make_scene(scene, seed, camera),
+        lens,
         FocusCameraSettings(seed=seed, **{**faults, **settings}),  # type: ignore[arg-type]
     )
     assembler = SweepAssembler(AssemblerSettings(), Funnel())
@@ -54,10 +60,16 @@ def faulty_sweep(
             frame = simulated.capture(time)
             order, stamp = frame.order, round(time * 1e9)
             state = LensState.MOVING if frame.moving else LensState.SETTLED
-            assembler.add_focus(FocusReport(
-                stamp, frame.focus_dioptres, state, order.sweep_id, order.plane_index,
-                order.plane_count,
-            ))
+            assembler.add_focus(
+                FocusReport(
+                    stamp,
+                    frame.focus_dioptres,
+                    state,
+                    order.sweep_id,
+                    order.plane_index,
+                    order.plane_count,
+                )
+            )
             assembler.add_camera(stamp, CameraCalibration(frame.camera))
             stacks = assembler.add_frame(Frame(stamp, frame.image, FRAME, 'rgb8'))
             if not frame.moving and abs(frame.focus_dioptres - dioptres) < 1e-6:

@@ -27,9 +27,12 @@ _U32 = 2**32 - 1
 
 hostile_u32 = st.sampled_from([0, 1, 2**15, 2**16, 2**31 - 1, 2**31, _U32]) | st.integers(0, _U32)
 hostile_u16 = st.sampled_from([0, 1, 31, 32, 33, 2**15, 2**16 - 1]) | st.integers(0, 2**16 - 1)
-hostile_floats = st.sampled_from(
-    [float('nan'), float('inf'), float('-inf'), 0.0, -0.0, -1.0, 1e-300, 1e300, -1e300]
-) | st.floats()
+hostile_floats = (
+    st.sampled_from(
+        [float('nan'), float('inf'), float('-inf'), 0.0, -0.0, -1.0, 1e-300, 1e300, -1e300]
+    )
+    | st.floats()
+)
 hostile_floats32 = st.floats(width=32) | st.sampled_from([0.0, -1.0, 1e-38, 3e38, -3e38])
 names = st.text(max_size=20) | st.sampled_from(
     ['camera', '', 'a' * 10_000, '\0', '../../etc/passwd', 'ü\n%s{}']
@@ -67,12 +70,19 @@ def images(draw: st.DrawFn) -> Image:
     step = draw(mostly(st.just(step), hostile_u32))
     rows = height + height // 2 if encoding in ('nv12', 'nv21') else height
     right = step * rows
-    length = draw(mostly(
-        st.just(right if right <= 8192 else 64),
-        st.integers(0, 4096) | st.sampled_from([0, max(right - 1, 0) % 8192, (right + 1) % 8192]),
-    ))
+    length = draw(
+        mostly(
+            st.just(right if right <= 8192 else 64),
+            st.integers(0, 4096)
+            | st.sampled_from([0, max(right - 1, 0) % 8192, (right + 1) % 8192]),
+        )
+    )
     message = Image(
-        header=draw(headers), height=height, width=width, encoding=encoding, step=step,
+        header=draw(headers),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=step,
         is_bigendian=draw(st.sampled_from([0, 1, 255])),
     )
     message.data = draw(filling(length))
@@ -85,16 +95,20 @@ def _encoded(extension: str, shape: tuple[int, ...], kind: type = np.uint8) -> b
 
 
 PICTURES = [
-    _encoded('.jpg', (16, 24, 3)), _encoded('.jpg', (16, 24)), _encoded('.png', (8, 12, 3)),
-    _encoded('.png', (8, 12)), _encoded('.png', (8, 12, 4)),
+    _encoded('.jpg', (16, 24, 3)),
+    _encoded('.jpg', (16, 24)),
+    _encoded('.png', (8, 12, 3)),
+    _encoded('.png', (8, 12)),
+    _encoded('.png', (8, 12, 4)),
     _encoded('.png', (8, 12, 3), np.uint16),
-    _encoded('.bmp', (8, 12, 3)), _encoded('.tiff', (8, 12, 3)), _encoded('.webp', (8, 12, 3)),
+    _encoded('.bmp', (8, 12, 3)),
+    _encoded('.tiff', (8, 12, 3)),
+    _encoded('.webp', (8, 12, 3)),
 ]
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    return (struct.pack('>I', len(body)) + kind + body
-            + struct.pack('>I', zlib.crc32(kind + body)))
+    return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
 
 
 @st.composite
@@ -104,10 +118,22 @@ def _png_that_lies(draw: st.DrawFn) -> bytes:
     depth, colour = draw(st.sampled_from([1, 8, 16])), draw(st.sampled_from([0, 2, 3, 4, 6]))
     body = draw(st.sampled_from([b'', bytes(10), zlib.compress(bytes(1 << 20))]))
     header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, draw(st.integers(0, 1)))
-    extra = draw(st.sampled_from([b'', _chunk(b'acTL', struct.pack('>II', _U32, 0)),
-                                  _chunk(b'zTXt', b'k\0\0' + zlib.compress(bytes(1 << 22)))]))
-    return (b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header) + extra + _chunk(b'IDAT', body)
-            + _chunk(b'IEND', b''))
+    extra = draw(
+        st.sampled_from(
+            [
+                b'',
+                _chunk(b'acTL', struct.pack('>II', _U32, 0)),
+                _chunk(b'zTXt', b'k\0\0' + zlib.compress(bytes(1 << 22))),
+            ]
+        )
+    )
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + _chunk(b'IHDR', header)
+        + extra
+        + _chunk(b'IDAT', body)
+        + _chunk(b'IEND', b'')
+    )
 
 
 @st.composite
@@ -115,12 +141,12 @@ def _jpeg_that_lies(draw: st.DrawFn) -> bytes:
     """A JPEG whose frame says another size than its data, or says it twice."""
     data = bytearray(PICTURES[draw(st.integers(0, 1))])
     at = data.index(b'\xff\xc0')
-    frame = bytes(data[at:at + 2 + int.from_bytes(data[at + 2:at + 4], 'big')])
+    frame = bytes(data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], 'big')])
     size = struct.pack('>HH', draw(hostile_u16), draw(hostile_u16))
     if draw(st.booleans()):
-        data[at + 5:at + 9] = size
+        data[at + 5 : at + 9] = size
     else:
-        data[at + len(frame):at + len(frame)] = frame[:5] + size + frame[9:]
+        data[at + len(frame) : at + len(frame)] = frame[:5] + size + frame[9:]
     return bytes(data)
 
 
@@ -132,11 +158,11 @@ def _damaged(draw: st.DrawFn) -> bytes:
         at = draw(st.integers(0, len(data)))
         what = draw(st.integers(0, 3))
         if what == 0:
-            data[at:at + 1] = draw(st.binary(max_size=2))
+            data[at : at + 1] = draw(st.binary(max_size=2))
         elif what == 1:
             del data[at:]
         elif what == 2:
-            del data[at:at + draw(st.integers(1, 20))]
+            del data[at : at + draw(st.integers(1, 20))]
         else:
             data[at:at] = draw(st.binary(max_size=20))
     return bytes(data)
@@ -149,9 +175,13 @@ raw_bytes = (
 )
 pictures = raw_bytes | _damaged() | _damaged() | _png_that_lies() | _jpeg_that_lies()
 compressed_images = st.builds(
-    CompressedImage, header=headers, data=pictures,
-    format=mostly(st.sampled_from(['jpeg', 'png', 'rgb8; jpeg compressed bgr8']),
-                  names | st.just('16UC1; compressedDepth png')),
+    CompressedImage,
+    header=headers,
+    data=pictures,
+    format=mostly(
+        st.sampled_from(['jpeg', 'png', 'rgb8; jpeg compressed bgr8']),
+        names | st.just('16UC1; compressedDepth png'),
+    ),
 )
 
 
@@ -168,7 +198,8 @@ def camera_infos(draw: st.DrawFn) -> CameraInfo:
     k = [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
     p = [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
     message = CameraInfo(
-        header=draw(headers), width=one_of(st.integers(1, 16), hostile_u32),
+        header=draw(headers),
+        width=one_of(st.integers(1, 16), hostile_u32),
         height=one_of(st.integers(1, 16), hostile_u32),
         distortion_model=one_of(
             st.sampled_from(['plumb_bob', 'rational_polynomial', 'equidistant', '']), names
@@ -199,7 +230,10 @@ _of_sweep: dict[str, Any] = {
     'plane_count': mostly(st.sampled_from([0, 3, 4]), hostile_u16),
 }
 focus_states = st.builds(
-    FocusState, header=headers, focus_sigma=hostile_floats32, **_of_sweep,
+    FocusState,
+    header=headers,
+    focus_sigma=hostile_floats32,
+    **_of_sweep,
     lens_position=st.integers(-(2**31), 2**31 - 1),
     state=mostly(st.just(FocusState.SETTLED), st.integers(0, 255)),
 )
@@ -208,12 +242,19 @@ _numbers = st.text(max_size=10) | st.sampled_from(
     ['0.5', '1.0', '2', '-1', '1e400', 'nan', '-inf', '0x10', '1_0', '１', '', '9' * 5000]
 )
 _pairs = st.builds(
-    KeyValue, key=mostly(st.just('LensPosition'), names), value=_numbers,
+    KeyValue,
+    key=mostly(st.just('LensPosition'), names),
+    value=_numbers,
 )
 metadata = st.builds(
-    DiagnosticArray, header=headers, status=st.lists(
-        st.builds(DiagnosticStatus, name=mostly(st.just(''), names),
-                  values=st.lists(_pairs, max_size=4)), max_size=3),
+    DiagnosticArray,
+    header=headers,
+    status=st.lists(
+        st.builds(
+            DiagnosticStatus, name=mostly(st.just(''), names), values=st.lists(_pairs, max_size=4)
+        ),
+        max_size=3,
+    ),
 )
 
 
@@ -226,14 +267,22 @@ def focal_stacks(draw: st.DrawFn) -> FocalStack:
     for _ in range(count):
         header = draw(headers) if draw(st.booleans()) else Header()
         plane = draw(mostly(st.just(like), images()))
-        copy = Image(header=header, height=plane.height, width=plane.width, step=plane.step,
-                     encoding=plane.encoding, is_bigendian=plane.is_bigendian)
+        copy = Image(
+            header=header,
+            height=plane.height,
+            width=plane.width,
+            step=plane.step,
+            encoding=plane.encoding,
+            is_bigendian=plane.is_bigendian,
+        )
         copy.data = plane.data
         planes.append(copy)
     focus = [draw(mostly(st.just(0.5 + 0.25 * n), hostile_floats32)) for n in range(count)]
     if draw(st.integers(0, 9)) == 0:
         focus = focus[:-1]
     return FocalStack(
-        header=draw(headers), images=planes, focus_dioptres=focus,
+        header=draw(headers),
+        images=planes,
+        focus_dioptres=focus,
         camera_info=draw(st.just(CameraInfo()) | camera_infos()),
     )

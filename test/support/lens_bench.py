@@ -30,7 +30,9 @@ def bench(width: int, distance: float, **settings: float) -> FocusCamera:
     height, fx = 3 * width // 4, lens.focal_length_px(0.0)
     view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     return FocusCamera(
-        make_target(distance, 0, view), lens, FocusCameraSettings(**settings)  # type: ignore[arg-type]
+        make_target(distance, 0, view),
+        lens,
+        FocusCameraSettings(**settings),  # type: ignore[arg-type]
     )
 
 
@@ -50,8 +52,9 @@ def textured_plane(
     )
     depth = 1.0 / (inverse_depth + slant[0] * x + slant[1] * y)
     texture = np.random.default_rng(0).uniform(0.2, 0.8, (1, height, width))
-    scene = SceneImage(np.repeat(texture, 3, axis=0).astype(np.float32),
-                       depth.astype(np.float32), view)
+    scene = SceneImage(
+        np.repeat(texture, 3, axis=0).astype(np.float32), depth.astype(np.float32), view
+    )
     return FocusCamera(scene, lens, FocusCameraSettings(**settings))
 
 
@@ -65,10 +68,15 @@ def settled_images(
         for _ in range(count):
             time += 5.0
             frame = camera.capture(time)
-            taken.append(FocusImage(
-                frame.image, frame.focus_dioptres, frame.focus_dioptres * CODES,
-                round(time * 1e9), frame.moving,
-            ))
+            taken.append(
+                FocusImage(
+                    frame.image,
+                    frame.focus_dioptres,
+                    frame.focus_dioptres * CODES,
+                    round(time * 1e9),
+                    frame.moving,
+                )
+            )
     return taken
 
 
@@ -114,10 +122,14 @@ class SweepBag:
             self._bag.write_message('/metadata', metadata, stamp)
             return
         state = types.types['dualfocus_ros/msg/FocusState'](
-            header=header, focus_dioptres=taken.focus_dioptres, focus_sigma=0.0,
+            header=header,
+            focus_dioptres=taken.focus_dioptres,
+            focus_sigma=0.0,
             lens_position=round(taken.focus_dioptres * CODES),
             state=MOVING if taken.moving else SETTLED,
-            sweep_id=0, plane_index=0, plane_count=0,
+            sweep_id=0,
+            plane_index=0,
+            plane_count=0,
         )
         self._bag.write_message('/focus_state', state, stamp)
 
@@ -129,8 +141,11 @@ class SweepBag:
         if self._reports == 'camera_ros':
             return
         message = types.types['dualfocus_ros/msg/FocusCommand'](
-            header=make_header(types, stamp, ''), focus_dioptres=dioptres, sweep_id=0,
-            plane_index=0, plane_count=0,
+            header=make_header(types, stamp, ''),
+            focus_dioptres=dioptres,
+            sweep_id=0,
+            plane_index=0,
+            plane_count=0,
         )
         self._bag.write_message('/focus_command', message, stamp)
 
@@ -149,8 +164,15 @@ def write_settled(path: Path, camera: FocusCamera, focus: Sequence[float], count
 
 
 def write_steps(
-    path: Path, camera: FocusCamera, planes: Sequence[float], *, sweeps: int = 4,
-    rate: float = 30.0, dwell: float = 0.5, hysteresis: float = 0.0, reports: str = 'true',
+    path: Path,
+    camera: FocusCamera,
+    planes: Sequence[float],
+    *,
+    sweeps: int = 4,
+    rate: float = 30.0,
+    dwell: float = 0.5,
+    hysteresis: float = 0.0,
+    reports: str = 'true',
 ) -> Path:
     """Write a bag of sweeps up and down at a frame rate.
 

@@ -27,8 +27,12 @@ def run(script: str, folder: Path) -> None:
     log = folder / 'log.txt'
     with log.open('wb') as file:
         process = subprocess.Popen(
-            ['bash', '-c', script], cwd=folder, stdout=file, stderr=subprocess.STDOUT,
-            env=os.environ.copy(), start_new_session=True,
+            ['bash', '-c', script],
+            cwd=folder,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ.copy(),
+            start_new_session=True,
         )
         try:
             status = process.wait(_PATIENCE)

@@ -30,7 +30,11 @@ def pipeline_settings(width: int, **more: object) -> PipelineSettings:
 
 
 def rendered_stack(
-    scene: str, seed: int, width: int = 320, height: int = 240, planes: int = 8,
+    scene: str,
+    seed: int,
+    width: int = 320,
+    height: int = 240,
+    planes: int = 8,
     start_ns: int = 1_700_000_000 * 10**9,
 ) -> tuple[FocalStack, np.ndarray]:
     """Return a sweep from far to near and the depth of its reference plane in metres."""
@@ -46,8 +50,8 @@ def rendered_stack(
         simulated.command(FocusOrder(float(focus)), 10.0 * index)
         frame = simulated.capture(10.0 * index + 9.0)
         truth = simulated.depth(frame)
-        taken.append(Plane(
-            frame.image, float(focus), start_ns + index * PERIOD_NS, frame.camera, index
-        ))
+        taken.append(
+            Plane(frame.image, float(focus), start_ns + index * PERIOD_NS, frame.camera, index)
+        )
     assert truth is not None
     return FocalStack(tuple(taken), FRAME, sweep_id=1), truth

@@ -25,9 +25,15 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from dualfocus_ros.msg import FocusState, StackInfo
 
 TOPICS = {
-    'depth/image_rect': Image, 'depth/camera_info': CameraInfo, 'depth/points': PointCloud2,
-    'depth/points_decimated': PointCloud2, 'depth/sigma': Image, 'depth/confidence': Image,
-    'rgb/image_rect': Image, 'rgb/camera_info': CameraInfo, 'stack_info': StackInfo,
+    'depth/image_rect': Image,
+    'depth/camera_info': CameraInfo,
+    'depth/points': PointCloud2,
+    'depth/points_decimated': PointCloud2,
+    'depth/sigma': Image,
+    'depth/confidence': Image,
+    'rgb/image_rect': Image,
+    'rgb/camera_info': CameraInfo,
+    'stack_info': StackInfo,
 }
 OPTICAL_FRAME = 'camera_optical_frame'
 PATIENCE = 90.0
@@ -76,11 +82,14 @@ def cloud_fields(cloud):
     """Return the fields of a cloud, (height, width) each, by their offsets and types."""
     types = {PointField.FLOAT32: 'f4', PointField.UINT32: 'u4'}
     order = '>' if cloud.is_bigendian else '<'
-    layout = np.dtype({
-        'names': [field.name for field in cloud.fields],
-        'formats': [order + types[field.datatype] for field in cloud.fields],
-        'offsets': [field.offset for field in cloud.fields], 'itemsize': cloud.point_step,
-    })
+    layout = np.dtype(
+        {
+            'names': [field.name for field in cloud.fields],
+            'formats': [order + types[field.datatype] for field in cloud.fields],
+            'offsets': [field.offset for field in cloud.fields],
+            'itemsize': cloud.point_step,
+        }
+    )
     assert all(field.count == 1 for field in cloud.fields)
     assert cloud.row_step == cloud.width * cloud.point_step
     assert len(cloud.data) == cloud.row_step * cloud.height
@@ -113,16 +122,17 @@ class Client:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self._publishers = {
-            topic: self.node.create_publisher(kind, topic, 50) for topic, kind in (
-                ('image_raw', Image), ('camera_info', CameraInfo), ('focus_state', FocusState)
+            topic: self.node.create_publisher(kind, topic, 50)
+            for topic, kind in (
+                ('image_raw', Image),
+                ('camera_info', CameraInfo),
+                ('focus_state', FocusState),
             )
         }
         self._subscriptions = {}
         self.heard = defaultdict(list)
         self.diagnostics = []
-        self.node.create_subscription(
-            DiagnosticArray, '/diagnostics', self.diagnostics.append, 10
-        )
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 10)
         self._sweeps = 0
         self.stamp_ns = 1_700_000_000 * 10**9
 
@@ -134,8 +144,10 @@ class Client:
         for topic in topics:
             self.join(topic, reliability, key=topic)
         self.until(
-            lambda: all(self.node.count_publishers(topic) == 1 for topic in topics)
-            and all(p.get_subscription_count() for p in self._publishers.values()),
+            lambda: (
+                all(self.node.count_publishers(topic) == 1 for topic in topics)
+                and all(p.get_subscription_count() for p in self._publishers.values())
+            ),
             'for the node',
         )
         seen = len(self.diagnostics)
@@ -147,7 +159,9 @@ class Client:
     def join(self, topic, reliability, key):
         """Listen to one more topic under a name of its own."""
         self._subscriptions[key] = self.node.create_subscription(
-            TOPICS[topic], topic, self.heard[key].append,
+            TOPICS[topic],
+            topic,
+            self.heard[key].append,
             QoSProfile(depth=10, reliability=reliability),
         )
 
@@ -163,9 +177,14 @@ class Client:
         for index, (picture, dioptres, magnification) in enumerate(planes):
             self.stamp_ns += 100_000_000
             stamps.append(self.stamp_ns)
-            self._shoot(picture, dioptres, index, len(planes), [
-                k[0] * magnification, k[1] * magnification, k[2], k[3]
-            ], distortion)
+            self._shoot(
+                picture,
+                dioptres,
+                index,
+                len(planes),
+                [k[0] * magnification, k[1] * magnification, k[2], k[3]],
+                distortion,
+            )
         self.until(
             lambda: all(len(self.heard[key]) > before[key] for key in wait_for), f'for {wait_for}'
         )
@@ -178,14 +197,22 @@ class Client:
         image.data = picture.tobytes()
         fx, fy, cx, cy = k
         info = CameraInfo(
-            header=image.header, height=height, width=width, distortion_model='plumb_bob',
-            d=list(distortion), k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+            header=image.header,
+            height=height,
+            width=width,
+            distortion_model='plumb_bob',
+            d=list(distortion),
+            k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
             r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
             p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
         )
         state = FocusState(
-            header=image.header, focus_dioptres=dioptres, state=FocusState.SETTLED,
-            sweep_id=self._sweeps, plane_index=index, plane_count=count,
+            header=image.header,
+            focus_dioptres=dioptres,
+            state=FocusState.SETTLED,
+            sweep_id=self._sweeps,
+            plane_index=index,
+            plane_count=count,
         )
         self._publishers['camera_info'].publish(info)
         self._publishers['focus_state'].publish(state)
@@ -201,10 +228,12 @@ class Client:
 
     def set(self, **values):
         """Set parameters at once; returns whether that succeeded, and the reason if not."""
-        request = SetParametersAtomically.Request(parameters=[
-            Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
-            for name, value in values.items()
-        ])
+        request = SetParametersAtomically.Request(
+            parameters=[
+                Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
+                for name, value in values.items()
+            ]
+        )
         result = self.call(
             SetParametersAtomically, f'{self.target}/set_parameters_atomically', request
         ).result

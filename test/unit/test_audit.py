@@ -20,17 +20,25 @@ def audit():
 
 CLEAN = {'name': 'a', 'version': '1', 'vulns': []}
 SKIPPED = {'name': 'b', 'skip_reason': 'not found'}
-BAD = {'name': 'c', 'version': '2', 'vulns': [
-    {'id': 'PYSEC-1', 'aliases': ['CVE-1'], 'fix_versions': ['3', '4']},
-]}
+BAD = {
+    'name': 'c',
+    'version': '2',
+    'vulns': [
+        {'id': 'PYSEC-1', 'aliases': ['CVE-1'], 'fix_versions': ['3', '4']},
+    ],
+}
 
 
-@pytest.mark.parametrize(('packages', 'code', 'first'), [
-    ([CLEAN, CLEAN], 0, '2 pinned packages, 0 known vulnerabilities'),
-    ([CLEAN, SKIPPED], 0, '1 pinned packages, 0 known vulnerabilities'),
-    ([CLEAN, BAD, SKIPPED], 1, '2 pinned packages, 1 known vulnerabilities'),
-    ([SKIPPED, SKIPPED], 0, 'NOT ASKED: '), ([], 0, 'NOT ASKED: '),
-])
+@pytest.mark.parametrize(
+    ('packages', 'code', 'first'),
+    [
+        ([CLEAN, CLEAN], 0, '2 pinned packages, 0 known vulnerabilities'),
+        ([CLEAN, SKIPPED], 0, '1 pinned packages, 0 known vulnerabilities'),
+        ([CLEAN, BAD, SKIPPED], 1, '2 pinned packages, 1 known vulnerabilities'),
+        ([SKIPPED, SKIPPED], 0, 'NOT ASKED: '),
+        ([], 0, 'NOT ASKED: '),
+    ],
+)
 def test_findings_fail_and_no_answer_is_said(audit, packages, code, first):
     found, lines = audit.judge(packages)
     assert found == code and lines[0].startswith(first)

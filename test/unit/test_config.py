@@ -77,7 +77,11 @@ def test_rviz_configuration_shows_what_the_depth_node_publishes():
             assert display['Topic']['Reliability Policy'] == 'Reliable'
             assert display['Topic']['Durability Policy'] == 'Volatile'
     assert shown.keys() >= {
-        'depth/points', 'depth/image_rect', 'depth/sigma', 'rgb/image_rect', 'image_raw'
+        'depth/points',
+        'depth/image_rect',
+        'depth/sigma',
+        'rgb/image_rect',
+        'image_raw',
     }
     assert all((OUTPUT_TYPES | INPUT_TYPES)[topic] == kind for topic, kind in shown.items())
     for display in displays:
@@ -87,10 +91,16 @@ def test_rviz_configuration_shows_what_the_depth_node_publishes():
 
 
 OUTPUT_TYPES = {
-    'depth/points': 'PointCloud2', 'depth/points_decimated': 'PointCloud2',
-    'depth/image_rect': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/sigma': 'Image',
-    'rgb/image_rect': 'Image', 'rgb/camera_info': 'CameraInfo', '/diagnostics': 'DiagnosticArray',
-    'depth/confidence': 'Image', 'stack_info': 'StackInfo',
+    'depth/points': 'PointCloud2',
+    'depth/points_decimated': 'PointCloud2',
+    'depth/image_rect': 'Image',
+    'depth/camera_info': 'CameraInfo',
+    'depth/sigma': 'Image',
+    'rgb/image_rect': 'Image',
+    'rgb/camera_info': 'CameraInfo',
+    '/diagnostics': 'DiagnosticArray',
+    'depth/confidence': 'Image',
+    'stack_info': 'StackInfo',
 }
 INPUT_TYPES = {'image_raw': 'Image', 'camera_info': 'CameraInfo'}
 
@@ -175,11 +185,17 @@ def test_foxglove_layout_names_topics_of_the_right_type(foxglove):
         else:
             assert kind == 'DiagnosticSummary'
             shown.append((panel['topicToRender'], 'DiagnosticArray'))
-    known = {f'/{name.removeprefix("/")}': kind
-             for name, kind in (OUTPUT_TYPES | INPUT_TYPES).items()}
+    known = {
+        f'/{name.removeprefix("/")}': kind for name, kind in (OUTPUT_TYPES | INPUT_TYPES).items()
+    }
     assert {topic for topic, _ in shown} >= {
-        '/image_raw', '/depth/image_rect', '/depth/sigma', '/depth/points', '/rgb/image_rect',
-        '/stack_info', '/diagnostics',
+        '/image_raw',
+        '/depth/image_rect',
+        '/depth/sigma',
+        '/depth/points',
+        '/rgb/image_rect',
+        '/stack_info',
+        '/diagnostics',
     }
     for topic, kind in shown:
         assert known[topic] == kind
@@ -190,8 +206,9 @@ def test_foxglove_plots_fields_that_stack_info_has(foxglove):
     from dualfocus_ros.bags.message_types import typestore
 
     fields = {name for name, _ in typestore().fielddefs['dualfocus_ros/msg/StackInfo'][1]}
-    plotted = {path['value'].partition('.')[2]
-               for path in foxglove['configById']['Plot!latency']['paths']}
+    plotted = {
+        path['value'].partition('.')[2] for path in foxglove['configById']['Plot!latency']['paths']
+    }
     assert 'latency_ms' in plotted <= fields
 
 
@@ -199,8 +216,10 @@ def test_foxglove_colours_are_those_of_our_pictures(foxglove):
     """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
     np = pytest.importorskip('numpy')
     colour = pytest.importorskip('dualfocus_ros.visualization.color_scales')
-    scales = {'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
-              'Image!sigma': colour.sigma_scale(np.ones((2, 2)))}
+    scales = {
+        'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
+        'Image!sigma': colour.sigma_scale(np.ones((2, 2))),
+    }
     for name, scale in scales.items():
         mode = foxglove['configById'][name]['imageMode']
         assert mode['colorMode'] == 'gradient' and mode['minValue'] < mode['maxValue']
@@ -211,8 +230,13 @@ def test_foxglove_colours_are_those_of_our_pictures(foxglove):
 def test_every_file_for_consumers_is_explained():
     docs = CONFIG.parent / 'docs'
     explained = '\n'.join(path.read_text('utf-8') for path in docs.glob('*.md'))
-    for name in ('nav2_voxel_layer.yaml', 'moveit_octomap.yaml', 'depthimage_to_laserscan.yaml',
-                 'dualfocus.rviz', 'dualfocus.foxglove.json'):
+    for name in (
+        'nav2_voxel_layer.yaml',
+        'moveit_octomap.yaml',
+        'depthimage_to_laserscan.yaml',
+        'dualfocus.rviz',
+        'dualfocus.foxglove.json',
+    ):
         assert (CONFIG / name).is_file()
         assert f'config/{name}' in explained
     for path in docs.glob('*.md'):

@@ -144,8 +144,10 @@ class TestSystemdUnit:
             pytest.skip('there is no systemd-analyze here')
         done = subprocess.run(
             ['systemd-analyze', 'verify', '--man=no', ROOT / 'deploy' / 'dualfocus.service'],
-            capture_output=True, text=True, env={'PATH': '/usr/bin:/bin', 'HOME': str(tmp_path)},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env={'PATH': '/usr/bin:/bin', 'HOME': str(tmp_path)},
+        )
         assert done.returncode == 0, done.stderr
         assert 'dualfocus.service' not in done.stderr, done.stderr
 
@@ -153,9 +155,7 @@ class TestSystemdUnit:
         (start,) = re.findall(r"^ExecStart=/bin/bash -c '(.*)'$", UNIT, re.M)
         subprocess.run(['bash', '-n', '-c', start], check=True)
         lines = (ROOT / 'deploy' / 'dualfocus.env').read_text('utf-8').splitlines()
-        values = dict(
-            line.split('=', 1) for line in lines if line and not line.startswith('#')
-        )
+        values = dict(line.split('=', 1) for line in lines if line and not line.startswith('#'))
         assert set(re.findall(r'\$(\w+)', start)) <= values.keys()
         words = shlex.split(start.rpartition('exec ')[2])
         arguments = shlex.split(values['ARGUMENTS'].strip('"'))
@@ -196,9 +196,7 @@ class TestAboutTheProject:
     def test_the_limit_on_files_lets_the_weights_in(self):
         text = (ROOT / '.pre-commit-config.yaml').read_text('utf-8')
         limit = int(re.search(r'--maxkb=(\d+)', text)[1]) * 1024
-        assert all(
-            path.stat().st_size < limit for path in ROOT.glob('dualfocus_ros/weights/*')
-        )
+        assert all(path.stat().st_size < limit for path in ROOT.glob('dualfocus_ros/weights/*'))
 
     def test_docker_is_told_as_documented(self):
         told = [c for c in commands(DOCS / 'deployment.md') if c.words[0] == 'docker']

@@ -15,8 +15,10 @@ from dualfocus_ros.camera.depth_resolution import depth_error, range_limit
 from dualfocus_ros.camera.thin_lens import Lens
 
 PAGES = [
-    *ROOT.glob('*.md'), *DOCS.rglob('*.md'), *(ROOT / 'examples').glob('*.md'),
-]  # fmt: skip
+    *ROOT.glob('*.md'),
+    *DOCS.rglob('*.md'),
+    *(ROOT / 'examples').glob('*.md'),
+]
 IMAGE_WIDTH = 640
 
 
@@ -75,9 +77,7 @@ def test_the_table_of_cameras_is_what_the_calculator_says():
     rows = [line for line in page.splitlines() if re.match(r'^\| [^|]* \| [\d.]+ mm \|', line)]
     assert len(rows) == 9
     for row in rows:
-        numbers = [
-            float(re.match(r'[\d.]+', cell.strip())[0]) for cell in row.split('|')[2:-1]
-        ]
+        numbers = [float(re.match(r'[\d.]+', cell.strip())[0]) for cell in row.split('|')[2:-1]]
         focal_length, f_number, width, kappa, *errors, limit = numbers
         lens = Lens(focal_length * 1e-3, f_number, width * 1e-3 / IMAGE_WIDTH)
         assert kappa == pytest.approx(lens.kappa(), rel=0.05), row
@@ -91,10 +91,23 @@ def test_the_table_of_cameras_is_what_the_calculator_says():
 def test_the_sweep_of_the_hardware_guide_is_what_the_calculator_prints(capsys):
     from dualfocus_ros.cli.main import main
 
-    assert main([
-        'optics', '--focal-length', '16mm', '--f-number', '1.4', '--pixel-pitch', '13.2um',
-        '--range', '0.4', '2.5',
-    ]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                'optics',
+                '--focal-length',
+                '16mm',
+                '--f-number',
+                '1.4',
+                '--pixel-pitch',
+                '13.2um',
+                '--range',
+                '0.4',
+                '2.5',
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     page = (DOCS / 'hardware.md').read_text('utf-8')
     (shown,) = re.findall(r'^```\n(  sweep from.*?)```', page, re.M | re.S)

@@ -35,7 +35,10 @@ def of(*beginning: str) -> list[Command]:
 
 def test_there_are_commands_of_every_kind():
     for beginning in (
-        ('make', 'demo'), ('dualfocus', 'estimate'), ('dualfocus', 'run'), ('ros2', 'launch'),
+        ('make', 'demo'),
+        ('dualfocus', 'estimate'),
+        ('dualfocus', 'run'),
+        ('ros2', 'launch'),
     ):
         assert of(*beginning), beginning
 

@@ -75,7 +75,9 @@ class Record(SimpleNamespace):
             for index in range(PLANES):
                 stamp = self.stamp(n, index)
                 state = FocusState(
-                    state=FocusState.SETTLED, sweep_id=number, plane_index=index,
+                    state=FocusState.SETTLED,
+                    sweep_id=number,
+                    plane_index=index,
                     plane_count=PLANES,
                 )
                 state.header.stamp = to_stamp(stamp)

@@ -36,30 +36,60 @@ WITHOUT_KEY = {'safetensors'}
 PIP_NAMES = {'PIL': 'pillow', 'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
 # Parts that may use ROS, and so need not work after `pip install .` alone.
 ROS_MODULES = {
-    'ament_index_python', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'launch',
-    'launch_ros', 'lifecycle_msgs', 'rcl_interfaces', 'rclpy', 'rosgraph_msgs', 'sensor_msgs',
-    'sensor_msgs_py', 'std_msgs', 'std_srvs', 'geometry_msgs',
+    'ament_index_python',
+    'builtin_interfaces',
+    'cv_bridge',
+    'diagnostic_msgs',
+    'launch',
+    'launch_ros',
+    'lifecycle_msgs',
+    'rcl_interfaces',
+    'rclpy',
+    'rosgraph_msgs',
+    'sensor_msgs',
+    'sensor_msgs_py',
+    'std_msgs',
+    'std_srvs',
+    'geometry_msgs',
 }
 
 MESSAGES = {
     'FocusState': {
-        'header': 'std_msgs/Header', 'focus_dioptres': 'float', 'focus_sigma': 'float',
-        'lens_position': 'int32', 'state': 'uint8', 'sweep_id': 'uint32',
-        'plane_index': 'uint16', 'plane_count': 'uint16',
+        'header': 'std_msgs/Header',
+        'focus_dioptres': 'float',
+        'focus_sigma': 'float',
+        'lens_position': 'int32',
+        'state': 'uint8',
+        'sweep_id': 'uint32',
+        'plane_index': 'uint16',
+        'plane_count': 'uint16',
     },
     'FocusCommand': {
-        'header': 'std_msgs/Header', 'focus_dioptres': 'float', 'sweep_id': 'uint32',
-        'plane_index': 'uint16', 'plane_count': 'uint16',
+        'header': 'std_msgs/Header',
+        'focus_dioptres': 'float',
+        'sweep_id': 'uint32',
+        'plane_index': 'uint16',
+        'plane_count': 'uint16',
     },
     'FocalStack': {
-        'header': 'std_msgs/Header', 'camera_info': 'sensor_msgs/CameraInfo',
-        'focus_dioptres': 'sequence<float>', 'images': 'sequence<sensor_msgs/Image>',
+        'header': 'std_msgs/Header',
+        'camera_info': 'sensor_msgs/CameraInfo',
+        'focus_dioptres': 'sequence<float>',
+        'images': 'sequence<sensor_msgs/Image>',
     },
     'StackInfo': {
-        'header': 'std_msgs/Header', 'stamps': 'sequence<builtin_interfaces/Time>',
-        'focus_dioptres': 'sequence<float>', 'sweep_id': 'uint32', 'flags': 'uint8',
-        'sweep_duration': 'float', 'assemble_ms': 'float', 'inference_ms': 'float',
-        'publish_ms': 'float', 'latency_ms': 'float', 'model': 'string', 'device': 'string',
+        'header': 'std_msgs/Header',
+        'stamps': 'sequence<builtin_interfaces/Time>',
+        'focus_dioptres': 'sequence<float>',
+        'sweep_id': 'uint32',
+        'flags': 'uint8',
+        'sweep_duration': 'float',
+        'assemble_ms': 'float',
+        'inference_ms': 'float',
+        'publish_ms': 'float',
+        'latency_ms': 'float',
+        'model': 'string',
+        'device': 'string',
     },
 }
 
@@ -129,8 +159,10 @@ class TestMessages:
     def test_the_installed_package_has_our_code_beside_the_messages(self, tmp_path):
         # From another folder, where the source tree does not come first.
         pytest.importorskip('dualfocus_ros.msg')
-        script = 'import dualfocus_ros, dualfocus_ros.msg, dualfocus_ros.camera.thin_lens as lens;' \
+        script = (
+            'import dualfocus_ros, dualfocus_ros.msg, dualfocus_ros.camera.thin_lens as lens;'
             'print(dualfocus_ros.__version__, lens.Lens.__name__)'
+        )
         output = subprocess.run(
             [sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True
         )

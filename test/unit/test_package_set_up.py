@@ -247,7 +247,7 @@ class TestEnvironment:
             'c==3 \\\n    --hash=sha256:44\n'
         )
         selected = select_lock(lock, {'a-b', 'c'}.__contains__)
-        assert selected == lock[lock.index('a-b'):]
+        assert selected == lock[lock.index('a-b') :]
 
     def test_what_goes_beside_a_distro_is_in_the_lock(self):
         lock = (ROOT / 'tools' / 'requirements.lock').read_text()

@@ -41,8 +41,10 @@ def test_marks_are_found_on_files_classes_and_functions():
     found = faults.tests_of({'test_x.py': SOURCE})
     names = {n: [test.name for test in tests] for n, tests in found.items() if tests}
     assert names == {
-        1: ['TestB.test_b', 'TestB.test_c'], 2: ['TestB.test_b', 'TestB.test_c'],
-        3: ['TestB.test_b', 'TestB.test_c', 'test_a'], 4: ['TestB.test_c'],
+        1: ['TestB.test_b', 'TestB.test_c'],
+        2: ['TestB.test_b', 'TestB.test_c'],
+        3: ['TestB.test_b', 'TestB.test_c', 'test_a'],
+        4: ['TestB.test_c'],
     }
     with pytest.raises(ValueError, match='fault 99'):
         faults.tests_of({'test_x.py': SOURCE.replace('(4)', '(99)')})
@@ -53,10 +55,17 @@ def test_green_is_a_test_that_passed_and_none_that_did_not():
     for test, numbers in (('a', (1, 2)), ('b', (1,)), ('c', (3,)), ('d', (4,)), ('e', (5,))):
         results.expect(test, numbers)
     for test, phase, outcome in (
-        ('a', 'setup', 'passed'), ('a', 'call', 'rerun'), ('a', 'teardown', 'passed'),
-        ('a', 'setup', 'passed'), ('a', 'call', 'passed'), ('a', 'teardown', 'passed'),
-        ('b', 'setup', 'passed'), ('b', 'call', 'passed'), ('b', 'teardown', 'failed'),
-        ('c', 'setup', 'skipped'), ('c', 'teardown', 'passed'),
+        ('a', 'setup', 'passed'),
+        ('a', 'call', 'rerun'),
+        ('a', 'teardown', 'passed'),
+        ('a', 'setup', 'passed'),
+        ('a', 'call', 'passed'),
+        ('a', 'teardown', 'passed'),
+        ('b', 'setup', 'passed'),
+        ('b', 'call', 'passed'),
+        ('b', 'teardown', 'failed'),
+        ('c', 'setup', 'skipped'),
+        ('c', 'teardown', 'passed'),
         ('d', 'setup', 'passed'),
         ('other', 'call', 'failed'),
     ):

@@ -24,25 +24,75 @@ from dualfocus_ros.io.atomic_files import replacing, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'dualfocus_ros'
-SOURCES = sorted([
-    *PACKAGE.rglob('*.py'), *(ROOT / 'launch').glob('*.py'), *(ROOT / 'scripts').iterdir(),
-    *(ROOT / 'drop_ins').rglob('*.py'),
-])
+SOURCES = sorted(
+    [
+        *PACKAGE.rglob('*.py'),
+        *(ROOT / 'launch').glob('*.py'),
+        *(ROOT / 'scripts').iterdir(),
+        *(ROOT / 'drop_ins').rglob('*.py'),
+    ]
+)
 # What unpickles, and what speaks to the network of its own accord. A server is none of it:
 # `dualfocus view` serves its page to the browser.
 FORBIDDEN = {
-    'pickle', '_pickle', 'cPickle', 'cloudpickle', 'dill', 'joblib', 'marshal', 'shelve',
-    'jsonpickle', 'requests', 'httpx', 'aiohttp', 'urllib.request', 'urllib3', 'http.client',
-    'ftplib', 'smtplib', 'poplib', 'imaplib', 'telnetlib', 'xmlrpc', 'websocket', 'websockets',
-    'paramiko', 'huggingface_hub', 'torch.hub',
+    'pickle',
+    '_pickle',
+    'cPickle',
+    'cloudpickle',
+    'dill',
+    'joblib',
+    'marshal',
+    'shelve',
+    'jsonpickle',
+    'requests',
+    'httpx',
+    'aiohttp',
+    'urllib.request',
+    'urllib3',
+    'http.client',
+    'ftplib',
+    'smtplib',
+    'poplib',
+    'imaplib',
+    'telnetlib',
+    'xmlrpc',
+    'websocket',
+    'websockets',
+    'paramiko',
+    'huggingface_hub',
+    'torch.hub',
 }
 CALLS = {
-    'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'torch.load', 'torch.save',
-    'torch.jit.load', 'yaml.load', 'yaml.load_all', 'yaml.unsafe_load', 'yaml.full_load',
-    'socket.create_connection', 'torch.hub.load', 'torch.utils.model_zoo.load_url',
+    'eval',
+    'exec',
+    'compile',
+    '__import__',
+    'os.system',
+    'os.popen',
+    'torch.load',
+    'torch.save',
+    'torch.jit.load',
+    'yaml.load',
+    'yaml.load_all',
+    'yaml.unsafe_load',
+    'yaml.full_load',
+    'socket.create_connection',
+    'torch.hub.load',
+    'torch.utils.model_zoo.load_url',
 }
-WRITES = {'write_text', 'write_bytes', 'save', 'savez', 'savefig', 'save_file', 'imwrite', 'dump',
-          'tofile', 'savetxt', 'savez_compressed'}
+WRITES = {
+    'write_text',
+    'write_bytes',
+    'save',
+    'savez',
+    'savefig',
+    'save_file',
+    'imwrite',
+    'dump',
+    'tofile',
+    'savetxt',
+    'savez_compressed',
+}
 # Functions that write where they are told to at once, and why they may.
 AT_ONCE = {
     ('training/run_log.py', '_append'): 'a log grows',
@@ -73,8 +123,12 @@ def test_nothing_unpickles_or_calls_the_network():
                 names = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
             else:
                 continue
-            found += [f'{path}: {name}' for name in names for bad in FORBIDDEN
-                      if name == bad or name.startswith(f'{bad}.')]
+            found += [
+                f'{path}: {name}'
+                for name in names
+                for bad in FORBIDDEN
+                if name == bad or name.startswith(f'{bad}.')
+            ]
     assert len(SOURCES) > 200 and found == []
 
 
@@ -139,8 +193,11 @@ class Writers(ast.NodeVisitor):
 
 def _writes(call: ast.Call) -> bool:
     modes = [a.value for a in call.args if isinstance(a, ast.Constant)]
-    modes += [k.value.value for k in call.keywords
-              if k.arg == 'mode' and isinstance(k.value, ast.Constant)]
+    modes += [
+        k.value.value
+        for k in call.keywords
+        if k.arg == 'mode' and isinstance(k.value, ast.Constant)
+    ]
     return any(isinstance(m, str) and len(m) <= 3 and set(m) & set('wax+') for m in modes)
 
 
@@ -163,40 +220,74 @@ def test_every_file_is_written_beside_its_place_and_then_renamed():
 
 def test_what_messages_go_through_opens_no_file():
     """Nodes and what they are made of: no path in a message can be followed."""
-    opening = {'open', 'read_text', 'read_bytes', 'imread', 'load', 'fromfile', 'loadtxt',
-               'unlink', 'rmtree', 'mkdir'}
+    opening = {
+        'open',
+        'read_text',
+        'read_bytes',
+        'imread',
+        'load',
+        'fromfile',
+        'loadtxt',
+        'unlink',
+        'rmtree',
+        'mkdir',
+    }
     allowed = {
         'nodes/diagnostics.py': {'open'},  # /proc/self/statm
     }
     for folder in ('nodes', 'stacks'):
         for path in (PACKAGE / folder).rglob('*.py'):
             name = str(path.relative_to(PACKAGE))
-            calls = {name_of(n).rpartition('.')[2] for n in ast.walk(ast.parse(path.read_text()))
-                     if isinstance(n, ast.Call)}
+            calls = {
+                name_of(n).rpartition('.')[2]
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Call)
+            }
             assert calls & opening <= allowed.get(name, set()), name
 
 
-@pytest.mark.parametrize('listed', [
-    '../secret.mcap', '/etc/secret.mcap', '..', '../../a/../secret.mcap', 'sub/secret.mcap',
-])
+@pytest.mark.parametrize(
+    'listed',
+    [
+        '../secret.mcap',
+        '/etc/secret.mcap',
+        '..',
+        '../../a/../secret.mcap',
+        'sub/secret.mcap',
+    ],
+)
 def test_the_metadata_of_a_bag_names_no_file_elsewhere(tmp_path, listed):
     bag = tmp_path / 'bag'
     bag.mkdir()
     (tmp_path / 'secret.mcap').write_bytes(b'secret')
     (bag / 'own.mcap').write_bytes(b'')
-    (bag / 'metadata.yaml').write_text(yaml.safe_dump({
-        'rosbag2_bagfile_information': {'relative_file_paths': [listed, 'own.mcap']},
-    }))
+    (bag / 'metadata.yaml').write_text(
+        yaml.safe_dump(
+            {
+                'rosbag2_bagfile_information': {'relative_file_paths': [listed, 'own.mcap']},
+            }
+        )
+    )
     with contextlib.suppress(BagError):
         for path in find_files(bag).paths:
             assert path.parent == bag and '..' not in path.parts
             assert path.name == 'own.mcap'
 
 
-@pytest.mark.parametrize('message_type', [
-    'antigravity/msg/X', 'os/msg/Path', 'sensor_msgs/msg/Nothing', 'sensor_msgs/../Image', 'a', '',
-    'sensor_msgs.msg/msg/Image', 'sensor_msgs/msg/_image', '../sensor_msgs/msg/Image',
-])
+@pytest.mark.parametrize(
+    'message_type',
+    [
+        'antigravity/msg/X',
+        'os/msg/Path',
+        'sensor_msgs/msg/Nothing',
+        'sensor_msgs/../Image',
+        'a',
+        '',
+        'sensor_msgs.msg/msg/Image',
+        'sensor_msgs/msg/_image',
+        '../sensor_msgs/msg/Image',
+    ],
+)
 def test_the_types_of_a_bag_import_nothing_but_messages(message_type):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     modules = set(sys.modules)

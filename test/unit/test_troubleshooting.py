@@ -26,8 +26,10 @@ def texts(path: Path) -> Iterator[str]:
 
 
 CODE = [
-    text for folder in ('dualfocus_ros', 'tools/set_up', 'launch')
-    for path in (ROOT / folder).rglob('*.py') for text in texts(path)
+    text
+    for folder in ('dualfocus_ros', 'tools/set_up', 'launch')
+    for path in (ROOT / folder).rglob('*.py')
+    for text in texts(path)
 ]
 
 

@@ -24,15 +24,37 @@ TORCH = 'torch==2.13.0'
 # What no distro has, or not reliably; these go into the environment beside a distro's packages.
 # Nothing here is bound to the ABI of a package of the distro, and pytest is not here because
 # launch_testing loads only under the pytest that comes with it.
-BESIDE_A_DISTRO = frozenset({
-    'rosbags', 'apsw', 'backports-zstd', 'lz4', 'ruamel-yaml',
-    'safetensors', 'tqdm',
-    'filelock', 'fsspec', 'jinja2', 'markupsafe', 'mpmath', 'networkx', 'sympy',
-    'typing-extensions',
-    'hypothesis', 'pytest-timeout', 'sortedcontainers',
-    'mypy', 'ast-serialize', 'librt', 'mypy-extensions', 'pathspec', 'tomli', 'types-pyyaml',
-    'types-tqdm', 'ruff',
-})
+BESIDE_A_DISTRO = frozenset(
+    {
+        'rosbags',
+        'apsw',
+        'backports-zstd',
+        'lz4',
+        'ruamel-yaml',
+        'safetensors',
+        'tqdm',
+        'filelock',
+        'fsspec',
+        'jinja2',
+        'markupsafe',
+        'mpmath',
+        'networkx',
+        'sympy',
+        'typing-extensions',
+        'hypothesis',
+        'pytest-timeout',
+        'sortedcontainers',
+        'mypy',
+        'ast-serialize',
+        'librt',
+        'mypy-extensions',
+        'pathspec',
+        'tomli',
+        'types-pyyaml',
+        'types-tqdm',
+        'ruff',
+    }
+)
 
 _MACHINE_PATH = re.compile(r'/opt/python/[^/";]+/include/python3\.\d+')
 _MACHINE_NUMPY = re.compile(r'/opt/python/[^";]*?/numpy/(?:_core|core)/include')
@@ -214,11 +236,16 @@ class Environment:
 
         ``find_package`` of any message package fails without. Doing it again changes nothing.
         """
-        query = 'import numpy, sysconfig; print(sysconfig.get_paths()["include"]); ' \
+        query = (
+            'import numpy, sysconfig; print(sysconfig.get_paths()["include"]); '
             'print(numpy.get_include())'
+        )
         include, numpy_include = subprocess.run(
             [self.python, '-c', query],
-            env=self.variables(), check=True, capture_output=True, text=True,
+            env=self.variables(),
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.splitlines()
         for path in (self.folder / 'share').glob('*/cmake/*.cmake'):
             text = path.read_text()

@@ -90,4 +90,3 @@ def required_table(
             'calibration.dioptres, which `dualfocus calibrate focus` writes'
         )
     return PositionTable(positions, dioptres)
-

@@ -101,7 +101,11 @@ class ParameterDriver:
     """
 
     def __init__(
-        self, node: Node, dialect: Dialect, target: str, settings: SessionSettings,
+        self,
+        node: Node,
+        dialect: Dialect,
+        target: str,
+        settings: SessionSettings,
         done: Callable[[Step, str], None],
     ) -> None:
         self._node = node
@@ -155,7 +159,8 @@ class ParameterDriver:
             'positions refused': counts.refused,
         }
         return DiagnosticStatus(
-            name='driver', hardware_id=session.target,
+            name='driver',
+            hardware_id=session.target,
             level=_LEVELS.get(session.state, DiagnosticStatus.WARN),
             message=session.problem or 'ready',
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],

@@ -69,7 +69,10 @@ class MetadataReports:
     """
 
     def __init__(
-        self, node: Node, take: Take, model: SettlingModel,
+        self,
+        node: Node,
+        take: Take,
+        model: SettlingModel,
         observe: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._take = take
@@ -86,7 +89,9 @@ class MetadataReports:
         # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
         # names, those of frames have not.
         pairs = {
-            value.key: value.value for status in msg.status if not status.name
+            value.key: value.value
+            for status in msg.status
+            if not status.name
             for value in status.values
         }
         dioptres = lens_position(pairs.items())

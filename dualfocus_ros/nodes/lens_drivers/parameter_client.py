@@ -197,10 +197,15 @@ class LensSession:
 
     def farewell(self) -> dict[str, Value]:
         """Return what to set so that the driver is left as it was found; empty if it is."""
-        return {
-            name: value for name, value in self._originals.items()
-            if name in self._ours and not _same(value, self._ours[name])
-        } if self.state == State.READY else {}
+        return (
+            {
+                name: value
+                for name, value in self._originals.items()
+                if name in self._ours and not _same(value, self._ours[name])
+            }
+            if self.state == State.READY
+            else {}
+        )
 
     def _advance(self, answer: Any = None, fault: _FaultError | None = None) -> Call | None:
         script = self._script
@@ -222,8 +227,10 @@ class LensSession:
         self._script = self._call = self._order = None
         self._position = {}
         self.held, self._holding = (), False
-        self._retry_at = -math.inf if state in (State.ABSENT, State.SETTING_UP) else (
-            self._now + self.settings.timeout
+        self._retry_at = (
+            -math.inf
+            if state in (State.ABSENT, State.SETTING_UP)
+            else (self._now + self.settings.timeout)
         )
         self._warn(text)
 
@@ -256,10 +263,13 @@ class LensSession:
             self.state, self.problem = State.SETTING_UP, f'{self.target} is being set up'
         self._offered = frozenset((yield Call(Kind.LIST)))
         if dialect.position_parameter not in self._offered:
-            raise _FaultError(State.UNFIT, (
-                f'{self.target} has no parameter {dialect.position_parameter}: is it a node of '
-                f'the driver {dialect.name}, and has its camera a lens that moves?'
-            ))
+            raise _FaultError(
+                State.UNFIT,
+                (
+                    f'{self.target} has no parameter {dialect.position_parameter}: is it a node of '
+                    f'the driver {dialect.name}, and has its camera a lens that moves?'
+                ),
+            )
         self._off = dialect.autofocus_off(self._offered)
         self._locks = dialect.locks(self._offered, self.observed)
         self._name_what_lacks()
@@ -283,10 +293,15 @@ class LensSession:
         self.state, self.problem = State.READY, ''
         if self._warned:
             self._warned = False
-            self.notices.append((False, (
-                f'{self.target} is ready: {dialect.position_parameter} moves the lens'
-                + (', autofocus is off' if self._off else '')
-            )))
+            self.notices.append(
+                (
+                    False,
+                    (
+                        f'{self.target} is ready: {dialect.position_parameter} moves the lens'
+                        + (', autofocus is off' if self._off else '')
+                    ),
+                )
+            )
 
     def _name_what_lacks(self) -> None:
         lacking = [] if self._off else ['autofocus']
@@ -302,7 +317,8 @@ class LensSession:
         if order.hold and self.settings.lock and not self._holding:
             yield from self._hold()
         values = {
-            **self._off, self.dialect.position_parameter: self.dialect.position(order.dioptres)
+            **self._off,
+            self.dialect.position_parameter: self.dialect.position(order.dioptres),
         }
         # With autofocus off in each request, a driver that has started anew never runs it.
         reason = yield from self._set(values)
@@ -346,7 +362,9 @@ class LensSession:
     def _check(self) -> Script:
         """See whether the driver was started anew, or somebody else has set it."""
         switches = {
-            name: lock.held[name] for lock in self._locks if lock.name in self.held
+            name: lock.held[name]
+            for lock in self._locks
+            if lock.name in self.held
             for name in lock.released
         }
         expected = {**self._off, **self._position}
@@ -354,10 +372,13 @@ class LensSession:
         self._see_autofocus(found, State.SETTING_UP, 'autofocus is on again')
         for name, value in expected.items():
             if not _same(found.get(name), value):
-                raise _FaultError(State.SETTING_UP, (
-                    f'{self.target} has {name} {found.get(name)}, which was set to {value}: was '
-                    'it started anew?'
-                ))
+                raise _FaultError(
+                    State.SETTING_UP,
+                    (
+                        f'{self.target} has {name} {found.get(name)}, which was set to {value}: was '
+                        'it started anew?'
+                    ),
+                )
         lost = [name for name, value in switches.items() if not _same(found.get(name), value)]
         if lost and self._relocks < _RELOCKS:
             self._relocks += 1

@@ -16,7 +16,9 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from dualfocus_ros.nodes.lens_drivers.parameter_client import Call, Kind
 
 _SERVICES = {
-    Kind.LIST: ListParameters, Kind.GET: GetParameters, Kind.SET: SetParametersAtomically,
+    Kind.LIST: ListParameters,
+    Kind.GET: GetParameters,
+    Kind.SET: SetParametersAtomically,
 }
 
 
@@ -68,10 +70,12 @@ def _request(call: Call) -> Any:
         return ListParameters.Request()
     if call.kind == Kind.GET:
         return GetParameters.Request(names=list(call.names))
-    return SetParametersAtomically.Request(parameters=[
-        Parameter(name, value=value).to_parameter_msg()
-        for name, value in (call.values or {}).items()
-    ])
+    return SetParametersAtomically.Request(
+        parameters=[
+            Parameter(name, value=value).to_parameter_msg()
+            for name, value in (call.values or {}).items()
+        ]
+    )
 
 
 def _answer(call: Call, response: Any) -> Any:

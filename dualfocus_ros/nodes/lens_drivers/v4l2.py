@@ -43,13 +43,23 @@ class V4l2:
 
     def locks(self, offered: Set[str], observed: Mapping[str, str]) -> tuple[Lock, ...]:
         return (
-            switch_lock('exposure', offered, {
-                'auto_exposure': _EXPOSURE, 'exposure_auto': _EXPOSURE,
-            }),
+            switch_lock(
+                'exposure',
+                offered,
+                {
+                    'auto_exposure': _EXPOSURE,
+                    'exposure_auto': _EXPOSURE,
+                },
+            ),
             switch_lock('gain', offered, {'gain_automatic': _SWITCH}),
-            switch_lock('white balance', offered, {
-                'white_balance_automatic': _SWITCH, 'white_balance_temperature_auto': _SWITCH,
-            }),
+            switch_lock(
+                'white balance',
+                offered,
+                {
+                    'white_balance_automatic': _SWITCH,
+                    'white_balance_temperature_auto': _SWITCH,
+                },
+            ),
         )
 
     def nearest(self, dioptres: float) -> float:

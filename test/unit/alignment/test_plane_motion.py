@@ -29,10 +29,12 @@ def plane(scene, shift=(0.0, 0.0), scale=1.0, blur=0.0, noise=1.0, seed=0):
     if blur:
         scene = cv2.GaussianBlur(scene, (0, 0), blur)
     centre = (0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1))
-    matrix = np.array([
-        [1 / scale, 0.0, 50 + centre[0] - (centre[0] + shift[0]) / scale],
-        [0.0, 1 / scale, 50 + centre[1] - (centre[1] + shift[1]) / scale],
-    ])
+    matrix = np.array(
+        [
+            [1 / scale, 0.0, 50 + centre[0] - (centre[0] + shift[0]) / scale],
+            [0.0, 1 / scale, 50 + centre[1] - (centre[1] + shift[1]) / scale],
+        ]
+    )
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(scene, matrix, (WIDTH, HEIGHT), flags=flags)
     return (moved + np.random.default_rng(seed).normal(0, noise, moved.shape)).astype(np.float32)
@@ -48,7 +50,7 @@ def stack(shifts, scales=(1.0,) * 4, blurs=(2.5, 1.8, 1.0, 0.5), scene=None):
 
 def errors(motion, shifts, scales=(1.0,) * 4):
     """Return the root mean square error of each plane over the image, in pixels of the planes."""
-    y, x = np.mgrid[0:2 * HEIGHT:20, 0:2 * WIDTH:20].astype(float)
+    y, x = np.mgrid[0 : 2 * HEIGHT : 20, 0 : 2 * WIDTH : 20].astype(float)
     points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
     centre = np.array([WIDTH - 0.5, HEIGHT - 0.5])[:, None]
     found = []
@@ -105,15 +107,16 @@ def test_different_blur_is_no_motion():
 def test_a_near_edge_that_blurs_over_its_surroundings_is_no_zoom():
     """The rim of a near disc grows and shrinks with its blur; nothing has moved."""
     behind, near = texture(5), texture(6)
-    y, x = np.mgrid[0:HEIGHT + 100, 0:WIDTH + 100]
+    y, x = np.mgrid[0 : HEIGHT + 100, 0 : WIDTH + 100]
     disc = (np.hypot(x - 210, y - 170) < 70).astype(np.float32)
     images = []
     for q, seed in zip(FOCUS, range(4), strict=True):
         far_blur, near_blur = 0.5 + 2.0 * abs(q - 0.3), 0.5 + 2.0 * abs(q - 2.5)
         cover = cv2.GaussianBlur(disc, (0, 0), near_blur)
         front = cv2.GaussianBlur(near * disc, (0, 0), near_blur)
-        images.append(plane(front + (1 - cover) * cv2.GaussianBlur(behind, (0, 0), far_blur),
-                            seed=seed))
+        images.append(
+            plane(front + (1 - cover) * cv2.GaussianBlur(behind, (0, 0), far_blur), seed=seed)
+        )
     motion = estimated(images, FOCUS, REFERENCE, FACTOR)
     assert errors(motion, [(0.0, 0.0)] * 4).max() < 0.5
 

@@ -43,10 +43,14 @@ def play(path, keys=(), paused=False, **settings):
     wall, sent = Wall(keys), []
     with BagReader(path) as bag:
         replay = Replay(
-            bag, list(bag.topics), ReplaySettings(**{'settle': 0.0, **settings}),
+            bag,
+            list(bag.topics),
+            ReplaySettings(**{'settle': 0.0, **settings}),
             lambda m: sent.append((wall.time - 100.0, m.topic, m.stamp_ns)),
             lambda stamp: sent.append((wall.time - 100.0, None, stamp)),
-            wall.wait, wall.now, paused=paused,
+            wall.wait,
+            wall.now,
+            paused=paused,
         )
         counts = replay.run()
     return sent, counts
@@ -132,12 +136,15 @@ def test_sweeps_begin_where_their_number_changes(bag):
         assert sweep_starts(reader) == [START + n * 5 * PERIOD for n in range(3)]
 
 
-@pytest.mark.parametrize(('words', 'text'), [
-    (('--rate', '-1'), 'the rate must be 0 or more'),
-    (('--loops', '0'), '--loops takes 1 or more'),
-    (('--start-offset', '-1'), 'start_offset must be 0 or more'),
-    (('--topics', '/no'), 'has no topic /no; it has /camera_info, /focus_state, /image_raw'),
-])
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('--rate', '-1'), 'the rate must be 0 or more'),
+        (('--loops', '0'), '--loops takes 1 or more'),
+        (('--start-offset', '-1'), 'start_offset must be 0 or more'),
+        (('--topics', '/no'), 'has no topic /no; it has /camera_info, /focus_state, /image_raw'),
+    ],
+)
 def test_wrong_usage_is_said_in_one_line(bag, capsys, words, text):
     assert main(['replay', str(bag), *words]) == 2
     assert text in capsys.readouterr().err

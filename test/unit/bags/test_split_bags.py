@@ -34,11 +34,14 @@ def split(source, target, **options):
     return out
 
 
-@pytest.mark.parametrize(('options', 'files'), [
-    ({}, 1),
-    ({'max_bytes': 6 * IMAGE_BYTES}, 3),
-    ({'max_ns': 6 * PERIOD, 'compress': True}, 3),
-])
+@pytest.mark.parametrize(
+    ('options', 'files'),
+    [
+        ({}, 1),
+        ({'max_bytes': 6 * IMAGE_BYTES}, 3),
+        ({'max_ns': 6 * PERIOD, 'compress': True}, 3),
+    ],
+)
 def test_splits_hold_together_what_was_written(tmp_path, options, files):
     source = wall_bag(tmp_path / 'in')
     out = split(source, tmp_path / 'out', **options)
@@ -89,7 +92,10 @@ def test_after_a_crash_everything_up_to_the_last_flush_is_there(tmp_path):
     source = wall_bag(tmp_path / 'in')
     process = subprocess.Popen(
         [sys.executable, '-c', CRASH, source, tmp_path / 'whole', tmp_path / 'cut'],
-        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3], env=os.environ.copy(),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ.copy(),
     )
     assert process.stdout.readline() == 'written\n'
     assert process.stdout.readline() == 'flushed\n'

@@ -42,10 +42,14 @@ class Noise:
     def stack(self, setting):
         camera = PinholeCamera(setting.width, setting.height, 100.0, 100.0, 31.5, 23.5)
         shape = (setting.height, setting.width, 3)
-        return FocalStack(tuple(
-            Plane(self._rng.integers(0, 255, shape, np.uint8), 0.5 + 0.25 * n, 10**8 * n, camera)
-            for n in range(setting.planes)
-        ))
+        return FocalStack(
+            tuple(
+                Plane(
+                    self._rng.integers(0, 255, shape, np.uint8), 0.5 + 0.25 * n, 10**8 * n, camera
+                )
+                for n in range(setting.planes)
+            )
+        )
 
 
 class Bar:
@@ -85,18 +89,28 @@ def fakes(monkeypatch):
         benchmark_run, 'open_contestant', lambda name, place: Fake(name, 1.0 + len(name))
     )
     monkeypatch.setattr(benchmark_run, 'is_ours', lambda name: False)
-    monkeypatch.setattr(benchmark_run, 'run_alone', lambda *words: {
-        'imported_bytes': 10**8, 'peak_bytes': 3 * 10**8, 'device_peak_bytes': None
-    })
+    monkeypatch.setattr(
+        benchmark_run,
+        'run_alone',
+        lambda *words: {
+            'imported_bytes': 10**8,
+            'peak_bytes': 3 * 10**8,
+            'device_peak_bytes': None,
+        },
+    )
 
 
 def cell(total, stages=(), planes=5, width=640, height=480):
     """Return a cell of a report with medians only."""
+
     def spread(value):
         return {'p10': value, 'p50': value, 'p90': value, 'repeats': 3}
 
     return {
-        'planes': planes, 'width': width, 'height': height, 'total_ms': spread(total),
+        'planes': planes,
+        'width': width,
+        'height': height,
+        'total_ms': spread(total),
         'stages': {name: spread(value) for name, value in dict(stages).items()},
     }
 
@@ -104,13 +118,23 @@ def cell(total, stages=(), planes=5, width=640, height=480):
 def model(**changes):
     """Return a method of a report: 100 ms of network in a whole of 120."""
     values = {
-        'name': 'ours', 'weights': 'shipped', 'about': '', 'precision': 'fp32', 'parameters': 10,
-        'ours': True, 'alone': {
-            'imported_bytes': 3 * 10**8, 'peak_bytes': 6 * 10**8, 'device_peak_bytes': None,
-            'whole_ms': {'p50': 110.0}, 'sliding_ms': {'p50': 55.0},
+        'name': 'ours',
+        'weights': 'shipped',
+        'about': '',
+        'precision': 'fp32',
+        'parameters': 10,
+        'ours': True,
+        'alone': {
+            'imported_bytes': 3 * 10**8,
+            'peak_bytes': 6 * 10**8,
+            'device_peak_bytes': None,
+            'whole_ms': {'p50': 110.0},
+            'sliding_ms': {'p50': 55.0},
         },
         'cells': [
-            cell(50, planes=2), cell(120, {'encode': 60, 'decode': 40}), cell(220, planes=10)
+            cell(50, planes=2),
+            cell(120, {'encode': 60, 'decode': 40}),
+            cell(220, planes=10),
         ],
         'last_plane': cell(60, {'encode': 12, 'decode': 38, 'pack': 3, 'serialise': 2}),
         'sliding': cell(54, {'encode': 12, 'decode': 38}),
@@ -121,14 +145,30 @@ def model(**changes):
 def report(**changes):
     """Return a report of one of our models and DFV."""
     dfv = model(
-        name='dfv', ours=False, weights='random', last_plane=None, sliding=None, alone={},
+        name='dfv',
+        ours=False,
+        weights='random',
+        last_plane=None,
+        sliding=None,
+        alone={},
         cells=[cell(480, {'network': 470})],
     )
     values = {
-        'date': 'today', 'version': '1', 'commit': 'abc', 'torch': '2', 'machine': 'a machine',
-        'device': 'cpu (1 threads)', 'device_kind': 'cpu', 'fast_bf16': True, 'busy': False,
-        'load_before': 0.0, 'base': {'planes': 5, 'width': 640, 'height': 480},
-        'default_model': 'ours', 'methods': [model(), dfv], 'precisions': [], 'ratios': [],
+        'date': 'today',
+        'version': '1',
+        'commit': 'abc',
+        'torch': '2',
+        'machine': 'a machine',
+        'device': 'cpu (1 threads)',
+        'device_kind': 'cpu',
+        'fast_bf16': True,
+        'busy': False,
+        'load_before': 0.0,
+        'base': {'planes': 5, 'width': 640, 'height': 480},
+        'default_model': 'ours',
+        'methods': [model(), dfv],
+        'precisions': [],
+        'ratios': [],
     }
     return {**values, **changes}
 
@@ -169,8 +209,10 @@ def test_each_turn_warms_up():
 
 
 def test_percentiles_of_runs_and_of_their_stages():
-    samples = [Sample(float(n), {'decode': 2.0 * n, **({'rare': 7.0} if n == 3 else {})})
-               for n in range(11)]
+    samples = [
+        Sample(float(n), {'decode': 2.0 * n, **({'rare': 7.0} if n == 3 else {})})
+        for n in range(11)
+    ]
     total, stages = spreads(samples)
     assert total == Spread(1.0, 5.0, 9.0, 11)
     assert stages == {'decode': Spread(2.0, 10.0, 18.0, 11), 'rare': Spread(7.0, 7.0, 7.0, 1)}
@@ -188,19 +230,30 @@ def test_deviation_from_a_line():
 
 def test_ratios_of_a_report():
     node = {
-        'modes': [{
-            'mode': 'sweep', 'latency_ms': {'p50': 90.0}, 'inference_ms': {'p50': 60.0},
-            'callbacks': {'count': 9, 'busy': [0.3, 0.8, 2.5], 'elapsed': [0.4, 1.0, 3.0]},
-        }],
-        'transport': {'compared': [
-            {'reliability': 'reliable', 'speed_up': 2.5},
-            {'reliability': 'best_effort', 'speed_up': None},
-        ]},
+        'modes': [
+            {
+                'mode': 'sweep',
+                'latency_ms': {'p50': 90.0},
+                'inference_ms': {'p50': 60.0},
+                'callbacks': {'count': 9, 'busy': [0.3, 0.8, 2.5], 'elapsed': [0.4, 1.0, 3.0]},
+            }
+        ],
+        'transport': {
+            'compared': [
+                {'reliability': 'reliable', 'speed_up': 2.5},
+                {'reliability': 'best_effort', 'speed_up': None},
+            ]
+        },
     }
-    formats = [{
-        'precision': 'bf16', 'against': 'fp32', 'time_ratio': 0.7, 'median_dioptres': 1e-3,
-        'max_dioptres': 0.02,
-    }]
+    formats = [
+        {
+            'precision': 'bf16',
+            'against': 'fp32',
+            'time_ratio': 0.7,
+            'median_dioptres': 1e-3,
+            'max_dioptres': 0.02,
+        }
+    ]
     found = {r.name: r for r in ratios.derive(report(node=node, precisions=formats))}
     values = {name: pytest.approx(r.value) for name, r in found.items()}
     assert values['whole_vs_dfv'] == 120 / 480
@@ -223,9 +276,9 @@ def test_ratios_of_a_report():
 
 
 def test_on_a_gpu_the_memory_of_the_process_has_no_limit():
-    ours = model(alone={
-        'imported_bytes': 10**9, 'peak_bytes': 3 * 10**9, 'device_peak_bytes': 5 * 10**8
-    })
+    ours = model(
+        alone={'imported_bytes': 10**9, 'peak_bytes': 3 * 10**9, 'device_peak_bytes': 5 * 10**8}
+    )
     found = {r.name: r for r in ratios.derive(report(methods=[ours], device_kind='cuda'))}
     assert found['peak_memory'].met is None
     assert found['device_memory'].value == pytest.approx(0.5)
@@ -257,8 +310,11 @@ def test_settings_are_a_cross_through_the_base():
     plan = Plan(['sml'], [2, 5, 20], [(320, 240), (640, 480), (1280, 960)], 1.0, Place('cpu'))
     assert plan.base == Setting(5, 640, 480)
     assert plan.settings == [
-        Setting(5, 640, 480), Setting(2, 640, 480), Setting(20, 640, 480),
-        Setting(5, 320, 240), Setting(5, 1280, 960),
+        Setting(5, 640, 480),
+        Setting(2, 640, 480),
+        Setting(20, 640, 480),
+        Setting(5, 320, 240),
+        Setting(5, 1280, 960),
     ]
     other = Plan(['sml'], [3, 4], [(64, 48), (96, 64)], 1.0, Place('cpu'))
     assert other.base == Setting(4, 96, 64)
@@ -385,8 +441,26 @@ def test_transport_is_compared_where_most_images_came():
 def test_the_command_writes_three_files(fakes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark_run, 'Sweep', Noise)
     out = tmp_path / 'out'
-    words = ['benchmark', '-o', str(out), '--planes', '2', '3', '--sizes', '64x48', '96x64',
-             '--methods', 'a', 'bb', '--seconds', '1e-6', '--device', 'cpu', '--threads', '1']
+    words = [
+        'benchmark',
+        '-o',
+        str(out),
+        '--planes',
+        '2',
+        '3',
+        '--sizes',
+        '64x48',
+        '96x64',
+        '--methods',
+        'a',
+        'bb',
+        '--seconds',
+        '1e-6',
+        '--device',
+        'cpu',
+        '--threads',
+        '1',
+    ]
     assert main([*words, '--json']) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / 'benchmark.json').read_text())
@@ -395,15 +469,18 @@ def test_the_command_writes_three_files(fakes, tmp_path, monkeypatch, capsys):
     assert cv2.imread(str(out / 'benchmark.png')).shape[1] > 1000
 
 
-@pytest.mark.parametrize(('words', 'status', 'text'), [
-    (['--planes', '1'], 2, '2 to 32 planes, got 1'),
-    (['--sizes', '640'], 2, 'WIDTHxHEIGHT'),
-    (['--sizes', '640x4'], 2, '32 to 8192'),
-    (['--seconds', '0'], 2, 'positive'),
-    (['--threads', '-1'], 2, 'negative'),
-    (['--device', 'toaster'], 1, 'toaster'),
-    (['--device', 'cpu', '--precision', 'fp16'], 1, 'fp16'),
-])
+@pytest.mark.parametrize(
+    ('words', 'status', 'text'),
+    [
+        (['--planes', '1'], 2, '2 to 32 planes, got 1'),
+        (['--sizes', '640'], 2, 'WIDTHxHEIGHT'),
+        (['--sizes', '640x4'], 2, '32 to 8192'),
+        (['--seconds', '0'], 2, 'positive'),
+        (['--threads', '-1'], 2, 'negative'),
+        (['--device', 'toaster'], 1, 'toaster'),
+        (['--device', 'cpu', '--precision', 'fp16'], 1, 'fp16'),
+    ],
+)
 def test_what_it_refuses(words, status, text, capsys):
     assert main(['benchmark', *words]) == status
     message = capsys.readouterr().err

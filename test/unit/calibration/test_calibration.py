@@ -92,7 +92,7 @@ class TestFocusScale:
             fit_focus_scale([10, 20, 30, 40, 50], [0.3, 2.0, 0.4, 5.0, 0.35])
         u = np.linspace(0.0, 100.0, 9)
         with refuses('turns round'):
-            fit_focus_scale(u, 1.0 / (0.5 + ((u - 40.0) / 40.0)**2))
+            fit_focus_scale(u, 1.0 / (0.5 + ((u - 40.0) / 40.0) ** 2))
         with refuses('positive metres'):
             fit_focus_scale([1, 2, 3], [1.0, -2.0, 3.0])
 
@@ -101,7 +101,7 @@ class TestSharpest:
     u = np.linspace(0.0, 300.0, 31)
 
     def test_between_positions_and_from_repeated_sweeps(self):
-        measure = (1.0 + ((self.u - 123.4) / 30.0)**2)**-1.3
+        measure = (1.0 + ((self.u - 123.4) / 30.0) ** 2) ** -1.3
         peak = sharpest([*self.u, *self.u[::-1]], [*measure, *measure[::-1]])
         assert peak.position == pytest.approx(123.4, abs=0.3)
         assert peak.contrast > 10.0 and len(peak.positions) == 31
@@ -113,7 +113,7 @@ class TestSharpest:
             sharpest(self.u, 1.0 + 0.01 * np.sin(self.u))
         with refuses('end of the sweep'):
             sharpest(self.u, 1.0 + self.u)
-        two = sum((1.0 + ((self.u - at) / 12.0)**2)**-2.0 for at in (80.0, 230.0))
+        two = sum((1.0 + ((self.u - at) / 12.0) ** 2) ** -2.0 for at in (80.0, 230.0))
         with refuses('no clear single peak'):
             sharpest(self.u, two)
 
@@ -152,16 +152,19 @@ class TestBreathing:
         narrow = [View(2.0 + 0.05 * n, 1.0 + 8e-4 * n, (0.0, 0.0), 0.0) for n in range(6)]
         with refuses('reach only from 2.00 to 2.25'):
             fit_breathing(narrow, 2.1, width)
-        bad = [View(v.dioptres, v.scale + 0.01 * (-1)**n, v.shift, 0.1)
-               for n, v in enumerate(views)]
+        bad = [
+            View(v.dioptres, v.scale + 0.01 * (-1) ** n, v.shift, 0.1) for n, v in enumerate(views)
+        ]
         with refuses('not what the others predict'):
             fit_breathing(bad, reference, width)
         with refuses('2.50 pixels apart'):
-            fit_breathing([View(v.dioptres, v.scale, v.shift, 2.5) for v in views], reference,
-                          width)
+            fit_breathing(
+                [View(v.dioptres, v.scale, v.shift, 2.5) for v in views], reference, width
+            )
         rng = np.random.default_rng(0)
-        unrelated = [[FocusImage(rng.integers(0, 255, (120, 160), dtype=np.uint8), q)]
-                     for q in self.q]
+        unrelated = [
+            [FocusImage(rng.integers(0, 255, (120, 160), dtype=np.uint8), q)] for q in self.q
+        ]
         with refuses('could be registered'):
             measure_views(unrelated)
 
@@ -187,7 +190,7 @@ def edge_image(slant=5.0, dark=0.06, bright=0.75):
 def blurred(image, radius):
     kernel = spot(torch.tensor([radius]), Aperture('disc', softness=0.5))[0].numpy()
     half = kernel.shape[0] // 2
-    across = np.sum(kernel.sum(axis=0) * np.arange(-half, half + 1)**2)
+    across = np.sum(kernel.sum(axis=0) * np.arange(-half, half + 1) ** 2)
     border = cv2.copyMakeBorder(image, *[half] * 4, cv2.BORDER_REFLECT_101)
     return cv2.filter2D(border, -1, kernel)[half:-half, half:-half], math.sqrt(across)
 
@@ -280,10 +283,21 @@ class TestSettling:
         rng = np.random.default_rng(0)
         a, b, c = rng.normal(0.0, 1.0, (3, 400))
         return (3.0 + a * focus + 0.4 * b * focus**2 + 0.3 * c * np.sin(2 * focus)).astype(
-            np.float32)
+            np.float32
+        )
 
-    def record(self, constant=0.03, latency=0.02, dwell=0.4, sweeps=4, rate=60.0, off=0.0,
-               noise=0.003, planes=planes, report=None):
+    def record(
+        self,
+        constant=0.03,
+        latency=0.02,
+        dwell=0.4,
+        sweeps=4,
+        rate=60.0,
+        off=0.0,
+        noise=0.003,
+        planes=planes,
+        report=None,
+    ):
         rng = np.random.default_rng(5)
         order = [q for n in range(sweeps) for q in (planes if n % 2 == 0 else planes[::-1])]
         orders, traces, time, here = [], [], 100.0, order[0]
@@ -299,8 +313,13 @@ class TestSettling:
                 values = self.scene(here) + rng.normal(0, noise, 400).astype(np.float32)
                 reported = math.nan
                 if report == 'echo':
-                    reported = target if time > command else orders[-2].dioptres if len(
-                        orders) > 1 else math.nan
+                    reported = (
+                        target
+                        if time > command
+                        else orders[-2].dioptres
+                        if len(orders) > 1
+                        else math.nan
+                    )
                 traces.append(Trace(round(time * 1e9), values, reported))
                 time += 1.0 / rate
         return orders, traces
@@ -349,16 +368,19 @@ class TestSettling:
         with refuses('at rest the images still differ'):
             measure_settling(*self.record(noise=3.0))
         orders, traces = self.record()
-        mirrored = [Trace(t.stamp_ns, self.scene(abs(1.0 - 0.02)).astype(np.float32))
-                    for t in traces]
+        mirrored = [
+            Trace(t.stamp_ns, self.scene(abs(1.0 - 0.02)).astype(np.float32)) for t in traces
+        ]
         with refuses('tell where the lens is|at rest the images still differ'):
             measure_settling(orders, mirrored)
 
 
 def test_settings_are_grouped_and_bounded():
     pixels = np.zeros((20, 20), np.uint8)
-    images = [FocusImage(pixels, q, moving=moving) for q, moving in
-              ((1.0, False), (0.5, True), (1.001, False), (0.25, False), (1.0, False))]
+    images = [
+        FocusImage(pixels, q, moving=moving)
+        for q, moving in ((1.0, False), (0.5, True), (1.001, False), (0.25, False), (1.0, False))
+    ]
     groups = by_setting(images, keep=2)
     assert [[round(i.dioptres, 2) for i in group] for group in groups] == [[0.25], [1.0, 1.0]]
     with refuses('more than 64'):

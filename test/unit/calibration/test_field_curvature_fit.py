@@ -87,8 +87,9 @@ def test_without_curvature_the_simulated_image_is_the_same():
     first, second = (
         settled_images(camera, [1.6])[0].pixels for camera in (wall((0.0, 0.0)), wall((0.3, 0.0)))
     )
-    plain = FocusCamera(wall((0.0, 0.0)).scene, LENS,
-                        FocusCameraSettings(noise=0.0, breathing=False))
+    plain = FocusCamera(
+        wall((0.0, 0.0)).scene, LENS, FocusCameraSettings(noise=0.0, breathing=False)
+    )
     assert np.array_equal(first, settled_images(plain, [1.6])[0].pixels)
     assert not np.array_equal(first, second)
 
@@ -100,7 +101,7 @@ def test_a_camera_refuses_other_than_two_numbers():
 
 def target(coefficients, plane=(1.25, 0.3, 0.4), noise=0.005, reach=0.8, seed=0):
     """Return what is measured of a plane, on a grid of 300 blocks with errors."""
-    y, x = (n.ravel() for n in np.mgrid[-0.75 * reach : 0.75 * reach : 15j, -reach : reach : 20j])
+    y, x = (n.ravel() for n in np.mgrid[-0.75 * reach : 0.75 * reach : 15j, -reach:reach:20j])
     q = plane[0] + plane[1] * x + plane[2] * y - bow(x**2 + y**2, coefficients)
     return Target(x, y, q + np.random.default_rng(seed).normal(0.0, noise, len(x)))
 

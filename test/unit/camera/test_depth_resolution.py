@@ -101,10 +101,17 @@ def test_a_range_that_is_none_is_refused(ends):
         sweep_planes(*ends, 10.0)
 
 
-@pytest.mark.parametrize(('depth_max', 'far', 'asked', 'beyond'), [
-    (20.0, 0.2, 5.0, False), (20.0, 0.1, 10.0, True), (5.0, 0.0, 5.0, False),
-    (20.0, 0.0, 20.0, True), (20.0, -0.1, 20.0, True), (math.inf, 0.0, math.inf, True),
-])
+@pytest.mark.parametrize(
+    ('depth_max', 'far', 'asked', 'beyond'),
+    [
+        (20.0, 0.2, 5.0, False),
+        (20.0, 0.1, 10.0, True),
+        (5.0, 0.0, 5.0, False),
+        (20.0, 0.0, 20.0, True),
+        (20.0, -0.1, 20.0, True),
+        (math.inf, 0.0, math.inf, True),
+    ],
+)
 def test_what_is_asked_for_ends_at_the_farthest_plane_or_at_depth_max(
     depth_max, far, asked, beyond
 ):

@@ -55,9 +55,13 @@ def test_every_pixel_comes_from_where_the_models_say(model, coefficients, moved)
 
 def test_rotation_between_camera_and_rectified_image():
     angle = np.deg2rad(3.0)
-    turn = np.array([
-        [np.cos(angle), 0.0, np.sin(angle)], [0.0, 1.0, 0.0], [-np.sin(angle), 0.0, np.cos(angle)],
-    ])
+    turn = np.array(
+        [
+            [np.cos(angle), 0.0, np.sin(angle)],
+            [0.0, 1.0, 0.0],
+            [-np.sin(angle), 0.0, np.cos(angle)],
+        ]
+    )
     view = CameraCalibration(CAMERA, rotation=tuple(turn.ravel()))
     x, y = source_positions(view, CAMERA)
     v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(np.float64)
@@ -74,12 +78,15 @@ def test_nothing_to_correct_is_no_map():
     assert source_positions(nearly, CAMERA, np.eye(3)) is None
 
 
-@pytest.mark.parametrize(('model', 'coefficients', 'message'), [
-    ('thin_prism', (0.1, 0.2), 'plumb_bob, rational_polynomial, equidistant'),
-    ('plumb_bob', (0.1, 0.2), '4 or 5 coefficients, got 2'),
-    ('equidistant', (0.1,) * 5, '4 coefficients, got 5'),
-    ('plumb_bob', (float('nan'), 0.0, 0.0, 0.0), 'finite'),
-])
+@pytest.mark.parametrize(
+    ('model', 'coefficients', 'message'),
+    [
+        ('thin_prism', (0.1, 0.2), 'plumb_bob, rational_polynomial, equidistant'),
+        ('plumb_bob', (0.1, 0.2), '4 or 5 coefficients, got 2'),
+        ('equidistant', (0.1,) * 5, '4 coefficients, got 5'),
+        ('plumb_bob', (float('nan'), 0.0, 0.0, 0.0), 'finite'),
+    ],
+)
 def test_what_cannot_be_undistorted_is_refused(model, coefficients, message):
     with pytest.raises(ValueError, match=message):
         CameraCalibration(CAMERA, model, coefficients)

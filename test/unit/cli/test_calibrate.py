@@ -49,8 +49,9 @@ def sweep_node_takes(path):
     context = Context()
     rclpy.init(context=context)
     try:
-        node = Node('focus_sweep', context=context,
-                    cli_args=['--ros-args', '--params-file', str(path)])
+        node = Node(
+            'focus_sweep', context=context, cli_args=['--ros-args', '--params-file', str(path)]
+        )
         try:
             return declare(node, focus_sweep.PARAMETERS)
         finally:
@@ -101,9 +102,11 @@ def test_lens(sweep, breathing, tmp_path, capsys, method):
     result = json.loads(capsys.readouterr().out)
     kappa = depth_node_takes(path).lens_kappa
     with capsys.disabled():
-        print(f'\nlens ({method}): kappa {kappa:.3f}, true {LENS.kappa():.3f} '
-              f'({kappa / LENS.kappa() - 1.0:+.2%}); f/{result["f_number"]:.3f}; target at '
-              f'{1.0 / result["focus_dioptres"]:.3f} m, true 0.8 m')
+        print(
+            f'\nlens ({method}): kappa {kappa:.3f}, true {LENS.kappa():.3f} '
+            f'({kappa / LENS.kappa() - 1.0:+.2%}); f/{result["f_number"]:.3f}; target at '
+            f'{1.0 / result["focus_dioptres"]:.3f} m, true 0.8 m'
+        )
     assert kappa == pytest.approx(LENS.kappa(), rel=WITHIN)
     assert result['f_number'] == pytest.approx(1.4, rel=WITHIN)
     assert 1.0 / result['focus_dioptres'] == pytest.approx(0.8, rel=WITHIN)
@@ -132,8 +135,10 @@ def test_focus(tmp_path, capsys):
     off = np.abs(dioptres / (positions / 1000.0) - 1.0).max()
     slope = 1000.0 * np.ptp(dioptres) / np.ptp(positions)
     with capsys.disabled():
-        print(f'\nfocus: {positions[0]:.0f} to {positions[-1]:.0f} units, off by {off:.2%} at '
-              f'most; slope {slope:.4f}, true 1')
+        print(
+            f'\nfocus: {positions[0]:.0f} to {positions[-1]:.0f} units, off by {off:.2%} at '
+            f'most; slope {slope:.4f}, true 1'
+        )
     assert off < WITHIN and slope == pytest.approx(1.0, rel=WITHIN)
     assert is_picture(tmp_path / 'focus.png')
 
@@ -146,9 +151,11 @@ def test_settling(tmp_path, capsys):
     assert calibrate('settling', path, '-o', tmp_path / 'settling.yaml', '--json') == 0
     result = json.loads(capsys.readouterr().out)
     with capsys.disabled():
-        print(f'\nsettling: {result["settling_time"]:.4f} s, true 0.16 s '
-              f'({result["settling_time"] / 0.16 - 1.0:+.2%}), hysteresis '
-              f'{result["hysteresis_dioptres"]:+.4f}, true 0')
+        print(
+            f'\nsettling: {result["settling_time"]:.4f} s, true 0.16 s '
+            f'({result["settling_time"] / 0.16 - 1.0:+.2%}), hysteresis '
+            f'{result["hysteresis_dioptres"]:+.4f}, true 0'
+        )
     assert result['settling_time'] == pytest.approx(0.16, rel=WITHIN)
     assert abs(result['hysteresis_dioptres']) < 0.005
     settings = depth_node_takes(tmp_path / 'settling.yaml')
@@ -164,8 +171,14 @@ def test_settling(tmp_path, capsys):
 def test_hysteresis_of_a_lens_that_reports_nothing(tmp_path, capsys):
     camera = bench(160, 2.5, settling_time=0.1, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
-    path = write_steps(tmp_path / 'steps', camera, np.linspace(0.0, 2.4, 5), hysteresis=0.05,
-                       reports='none', sweeps=3)
+    path = write_steps(
+        tmp_path / 'steps',
+        camera,
+        np.linspace(0.0, 2.4, 5),
+        hysteresis=0.05,
+        reports='none',
+        sweeps=3,
+    )
     assert calibrate('settling', path, '-o', tmp_path / 's.yaml') == 0
     output = capsys.readouterr()
     assert 'sawtooth' in output.err and 'hysteresis: +0.0' in output.out
@@ -177,8 +190,9 @@ def test_hysteresis_of_a_lens_that_reports_nothing(tmp_path, capsys):
 def test_settling_behind_the_metadata_of_camera_ros(tmp_path):
     camera = bench(160, 2.5, settling_time=0.12, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
-    path = write_steps(tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6),
-                       reports='camera_ros', sweeps=3)
+    path = write_steps(
+        tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6), reports='camera_ros', sweeps=3
+    )
     assert calibrate('settling', path, '-o', tmp_path / 's.yaml') == 0
     settings = depth_node_takes(tmp_path / 's.yaml')
     assert parameters(tmp_path / 's.yaml').keys().isdisjoint({'command.settling_time'})
@@ -210,9 +224,11 @@ def test_field(floor, tmp_path, capsys):
     c2, c4 = depth_node_takes(path).pipeline().field_curvature
     assert [c2, c4] == pytest.approx(result['coefficients'], abs=1e-6)
     with capsys.disabled():
-        print(f'\nfield: c2 {c2:+.4f} (standard error {result["errors"][0]:.4f}), true 0.3; '
-              f'{result["before_dioptres"]:.4f} dioptres off a plane before, '
-              f'{result["after_dioptres"]:.4f} after')
+        print(
+            f'\nfield: c2 {c2:+.4f} (standard error {result["errors"][0]:.4f}), true 0.3; '
+            f'{result["before_dioptres"]:.4f} dioptres off a plane before, '
+            f'{result["after_dioptres"]:.4f} after'
+        )
     # The image that is measured is larger than at infinity, by 2 per cent, and the field with it.
     assert c2 == pytest.approx(0.3 / 1.02**2, rel=0.03) and c4 == 0.0
     assert result['errors'][1] is None and result['errors'][0] < 0.005
@@ -252,8 +268,15 @@ def test_a_field_that_cannot_be_determined_is_refused(floor, tmp_path, capsys):
         pixels = noise.normal(120.0, 2.0, (120, 160, 3)).clip(0, 255).astype(np.uint8)
         cv2.imwrite(str(plain / f'focus_{focus:.3f}.png'), pixels)
     assert '40 are needed' in refused(tmp_path, capsys, 'field', plain)
-    assert 'differ in the size' in refused(tmp_path, capsys, 'field', floor, write_images(
-        tmp_path / 'small', textured_plane(240, 1.25, (0.0, 0.3)), np.linspace(0.4, 2.2, 9)))
+    assert 'differ in the size' in refused(
+        tmp_path,
+        capsys,
+        'field',
+        floor,
+        write_images(
+            tmp_path / 'small', textured_plane(240, 1.25, (0.0, 0.3)), np.linspace(0.4, 2.2, 9)
+        ),
+    )
 
 
 def test_folder_of_images_named_by_focus(tmp_path, capsys):

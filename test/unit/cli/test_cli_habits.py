@@ -35,9 +35,9 @@ def help_of(capsys, *words: str) -> str:
 @pytest.mark.parametrize('command', [*COMMANDS])
 def test_every_command_that_prints_results_prints_them_as_json(command, capsys):
     kinds = WITH_KINDS.get(command)
-    texts = [help_of(capsys, command, kind) for kind in kinds] if kinds else [
-        help_of(capsys, command)
-    ]
+    texts = (
+        [help_of(capsys, command, kind) for kind in kinds] if kinds else [help_of(capsys, command)]
+    )
     for text in texts:
         assert ('--json' in text) is (command not in WITHOUT_RESULTS)
     text = help_of(capsys, command)
@@ -77,12 +77,15 @@ def test_standard_output_is_one_json_document(command, bag, tmp_path, capsys):
     assert '{' not in output.err
 
 
-@pytest.mark.parametrize('raised, status, text', [
-    (CommandError('no depth'), 1, 'dualfocus: error: no depth'),
-    (OSError(28, 'No space left on device'), 1, 'No space left on device'),
-    (UsageError('no such option'), 2, 'dualfocus: error: no such option'),
-    (KeyboardInterrupt(), 130, 'dualfocus: error: interrupted'),
-])
+@pytest.mark.parametrize(
+    'raised, status, text',
+    [
+        (CommandError('no depth'), 1, 'dualfocus: error: no depth'),
+        (OSError(28, 'No space left on device'), 1, 'No space left on device'),
+        (UsageError('no such option'), 2, 'dualfocus: error: no such option'),
+        (KeyboardInterrupt(), 130, 'dualfocus: error: interrupted'),
+    ],
+)
 def test_exit_status(raised, status, text, monkeypatch, capsys):
     def fail(arguments):
         raise raised
@@ -113,7 +116,9 @@ def program(*words: str) -> list[str]:
 def test_a_reader_that_goes_away_is_no_traceback():
     done = subprocess.run(
         ['bash', '-o', 'pipefail', '-c', '"$@" | head -c 10', 'bash', *program(*OPTICS)],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert 'Traceback' not in done.stderr and 'Exception' not in done.stderr
 
@@ -123,7 +128,11 @@ def on_a_terminal(*words: str, **more: str) -> str:
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
     process = subprocess.Popen(
-        program(*words), stdin=terminal, stdout=terminal, stderr=terminal, close_fds=True,
+        program(*words),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        close_fds=True,
         env={**os.environ, 'TERM': 'xterm-256color', **more},
     )
     os.close(terminal)

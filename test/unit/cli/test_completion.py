@@ -45,8 +45,11 @@ def environment(tmp_path):
         'else:\n    sys.exit(main())\n'
     )
     command.chmod(0o755)
-    return {**os.environ, 'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
-            'HOME': str(tmp_path)}
+    return {
+        **os.environ,
+        'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
+        'HOME': str(tmp_path),
+    }
 
 
 def completed(environment, line: str, shell: str = 'bash') -> list[str]:
@@ -56,7 +59,10 @@ def completed(environment, line: str, shell: str = 'bash') -> list[str]:
     script = {'bash': BASH, 'fish': FISH}[shell]
     arguments = [line] if shell == 'fish' else ['shell', line]
     done = subprocess.run(
-        [shell, '-c', script, *arguments], env=environment, capture_output=True, text=True,
+        [shell, '-c', script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
@@ -76,15 +82,23 @@ def test_parameters_of_the_node_and_files(environment, tmp_path):
     # The colon separates words in bash: argcomplete gives what follows the last one.
     assert 'depth.max_sigma:=' in completed(environment, 'dualfocus process a b -p depth.max_')
     (tmp_path / 'my_sweeps').mkdir()
-    assert any('my_sweeps' in word
-               for word in completed(environment, f'dualfocus inspect {tmp_path}/my_s'))
+    assert any(
+        'my_sweeps' in word
+        for word in completed(environment, f'dualfocus inspect {tmp_path}/my_s')
+    )
 
 
 @pytest.mark.skipif(shutil.which('zsh') is None, reason='needs zsh')
 def test_zsh(environment, tmp_path):
     keyboard, terminal = pty.openpty()
-    shell = subprocess.Popen(['zsh', '-f', '-i'], stdin=terminal, stdout=terminal, stderr=terminal,
-                             env={**environment, 'TERM': 'dumb'}, start_new_session=True)
+    shell = subprocess.Popen(
+        ['zsh', '-f', '-i'],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**environment, 'TERM': 'dumb'},
+        start_new_session=True,
+    )
     os.close(terminal)
     try:
         os.write(keyboard, ZSH.encode())
@@ -116,8 +130,13 @@ def test_completion_of_a_command_name_imports_nothing_heavy(environment):
         'set(sys.modules))), sys.stdout.flush(), sys.exit(0))\n'
         'from dualfocus_ros.cli.main import main\nmain()\n'
     )
-    asking = {**environment, '_ARGCOMPLETE': '1', 'COMP_LINE': 'dualfocus pro',
-              'COMP_POINT': '13', '_ARGCOMPLETE_STDOUT_FILENAME': os.devnull}
+    asking = {
+        **environment,
+        '_ARGCOMPLETE': '1',
+        'COMP_LINE': 'dualfocus pro',
+        'COMP_POINT': '13',
+        '_ARGCOMPLETE_STDOUT_FILENAME': os.devnull,
+    }
     done = subprocess.run([sys.executable, '-c', code], env=asking, capture_output=True, text=True)
     assert done.stdout.strip() == '[]', done.stderr
 
@@ -137,9 +156,17 @@ def test_activate_completes_for_people_and_leaves_scripts_alone(shell):
     quick = {'bash': ['--norc'], 'zsh': ['-f']}[shell]
     for interactive, expected in (('-i', True), ('+i', False)):
         done = subprocess.run(
-            [shell, *quick, *([interactive] if expected else []), '-c',
-             f'{load} . {ROOT}/activate.sh; {ask}'],
+            [
+                shell,
+                *quick,
+                *([interactive] if expected else []),
+                '-c',
+                f'{load} . {ROOT}/activate.sh; {ask}',
+            ],
             env={'HOME': '/nonexistent', 'PATH': '/usr/bin:/bin', 'TERM': 'dumb'},
-            capture_output=True, text=True, timeout=60, start_new_session=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            start_new_session=True,
         )
         assert ('_python_argcomplete' in done.stdout) is expected, done.stderr

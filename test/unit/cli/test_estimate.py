@@ -76,15 +76,31 @@ def test_wrong_usage_is_status_2(capsys, arguments):
 def test_estimate_writes_every_file_of_the_contract(folder, tmp_path, capsys):
     out = tmp_path / 'new' / 'out'
     status = main(
-        ['estimate', str(folder), '--focus-distances', *DISTANCES, '-o', str(out), '--json',
-         '--device', 'cpu', '--intrinsics', '100,110,63.5,47.5']
-    )  # fmt: skip
+        [
+            'estimate',
+            str(folder),
+            '--focus-distances',
+            *DISTANCES,
+            '-o',
+            str(out),
+            '--json',
+            '--device',
+            'cpu',
+            '--intrinsics',
+            '100,110,63.5,47.5',
+        ]
+    )
     summary = json.loads(capsys.readouterr().out)
     assert status == 0
     assert {p.name for p in out.iterdir()} == {
-        'depth.npy', 'sigma.npy', 'depth.png', 'depth_color.png', 'all_in_focus.png', 'panel.png',
+        'depth.npy',
+        'sigma.npy',
+        'depth.png',
+        'depth_color.png',
+        'all_in_focus.png',
+        'panel.png',
         'cloud.ply',
-    }  # fmt: skip
+    }
     depth, sigma = np.load(out / 'depth.npy'), np.load(out / 'sigma.npy')
     assert depth.shape == sigma.shape == (HEIGHT, WIDTH)
     assert depth.dtype == sigma.dtype == np.float32
@@ -205,15 +221,23 @@ def test_estimate_takes_the_field_curvature_out(folder, tmp_path):
         (['--focus-distances', *DISTANCES, '--focal-length', '6.8'], 2, 'needed together'),
         (['--focus-distances', *DISTANCES, '--field-curvature', 'nan', '0'], 2, 'two numbers'),
         (
-            ['--focus-distances', *DISTANCES, '--focal-length', '6.8', '--f-number', '1.8',
-             '--pixel-pitch', '1.4e-6'],
+            [
+                '--focus-distances',
+                *DISTANCES,
+                '--focal-length',
+                '6.8',
+                '--f-number',
+                '1.8',
+                '--pixel-pitch',
+                '1.4e-6',
+            ],
             2,
             'in metres: a 6.8 mm lens is 0.0068',
         ),
         (['--focus-distances', *DISTANCES, '--model', 'no_such'], 1, 'no_such'),
         (['--focus-distances', *DISTANCES, '--device', 'abacus'], 1, 'abacus'),
     ],
-)  # fmt: skip
+)
 def test_wrong_options_are_one_clear_line(folder, tmp_path, capsys, arguments, status, text):
     found, line = failure(capsys, str(folder), '-o', str(tmp_path / 'out'), *arguments)
     assert text in line

@@ -137,14 +137,14 @@ def test_a_bag_that_is_cut_off_is_read_up_to_the_cut(tmp_path, share, compress):
     everything = messages(tmp_path / 'cut')
     file = tmp_path / 'cut/cut.mcap'
     whole = file.read_bytes()
-    file.write_bytes(whole[:int(share * len(whole))])
+    file.write_bytes(whole[: int(share * len(whole))])
     (tmp_path / 'cut/metadata.yaml').unlink()
     with BagReader(tmp_path / 'cut') as bag:
         got = [(m.topic, m.message_type, m.stamp_ns, m.data) for m in bag.messages()]
         assert len(bag.problems) == 2  # no metadata, no end
         assert sum(topic.count for topic in bag.topics.values()) == len(got)
         assert (bag.start_ns, bag.end_ns) == (got[0][2], got[-1][2]) if got else (0, 0)
-    assert got == everything[:len(got)]
+    assert got == everything[: len(got)]
     # A chunk has a megabyte; a compressed one is lost when its end is.
     lost = 2**20 / sum(len(m[3]) for m in everything) if compress else 0.0
     assert len(got) >= (share - lost - 0.03) * len(everything)
@@ -208,7 +208,12 @@ def test_a_bag_of_all_types_with_images_that_lie(tmp_path, capsys, storage):
     assert 'the message has 30' in next(iter(topics['/test/sensor_msgs/image']['refused']))
     packed = topics['/test/sensor_msgs/compressed_image']['refused']
     assert 'neither JPEG nor PNG' in next(iter(packed))
-    words = ['process', str(bag), str(tmp_path / 'out'), '--image-topic',
-             '/test/sensor_msgs/image']
+    words = [
+        'process',
+        str(bag),
+        str(tmp_path / 'out'),
+        '--image-topic',
+        '/test/sensor_msgs/image',
+    ]
     assert main(words) == 1
     assert 'nothing that tells the focus' in capsys.readouterr().err

@@ -46,8 +46,17 @@ def test_json_of_a_lens(capsys):
 def test_the_table_has_what_json_has(capsys):
     status, out, _ = run(capsys, '--preset', 'oak', '--range', 0.2, 'inf')
     assert status == 0
-    for text in ('IMX378', '1.31 px of blur', '0.655 m', '10%', 'from infinity to 0.2 m',
-                 'beyond the limit', 'more than the depth', '[0, 2.5, 5]', '7.9 px at the edge'):
+    for text in (
+        'IMX378',
+        '1.31 px of blur',
+        '0.655 m',
+        '10%',
+        'from infinity to 0.2 m',
+        'beyond the limit',
+        'more than the depth',
+        '[0, 2.5, 5]',
+        '7.9 px at the edge',
+    ):
         assert text in out
 
 
@@ -60,8 +69,10 @@ def test_kappa_alone_knows_no_breathing(capsys):
 
 def test_more_pixels_on_the_same_sensor_have_more_blur(capsys):
     kappas = [
-        json.loads(run(capsys, '--preset', 'phone', '--image-width', w, '--json')[1])
-        ['kappa_px_per_dioptre'] for w in (640, 1280)
+        json.loads(run(capsys, '--preset', 'phone', '--image-width', w, '--json')[1])[
+            'kappa_px_per_dioptre'
+        ]
+        for w in (640, 1280)
     ]
     assert kappas[1] == pytest.approx(2.0 * kappas[0])
 
@@ -77,20 +88,23 @@ def test_the_plot_is_a_picture(capsys, tmp_path, ends):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
 
 
-@pytest.mark.parametrize(('arguments', 'text'), [
-    ([], 'in one way: --preset NAME'),
-    (['--preset', 'oak', '--kappa', '3'], 'in one way'),
-    (['--focal-length', '16mm'], 'needed together'),
-    (['--focal-length', '16', '--f-number', '1.4', '--pixel-pitch', '1e-5'], '6.8mm'),
-    (['--focal-length', '16inch', '--f-number', '1', '--pixel-pitch', '1'], '16mm'),
-    (['--kappa', '0'], 'above 0 px per dioptre'),
-    (['--preset', 'nokia'], 'oak'),
-    (['--kappa', '3', '--range', '2', '1'], 'from near to far'),
-    (['--kappa', '3', '--blur-error', '0'], '--blur-error must be above 0'),
-    (['--kappa', '3', '--blur', '-1'], '--blur must be above 0'),
-    (['--preset', 'oak', '--image-width', '0'], '--image-width'),
-    (['--preset', 'machine25', '--range', '0.02', '1'], 'cannot focus at 50.00 dioptres'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'text'),
+    [
+        ([], 'in one way: --preset NAME'),
+        (['--preset', 'oak', '--kappa', '3'], 'in one way'),
+        (['--focal-length', '16mm'], 'needed together'),
+        (['--focal-length', '16', '--f-number', '1.4', '--pixel-pitch', '1e-5'], '6.8mm'),
+        (['--focal-length', '16inch', '--f-number', '1', '--pixel-pitch', '1'], '16mm'),
+        (['--kappa', '0'], 'above 0 px per dioptre'),
+        (['--preset', 'nokia'], 'oak'),
+        (['--kappa', '3', '--range', '2', '1'], 'from near to far'),
+        (['--kappa', '3', '--blur-error', '0'], '--blur-error must be above 0'),
+        (['--kappa', '3', '--blur', '-1'], '--blur must be above 0'),
+        (['--preset', 'oak', '--image-width', '0'], '--image-width'),
+        (['--preset', 'machine25', '--range', '0.02', '1'], 'cannot focus at 50.00 dioptres'),
+    ],
+)
 def test_wrong_usage_is_one_line_that_says_what_to_do(capsys, arguments, text):
     status, out, err = run(capsys, *arguments)
     assert status == 2
@@ -105,10 +119,20 @@ def test_a_plot_that_cannot_be_written(capsys, tmp_path):
     assert 'where.png' in err
 
 
-@pytest.mark.parametrize(('text', 'metres'), [
-    ('16e-3', 0.016), ('0.016', 0.016), ('16mm', 0.016), ('16 mm', 0.016), ('1.6cm', 0.016),
-    ('1.4um', 1.4e-6), ('1.4e-6', 1.4e-6), ('1.4µm', 1.4e-6), ('2m', 2.0),
-])
+@pytest.mark.parametrize(
+    ('text', 'metres'),
+    [
+        ('16e-3', 0.016),
+        ('0.016', 0.016),
+        ('16mm', 0.016),
+        ('16 mm', 0.016),
+        ('1.6cm', 0.016),
+        ('1.4um', 1.4e-6),
+        ('1.4e-6', 1.4e-6),
+        ('1.4µm', 1.4e-6),
+        ('2m', 2.0),
+    ],
+)
 def test_lengths_with_and_without_a_unit(text, metres):
     assert length(text) == pytest.approx(metres)
 

@@ -14,8 +14,12 @@ from dualfocus_ros.cli.main import main
 from small_bags import CAMERA, FOCUS, PERIOD, START, contents, pixels, wall_bag
 
 MAIN = {
-    '/depth/image_rect', '/depth/camera_info', '/depth/sigma', '/rgb/image_rect',
-    '/rgb/camera_info', '/stack_info',
+    '/depth/image_rect',
+    '/depth/camera_info',
+    '/depth/sigma',
+    '/rgb/image_rect',
+    '/rgb/camera_info',
+    '/stack_info',
 }
 
 
@@ -74,7 +78,10 @@ def test_inputs_and_optional_outputs_come_on_request(tmp_path):
     assert run(bag, tmp_path / 'out', *options) == 0
     with BagReader(bag) as before, BagReader(tmp_path / 'out') as after:
         assert set(after.topics) == MAIN | {
-            '/depth/points', '/depth/points_decimated', '/depth/confidence', *before.topics
+            '/depth/points',
+            '/depth/points_decimated',
+            '/depth/confidence',
+            *before.topics,
         }
         for topic in before.topics:
             assert [(m.stamp_ns, m.data) for m in before.messages([topic])] == [
@@ -115,25 +122,32 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path, capsys):
 
 def test_names_are_remapped_in_and_out(tmp_path):
     bag = two_cameras(tmp_path)
-    remaps = ('image_raw:=/left/image_raw', 'camera_info:=left/camera_info',
-              'focus_state:=/left/focus_state', 'depth/image_rect:=/left/depth')
+    remaps = (
+        'image_raw:=/left/image_raw',
+        'camera_info:=left/camera_info',
+        'focus_state:=/left/focus_state',
+        'depth/image_rect:=/left/depth',
+    )
     options = [word for remap in remaps for word in ('--remap', remap)]
     assert run(bag, tmp_path / 'out', *options) == 0
     assert set(contents(tmp_path / 'out')) == MAIN - {'/depth/image_rect'} | {'/left/depth'}
 
 
-@pytest.mark.parametrize(('given', 'status', 'text'), [
-    (('--param', 'depth.max:=-1'), 2, 'depth.max must be'),
-    (('--param', 'depth.maxi:=1'), 2, 'the depth node has no parameter depth.maxi'),
-    (('--param', 'depth.max'), 2, '--param takes NAME:=VALUE'),
-    (('--remap', 'image_raw'), 2, '--remap takes FROM:=TO'),
-    (('--image-topic', '/nothing'), 2, 'no images on /nothing; it has images on /image_raw'),
-    (('--focus-topic', '/image_raw'), 2, 'the bag has no focus on /image_raw'),
-    (('--param', 'focus_source:=command'), 1, 'nothing that tells the focus of /image_raw'),
-    (('--intrinsics', '1,2,3'), 2, '--intrinsics takes fx,fy,cx,cy'),
-    (('--params-file', '/nowhere.yaml'), 2, '/nowhere.yaml cannot be read'),
-    (('--param', 'model:=/nowhere.safetensors'), 1, '/nowhere.safetensors'),
-])
+@pytest.mark.parametrize(
+    ('given', 'status', 'text'),
+    [
+        (('--param', 'depth.max:=-1'), 2, 'depth.max must be'),
+        (('--param', 'depth.maxi:=1'), 2, 'the depth node has no parameter depth.maxi'),
+        (('--param', 'depth.max'), 2, '--param takes NAME:=VALUE'),
+        (('--remap', 'image_raw'), 2, '--remap takes FROM:=TO'),
+        (('--image-topic', '/nothing'), 2, 'no images on /nothing; it has images on /image_raw'),
+        (('--focus-topic', '/image_raw'), 2, 'the bag has no focus on /image_raw'),
+        (('--param', 'focus_source:=command'), 1, 'nothing that tells the focus of /image_raw'),
+        (('--intrinsics', '1,2,3'), 2, '--intrinsics takes fx,fy,cx,cy'),
+        (('--params-file', '/nowhere.yaml'), 2, '/nowhere.yaml cannot be read'),
+        (('--param', 'model:=/nowhere.safetensors'), 1, '/nowhere.safetensors'),
+    ],
+)
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path, capsys, given, status, text):
     bag = wall_bag(tmp_path / 'in', sweeps=1)
     assert run(bag, tmp_path / 'out', *given) == status
@@ -158,7 +172,8 @@ def test_parameters_come_from_files_and_options(tmp_path):
 
 def test_without_camera_info_depth_comes_alone_or_with_a_given_calibration(tmp_path, capsys):
     bag = copied(
-        wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in',
+        wall_bag(tmp_path / 'all', sweeps=2),
+        tmp_path / 'in',
         lambda topic, message: [] if topic == '/camera_info' else [(topic, message)],
     )
     assert run(bag, tmp_path / 'none', '--points') == 0

@@ -32,8 +32,10 @@ def header(stamp):
 
 
 def depth_of(bag, tmp_path, *options):
-    assert main(['process', str(bag), str(tmp_path / 'out'), '--device', 'cpu', '--quiet',
-                 *options]) == 0
+    assert (
+        main(['process', str(bag), str(tmp_path / 'out'), '--device', 'cpu', '--quiet', *options])
+        == 0
+    )
     return pixels(contents(tmp_path / 'out')['/depth/image_rect'][0])
 
 
@@ -57,13 +59,22 @@ def test_compressed_images_and_the_metadata_of_camera_ros(tmp_path, expected):
     with BagWriter(tmp_path / 'in') as bag:
         for _, stamp, plane in frames():
             png = cv2.imencode('.png', plane.image[..., ::-1])[1].tobytes()
-            bag.write_message('/eye/image_raw/compressed', CompressedImage(
-                header=header(stamp), format='rgb8; png compressed bgr8', data=png), stamp)
             bag.write_message(
-                '/eye/camera_info', camera_message(header(stamp), plane.camera), stamp)
+                '/eye/image_raw/compressed',
+                CompressedImage(
+                    header=header(stamp), format='rgb8; png compressed bgr8', data=png
+                ),
+                stamp,
+            )
+            bag.write_message(
+                '/eye/camera_info', camera_message(header(stamp), plane.camera), stamp
+            )
             values = [KeyValue(key='LensPosition', value=repr(plane.focus_dioptres))]
-            bag.write_message('/eye/metadata', DiagnosticArray(
-                header=header(stamp), status=[DiagnosticStatus(values=values)]), stamp)
+            bag.write_message(
+                '/eye/metadata',
+                DiagnosticArray(header=header(stamp), status=[DiagnosticStatus(values=values)]),
+                stamp,
+            )
         other = DiagnosticArray(header=header(stamp))
         bag.write_message('/diagnostics', other, stamp)
     # Nothing tells where a sweep ends; here, with the bag.
@@ -74,8 +85,12 @@ def test_commanded_focus(tmp_path, expected):
     with BagWriter(tmp_path / 'in') as bag:
         for n, stamp, plane in frames():
             command = FocusCommand(
-                header=header(stamp - 10**7), focus_dioptres=plane.focus_dioptres, sweep_id=1,
-                plane_index=n, plane_count=len(FOCUS))
+                header=header(stamp - 10**7),
+                focus_dioptres=plane.focus_dioptres,
+                sweep_id=1,
+                plane_index=n,
+                plane_count=len(FOCUS),
+            )
             bag.write_message('/focus_command', command, stamp - 10**7)
             bag.write_message('/camera_info', camera_message(header(stamp), plane.camera), stamp)
             image = image_message(header(stamp), plane.image, 'rgb8')
@@ -87,9 +102,11 @@ def test_commanded_focus(tmp_path, expected):
 def test_whole_stacks(tmp_path, expected):
     planes = wall()
     message = FocalStack(
-        header=header(START), focus_dioptres=[p.focus_dioptres for p in planes],
+        header=header(START),
+        focus_dioptres=[p.focus_dioptres for p in planes],
         camera_info=camera_message(header(START), planes[0].camera),
-        images=[image_message(header(stamp), p.image, 'rgb8') for _, stamp, p in frames()])
+        images=[image_message(header(stamp), p.image, 'rgb8') for _, stamp, p in frames()],
+    )
     with BagWriter(tmp_path / 'in') as bag:
         bag.write_message('/focal_stack', message, START)
     check(depth_of(tmp_path / 'in', tmp_path), expected)
@@ -115,7 +132,7 @@ def test_a_length_that_is_a_lie_allocates_nothing(tmp_path, capsys):
             data = message.data
             if n == 0:
                 at = len(data) - 96 * 64 * 3 - 4  # the length of the pixels
-                data = data[:at] + b'\xf0\xff\xff\xff' + data[at + 4:]
+                data = data[:at] + b'\xf0\xff\xff\xff' + data[at + 4 :]
             out.write(message.topic, message.message_type, message.stamp_ns, data)
     assert main(['process', str(tmp_path / 'in'), str(tmp_path / 'out'), '--json']) == 0
     assert '"not_decodable": 1' in capsys.readouterr().out
@@ -146,7 +163,10 @@ def test_memory_does_not_grow_with_the_bag(tmp_path):
                 bag.write_message('/image_raw', image_message(header(stamp), blank, 'rgb8'), stamp)
         done = subprocess.run(
             [sys.executable, '-c', MEASURE, tmp_path / f'in{count}', tmp_path / f'out{count}'],
-            capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[3],
             env=os.environ.copy(),
         )
         peaks.append(int(done.stdout.split('peak')[1]) / 1024)

@@ -61,7 +61,8 @@ def test_sigma_alone_is_fitted_to_given_weights(tmp_path, monkeypatch, capsys):
     assert after.network.config == before.network.config
     weights = after.network.state_dict()
     changed = {
-        name for name, value in before.network.state_dict().items()
+        name
+        for name, value in before.network.state_dict().items()
         if not torch.equal(weights[name], value)
     }
     assert changed and all(name.startswith('sigma.') for name in changed), changed

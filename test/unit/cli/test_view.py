@@ -26,8 +26,11 @@ CPU = ['--device', 'cpu', '-p', 'threads:=1']
 
 def data_of(page: Path) -> dict:
     """Return what the page holds."""
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>',
-                         page.read_text('utf-8'), re.DOTALL)
+    (text,) = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>',
+        page.read_text('utf-8'),
+        re.DOTALL,
+    )
     return json.loads(text)
 
 
@@ -47,15 +50,46 @@ def bag(tmp_path_factory) -> Path:
 def processed(bag, tmp_path_factory) -> Path:
     """Return a bag with inputs and outputs."""
     out = tmp_path_factory.mktemp('view') / 'processed'
-    assert main(['process', str(bag), str(out), '--inputs', '--confidence', '--quiet', *CPU,
-                 '-p', 'depth.max:=0.7143']) == 0
+    assert (
+        main(
+            [
+                'process',
+                str(bag),
+                str(out),
+                '--inputs',
+                '--confidence',
+                '--quiet',
+                *CPU,
+                '-p',
+                'depth.max:=0.7143',
+            ]
+        )
+        == 0
+    )
     return out
 
 
 def test_a_bag_without_depth_is_computed(bag, tmp_path, capsys):
     page = tmp_path / 'deep' / 'page.html'
-    status = main(['view', str(bag), '-o', str(page), '--json', '--first', '1', '--every', '2',
-                   '--sweeps', '9', '--range', '0.4', '2', *CPU])
+    status = main(
+        [
+            'view',
+            str(bag),
+            '-o',
+            str(page),
+            '--json',
+            '--first',
+            '1',
+            '--every',
+            '2',
+            '--sweeps',
+            '9',
+            '--range',
+            '0.4',
+            '2',
+            *CPU,
+        ]
+    )
     summary = json.loads(capsys.readouterr().out)
     assert status == 0
     assert summary['bytes'] == page.stat().st_size and summary['output'] == str(page)
@@ -74,8 +108,9 @@ def test_recorded_depth_is_shown_as_it_is_with_curves_that_are_computed(
 ):
     page = tmp_path / 'page.html'
     assert main(['view', str(processed), '-o', str(page), '--sweeps', '2', *CPU]) == 0
-    assert re.fullmatch(rf'2 sweeps, \d\.\d\d MB: {re.escape(str(page))}\n',
-                        capsys.readouterr().out)
+    assert re.fullmatch(
+        rf'2 sweeps, \d\.\d\d MB: {re.escape(str(page))}\n', capsys.readouterr().out
+    )
     recorded = [pixels(message) for message in contents(processed)['/depth/image_rect'][:2]]
     for sweep, depth in zip(data_of(page)['sweeps'], recorded, strict=True):
         assert np.isposinf(depth).any()  # of depth.max, which is not that of this call
@@ -83,8 +118,9 @@ def test_recorded_depth_is_shown_as_it_is_with_curves_that_are_computed(
         assert sweep['curves'] is not None and len(sweep['planes']) == len(FOCUS)
         assert 'computed with' in sweep['facts']['curves']
 
-    assert main(['view', str(processed), '-o', str(page), '--recompute', '--sweeps', '1',
-                 *CPU]) == 0
+    assert (
+        main(['view', str(processed), '-o', str(page), '--recompute', '--sweeps', '1', *CPU]) == 0
+    )
     (sweep,) = data_of(page)['sweeps']
     assert not np.isposinf(depth_of(sweep)).any()
 
@@ -102,34 +138,50 @@ def test_without_the_network_only_what_was_recorded_is_shown(processed, bag, tmp
     assert 'has no depth' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('more, status, text', [
-    (['--sweeps', '0'], 2, '--sweeps takes 1 or more'),
-    (['--first', '-1'], 2, '--first takes 0 or more'),
-    (['--range', '2', '1'], 2, 'the nearer one first'),
-    (['--port', '99999'], 2, '--port takes 0 to 65535'),
-    (['--depth-topic', 'other', '--sweeps', '1'], 2, 'no depth on /other'),
-    (['--first', '50', *CPU], 1, 'nothing to show of 5 sweeps'),
-])
+@pytest.mark.parametrize(
+    'more, status, text',
+    [
+        (['--sweeps', '0'], 2, '--sweeps takes 1 or more'),
+        (['--first', '-1'], 2, '--first takes 0 or more'),
+        (['--range', '2', '1'], 2, 'the nearer one first'),
+        (['--port', '99999'], 2, '--port takes 0 to 65535'),
+        (['--depth-topic', 'other', '--sweeps', '1'], 2, 'no depth on /other'),
+        (['--first', '50', *CPU], 1, 'nothing to show of 5 sweeps'),
+    ],
+)
 def test_what_makes_no_sense_is_refused(bag, tmp_path, capsys, more, status, text):
     assert main(['view', str(bag), '-o', str(tmp_path / 'page.html'), *more]) == status
     assert text in capsys.readouterr().err
     assert not (tmp_path / 'page.html').exists()
 
 
-@pytest.mark.parametrize('arguments, text', [
-    ([], 'name a bag'), (['nowhere'], 'neither a bag that exists nor a topic'),
-    (['/nowhere', '-o', 'page.html'], 'there is no bag /nowhere'),
-    (['--live', '/a b'], 'is not a name of a topic'),
-    (['--live', '-o', 'page.html'], 'a live view is served'),
-])
+@pytest.mark.parametrize(
+    'arguments, text',
+    [
+        ([], 'name a bag'),
+        (['nowhere'], 'neither a bag that exists nor a topic'),
+        (['/nowhere', '-o', 'page.html'], 'there is no bag /nowhere'),
+        (['--live', '/a b'], 'is not a name of a topic'),
+        (['--live', '-o', 'page.html'], 'a live view is served'),
+    ],
+)
 def test_sources_that_are_none(capsys, arguments, text):
     assert main(['view', *arguments]) == 2
     assert text in capsys.readouterr().err
 
 
 def test_serving_ends_with_ctrl_c_and_is_no_failure(processed):
-    command = [sys.executable, '-m', 'dualfocus_ros.cli.main', 'view', str(processed),
-               '--no-network', '--sweeps', '1', '--port']
+    command = [
+        sys.executable,
+        '-m',
+        'dualfocus_ros.cli.main',
+        'view',
+        str(processed),
+        '--no-network',
+        '--sweeps',
+        '1',
+        '--port',
+    ]
     process = subprocess.Popen(
         [*command, '0'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -139,9 +191,7 @@ def test_serving_ends_with_ctrl_c_and_is_no_failure(processed):
         with urllib.request.urlopen(url, timeout=20.0) as answer:
             assert '0: depth at' in answer.read().decode()
         taken = int(url.rstrip('/').rpartition(':')[2])
-        again = subprocess.run(
-            [*command, str(taken)], capture_output=True, text=True, timeout=60
-        )
+        again = subprocess.run([*command, str(taken)], capture_output=True, text=True, timeout=60)
         assert again.returncode == 1 and 'choose another --port' in again.stderr
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)

@@ -24,11 +24,20 @@ from dualfocus_ros.nodes.parameter_declaration import Entry
 from dualfocus_ros.nodes.sim_camera import SimCameraNode
 
 DEPTH = tuple(
-    Entry(name, depth_parameters.DEFAULTS[name], entry.description, entry.low, entry.high, entry.choices)
+    Entry(
+        name,
+        depth_parameters.DEFAULTS[name],
+        entry.description,
+        entry.low,
+        entry.high,
+        entry.choices,
+    )
     for name, entry in depth_parameters.ENTRIES.items()
 )
 TABLES = {
-    'dualfocus': DEPTH, 'focus_sweep': focus_sweep.PARAMETERS, 'sim_camera': sim_camera.PARAMETERS,
+    'dualfocus': DEPTH,
+    'focus_sweep': focus_sweep.PARAMETERS,
+    'sim_camera': sim_camera.PARAMETERS,
 }
 CASES = [(node, entry.name) for node, table in TABLES.items() for entry in table]
 WRONG_TYPES = {bool: 'perhaps', int: 'five', float: 'far', str: 7, tuple: 'near'}
@@ -103,14 +112,24 @@ def test_a_file_that_is_wrong_in_every_field_has_all_of_them_named(tmp_path, nod
 
 # What each kind of calibration writes.
 CALIBRATIONS = {
-    'focus': {'calibration.positions': [0.0, 100.0, 200.0],
-              'calibration.dioptres': [0.0, 1.0, 2.0]},
-    'breathing': {'breathing.model': 'polynomial', 'breathing.coefficients': [0.01, 0.001],
-                  'breathing.centre_drift': [0.0, 0.0]},
+    'focus': {
+        'calibration.positions': [0.0, 100.0, 200.0],
+        'calibration.dioptres': [0.0, 1.0, 2.0],
+    },
+    'breathing': {
+        'breathing.model': 'polynomial',
+        'breathing.coefficients': [0.01, 0.001],
+        'breathing.centre_drift': [0.0, 0.0],
+    },
     'lens': {'lens.kappa': 12.0},
     'field': {'lens.field_curvature': [0.2, 0.0]},
-    'settling': {'command.latency_frames': 2, 'command.settling_time': 0.1, 'settle_frames': 2,
-                 'settle_time': 0.1, 'model_time': 0.3},
+    'settling': {
+        'command.latency_frames': 2,
+        'command.settling_time': 0.1,
+        'settle_frames': 2,
+        'settle_time': 0.1,
+        'model_time': 0.3,
+    },
     'settling of camera_ros': {'camera_ros.latency_frames': 2, 'camera_ros.settling_time': 0.1},
 }
 FIELDS = [(kind, name) for kind, values in CALIBRATIONS.items() for name in values]
@@ -134,7 +153,9 @@ def estimate_with(path):
     return main(['process', 'no_such_bag', 'out_bag', '--params-file', str(path)])
 
 
-@pytest.mark.parametrize('name', [n for n in depth_parameters.DEFAULTS if n not in ('input', 'autostart')])
+@pytest.mark.parametrize(
+    'name', [n for n in depth_parameters.DEFAULTS if n not in ('input', 'autostart')]
+)
 def test_the_command_line_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
     entry = next(e for e in DEPTH if e.name == name)
     path = tmp_path / 'wrong.yaml'
@@ -149,21 +170,26 @@ def changed(name, value):
     return {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing'], name: value}
 
 
-@pytest.mark.parametrize(('option', 'name', 'value', 'words'), [
-    ('--scale', 'calibration.positions', 'near', 'a list of numbers'),
-    ('--scale', 'calibration.positions', [1.0, 'two', 3.0], 'a list of numbers'),
-    ('--scale', 'calibration.dioptres', [0.0, math.nan, 2.0], 'a list of numbers'),
-    ('--scale', 'calibration.dioptres', [0.0, 1.0], '3 positions but 2 dioptres'),
-    ('--scale', 'calibration.dioptres', [0.0, 2.0, 1.0], 'strictly up or strictly down'),
-    ('--scale', 'calibration.positions', None, 'a list of numbers'),
-    ('--breathing', 'breathing.coefficients', {'a': 1}, 'a list of numbers'),
-    ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),
-])
+@pytest.mark.parametrize(
+    ('option', 'name', 'value', 'words'),
+    [
+        ('--scale', 'calibration.positions', 'near', 'a list of numbers'),
+        ('--scale', 'calibration.positions', [1.0, 'two', 3.0], 'a list of numbers'),
+        ('--scale', 'calibration.dioptres', [0.0, math.nan, 2.0], 'a list of numbers'),
+        ('--scale', 'calibration.dioptres', [0.0, 1.0], '3 positions but 2 dioptres'),
+        ('--scale', 'calibration.dioptres', [0.0, 2.0, 1.0], 'strictly up or strictly down'),
+        ('--scale', 'calibration.positions', None, 'a list of numbers'),
+        ('--breathing', 'breathing.coefficients', {'a': 1}, 'a list of numbers'),
+        ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),
+    ],
+)
 def test_the_calibrations_that_the_command_reads_back(tmp_path, option, name, value, words):
     from dualfocus_ros.cli import calibrate_focus, calibrate_lens
 
     path = tmp_path / 'calibration.yaml'
-    read = {'--scale': calibrate_focus._read_scale, '--breathing': calibrate_lens._coefficients}[option]
+    read = {'--scale': calibrate_focus._read_scale, '--breathing': calibrate_lens._coefficients}[
+        option
+    ]
     write_parameters(path, {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing']}, [])
     assert read(path)
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': changed(name, value)}}))
@@ -174,10 +200,19 @@ def test_the_calibrations_that_the_command_reads_back(tmp_path, option, name, va
     assert group in str(error.value) and (field in str(error.value) or 'positions' in field)
 
 
-@pytest.mark.parametrize('content', [
-    '', 'a', '[1, 2]', '/**: 3', '/**: {ros__parameters: 3}', '{', '/**: {ros__parameters: {}}',
-    '!!python/object/apply:os.system ["true"]',
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        '',
+        'a',
+        '[1, 2]',
+        '/**: 3',
+        '/**: {ros__parameters: 3}',
+        '{',
+        '/**: {ros__parameters: {}}',
+        '!!python/object/apply:os.system ["true"]',
+    ],
+)
 def test_what_is_no_parameter_file_is_refused(tmp_path, content):
     from dualfocus_ros.cli import calibrate_focus, calibrate_lens
 

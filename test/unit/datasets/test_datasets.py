@@ -64,8 +64,9 @@ def test_nyu_takes_the_test_list_in_its_order(tmp_path):
     (tmp_path / 'nyudepthv2_test_files_with_gt.txt').write_text('\n'.join(rows))
     dataset = open_dataset(f'nyu:{tmp_path}')
     assert [dataset[i].name for i in range(len(dataset))] == [
-        'test/c/rgb_00001.jpg', 'test/a/rgb_00001.jpg',
-    ]  # fmt: skip
+        'test/c/rgb_00001.jpg',
+        'test/a/rgb_00001.jpg',
+    ]
     (tmp_path / 'nyudepthv2_test_files_with_gt.txt').write_text('d/rgb_1.jpg d/depth_1.png 518')
     with pytest.raises(DataError, match=r'd/rgb_1\.jpg'):
         open_dataset(f'nyu:{tmp_path}')

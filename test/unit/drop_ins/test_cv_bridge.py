@@ -152,15 +152,19 @@ class TestColours:
 
     @pytest.mark.parametrize(
         ('pattern', 'red', 'blue'),
-        [('rggb', (0, 0), (1, 1)), ('bggr', (1, 1), (0, 0)),
-         ('gbrg', (1, 0), (0, 1)), ('grbg', (0, 1), (1, 0))],
+        [
+            ('rggb', (0, 0), (1, 1)),
+            ('bggr', (1, 1), (0, 0)),
+            ('gbrg', (1, 0), (0, 1)),
+            ('grbg', (0, 1), (1, 0)),
+        ],
     )
     @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
     def test_bayer_mosaic_of_one_colour(self, pattern, red, blue, dtype):
         scale = 1 if dtype == 'uint8' else 257
         mosaic = np.full((8, 8), 60 * scale, dtype)
-        mosaic[red[0]::2, red[1]::2] = 200 * scale
-        mosaic[blue[0]::2, blue[1]::2] = 20 * scale
+        mosaic[red[0] :: 2, red[1] :: 2] = 200 * scale
+        mosaic[blue[0] :: 2, blue[1] :: 2] = 20 * scale
         bits = '8' if dtype == 'uint8' else '16'
         result = convert(mosaic, f'bayer_{pattern}{bits}', f'rgb{bits}')
         np.testing.assert_array_equal(
@@ -263,8 +267,14 @@ class TestArrayToMessage:
 
     @pytest.mark.parametrize(
         ('dtype', 'channels', 'encoding'),
-        [('uint8', 1, '8UC1'), ('uint8', 3, '8UC3'), ('uint16', 1, '16UC1'),
-         ('float32', 1, '32FC1'), ('float64', 2, '64FC2'), ('int32', 1, '32SC1')],
+        [
+            ('uint8', 1, '8UC1'),
+            ('uint8', 3, '8UC3'),
+            ('uint16', 1, '16UC1'),
+            ('float32', 1, '32FC1'),
+            ('float64', 2, '64FC2'),
+            ('int32', 1, '32SC1'),
+        ],
     )
     def test_passthrough_names_a_generic_encoding(self, dtype, channels, encoding):
         message = CvBridge().cv2_to_imgmsg(random_image(dtype, channels))
@@ -289,8 +299,12 @@ class TestArrayToMessage:
 
     @pytest.mark.parametrize(
         ('dtype', 'channels', 'encoding'),
-        [('uint8', 3, 'mono8'), ('uint8', 3, 'rgba8'), ('float32', 1, '16UC1'),
-         ('uint16', 3, 'rgb8')],
+        [
+            ('uint8', 3, 'mono8'),
+            ('uint8', 3, 'rgba8'),
+            ('float32', 1, '16UC1'),
+            ('uint16', 3, 'rgb8'),
+        ],
     )
     def test_an_encoding_of_another_type_is_refused(self, dtype, channels, encoding):
         with pytest.raises(CvBridgeError, match=f'encoding specified as {encoding}'):

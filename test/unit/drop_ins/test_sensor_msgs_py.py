@@ -51,9 +51,16 @@ class TestDtypeFromFields:
 
     @pytest.mark.parametrize(
         ('datatype', 'dtype'),
-        [(PointField.INT8, 'i1'), (PointField.UINT8, 'u1'), (PointField.INT16, 'i2'),
-         (PointField.UINT16, 'u2'), (PointField.INT32, 'i4'), (PointField.UINT32, 'u4'),
-         (PointField.FLOAT32, 'f4'), (PointField.FLOAT64, 'f8')],
+        [
+            (PointField.INT8, 'i1'),
+            (PointField.UINT8, 'u1'),
+            (PointField.INT16, 'i2'),
+            (PointField.UINT16, 'u2'),
+            (PointField.INT32, 'i4'),
+            (PointField.UINT32, 'u4'),
+            (PointField.FLOAT32, 'f4'),
+            (PointField.FLOAT64, 'f8'),
+        ],
     )
     def test_every_datatype(self, datatype, dtype):
         assert point_cloud2.dtype_from_fields(make_fields(('a', 0, datatype)))['a'] == dtype
@@ -61,7 +68,9 @@ class TestDtypeFromFields:
     def test_a_field_of_several_values_becomes_several_fields(self):
         dtype = point_cloud2.dtype_from_fields(make_fields(('n', 4, FLOAT32, 3)))
         assert {name: dtype.fields[name][1] for name in dtype.names} == {
-            'n_0': 4, 'n_1': 8, 'n_2': 12,
+            'n_0': 4,
+            'n_1': 8,
+            'n_2': 12,
         }
 
     def test_a_field_without_a_name_gets_one(self):

@@ -70,8 +70,9 @@ def test_finds_which_plane_is_sharp(measure):
         image = np.zeros_like(sharp)
         for value in (0.5, 1.5):
             sigma = 0.3 + 2.0 * abs(plane - value)
-            image = np.where((truth == value)[..., None],
-                             cv2.GaussianBlur(sharp, (0, 0), sigma), image)  # fmt: skip
+            image = np.where(
+                (truth == value)[..., None], cv2.GaussianBlur(sharp, (0, 0), sigma), image
+            )
         images.append(image)
     found = classical_inverse_depth(np.stack(images), q, measure)
     inner = np.abs(np.arange(96) - 47.5) > 10

@@ -229,11 +229,27 @@ def test_images_that_are_not_finite_are_refused():
 
 def test_the_command_writes_tables_json_and_figures(tmp_path, capsys):
     status = main(
-        ['evaluate', '--data', 'synthetic:7,count=2,size=64',
-         '--data', 'indoor:7,count=1,width=64', '--planes', '4', '--threads', '1',
-         '--methods', 'auto', 'sml', 'range-only',
-         '--baseline', 'sml', '-o', str(tmp_path), '--quiet']
-    )  # fmt: skip
+        [
+            'evaluate',
+            '--data',
+            'synthetic:7,count=2,size=64',
+            '--data',
+            'indoor:7,count=1,width=64',
+            '--planes',
+            '4',
+            '--threads',
+            '1',
+            '--methods',
+            'auto',
+            'sml',
+            'range-only',
+            '--baseline',
+            'sml',
+            '-o',
+            str(tmp_path),
+            '--quiet',
+        ]
+    )
     assert status == 0
     printed = capsys.readouterr().out
     assert printed == (tmp_path / 'report.md').read_text('utf-8')
@@ -251,15 +267,31 @@ def test_the_command_writes_tables_json_and_figures(tmp_path, capsys):
         assert len(found['methods']['sml']['images']) == found['stacks']
     indoor = 'indoor-7-count-1-width-64'
     for name in (
-        'synthetic-7-count-2-size-64_example.png', f'{indoor}_depth.png', f'{indoor}_sigma.png'
+        'synthetic-7-count-2-size-64_example.png',
+        f'{indoor}_depth.png',
+        f'{indoor}_sigma.png',
     ):
         assert cv2.imread(str(tmp_path / name)) is not None
         assert name in printed
 
 
 def test_the_command_says_protocol_a_leaks(capsys):
-    assert main(['evaluate', '--data', 'indoor:7,count=1,width=64', '--protocol', 'A',
-                 '--methods', 'range-only', '--json', '--quiet']) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                'evaluate',
+                '--data',
+                'indoor:7,count=1,width=64',
+                '--protocol',
+                'A',
+                '--methods',
+                'range-only',
+                '--json',
+                '--quiet',
+            ]
+        )
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert 'LEAKY' in report['sets'][0]['protocol']
     assert report['sets'][0]['planes'] == 5
@@ -288,8 +320,23 @@ SHARED = Path(__file__).parents[4] / 'shared' / 'data' / 'stacks'
 def test_recorded_stacks_through_the_command(capsys):
     spec = f'stack:{SHARED / "antinous"},unit=shift,truth=ground_truth_disparity.npy,border=15'
     relief = f'stack:{SHARED / "relief_1"},unit=slices,focus=index,truth=reference.npy'
-    assert main(['evaluate', '--data', spec, '--data', f'{relief},truth-scale=-1,crop=20:20',
-                 '--methods', 'sml', 'range-only', '--json', '--quiet']) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                'evaluate',
+                '--data',
+                spec,
+                '--data',
+                f'{relief},truth-scale=-1,crop=20:20',
+                '--methods',
+                'sml',
+                'range-only',
+                '--json',
+                '--quiet',
+            ]
+        )
+        == 0
+    )
     antinous, relief_1 = json.loads(capsys.readouterr().out)['sets']
     error = antinous['methods']['sml']['means']['mae']
     assert error < 0.6 < antinous['methods']['range-only']['means']['mae']

@@ -97,10 +97,13 @@ def test_distortion_stays_where_it_is():
 
 def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
     stack = make_stack()
-    few = replace(stack, planes=tuple(
-        replace(p, image=shrunk(p.image, (64, 48)), camera=p.camera.resized(64, 48))
-        for p in stack.planes
-    ))  # fmt: skip
+    few = replace(
+        stack,
+        planes=tuple(
+            replace(p, image=shrunk(p.image, (64, 48)), camera=p.camera.resized(64, 48))
+            for p in stack.planes
+        ),
+    )
     found = estimator(decimation=2).estimate(stack, EVERYTHING)
     expected = estimator().estimate(few, EVERYTHING)
     assert found.camera == expected.camera == CAMERA.resized(64, 48)
@@ -109,9 +112,13 @@ def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
         np.testing.assert_array_equal(getattr(found, product), getattr(expected, product))
 
 
-@pytest.mark.parametrize('lens', [
-    {'kappa': 0.27}, {'lens': Lens(0.016, 1.4, 1.125e-5)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'lens',
+    [
+        {'kappa': 0.27},
+        {'lens': Lens(0.016, 1.4, 1.125e-5)},
+    ],
+)
 def test_the_least_sigma_is_that_of_the_larger_pixels(lens):
     full, half = PipelineSettings(**lens), PipelineSettings(**lens, decimation=2)
     assert half.sigma_floor == pytest.approx(2.0 * full.sigma_floor)

@@ -17,14 +17,12 @@ def edge(transition, height=12, width=40):
     """Return inverse depth of a near left half and a far right half, and the ramp between."""
     ramp = np.linspace(NEAR, FAR, transition + 2)
     left = (width - transition) // 2
-    row = np.concatenate([
-        np.full(left, NEAR), ramp[1:-1], np.full(width - transition - left, FAR)
-    ])
-    inside = np.zeros(width, bool)
-    inside[left:left + transition] = True
-    return (
-        torch.from_numpy(np.tile(row, (height, 1))).float(), np.tile(inside, (height, 1))
+    row = np.concatenate(
+        [np.full(left, NEAR), ramp[1:-1], np.full(width - transition - left, FAR)]
     )
+    inside = np.zeros(width, bool)
+    inside[left : left + transition] = True
+    return (torch.from_numpy(np.tile(row, (height, 1))).float(), np.tile(inside, (height, 1)))
 
 
 @pytest.mark.parametrize('transition', [1, 2, 5])

@@ -173,9 +173,14 @@ def test_uncertain_pixels_become_nan(estimator):
     assert np.array_equal(np.isnan(depth), sigma > limit)
 
 
-@pytest.mark.parametrize('given', [
-    {'kappa': 0.27}, {'lens': LENS}, {'lens': LENS, 'kappa': 20.0},
-])
+@pytest.mark.parametrize(
+    'given',
+    [
+        {'kappa': 0.27},
+        {'lens': LENS},
+        {'lens': LENS, 'kappa': 20.0},
+    ],
+)
 def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
     stack, wanted = make_stack(), Outputs(sigma=True, confidence=True)
     free = estimator.estimate(stack, wanted)
@@ -402,10 +407,10 @@ def test_unknown_devices_and_precisions_are_refused_in_words():
 def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
     stack = make_stack()
     full, half = (
-        1.0 / DepthEstimator('auto' if shipped else weights, 'cpu', precision, 1)
-        .estimate(stack).depth
+        1.0
+        / DepthEstimator('auto' if shipped else weights, 'cpu', precision, 1).estimate(stack).depth
         for precision in ('fp32', 'bf16')
-    )  # fmt: skip
+    )
     both = np.isfinite(full) & np.isfinite(half)
     # The images are noise, of which the network makes edges, and those are NaN.
     assert both.mean() > 0.3

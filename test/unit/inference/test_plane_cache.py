@@ -167,7 +167,9 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     monkeypatch.setattr(
         preparation, '_glance', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
     )
-    monkeypatch.setattr(plane_motion, '_refine', lambda *a, **k: refined.append(1) or refine(*a, **k))
+    monkeypatch.setattr(
+        plane_motion, '_refine', lambda *a, **k: refined.append(1) or refine(*a, **k)
+    )
     estimator.estimate(stack_of(planes_of(1)))
     of_a_stack = len(refined)
     assert of_a_stack >= 3 and len(glances) == 4

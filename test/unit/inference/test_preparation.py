@@ -104,7 +104,9 @@ def test_everything_is_taken_out_by_one_interpolation(distorted, moved, interpol
     ]
     stack = stack_of(images, distorted=distorted)
     settings = PipelineSettings(
-        breathing='thin_lens', lens=LENS, alignment='correct' if moved else 'off',
+        breathing='thin_lens',
+        lens=LENS,
+        alignment='correct' if moved else 'off',
         normalise_exposure=False,
     )
     result, found = prepared(stack, settings)
@@ -123,8 +125,10 @@ def test_a_polynomial_with_centre_drift():
         for n, q in enumerate(FOCUS)
     ]
     settings = PipelineSettings(
-        breathing='polynomial', breathing_coefficients=(g1, g2),
-        breathing_centre_drift=(dx, dy), **UNTOUCHED,
+        breathing='polynomial',
+        breathing_coefficients=(g1, g2),
+        breathing_centre_drift=(dx, dy),
+        **UNTOUCHED,
     )
     assert worst(prepared(stack_of(images), settings)[0], 2) < 2.5
     without = replace(settings, breathing_centre_drift=(0.0, 0.0))
@@ -225,9 +229,7 @@ def test_burnt_pixels_are_known_where_they_come_to_lie():
     assert found.clipped[0].sum() == 300 and found.clipped[1] is None
     ratio = (1.0 + 0.02 * FOCUS[0]) / (1.0 + 0.02 * FOCUS[2])
     rows, columns = np.nonzero(result.burnt[0].numpy())
-    for low, high, found, centre in (
-        (98, 111, rows, CAMERA.cy), (198, 221, columns, CAMERA.cx)
-    ):
+    for low, high, found, centre in ((98, 111, rows, CAMERA.cy), (198, 221, columns, CAMERA.cx)):
         assert found.min() == pytest.approx((low - centre) / ratio + centre, abs=1.0)
         assert found.max() == pytest.approx((high - centre) / ratio + centre, abs=1.0)
     assert prepared(stack, settings)[0].burnt is None

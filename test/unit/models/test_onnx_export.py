@@ -26,7 +26,12 @@ needs_packages = pytest.mark.skipif(
 # All parts of the configurations that ship, at widths that a test can afford; the size is none
 # that the network could take without padding.
 LIGHT = DualFocusConfig(
-    encoder=(8, 8, 8), encoder_blocks=(1, 1), volume=(6, 6), decoder=(8, 8), surfaces=2, keys=2,
+    encoder=(8, 8, 8),
+    encoder_blocks=(1, 1),
+    volume=(6, 6),
+    decoder=(8, 8),
+    surfaces=2,
+    keys=2,
     smoothing=0.5,
 )
 SIZE = onnx_export.StackSize(planes=3, height=26, width=45)
@@ -95,7 +100,9 @@ def test_the_whole_graph_computes_what_pytorch_does(model, whole):
 def test_the_parts_compute_what_the_whole_does(whole, split):
     images, focus = random_stack()
     for one, other in zip(
-        onnx_export.run_onnx([whole], images, focus), onnx_export.run_onnx(split, images, focus), strict=True
+        onnx_export.run_onnx([whole], images, focus),
+        onnx_export.run_onnx(split, images, focus),
+        strict=True,
     ):
         assert np.abs(one - other).max() < 1e-5
 
@@ -166,22 +173,23 @@ def test_a_graph_that_computes_something_else_is_found_and_kept(
         onnx_export, 'export_whole', lambda model, path, size: shutil.copy(whole, path)
     )
     path = tmp_path / 'wrong.onnx'
-    status, text = failure(
-        capsys, '-o', path, '--model', other, '--planes', 3, '--size', '45x26'
-    )
+    status, text = failure(capsys, '-o', path, '--model', other, '--planes', 3, '--size', '45x26')
     assert status == 1
     assert 'differ by more than 0.001 of the sweep' in text and f'{path} kept' in text
     assert path.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize(('change', 'text'), [
-    ({'--size': '0x48'}, '--size must be above 0 pixels both ways, got 0 x 48'),
-    ({'--size': '64x-1'}, '--size must be above 0 pixels both ways, got 64 x -1'),
-    ({'--size': 'large'}, "--size must be WIDTHxHEIGHT, as 640x480, got 'large'"),
-    ({'--planes': '1'}, '--planes must be 2 to 32, got 1'),
-    ({'--planes': '33'}, '--planes must be 2 to 32, got 33'),
-    ({'-o': 'network.pt'}, "must be a file whose name ends in .onnx, got 'network.pt'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        ({'--size': '0x48'}, '--size must be above 0 pixels both ways, got 0 x 48'),
+        ({'--size': '64x-1'}, '--size must be above 0 pixels both ways, got 64 x -1'),
+        ({'--size': 'large'}, "--size must be WIDTHxHEIGHT, as 640x480, got 'large'"),
+        ({'--planes': '1'}, '--planes must be 2 to 32, got 1'),
+        ({'--planes': '33'}, '--planes must be 2 to 32, got 33'),
+        ({'-o': 'network.pt'}, "must be a file whose name ends in .onnx, got 'network.pt'"),
+    ],
+)
 def test_what_makes_no_sense_is_refused_in_one_line(capsys, change, text):
     options = {'-o': 'network.onnx', '--planes': '3', '--size': '64x48'} | change
     # The = keeps a value that begins with a minus sign from being read as an option.
@@ -195,7 +203,9 @@ def test_what_makes_no_sense_is_refused_in_one_line(capsys, change, text):
 def test_missing_packages_are_named_with_the_command_that_installs_them(
     capsys, monkeypatch, tmp_path, missing
 ):
-    monkeypatch.setattr(onnx_export, 'find_spec', lambda name: None if name in missing else object())
+    monkeypatch.setattr(
+        onnx_export, 'find_spec', lambda name: None if name in missing else object()
+    )
     path = tmp_path / 'network.onnx'
     status, text = failure(capsys, '-o', path, '--planes', 3, '--size', '64x48')
     assert status == 1
@@ -206,9 +216,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(
 
 
 @needs_packages
-def test_without_onnxruntime_the_export_itself_still_works(
-    whole, tmp_path, capsys, monkeypatch
-):
+def test_without_onnxruntime_the_export_itself_still_works(whole, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         onnx_export, 'find_spec', lambda name: None if name == 'onnxruntime' else find_spec(name)
     )

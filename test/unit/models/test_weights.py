@@ -31,8 +31,11 @@ def saved(tmp_path):
 def rewrite(path, change):
     """Save the file again after ``change(tensors, metadata)``."""
     tensors = load_file(path)
-    metadata = {CONFIG_KEY: json.dumps({'encoder': [8, 8, 8, 8], 'volume': [4, 4, 4],
-                                        'decoder': [8, 8, 8], 'surfaces': 2})}  # fmt: skip
+    metadata = {
+        CONFIG_KEY: json.dumps(
+            {'encoder': [8, 8, 8, 8], 'volume': [4, 4, 4], 'decoder': [8, 8, 8], 'surfaces': 2}
+        )
+    }
     change(tensors, metadata)
     save_file(tensors, path, metadata=metadata)
 
@@ -84,9 +87,13 @@ class Trap:
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize('save', [
-    torch.save, lambda content, path: path.write_bytes(pickle.dumps(content)),
-])
+@pytest.mark.parametrize(
+    'save',
+    [
+        torch.save,
+        lambda content, path: path.write_bytes(pickle.dumps(content)),
+    ],
+)
 def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path, save):
     path, witness = tmp_path / 'pickled.safetensors', tmp_path / 'witness'
     save({'weight': Trap(witness)}, path)
@@ -101,8 +108,10 @@ def renamed(tensors, metadata):
 
 def described(**changes):
     """Return a change of the configuration in the file."""
+
     def change(tensors, metadata):
         metadata[CONFIG_KEY] = json.dumps({**json.loads(metadata[CONFIG_KEY]), **changes})
+
     return change
 
 
@@ -113,10 +122,14 @@ def described(**changes):
         (lambda t, m: t.pop('logit.bias'), 'lacks logit.bias$'),
         (lambda t, m: t.update(extra=torch.ones(1)), 'has unexpected extra'),
         (renamed, 'lacks logit.bias and has unexpected logit.offset'),
-        (lambda t, m: t.update({'logit.bias': torch.ones(2)}),
-         r'logit.bias has shape \(2,\), expected \(1,\)'),
-        (lambda t, m: t.update({'logit.bias': torch.ones(1, dtype=torch.int32)}),
-         r'logit.bias is torch.int32, expected torch.float32'),
+        (
+            lambda t, m: t.update({'logit.bias': torch.ones(2)}),
+            r'logit.bias has shape \(2,\), expected \(1,\)',
+        ),
+        (
+            lambda t, m: t.update({'logit.bias': torch.ones(1, dtype=torch.int32)}),
+            r'logit.bias is torch.int32, expected torch.float32',
+        ),
         (lambda t, m: t['logit.bias'].fill_(float('nan')), 'logit.bias holds values'),
         (lambda t, m: t['logit.bias'].fill_(float('-inf')), 'logit.bias holds values'),
         (lambda t, m: m.clear(), 'no usable'),
@@ -147,11 +160,17 @@ LIE = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize('content', [
-    b'', b'\0' * 7, struct.pack('<Q', 2**63) + b'{}', struct.pack('<Q', 2) + b'{}',
-    struct.pack('<Q', 8) + b'not JSON',
-    struct.pack('<Q', len(LIE)) + LIE + bytes(4),
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'',
+        b'\0' * 7,
+        struct.pack('<Q', 2**63) + b'{}',
+        struct.pack('<Q', 2) + b'{}',
+        struct.pack('<Q', 8) + b'not JSON',
+        struct.pack('<Q', len(LIE)) + LIE + bytes(4),
+    ],
+)
 def test_a_header_that_lies_is_refused(tmp_path, content):
     path = tmp_path / 'lies.safetensors'
     path.write_bytes(content)

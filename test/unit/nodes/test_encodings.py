@@ -38,16 +38,14 @@ def packed_yuv(order):
     out[..., at] = np.rint(luma)
     for chroma, name in ((cb, 'u'), (cr, 'v')):
         mean = np.rint(0.5 * (chroma[:, ::2] + chroma[:, 1::2]))
-        out[:, order.index(name) // 2::2, 1 - at] = mean
+        out[:, order.index(name) // 2 :: 2, 1 - at] = mean
     return out
 
 
 def semi_planar(order):
     """Return (1.5 H, W) samples: luma, then Cb and Cr of every 2 x 2 pixels by turns."""
     luma, *chroma = yuv(PICTURE)
-    small = [
-        c.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3)) for c in chroma
-    ]
+    small = [c.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3)) for c in chroma]
     if order == 'vu':
         small.reverse()
     below = np.stack(small, axis=-1).reshape(HEIGHT // 2, WIDTH)
@@ -58,7 +56,7 @@ def mosaic(pattern):
     """Return (H, W): each pixel the channel that the pattern of 2 x 2 has there."""
     out = np.empty((HEIGHT, WIDTH), np.uint8)
     for n, colour in enumerate(pattern):
-        rows, columns = np.s_[n // 2::2], np.s_[n % 2::2]
+        rows, columns = np.s_[n // 2 :: 2], np.s_[n % 2 :: 2]
         out[rows, columns] = PICTURE[rows, columns, 'rgb'.index(colour)]
     return out
 
@@ -70,17 +68,27 @@ def with_alpha(picture):
 BGR = PICTURE[..., ::-1]
 # Encoding: what is sent, what is expected, how far a value may be off.
 CASES = {
-    'mono8': (GREY, GREY, 0), '8UC1': (GREY, GREY, 0),
-    'rgb8': (PICTURE, PICTURE, 0), 'bgr8': (BGR, PICTURE, 0), '8UC3': (BGR, PICTURE, 0),
-    'rgba8': (with_alpha(PICTURE), PICTURE, 0), 'bgra8': (with_alpha(BGR), PICTURE, 0),
-    'yuv422': (packed_yuv('uyvy'), PICTURE, 5), 'uyvy': (packed_yuv('uyvy'), PICTURE, 5),
-    'yuv422_yuy2': (packed_yuv('yuyv'), PICTURE, 5), 'yuyv': (packed_yuv('yuyv'), PICTURE, 5),
-    'nv12': (semi_planar('uv'), PICTURE, 8), 'nv21': (semi_planar('vu'), PICTURE, 8),
+    'mono8': (GREY, GREY, 0),
+    '8UC1': (GREY, GREY, 0),
+    'rgb8': (PICTURE, PICTURE, 0),
+    'bgr8': (BGR, PICTURE, 0),
+    '8UC3': (BGR, PICTURE, 0),
+    'rgba8': (with_alpha(PICTURE), PICTURE, 0),
+    'bgra8': (with_alpha(BGR), PICTURE, 0),
+    'yuv422': (packed_yuv('uyvy'), PICTURE, 5),
+    'uyvy': (packed_yuv('uyvy'), PICTURE, 5),
+    'yuv422_yuy2': (packed_yuv('yuyv'), PICTURE, 5),
+    'yuyv': (packed_yuv('yuyv'), PICTURE, 5),
+    'nv12': (semi_planar('uv'), PICTURE, 8),
+    'nv21': (semi_planar('vu'), PICTURE, 8),
     **{f'bayer_{p}8': (mosaic(p), PICTURE, 1) for p in ('rggb', 'bggr', 'gbrg', 'grbg')},
 }
 WIDE = {
-    'mono16': (GREY, GREY, 1), 'rgb16': (PICTURE, PICTURE, 1), 'bgr16': (BGR, PICTURE, 1),
-    'rgba16': (with_alpha(PICTURE), PICTURE, 1), 'bgra16': (with_alpha(BGR), PICTURE, 1),
+    'mono16': (GREY, GREY, 1),
+    'rgb16': (PICTURE, PICTURE, 1),
+    'bgr16': (BGR, PICTURE, 1),
+    'rgba16': (with_alpha(PICTURE), PICTURE, 1),
+    'bgra16': (with_alpha(BGR), PICTURE, 1),
     **{f'bayer_{p}16': (mosaic(p), PICTURE, 1) for p in ('rggb', 'bggr', 'gbrg', 'grbg')},
 }
 
@@ -89,7 +97,10 @@ def message(sent, encoding, extra, big=0):
     """Return the message of an array whose rows have ``extra`` bytes behind them."""
     rows = np.ascontiguousarray(sent).reshape(sent.shape[0], -1).view(np.uint8)
     msg = Image(
-        width=WIDTH, height=HEIGHT, encoding=encoding, is_bigendian=big,
+        width=WIDTH,
+        height=HEIGHT,
+        encoding=encoding,
+        is_bigendian=big,
         step=rows.shape[1] + extra,
     )
     # What lies in the padding must not be seen.
@@ -125,9 +136,7 @@ def test_eight_bits(encoding, extra, big):
 def test_sixteen_bits(encoding, extra, order):
     narrow, expected, tolerance = WIDE[encoding]
     sent = (narrow.astype(np.uint16) * 257).astype(f'{order}u2')
-    found = input_messages.image_to_array(
-        message(sent, encoding, extra, int(order == '>')), 10**6
-    )
+    found = input_messages.image_to_array(message(sent, encoding, extra, int(order == '>')), 10**6)
     assert worst(found, expected) <= tolerance
 
 
@@ -143,10 +152,15 @@ def test_sixteen_bits_in_the_wrong_byte_order_are_not_taken_for_right(encoding):
     assert worst(swapped, expected) > 30
 
 
-@pytest.mark.parametrize(('encoder', 'format_', 'picture', 'tolerance'), [
-    ('.png', 'rgb8; png compressed bgr8', PICTURE, 0), ('.png', 'mono8; png compressed ', GREY, 0),
-    ('.jpg', 'rgb8; jpeg compressed bgr8', PICTURE, 8), ('.jpg', 'jpeg', GREY, 4),
-])
+@pytest.mark.parametrize(
+    ('encoder', 'format_', 'picture', 'tolerance'),
+    [
+        ('.png', 'rgb8; png compressed bgr8', PICTURE, 0),
+        ('.png', 'mono8; png compressed ', GREY, 0),
+        ('.jpg', 'rgb8; jpeg compressed bgr8', PICTURE, 8),
+        ('.jpg', 'jpeg', GREY, 4),
+    ],
+)
 def test_compressed(encoder, format_, picture, tolerance):
     encoded = cv2.imencode(encoder, picture[..., ::-1] if picture.ndim == 3 else picture)[1]
     msg = CompressedImage(format=format_)

@@ -39,9 +39,17 @@ from hostile_messages import MAX_PIXELS
 EXAMPLES = int(os.environ.get('DUALFOCUS_FUZZ', '500'))
 FULL = 'DUALFOCUS_FUZZ' in os.environ
 SHARES = {
-    'Image': 0.14, 'Image data': 0.06, 'CompressedImage': 0.2, 'CompressedImage data': 0.1,
-    'CameraInfo': 0.08, 'FocusState': 0.08, 'FocusCommand': 0.05, 'FocalStack': 0.1,
-    'DiagnosticArray': 0.04, 'CDR': 0.05, 'Sweep': 0.1,
+    'Image': 0.14,
+    'Image data': 0.06,
+    'CompressedImage': 0.2,
+    'CompressedImage data': 0.1,
+    'CameraInfo': 0.08,
+    'FocusState': 0.08,
+    'FocusCommand': 0.05,
+    'FocalStack': 0.1,
+    'DiagnosticArray': 0.04,
+    'CDR': 0.05,
+    'Sweep': 0.1,
 }
 # Of the memory of the whole process, above what it was before: libraries that are first needed
 # here and what comes back from swap or page cache in a long run of tests. The sizes that the
@@ -53,15 +61,25 @@ LONGEST_TEXT = 2000
 # Reasons at the stage MATCHED that each stand for one image; the others are about focus reports
 # and calibrations.
 OF_IMAGES = {
-    'duplicate_stamp', 'no_focus', 'focus_unknown', 'focus_out_of_range', 'lens_fault',
-    'focus_disputed', 'format_changed', 'clock_jump', 'reset',
+    'duplicate_stamp',
+    'no_focus',
+    'focus_unknown',
+    'focus_out_of_range',
+    'lens_fault',
+    'focus_disputed',
+    'format_changed',
+    'clock_jump',
+    'reset',
 }
 
 PLANES = {'input': 'planes', 'planes__focus_dioptres': (0.5, 1.0, 2.0)}
 KINDS = (
-    {'input': 'sweep'}, {'input': 'sweep', 'focus_source': 'command'},
+    {'input': 'sweep'},
+    {'input': 'sweep', 'focus_source': 'command'},
     {'input': 'sweep', 'focus_source': 'camera_ros'},
-    {'input': 'sweep', 'image_transport': 'compressed'}, {'input': 'stack'}, PLANES,
+    {'input': 'sweep', 'image_transport': 'compressed'},
+    {'input': 'stack'},
+    PLANES,
 )
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 180)
@@ -70,8 +88,11 @@ pytestmark = pytest.mark.timeout(1800 if FULL else 180)
 def fuzz(kind):
     """Return the settings for one kind of message."""
     return settings(
-        max_examples=max(10, round(SHARES[kind] * EXAMPLES)), deadline=None, database=None,
-        derandomize=not FULL, suppress_health_check=list(HealthCheck),
+        max_examples=max(10, round(SHARES[kind] * EXAMPLES)),
+        deadline=None,
+        database=None,
+        derandomize=not FULL,
+        suppress_health_check=list(HealthCheck),
     )
 
 
@@ -109,7 +130,9 @@ class Constant(FakeEstimator):
     def estimate(self, stack, outputs):
         depth = np.ones(stack.size, np.float32)
         return DepthResult(
-            depth=depth, focus_dioptres=stack.focus_dioptres, reference=stack.reference,
+            depth=depth,
+            focus_dioptres=stack.focus_dioptres,
+            reference=stack.reference,
             camera=stack.planes[stack.reference].camera,
         )
 
@@ -125,7 +148,9 @@ def nodes():
     made = {}
     for parameters in KINDS:
         rig = DepthRig(
-            load=lambda settings: Constant(), max_pixels=MAX_PIXELS, stack__min_size=2,
+            load=lambda settings: Constant(),
+            max_pixels=MAX_PIXELS,
+            stack__min_size=2,
             **parameters,
         )
         made[tuple(parameters.items())] = rig
@@ -161,9 +186,7 @@ def bounded_memory(nodes):
 
 
 def rejections(rig):
-    return Counter({
-        (r.stage, r.reason): r.count for r in rig.node._funnel.snapshot().rejections
-    })
+    return Counter({(r.stage, r.reason): r.count for r in rig.node._funnel.snapshot().rejections})
 
 
 def give(rig, message, callback):
@@ -202,8 +225,7 @@ def balanced(rig):
         return
     snapshot = rig.node._funnel.snapshot()
     given_up = STAMPLESS[id(rig)] + sum(
-        r.count for r in snapshot.rejections
-        if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
+        r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
     waiting = len(source._assembler._pairing._frames.items)
     assert snapshot.counts[Stage.VALID] == snapshot.counts[Stage.MATCHED] + given_up + waiting
@@ -293,10 +315,16 @@ PLANE_PERIOD = 100 * 10**6
 
 
 @given(
-    damage=st.lists(st.tuples(
-        st.integers(0, 8), st.sampled_from(['drop', 'twice', 'late', 'stamp', 'strange'])
-    ), max_size=4), strange=hostile.images(), report=hostile.focus_states,
-    count=st.sampled_from([0, 3, 3, 3]), number=st.integers(0, 5),
+    damage=st.lists(
+        st.tuples(
+            st.integers(0, 8), st.sampled_from(['drop', 'twice', 'late', 'stamp', 'strange'])
+        ),
+        max_size=4,
+    ),
+    strange=hostile.images(),
+    report=hostile.focus_states,
+    count=st.sampled_from([0, 3, 3, 3]),
+    number=st.integers(0, 5),
 )
 @settings(fuzz('Sweep'), max_examples=max(10, round(SHARES['Sweep'] * EXAMPLES / 9)))
 def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
@@ -308,26 +336,30 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
     for index in range(3):
         stamp = start + index * PLANE_PERIOD
         state = FocusState(
-            focus_dioptres=0.5 + 0.5 * index, sweep_id=number, plane_index=index,
-            plane_count=count, state=FocusState.SETTLED,
+            focus_dioptres=0.5 + 0.5 * index,
+            sweep_id=number,
+            plane_index=index,
+            plane_count=count,
+            state=FocusState.SETTLED,
         )
         state.header.stamp = input_messages.to_stamp(stamp)
         messages += [camera_info(stamp, 50.0), state, image(stamp, index)]
     for at, what in damage:
         at = at % max(1, len(messages))
         if what == 'drop':
-            del messages[at:at + 1]
+            del messages[at : at + 1]
         elif what == 'twice':
-            messages[at:at] = messages[at:at + 1]
+            messages[at:at] = messages[at : at + 1]
         elif what == 'late':
-            messages += messages[at:at + 1]
-            del messages[at:at + 1]
+            messages += messages[at : at + 1]
+            del messages[at : at + 1]
         elif what == 'stamp' and messages:
             messages[at].header.stamp = strange.header.stamp
         elif what == 'strange':
             messages.insert(at, strange if at % 2 else report)
     callbacks = {
-        CameraInfo: source._on_camera_info, FocusState: source._on_focus_state,
+        CameraInfo: source._on_camera_info,
+        FocusState: source._on_focus_state,
         Image: image_callback(source),
     }
     for message in messages:
@@ -356,8 +388,8 @@ def guarded(message, value):
     """Return the message with its data in the middle of memory that holds ``value``."""
     size = len(message.data)
     memory = np.full(size + 2 * GUARD, value, np.uint8)
-    memory[GUARD:GUARD + size] = np.frombuffer(bytes(message.data), np.uint8)
-    message._data = memory[GUARD:GUARD + size]
+    memory[GUARD : GUARD + size] = np.frombuffer(bytes(message.data), np.uint8)
+    message._data = memory[GUARD : GUARD + size]
     return memory
 
 
@@ -370,7 +402,7 @@ def same_whatever_lies_around_it(convert, message):
         memory = guarded(message, value)
         results.append(converted(convert, message))
         assert (memory[:GUARD] == value).all() and (memory[-GUARD:] == value).all()
-        assert memory[GUARD:len(memory) - GUARD].tobytes() == before
+        assert memory[GUARD : len(memory) - GUARD].tobytes() == before
     first, second = results
     if isinstance(first, str) or isinstance(second, str):
         assert first is second or first == second
@@ -397,17 +429,26 @@ def test_data_of_compressed_images(tally, message):
 
 
 RIGHT = [
-    image(10**18, 7), camera_info(10**18, 50.0), command(10**18, 1.0), stack_message(10**18),
-    FocusState(focus_dioptres=1.0, plane_count=3), CompressedImage(format='png', data=bytes(20)),
+    image(10**18, 7),
+    camera_info(10**18, 50.0),
+    command(10**18, 1.0),
+    stack_message(10**18),
+    FocusState(focus_dioptres=1.0, plane_count=3),
+    CompressedImage(format='png', data=bytes(20)),
     DiagnosticArray(),
 ]
 
 
 @pytest.mark.fault(13)
 @given(
-    message=st.sampled_from(RIGHT), words=st.lists(st.tuples(
-        st.integers(0, 200), st.sampled_from([0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1])
-    ), max_size=3), cut=st.integers(0, 60),
+    message=st.sampled_from(RIGHT),
+    words=st.lists(
+        st.tuples(
+            st.integers(0, 200), st.sampled_from([0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1])
+        ),
+        max_size=3,
+    ),
+    cut=st.integers(0, 60),
 )
 @fuzz('CDR')
 def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
@@ -415,27 +456,36 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
     data = bytearray(serialize_message(message))
     for at, word in words:
         at = 4 * (at % max(1, len(data) // 4))
-        data[at:at + 4] = word.to_bytes(4, 'little')
+        data[at : at + 4] = word.to_bytes(4, 'little')
     if cut < 30:
-        del data[len(data) - cut:]
+        del data[len(data) - cut :]
     try:
         received = deserialize_message(bytes(data), type(message))
     except Exception as error:
         assert 'deserialize' in str(error)
         tally.note('CDR', ['not_decodable'])
         return
-    kind = {FocalStack: {'input': 'stack'}, CompressedImage: {'image_transport': 'compressed'},
-            FocusCommand: {'focus_source': 'command'},
-            DiagnosticArray: {'focus_source': 'camera_ros'}}.get(type(received), {})
+    kind = {
+        FocalStack: {'input': 'stack'},
+        CompressedImage: {'image_transport': 'compressed'},
+        FocusCommand: {'focus_source': 'command'},
+        DiagnosticArray: {'focus_source': 'camera_ros'},
+    }.get(type(received), {})
     rig = nodes(**{'input': 'sweep', **kind})
     source = rig.node._input
     if isinstance(received, Image | CompressedImage):
         callback = image_callback(source)
     else:
-        callback = getattr(source, {
-            CameraInfo: '_on_camera_info', FocusState: '_on_focus_state',
-            FocusCommand: '_on_command', DiagnosticArray: '_on_metadata', FocalStack: '_on_stack',
-        }[type(received)])
+        callback = getattr(
+            source,
+            {
+                CameraInfo: '_on_camera_info',
+                FocusState: '_on_focus_state',
+                FocusCommand: '_on_command',
+                DiagnosticArray: '_on_metadata',
+                FocalStack: '_on_stack',
+            }[type(received)],
+        )
     new, _ = give(rig, received, callback)
     tally.note('CDR', [r for (stage, r) in new if stage is Stage.VALID])
 

@@ -94,10 +94,16 @@ def test_one_reason_at_two_stages_is_shown_with_both_counts():
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
         funnel.reject(stage, 'reset', 'begun anew')
     health = diagnostics.InputHealth(
-        funnel=funnel.snapshot(), topics='image_raw', publishers=1, age=0.0, waiting=0.0,
-        period=None, progress=None, in_progress=False, wanted=True, active=True,
+        funnel=funnel.snapshot(),
+        topics='image_raw',
+        publishers=1,
+        age=0.0,
+        waiting=0.0,
+        period=None,
+        progress=None,
+        in_progress=False,
+        wanted=True,
+        active=True,
     )
     values = {v.key: v.value for v in diagnostics.input_status(health).values}
-    assert values['rejected reset'] == (
-        '2 not inferred: begun anew; 1 not published: begun anew'
-    )
+    assert values['rejected reset'] == ('2 not inferred: begun anew; 1 not published: begun anew')

@@ -27,7 +27,10 @@ MAX_PIXELS = 1 << 20
 
 def image_message(data, encoding, width, height, step=None, big=0):
     message = Image(
-        width=width, height=height, encoding=encoding, is_bigendian=big,
+        width=width,
+        height=height,
+        encoding=encoding,
+        is_bigendian=big,
         step=len(data) // height if step is None else step,
     )
     message.data = data
@@ -108,9 +111,15 @@ class TestEncodings:
         np.testing.assert_allclose(array[4:-4, 4:-4].reshape(-1, 3), [[200, 120, 40]] * 32, atol=2)
 
     @pytest.mark.fault(14)
-    @pytest.mark.parametrize(('encoding', 'order'), [
-        ('yuv422', 'uyvy'), ('uyvy', 'uyvy'), ('yuv422_yuy2', 'yuyv'), ('yuyv', 'yuyv'),
-    ])
+    @pytest.mark.parametrize(
+        ('encoding', 'order'),
+        [
+            ('yuv422', 'uyvy'),
+            ('uyvy', 'uyvy'),
+            ('yuv422_yuy2', 'yuyv'),
+            ('yuyv', 'yuyv'),
+        ],
+    )
     def test_yuv422_of_a_grey_ramp(self, encoding, order):
         luma = np.tile(np.linspace(40, 200, 8).astype(np.uint8), (6, 1))
         packed = np.full((6, 8, 2), 128, np.uint8)
@@ -147,17 +156,20 @@ class TestEncodings:
 
 class TestContradictions:
     @pytest.mark.fault(12, 13)
-    @pytest.mark.parametrize(('change', 'reason'), [
-        ({'width': 0}, 'empty'),
-        ({'height': 0}, 'empty'),
-        ({'width': 2**31, 'height': 2**31}, 'too_large'),
-        ({'width': 2**32 - 1, 'step': 2**32 - 1}, 'too_large'),
-        ({'step': 23}, 'row_step'),
-        ({'step': 0}, 'row_step'),
-        ({'step': 25}, 'data_size'),
-        ({'height': 7}, 'data_size'),
-        ({'encoding': 'rgba8'}, 'row_step'),
-    ])
+    @pytest.mark.parametrize(
+        ('change', 'reason'),
+        [
+            ({'width': 0}, 'empty'),
+            ({'height': 0}, 'empty'),
+            ({'width': 2**31, 'height': 2**31}, 'too_large'),
+            ({'width': 2**32 - 1, 'step': 2**32 - 1}, 'too_large'),
+            ({'step': 23}, 'row_step'),
+            ({'step': 0}, 'row_step'),
+            ({'step': 25}, 'data_size'),
+            ({'height': 7}, 'data_size'),
+            ({'encoding': 'rgba8'}, 'row_step'),
+        ],
+    )
     def test_sizes_are_checked_before_anything_else(self, rgb, change, reason):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
         for name, value in change.items():
@@ -175,14 +187,16 @@ class TestContradictions:
 
     @pytest.mark.fault(12)
     @given(
-        st.sampled_from([*input_messages.LAYOUTS, 'x']), st.integers(0, 12), st.integers(0, 12),
-        st.integers(0, 100), st.integers(0, 1), st.binary(max_size=600),
+        st.sampled_from([*input_messages.LAYOUTS, 'x']),
+        st.integers(0, 12),
+        st.integers(0, 12),
+        st.integers(0, 100),
+        st.integers(0, 1),
+        st.binary(max_size=600),
     )
     @settings(max_examples=500, deadline=None)
     def test_any_fields_give_an_image_or_an_error(self, encoding, width, height, step, big, data):
-        message = Image(
-            width=width, height=height, encoding=encoding, step=step, is_bigendian=big
-        )
+        message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = data
         try:
             array = input_messages.image_to_array(message, 100)
@@ -194,8 +208,11 @@ class TestContradictions:
             assert array.dtype == np.uint8
 
     @given(
-        st.sampled_from(list(input_messages.LAYOUTS)), st.integers(1, 8), st.integers(1, 8),
-        st.integers(0, 9), st.integers(0, 1),
+        st.sampled_from(list(input_messages.LAYOUTS)),
+        st.integers(1, 8),
+        st.integers(1, 8),
+        st.integers(0, 9),
+        st.integers(0, 1),
     )
     @settings(max_examples=300, deadline=None)
     def test_consistent_fields_give_an_image(self, encoding, width, height, extra, big):
@@ -204,9 +221,7 @@ class TestContradictions:
         layout = input_messages.LAYOUTS[encoding]
         step = width * layout.pixel + extra
         rows = height * 3 // 2 if encoding.startswith('nv') else height
-        message = Image(
-            width=width, height=height, encoding=encoding, step=step, is_bigendian=big
-        )
+        message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = bytes(step * rows)
         array = input_messages.image_to_array(message, MAX_PIXELS)
         assert array.shape == ((height, width) if layout.mono else (height, width, 3))
@@ -256,7 +271,7 @@ class TestCompressed:
         message = self.encode(np.zeros((4, 4, 3), np.uint8), '.png')
         data = bytearray(message.data)
         at = data.index(chunk) - 4
-        data[at:at + 4] = struct.pack('>I', length)
+        data[at : at + 4] = struct.pack('>I', length)
         message.data = bytes(data)
         # The decoder would allocate it.
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
@@ -304,7 +319,10 @@ class TestCompressed:
 
 def camera_info(width=640, height=480, fx=500.0, **changes):
     message = CameraInfo(
-        width=width, height=height, distortion_model='plumb_bob', d=[0.0] * 5,
+        width=width,
+        height=height,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
         k=[fx, 0.0, 320.0, 0.0, fx + 5, 240.0, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[fx, 0.0, 320.0, 0.0, 0.0, fx + 5, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0],
@@ -358,13 +376,16 @@ class TestCalibration:
         assert not found.is_rectified
 
     @pytest.mark.fault(15)
-    @pytest.mark.parametrize('changes', [
-        {'distortion_model': 'fancy', 'd': [0.1, 0.2]},
-        {'d': [0.1]},
-        {'d': [float('nan')] * 5},
-        {'k': [500.0, 0.0, float('nan'), 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]},
-        {'width': 0},
-    ])
+    @pytest.mark.parametrize(
+        'changes',
+        [
+            {'distortion_model': 'fancy', 'd': [0.1, 0.2]},
+            {'d': [0.1]},
+            {'d': [float('nan')] * 5},
+            {'k': [500.0, 0.0, float('nan'), 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]},
+            {'width': 0},
+        ],
+    )
     def test_what_makes_no_sense_is_refused(self, changes):
         with pytest.raises(MessageError) as error:
             input_messages.calibration_from(camera_info(**changes))
@@ -395,7 +416,9 @@ class TestFocusMessages:
         message.header.stamp = input_messages.to_stamp(5_000_000_001)
         found = input_messages.report_from(message)
         assert (found.stamp_ns, found.dioptres, found.state) == (
-            5_000_000_001, 1.5, LensState.SETTLED,
+            5_000_000_001,
+            1.5,
+            LensState.SETTLED,
         )
         assert (found.sweep_id, found.plane_index, found.plane_count) == (7, 2, 5)
 
@@ -434,14 +457,17 @@ class TestFocalStackMessages:
         taken = input_messages.stack_from(self.message(rgb, info=info), MAX_PIXELS, rectify=False)
         assert taken.planes[1].calibration is None
 
-    @pytest.mark.parametrize(('change', 'reason'), [
-        (lambda m: m.focus_dioptres.append(3.0), 'plane_count'),
-        (lambda m: setattr(m, 'focus_dioptres', [1.0, 1.0, 1.0]), 'plane_count'),
-        (lambda m: setattr(m, 'focus_dioptres', [1.0, 2.0, float('nan')]), 'focus_unknown'),
-        (lambda m: setattr(m.images[1], 'width', 9), 'row_step'),
-        (lambda m: setattr(m, 'camera_info', camera_info()), 'camera_size'),
-        (lambda m: setattr(m.header, 'stamp', input_messages.to_stamp(0)), 'zero_stamp'),
-    ])
+    @pytest.mark.parametrize(
+        ('change', 'reason'),
+        [
+            (lambda m: m.focus_dioptres.append(3.0), 'plane_count'),
+            (lambda m: setattr(m, 'focus_dioptres', [1.0, 1.0, 1.0]), 'plane_count'),
+            (lambda m: setattr(m, 'focus_dioptres', [1.0, 2.0, float('nan')]), 'focus_unknown'),
+            (lambda m: setattr(m.images[1], 'width', 9), 'row_step'),
+            (lambda m: setattr(m, 'camera_info', camera_info()), 'camera_size'),
+            (lambda m: setattr(m.header, 'stamp', input_messages.to_stamp(0)), 'zero_stamp'),
+        ],
+    )
     def test_what_is_wrong_is_named(self, rgb, change, reason):
         message = self.message(rgb)
         change(message)
@@ -500,21 +526,33 @@ class TestOutgoing:
         assert (read['rgb'].view(np.uint32) == 0x00112233).all()
 
     def test_without_colour_a_point_still_has_16_bytes(self):
-        message = output_messages.cloud_message(Header(), np.zeros((2, 3, 4), np.float32), color=False)
+        message = output_messages.cloud_message(
+            Header(), np.zeros((2, 3, 4), np.float32), color=False
+        )
         assert [field.name for field in message.fields] == ['x', 'y', 'z']
         assert message.point_step == 16
 
     @pytest.mark.parametrize('count', [0, 7])
     def test_an_unorganised_cloud(self, count):
-        message = output_messages.cloud_message(Header(), np.zeros((count, 4), np.float32), color=True)
+        message = output_messages.cloud_message(
+            Header(), np.zeros((count, 4), np.float32), color=True
+        )
         assert (message.height, message.width, len(message.data)) == (1, count, 16 * count)
 
-    @pytest.mark.parametrize(('policy', 'expected'), [
-        ('reference', 400), ('first', 100), ('mid', 200), ('last', 400),
-    ])
+    @pytest.mark.parametrize(
+        ('policy', 'expected'),
+        [
+            ('reference', 400),
+            ('first', 100),
+            ('mid', 200),
+            ('last', 400),
+        ],
+    )
     def test_stamp_policy_takes_the_stamp_of_a_plane(self, policy, expected):
         image = np.zeros((2, 2), np.uint8)
-        stack = FocalStack(tuple(
-            Plane(image, focus, stamp) for focus, stamp in ((0.2, 100), (0.9, 200), (1.5, 400))
-        ))
+        stack = FocalStack(
+            tuple(
+                Plane(image, focus, stamp) for focus, stamp in ((0.2, 100), (0.9, 200), (1.5, 400))
+            )
+        )
         assert output_messages.output_stamp(stack, policy) == expected

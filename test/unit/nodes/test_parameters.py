@@ -14,16 +14,49 @@ from dualfocus_ros.nodes.depth_parameters import DEFAULTS, ENTRIES, DepthNodeSet
 from dualfocus_ros.nodes.parameters import NodeParameters, descriptor
 
 CONTRACT = {
-    'model', 'device', 'precision', 'threads', 'input', 'focus_source', 'image_transport',
-    'autostart', 'stack.mode', 'stack.size', 'stack.min_size', 'stack.timeout',
-    'stack.sync_tolerance', 'stack.accept_moving', 'planes.focus_dioptres', 'camera_info_policy',
-    'rectify', 'stamp_policy', 'depth.encoding', 'depth.min', 'depth.max', 'depth.max_sigma',
-    'points.color', 'points.max_rate', 'points.decimation', 'lens.focal_length', 'lens.f_number',
-    'lens.pixel_pitch', 'breathing.model', 'breathing.coefficients', 'max_pixels',
+    'model',
+    'device',
+    'precision',
+    'threads',
+    'input',
+    'focus_source',
+    'image_transport',
+    'autostart',
+    'stack.mode',
+    'stack.size',
+    'stack.min_size',
+    'stack.timeout',
+    'stack.sync_tolerance',
+    'stack.accept_moving',
+    'planes.focus_dioptres',
+    'camera_info_policy',
+    'rectify',
+    'stamp_policy',
+    'depth.encoding',
+    'depth.min',
+    'depth.max',
+    'depth.max_sigma',
+    'points.color',
+    'points.max_rate',
+    'points.decimation',
+    'lens.focal_length',
+    'lens.f_number',
+    'lens.pixel_pitch',
+    'breathing.model',
+    'breathing.coefficients',
+    'max_pixels',
 }
 STATIC = {
-    'model', 'device', 'precision', 'threads', 'input', 'focus_source', 'image_transport',
-    'autostart', 'planes.focus_dioptres', 'cuda_graphs',
+    'model',
+    'device',
+    'precision',
+    'threads',
+    'input',
+    'focus_source',
+    'image_transport',
+    'autostart',
+    'planes.focus_dioptres',
+    'cuda_graphs',
 }
 
 
@@ -57,7 +90,8 @@ def test_each_is_described_and_bounded(name):
     assert described.read_only == (name in STATIC)
     free = isinstance(DEFAULTS[name], bool) or name in ('model', 'device')
     bounded = (
-        described.integer_range or described.floating_point_range
+        described.integer_range
+        or described.floating_point_range
         or described.additional_constraints
     )
     assert free or bounded
@@ -81,18 +115,21 @@ def test_values_given_at_start_up(make):
     assert settings.points_color is False
 
 
-@pytest.mark.parametrize(('name', 'value', 'allowed'), [
-    ('depth.encoding', '8UC1', '32FC1, 16UC1'),
-    ('stack.size', 'five', 'a whole number from 0 to 32'),
-    ('stack.size', 33, '0 to 32'),
-    ('stack.timeout', -1.0, '0.01 to 60'),
-    ('depth.max', float('nan'), '0.001 to 1000'),
-    ('points.color', 1, 'true or false'),
-    ('model', 3, 'a string'),
-    ('threads', True, 'whole number'),
-    ('planes.focus_dioptres', 'near', 'a list of numbers'),
-    ('planes.focus_dioptres', [0.1, 1e9], '-100 to 100'),
-])
+@pytest.mark.parametrize(
+    ('name', 'value', 'allowed'),
+    [
+        ('depth.encoding', '8UC1', '32FC1, 16UC1'),
+        ('stack.size', 'five', 'a whole number from 0 to 32'),
+        ('stack.size', 33, '0 to 32'),
+        ('stack.timeout', -1.0, '0.01 to 60'),
+        ('depth.max', float('nan'), '0.001 to 1000'),
+        ('points.color', 1, 'true or false'),
+        ('model', 3, 'a string'),
+        ('threads', True, 'whole number'),
+        ('planes.focus_dioptres', 'near', 'a list of numbers'),
+        ('planes.focus_dioptres', [0.1, 1e9], '-100 to 100'),
+    ],
+)
 def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, value, allowed):
     _, parameters = make(**{name.replace('.', '__'): value})
     (problem,) = parameters.problems
@@ -101,19 +138,29 @@ def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, val
     assert repr(value)[:4] in problem
 
 
-@pytest.mark.parametrize(('given', 'text'), [
-    ({'device': 'gpu'}, 'auto, cuda, cuda:N or cpu'),
-    ({'model': ''}, 'shipped name'),
-    ({'stack.size': 1}, '0 or from 2 to 32'),
-    ({'depth.min': 3.0, 'depth.max': 2.0}, 'depth.min'),
-    ({'input': 'planes'}, 'planes.focus_dioptres'),
-    ({'input': 'planes', 'planes.focus_dioptres': [0.5, 0.5]}, 'different'),
-    ({'breathing.model': 'thin_lens'}, 'lens.focal_length'),
-    ({'breathing.model': 'polynomial'}, 'breathing.coefficients'),
-    ({'lens.focal_length': 0.016, 'lens.f_number': 1.4, 'lens.pixel_pitch': 5.6e-6,
-      'lens.kappa': 16.3}, 'the pitch is that of the published'),
-    ({'lens.field_curvature': [0.2]}, 'two numbers'),
-])
+@pytest.mark.parametrize(
+    ('given', 'text'),
+    [
+        ({'device': 'gpu'}, 'auto, cuda, cuda:N or cpu'),
+        ({'model': ''}, 'shipped name'),
+        ({'stack.size': 1}, '0 or from 2 to 32'),
+        ({'depth.min': 3.0, 'depth.max': 2.0}, 'depth.min'),
+        ({'input': 'planes'}, 'planes.focus_dioptres'),
+        ({'input': 'planes', 'planes.focus_dioptres': [0.5, 0.5]}, 'different'),
+        ({'breathing.model': 'thin_lens'}, 'lens.focal_length'),
+        ({'breathing.model': 'polynomial'}, 'breathing.coefficients'),
+        (
+            {
+                'lens.focal_length': 0.016,
+                'lens.f_number': 1.4,
+                'lens.pixel_pitch': 5.6e-6,
+                'lens.kappa': 16.3,
+            },
+            'the pitch is that of the published',
+        ),
+        ({'lens.field_curvature': [0.2]}, 'two numbers'),
+    ],
+)
 def test_what_does_not_fit_together_is_named(make, given, text):
     _, parameters = make(**{name.replace('.', '__'): value for name, value in given.items()})
     (problem,) = parameters.problems
@@ -143,14 +190,17 @@ def test_changes_are_taken_or_refused_together(make):
 
 
 @pytest.mark.fault(17)
-@pytest.mark.parametrize(('name', 'value', 'text'), [
-    ('depth.encoding', '8UC1', 'one of 32FC1, 16UC1'),
-    ('stack.size', 40, '32'),
-    ('stack.size', 1, '2 to 32'),
-    ('breathing.model', 'thin_lens', 'lens.focal_length'),
-    ('model', 'other', 'read-only'),
-    ('depth.max', 'far', 'type'),
-])
+@pytest.mark.parametrize(
+    ('name', 'value', 'text'),
+    [
+        ('depth.encoding', '8UC1', 'one of 32FC1, 16UC1'),
+        ('stack.size', 40, '32'),
+        ('stack.size', 1, '2 to 32'),
+        ('breathing.model', 'thin_lens', 'lens.focal_length'),
+        ('model', 'other', 'read-only'),
+        ('depth.max', 'far', 'type'),
+    ],
+)
 def test_a_wrong_change_is_refused_with_what_is_allowed(make, name, value, text):
     node, parameters = make()
     before = parameters.current()
@@ -162,10 +212,12 @@ def test_a_wrong_change_is_refused_with_what_is_allowed(make, name, value, text)
 
 def test_a_list_without_values_can_be_filled_later(make):
     node, parameters = make()
-    results = node.set_parameters([
-        Parameter('breathing.coefficients', value=[0.05, -0.001]),
-        Parameter('breathing.model', value='polynomial'),
-    ])
+    results = node.set_parameters(
+        [
+            Parameter('breathing.coefficients', value=[0.05, -0.001]),
+            Parameter('breathing.model', value='polynomial'),
+        ]
+    )
     assert all(result.successful for result in results)
     assert parameters.current().pipeline().breathing_coefficients == (0.05, -0.001)
 
@@ -192,9 +244,16 @@ def test_parameters_of_others_are_left_alone(make):
 
 def test_the_settings_of_each_part():
     settings = DepthNodeSettings(
-        stack_mode='sliding', stack_timeout=1.5, rectify='off', camera_info_policy='latest',
-        focus_source='command', command_latency_frames=3, lens_focal_length=0.016,
-        lens_f_number=1.4, lens_pixel_pitch=5e-6, breathing_model='thin_lens',
+        stack_mode='sliding',
+        stack_timeout=1.5,
+        rectify='off',
+        camera_info_policy='latest',
+        focus_source='command',
+        command_latency_frames=3,
+        lens_focal_length=0.016,
+        lens_f_number=1.4,
+        lens_pixel_pitch=5e-6,
+        breathing_model='thin_lens',
     )
     assembler = settings.assembler()
     assert assembler.sliding

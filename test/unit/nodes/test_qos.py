@@ -25,9 +25,13 @@ def profile(**policies):
 
 
 PROFILES = [
-    profile(), profile(reliability=ReliabilityPolicy.BEST_EFFORT), profile(durability=KEPT),
-    profile(deadline=Duration(seconds=1)), profile(deadline=Duration(seconds=2)),
-    profile(liveliness=MANUAL), profile(liveliness_lease_duration=Duration(seconds=1)),
+    profile(),
+    profile(reliability=ReliabilityPolicy.BEST_EFFORT),
+    profile(durability=KEPT),
+    profile(deadline=Duration(seconds=1)),
+    profile(deadline=Duration(seconds=2)),
+    profile(liveliness=MANUAL),
+    profile(liveliness_lease_duration=Duration(seconds=1)),
     profile(liveliness_lease_duration=Duration(seconds=3)),
 ]
 

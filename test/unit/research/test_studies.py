@@ -39,9 +39,19 @@ def study(tmp_path, *words):
 
 def test_stack_size_measures_every_method_at_every_size(tmp_path):
     found, markdown = study(
-        tmp_path, 'stack-size', '--data', SMALL, '--sizes', '9', '2', '4',
-        '--methods', 'auto', 'sml', 'range-only',
-    )  # fmt: skip
+        tmp_path,
+        'stack-size',
+        '--data',
+        SMALL,
+        '--sizes',
+        '9',
+        '2',
+        '4',
+        '--methods',
+        'auto',
+        'sml',
+        'range-only',
+    )
     assert [(r['planes'], r['method']) for r in found['rows']] == [
         (n, m) for n in (2, 4, 9) for m in (*found['methods'],)
     ]
@@ -55,9 +65,21 @@ def test_stack_size_measures_every_method_at_every_size(tmp_path):
 
 def test_asymmetry_changes_the_images_and_knows_the_sides(tmp_path):
     found, markdown = study(
-        tmp_path, 'asymmetry', '--data', SMALL, '--limit', '1', '--sweeps', 'spherical', 'tilt',
-        '--methods', 'sml', 'range-only', '--planes', '5',
-    )  # fmt: skip
+        tmp_path,
+        'asymmetry',
+        '--data',
+        SMALL,
+        '--limit',
+        '1',
+        '--sweeps',
+        'spherical',
+        'tilt',
+        '--methods',
+        'sml',
+        'range-only',
+        '--planes',
+        '5',
+    )
     rows = {(r['method'], r['sweep'], r['value']): r for r in found['rows']}
     assert rows['sml', 'spherical', 0.0]['near'] == rows['sml', 'tilt', 0.0]['near']
     assert rows['sml', 'spherical', 0.8]['near'] != rows['sml', 'spherical', -0.8]['near']
@@ -73,9 +95,17 @@ def test_equal_budget_says_how_methods_were_trained_and_sets_them_in_relation(tm
         json.dumps({'models': {'base': {'recipe': {'steps': 5, 'seed': 1}}}})
     )
     found, markdown = study(
-        tmp_path, 'ablation', '--data', 'shapes:3,count=1,size=64', '--planes', '4',
-        '--methods', f'dfv:{tmp_path / "base.safetensors"}', 'auto', 'sml',
-    )  # fmt: skip
+        tmp_path,
+        'ablation',
+        '--data',
+        'shapes:3,count=1,size=64',
+        '--planes',
+        '4',
+        '--methods',
+        f'dfv:{tmp_path / "base.safetensors"}',
+        'auto',
+        'sml',
+    )
     assert found['baseline'] == 'dfv:base'
     assert found['recipes'][0] == {'method': 'dfv:base', 'steps': '5', 'seed': '1'}
     assert '**Not an equal budget**: steps' in markdown
@@ -95,9 +125,13 @@ def test_recipes_are_found_in_metadata_too(tmp_path):
     digest = found.pop('rendering')
     assert len(digest) == 8
     assert found == {
-        'without': 'focal', 'steps': '70', 'batch': '4', 'planes': '3 10', 'seed': '3',
+        'without': 'focal',
+        'steps': '70',
+        'batch': '4',
+        'planes': '3 10',
+        'seed': '3',
         'data': 'source pool, stacks 9',
-    }  # fmt: skip
+    }
     assert equal_budget.recipe_of('sml') == {}
     assert int(equal_budget.recipe_of('auto')['steps']) > 0
 
@@ -159,15 +193,21 @@ def test_joined_sets_take_evenly_spread_samples_of_each():
     sets = [open_dataset('shapes:1,count=5,size=64'), open_dataset('shapes:2,count=2,size=64')]
     both = joined(sets, limit=3)
     assert [both[i].name for i in range(len(both))] == [
-        'shapes-1-0', 'shapes-1-1', 'shapes-1-3', 'shapes-2-0', 'shapes-2-1',
-    ]  # fmt: skip
+        'shapes-1-0',
+        'shapes-1-1',
+        'shapes-1-3',
+        'shapes-2-0',
+        'shapes-2-1',
+    ]
     assert len(joined(sets[:1], limit=2)) == 2
     assert joined(sets[:1]).name == 'shapes:1,count=5,size=64'
 
 
 def test_table_leaves_out_what_nobody_has():
-    lines = table([{'method': 'a', 'x': 0.5}, {'method': 'b', 't': 'w'}],
-                  [('x', 'X', -1), ('y', 'Y', 2), ('t', 'T', 0)])  # fmt: skip
+    lines = table(
+        [{'method': 'a', 'x': 0.5}, {'method': 'b', 't': 'w'}],
+        [('x', 'X', -1), ('y', 'Y', 2), ('t', 'T', 0)],
+    )
     assert lines[:2] == ['| method | X | T |', '| --- | ---: | --- |']
     assert lines[2:] == ['| a | 50.0 |  |', '| b |  | w |']
 

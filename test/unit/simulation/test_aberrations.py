@@ -93,8 +93,10 @@ def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
         assert (kernel * along**2).sum().item() == pytest.approx(36.0, rel=0.06)
         assert (kernel * narrow**2).sum().item() == pytest.approx(9.0, rel=0.06)
     centre = FieldAberrations(astigmatism=0.5).off_axis(0.0, 0.0)
-    assert torch.equal(spot(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
-                       spot(torch.tensor([5.0]), Aperture(shape)))  # fmt: skip
+    assert torch.equal(
+        spot(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
+        spot(torch.tensor([5.0]), Aperture(shape)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,8 +311,11 @@ def test_lenses_drawn_for_training_are_rendered_within_their_reach():
             reach = capture.max_radius(0.0, 1.0)
             scene = layer_scene(image, depth, layers=5, max_radius=reach)
             stack = render_stack(
-                scene, capture.kappa, torch.from_numpy(capture.focus),
-                aperture=capture.aperture, field=capture.field,
-            )  # fmt: skip
+                scene,
+                capture.kappa,
+                torch.from_numpy(capture.focus),
+                aperture=capture.aperture,
+                field=capture.field,
+            )
             assert torch.isfinite(stack).all()
     assert 5 < fields < 25

@@ -86,18 +86,28 @@ def test_chromatic_lenses_are_refused_by_the_batch_renderer():
     colour, position = composed(1, 1)
     with pytest.raises(ValueError, match='use render_stack'):
         render_batch(
-            colour, position, np.ones(1), np.zeros((1, 2)), [Aperture(chromatic=0.1)],
-            np.ones(1), layers=4,
-        )  # fmt: skip
+            colour,
+            position,
+            np.ones(1),
+            np.zeros((1, 2)),
+            [Aperture(chromatic=0.1)],
+            np.ones(1),
+            layers=4,
+        )
 
 
 def test_flat_scenes_and_constant_images_stay_what_they_are():
     colour = torch.full((1, 3, 32, 32), 0.4)
     position = torch.full((1, 32, 32), 0.5)
     images = render_batch(
-        colour, position, np.array([6.0]), np.array([[0.0, 0.5, 1.0]]), [Aperture()],
-        np.array([3.0]), layers=5,
-    )  # fmt: skip
+        colour,
+        position,
+        np.array([6.0]),
+        np.array([[0.0, 0.5, 1.0]]),
+        [Aperture()],
+        np.array([3.0]),
+        layers=5,
+    )
     assert torch.allclose(images, torch.full_like(images, 0.4), atol=1e-5)
 
 

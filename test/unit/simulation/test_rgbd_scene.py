@@ -81,8 +81,11 @@ def test_bad_files_are_named(pair, tmp_path):
 @pytest.mark.parametrize(
     ('colour', 'depth', 'intrinsics'),
     [
-        ('kitchen/frame-000000.color.jpg', 'kitchen/frame-000000.depth.png',
-         (585.0, 585.0, 320.0, 240.0)),
+        (
+            'kitchen/frame-000000.color.jpg',
+            'kitchen/frame-000000.depth.png',
+            (585.0, 585.0, 320.0, 240.0),
+        ),
         ('livingroom/image/*', 'livingroom/depth/*', (525.0, 525.0, 319.5, 239.5)),
     ],
 )

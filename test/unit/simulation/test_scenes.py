@@ -146,8 +146,20 @@ def test_far_texture_is_averaged_not_aliased():
 
 def test_every_texture_is_a_reflectance():
     maker = TextureMaker(np.random.default_rng(1), 64)
-    names = ('paint', 'concrete', 'terrazzo', 'wood', 'carpet', 'tiles', 'brick', 'fabric',
-             'cardboard', 'print', 'speckle', 'panel')
+    names = (
+        'paint',
+        'concrete',
+        'terrazzo',
+        'wood',
+        'carpet',
+        'tiles',
+        'brick',
+        'fabric',
+        'cardboard',
+        'print',
+        'speckle',
+        'panel',
+    )
     for name in names:
         albedo = getattr(maker, name)()
         assert albedo.shape == (64, 64, 3) and albedo.dtype == np.float32

@@ -80,9 +80,13 @@ class TestPairing:
         assert rig.rejected('no_image') == 50
 
     @pytest.mark.fault(2)
-    @pytest.mark.parametrize(('make', 'reason'), [
-        (frame, 'no_focus'), (lambda n: report(n, 1.0), 'no_image'),
-    ])
+    @pytest.mark.parametrize(
+        ('make', 'reason'),
+        [
+            (frame, 'no_focus'),
+            (lambda n: report(n, 1.0), 'no_image'),
+        ],
+    )
     def test_what_never_finds_a_partner_is_counted_by_the_clock(self, make, reason):
         rig = Rig(window=0.25)
         rig.assembler.tick(0)
@@ -225,7 +229,8 @@ class TestCountedSweeps:
         rig = Rig()
         stacks = rig.feed(counted_sweep(1, 4, 0) + counted_sweep(2, 4, 4))
         assert [(s.sweep_id, frames_of(s)) for s in stacks] == [
-            (1, [0, 1, 2, 3]), (2, [4, 5, 6, 7]),
+            (1, [0, 1, 2, 3]),
+            (2, [4, 5, 6, 7]),
         ]
 
     @pytest.mark.fault(5)
@@ -265,7 +270,7 @@ class TestCountedSweeps:
     @pytest.mark.parametrize('state', [LensState.SETTLED, LensState.MOVING])
     def test_who_drives_the_lens_starts_anew_with_the_same_number(self, held, state):
         rig = Rig(timeout_ns=1000 * MS, accept_moving=True)
-        messages = counted_sweep(1, 5, first=0)[:2 * (held + 1)]
+        messages = counted_sweep(1, 5, first=0)[: 2 * (held + 1)]
         stacks = rig.feed(messages)
         # Meanwhile the camera goes on, for longer than the timeout.
         for n in range(held + 1, held + 31):
@@ -284,7 +289,8 @@ class TestCountedSweeps:
         messages = counted_sweep(0, 4, 0)[:-2] + counted_sweep(0, 4, 4)
         stacks = rig.feed(messages)
         assert [(frames_of(s), s.flags) for s in stacks] == [
-            ([0, 1, 2], PARTIAL), ([4, 5, 6, 7], StackFlag.NONE),
+            ([0, 1, 2], PARTIAL),
+            ([4, 5, 6, 7], StackFlag.NONE),
         ]
 
     def test_a_lost_plane_makes_a_flagged_stack_when_the_next_sweep_begins(self):
@@ -354,9 +360,15 @@ class TestCountedSweeps:
         assert len(rig.assembler._commanded) == 4 * 32
 
     @pytest.mark.fault(5)
-    @pytest.mark.parametrize('focus', [
-        [1.5, 0.5, 1.0], [0.5, 1.5, 1.0], [1.0, 0.5, 1.0], [2.0, 1.0, 0.5],
-    ])
+    @pytest.mark.parametrize(
+        'focus',
+        [
+            [1.5, 0.5, 1.0],
+            [0.5, 1.5, 1.0],
+            [1.0, 0.5, 1.0],
+            [2.0, 1.0, 0.5],
+        ],
+    )
     def test_a_counted_sweep_may_go_up_and_down(self, focus):
         rig = Rig()
         (stack,) = rig.feed(counted_sweep(1, 3, 0, dioptres=focus))
@@ -392,9 +404,7 @@ class TestCountedSweeps:
 
 class TestTurningSweeps:
     def shoot_all(self, rig, focus, first=0):
-        return [
-            s for n, dioptres in enumerate(focus) for s in rig.shoot(first + n, dioptres)
-        ]
+        return [s for n, dioptres in enumerate(focus) for s in rig.shoot(first + n, dioptres)]
 
     def test_triangle_both_directions_share_the_turning_plane(self):
         triangle = [0.5, 1.0, 1.5, 2.0, 1.5, 1.0, 0.5, 1.0, 1.5, 2.0, 1.5]
@@ -427,10 +437,13 @@ class TestTurningSweeps:
         stacks = self.shoot_all(rig, triangle)
         assert [frames_of(s) for s in stacks] == [[0, 1], [2, 3, 4], [4, 5, 6, 7]]
 
-    @pytest.mark.parametrize('focus', [
-        [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
-        [0.5, 1.0, 1.5, 2.0, 0.5, 1.0, 1.5, 2.0],
-    ])
+    @pytest.mark.parametrize(
+        'focus',
+        [
+            [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
+            [0.5, 1.0, 1.5, 2.0, 0.5, 1.0, 1.5, 2.0],
+        ],
+    )
     def test_size_cuts_the_sequence(self, focus):
         stacks = self.shoot_all(Rig(size=4), focus)
         assert [frames_of(s) for s in stacks] == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -492,12 +505,15 @@ class TestTimeout:
 
 class TestResets:
     @pytest.mark.fault(6)
-    @pytest.mark.parametrize('change', [
-        {'image': np.zeros((6, 8, 3), np.uint8)},
-        {'encoding': 'bgr8'},
-        {'frame_id': 'other'},
-        {'image': np.zeros((3, 4), np.uint8)},
-    ])
+    @pytest.mark.parametrize(
+        'change',
+        [
+            {'image': np.zeros((6, 8, 3), np.uint8)},
+            {'encoding': 'bgr8'},
+            {'frame_id': 'other'},
+            {'image': np.zeros((3, 4), np.uint8)},
+        ],
+    )
     def test_another_format_drops_the_sweep_in_progress(self, change):
         rig = Rig()
         rig.feed(counted_sweep(1, 3, 0)[:4])
@@ -669,7 +685,8 @@ class TestOrder:
     def test_how_the_topics_interleave_changes_nothing(self, messages):
         rig = Rig()
         assert [frames_of(s) for s in rig.feed(messages)] == [
-            [0, 1, 2, 3, 4], [5, 6, 7, 8, 9],
+            [0, 1, 2, 3, 4],
+            [5, 6, 7, 8, 9],
         ]
         assert rig.reasons == set()
 
@@ -690,11 +707,15 @@ class TestOrder:
                 st.sampled_from(['frame', 'report', 'camera', 'tick', 'reset']),
                 st.floats(allow_nan=True, allow_infinity=True, width=32),
                 st.sampled_from(list(LensState)),
-                st.integers(0, 3), st.integers(0, 6), st.integers(0, 6),
+                st.integers(0, 3),
+                st.integers(0, 6),
+                st.integers(0, 6),
             ),
             max_size=120,
         ),
-        st.booleans(), st.booleans(), st.sampled_from([0, 2, 4]),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([0, 2, 4]),
     )
     @settings(max_examples=300, deadline=None)
     def test_whatever_comes_no_wrong_pair_and_no_exception(self, events, sliding, moving, size):
@@ -733,8 +754,10 @@ def test_planes_are_foreseen_as_they_join_a_sweep_but_not_the_one_that_ends_it()
             assert [plane.focus_dioptres for plane in foreseen] == [0.5 + i for i in range(n + 1)]
     assert len(stacks) == 1 and len(foreseen) == 2
     # The very arrays, by which what was made of them is found again.
-    assert [plane.image is early.image for plane, early in zip(stacks[0].planes, foreseen)] \
-        == [True, True]
+    assert [plane.image is early.image for plane, early in zip(stacks[0].planes, foreseen)] == [
+        True,
+        True,
+    ]
 
 
 def test_the_funnel_counts_every_stage():

@@ -90,12 +90,15 @@ class TestReportedFocus:
         assert focus.report(100 * MS, 1.0).state == SETTLED
 
 
-@pytest.mark.parametrize(('values', 'expected'), [
-    ([('AfState', '0'), ('LensPosition', '1.25')], 1.25),
-    ([('LensPosition', ' 0.0 ')], 0.0),
-    ([('ExposureTime', '10000')], None),
-    ([], None),
-])
+@pytest.mark.parametrize(
+    ('values', 'expected'),
+    [
+        ([('AfState', '0'), ('LensPosition', '1.25')], 1.25),
+        ([('LensPosition', ' 0.0 ')], 0.0),
+        ([('ExposureTime', '10000')], None),
+        ([], None),
+    ],
+)
 def test_lens_position_of_libcamera_metadata(values, expected):
     assert lens_position(values) == expected
 

@@ -36,7 +36,9 @@ def test_equal_stamps_make_a_stack_in_any_order(funnel):
     sync = synchroniser(funnel, tolerance_ns=0)
     (stack,) = shoot(sync, 3, planes=(2, 0, 1))
     assert [(p.focus_dioptres, int(p.image[0, 0, 0])) for p in stack.planes] == [
-        (0.2, 30), (0.8, 31), (1.6, 32),
+        (0.2, 30),
+        (0.8, 31),
+        (1.6, 32),
     ]
     assert stack.flags == StackFlag.NONE
     assert stack.planes[0].camera == calibration().camera

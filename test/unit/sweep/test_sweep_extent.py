@@ -31,10 +31,19 @@ def partial(sweep, lost, focus=None, rig=None):
 
 
 class TestCountedSweeps:
-    @pytest.mark.parametrize(('lost', 'ends'), [
-        ([2], NEITHER), ([2, 3], NEITHER), ([5], NEAR), ([4, 5], NEAR), ([3, 5], NEAR),
-        ([0], FAR), ([0, 1], FAR), ([0, 5], (True, True)),
-    ])
+    @pytest.mark.parametrize(
+        ('lost', 'ends'),
+        [
+            ([2], NEITHER),
+            ([2, 3], NEITHER),
+            ([5], NEAR),
+            ([4, 5], NEAR),
+            ([3, 5], NEAR),
+            ([0], FAR),
+            ([0, 1], FAR),
+            ([0, 5], (True, True)),
+        ],
+    )
     def test_the_end_that_was_lost_is_known(self, lost, ends):
         stack = partial(1, lost)
         assert stack.announced == pytest.approx((0.5, 1.75))

@@ -57,9 +57,11 @@ def test_with_tensorboard_scalars_and_pictures_go_there(tmp_path, monkeypatch):
         log.write(50, {'loss': 0.25})
         log.picture(50, np.zeros((4, 5, 3), np.uint8))
     assert written == [
-        ('open', str(tmp_path / 'tensorboard'), 8), ('loss', 0.25, 50),
-        ('sample', (4, 5, 3), 50, 'HWC'), 'closed',
-    ]  # fmt: skip
+        ('open', str(tmp_path / 'tensorboard'), 8),
+        ('loss', 0.25, 50),
+        ('sample', (4, 5, 3), 50, 'HWC'),
+        'closed',
+    ]
 
 
 def test_columns_stay_when_another_machine_measures_more(tmp_path):

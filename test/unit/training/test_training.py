@@ -289,16 +289,20 @@ def test_minutes_end_the_plan(pool, tmp_path):
         (KIND, {'precision': 'bf16'}, {'stacks': 2}, 'precision was fp32, now bf16'),
         (KIND, {}, {'stacks': 3}, 'data.stacks was 2, now 3'),
         (
-            DualFocusKind(replace(SMALL, surfaces=3), LossWeights()), {}, {'stacks': 2},
+            DualFocusKind(replace(SMALL, surfaces=3), LossWeights()),
+            {},
+            {'stacks': 2},
             'config.surfaces was 2, now 3',
         ),
         (
-            DualFocusKind(SMALL, LossWeights(focal=0.0)), {}, {'stacks': 2},
+            DualFocusKind(SMALL, LossWeights(focal=0.0)),
+            {},
+            {'stacks': 2},
             f'loss.focal was {LossWeights().focal}, now 0.0',
         ),
         (DFVKind(0.03), {}, {'stacks': 2}, 'network was DualFocus, now DFV'),
     ],
-)  # fmt: skip
+)
 def test_other_settings_are_refused_by_name(pool, tmp_path, kind, changes, data, named):
     plan = settings(1)
     Trainer(KIND, plan, tmp_path, CPU, data={'stacks': 2}).save()
@@ -469,9 +473,10 @@ def test_every_parameter_takes_part_in_the_loss(name, without):
     network = kind.build()
     rng = torch.Generator().manual_seed(0)
     batch = Batch(
-        torch.rand((2, 2, 3, 32, 32), generator=rng), torch.tensor([[0.3, 1.5]] * 2),
+        torch.rand((2, 2, 3, 32, 32), generator=rng),
+        torch.tensor([[0.3, 1.5]] * 2),
         torch.full((2, 32, 32), 0.8),
-    )  # fmt: skip
+    )
     loss, terms = kind.loss(network, batch, _exact)
     loss.backward()
     assert torch.isfinite(loss) and terms['error'] >= 0.0

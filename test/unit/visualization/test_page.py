@@ -33,13 +33,22 @@ def ramp_sweep(number: int) -> ViewedSweep:
     p = np.exp(scores) / np.exp(scores).sum(axis=0)
     scene = (128 + 70 * np.sin(u / 6.0) + 50 * np.cos(v / 8.0)).clip(0, 255).astype(np.uint8)
     tints = ((230, 120, 60), (60, 200, 90), (80, 120, 240), (220, 220, 60))
-    planes = tuple((scene[..., None] * (np.array(tint) / 255.0)).astype(np.uint8)
-                   for tint in tints)
+    planes = tuple(
+        (scene[..., None] * (np.array(tint) / 255.0)).astype(np.uint8) for tint in tints
+    )
     sigma = np.where(np.isfinite(depth), 0.02 * np.abs(depth), np.nan).astype(np.float32)
     return ViewedSweep(
-        f'sweep {number}', depth, sigma, ((u + v) % 256).astype(np.uint8),
-        np.repeat(scene[..., None], 3, axis=2), FOCUS, planes, p.astype(np.float32), CAMERA,
-        (0.1, 20.0), {'model': 'none'},
+        f'sweep {number}',
+        depth,
+        sigma,
+        ((u + v) % 256).astype(np.uint8),
+        np.repeat(scene[..., None], 3, axis=2),
+        FOCUS,
+        planes,
+        p.astype(np.float32),
+        CAMERA,
+        (0.1, 20.0),
+        {'model': 'none'},
     )
 
 
@@ -57,9 +66,7 @@ def address(tmp_path):
     def write(*sweeps: ViewedSweep) -> str:
         scales = encode_scales(sweeps)
         path = tmp_path / 'page.html'
-        path.write_text(
-            build_page('a test', [encode_sweep(s, scales) for s in sweeps]), 'utf-8'
-        )
+        path.write_text(build_page('a test', [encode_sweep(s, scales) for s in sweeps]), 'utf-8')
         return path.as_uri()
 
     return write
@@ -113,9 +120,11 @@ def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
 
 
 def test_pixels_without_depth_say_why_and_have_colours_of_their_own(page):
-    for x, text, rgb in ((10, 'depth none', color_scales.INVALID),
-                         (30, 'depth nearer than 0.1 m', color_scales.NEARER),
-                         (50, 'depth farther than 20 m', color_scales.FARTHER)):
+    for x, text, rgb in (
+        (10, 'depth none', color_scales.INVALID),
+        (30, 'depth nearer than 0.1 m', color_scales.NEARER),
+        (50, 'depth farther than 20 m', color_scales.FARTHER),
+    ):
         assert text in hover(page, 'depth', x, 10)
         assert tuple(page.pixels('#panel-depth .view canvas')[10, x, :3]) == rgb
     shown = page.pixels('#panel-depth .view canvas')[..., :3]
@@ -216,8 +225,14 @@ def test_the_cloud_turns_moves_and_grows(page):
     assert drawn_share(small) < 0.7 * drawn_share(home)
     page.drag(*middle, 50, 30, button='right')
     assert centre(cloud_picture(page)) - centre(small) == pytest.approx([30, 50], abs=4.0)
-    page.call('Input.dispatchMouseEvent', type='mouseWheel', x=middle[0], y=middle[1],
-              deltaX=0, deltaY=-900)
+    page.call(
+        'Input.dispatchMouseEvent',
+        type='mouseWheel',
+        x=middle[0],
+        y=middle[1],
+        deltaX=0,
+        deltaY=-900,
+    )
     assert drawn_share(cloud_picture(page)) > drawn_share(small)
 
 
@@ -258,8 +273,10 @@ def test_the_cloud_lies_where_the_depth_is_and_tells_it(page):
 
 
 def test_the_cloud_has_the_colours_that_are_asked_for(page):
-    scales = {'depth': color_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth),
-              'sigma': color_scales.sigma_scale(np.stack([s.sigma for s in SWEEPS]))}
+    scales = {
+        'depth': color_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth),
+        'sigma': color_scales.sigma_scale(np.stack([s.sigma for s in SWEEPS])),
+    }
     for mode in ('image', 'depth', 'sigma'):
         page.evaluate(
             f's = document.getElementById("cloud-colour"); s.value = "{mode}";'
@@ -297,8 +314,13 @@ def test_what_is_not_known_is_said(browser, address):
     depth = np.full((HEIGHT, WIDTH), np.nan, np.float32)
     browser.open(address(ViewedSweep('nothing', depth)))
     text = browser.evaluate('document.body.innerText')
-    for words in ('The planes are not known.', 'Sigma is not known.', 'No focus curve',
-                  '0 points', 'field of view of 60° is assumed'):
+    for words in (
+        'The planes are not known.',
+        'Sigma is not known.',
+        'No focus curve',
+        '0 points',
+        'field of view of 60° is assumed',
+    ):
         assert words in text
     assert 'depth none' in hover(browser, 'depth', 80, 60)
     assert browser.problems() == []

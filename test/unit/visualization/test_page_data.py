@@ -25,12 +25,15 @@ def made_sweep(height=48, width=64, count=4, **more) -> ViewedSweep:
     depth[0, :3] = np.nan, -np.inf, np.inf
     p = rng.dirichlet(np.ones(count), (height, width)).transpose(2, 0, 1).astype(np.float32)
     fields = {
-        'name': 'a sweep', 'depth': depth, 'sigma': (0.02 * depth**2).astype(np.float32),
+        'name': 'a sweep',
+        'depth': depth,
+        'sigma': (0.02 * depth**2).astype(np.float32),
         'confidence': rng.integers(0, 256, (height, width), dtype=np.uint8),
         'all_in_focus': rng.integers(0, 255, (height, width, 3), dtype=np.uint8),
         'focus_dioptres': np.linspace(0.4, 2.4, count),
         'planes': tuple(rng.integers(0, 255, (count, height, width, 3), dtype=np.uint8)),
-        'probability': p, 'camera': PinholeCamera(width, height, 60.0, 60.0, 31.5, 23.5),
+        'probability': p,
+        'camera': PinholeCamera(width, height, 60.0, 60.0, 31.5, 23.5),
         'limits': (0.1, 20.0),
     }
     return ViewedSweep(**{**fields, **more})
@@ -47,7 +50,9 @@ def unpacked(text: str, kind: type) -> np.ndarray:
 
 def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
     values = np.array([np.nan, -np.inf, np.inf, 1e-3, 0.1, 0.5, 1.0, 7.3, 20.0, 1e4], np.float32)
-    back = page_data.from_codes(page_data.to_codes(values, page_data.DEPTH_STEP), page_data.DEPTH_STEP)
+    back = page_data.from_codes(
+        page_data.to_codes(values, page_data.DEPTH_STEP), page_data.DEPTH_STEP
+    )
     assert np.array_equal(np.isnan(back), np.isnan(values))
     assert back[1] == -np.inf and back[2] == np.inf
     assert back[3:] == pytest.approx(values[3:], rel=2.6e-4)
@@ -79,11 +84,17 @@ def test_a_page_of_640x480_and_five_planes_stays_small():
     v, u = np.mgrid[:480, :640]
     scene = (127 + 60 * np.sin(u / 7.0) + 60 * np.cos(v / 9.0 + u / 31.0)).astype(np.uint8)
     p = np.exp(-0.5 * (np.arange(5)[:, None, None] - 4.0 * u / 640) ** 2)
-    depth = (0.5 + v / 400 + 0.002 * np.random.default_rng(0).standard_normal(v.shape))
+    depth = 0.5 + v / 400 + 0.002 * np.random.default_rng(0).standard_normal(v.shape)
     sweep = made_sweep(
-        480, 640, all_in_focus=scene, planes=(scene,) * 5, depth=depth.astype(np.float32),
-        sigma=(0.01 * depth).astype(np.float32), confidence=np.full(v.shape, 250, np.uint8),
-        probability=(p / p.sum(axis=0)).astype(np.float32), focus_dioptres=np.arange(5) + 0.2,
+        480,
+        640,
+        all_in_focus=scene,
+        planes=(scene,) * 5,
+        depth=depth.astype(np.float32),
+        sigma=(0.01 * depth).astype(np.float32),
+        confidence=np.full(v.shape, 250, np.uint8),
+        probability=(p / p.sum(axis=0)).astype(np.float32),
+        focus_dioptres=np.arange(5) + 0.2,
     )
     page = build_page('size', [page_data.encode_sweep(sweep, page_data.encode_scales([sweep]))])
     assert len(page.encode()) < 1_500_000
@@ -114,8 +125,11 @@ def test_special_colours_are_told_from_every_colour_of_the_scale():
 
 def test_scales_are_perceptually_uniform():
     """Equal steps of the scale are about equal steps of lightness, always in one direction."""
-    for scale in (color_scales.fixed_depth_scale(0.5, 2.0), color_scales.sigma_scale(np.ones((2, 2))),
-                  color_scales.confidence_scale()):
+    for scale in (
+        color_scales.fixed_depth_scale(0.5, 2.0),
+        color_scales.sigma_scale(np.ones((2, 2))),
+        color_scales.confidence_scale(),
+    ):
         light = (scale.colours / 255.0) ** 2.2 @ (0.2126, 0.7152, 0.0722)
         lightness = 116.0 * np.cbrt(np.maximum(light, 0.008856)) - 16.0
         steps = np.diff(lightness[::16])

@@ -101,9 +101,13 @@ def test_ply_is_what_its_header_says(tmp_path):
     assert lines[:2] == ['ply', 'format binary_little_endian 1.0']
     assert 'element vertex 10' in lines
     assert [line.split()[1:] for line in lines if line.startswith('property')] == [
-        ['float', 'x'], ['float', 'y'], ['float', 'z'],
-        ['uchar', 'red'], ['uchar', 'green'], ['uchar', 'blue'],
-    ]  # fmt: skip
+        ['float', 'x'],
+        ['float', 'y'],
+        ['float', 'z'],
+        ['uchar', 'red'],
+        ['uchar', 'green'],
+        ['uchar', 'blue'],
+    ]
     layout = np.dtype([('p', '<f4', 3), ('c', 'u1', 3)])
     vertices = np.frombuffer(body, layout)
     assert len(vertices) == 10 and len(body) == 150

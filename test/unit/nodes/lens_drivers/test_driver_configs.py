@@ -42,9 +42,12 @@ def depth_settings(driver):
     """Return the settings of the depth node."""
     _, sections = content(driver)
     values = depth_parameters.DEFAULTS | sections['/**'] | sections['/**/dualfocus']
-    return depth_parameters.DepthNodeSettings(**{
-        depth_parameters.ATTRIBUTES[name]: depth_parameters.coerce(name, value) for name, value in values.items()
-    })
+    return depth_parameters.DepthNodeSettings(
+        **{
+            depth_parameters.ATTRIBUTES[name]: depth_parameters.coerce(name, value)
+            for name, value in values.items()
+        }
+    )
 
 
 @pytest.mark.parametrize('driver', DRIVERS)

@@ -17,15 +17,28 @@ from dualfocus_ros.nodes.lens_drivers.parameter_client import (
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
 
 LIBCAMERA = {
-    'width': 640, 'AfMode': 2, 'LensPosition': 1.0, 'AeEnable': True, 'AwbEnable': True,
-    'ExposureTime': 5000, 'AnalogueGain': 1.0,
+    'width': 640,
+    'AfMode': 2,
+    'LensPosition': 1.0,
+    'AeEnable': True,
+    'AwbEnable': True,
+    'ExposureTime': 5000,
+    'AnalogueGain': 1.0,
 }
 WEBCAM = {
-    'focus_automatic_continuous': True, 'focus_absolute': 30, 'auto_exposure': 3,
-    'white_balance_automatic': True, 'brightness': 128,
+    'focus_automatic_continuous': True,
+    'focus_absolute': 30,
+    'auto_exposure': 3,
+    'white_balance_automatic': True,
+    'brightness': 128,
 }
-OAK = {'rgb.r_set_man_focus': False, 'rgb.r_focus': 1, 'rgb.r_set_man_exposure': False,
-       'rgb.r_set_man_whitebalance': False, 'rgb.r_exposure': 20000}
+OAK = {
+    'rgb.r_set_man_focus': False,
+    'rgb.r_focus': 1,
+    'rgb.r_set_man_exposure': False,
+    'rgb.r_set_man_whitebalance': False,
+    'rgb.r_exposure': 20000,
+}
 TABLE = ((0.0, 250.0), (0.0, 5.0))
 METADATA = {'LensPosition': '1.0', 'ExposureTime': '9123', 'AnalogueGain': '1.5'}
 
@@ -46,8 +59,11 @@ class Driver:
             return list(self.values)
         if call.kind == Kind.GET:
             # rclcpp answers nothing at all if one of them is missing.
-            return {n: self.values[n] for n in call.names} if all(
-                name in self.values for name in call.names) else {}
+            return (
+                {n: self.values[n] for n in call.names}
+                if all(name in self.values for name in call.names)
+                else {}
+            )
         for name in call.values:
             if name in self.refused:
                 return self.refused[name]
@@ -156,7 +172,10 @@ def test_camera_ros_keeps_the_exposure_that_it_had_found():
     held = next(s for s in rig.driver.sets if 'AeEnable' in s)
     assert held == {'AeEnable': False, 'ExposureTimeMode': 1, 'AnalogueGainMode': 1}
     assert rig.session.farewell() == {
-        'AfMode': 2, 'AeEnable': True, 'ExposureTimeMode': 0, 'AnalogueGainMode': 0,
+        'AfMode': 2,
+        'AeEnable': True,
+        'ExposureTimeMode': 0,
+        'AnalogueGainMode': 0,
         'AwbEnable': True,
     }
 
@@ -179,7 +198,8 @@ def test_camera_ros_is_given_a_frame_between_different_requests():
     rig = Rig(CameraRos(), Driver(LIBCAMERA))
     times, answer = [], rig.driver.answer
     rig.driver.answer = lambda call: (
-        times.append((rig.now, call.values)) if call.kind == Kind.SET else None, answer(call)
+        times.append((rig.now, call.values)) if call.kind == Kind.SET else None,
+        answer(call),
     )[1]
     rig.run(1.0, lambda: rig.session.ready)
     for dioptres in (2.0, 1.5, 1.0):
@@ -196,12 +216,22 @@ def test_without_lock_nothing_but_the_focus_is_set():
 
 
 def test_old_names_of_the_kernel_are_known():
-    old = {'focus_auto': True, 'focus_absolute': 0, 'exposure_auto': 3, 'gain_automatic': True,
-           'white_balance_temperature_auto': True}
+    old = {
+        'focus_auto': True,
+        'focus_absolute': 0,
+        'exposure_auto': 3,
+        'gain_automatic': True,
+        'white_balance_temperature_auto': True,
+    }
     rig = ready(V4l2(*TABLE), old)
     rig.go(1.0)
-    assert rig.driver.values == {'focus_auto': False, 'focus_absolute': 50, 'exposure_auto': 1,
-                                 'gain_automatic': False, 'white_balance_temperature_auto': False}
+    assert rig.driver.values == {
+        'focus_auto': False,
+        'focus_absolute': 50,
+        'exposure_auto': 1,
+        'gain_automatic': False,
+        'white_balance_temperature_auto': False,
+    }
 
 
 def test_what_the_driver_has_no_switch_for_is_said_once_and_no_error():
@@ -369,7 +399,9 @@ def test_farewell_leaves_the_driver_as_it_was_found():
     rig = ready(V4l2(*TABLE), WEBCAM)
     rig.go(2.0)
     assert rig.session.farewell() == {
-        'focus_automatic_continuous': True, 'auto_exposure': 3, 'white_balance_automatic': True,
+        'focus_automatic_continuous': True,
+        'auto_exposure': 3,
+        'white_balance_automatic': True,
     }
     # A lapse must not take our own values for the driver's.
     rig.driver.deaf = True

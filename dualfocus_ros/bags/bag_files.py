@@ -30,7 +30,7 @@ class BagFiles:
     problems: tuple[str, ...] = ()
 
 
-def find_files(path: Path) -> BagFiles:
+def find_bag_files(path: Path) -> BagFiles:
     """Return the files of a bag: a folder, with or without metadata.yaml, or one file.
 
     :raises BagError: if there are none.
@@ -98,7 +98,7 @@ def unpacked(path: Path, folder: Path) -> Path:
     return target
 
 
-def inflated(data: bytes) -> bytes:
+def decompress_message(data: bytes) -> bytes:
     """Return a message, decompressed if it is compressed on its own.
 
     A serialised message begins with a zero byte and never looks like zstd.

@@ -17,7 +17,7 @@ _ENCODINGS: dict[str, tuple[str, int]] = {
 _MILLIMETRES = 1000.0
 
 
-def image_values(image: Any) -> np.ndarray:
+def image_to_array(image: Any) -> np.ndarray:
     """Return the values of a ``sensor_msgs/Image`` of rosbags or rclpy.
 
     :returns: rgb8 (H, W, 3) and mono8 (H, W) uint8; 32FC1 (H, W) float32 as it is; 16UC1 (H, W)

@@ -53,13 +53,13 @@ def typestore() -> Typestore:
     return store
 
 
-def full_name(message_type: str) -> str:
+def ros2_type_name(message_type: str) -> str:
     """Return ``sensor_msgs/msg/Image`` for it and for ``sensor_msgs/Image``, as ROS 1 had it."""
     package, _, rest = message_type.partition('/')
     return f'{package}/msg/{rest}' if rest and '/' not in rest else message_type
 
 
-def class_of(message_type: str) -> Any:
+def import_message_class(message_type: str) -> Any:
     """Return rclpy's class of a type such as ``sensor_msgs/msg/Image``.
 
     Bags and other nodes say which types there are: nothing is imported but what the ament index

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import time
 from typing import Any
 
-from dualfocus_ros.bags.message_types import class_of
+from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.bags.reader import BagMessage, BagReader, BagTopic
 
 
@@ -91,7 +91,7 @@ class BagPlayer:
     def _publisher(self, topic: BagTopic) -> Any:
         from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-        message_class = class_of(topic.message_type)
+        message_class = import_message_class(topic.message_type)
         reliable = all(qos.reliability.name != 'BEST_EFFORT' for qos in topic.qos)
         latched = bool(topic.qos) and all(
             qos.durability.name == 'TRANSIENT_LOCAL' for qos in topic.qos

@@ -23,9 +23,9 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dualfocus_ros.bags.bag_files import find_files, inflated, unpacked
-from dualfocus_ros.bags.message_types import full_name, typestore
-from dualfocus_ros.bags.truncated_mcap import CutMcap
+from dualfocus_ros.bags.bag_files import decompress_message, find_bag_files, unpacked
+from dualfocus_ros.bags.message_types import ros2_type_name, typestore
+from dualfocus_ros.bags.truncated_mcap import TruncatedMcapReader
 from dualfocus_ros.exceptions import BagError
 
 __all__ = ['BagError', 'BagMessage', 'BagReader', 'BagTopic']
@@ -82,7 +82,7 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        files = find_files(self.path)
+        files = find_bag_files(self.path)
         self._paths = files.paths
         self.problems = list(files.problems)
         self._files: list[Any] = []
@@ -131,7 +131,7 @@ class BagReader:
             qos = extra.offered_qos_profiles if isinstance(extra, ConnectionExtRosbag2) else []
             found[connection.topic] = BagTopic(
                 connection.topic,
-                full_name(connection.msgtype),
+                ros2_type_name(connection.msgtype),
                 connection.msgcount + (known.count if known else 0),
                 known.qos if known and known.qos else tuple(qos),
             )
@@ -172,9 +172,9 @@ class BagReader:
             for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
                 yield BagMessage(
                     connection.topic,
-                    full_name(connection.msgtype),
+                    ros2_type_name(connection.msgtype),
                     stamp_ns,
-                    inflated(bytes(data)),
+                    decompress_message(bytes(data)),
                     self.types,
                 )
         except (GeneratorExit, KeyboardInterrupt, OSError, BagError):
@@ -198,7 +198,7 @@ class BagReader:
             text = ' '.join(str(error).split()) or type(error).__name__
             if path.suffix != '.mcap' or path.stat().st_size == 0:
                 raise BagError(f'{named} cannot be read: {text}') from None
-            file = CutMcap(path)
+            file = TruncatedMcapReader(path)
             file.open()
             self.problems.append(f'{named} is cut off or damaged ({text}): reading up to there')
         self._stack.callback(file.close)
@@ -209,7 +209,7 @@ class BagReader:
         types: dict[str, Any] = {}
         for connection in self._connections:
             definition = connection.msgdef
-            name = full_name(connection.msgtype)
+            name = ros2_type_name(connection.msgtype)
             if name in types or definition.format == MessageDefinitionFormat.NONE:
                 continue
             try:

@@ -40,7 +40,7 @@ def has_header(types: Typestore, message_type: str) -> bool:
 
 
 @dataclass
-class TopicSurvey:
+class TopicSummary:
     """What the messages of one topic say.
 
     :param stamped: whether they begin with a header.

@@ -31,7 +31,7 @@ _FORMATS = {
 }
 
 
-class CutMcap:
+class TruncatedMcapReader:
     """Reads a file that is cut off, with the part of the interface of rosbags that is needed.
 
     :raises BagError: if the file is no MCAP file at all.

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def readable_bag(path: Path) -> Iterator[BagReader]:
+def open_bag(path: Path) -> Iterator[BagReader]:
     """Open a bag and say what is wrong with it.
 
     :raises CommandError: if it cannot be read.
@@ -33,15 +33,15 @@ def readable_bag(path: Path) -> Iterator[BagReader]:
         raise CommandError(str(error)) from error
 
 
-def import_offline() -> None:
+def require_offline_node() -> None:
     """Import what turns messages into depth.
 
     :raises CommandError: if the message classes or rclpy are not there.
     """
-    needs_ros('dualfocus_ros.nodes.offline')
+    require_ros('dualfocus_ros.nodes.offline')
 
 
-def needs_ros(module: str) -> None:
+def require_ros(module: str) -> None:
     """Import a module that needs ROS.
 
     :raises CommandError: with what to do, if ROS is not there.
@@ -55,7 +55,7 @@ def needs_ros(module: str) -> None:
         ) from error
 
 
-def image_check(max_pixels: int) -> Callable[[str, Any], str | None] | None:
+def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
     """Return what tells, of a message type and an image, why the depth node would refuse it.
 
     None where the message classes are not there.

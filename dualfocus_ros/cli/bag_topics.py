@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.cli.node_parameters import Parameters
+from dualfocus_ros.cli.node_parameters import DepthNodeParameters
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--focus-topic', metavar='TOPIC', help='FocusState, metadata or command')
 
 
-def read_remaps(arguments: argparse.Namespace) -> dict[str, str]:
+def parse_remaps(arguments: argparse.Namespace) -> dict[str, str]:
     """Return what ``--remap`` says, with absolute names.
 
     :raises UsageError: for what is not ``FROM:=TO``.
@@ -78,29 +78,29 @@ def read_remaps(arguments: argparse.Namespace) -> dict[str, str]:
         source, separator, target = text.partition(':=')
         if not separator or not source or not target:
             raise UsageError(f'--remap takes FROM:=TO, got {text!r}')
-        remap[absolute(source)] = absolute(target)
+        remap[absolute_name(source)] = absolute_name(target)
     return remap
 
 
-def absolute(topic: str) -> str:
+def absolute_name(topic: str) -> str:
     """Return a topic name with a leading slash."""
     return '/' + topic.strip('/')
 
 
 def find_inputs(
-    bag: BagReader, parameters: Parameters, arguments: argparse.Namespace
+    bag: BagReader, parameters: DepthNodeParameters, arguments: argparse.Namespace
 ) -> BagInputs:
     """Find images, calibration and focus; what the user says goes first.
 
     :raises UsageError: if there are several to choose from, or a named topic is not there.
     """
-    remap = read_remaps(arguments)
+    remap = parse_remaps(arguments)
     for name, chosen in (
         ('/image_raw', arguments.image_topic),
         ('/camera_info', arguments.camera_info_topic),
     ):
         if chosen is not None:
-            remap[name] = absolute(chosen)
+            remap[name] = absolute_name(chosen)
     types = {name: topic.message_type for name, topic in bag.topics.items()}
     settings = parameters.settings
     if settings.input == 'planes':
@@ -112,7 +112,7 @@ def find_inputs(
 
 def _sweep(
     types: Mapping[str, str],
-    parameters: Parameters,
+    parameters: DepthNodeParameters,
     remap: dict[str, str],
     focus_topic: str | None,
 ) -> BagInputs:
@@ -209,14 +209,14 @@ def _focus(
     remap: Mapping[str, str],
     base: str,
     focus_topic: str | None,
-    parameters: Parameters,
+    parameters: DepthNodeParameters,
 ) -> tuple[str | None, str | None]:
     """Return the focus source and its topic."""
     sources = list(FOCUS)
     if 'focus_source' in parameters.given:
         sources = [parameters.settings.focus_source]
     if focus_topic is not None:
-        chosen = absolute(focus_topic)
+        chosen = absolute_name(focus_topic)
         for source in sources:
             if types.get(chosen) == FOCUS[source][0]:
                 return source, chosen
@@ -245,7 +245,7 @@ def _focus(
 
 
 def _only_stacks(
-    types: Mapping[str, str], parameters: Parameters, remap: Mapping[str, str]
+    types: Mapping[str, str], parameters: DepthNodeParameters, remap: Mapping[str, str]
 ) -> bool:
     """Whether the bag has whole stacks and no focus of single images."""
     if 'input' in parameters.given or '/image_raw' in remap or not _of_type(types, STACK):
@@ -293,13 +293,13 @@ def _of_type(types: Mapping[str, str], *kinds: str) -> list[str]:
     return _not_made(name for name, kind in types.items() if kind in kinds)
 
 
-def is_made(topic: str) -> bool:
+def is_output_topic(topic: str) -> bool:
     """Whether a topic is named as an output of this package."""
     return topic.endswith(_MADE)
 
 
 def _not_made(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not is_made(name))
+    return sorted(name for name in names if not is_output_topic(name))
 
 
 def _folder(topic: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros.calibration.parameter_file import Value, write_parameters
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -117,12 +117,12 @@ def execute(arguments: argparse.Namespace) -> int:
             **outcome.summary,
             'warnings': outcome.warnings,
         }
-        say(json.dumps(_plain(summary), indent=2))
+        echo(json.dumps(_plain(summary), indent=2))
     else:
-        say('\n'.join(outcome.lines))
+        echo('\n'.join(outcome.lines))
         for name, value in outcome.parameters.items():
-            say(f'  {name}: {_shown(value)}')
-        say(f'wrote {output} and {picture}')
+            echo(f'  {name}: {_shown(value)}')
+        echo(f'wrote {output} and {picture}')
     return 0
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def camera_for(arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs) -> Any:
+def camera_info_from(arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs) -> Any:
     """Return the CameraInfo that the user gave, or None; then the bag's own is not read.
 
     :raises UsageError: if it cannot be understood.

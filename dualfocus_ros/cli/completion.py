@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError
 
 SHELLS = ('bash', 'zsh', 'fish')
@@ -37,5 +37,5 @@ def execute(arguments: argparse.Namespace) -> int:
     code = argcomplete.shellcode(['dualfocus'], shell=shell)
     if arguments.shell == 'zsh' and 'ZSH_VERSION' not in code:
         code = f'autoload -U +X bashcompinit && bashcompinit\n{code}'
-    say(code)
+    echo(code)
     return 0

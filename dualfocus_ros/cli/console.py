@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Write a line, at once: what reads a pipe must not wait for the next one."""
     sys.stdout.write(f'{text}\n')
     sys.stdout.flush()

@@ -21,7 +21,7 @@ from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli import lens_arguments
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 from dualfocus_ros.io.focal_stack_files import (
@@ -313,7 +313,7 @@ def _residual(alignment: Alignment) -> float | None:
 
 def _print(summary: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        say(json.dumps(summary, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     depth = summary['depth_m']
     assert isinstance(depth, dict)
@@ -326,7 +326,7 @@ def _print(summary: dict[str, object], *, as_json: bool) -> None:
         )
     aligned = summary['alignment_residual_px']
     extra = '' if aligned is None else f', aligned to {aligned:.2f} px'
-    say(
+    echo(
         f'{summary["planes"]} planes of {summary["width"]}x{summary["height"]}{extra}: {spread}\n'
         f'{summary["model"]} on {summary["device"]}, {summary["seconds"]} s; '
         f'{summary["points"]} points\nwritten to {summary["output"]}'

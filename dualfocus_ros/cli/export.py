@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.progress import progress
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
@@ -107,7 +107,7 @@ def execute(arguments: argparse.Namespace) -> int:
     }
     if arguments.check:
         report['differences'] = _check(model, files, size)
-    say(json.dumps(report, indent=2) if arguments.json else _as_text(report))
+    echo(json.dumps(report, indent=2) if arguments.json else _as_text(report))
     rows = report['differences'] or []
     # Not "larger": a difference that is not a number is no agreement.
     if not all(row['largest'] <= LIMIT for row in rows):

@@ -19,8 +19,8 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.calibration.settling import Order
 from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.cli import bag_topics
-from dualfocus_ros.cli.bag_arguments import needs_ros, readable_bag
-from dualfocus_ros.cli.node_parameters import Parameters
+from dualfocus_ros.cli.bag_arguments import open_bag, require_ros
+from dualfocus_ros.cli.node_parameters import DepthNodeParameters
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.focal_stack_files import (
     find_images,
@@ -112,7 +112,7 @@ def read_frames(
     if not path.exists():
         raise CommandError(f'{path} does not exist: give a bag or a folder of images')
     if _is_bag(path):
-        with readable_bag(path) as bag:
+        with open_bag(path) as bag:
             yield from _bag_frames(bag, arguments)
     else:
         yield from _folder_frames(path, arguments, focus)
@@ -120,7 +120,7 @@ def read_frames(
 
 def read_orders(path: Path) -> tuple[list[Order], str | None]:
     """Return the focus commands of a bag, and what reports its focus (``bag_topics.FOCUS``)."""
-    with readable_bag(path) as bag:
+    with open_bag(path) as bag:
         named = [t.name for t in bag.topics.values() if t.message_type == _COMMAND]
         if len(named) > 1:
             raise UsageError(
@@ -140,7 +140,7 @@ def camera_centre(path: Path, arguments: argparse.Namespace) -> tuple[float, flo
     """Return the principal point that the camera_info of a bag tells; None where there is none."""
     if not _is_bag(path):
         return None
-    with readable_bag(path) as bag:
+    with open_bag(path) as bag:
         topic = _inputs(bag, arguments).camera_info
         if topic is None:
             return None
@@ -188,12 +188,12 @@ def _folder_frames(
 
 
 def _inputs(bag: BagReader, arguments: argparse.Namespace) -> Any:
-    parameters = Parameters(DepthNodeSettings(), frozenset())
+    parameters = DepthNodeParameters(DepthNodeSettings(), frozenset())
     return bag_topics.find_inputs(bag, parameters, arguments)
 
 
 def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[FocusImage]:
-    needs_ros('dualfocus_ros.nodes.input_messages')
+    require_ros('dualfocus_ros.nodes.input_messages')
     from rclpy.serialization import deserialize_message
     from sensor_msgs.msg import CompressedImage, Image
 

@@ -15,11 +15,11 @@ from typing import Any
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.topic_summary import TopicSurvey, has_header
+from dualfocus_ros.bags.topic_summary import TopicSummary, has_header
 from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_arguments import image_check, import_offline, readable_bag
-from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_made
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.bag_arguments import image_checker, open_bag, require_offline_node
+from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_output_topic
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
@@ -31,7 +31,7 @@ _BAR = 40
 
 
 @dataclass(frozen=True)
-class SweepFound:
+class SweepSummary:
     """One sweep that the depth node would make a depth image of."""
 
     sweep_id: int
@@ -42,17 +42,17 @@ class SweepFound:
 
 
 @dataclass
-class Findings:
+class BagInspection:
     """Everything that is known about a bag.
 
     :param missing: why no sweep can be looked for, in words.
     :param shown: the stack of the contact sheet.
     """
 
-    topics: dict[str, TopicSurvey] = field(default_factory=dict)
+    topics: dict[str, TopicSummary] = field(default_factory=dict)
     inputs: BagInputs | None = None
     missing: list[str] = field(default_factory=list)
-    sweeps: list[SweepFound] = field(default_factory=list)
+    sweeps: list[SweepSummary] = field(default_factory=list)
     funnel: FunnelSnapshot | None = None
     shown: FocalStack | None = None
 
@@ -86,30 +86,30 @@ def execute(arguments: argparse.Namespace) -> int:
     """Read the whole bag once and tell about it."""
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != '.png':
         raise UsageError(f'--sheet writes PNG, got {arguments.sheet}')
-    parameters = node_parameters.read(arguments)
-    with readable_bag(arguments.bag) as bag:
+    parameters = node_parameters.read_parameters(arguments)
+    with open_bag(arguments.bag) as bag:
         findings = _read(arguments, bag, parameters)
         duration = (bag.end_ns - bag.start_ns) * 1e-9
         problems = list(bag.problems)
     if arguments.sheet is not None:
         _write_sheet(arguments, findings)
     if arguments.json:
-        say(json.dumps(_as_dict(arguments, findings, duration, problems), indent=2))
+        echo(json.dumps(_as_dict(arguments, findings, duration, problems), indent=2))
     else:
         _print(arguments, findings, duration)
     return 0
 
 
 def _read(
-    arguments: argparse.Namespace, bag: BagReader, parameters: node_parameters.Parameters
-) -> Findings:
-    findings = Findings()
+    arguments: argparse.Namespace, bag: BagReader, parameters: node_parameters.DepthNodeParameters
+) -> BagInspection:
+    findings = BagInspection()
     pipeline: Any = None
     try:
         findings.inputs = find_inputs(bag, parameters, arguments)
         findings.missing = findings.inputs.missing
         if not findings.missing:
-            import_offline()
+            require_offline_node()
             pipeline = _pipeline(arguments, bag, findings)
     except CommandError as error:
         # What is wrong with the topics is a finding, unless the user named them.
@@ -117,10 +117,10 @@ def _read(
             raise
         findings.missing = [str(error)]
     for name, topic in sorted(bag.topics.items()):
-        findings.topics[name] = TopicSurvey(
+        findings.topics[name] = TopicSummary(
             topic,
             has_header(bag.types, topic.message_type),
-            None if is_made(name) else image_check(parameters.settings.max_pixels),
+            None if is_output_topic(name) else image_checker(parameters.settings.max_pixels),
         )
     total = sum(topic.count for topic in bag.topics.values())
     quiet = not logger.isEnabledFor(logging.INFO)
@@ -143,7 +143,7 @@ def _topics_given(arguments: argparse.Namespace) -> bool:
     return bool(arguments.remap) or any(topic is not None for topic in named)
 
 
-def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings) -> Any:
+def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: BagInspection) -> Any:
     """Return the depth node's pipeline without the network."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
@@ -154,7 +154,7 @@ def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings)
         number = len(findings.sweeps)
         planes = stack.planes
         findings.sweeps.append(
-            SweepFound(
+            SweepSummary(
                 stack.sweep_id,
                 min(plane.stamp_ns for plane in planes),
                 stack.sweep_duration_ns * 1e-9,
@@ -172,12 +172,12 @@ def _pipeline(arguments: argparse.Namespace, bag: BagReader, findings: Findings)
         if chosen:
             findings.shown = stack
 
-    camera = camera_arguments.camera_for(arguments, bag, inputs)
+    camera = camera_arguments.camera_info_from(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     return OfflinePipeline(inputs.settings, node, None, camera, note)
 
 
-def _write_sheet(arguments: argparse.Namespace, findings: Findings) -> None:
+def _write_sheet(arguments: argparse.Namespace, findings: BagInspection) -> None:
     stack, inputs = findings.shown, findings.inputs
     if stack is None or inputs is None:
         which = 'no sweep' if arguments.sweep is None else f'no sweep {arguments.sweep}'
@@ -195,7 +195,7 @@ def _write_sheet(arguments: argparse.Namespace, findings: Findings) -> None:
 
 
 def _as_dict(
-    arguments: argparse.Namespace, findings: Findings, duration: float, problems: list[str]
+    arguments: argparse.Namespace, findings: BagInspection, duration: float, problems: list[str]
 ) -> dict[str, Any]:
     inputs, funnel = findings.inputs, findings.funnel
     return {
@@ -244,15 +244,15 @@ def _as_dict(
     }
 
 
-def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -> None:
-    say(f'{arguments.bag}: {duration:.3f} s, {len(findings.topics)} topics')
+def _print(arguments: argparse.Namespace, findings: BagInspection, duration: float) -> None:
+    echo(f'{arguments.bag}: {duration:.3f} s, {len(findings.topics)} topics')
     for name, survey in findings.topics.items():
         rate = '' if survey.rate is None else f', {survey.rate:.1f} Hz'
-        say(f'  {name} [{survey.topic.message_type}] {survey.count} messages{rate}')
+        echo(f'  {name} [{survey.topic.message_type}] {survey.count} messages{rate}')
         for text, count in survey.formats.most_common():
-            say(f'      {text}: {count}')
+            echo(f'      {text}: {count}')
         if survey.header_first_ns is not None and survey.header_last_ns is not None:
-            say(
+            echo(
                 f'      header stamps {survey.header_first_ns * 1e-9:.3f} to '
                 f'{survey.header_last_ns * 1e-9:.3f} s'
             )
@@ -262,49 +262,49 @@ def _print(arguments: argparse.Namespace, findings: Findings, duration: float) -
             ('are zero', survey.zero),
         ):
             if count:
-                say(f'      {count} stamps {text}')
+                echo(f'      {count} stamps {text}')
         for text, count in survey.refused.items():
-            say(f'      {count} would be refused: {text}')
+            echo(f'      {count} would be refused: {text}')
         if survey.undecodable:
-            say(f'      {survey.undecodable} messages cannot be decoded')
+            echo(f'      {survey.undecodable} messages cannot be decoded')
     _print_focus(findings)
     if findings.missing:
-        say('sweeps: none can be looked for: ' + '; '.join(findings.missing))
+        echo('sweeps: none can be looked for: ' + '; '.join(findings.missing))
         return
     inputs = findings.inputs
     assert inputs is not None
-    say(
+    echo(
         f'sweeps: {len(findings.sweeps)} from {inputs.image}, calibration '
         f'{inputs.camera_info or "none"}'
     )
     for sweep in findings.sweeps[:_SWEEPS_PRINTED]:
         focus = ' '.join(f'{dioptres:.2f}' for dioptres in sweep.focus_dioptres)
         flags = f' ({", ".join(sweep.flags)})' if sweep.flags else ''
-        say(
+        echo(
             f'  {sweep.sweep_id} at {sweep.start_ns * 1e-9:.3f} s, {sweep.seconds:.3f} s, '
             f'{len(sweep.focus_dioptres)} planes: {focus} dioptres{flags}'
         )
     if len(findings.sweeps) > _SWEEPS_PRINTED:
-        say(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
+        echo(f'  … and {len(findings.sweeps) - _SWEEPS_PRINTED} more')
     why = _why(findings)
-    say(f'rejected: {why}' if why else 'rejected: nothing')
+    echo(f'rejected: {why}' if why else 'rejected: nothing')
     if arguments.sheet is not None:
-        say(f'contact sheet: {arguments.sheet}')
+        echo(f'contact sheet: {arguments.sheet}')
 
 
-def _print_focus(findings: Findings) -> None:
+def _print_focus(findings: BagInspection) -> None:
     counts = _focus(findings)
     if not counts:
         return
-    say('focus (dioptres):')
+    echo('focus (dioptres):')
     most = max(count for _, count in counts)
     for (focus, state), count in counts:
         bar = '#' * max(1, round(_BAR * count / most))
         value = 'unknown' if math.isnan(focus) else f'{focus:7.2f}'
-        say(f'  {value} {state:<8} {count:6d} {bar}')
+        echo(f'  {value} {state:<8} {count:6d} {bar}')
 
 
-def _focus(findings: Findings) -> list[tuple[tuple[float, str], int]]:
+def _focus(findings: BagInspection) -> list[tuple[tuple[float, str], int]]:
     """Return how often each focus was reported, or used where nothing reports it."""
     counts: Counter[tuple[float, str]] = Counter()
     for survey in findings.topics.values():
@@ -315,7 +315,7 @@ def _focus(findings: Findings) -> list[tuple[tuple[float, str], int]]:
     return sorted(counts.items(), key=lambda item: (math.isnan(item[0][0]), item[0]))
 
 
-def _why(findings: Findings) -> str:
+def _why(findings: BagInspection) -> str:
     if findings.missing:
         return '; '.join(findings.missing)
     if findings.funnel is None:

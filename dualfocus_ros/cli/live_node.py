@@ -9,7 +9,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from dualfocus_ros.cli.bag_arguments import needs_ros
+from dualfocus_ros.cli.bag_arguments import require_ros
 
 
 def _raise() -> None:
@@ -25,7 +25,7 @@ def live_node(
     :param on_signal: called by SIGINT and SIGTERM; by default both raise KeyboardInterrupt.
     :raises CommandError: without ROS.
     """
-    needs_ros('rclpy')
+    require_ros('rclpy')
     import rclpy
     from rclpy.parameter import Parameter
     from rclpy.signals import SignalHandlerOptions

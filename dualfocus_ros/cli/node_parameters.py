@@ -30,7 +30,7 @@ _NODE_KEYS = (*_EVERY_NODE_KEYS, 'dualfocus', '/dualfocus', '/**/dualfocus')
 
 
 @dataclass(frozen=True)
-class Parameters:
+class DepthNodeParameters:
     """Values of the parameters, and which of them the user gave."""
 
     settings: DepthNodeSettings
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     offer(device, ('auto', 'cpu', 'cuda'))
 
 
-def read(arguments: argparse.Namespace) -> Parameters:
+def read_parameters(arguments: argparse.Namespace) -> DepthNodeParameters:
     """Return the parameters that files and options give, checked as the node checks them.
 
     :raises UsageError: for a file that is not a parameter file, an unknown name, a wrong value.
@@ -100,7 +100,7 @@ def read(arguments: argparse.Namespace) -> Parameters:
     wrong = contradictions(settings)
     if wrong:
         raise UsageError('; '.join(wrong))
-    return Parameters(settings, frozenset(values))
+    return DepthNodeParameters(settings, frozenset(values))
 
 
 def _from_file(path: Path) -> dict[str, Any]:

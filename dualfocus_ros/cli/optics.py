@@ -22,7 +22,7 @@ from dualfocus_ros.camera.depth_resolution import (
 from dualfocus_ros.camera.lens_presets import PRESETS, LensPreset
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli import lens_arguments
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES
 from dualfocus_ros.io.atomic_files import replacing
@@ -83,11 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Compute, print and, if asked, draw."""
-    report = analyse(arguments)
+    report = analyze_lens(arguments)
     if arguments.plot is not None:
         _plot(arguments.plot, report)
         logger.info('wrote %s', arguments.plot)
-    say(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
+    echo(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
     if len(report.planes) > MAX_PLANES:
         logger.warning(
             '%d planes are more than the %d of a stack: allow more --blur or a shorter --range',
@@ -98,7 +98,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class Report:
+class LensReport:
     """What a lens can do over a range; lengths in metres, blur in pixels.
 
     :param errors: distance and expected error, near to far.
@@ -123,7 +123,7 @@ class Report:
     breathing: float | None
 
 
-def analyse(arguments: argparse.Namespace) -> Report:
+def analyze_lens(arguments: argparse.Namespace) -> LensReport:
     """Return what the lens of the arguments can do.
 
     :raises UsageError: where the lens or the range are none.
@@ -151,7 +151,7 @@ def analyse(arguments: argparse.Namespace) -> Report:
     distances = [z for z in _ROUND if near < z < far]
     if math.isfinite(far):
         distances.append(far)
-    return Report(
+    return LensReport(
         title=preset.title if preset is not None else _title(lens, kappa),
         source='' if preset is None else preset.source,
         kappa=kappa,
@@ -201,7 +201,7 @@ def _title(lens: Lens | None, kappa: float) -> str:
     )
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: LensReport) -> dict[str, Any]:
     lens = report.lens
     return {
         'lens': report.title,
@@ -227,14 +227,14 @@ def _as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _edge(report: Report) -> float | None:
+def _edge(report: LensReport) -> float | None:
     """Return by how many pixels breathing moves the edge of the image."""
     if report.breathing is None or report.width is None:
         return None
     return 0.5 * report.width * report.breathing
 
 
-def _as_text(report: Report) -> str:
+def _as_text(report: LensReport) -> str:
     far = f'{report.far:g} m' if math.isfinite(report.far) else 'infinity'
     width = '' if report.width is None else f', images {report.width} px wide'
     lines = [f'{report.title}{width}' + (f' ({report.source})' if report.source else '')]
@@ -270,7 +270,7 @@ def _as_text(report: Report) -> str:
     return '\n'.join(lines)
 
 
-def _plot(path: Path, report: Report) -> None:
+def _plot(path: Path, report: LensReport) -> None:
     """Draw expected error by distance on logarithmic axes, with the planes and the limit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

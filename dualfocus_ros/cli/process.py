@@ -16,9 +16,9 @@ from tqdm import tqdm
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import STORAGES, BagWriter
 from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_arguments import import_offline, readable_bag, rejections_in_words
+from dualfocus_ros.cli.bag_arguments import open_bag, rejections_in_words, require_offline_node
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.range_monitor import RangeWatch
@@ -42,7 +42,7 @@ OPTIONAL = {
 
 
 @dataclass
-class Summary:
+class ProcessingSummary:
     """What came of it; ``seconds`` is the time it took, ``bag_seconds`` that in the bag."""
 
     messages: int = 0
@@ -83,13 +83,13 @@ def execute(arguments: argparse.Namespace) -> int:
     """Process the bag and return the exit status: 1 if no depth came out."""
     if arguments.output.exists():
         raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
-    parameters = node_parameters.read(arguments)
-    import_offline()
-    with readable_bag(arguments.input) as bag:
+    parameters = node_parameters.read_parameters(arguments)
+    require_offline_node()
+    with open_bag(arguments.input) as bag:
         inputs = find_inputs(bag, parameters, arguments)
         if inputs.missing:
             raise CommandError(f'{arguments.input}: {"; ".join(inputs.missing)}')
-        camera = camera_arguments.camera_for(arguments, bag, inputs)
+        camera = camera_arguments.camera_info_from(arguments, bag, inputs)
         if camera is None and inputs.camera_info is None:
             logger.warning(
                 'no camera_info for %s: depth without camera_info and points '
@@ -120,12 +120,12 @@ def _process(
     inputs: BagInputs,
     estimator: Any,
     camera: Any,
-) -> tuple[Summary, FunnelSnapshot]:
+) -> tuple[ProcessingSummary, FunnelSnapshot]:
     """Compute and write everything; Ctrl-C ends it early with a whole bag."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
     wanted = [*ALWAYS, *(topic for name, topic in OPTIONAL.items() if getattr(arguments, name))]
-    summary = Summary()
+    summary = ProcessingSummary()
 
     def write(topic: str, message: Any) -> None:
         out.write_message(topic, message, node.now_ns)
@@ -168,10 +168,12 @@ def _process(
     return summary, pipeline.funnel.snapshot()
 
 
-def _report(arguments: argparse.Namespace, summary: Summary, funnel: FunnelSnapshot) -> None:
+def _report(
+    arguments: argparse.Namespace, summary: ProcessingSummary, funnel: FunnelSnapshot
+) -> None:
     rate = summary.sweeps / summary.seconds if summary.seconds > 0.0 else 0.0
     if arguments.json:
-        say(
+        echo(
             json.dumps(
                 {
                     'input': str(arguments.input),
@@ -191,14 +193,14 @@ def _report(arguments: argparse.Namespace, summary: Summary, funnel: FunnelSnaps
         )
         return
     faster = summary.bag_seconds / summary.seconds if summary.seconds > 0.0 else 0.0
-    say(
+    echo(
         f'{summary.depths} depth images of {summary.sweeps} sweeps in {summary.seconds:.1f} s: '
         f'{rate:.2f} sweeps/s, {faster:.2f} times as fast as recorded'
     )
     why = rejections_in_words(funnel)
     if why:
-        say(f'rejected: {why}')
-    say(f'written to {arguments.output}')
+        echo(f'rejected: {why}')
+    echo(f'written to {arguments.output}')
 
 
 def _no_bar() -> bool | None:

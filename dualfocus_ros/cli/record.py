@@ -15,11 +15,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dualfocus_ros.bags.message_types import class_of
+from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.split_writer import SplitBagWriter
-from dualfocus_ros.cli.bag_topics import absolute
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.bag_topics import absolute_name
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
 
@@ -54,7 +54,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Selection:
+class TopicSelection:
     """Which topics are recorded.
 
     :param topics: these; None for all that are named and typed as below.
@@ -129,9 +129,9 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UsageError(f'--{name.replace("_", "-")} must be more than 0, got {value:g}')
     if arguments.output.exists():
         raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
-    selection = Selection(
-        None if not arguments.topics else frozenset(absolute(t) for t in arguments.topics),
-        absolute(arguments.camera) if arguments.camera else '',
+    selection = TopicSelection(
+        None if not arguments.topics else frozenset(absolute_name(t) for t in arguments.topics),
+        absolute_name(arguments.camera) if arguments.camera else '',
         arguments.outputs,
         arguments.image_transport,
     )
@@ -158,7 +158,7 @@ def execute(arguments: argparse.Namespace) -> int:
         ) from error
     total = sum(writer.counts.values())
     if arguments.json:
-        say(
+        echo(
             json.dumps(
                 {
                     'output': str(arguments.output),
@@ -171,7 +171,7 @@ def execute(arguments: argparse.Namespace) -> int:
             )
         )
     else:
-        say(
+        echo(
             f'{total} messages, {writer.bytes_written / 1e6:.1f} MB, {writer.files} files: '
             f'{arguments.output}'
         )
@@ -186,7 +186,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _record(
     node: Any,
     writer: SplitBagWriter,
-    selection: Selection,
+    selection: TopicSelection,
     stop: threading.Event,
     duration: float | None,
     wait: float,
@@ -233,13 +233,15 @@ def _has_images(recorder: TopicRecorder) -> bool:
     )
 
 
-def _look(node: Any, recorder: TopicRecorder, selection: Selection, refused: set[str]) -> None:
+def _look(
+    node: Any, recorder: TopicRecorder, selection: TopicSelection, refused: set[str]
+) -> None:
     """Record the topics that have appeared."""
     for name, types in node.get_topic_names_and_types():
         if name in recorder.counts or name in refused or not selection.takes(name, types[0]):
             continue
         try:
-            message_class = class_of(types[0])
+            message_class = import_message_class(types[0])
         except ImportError:
             refused.add(name)
             logger.warning('%s is not recorded: no message class %s', name, types[0])

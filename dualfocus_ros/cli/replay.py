@@ -14,9 +14,9 @@ from typing import Any
 from dualfocus_ros.bags.player import BagPlayer
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.replay_schedule import Replay, ReplayCounts, ReplaySettings
-from dualfocus_ros.cli.bag_arguments import readable_bag
-from dualfocus_ros.cli.bag_topics import absolute, is_made, read_remaps
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.bag_arguments import open_bag
+from dualfocus_ros.cli.bag_topics import absolute_name, is_output_topic, parse_remaps
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.keyboard import keys, sleep
 from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
@@ -97,8 +97,8 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    remap = read_remaps(arguments)
-    with readable_bag(arguments.bag) as bag:
+    remap = parse_remaps(arguments)
+    with open_bag(arguments.bag) as bag:
         topics = _topics(arguments, bag)
         counts = ReplayCounts()
         try:
@@ -113,7 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:  # before the first message
             logger.info('ended by a signal')
     if arguments.json:
-        say(
+        echo(
             json.dumps(
                 {
                     'bag': str(arguments.bag),
@@ -132,7 +132,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _topics(arguments: argparse.Namespace, bag: BagReader) -> list[str]:
     known = bag.topics
     if arguments.topics:
-        chosen = [absolute(topic) for topic in arguments.topics]
+        chosen = [absolute_name(topic) for topic in arguments.topics]
         missing = [topic for topic in chosen if topic not in known]
         if missing:
             raise UsageError(
@@ -145,7 +145,7 @@ def _topics(arguments: argparse.Namespace, bag: BagReader) -> list[str]:
     return [
         topic
         for topic in known
-        if topic not in _NOT_PLAYED and not is_made(topic) and not topic.endswith(_OUTPUTS)
+        if topic not in _NOT_PLAYED and not is_output_topic(topic) and not topic.endswith(_OUTPUTS)
     ]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import webbrowser
 
 from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_topics import absolute
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.bag_topics import absolute_name
+from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.atomic_files import write_text
 
@@ -98,7 +98,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if bag is None:
         from dualfocus_ros.cli.view_live import show_live
 
-        return show_live(arguments, [absolute(name) for name in arguments.source])
+        return show_live(arguments, [absolute_name(name) for name in arguments.source])
     if arguments.output is None:
         # An address that cannot be had is found out before the sweeps are computed.
         with start_server(arguments, '') as server:
@@ -111,9 +111,9 @@ def execute(arguments: argparse.Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output, page)
     if arguments.json:
-        say(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
+        echo(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
     else:
-        say(
+        echo(
             f'{len(summary["sweeps"])} sweeps, {summary["bytes"] / 1e6:.2f} MB: {arguments.output}'
         )
     if arguments.open:
@@ -167,9 +167,9 @@ def start_server(arguments: argparse.Namespace, page: str) -> Any:
 def announce(arguments: argparse.Namespace, url: str, summary: dict[str, Any]) -> None:
     """Tell where the page is."""
     if arguments.json:
-        say(json.dumps(summary, indent=2))
+        echo(json.dumps(summary, indent=2))
     else:
-        say(url)
+        echo(url)
     logger.info('Ctrl-C ends it')
     if arguments.open:
         webbrowser.open(url)
@@ -184,7 +184,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port <= 65535:
         raise UsageError(f'--port takes 0 to 65535, got {arguments.port}')
     if arguments.depth_topic is not None:
-        arguments.depth_topic = absolute(arguments.depth_topic)
+        arguments.depth_topic = absolute_name(arguments.depth_topic)
 
 
 def _bag_of(arguments: argparse.Namespace) -> Path | None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagError, BagReader
 from dualfocus_ros.cli import camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_arguments import import_offline, readable_bag, rejections_in_words
+from dualfocus_ros.cli.bag_arguments import open_bag, rejections_in_words, require_offline_node
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
@@ -43,8 +43,8 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[ViewedSweep]:
 
     :raises CommandError: if there is nothing to show.
     """
-    parameters = node_parameters.read(arguments)
-    with readable_bag(path) as bag:
+    parameters = node_parameters.read_parameters(arguments)
+    with open_bag(path) as bag:
         topics = {} if arguments.recompute else _recorded_topics(arguments, bag)
         recorded = _recorded(arguments, bag, topics) if topics else []
         try:
@@ -59,7 +59,7 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[ViewedSweep]:
                 why = '; '.join(missing) or 'it has no depth, and --no-network forbids to compute'
                 raise CommandError(f'{path}: {why}')
             return recorded_only(recorded)
-        import_offline()
+        require_offline_node()
         found = _computed(arguments, bag, inputs, recorded)
         return found or recorded_only(recorded)
 
@@ -167,7 +167,7 @@ def _computed(
         if len(shown) >= total:
             raise _EnoughError
 
-    camera = camera_arguments.camera_for(arguments, bag, inputs)
+    camera = camera_arguments.camera_info_from(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     pipeline = OfflinePipeline(inputs.settings, node, None, camera, look)
     with _bar(total) as bar:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.message_types import class_of, typestore
+from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.cli import node_parameters
-from dualfocus_ros.cli.bag_arguments import needs_ros
-from dualfocus_ros.cli.bag_topics import CAMERA_INFO, COMPRESSED, IMAGE, read_remaps
+from dualfocus_ros.cli.bag_arguments import require_ros
+from dualfocus_ros.cli.bag_topics import CAMERA_INFO, COMPRESSED, IMAGE, parse_remaps
 from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.demo.collector import stamp_of
@@ -66,8 +66,8 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
 
     :param names: namespaces or topics, absolute.
     """
-    parameters = node_parameters.read(arguments)
-    needs_ros('dualfocus_ros.nodes.input_messages')
+    parameters = node_parameters.read_parameters(arguments)
+    require_ros('dualfocus_ros.nodes.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
             outputs = _find(node, arguments, names)
@@ -99,7 +99,7 @@ class LiveViewer:
         outputs: dict[str, str],
         names: Sequence[str],
         estimator: Any,
-        parameters: node_parameters.Parameters,
+        parameters: node_parameters.DepthNodeParameters,
     ) -> None:
         from rclpy.executors import SingleThreadedExecutor
 
@@ -112,7 +112,7 @@ class LiveViewer:
         self._gatherer = Gatherer(outputs, 16)
         self._recorder = TopicRecorder(
             node,
-            {name: class_of(OUTPUTS[relative]) for relative, name in outputs.items()},
+            {name: import_message_class(OUTPUTS[relative]) for relative, name in outputs.items()},
             None,
             self._take,
         )
@@ -157,9 +157,11 @@ class LiveViewer:
         if self._topics is None:
             self._topics = _planes_of(self._node, self._outputs, self._named)
             if self._topics is not None and self._topics.image is not None:
-                self._recorder.add(self._topics.image, class_of(self._topics.image_type))
+                self._recorder.add(
+                    self._topics.image, import_message_class(self._topics.image_type)
+                )
                 if self._topics.camera is not None and self._estimator is not None:
-                    self._recorder.add(self._topics.camera, class_of(CAMERA_INFO))
+                    self._recorder.add(self._topics.camera, import_message_class(CAMERA_INFO))
 
     def _take(self, topic: str, data: bytes, receipt_ns: int) -> None:
         if self._topics is not None and topic in (self._topics.image, self._topics.camera):
@@ -228,7 +230,9 @@ class LiveViewer:
         from dualfocus_ros.nodes.input_messages import compressed_to_array, image_to_array
 
         assert self._topics is not None
-        message = deserialize_message(self._frames[stamp], class_of(self._topics.image_type))
+        message = deserialize_message(
+            self._frames[stamp], import_message_class(self._topics.image_type)
+        )
         decode = compressed_to_array if self._topics.image_type == COMPRESSED else image_to_array
         return decode(message, self._settings.max_pixels)
 
@@ -246,7 +250,7 @@ class LiveViewer:
         for stamp, image, focus in zip(stamps, images, sweep.focus_dioptres, strict=True):
             calibration = None
             if stamp in self._cameras:
-                info = deserialize_message(self._cameras[stamp], class_of(CAMERA_INFO))
+                info = deserialize_message(self._cameras[stamp], import_message_class(CAMERA_INFO))
                 calibration = calibration_from(info)
             rectify = calibration is not None and not calibration.is_rectified
             planes.append(
@@ -270,7 +274,7 @@ def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dic
 
     :raises UsageError: if several are there to choose from, or names mean nothing.
     """
-    remap = read_remaps(arguments)
+    remap = parse_remaps(arguments)
     bases = {base for base in map(_base, names) if base is not None}
     until = time.monotonic() + _LOOK
     namespaces: set[str] = set()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.image_messages import image_values
+from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
@@ -149,7 +149,7 @@ def stamp_of(data: bytes) -> int:
 def pixels(data: bytes | None) -> np.ndarray:
     """Return a serialised Image as an array: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 in m."""
     assert data is not None
-    return image_values(typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image'))
+    return image_to_array(typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image'))
 
 
 def cloud(data: bytes | None) -> np.ndarray:

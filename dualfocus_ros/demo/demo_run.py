@@ -28,7 +28,7 @@ from dualfocus_ros.demo.collector import TRUTH, Collector
 from dualfocus_ros.demo.processes import Processes, isolated_environment
 from dualfocus_ros.demo.demo_report import figures, summary, write_pictures
 from dualfocus_ros.exceptions import CommandError
-from dualfocus_ros.cli.console import say
+from dualfocus_ros.cli.console import echo
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if arguments.json:
-        say(json.dumps(measured, indent=2))
+        echo(json.dumps(measured, indent=2))
     else:
-        say(summary(measured, arguments.scene))
-        say(f'written to      {output}: bag, panel.png, view.html, cloud.ply, metrics.json, logs')
+        echo(summary(measured, arguments.scene))
+        echo(f'written to      {output}: bag, panel.png, view.html, cloud.ply, metrics.json, logs')
     if problems:
         raise CommandError('; '.join(problems))
     return 0

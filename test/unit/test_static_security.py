@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dualfocus_ros.bags.bag_files import find_files
-from dualfocus_ros.bags.message_types import class_of
+from dualfocus_ros.bags.bag_files import find_bag_files
+from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import BagError
 from dualfocus_ros.io.atomic_files import replacing, write_text
@@ -269,7 +269,7 @@ def test_the_metadata_of_a_bag_names_no_file_elsewhere(tmp_path, listed):
         )
     )
     with contextlib.suppress(BagError):
-        for path in find_files(bag).paths:
+        for path in find_bag_files(bag).paths:
             assert path.parent == bag and '..' not in path.parts
             assert path.name == 'own.mcap'
 
@@ -292,9 +292,9 @@ def test_the_types_of_a_bag_import_nothing_but_messages(message_type):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     modules = set(sys.modules)
     with pytest.raises(ImportError):
-        class_of(message_type)
+        import_message_class(message_type)
     assert not {name for name in set(sys.modules) - modules if name.startswith('antigravity')}
-    assert class_of('sensor_msgs/msg/Image').__name__ == 'Image'
+    assert import_message_class('sensor_msgs/msg/Image').__name__ == 'Image'
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from dualfocus_ros.benchmark.stacks import Setting, Sweep, write_stack
 from dualfocus_ros.benchmark.timing import Spread
-from dualfocus_ros.demo.processes import PROFILE, Processes, find_config, isolated_environment
+from dualfocus_ros.demo.node_processes import PROFILE, Processes, find_config, isolated_environment
 from dualfocus_ros.exceptions import CommandError
 
 PLAYER, RECEIVER = (

@@ -124,8 +124,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:
     """Return the page of a bag and a summary of it."""
     from dualfocus_ros.cli.view_bag import read_sweeps
-    from dualfocus_ros.visualization.page import build_page
-    from dualfocus_ros.visualization.page_data import encode_scales, encode_sweep
+    from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
+    from dualfocus_ros.visualization.sweep_page import build_page
 
     sweeps = read_sweeps(arguments, bag)
     scales = encode_scales(sweeps, None if arguments.range is None else tuple(arguments.range))

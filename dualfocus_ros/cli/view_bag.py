@@ -26,7 +26,7 @@ from dualfocus_ros.visualization.output_collector import (
     seconds_text,
     to_ns,
 )
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _computed(
     """Run the stacks of the bag through the network, as many as were asked for."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
     from dualfocus_ros.nodes.stack_processor import load_estimator
-    from dualfocus_ros.visualization.computed_sweep import compute, with_curves
+    from dualfocus_ros.visualization.sweep_computation import compute, with_curves
 
     estimator = load_estimator(inputs.settings)
     settings = inputs.settings.pipeline()

@@ -33,10 +33,10 @@ from dualfocus_ros.visualization.output_collector import (
     Outputs,
     seconds_text,
 )
-from dualfocus_ros.visualization.page import build_page
-from dualfocus_ros.visualization.page_data import encode_scales, encode_sweep
 from dualfocus_ros.visualization.page_server import PageServer
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
+from dualfocus_ros.visualization.sweep_page import build_page
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class LiveViewer:
 
         from dualfocus_ros.focal_stack import FocalStack, Plane
         from dualfocus_ros.nodes.input_messages import calibration_from
-        from dualfocus_ros.visualization.computed_sweep import compute, with_curves
+        from dualfocus_ros.visualization.sweep_computation import compute, with_curves
 
         assert sweep.focus_dioptres is not None
         planes = []

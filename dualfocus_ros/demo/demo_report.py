@@ -15,7 +15,7 @@ from dualfocus_ros.demo.collector import Collector, Example, to_ns
 from dualfocus_ros.visualization.result_files import distance
 from dualfocus_ros.evaluation.metrics import mean_errors
 from dualfocus_ros.visualization.cloud_rendering import oblique_view
-from dualfocus_ros.visualization.color_scales import depth_scale, error_scale, sigma_scale
+from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose
 from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.io.png import save_png

@@ -25,7 +25,7 @@ from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.demo.collector import TRUTH, Collector
-from dualfocus_ros.demo.processes import Processes, isolated_environment
+from dualfocus_ros.demo.node_processes import Processes, isolated_environment
 from dualfocus_ros.demo.demo_report import figures, summary, write_pictures
 from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.cli.console import echo

@@ -15,7 +15,7 @@ import numpy as np
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.evaluator import SetResult
 from dualfocus_ros.io.png import save_png
-from dualfocus_ros.visualization.color_scales import (
+from dualfocus_ros.visualization.colour_scales import (
     ColourScale,
     depth_scale,
     error_scale,

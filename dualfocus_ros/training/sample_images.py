@@ -11,7 +11,7 @@ from torch import nn
 
 from dualfocus_ros.training.batches import Stack
 from dualfocus_ros.training.model_adapters import Kind
-from dualfocus_ros.visualization.color_scales import error_scale, position_scale, sigma_scale
+from dualfocus_ros.visualization.colour_scales import error_scale, position_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose
 
 PLANES = 6

@@ -9,7 +9,7 @@ import numpy as np
 
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.visualization.color_scales import depth_scale
+from dualfocus_ros.visualization.colour_scales import depth_scale
 from dualfocus_ros.visualization.panel import Tile, compose
 from dualfocus_ros.visualization.result_files import distance
 

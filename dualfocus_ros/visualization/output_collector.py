@@ -15,7 +15,7 @@ from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.stamps import to_ns
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dualfocus_ros.visualization.color_scales import INVALID, STEPS, ColourScale
+from dualfocus_ros.visualization.colour_scales import INVALID, STEPS, ColourScale
 
 MARGIN = 24
 GAP = 16

@@ -18,7 +18,7 @@ from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.io.ply import back_project, write_ply
 from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.cloud_rendering import oblique_view
-from dualfocus_ros.visualization.color_scales import depth_scale, sigma_scale
+from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose, with_legend
 
 PANEL_PLANES = 5

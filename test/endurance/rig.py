@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from dualfocus_ros.demo.collector import stamp_of, to_ns
-from dualfocus_ros.demo.processes import (
+from dualfocus_ros.demo.node_processes import (
     NodeProcess,
     isolated_environment,
     reclaim_shared_memory,

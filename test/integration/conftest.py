@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dualfocus_ros.demo.processes import reclaim_shared_memory
+from dualfocus_ros.demo.node_processes import reclaim_shared_memory
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 

@@ -20,7 +20,7 @@ from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.demo.collector import cloud, pixels, stamp_of
-from dualfocus_ros.demo.processes import Processes
+from dualfocus_ros.demo.node_processes import Processes
 from dualfocus_ros.focal_stack import Plane
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')

@@ -18,7 +18,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from browser import find_browser, running_browser
-from dualfocus_ros.visualization.page_data import DEPTH_STEP, from_codes
+from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, from_codes
 
 CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 4, 'far_dioptres': 0.3}

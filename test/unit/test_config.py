@@ -215,7 +215,7 @@ def test_foxglove_plots_fields_that_stack_info_has(foxglove):
 def test_foxglove_colours_are_those_of_our_pictures(foxglove):
     """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
     np = pytest.importorskip('numpy')
-    colour = pytest.importorskip('dualfocus_ros.visualization.color_scales')
+    colour = pytest.importorskip('dualfocus_ros.visualization.colour_scales')
     scales = {
         'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
         'Image!sigma': colour.sigma_scale(np.ones((2, 2))),

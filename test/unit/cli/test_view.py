@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.visualization.page_data import DEPTH_STEP, from_codes
+from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, from_codes
 from small_bags import FOCUS, START, contents, pixels, wall_bag
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')

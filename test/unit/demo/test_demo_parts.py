@@ -20,7 +20,7 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import image, make_header
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.demo.collector import Collector, cloud, pixels, stamp_of
-from dualfocus_ros.demo.processes import NodeProcess, Processes, isolated_environment
+from dualfocus_ros.demo.node_processes import NodeProcess, Processes, isolated_environment
 from dualfocus_ros.demo.demo_report import figures, summary, write_pictures
 from dualfocus_ros.cli.main import main
 
@@ -233,7 +233,7 @@ def test_nodes_do_not_outlive_a_parent_that_is_killed(tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     code = (
         'import os, pathlib, sys, time\n'
-        'from dualfocus_ros.demo.processes import NodeProcess\n'
+        'from dualfocus_ros.demo.node_processes import NodeProcess\n'
         f'logs = pathlib.Path({str(tmp_path)!r})\n'
         'node = NodeProcess("focus_sweep_node", [], logs / "log", {})\n'
         'print(node._process.pid, flush=True)\n'

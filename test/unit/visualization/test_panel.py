@@ -7,7 +7,12 @@ import pytest
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.io.ply import back_project, write_ply
 from dualfocus_ros.visualization.cloud_rendering import oblique_view
-from dualfocus_ros.visualization.color_scales import INVALID, depth_scale, error_scale, sigma_scale
+from dualfocus_ros.visualization.colour_scales import (
+    INVALID,
+    depth_scale,
+    error_scale,
+    sigma_scale,
+)
 from dualfocus_ros.visualization.panel import Tile, compose, with_legend
 
 

@@ -14,7 +14,7 @@ import zlib
 import cv2
 import numpy as np
 
-from dualfocus_ros.visualization.color_scales import (
+from dualfocus_ros.visualization.colour_scales import (
     FARTHER,
     INVALID,
     NEARER,
@@ -24,7 +24,7 @@ from dualfocus_ros.visualization.color_scales import (
     fixed_depth_scale,
     sigma_scale,
 )
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 PLANE_QUALITY, SHARP_QUALITY = 85, 92
 # Codes of a map: no value, nearer, farther, then equal ratios of metres from LEAST on.

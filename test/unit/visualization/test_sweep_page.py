@@ -10,10 +10,10 @@ import pytest
 
 from browser import find_browser, running_browser
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.visualization import color_scales
-from dualfocus_ros.visualization.page import build_page
-from dualfocus_ros.visualization.page_data import encode_scales, encode_sweep
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization import colour_scales
+from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
+from dualfocus_ros.visualization.sweep_page import build_page
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason='needs Chromium')
 
@@ -121,14 +121,14 @@ def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
 
 def test_pixels_without_depth_say_why_and_have_colours_of_their_own(page):
     for x, text, rgb in (
-        (10, 'depth none', color_scales.INVALID),
-        (30, 'depth nearer than 0.1 m', color_scales.NEARER),
-        (50, 'depth farther than 20 m', color_scales.FARTHER),
+        (10, 'depth none', colour_scales.INVALID),
+        (30, 'depth nearer than 0.1 m', colour_scales.NEARER),
+        (50, 'depth farther than 20 m', colour_scales.FARTHER),
     ):
         assert text in hover(page, 'depth', x, 10)
         assert tuple(page.pixels('#panel-depth .view canvas')[10, x, :3]) == rgb
     shown = page.pixels('#panel-depth .view canvas')[..., :3]
-    expected = color_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth).apply(SWEEPS[0].depth)
+    expected = colour_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth).apply(SWEEPS[0].depth)
     finite = np.isfinite(SWEEPS[0].depth)
     difference = np.abs(shown.astype(int) - expected)[finite]
     assert difference.max() <= 8 and (difference > 0).mean() < 0.2  # codes round to 0.025 %
@@ -274,8 +274,8 @@ def test_the_cloud_lies_where_the_depth_is_and_tells_it(page):
 
 def test_the_cloud_has_the_colours_that_are_asked_for(page):
     scales = {
-        'depth': color_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth),
-        'sigma': color_scales.sigma_scale(np.stack([s.sigma for s in SWEEPS])),
+        'depth': colour_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth),
+        'sigma': colour_scales.sigma_scale(np.stack([s.sigma for s in SWEEPS])),
     }
     for mode in ('image', 'depth', 'sigma'):
         page.evaluate(

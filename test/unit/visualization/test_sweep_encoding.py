@@ -13,10 +13,10 @@ import pytest
 
 from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.visualization import color_scales, page_data
-from dualfocus_ros.visualization.page import build_page
+from dualfocus_ros.visualization import colour_scales, sweep_encoding
 from dualfocus_ros.visualization.page_server import PageServer
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_page import build_page
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 
 def made_sweep(height=48, width=64, count=4, **more) -> ViewedSweep:
@@ -50,22 +50,24 @@ def unpacked(text: str, kind: type) -> np.ndarray:
 
 def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
     values = np.array([np.nan, -np.inf, np.inf, 1e-3, 0.1, 0.5, 1.0, 7.3, 20.0, 1e4], np.float32)
-    back = page_data.from_codes(
-        page_data.to_codes(values, page_data.DEPTH_STEP), page_data.DEPTH_STEP
+    back = sweep_encoding.from_codes(
+        sweep_encoding.to_codes(values, sweep_encoding.DEPTH_STEP), sweep_encoding.DEPTH_STEP
     )
     assert np.array_equal(np.isnan(back), np.isnan(values))
     assert back[1] == -np.inf and back[2] == np.inf
     assert back[3:] == pytest.approx(values[3:], rel=2.6e-4)
     # What no lens tells does not wrap around.
-    extreme = page_data.to_codes(np.array([0.0, 1e-30, 1e30]), page_data.DEPTH_STEP)
-    assert extreme.tolist() == [page_data.FIRST, page_data.FIRST, 65535]
+    extreme = sweep_encoding.to_codes(np.array([0.0, 1e-30, 1e30]), sweep_encoding.DEPTH_STEP)
+    assert extreme.tolist() == [sweep_encoding.FIRST, sweep_encoding.FIRST, 65535]
 
 
 def test_what_is_packed_comes_back():
     sweep = made_sweep()
-    page = page_data.encode_sweep(sweep, page_data.encode_scales([sweep]))
+    page = sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))
     codes = unpacked(page['depth']['data'], np.uint16)
-    assert np.array_equal(codes, page_data.to_codes(sweep.depth, page_data.DEPTH_STEP).reshape(-1))
+    assert np.array_equal(
+        codes, sweep_encoding.to_codes(sweep.depth, sweep_encoding.DEPTH_STEP).reshape(-1)
+    )
     assert np.array_equal(unpacked(page['confidence'], np.uint8), sweep.confidence.reshape(-1))
     json.dumps(page, allow_nan=False)
 
@@ -73,9 +75,9 @@ def test_what_is_packed_comes_back():
 def test_every_focus_curve_sums_to_one():
     rng = np.random.default_rng(0)
     peaked = rng.dirichlet(np.full(7, 0.1), (40, 50)).transpose(2, 0, 1)
-    codes = page_data.quantised(peaked)
+    codes = sweep_encoding.quantised(peaked)
     assert codes.dtype == np.uint8
-    assert (codes.astype(int).sum(axis=0) == page_data.CURVE_SUM).all()
+    assert (codes.astype(int).sum(axis=0) == sweep_encoding.CURVE_SUM).all()
     assert np.abs(codes / 255.0 - peaked).max() < 1.0 / 255.0
 
 
@@ -96,14 +98,16 @@ def test_a_page_of_640x480_and_five_planes_stays_small():
         probability=(p / p.sum(axis=0)).astype(np.float32),
         focus_dioptres=np.arange(5) + 0.2,
     )
-    page = build_page('size', [page_data.encode_sweep(sweep, page_data.encode_scales([sweep]))])
+    page = build_page(
+        'size', [sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))]
+    )
     assert len(page.encode()) < 1_500_000
 
 
 def test_the_page_loads_nothing_and_text_cannot_leave_its_place():
     sweep = made_sweep(name='</script><script>alert(1)</script>')
     page = build_page(
-        '<b>& "bag"', [page_data.encode_sweep(sweep, page_data.encode_scales([sweep]))]
+        '<b>& "bag"', [sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))]
     )
     assert not re.findall(r'\{\{[a-z]+\}\}', page)
     assert '<b>&' not in page and '&lt;b&gt;&amp;' in page
@@ -114,8 +118,8 @@ def test_the_page_loads_nothing_and_text_cannot_leave_its_place():
 
 
 def test_special_colours_are_told_from_every_colour_of_the_scale():
-    scale = color_scales.fixed_depth_scale(0.5, 2.0).colours.astype(int)
-    special = np.array([color_scales.INVALID, color_scales.NEARER, color_scales.FARTHER])
+    scale = colour_scales.fixed_depth_scale(0.5, 2.0).colours.astype(int)
+    special = np.array([colour_scales.INVALID, colour_scales.NEARER, colour_scales.FARTHER])
     for one in special:
         assert np.abs(scale - one).sum(axis=1).min() > 90
     # By their brightness too, for who does not see the hue.
@@ -126,9 +130,9 @@ def test_special_colours_are_told_from_every_colour_of_the_scale():
 def test_scales_are_perceptually_uniform():
     """Equal steps of the scale are about equal steps of lightness, always in one direction."""
     for scale in (
-        color_scales.fixed_depth_scale(0.5, 2.0),
-        color_scales.sigma_scale(np.ones((2, 2))),
-        color_scales.confidence_scale(),
+        colour_scales.fixed_depth_scale(0.5, 2.0),
+        colour_scales.sigma_scale(np.ones((2, 2))),
+        colour_scales.confidence_scale(),
     ):
         light = (scale.colours / 255.0) ** 2.2 @ (0.2126, 0.7152, 0.0722)
         lightness = 116.0 * np.cbrt(np.maximum(light, 0.008856)) - 16.0

@@ -9,7 +9,7 @@ from typing import Any
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.inference.settings import PipelineSettings
-from dualfocus_ros.visualization.viewed_sweep import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 _EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
 

@@ -60,7 +60,7 @@ class Alignment:
             moved = points
             if self.corrections[index].any():
                 moved = points + _basis(points, (height, width)) @ self.corrections[index]
-            positions[row] = registration.apply(self.transforms[index], moved)
+            positions[row] = registration.transform_points(self.transforms[index], moved)
         return positions
 
     def is_identity(self, index: int) -> bool:
@@ -95,7 +95,7 @@ def align_planes(
     if len(sizes) != 1:
         raise ValueError(f'planes of one stack differ in size: {sorted(sizes)}')
     factor = min(1.0, WORK_SIDE / max(images[0].shape[:2]))
-    grey = [registration.shrink(_grey(image), factor) for image in images]
+    grey = [registration.downscale(_grey(image), factor) for image in images]
     count, shape = len(grey), grey[0].shape
     first = int(np.argmax(focus)) if reference is None else reference
 
@@ -103,7 +103,7 @@ def align_planes(
     corrections = np.zeros((count, CORRECTION_SIZE))
     ok = np.ones(count, dtype=bool)
     warped: dict[int, np.ndarray] = {first: grey[first]}
-    for index, neighbours in registration.outward(focus, first):
+    for index, neighbours in registration.registration_order(focus, first):
         anchor = next(n for n in neighbours if ok[n])
         guess = _breathing_guess(lens, focus[index], focus[anchor], shape)
         pair = registration.register(grey[anchor], grey[index], guess)
@@ -123,13 +123,15 @@ def align_planes(
         warped[index] = _resample(grey[index], attempt, index)
         if ok[index]:
             shifts = registration.tile_shifts(warped[anchor], warped[index])
-            corrections[index] += _fit_correction(shifts, shape)
+            corrections[index] += _fit_smooth_displacement(shifts, shape)
             warped[index] = _resample(grey[index], attempt, index)
         if progress is not None:
             progress()
 
-    residuals = np.array([registration.residual(grey[first], warped[n]) for n in range(count)])
-    raw = np.array([registration.residual(grey[first], grey[n]) for n in range(count)])
+    residuals = np.array(
+        [registration.residual_shift(grey[first], warped[n]) for n in range(count)]
+    )
+    raw = np.array([registration.residual_shift(grey[first], grey[n]) for n in range(count)])
     others = np.arange(count) != first
     if ok.all() and np.median((raw - residuals)[others]) <= registration.SIMPLER_PX:
         # A tripod or the camera aligned these already: resampling would only blur them.
@@ -138,7 +140,7 @@ def align_planes(
             0 * corrections,
             raw,
         )
-    return _enlarged(Alignment(transforms, corrections, residuals, ok, first), factor)
+    return _upscaled(Alignment(transforms, corrections, residuals, ok, first), factor)
 
 
 def warp_planes(
@@ -164,7 +166,7 @@ def warp_planes(
     return warped, covered
 
 
-def _enlarged(alignment: Alignment, factor: float) -> Alignment:
+def _upscaled(alignment: Alignment, factor: float) -> Alignment:
     """Return the alignment of the images that were shrunk by ``factor`` for registration."""
     if factor >= 1.0:
         return alignment
@@ -202,7 +204,7 @@ def _basis(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.stack(along_x, axis=-1), np.stack(along_y, axis=-1)], axis=1)
 
 
-def _fit_correction(shifts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _fit_smooth_displacement(shifts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Fit the smooth displacement to tile shifts (M, 4), by least absolute deviations."""
     if len(shifts) < MIN_TILES_FOR_CORRECTION:
         return np.zeros(CORRECTION_SIZE)

@@ -20,7 +20,7 @@ from dualfocus_ros.alignment import registration
 
 SIDE = 320  # px; longer side of the images that motion is estimated on
 # Less motion than this share of the width is left alone: defocused edges look displaced by it.
-STILL = 0.0004
+MIN_MOTION = 0.0004
 # A scale that differs from 1 by less is put down to defocus: where a near edge is blurred over
 # what lies behind it, surroundings seem to grow by up to 0.3 %.
 SCALE_NOISE = 0.004
@@ -68,7 +68,7 @@ class Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Equalised:
+class ContrastNormalised:
     """An image in which blur and local contrast are equalised.
 
     :param pixels: (H, W) float32.
@@ -84,18 +84,20 @@ class Equalised:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class RegistrationImage:
     """A plane as its motion is estimated: ``coarse`` has half the size of ``fine``."""
 
-    fine: Equalised
-    coarse: Equalised
+    fine: ContrastNormalised
+    coarse: ContrastNormalised
 
     @staticmethod
-    def at(image: np.ndarray) -> Look:
+    def at(image: np.ndarray) -> RegistrationImage:
         """Return the look of a grey image (H, W) float32 of 0 to 255."""
-        half = registration.shrink(image, 0.5)
-        fine, coarse = (Equalised(registration.equalise(size)) for size in (image, half))
-        return Look(fine, coarse)
+        half = registration.downscale(image, 0.5)
+        fine, coarse = (
+            ContrastNormalised(registration.normalise_contrast(size)) for size in (image, half)
+        )
+        return RegistrationImage(fine, coarse)
 
     @property
     def nbytes(self) -> int:
@@ -106,18 +108,24 @@ class Look:
 _Key = tuple[int, int, str]
 
 
-class KnownPairs:
+class PairCache:
     """What was found between two planes, for stacks that have both."""
 
     def __init__(self) -> None:
         # An entry holds its looks, so that no others can have their identity.
-        self._found: dict[_Key, tuple[Look, Look, np.ndarray | None]] = {}
+        self._found: dict[
+            _Key, tuple[RegistrationImage, RegistrationImage, np.ndarray | None]
+        ] = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
     def recall(
-        self, first: Look, second: Look, how: str, find: Callable[[], np.ndarray | None]
+        self,
+        first: RegistrationImage,
+        second: RegistrationImage,
+        how: str,
+        find: Callable[[], np.ndarray | None],
     ) -> np.ndarray | None:
         """Return what was found between these looks, or find it now."""
         key = id(first), id(second), how
@@ -125,18 +133,18 @@ class KnownPairs:
             self._found[key] = first, second, find()
         return self._found[key][2]
 
-    def keep_only(self, looks: Iterable[Look]) -> None:
+    def retain(self, looks: Iterable[RegistrationImage]) -> None:
         """Forget all pairs but those of these looks."""
         kept = {id(look) for look in looks}
         self._found = {k: v for k, v in self._found.items() if k[0] in kept and k[1] in kept}
 
 
 def estimate_motion(
-    looks: Sequence[Look],
+    looks: Sequence[RegistrationImage],
     focus_dioptres: np.ndarray,
     reference: int,
     factor: float,
-    known: KnownPairs | None = None,
+    known: PairCache | None = None,
 ) -> Motion:
     """Estimate scale and shift of each plane against the reference plane.
 
@@ -147,10 +155,10 @@ def estimate_motion(
         planes.
     :param known: of stacks before; learns from this one.
     """
-    known = KnownPairs() if known is None else known
+    known = PairCache() if known is None else known
     count = len(looks)
     shape = looks[0].fine.pixels.shape
-    order = registration.outward(focus_dioptres, reference)
+    order = registration.registration_order(focus_dioptres, reference)
     found = _shifts(looks, order, reference, known)
     # Whether there is a scale too is seen well enough on the coarse images.
     halves = {n: _HALVED @ t @ _DOUBLED for n, t in found.items()}
@@ -163,9 +171,9 @@ def estimate_motion(
     scaling = registration.pixel_scaling(factor)
     for index, transform in found.items():
         transforms[index] = np.linalg.inv(scaling) @ transform @ scaling
-        pixels[index] = _displacement(transform, shape) / factor
+        pixels[index] = _rms_displacement(transform, shape) / factor
     motion = Motion(transforms, pixels)
-    if not motion.largest > STILL * shape[1] / factor:
+    if not motion.largest > MIN_MOTION * shape[1] / factor:
         return Motion(np.tile(np.eye(3), (count, 1, 1)), pixels)
     return motion
 
@@ -176,7 +184,7 @@ _DOUBLED = np.linalg.inv(_HALVED)
 
 
 def _shifts(
-    looks: Sequence[Look], order: _Order, reference: int, known: KnownPairs
+    looks: Sequence[RegistrationImage], order: _Order, reference: int, known: PairCache
 ) -> dict[int, np.ndarray]:
     """Register each plane to its nearest neighbour that could be; return those that could."""
     found = {reference: np.eye(3)}
@@ -190,12 +198,12 @@ def _shifts(
 
 
 def _with_scale(
-    looks: Sequence[Look],
+    looks: Sequence[RegistrationImage],
     size: str,
     order: _Order,
     reference: int,
     start: dict[int, np.ndarray],
-    known: KnownPairs,
+    known: PairCache,
 ) -> dict[int, np.ndarray]:
     """Refine shifts to shifts and scales; what gets worse by it drops out.
 
@@ -215,14 +223,14 @@ def _with_scale(
     return found
 
 
-_Pair = tuple[Equalised, Equalised]
+_Pair = tuple[ContrastNormalised, ContrastNormalised]
 
 
 def _zoomed(images: _Pair, guess: np.ndarray) -> np.ndarray | None:
-    return _checked(images, _refine(*images, guess, scaled=True))
+    return _checked(images, _gauss_newton(*images, guess, scaled=True))
 
 
-def _register(first: Look, second: Look) -> np.ndarray | None:
+def _register(first: RegistrationImage, second: RegistrationImage) -> np.ndarray | None:
     """Return the shift from the first image to the second, None where there is none."""
     fine, coarse = (first.fine, second.fine), (first.coarse, second.coarse)
     if min(_texture(image.pixels) for image in fine) < MIN_TEXTURE:
@@ -230,12 +238,12 @@ def _register(first: Look, second: Look) -> np.ndarray | None:
 
     # Small steps reach as far as the blur; phase correlation finds what lies farther.
     def jump() -> np.ndarray:
-        return registration.phase_shift(*(image.pixels for image in coarse))
+        return registration.phase_correlate(*(image.pixels for image in coarse))
 
     starts = (lambda: np.eye(3), jump)
     for start in starts:
-        rough = _DOUBLED @ _refine(*coarse, start(), scaled=False) @ _HALVED
-        transform = _checked(fine, _refine(*fine, rough, scaled=False))
+        rough = _DOUBLED @ _gauss_newton(*coarse, start(), scaled=False) @ _HALVED
+        transform = _checked(fine, _gauss_newton(*fine, rough, scaled=False))
         if transform is not None:
             return transform
     return None
@@ -248,16 +256,18 @@ def _texture(image: np.ndarray) -> float:
 def _checked(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
     """Return the transform if both images look alike after it."""
     first, second = (image.pixels for image in images)
-    if not _displacement(transform, first.shape) < MAX_SHIFT * first.shape[1]:
+    if not _rms_displacement(transform, first.shape) < MAX_SHIFT * first.shape[1]:
         return None
     inner = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    one, two = first[inner], _moved(second, transform)[inner]
+    one, two = first[inner], _warp(second, transform)[inner]
     product = float(np.vdot(one, two))
     power = float(np.vdot(one, one)) * float(np.vdot(two, two))
     return transform if product > MIN_CORRELATION * power**0.5 else None
 
 
-def _refine(one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bool) -> np.ndarray:
+def _gauss_newton(
+    one: ContrastNormalised, two: ContrastNormalised, transform: np.ndarray, *, scaled: bool
+) -> np.ndarray:
     """Minimise the difference of the two images, weighted against outliers."""
     first, second = one.pixels, two.pixels
     height, width = first.shape
@@ -268,11 +278,11 @@ def _refine(one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bo
     reference = first[inner]
     moved_by = np.inf
     for _ in range(_STEPS):
-        difference = reference - _moved(second, transform)[inner]
+        difference = reference - _warp(second, transform)[inner]
         if moved_by > _SAME_SLOPES:
             # The mean of both gradients converges faster than either (Malis 2004).
             gx, gy = (
-                0.5 * (here + _moved(there, transform))[inner]
+                0.5 * (here + _warp(there, transform))[inner]
                 for here, there in zip(one.slopes, two.slopes, strict=True)
             )
             columns = [gx, gy]
@@ -296,13 +306,13 @@ def _refine(one: Equalised, two: Equalised, transform: np.ndarray, *, scaled: bo
         transform = transform @ move
         if not np.isfinite(transform).all():
             return np.full((3, 3), np.nan)
-        moved_by = _displacement(move, first.shape)
+        moved_by = _rms_displacement(move, first.shape)
         if moved_by < _CONVERGED:
             break
     return transform
 
 
-def _moved(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
+def _warp(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(
         image,
         transform[:2],
@@ -312,7 +322,7 @@ def _moved(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
     )
 
 
-def _displacement(transform: np.ndarray, shape: tuple[int, ...]) -> float:
+def _rms_displacement(transform: np.ndarray, shape: tuple[int, ...]) -> float:
     """Return the root mean square displacement over an image of this shape, in pixels."""
     height, width = shape
     zoom = transform[0, 0] - 1.0

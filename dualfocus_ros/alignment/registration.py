@@ -33,7 +33,9 @@ def register(first: np.ndarray, second: np.ndarray, guess: np.ndarray) -> np.nda
     affine = _maximise(first, second, guess, cv2.MOTION_AFFINE)
     if affine is None:
         factor = min(1.0, COARSE_SIDE / max(first.shape))
-        start = phase_shift(*(equalise(shrink(image, factor)) for image in (first, second)))
+        start = phase_correlate(
+            *(normalise_contrast(downscale(image, factor)) for image in (first, second))
+        )
         start[:2, 2] /= factor
         affine = _maximise(first, second, start @ guess, cv2.MOTION_AFFINE)
     if affine is None:
@@ -41,7 +43,9 @@ def register(first: np.ndarray, second: np.ndarray, guess: np.ndarray) -> np.nda
     projective = _maximise(first, second, affine, cv2.MOTION_HOMOGRAPHY)
     if projective is None:
         return affine
-    gain = residual(first, warp(second, affine)) - residual(first, warp(second, projective))
+    gain = residual_shift(first, warp(second, affine)) - residual_shift(
+        first, warp(second, projective)
+    )
     return projective if gain > SIMPLER_PX else affine
 
 
@@ -78,7 +82,7 @@ def tile_shifts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=np.float64).reshape(-1, 4)
 
 
-def residual(first: np.ndarray, second: np.ndarray) -> float:
+def residual_shift(first: np.ndarray, second: np.ndarray) -> float:
     """Return the median shift of the tiles in pixels; NaN for too little texture to tell."""
     shifts = tile_shifts(first, second)
     if len(shifts) < MIN_TILES:
@@ -86,20 +90,20 @@ def residual(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.median(np.hypot(shifts[:, 2], shifts[:, 3])))
 
 
-def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+def transform_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Move points (..., 2) by a homography."""
     moved = points @ transform[:, :2].T + transform[:, 2]
     return moved[..., :2] / moved[..., 2:]
 
 
-def largest_shift(transform: np.ndarray, shape: tuple[int, ...]) -> float:
+def max_corner_shift(transform: np.ndarray, shape: tuple[int, ...]) -> float:
     """Return the largest distance that a corner of an image of this shape moves, in pixels."""
     height, width = shape[0] - 1.0, shape[1] - 1.0
     corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
-    return float(np.max(np.linalg.norm(apply(transform, corners) - corners, axis=-1)))
+    return float(np.max(np.linalg.norm(transform_points(transform, corners) - corners, axis=-1)))
 
 
-def shrink(image: np.ndarray, factor: float) -> np.ndarray:
+def downscale(image: np.ndarray, factor: float) -> np.ndarray:
     """Scale an image down; by 1 it stays what it is."""
     if factor >= 1.0:
         return image
@@ -122,7 +126,7 @@ def _maximise(
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 80, 1e-5)
     for side in sorted({min(COARSE_SIDE, longest), min(FINE_SIDE, longest)}):
         factor = side / longest
-        one, two = (equalise(shrink(image, factor)) for image in (first, second))
+        one, two = (normalise_contrast(downscale(image, factor)) for image in (first, second))
         scaling = pixel_scaling(factor)
         start = scaling @ transform @ np.linalg.inv(scaling)
         start = (start / start[2, 2]).astype(np.float32)[:rows].copy()
@@ -136,19 +140,19 @@ def _maximise(
         full[:rows] = found
         transform = np.linalg.inv(scaling) @ full @ scaling
         transform /= transform[2, 2]
-    if largest_shift(transform, first.shape) > MAX_SHIFT * first.shape[1]:
+    if max_corner_shift(transform, first.shape) > MAX_SHIFT * first.shape[1]:
         return None
     return transform
 
 
-def phase_shift(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def phase_correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the pure translation from one image to the other that phase correlation finds."""
     window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(first, second, window)
     return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
 
 
-def outward(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:
+def registration_order(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:
     """Return each plane but the first with its neighbours on the way back to it, nearest first."""
     order = [int(index) for index in np.argsort(focus, kind='stable')]
     at = order.index(first)
@@ -158,7 +162,7 @@ def outward(focus: np.ndarray, first: int) -> list[tuple[int, list[int]]]:
     return steps
 
 
-def equalise(image: np.ndarray) -> np.ndarray:
+def normalise_contrast(image: np.ndarray) -> np.ndarray:
     """Equalise blur a little, and local brightness and contrast fully."""
     smooth = cv2.GaussianBlur(image, (0, 0), BLUR_SIGMA)
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 6 * BLUR_SIGMA)

@@ -150,7 +150,7 @@ class Ours:
         last one is timed.
         """
         for plane in stack.planes[:-1]:
-            self.estimator.encode_ahead(plane)
+            self.estimator.prefetch(plane)
         return self._timed(stack, lambda: None)
 
     def next_frame(self, stack: FocalStack) -> Sample:
@@ -160,7 +160,7 @@ class Ours:
 
         :param stack: with the newest plane last.
         """
-        return self._timed(stack, lambda: self.estimator.encode_ahead(stack.planes[-1]))
+        return self._timed(stack, lambda: self.estimator.prefetch(stack.planes[-1]))
 
     def _timed(self, stack: FocalStack, before: Callable[[], object]) -> Sample:
         # On a GPU the planes encoded ahead may still be in the works.

@@ -129,7 +129,7 @@ def measure_views(
                     [0.0, 0.0, 1.0],
                 ]
             )
-            remains = registration.residual(pair[0], registration.warp(pair[1], moved))
+            remains = registration.residual_shift(pair[0], registration.warp(pair[1], moved))
             views.append(View(settings[n][k].dioptres, scale, shift, remains))
     used = sorted({view.dioptres for view in views})
     if len(used) < MIN_SETTINGS:
@@ -289,7 +289,7 @@ def similarity(
     )
     points = np.stack([x.ravel(), y.ravel()], axis=1)
     offset = points - centre
-    moved = registration.apply(transform, points) - centre
+    moved = registration.transform_points(transform, points) - centre
     mean, mean_moved = offset.mean(axis=0), moved.mean(axis=0)
     about = offset - mean
     scale = float(np.sum(about * (moved - mean_moved)) / np.sum(about**2))

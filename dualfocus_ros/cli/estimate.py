@@ -244,19 +244,19 @@ def _estimate(
 ) -> tuple[DepthResult, str, str]:
     """Run the network; the imports are here because torch takes seconds to load."""
     from dualfocus_ros.inference.estimator import DepthEstimator
-    from dualfocus_ros.inference.large_images import enlarge, shrink
+    from dualfocus_ros.inference.large_images import downscale_stack, upscale_result
     from dualfocus_ros.inference.result import Outputs
-    from dualfocus_ros.inference.settings import PipelineSettings
+    from dualfocus_ros.inference.settings import EstimatorSettings
 
     # The images' own registration already takes out breathing and motion.
     breathing = 'thin_lens' if lens is not None and not arguments.align else 'none'
-    small = shrink(stack, int(arguments.max_pixels))
+    small = downscale_stack(stack, int(arguments.max_pixels))
     if lens is not None:
         lens = replace(lens, pixel_pitch=lens.pixel_pitch * stack.size[1] / small.size[1])
         check = check_range(lens.kappa(), FARTHEST, float(stack.focus_dioptres.min()))
         if check.beyond:
             logger.warning('%s', check)
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         depth_min=NEAREST,
         depth_max=FARTHEST,
         breathing=breathing,
@@ -269,7 +269,7 @@ def _estimate(
         logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))
     result = estimator.estimate(small, Outputs(sigma=True, all_in_focus=True))
     if small is not stack:
-        result = enlarge(result, stack)
+        result = upscale_result(result, stack)
     return result, estimator.model_name, estimator.device_name
 
 

@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 
 
-class HasTensors(Protocol):
+class TensorStruct(Protocol):
     """Results that are made of tensors."""
 
     @property
     def tensors(self) -> list[Tensor]:
         """All of them."""
 
-    def refilled(self, tensors: Iterable[Tensor]) -> Any:
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Any:
         """Return the same with other tensors."""
 
 
-Results = TypeVar('Results', bound=HasTensors)
+Results = TypeVar('Results', bound=TensorStruct)
 Function = Callable[[Sequence[Tensor]], Results]
 # Encoding and decoding, with and without sigma, for two numbers of planes.
 _MOST_GRAPHS = 6
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Graph(Generic[Results]):
+class CapturedGraph(Generic[Results]):
     """A function that was captured.
 
     :param inputs: what it reads.
@@ -57,11 +57,13 @@ class Graph(Generic[Results]):
         for place, given in zip(self.inputs, inputs, strict=True):
             place.copy_(given)
         self.replay()
-        results: Results = self.outputs.refilled([part.clone() for part in self.outputs.tensors])
+        results: Results = self.outputs.with_tensors(
+            [part.clone() for part in self.outputs.tensors]
+        )
         return results
 
 
-def capture(function: Function[Results], inputs: Sequence[Tensor]) -> Graph[Results]:
+def capture(function: Function[Results], inputs: Sequence[Tensor]) -> CapturedGraph[Results]:
     """Capture a function in a CUDA graph.
 
     :raises RuntimeError: if it waits for the device or does what else a graph cannot hold.
@@ -77,10 +79,10 @@ def capture(function: Function[Results], inputs: Sequence[Tensor]) -> Graph[Resu
     # Other threads may use the device meanwhile.
     with torch.cuda.graph(graph, capture_error_mode='thread_local'):
         outputs = function(places)
-    return Graph(places, outputs, graph.replay)
+    return CapturedGraph(places, outputs, graph.replay)
 
 
-class CapturedCalls:
+class CudaGraphCache:
     """Calls functions; from a graph as soon as one is asked for the same shapes again.
 
     A graph is compared with the function itself once. Where capturing fails or the results
@@ -91,7 +93,7 @@ class CapturedCalls:
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
-        self._graphs: OrderedDict[Hashable, Graph[Any]] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, CapturedGraph[Any]] = OrderedDict()
         self._once: set[Hashable] = set()
 
     def __len__(self) -> int:
@@ -107,7 +109,7 @@ class CapturedCalls:
         if not self.wanted:
             return function(inputs)
         key = (name, *((given.shape, given.dtype) for given in inputs))
-        graph: Graph[Results] | None = self._graphs.get(key)
+        graph: CapturedGraph[Results] | None = self._graphs.get(key)
         if graph is not None:
             self._graphs.move_to_end(key)
             return graph(inputs)

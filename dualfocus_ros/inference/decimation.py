@@ -17,7 +17,7 @@ from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.focal_stack import FocalStack, Plane
 
 
-class Decimation:
+class PlaneDecimator:
     """Shrinks planes, each once however many stacks it belongs to."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Decimation:
             return plane
         height, width = plane.image.shape[:2]
         size = max(width // factor, 1), max(height // factor, 1)
-        return with_image(plane, self._image(plane.image, size))
+        return replace_image(plane, self._image(plane.image, size))
 
     def stack(self, stack: FocalStack, factor: int) -> FocalStack:
         """Return a stack of shrunk planes."""
@@ -52,13 +52,13 @@ class Decimation:
         key = id(image)
         _, small = self._shrunk.get(key, (None, image))
         if small.shape[1::-1] != size:
-            small = shrunk(image, size)
+            small = downsample(image, size)
             forget = weakref.ref(image, lambda _: self._shrunk.pop(key, None))
             self._shrunk[key] = forget, small
         return small
 
 
-def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def downsample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a uint8 sRGB image, (H, W, 3) or (H, W), shrunk to a width and a height.
 
     Each pixel is the mean light of what it covers.
@@ -67,7 +67,7 @@ def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return encode_srgb8(np.asarray(light))
 
 
-def with_image(plane: Plane, image: np.ndarray) -> Plane:
+def replace_image(plane: Plane, image: np.ndarray) -> Plane:
     """Return a plane with the same view in another number of pixels, and intrinsics to fit."""
     height, width = image.shape[:2]
     camera, calibration = plane.camera, plane.calibration

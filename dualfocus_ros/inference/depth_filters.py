@@ -14,7 +14,7 @@ from dualfocus_ros.focal_stack import SAME_FOCUS
 _OPPOSITES = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
 
 
-def beyond_lost_ends(
+def out_of_sweep_masks(
     probability: Tensor, focus: np.ndarray, cut_off: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor] | None:
     """Find pixels that may lie anywhere beyond the outermost plane of a sweep that lost an end.

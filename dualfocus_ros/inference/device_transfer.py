@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Transfer:
+class DeviceTransfer:
     """The way to one device and back."""
 
     def __init__(self, device: torch.device) -> None:

@@ -17,31 +17,31 @@ from dualfocus_ros.camera.field_curvature import bow_map
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import Mapping
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.cuda_graphs import CapturedCalls
-from dualfocus_ros.inference.decimation import Decimation
-from dualfocus_ros.inference.depth_filters import beyond_lost_ends, flying_pixels
+from dualfocus_ros.inference.cuda_graphs import CudaGraphCache
+from dualfocus_ros.inference.decimation import PlaneDecimator
+from dualfocus_ros.inference.depth_filters import flying_pixels, out_of_sweep_masks
 from dualfocus_ros.inference.device import (
     default_threads,
     describe,
     resolve_device,
     resolve_precision,
 )
-from dualfocus_ros.inference.device_transfer import Transfer
-from dualfocus_ros.inference.exposure import doubt_burnt, is_saturated
-from dualfocus_ros.inference.malloc import give_back_freed_memory, keep_freed_memory
-from dualfocus_ros.inference.plane_cache import EncodedPlane, PlaneStore
+from dualfocus_ros.inference.device_transfer import DeviceTransfer
+from dualfocus_ros.inference.exposure import inflate_sigma_where_overexposed, is_saturated
+from dualfocus_ros.inference.malloc import disable_malloc_trim, trim_malloc
+from dualfocus_ros.inference.plane_cache import EncodedPlane, PlaneCache
 from dualfocus_ros.inference.point_cloud import back_project, decimate_stride, decimate_voxel
 from dualfocus_ros.inference.preparation import (
-    Memory,
-    Reference,
-    Survey,
-    prepare,
+    AnalysisCache,
+    ReferenceView,
+    StackAnalysis,
+    analyze_stack,
     prepare_one,
-    survey,
+    resample_stack,
 )
 from dualfocus_ros.inference.resampling import to_tensor
 from dualfocus_ros.inference.result import DepthResult, Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.batch_norm_folding import fuse
 from dualfocus_ros.models.dualfocus import Prediction
 from dualfocus_ros.models.encoders import PlaneFeatures
@@ -69,15 +69,15 @@ class DepthEstimator:
         device: str = 'auto',
         precision: str = 'auto',
         threads: int = 0,
-        settings: PipelineSettings | None = None,
+        settings: EstimatorSettings | None = None,
         cuda_graphs: bool = True,
     ) -> None:
-        self.settings = settings or PipelineSettings()
+        self.settings = settings or EstimatorSettings()
         self._device = resolve_device(device)
         self._dtype = resolve_precision(precision, self._device)
         if self._device.type == 'cpu':
             torch.set_num_threads(threads or default_threads())
-            keep_freed_memory()
+            disable_malloc_trim()
         # Asked now: of a GPU that is lost even this question may fail.
         self._device_name = describe(self._device)
         loaded = load_model(model)
@@ -85,12 +85,12 @@ class DepthEstimator:
         self.sha256 = loaded.sha256
         network = fuse(loaded.network)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._transfer = Transfer(self._device)
-        self._calls = CapturedCalls(cuda_graphs and self._device.type == 'cuda')
-        self._store: PlaneStore[EncodedPlane] = PlaneStore()
-        self._seen = Memory()
-        self._decimation = Decimation()
-        self._reference: Reference | None = None
+        self._transfer = DeviceTransfer(self._device)
+        self._calls = CudaGraphCache(cuda_graphs and self._device.type == 'cuda')
+        self._store: PlaneCache[EncodedPlane] = PlaneCache()
+        self._seen = AnalysisCache()
+        self._decimation = PlaneDecimator()
+        self._reference: ReferenceView | None = None
         self._bow: tuple[tuple[object, ...], Tensor] | None = None
 
     @property
@@ -124,7 +124,7 @@ class DepthEstimator:
         self._seen.clear()
         return time.monotonic() - began
 
-    def make_room(self) -> None:
+    def clear_caches(self) -> None:
         """Give back all memory but that of the network: planes that were encoded ahead, caches."""
         self._store.clear()
         self._seen.clear()
@@ -133,12 +133,12 @@ class DepthEstimator:
         self._bow = None
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
-        give_back_freed_memory()
+        trim_malloc()
 
     def release(self) -> None:
         """Give the network's memory back; the estimator cannot be used afterwards."""
         del self._network
-        self.make_room()
+        self.clear_caches()
 
     def estimate(self, stack: FocalStack, outputs: Outputs = Outputs()) -> DepthResult:
         """Estimate metric depth in the geometry of the stack's reference plane.
@@ -160,7 +160,7 @@ class DepthEstimator:
         focus = stack.focus_dioptres[order]
         with torch.inference_mode():
             with _timed(stages, 'survey'):
-                found = survey(stack, settings, self._seen)
+                found = analyze_stack(stack, settings, self._seen)
             camera = found.camera
             kept = self._kept(stack, found)
             with _timed(stages, 'prepare'):
@@ -168,7 +168,7 @@ class DepthEstimator:
                     None if plane else to_tensor(self._transfer.upload(source.image))
                     for plane, source in zip(kept, stack.planes, strict=True)
                 ]
-                prepared = prepare(fresh, found, self._device, with_burnt=wants_sigma)
+                prepared = resample_stack(fresh, found, self._device, with_overexposed=wants_sigma)
             with _timed(stages, 'encode'):
                 planes = [
                     plane or self._encode(image, float(gain))
@@ -183,9 +183,11 @@ class DepthEstimator:
                 if wants_sigma:
                     prediction = _no_better_than_the_optics(prediction, settings)
                     burnt = prepared.burnt
-                    prediction = doubt_burnt(prediction, None if burnt is None else burnt[order])
+                    prediction = inflate_sigma_where_overexposed(
+                        prediction, None if burnt is None else burnt[order]
+                    )
             with _timed(stages, 'depth'):
-                beyond = beyond_lost_ends(prediction.probability[0], focus, stack.cut_off)
+                beyond = out_of_sweep_masks(prediction.probability[0], focus, stack.cut_off)
                 depth = _metric(prediction, settings, beyond, prepared.seen, wants_sigma)
             sigma = confidence = all_in_focus = points = decimated = None
             if outputs.sigma:
@@ -245,7 +247,7 @@ class DepthEstimator:
                 stage_ms=stages,
             )
 
-    def encode_ahead(self, plane: Plane) -> bool:
+    def prefetch(self, plane: Plane) -> bool:
         """Prepare and encode a plane whose stack is not complete yet.
 
         In the geometry of the stack before: where the next one turns out to have another, or its
@@ -270,21 +272,21 @@ class DepthEstimator:
         self._seen.foresee(plane, mapping, settings)
         return kept
 
-    def _kept(self, stack: FocalStack, found: Survey) -> list[EncodedPlane | None]:
+    def _kept(self, stack: FocalStack, found: StackAnalysis) -> list[EncodedPlane | None]:
         """Return the planes that were encoded before, as they are still needed."""
         kept: list[EncodedPlane | None] = []
         for index, plane in enumerate(stack.planes):
-            mapping = found.as_foreseen(index)
+            mapping = found.static_mapping(index)
             known = None if mapping is None else self._store.find(plane.image, mapping)
             same = known is not None and known.gain == found.gains[index]
             kept.append(known if same else None)
         return kept
 
-    def _keep(self, stack: FocalStack, found: Survey, planes: list[EncodedPlane]) -> None:
+    def _keep(self, stack: FocalStack, found: StackAnalysis, planes: list[EncodedPlane]) -> None:
         """Leave to the next stack what it may share with this one."""
         self._reference = found.reference
         for index, (source, plane) in enumerate(zip(stack.planes, planes, strict=True)):
-            mapping = found.as_foreseen(index)
+            mapping = found.static_mapping(index)
             if mapping is not None and self._store.find(source.image, mapping) is not plane:
                 self._store.add(source.image, mapping, plane)
         self._store.finish([plane.image for plane in stack.planes])
@@ -312,7 +314,7 @@ class DepthEstimator:
             far_to_near, *parts = tensors
             with self._autocast():
                 return self._network.predict(
-                    features.refilled(parts), far_to_near, size, with_sigma
+                    features.with_tensors(parts), far_to_near, size, with_sigma
                 )
 
         name = 'decode', size, with_sigma
@@ -337,7 +339,7 @@ class DepthEstimator:
         )
 
 
-def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSettings) -> Prediction:
+def _no_better_than_the_optics(prediction: Prediction, settings: EstimatorSettings) -> Prediction:
     """Raise sigma to what the lens allows.
 
     The larger of the two, not their sum: what the network says of its errors holds the optics'
@@ -351,7 +353,7 @@ def _no_better_than_the_optics(prediction: Prediction, settings: PipelineSetting
 
 def _metric(
     prediction: Prediction,
-    settings: PipelineSettings,
+    settings: EstimatorSettings,
     beyond: tuple[Tensor, Tensor] | None,
     seen: Tensor | None,
     with_sigma: bool,
@@ -392,7 +394,7 @@ def _metric_sigma(prediction: Prediction) -> Tensor:
     return prediction.sigma[0] / prediction.dioptres[0].clamp_min(_LEAST_DIOPTRES).square()
 
 
-def _decimated(points: Tensor, settings: PipelineSettings) -> Tensor:
+def _decimated(points: Tensor, settings: EstimatorSettings) -> Tensor:
     if settings.points_voxel_size > 0.0:
         return decimate_voxel(points, settings.points_voxel_size)
     return decimate_stride(points, settings.points_decimation)

@@ -35,7 +35,7 @@ RIM = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Patches:
+class PatchBrightness:
     """How bright a plane is, in patches that are larger than its blur.
 
     :param light: (h, w) float32 mean linear light.
@@ -46,7 +46,7 @@ class Patches:
     usable: np.ndarray
 
     @staticmethod
-    def of(light: np.ndarray, clipped: np.ndarray | None) -> Patches:
+    def of(light: np.ndarray, clipped: np.ndarray | None) -> PatchBrightness:
         """Return the patches of a small image of linear light, (H, W) float32.
 
         :param clipped: (H', W') uint8 of 0 and 1, clipped pixels of the same view; None for none.
@@ -57,10 +57,10 @@ class Patches:
         if clipped is not None:
             share = cv2.resize(clipped.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             usable &= np.asarray(share == 0.0)
-        return Patches(np.asarray(mean), usable)
+        return PatchBrightness(np.asarray(mean), usable)
 
 
-def exposure_gains(patches: Sequence[Patches], reference: int) -> np.ndarray:
+def exposure_gains(patches: Sequence[PatchBrightness], reference: int) -> np.ndarray:
     """Return what to multiply the light of each plane by to make it as bright as the reference.
 
     The median over patches of the ratio of their means, of patches that are usable in both
@@ -81,7 +81,7 @@ def exposure_gains(patches: Sequence[Patches], reference: int) -> np.ndarray:
     return gains
 
 
-class KnownGains:
+class ExposureGainTracker:
     """The gains of the stack before, by focus: what the next one gets while nothing changes.
 
     A plane can be made as bright as the reference before its stack is complete, and noise does not
@@ -114,7 +114,7 @@ class KnownGains:
         return gains
 
 
-def with_gain(image: Tensor, gain: float) -> Tensor:
+def apply_gain(image: Tensor, gain: float) -> Tensor:
     """Return an sRGB plane in [0, 1] whose light is multiplied by ``gain``."""
     if gain == 1.0:
         return image
@@ -136,7 +136,7 @@ def is_saturated(masks: Sequence[np.ndarray | None]) -> bool:
     )
 
 
-def burnt_pixels(image: np.ndarray) -> np.ndarray | None:
+def overexposed_pixels(image: np.ndarray) -> np.ndarray | None:
     """Return where all channels are clipped, and ``RIM`` pixels around it; or None for nowhere."""
     mask = cv2.inRange(image, (CLIPPED_LEVEL,) * 4, (255,) * 4) & 1
     if not mask.any():
@@ -144,7 +144,7 @@ def burnt_pixels(image: np.ndarray) -> np.ndarray | None:
     return cv2.dilate(mask, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
 
 
-def doubt_burnt(prediction: Prediction, burnt: Tensor | None) -> Prediction:
+def inflate_sigma_where_overexposed(prediction: Prediction, burnt: Tensor | None) -> Prediction:
     """Return the prediction with a larger sigma where the planes in focus have lost all contrast.
 
     Sigma grows with the share of the focus probability that lies on burnt pixels, up to twice

@@ -29,7 +29,7 @@ class GpuFault(enum.Enum):
     LOST = 'lost'  # no call of CUDA in this process will succeed from now on
 
 
-def gpu_fault(error: BaseException | None) -> GpuFault | None:
+def classify_gpu_error(error: BaseException | None) -> GpuFault | None:
     """Return which fault of the device an exception tells of; None for any other exception."""
     if not isinstance(error, RuntimeError):
         return None

@@ -11,22 +11,22 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.decimation import shrunk, with_image
+from dualfocus_ros.inference.decimation import downsample, replace_image
 from dualfocus_ros.inference.result import DepthResult
 
 
-def shrink(stack: FocalStack, max_pixels: int) -> FocalStack:
+def downscale_stack(stack: FocalStack, max_pixels: int) -> FocalStack:
     """Return the stack with at most ``max_pixels`` pixels a plane; itself if it has no more."""
     height, width = stack.size
     if height * width <= max_pixels:
         return stack
     factor = math.sqrt(max_pixels / (height * width))
     size = max(int(width * factor), 1), max(int(height * factor), 1)
-    planes = tuple(with_image(plane, shrunk(plane.image, size)) for plane in stack.planes)
+    planes = tuple(replace_image(plane, downsample(plane.image, size)) for plane in stack.planes)
     return replace(stack, planes=planes)
 
 
-def enlarge(result: DepthResult, stack: FocalStack) -> DepthResult:
+def upscale_result(result: DepthResult, stack: FocalStack) -> DepthResult:
     """Return the result at the size of ``stack``, with an all-in-focus image of full detail.
 
     Depth is interpolated as inverse depth, and invalid pixels stay invalid.

@@ -17,7 +17,7 @@ _LARGEST_KEPT = 32 << 20
 _MOST_KEPT = 256 << 20
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let freed memory wait for its next use; return whether the C library can (glibc can)."""
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
@@ -25,7 +25,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT) and mallopt(_TRIM_THRESHOLD, _MOST_KEPT))
 
 
-def give_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """Give all that is not in use back to the system now, where the C library can."""
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     if trim is not None:

@@ -58,7 +58,7 @@ class _Entry(Generic[Kept]):
     plane: Kept
 
 
-class PlaneStore(Generic[Kept]):
+class PlaneCache(Generic[Kept]):
     """Finds what was made of planes by the very array that their image came in.
 
     :param limit: bytes; what does not fit is not kept.

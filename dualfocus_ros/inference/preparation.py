@@ -15,21 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.alignment.plane_motion import SIDE, KnownPairs, Look, Motion, estimate_motion
+from dualfocus_ros.alignment.plane_motion import (
+    SIDE,
+    Motion,
+    PairCache,
+    RegistrationImage,
+    estimate_motion,
+)
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration, Mapping, source_positions
 from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.focal_stack import SAME_FOCUS, FocalStack, Plane
 from dualfocus_ros.inference import exposure, resampling
-from dualfocus_ros.inference.plane_cache import PlaneStore
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.plane_cache import PlaneCache
+from dualfocus_ros.inference.settings import EstimatorSettings
 
 # Bytes: more glances than a stack has planes, however large these are.
 _MEMORY = 1 << 28
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceView:
     """The camera of the reference plane, which all planes are brought to.
 
     :param stored: of the plane's image as it is stored, or a stand-in without intrinsics.
@@ -43,7 +49,7 @@ class Reference:
     known: bool
     focus: float
 
-    def view(self, plane: Plane, settings: PipelineSettings) -> CameraCalibration:
+    def view(self, plane: Plane, settings: EstimatorSettings) -> CameraCalibration:
         """Return the camera of a plane's image as it is stored.
 
         With a model of breathing, all images are those of the reference plane's camera, scaled
@@ -57,7 +63,7 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class PlaneAnalysis:
     """What one plane shows without the others.
 
     :param focus: of the plane, in dioptres.
@@ -68,8 +74,8 @@ class Glance:
     """
 
     focus: float
-    patches: exposure.Patches | None
-    look: Look | None
+    patches: exposure.PatchBrightness | None
+    look: RegistrationImage | None
     clipped: np.ndarray | None
     burnt: np.ndarray | None
 
@@ -82,23 +88,23 @@ class Glance:
         return sum(array.nbytes for array in arrays if array is not None)
 
 
-class Memory:
+class AnalysisCache:
     """What was seen in planes that several stacks share, or before their stack was complete."""
 
     def __init__(self) -> None:
-        self.glances: PlaneStore[Glance] = PlaneStore(_MEMORY)
-        self.pairs = KnownPairs()
-        self.gains = exposure.KnownGains()
+        self.glances: PlaneCache[PlaneAnalysis] = PlaneCache(_MEMORY)
+        self.pairs = PairCache()
+        self.gains = exposure.ExposureGainTracker()
 
-    def glance(self, plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
+    def glance(self, plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> PlaneAnalysis:
         """Look at a plane, once."""
         found = self.glances.find(plane.image, mapping)
         if found is None or not _suffices(found, settings):
-            found = _glance(plane, mapping, settings)
+            found = analyze_plane(plane, mapping, settings)
             self.glances.add(plane.image, mapping, found)
         return found
 
-    def foresee(self, plane: Plane, mapping: Mapping, settings: PipelineSettings) -> None:
+    def foresee(self, plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> None:
         """Look at a plane before its stack is complete, and at how it lies to the others."""
         self.glance(plane, mapping, settings)
         if settings.alignment == 'off':
@@ -113,17 +119,17 @@ class Memory:
     def finish(self, stack: FocalStack) -> None:
         """Forget what no stack after this one can need."""
         self.glances.finish([plane.image for plane in stack.planes])
-        self.pairs.keep_only(g.look for g in self.glances.planes() if g.look is not None)
+        self.pairs.retain(g.look for g in self.glances.planes() if g.look is not None)
 
     def clear(self) -> None:
         """Forget everything."""
         self.glances.clear()
-        self.pairs.keep_only(())
+        self.pairs.retain(())
         self.gains.clear()
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class StackAnalysis:
     """What the images of a stack say about their geometry and brightness.
 
     :param reference: the camera that all planes are brought to.
@@ -135,7 +141,7 @@ class Survey:
     :param burnt: where all channels are, or nearly so.
     """
 
-    reference: Reference
+    reference: ReferenceView
     views: tuple[CameraCalibration, ...]
     motion: Motion | None
     corrections: tuple[np.ndarray | None, ...]
@@ -148,7 +154,7 @@ class Survey:
         """Intrinsics of the rectified reference plane, None when no plane has any."""
         return self.reference.output if self.reference.known else None
 
-    def as_foreseen(self, index: int) -> Mapping | None:
+    def static_mapping(self, index: int) -> Mapping | None:
         """Return what a plane is mapped by; None if it had moved."""
         if self.corrections[index] is not None:
             return None
@@ -156,7 +162,7 @@ class Survey:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class AlignedStack:
     """Planes in the geometry of the reference plane.
 
     :param images: (3, H, W) float32 in [0, 1] each; None where none was given.
@@ -169,13 +175,15 @@ class Prepared:
     burnt: Tensor | None
 
 
-def survey(stack: FocalStack, settings: PipelineSettings, memory: Memory | None = None) -> Survey:
+def analyze_stack(
+    stack: FocalStack, settings: EstimatorSettings, memory: AnalysisCache | None = None
+) -> StackAnalysis:
     """Look at the images of a stack; on the processor, for it takes small images only.
 
     :param memory: of what was seen before; learns from this stack.
     """
-    memory = Memory() if memory is None else memory
-    reference = reference_of(stack, settings)
+    memory = AnalysisCache() if memory is None else memory
+    reference = reference_view(stack, settings)
     views = tuple(reference.view(plane, settings) for plane in stack.planes)
     glances = [
         memory.glance(plane, Mapping(view, reference.output), settings)
@@ -198,12 +206,12 @@ def survey(stack: FocalStack, settings: PipelineSettings, memory: Memory | None 
         corrections = tuple(None if np.array_equal(t, rest) else t for t in motion.transforms)
     clipped = tuple(glance.clipped for glance in glances)
     burnt = tuple(glance.burnt for glance in glances)
-    return Survey(reference, views, motion, corrections, gains, clipped, burnt)
+    return StackAnalysis(reference, views, motion, corrections, gains, clipped, burnt)
 
 
-def _newest(glances: Iterable[Glance]) -> list[Glance]:
+def _newest(glances: Iterable[PlaneAnalysis]) -> list[PlaneAnalysis]:
     """Return the last one at each focus: no stack has two of them."""
-    kept: list[Glance] = []
+    kept: list[PlaneAnalysis] = []
     for glance in glances:
         kept = [old for old in kept if abs(old.focus - glance.focus) > SAME_FOCUS]
         kept.append(glance)
@@ -214,32 +222,32 @@ def _shrunk_by(size: tuple[int, int]) -> float:
     return min(1.0, SIDE / max(size))
 
 
-def _suffices(glance: Glance, settings: PipelineSettings) -> bool:
+def _suffices(glance: PlaneAnalysis, settings: EstimatorSettings) -> bool:
     motion, gains = settings.alignment != 'off', settings.normalise_exposure
     return (glance.look is not None or not motion) and (glance.patches is not None or not gains)
 
 
-def _glance(plane: Plane, mapping: Mapping, settings: PipelineSettings) -> Glance:
+def analyze_plane(plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> PlaneAnalysis:
     clipped = exposure.clipped_pixels(plane.image)
-    burnt = None if clipped is None else exposure.burnt_pixels(plane.image)
+    burnt = None if clipped is None else exposure.overexposed_pixels(plane.image)
     patches = look = None
     if settings.alignment != 'off' or settings.normalise_exposure:
         light = _small_light(plane.image, mapping)
         if settings.normalise_exposure:
-            patches = exposure.Patches.of(light, clipped)
+            patches = exposure.PatchBrightness.of(light, clipped)
         if settings.alignment != 'off':
             # The square root is about as even in its steps as the code of the image.
-            look = Look.at(cv2.sqrt(light) * 255.0)
-    return Glance(plane.focus_dioptres, patches, look, clipped, burnt)
+            look = RegistrationImage.at(cv2.sqrt(light) * 255.0)
+    return PlaneAnalysis(plane.focus_dioptres, patches, look, clipped, burnt)
 
 
-def prepare(
+def resample_stack(
     images: Sequence[Tensor | None],
-    found: Survey,
+    found: StackAnalysis,
     device: torch.device,
     *,
-    with_burnt: bool,
-) -> Prepared:
+    with_overexposed: bool,
+) -> AlignedStack:
     """Resample the planes and make them equally bright.
 
     :param images: (3, H, W) each, as ``geometry.to_tensor`` returns them; None for planes that
@@ -255,25 +263,25 @@ def prepare(
     resampled: list[Tensor | None] = []
     for image, position, gain in zip(images, positions, found.gains, strict=True):
         if image is not None:
-            image = exposure.with_gain(resampling.resample_plane(image, position), float(gain))
+            image = exposure.apply_gain(resampling.resample_plane(image, position), float(gain))
         resampled.append(image)
     burnt = None
-    if with_burnt and any(mask is not None for mask in found.burnt):
+    if with_overexposed and any(mask is not None for mask in found.burnt):
         burnt = torch.zeros(len(images), *size, device=device)
         for mask, position, plane in zip(found.burnt, positions, burnt, strict=True):
             if mask is not None:
                 moved = torch.from_numpy(mask).to(burnt)[None]
                 plane.copy_(resampling.resample_plane(moved, position, 'nearest')[0])
-    return Prepared(resampled, resampling.seen_by_all(positions, size, device), burnt)
+    return AlignedStack(resampled, resampling.common_valid_mask(positions, size, device), burnt)
 
 
 def prepare_one(image: Tensor, mapping: Mapping, gain: float) -> Tensor:
-    """Do with one plane, (3, H, W), what :func:`prepare` does where nothing has moved."""
+    """Do with one plane, (3, H, W), what :func:`resample_stack` does where nothing has moved."""
     positions = source_positions(mapping.view, mapping.output)
-    return exposure.with_gain(resampling.resample_plane(image, positions), gain)
+    return exposure.apply_gain(resampling.resample_plane(image, positions), gain)
 
 
-def reference_of(stack: FocalStack, settings: PipelineSettings) -> Reference:
+def reference_view(stack: FocalStack, settings: EstimatorSettings) -> ReferenceView:
     """Return the camera of the reference plane."""
     focus = stack.planes[stack.reference].focus_dioptres
     reference = _calibrated(stack, settings)
@@ -281,9 +289,9 @@ def reference_of(stack: FocalStack, settings: PipelineSettings) -> Reference:
         height, width = stack.size
         # Without intrinsics only ratios count: any focal length will do.
         camera = PinholeCamera(width, height, width, width, 0.5 * (width - 1), 0.5 * (height - 1))
-        return Reference(CameraCalibration(camera), camera, False, focus)
+        return ReferenceView(CameraCalibration(camera), camera, False, focus)
     assert reference.camera is not None
-    return Reference(_stored(reference), reference.camera, True, focus)
+    return ReferenceView(_stored(reference), reference.camera, True, focus)
 
 
 def _stored(plane: Plane) -> CameraCalibration:
@@ -294,7 +302,7 @@ def _stored(plane: Plane) -> CameraCalibration:
     return CameraCalibration(plane.camera)
 
 
-def _calibrated(stack: FocalStack, settings: PipelineSettings) -> Plane | None:
+def _calibrated(stack: FocalStack, settings: EstimatorSettings) -> Plane | None:
     """Return the reference plane with intrinsics; None where no plane has any.
 
     Another plane's, at the focus of the reference plane, are the next best thing.
@@ -318,7 +326,7 @@ def _calibrated(stack: FocalStack, settings: PipelineSettings) -> Plane | None:
 
 
 def _breathed(
-    camera: PinholeCamera, focus: float, other: float, settings: PipelineSettings
+    camera: PinholeCamera, focus: float, other: float, settings: EstimatorSettings
 ) -> PinholeCamera:
     """Return the camera at a focus of ``other`` dioptres that is ``camera`` at ``focus``."""
     scaled = camera.magnified(settings.image_scale(other) / settings.image_scale(focus))

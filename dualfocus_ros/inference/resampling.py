@@ -11,7 +11,7 @@ from torch import Tensor
 import torch.nn.functional as functional
 
 # Columns (W,) and rows (H,), or both (H, W), in pixels; None for the pixel's own place.
-Positions = tuple[np.ndarray, np.ndarray] | None
+SourcePositions = tuple[np.ndarray, np.ndarray] | None
 # Samples up to half a pixel beyond the centre of an outermost pixel lie within that pixel.
 _SLACK = 0.5
 
@@ -33,7 +33,7 @@ def sampling_grid(
     return torch.stack([x, y], dim=-1)
 
 
-def resample_plane(image: Tensor, positions: Positions, mode: str = 'bicubic') -> Tensor:
+def resample_plane(image: Tensor, positions: SourcePositions, mode: str = 'bicubic') -> Tensor:
     """Return an image (C, H, W) in [0, 1] at other places; beyond its edge the edge is repeated.
 
     :param positions: None leaves the image as it is.
@@ -47,8 +47,8 @@ def resample_plane(image: Tensor, positions: Positions, mode: str = 'bicubic') -
     return sampled.clamp_(0.0, 1.0)
 
 
-def seen_by_all(
-    positions: Sequence[Positions], size: tuple[int, int], device: torch.device
+def common_valid_mask(
+    positions: Sequence[SourcePositions], size: tuple[int, int], device: torch.device
 ) -> Tensor | None:
     """Return the pixels of the reference plane that every plane's camera saw, (H, W) bool.
 

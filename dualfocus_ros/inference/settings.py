@@ -17,7 +17,7 @@ _KAPPA_AGREEMENT = 1.5
 
 
 @dataclass(frozen=True)
-class PipelineSettings:
+class EstimatorSettings:
     """Settings that may change from one stack to the next.
 
     :param decimation: all is computed on planes shrunk by this factor, across and down.

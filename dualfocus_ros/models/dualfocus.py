@@ -80,7 +80,7 @@ class Prediction:
         parts = (getattr(self, part.name) for part in fields(self))
         return [part for part in parts if part is not None]
 
-    def refilled(self, tensors: Iterable[Tensor]) -> Prediction:
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Prediction:
         """Return a prediction of the same form with other tensors."""
         return Prediction(*tensors)
 

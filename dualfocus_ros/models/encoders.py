@@ -54,7 +54,7 @@ class PlaneFeatures:
         parts = *self.levels, self.fine, self.keys, self.texture, self.surfaces
         return [tensor for tensors in parts for tensor in tensors]
 
-    def refilled(self, tensors: Iterable[Tensor]) -> PlaneFeatures:
+    def with_tensors(self, tensors: Iterable[Tensor]) -> PlaneFeatures:
         """Return features of the same form with other tensors."""
         rest = iter(tensors)
 

@@ -88,7 +88,7 @@ class _Decoder(nn.Module):
         self.template = template
 
     def forward(self, focus_dioptres: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
-        planes = self.template.refilled(features)
+        planes = self.template.with_tensors(features)
         prediction = self.network.predict(planes, focus_dioptres, self.size)
         return prediction.dioptres, prediction.sigma
 

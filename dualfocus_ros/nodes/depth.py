@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.gpu_errors import GpuFault, gpu_fault
+from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.nodes import diagnostics
 from dualfocus_ros.nodes.callback_times import CallbackTimes
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
@@ -259,7 +259,7 @@ class DepthNode(ResponsiveLifecycleNode):
             try:
                 return self._load(settings)
             except RuntimeError as error:
-                if settings.device != 'auto' or gpu_fault(error) is None:
+                if settings.device != 'auto' or classify_gpu_error(error) is None:
                     raise
                 self._fall_back(error)
         precision = 'auto' if settings.precision == 'fp16' else settings.precision
@@ -287,7 +287,7 @@ class DepthNode(ResponsiveLifecycleNode):
         processor = self._processor
         if processor is not None:
             processor.report(error)
-        if gpu_fault(error) is not GpuFault.LOST or self._gpu_loss is not None:
+        if classify_gpu_error(error) is not GpuFault.LOST or self._gpu_loss is not None:
             return False
         if self._params.current().device == 'auto' and self._fallback is None:
             self._fall_back(error)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
-from dualfocus_ros.inference.settings import ALIGNMENTS, BREATHING_MODELS, PipelineSettings
+from dualfocus_ros.inference.settings import ALIGNMENTS, BREATHING_MODELS, EstimatorSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.plane_synchronizer import SynchroniserSettings
@@ -396,14 +396,14 @@ class DepthNodeSettings:
             return SettlingModel(self.command_latency_frames, self.command_settling_time)
         return SettlingModel(self.camera_ros_latency_frames, self.camera_ros_settling_time)
 
-    def pipeline(self) -> PipelineSettings:
+    def pipeline(self) -> EstimatorSettings:
         """Return what the estimator needs to know.
 
         :raises ValueError: if the values contradict each other.
         """
         known = (self.lens_focal_length, self.lens_f_number, self.lens_pixel_pitch)
         lens = Lens(*known) if all(value > 0.0 for value in known) else None
-        return PipelineSettings(
+        return EstimatorSettings(
             decimation=self.depth_decimation,
             depth_min=self.depth_min,
             depth_max=self.depth_max,

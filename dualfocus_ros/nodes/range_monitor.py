@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dualfocus_ros.camera.depth_resolution import RangeCheck, check_range
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 
 
 class RangeWatch:
@@ -14,7 +14,7 @@ class RangeWatch:
         self.check: RangeCheck | None = None
         self._said: RangeCheck | None = None
 
-    def look(self, settings: PipelineSettings, far_dioptres: float) -> str | None:
+    def look(self, settings: EstimatorSettings, far_dioptres: float) -> str | None:
         """Note what is asked for now; return a warning unless it has been given before.
 
         The warning comes again only after a change of the lens, or where more is asked for than

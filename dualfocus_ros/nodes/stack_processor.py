@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.gpu_errors import GpuFault, gpu_fault
+from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputTopics, Timings, wanted_products
@@ -23,7 +23,7 @@ from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 class Estimator(Protocol):
     """What the node needs of ``pipeline.estimator.DepthEstimator``."""
 
-    settings: PipelineSettings
+    settings: EstimatorSettings
     model_name: str
     sha256: str
 
@@ -38,10 +38,10 @@ class Estimator(Protocol):
     def estimate(self, stack: FocalStack, outputs: Outputs = ...) -> DepthResult:
         """Estimate depth and whatever else is asked for."""
 
-    def encode_ahead(self, plane: Plane) -> bool:
+    def prefetch(self, plane: Plane) -> bool:
         """Work on a plane before its stack is complete."""
 
-    def make_room(self) -> None:
+    def clear_caches(self) -> None:
         """Give back what memory is not needed for the next stack."""
 
     def release(self) -> None:
@@ -141,12 +141,12 @@ class Processor:
 
     def foresee(self, estimator: Estimator, plane: Plane) -> None:
         """Work on a plane whose stack is not complete yet."""
-        estimator.encode_ahead(plane)
+        estimator.prefetch(plane)
 
     def report(self, error: BaseException) -> None:
         """Count a stack that failed, with what is to be done about it."""
         reason, advice = 'inference_failed', ''
-        fault = gpu_fault(error)
+        fault = classify_gpu_error(error)
         if fault is not None:
             reason, advice = _FAULTS[fault]
         elif not isinstance(error, Exception):
@@ -160,10 +160,10 @@ class Processor:
         try:
             return estimator.estimate(stack, outputs)
         except RuntimeError as error:
-            if gpu_fault(error) is not GpuFault.OUT_OF_MEMORY:
+            if classify_gpu_error(error) is not GpuFault.OUT_OF_MEMORY:
                 raise
         # Only here, where the exception is gone: its frames hold what was computed so far.
-        estimator.make_room()
+        estimator.clear_caches()
         self._statistics.short_of_memory += 1
         return estimator.estimate(stack, outputs)
 

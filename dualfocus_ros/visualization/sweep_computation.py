@@ -8,14 +8,14 @@ from typing import Any
 
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.visualization.sweep_view import ViewedSweep
 
 _EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
 
 
 def compute(
-    stack: FocalStack, estimator: Any, settings: PipelineSettings, name: str
+    stack: FocalStack, estimator: Any, settings: EstimatorSettings, name: str
 ) -> ViewedSweep:
     """Return the sweep as the network sees it; the planes in the geometry of its depth.
 

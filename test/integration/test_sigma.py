@@ -16,7 +16,7 @@ from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
 from dualfocus_ros.evaluation.methods import open_methods
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.simulation.random_scenes import TrainingScene
 from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
@@ -36,7 +36,7 @@ SCENES = [(scene, seed) for scene in ('table', 'floor', 'corridor') for seed in 
 @pytest.fixture(scope='module')
 def normalised_errors():
     """Return |error| / sigma of each scene, sigma being what the network says."""
-    settings = PipelineSettings(breathing='polynomial', breathing_coefficients=SERIES)
+    settings = EstimatorSettings(breathing='polynomial', breathing_coefficients=SERIES)
     estimator = DepthEstimator('auto', 'cpu', threads=1, settings=settings)
     found = []
     for scene, seed in SCENES:

@@ -14,7 +14,7 @@ from lifecycle_msgs.msg import Transition
 import torch
 
 from depth_rig import MS, START, DepthRig, FakeEstimator, stamps_of
-from dualfocus_ros.inference.gpu_errors import GpuFault, gpu_fault
+from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 
 OUT_OF_MEMORY = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB'
 ASSERT = 'CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later'
@@ -45,7 +45,7 @@ class Gpu:
         self.error = RuntimeError(text)
         for _, _, estimator in self.loaded:
             estimator.errors += [self.error] * 100
-            estimator.make_room = estimator.release = self._fail
+            estimator.clear_caches = estimator.release = self._fail
 
     def _fail(self):
         raise self.error
@@ -109,8 +109,8 @@ def rejected(rig, reason):
     ],
 )
 def test_faults_are_told_from_the_words_of_torch(text, fault):
-    assert gpu_fault(RuntimeError(text)) is fault
-    assert gpu_fault(ValueError(text)) is None
+    assert classify_gpu_error(RuntimeError(text)) is fault
+    assert classify_gpu_error(ValueError(text)) is None
 
 
 @pytest.mark.fault(10)

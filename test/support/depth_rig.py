@@ -97,12 +97,12 @@ class FakeEstimator:
             stage_ms={'decode': 1.0},
         )
 
-    def encode_ahead(self, plane):
+    def prefetch(self, plane):
         """Note the plane."""
         self.foreseen.append(plane)
         return True
 
-    def make_room(self):
+    def clear_caches(self):
         """Note that room was made."""
         self.made_room += 1
 

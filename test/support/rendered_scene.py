@@ -8,7 +8,7 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
@@ -24,9 +24,9 @@ def lens_for(width: int) -> Lens:
     return Lens(0.016, 1.4, SENSOR_WIDTH / width)
 
 
-def pipeline_settings(width: int, **more: object) -> PipelineSettings:
+def pipeline_settings(width: int, **more: object) -> EstimatorSettings:
     """Return settings that undo the breathing of that lens."""
-    return PipelineSettings(breathing='thin_lens', lens=lens_for(width), **more)  # type: ignore[arg-type]
+    return EstimatorSettings(breathing='thin_lens', lens=lens_for(width), **more)  # type: ignore[arg-type]
 
 
 def rendered_stack(

@@ -14,7 +14,7 @@ from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.weights import load_model
 
 FOCUS = (0.4, 2.0, 1.2, 0.8)
@@ -128,7 +128,7 @@ def test_estimator_of_a_wall_at_infinity_says_beyond_the_limit(estimator, monkey
     """Focus at infinity is 0 dioptres; what is sharp there lies beyond any limit, as REP 117."""
     focus = (0.0, 1.0, 2.0)
     images = wall(tuple(q + SHARP_AT for q in focus))
-    settings = PipelineSettings(depth_max=4.0, edge_filter=0.0)
+    settings = EstimatorSettings(depth_max=4.0, edge_filter=0.0)
     monkeypatch.setattr(estimator, 'settings', settings)
     depth = estimator.estimate(stack(images, focus)).depth
     assert np.isposinf(depth).mean() > 0.5

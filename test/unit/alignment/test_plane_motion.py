@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.alignment import plane_motion as motions
-from dualfocus_ros.alignment.plane_motion import KnownPairs, Look, Motion
+from dualfocus_ros.alignment.plane_motion import Motion, PairCache, RegistrationImage
 
 HEIGHT, WIDTH = 240, 320
 FOCUS = np.array([0.3, 0.9, 1.7, 2.5])
@@ -61,7 +61,7 @@ def errors(motion, shifts, scales=(1.0,) * 4):
 
 
 def estimated(images, focus, reference, factor, known=None) -> Motion:
-    looks = [Look.at(image) for image in images]
+    looks = [RegistrationImage.at(image) for image in images]
     return motions.estimate_motion(looks, focus, reference, factor, known)
 
 
@@ -147,18 +147,18 @@ def test_brightness_and_contrast_do_not_matter():
 
 def test_stacks_that_overlap_share_pairs(monkeypatch):
     calls = []
-    refine = motions._refine
+    refine = motions._gauss_newton
     monkeypatch.setattr(motions, '_refine', lambda *a, **k: calls.append(1) or refine(*a, **k))
-    looks = [Look.at(image) for image in stack(SHIFTS)]
-    known = KnownPairs()
+    looks = [RegistrationImage.at(image) for image in stack(SHIFTS)]
+    known = PairCache()
     first = motions.estimate_motion(looks, FOCUS, REFERENCE, FACTOR, known)
     assert len(calls) == 9 and len(known) == 6  # coarse, fine and scale of three pairs
     again = motions.estimate_motion(looks, FOCUS, REFERENCE, FACTOR, known)
     assert len(calls) == 9
     assert np.array_equal(first.transforms, again.transforms)
 
-    newer = [Look.at(stack(SHIFTS)[0]), *looks[1:]]
+    newer = [RegistrationImage.at(stack(SHIFTS)[0]), *looks[1:]]
     motions.estimate_motion(newer, FOCUS, REFERENCE, FACTOR, known)
     assert len(calls) == 12  # the one pair that the new plane is in
-    known.keep_only(newer)
+    known.retain(newer)
     assert len(known) == 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dualfocus_ros.inference import cuda_graphs
-from dualfocus_ros.inference.cuda_graphs import CapturedCalls, Graph
+from dualfocus_ros.inference.cuda_graphs import CapturedGraph, CudaGraphCache
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 
@@ -23,7 +23,7 @@ class Sum:
     def tensors(self):
         return [self.total]
 
-    def refilled(self, tensors):
+    def with_tensors(self, tensors):
         return Sum(*tensors)
 
 
@@ -46,7 +46,7 @@ class Recorder:
             for place, result in zip(outputs.tensors, function(places).tensors, strict=True):
                 place.copy_(result + self.wrong)
 
-        return Graph(places, outputs, replay)
+        return CapturedGraph(places, outputs, replay)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def pair(size, value):
 
 
 def test_the_second_call_of_a_shape_is_captured_and_later_ones_are_replayed(recorder):
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     results = [calls.run('add', added, pair(3, float(n))) for n in range(5)]
     assert [result.total.tolist() for result in results] == [[n + 1.0] * 3 for n in range(5)]
     assert recorder.captured == [[(3,), (3,)]]
@@ -74,7 +74,7 @@ def test_the_second_call_of_a_shape_is_captured_and_later_ones_are_replayed(reco
 
 
 def test_results_outlive_the_next_replay(recorder):
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     for _ in range(2):
         calls.run('add', added, pair(2, 0.0))
     kept = calls.run('add', added, pair(2, 5.0)).total
@@ -83,7 +83,7 @@ def test_results_outlive_the_next_replay(recorder):
 
 
 def test_other_shapes_and_other_functions_have_graphs_of_their_own(recorder):
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     for _ in range(2):
         calls.run('add', added, pair(2, 0.0))
         calls.run('add', added, pair(4, 0.0))
@@ -94,7 +94,7 @@ def test_other_shapes_and_other_functions_have_graphs_of_their_own(recorder):
 
 
 def test_the_oldest_graphs_make_room(recorder):
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     for size in range(1, 20):
         for _ in range(2):
             calls.run('add', added, pair(size, 0.0))
@@ -115,7 +115,7 @@ def test_where_a_graph_fails_the_function_itself_is_called_from_then_on(
     recorder, text, monkeypatch, caplog
 ):
     monkeypatch.setattr(cuda_graphs, 'capture', recorder)
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     with caplog.at_level(logging.WARNING):
         results = [calls.run('add', added, pair(2, float(n))).total.tolist() for n in range(4)]
     assert results == [[n + 1.0] * 2 for n in range(4)]
@@ -125,7 +125,7 @@ def test_where_a_graph_fails_the_function_itself_is_called_from_then_on(
 
 
 def test_on_a_cpu_nothing_is_captured(recorder):
-    calls = CapturedCalls(False)
+    calls = CudaGraphCache(False)
     for _ in range(3):
         assert calls.run('add', added, pair(2, 1.0)).total.tolist() == [2.0, 2.0]
     assert recorder.captured == []
@@ -133,7 +133,7 @@ def test_on_a_cpu_nothing_is_captured(recorder):
 
 @needs_cuda
 def test_a_gpu_replays_what_it_would_have_computed():
-    calls = CapturedCalls(True)
+    calls = CudaGraphCache(True)
     with torch.inference_mode():
         for n in range(5):
             tensors = [tensor.cuda() for tensor in pair(1000, float(n))]

@@ -14,10 +14,10 @@ from dualfocus_ros.camera.rectification import CameraCalibration, source_positio
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import decimation
-from dualfocus_ros.inference.decimation import Decimation, shrunk
+from dualfocus_ros.inference.decimation import PlaneDecimator, downsample
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 
 CAMERA = PinholeCamera(128, 96, 150.0, 151.0, 60.3, 50.1)
 EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, points=True)
@@ -43,7 +43,7 @@ def make_stack(**changes):
 
 
 def estimator(**settings):
-    return DepthEstimator(threads=1, device='cpu', settings=PipelineSettings(**settings))
+    return DepthEstimator(threads=1, device='cpu', settings=EstimatorSettings(**settings))
 
 
 @pytest.mark.parametrize('shape', [(4, 6, 3), (4, 6)])
@@ -51,13 +51,13 @@ def test_a_pixel_is_the_mean_light_of_what_it_covers(shape):
     checks = np.zeros(shape, np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 255
     # Half the light of white has the sRGB code 188, not 128.
-    assert np.array_equal(shrunk(checks, (3, 2)), np.full((2, 3, *shape[2:]), 188))
+    assert np.array_equal(downsample(checks, (3, 2)), np.full((2, 3, *shape[2:]), 188))
 
 
 def test_an_even_image_keeps_every_value():
     for value in range(256):
         even = np.full((6, 6), value, np.uint8)
-        assert np.abs(shrunk(even, (3, 3)).astype(int) - value).max() <= 1
+        assert np.abs(downsample(even, (3, 3)).astype(int) - value).max() <= 1
 
 
 @pytest.mark.parametrize('factor', [2, 3])
@@ -71,7 +71,7 @@ def test_a_ray_meets_the_same_content(factor, size):
     at = camera.cx + camera.fx * direction[0], camera.cy + camera.fy * direction[1]
     light = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 6.0**2))
     image = np.clip(255 * light ** (1 / 2.4), 0, 255).astype(np.uint8)
-    plane = Decimation().plane(Plane(image, 1.0, camera=camera), factor)
+    plane = PlaneDecimator().plane(Plane(image, 1.0, camera=camera), factor)
     assert plane.image.shape == (height // factor, width // factor)
     small = plane.camera
     assert (small.width, small.height) == plane.image.shape[::-1]
@@ -85,7 +85,7 @@ def test_a_ray_meets_the_same_content(factor, size):
 def test_distortion_stays_where_it_is():
     output = replace(CAMERA, fx=140.0, fy=141.0)
     calibration = CameraCalibration(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), rectified=output)
-    plane = Decimation().plane(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
+    plane = PlaneDecimator().plane(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
     assert plane.camera == output.resized(64, 48) == plane.calibration.output
     x, y = source_positions(calibration, output)
     small_x, small_y = source_positions(plane.calibration, plane.camera)
@@ -100,7 +100,7 @@ def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
     few = replace(
         stack,
         planes=tuple(
-            replace(p, image=shrunk(p.image, (64, 48)), camera=p.camera.resized(64, 48))
+            replace(p, image=downsample(p.image, (64, 48)), camera=p.camera.resized(64, 48))
             for p in stack.planes
         ),
     )
@@ -120,7 +120,7 @@ def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
     ],
 )
 def test_the_least_sigma_is_that_of_the_larger_pixels(lens):
-    full, half = PipelineSettings(**lens), PipelineSettings(**lens, decimation=2)
+    full, half = EstimatorSettings(**lens), EstimatorSettings(**lens, decimation=2)
     assert half.sigma_floor == pytest.approx(2.0 * full.sigma_floor)
     kappa = lens.get('kappa') or lens['lens'].kappa()
     assert full.sigma_floor == pytest.approx(BLUR_ERROR / kappa)
@@ -145,7 +145,7 @@ class TestOnce:
 
         def counted(image, size):
             images.append(id(image))
-            return shrunk(image, size)
+            return downsample(image, size)
 
         monkeypatch.setattr(decimation, 'shrunk', counted)
         return images
@@ -157,7 +157,7 @@ class TestOnce:
         estimate.estimate(make_stack())
         made.clear()
         stack = make_stack()
-        assert all(estimate.encode_ahead(plane) for plane in stack.planes)
+        assert all(estimate.prefetch(plane) for plane in stack.planes)
         with monkeypatch.context() as patch:
             patch.setattr(estimate._network, 'encode', None)
             ahead = estimate.estimate(stack, EVERYTHING)
@@ -166,14 +166,14 @@ class TestOnce:
         np.testing.assert_array_equal(ahead.depth, at_once.depth)
 
     def test_another_factor_shrinks_anew(self, made):
-        shrink, plane = Decimation(), make_stack().planes[0]
+        shrink, plane = PlaneDecimator(), make_stack().planes[0]
         for factor in (2, 2, 3, 3, 1):
             width = shrink.plane(plane, factor).image.shape[1]
             assert width == 128 // factor
         assert len(made) == 2
 
     def test_an_image_that_is_gone_takes_its_shrunk_one_along(self):
-        shrink = Decimation()
+        shrink = PlaneDecimator()
         stack = make_stack()
         shrink.stack(stack, 2)
         assert len(shrink) == 4
@@ -187,10 +187,10 @@ class TestOnce:
 
 def test_a_factor_below_one_is_refused():
     with pytest.raises(ValueError, match=r'depth\.decimation must be at least 1, got 0'):
-        PipelineSettings(decimation=0)
+        EstimatorSettings(decimation=0)
 
 
 def test_a_factor_larger_than_the_image_leaves_a_pixel():
     plane = Plane(np.zeros((3, 5, 3), np.uint8), 1.0, camera=PinholeCamera(5, 3, 5, 5, 2, 1))
-    small = Decimation().plane(plane, 8)
+    small = PlaneDecimator().plane(plane, 8)
     assert small.image.shape == (1, 1, 3) and (small.camera.width, small.camera.height) == (1, 1)

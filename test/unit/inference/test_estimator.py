@@ -19,7 +19,7 @@ from dualfocus_ros.inference.depth_filters import flying_pixels
 from dualfocus_ros.inference.device import resolve_device, resolve_precision
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
 from dualfocus_ros.models.weights import save_model
 
@@ -89,7 +89,7 @@ def test_planes_come_back_in_their_order_with_their_focus_probability(estimator)
 def test_points_without_colour_or_intrinsics(estimator):
     no_camera = estimator.estimate(make_stack(camera=None), EVERYTHING)
     assert no_camera.points is None and no_camera.camera is None
-    estimator.settings = PipelineSettings(points_color=False)
+    estimator.settings = EstimatorSettings(points_color=False)
     plain = estimator.estimate(make_stack(), Outputs(points=True))
     assert plain.points is not None and plain.all_in_focus is None
 
@@ -97,7 +97,7 @@ def test_points_without_colour_or_intrinsics(estimator):
 def test_field_curvature_is_added_to_the_inverse_depth(estimator):
     camera = replace(CAMERA, cx=20.0, cy=30.0)
     stack = make_stack(camera=camera)
-    flat = PipelineSettings(edge_filter=0.0)
+    flat = EstimatorSettings(edge_filter=0.0)
     estimator.settings = flat
     before = estimator.estimate(stack, Outputs(sigma=True))
     for coefficients in ((0.3, 0.0), (0.3, -0.1)):
@@ -115,7 +115,7 @@ def test_field_curvature_is_added_to_the_inverse_depth(estimator):
 
 
 def test_field_curvature_without_intrinsics_is_about_the_middle(estimator):
-    stack, flat = make_stack(camera=None), PipelineSettings(edge_filter=0.0)
+    stack, flat = make_stack(camera=None), EstimatorSettings(edge_filter=0.0)
     estimator.settings = flat
     before = 1.0 / estimator.estimate(stack).depth
     estimator.settings = replace(flat, field_curvature=(0.3, 0.0))
@@ -129,11 +129,11 @@ def test_limits_follow_rep_117(estimator):
     stack = make_stack()
     plain = estimator.estimate(stack).depth
     middle = float(np.median(plain))
-    estimator.settings = PipelineSettings(depth_min=middle, depth_max=100.0)
+    estimator.settings = EstimatorSettings(depth_min=middle, depth_max=100.0)
     nearer = estimator.estimate(stack, Outputs(sigma=True))
     assert np.array_equal(np.isneginf(nearer.depth), plain < middle)
     assert np.isnan(nearer.sigma[np.isneginf(nearer.depth)]).all()
-    estimator.settings = PipelineSettings(depth_min=0.1, depth_max=middle)
+    estimator.settings = EstimatorSettings(depth_min=0.1, depth_max=middle)
     assert np.array_equal(np.isposinf(estimator.estimate(stack).depth), plain > middle)
 
 
@@ -150,7 +150,7 @@ def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, m
         return predictions[-1]
 
     monkeypatch.setattr(type(estimator), '_decode', spread)
-    estimator.settings = PipelineSettings(edge_filter=0.0)
+    estimator.settings = EstimatorSettings(edge_filter=0.0)
     free = estimator.estimate(whole, EVERYTHING)
     ends = (0.2, 3.0) if side == 'near' else (-0.3, 2.0)
     held = estimator.estimate(replace(whole, announced=ends), EVERYTHING)
@@ -168,7 +168,7 @@ def test_uncertain_pixels_become_nan(estimator):
     stack = make_stack()
     sigma = estimator.estimate(stack, Outputs(sigma=True)).sigma
     limit = float(np.median(sigma))
-    estimator.settings = PipelineSettings(max_sigma=limit)
+    estimator.settings = EstimatorSettings(max_sigma=limit)
     depth = estimator.estimate(stack).depth
     assert np.array_equal(np.isnan(depth), sigma > limit)
 
@@ -184,7 +184,7 @@ def test_uncertain_pixels_become_nan(estimator):
 def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
     stack, wanted = make_stack(), Outputs(sigma=True, confidence=True)
     free = estimator.estimate(stack, wanted)
-    estimator.settings = settings = PipelineSettings(**given)
+    estimator.settings = settings = EstimatorSettings(**given)
     held = estimator.estimate(stack, wanted)
     kappa = given.get('kappa') or given['lens'].kappa()
     assert settings.sigma_floor == pytest.approx(BLUR_ERROR / kappa)
@@ -199,7 +199,7 @@ def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
 
 
 def test_unseen_pixels_become_nan_in_every_output(estimator):
-    estimator.settings = PipelineSettings(edge_filter=0.0)
+    estimator.settings = EstimatorSettings(edge_filter=0.0)
     calibration = CameraCalibration(CAMERA, 'plumb_bob', (0.4, 0.0, 0.0, 0.0))
     stack = make_stack()
     distorted = replace(stack.planes[2], calibration=calibration)
@@ -217,7 +217,7 @@ def test_unseen_pixels_become_nan_in_every_output(estimator):
 
 def test_breathing_that_leads_outside_the_image_is_nan(weights):
     # The image shrinks as focus comes nearer: the reference plane has the widest view.
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(-0.05,), edge_filter=0.0
     )
     estimator = DepthEstimator(weights, device='cpu', threads=1, settings=settings)
@@ -228,9 +228,9 @@ def test_breathing_that_leads_outside_the_image_is_nan(weights):
 
 def test_flying_pixels_become_nan(estimator):
     stack = make_stack()
-    estimator.settings = PipelineSettings(edge_filter=0.0)
+    estimator.settings = EstimatorSettings(edge_filter=0.0)
     everything = estimator.estimate(stack).depth
-    estimator.settings = PipelineSettings(edge_filter=0.002)
+    estimator.settings = EstimatorSettings(edge_filter=0.002)
     filtered = estimator.estimate(stack).depth
     flying = flying_pixels(torch.from_numpy(1.0 / everything), 0.002).numpy()
     assert 0.0 < flying.mean() < 1.0
@@ -243,7 +243,7 @@ def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypat
         raise AssertionError('nobody asked for sigma')
 
     monkeypatch.setattr(type(estimator._network), '_sigma', refuse)
-    estimator.settings = PipelineSettings(points_color=False)
+    estimator.settings = EstimatorSettings(points_color=False)
     result = estimator.estimate(make_stack(), Outputs(points=True, points_decimated=True))
     assert {'sigma', 'confidence', 'colour'}.isdisjoint(result.stage_ms)
     assert result.points is not None and result.points_decimated is not None
@@ -258,7 +258,7 @@ def test_decimated_points_by_stride_and_by_voxel(estimator):
     assert few.points_decimated.shape[0] <= 12 * 16
     whole = estimator.estimate(make_stack(), EVERYTHING).points.reshape(-1, 4)
     assert {p.tobytes() for p in few.points_decimated} <= {p.tobytes() for p in whole}
-    estimator.settings = PipelineSettings(points_voxel_size=0.5)
+    estimator.settings = EstimatorSettings(points_voxel_size=0.5)
     cubes = estimator.estimate(make_stack(), Outputs(points_decimated=True)).points_decimated
     cells = np.floor(cubes[:, :3] / 0.5 + 1e-4).astype(int)
     assert 0 < len(cubes) < len(few.points_decimated)
@@ -304,13 +304,13 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
     def capture(function, inputs):
         places = [given.clone() for given in inputs]
         results = function(places)
-        outputs = results.refilled([tensor.clone() for tensor in results.tensors])
+        outputs = results.with_tensors([tensor.clone() for tensor in results.tensors])
 
         def replay():
             for place, result in zip(outputs.tensors, function(places).tensors, strict=True):
                 place.copy_(result)
 
-        return cuda_graphs.Graph(places, outputs, replay)
+        return cuda_graphs.CapturedGraph(places, outputs, replay)
 
     monkeypatch.setattr(cuda_graphs, 'capture', capture)
     plain = DepthEstimator(weights, 'cpu', threads=1)
@@ -322,7 +322,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
             one, other = plain.estimate(stack, outputs), captured.estimate(stack, outputs)
             np.testing.assert_allclose(other.depth, one.depth, rtol=1e-4)
     assert captured.uses_graphs
-    captured.make_room()
+    captured.clear_caches()
     assert not captured.uses_graphs
 
 
@@ -374,7 +374,7 @@ def test_reference_is_the_nearest_plane_whatever_the_order(estimator):
 
 def test_camera_of_the_reference_is_derived_when_only_another_plane_has_one(weights):
     lens = Lens(0.016, 1.4, 1.125e-5)
-    settings = PipelineSettings(breathing='thin_lens', lens=lens)
+    settings = EstimatorSettings(breathing='thin_lens', lens=lens)
     estimator = DepthEstimator(weights, device='cpu', threads=1, settings=settings)
     stack = make_stack(camera=None)
     planes = (replace(stack.planes[0], camera=CAMERA), *stack.planes[1:])
@@ -440,16 +440,16 @@ def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
 )
 def test_settings_that_contradict_each_other_are_refused(values, text):
     with pytest.raises(ValueError, match=text):
-        PipelineSettings(**values)
+        EstimatorSettings(**values)
 
 
 @pytest.mark.fault(10)
 def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch):
     stack = make_stack()
     before = estimator.estimate(stack).depth
-    assert all(estimator.encode_ahead(plane) for plane in make_stack().planes[:2])
+    assert all(estimator.prefetch(plane) for plane in make_stack().planes[:2])
     assert len(estimator._store) == 2
-    estimator.make_room()
+    estimator.clear_caches()
     assert len(estimator._store) == 0
     assert np.array_equal(estimator.estimate(stack).depth, before, equal_nan=True)
 

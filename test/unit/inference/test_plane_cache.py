@@ -14,9 +14,9 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import preparation
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.plane_cache import EncodedPlane, PlaneStore
+from dualfocus_ros.inference.plane_cache import EncodedPlane, PlaneCache
 from dualfocus_ros.inference.result import Outputs
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
 from dualfocus_ros.models.encoders import PlaneFeatures
 from dualfocus_ros.models.weights import save_model
@@ -72,14 +72,14 @@ def same(one, other):
 @pytest.mark.parametrize(
     'settings',
     # These images do not breathe: the model's correction would look like motion.
-    [PipelineSettings(), PipelineSettings(breathing='thin_lens', lens=LENS, alignment='off')],
+    [EstimatorSettings(), EstimatorSettings(breathing='thin_lens', lens=LENS, alignment='off')],
     ids=['still', 'breathing'],
 )
 def test_planes_encoded_ahead_give_the_same_depth(estimator, weights, settings):
     estimator.settings = settings
     estimator.estimate(stack_of(planes_of(1)), EVERYTHING)
     second = planes_of(2)
-    assert all(estimator.encode_ahead(plane) for plane in second[:-1])
+    assert all(estimator.prefetch(plane) for plane in second[:-1])
     estimator.encoded = 0
     found = estimator.estimate(stack_of(second), EVERYTHING)
     assert estimator.encoded == 1
@@ -97,11 +97,11 @@ def dimmed(planes, codes):
 
 def test_planes_that_are_darker_each_time_are_encoded_ahead_too(estimator, weights):
     codes = (0.7, 0.8, 0.9, 1.0)
-    estimator.settings = PipelineSettings(alignment='off')
+    estimator.settings = EstimatorSettings(alignment='off')
     first = estimator.estimate(stack_of(dimmed(planes_of(1), codes)), EVERYTHING)
     assert first.gains.min() == 1.0 and first.gains.max() > 1.5
     second = dimmed(planes_of(2), codes)
-    assert all(estimator.encode_ahead(plane) for plane in second[:-1])
+    assert all(estimator.prefetch(plane) for plane in second[:-1])
     estimator.encoded = 0
     found = estimator.estimate(stack_of(second), EVERYTHING)
     assert estimator.encoded == 1
@@ -115,11 +115,11 @@ def test_planes_that_are_darker_each_time_are_encoded_ahead_too(estimator, weigh
 
 
 def test_planes_whose_brightness_changed_are_encoded_again(estimator):
-    estimator.settings = PipelineSettings(alignment='off')
+    estimator.settings = EstimatorSettings(alignment='off')
     estimator.estimate(stack_of(planes_of(1)))
     second = dimmed(planes_of(2), (0.7, 0.7, 1.0, 1.0))
     for plane in second:
-        estimator.encode_ahead(plane)
+        estimator.prefetch(plane)
     estimator.encoded = 0
     found = estimator.estimate(stack_of(second))
     assert estimator.encoded == 2
@@ -128,11 +128,11 @@ def test_planes_whose_brightness_changed_are_encoded_again(estimator):
 
 def test_nothing_is_foreseen_before_the_first_stack_or_for_another_size(estimator):
     planes = planes_of(1)
-    assert not estimator.encode_ahead(planes[0])
+    assert not estimator.prefetch(planes[0])
     estimator.estimate(stack_of(planes))
     other = Plane(np.zeros((24, 32, 3), np.uint8), 1.0)
-    assert not estimator.encode_ahead(other)
-    assert estimator.encode_ahead(planes_of(2)[0])
+    assert not estimator.prefetch(other)
+    assert estimator.prefetch(planes_of(2)[0])
 
 
 def test_sliding_stacks_encode_the_new_plane_only(estimator, weights):
@@ -155,7 +155,7 @@ def test_whole_sweeps_leave_nothing_behind(estimator):
     for seed in range(3):
         planes = planes_of(seed)
         for plane in planes[:-1]:
-            estimator.encode_ahead(plane)
+            estimator.prefetch(plane)
         estimator.estimate(stack_of(planes))
         assert len(estimator._store) == 0
         assert len(estimator._seen.glances) == len(estimator._seen.pairs) == 0
@@ -163,7 +163,7 @@ def test_whole_sweeps_leave_nothing_behind(estimator):
 
 def test_planes_are_looked_at_once(estimator, monkeypatch):
     glances, refined = [], []
-    look, refine = preparation._glance, plane_motion._refine
+    look, refine = preparation.analyze_plane, plane_motion._gauss_newton
     monkeypatch.setattr(
         preparation, '_glance', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
     )
@@ -177,7 +177,7 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     # What came ahead was looked at and registered ahead; the last plane and its pair are left.
     second = planes_of(2)
     for plane in second[:-1]:
-        estimator.encode_ahead(plane)
+        estimator.prefetch(plane)
     glances.clear()
     refined.clear()
     found = estimator.estimate(stack_of(second))
@@ -192,20 +192,20 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     assert glances == [FOCUS[0]]
 
     # Alignment that is switched on later has its own questions.
-    estimator.settings = PipelineSettings(alignment='off', normalise_exposure=False)
+    estimator.settings = EstimatorSettings(alignment='off', normalise_exposure=False)
     third = planes_of(4)
     for _ in range(2):
         estimator.estimate(stack_of(third))
-    estimator.settings = PipelineSettings()
+    estimator.settings = EstimatorSettings()
     assert estimator.estimate(stack_of(third)).motion is not None
 
 
 def test_a_plane_that_is_needed_otherwise_is_encoded_again(estimator, weights):
-    estimator.settings = PipelineSettings(breathing='thin_lens', lens=LENS)
+    estimator.settings = EstimatorSettings(breathing='thin_lens', lens=LENS)
     estimator.estimate(stack_of(planes_of(1)))
     second = planes_of(2, focus=(0.2, 0.8, 1.4, 8.0))
     for plane in second[:-1]:
-        estimator.encode_ahead(plane)
+        estimator.prefetch(plane)
     estimator.encoded = 0
     found = estimator.estimate(stack_of(second), EVERYTHING)
     # The reference plane, focused nearer than before, has another image scale.
@@ -223,7 +223,7 @@ def mapping(scale=1.0, **changes):
 
 
 def test_a_store_has_a_limit():
-    store = PlaneStore(limit=200)
+    store = PlaneCache(limit=200)
     images = [np.zeros(3) for _ in range(3)]
     assert store.add(images[0], mapping(), encoded_plane())
     assert store.add(images[1], mapping(), encoded_plane())
@@ -233,7 +233,7 @@ def test_a_store_has_a_limit():
 
 
 def test_mappings_are_close_when_no_pixel_moves():
-    store = PlaneStore()
+    store = PlaneCache()
     image, plane = np.zeros(3), encoded_plane()
     store.add(image, mapping(), plane)
     # The farthest corner is about 40 pixels from the centre.
@@ -244,7 +244,7 @@ def test_mappings_are_close_when_no_pixel_moves():
 
 
 def test_planes_of_the_next_stack_stay_and_older_ones_go():
-    store = PlaneStore()
+    store = PlaneCache()
     old, mine, next_one = np.zeros(1), np.zeros(1), np.zeros(1)
     for image in (old, mine, next_one):
         store.add(image, mapping(), encoded_plane())

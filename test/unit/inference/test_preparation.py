@@ -13,10 +13,10 @@ from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import resampling
-from dualfocus_ros.inference.exposure import KnownGains, doubt_burnt
-from dualfocus_ros.inference.preparation import prepare, survey
+from dualfocus_ros.inference.exposure import ExposureGainTracker, inflate_sigma_where_overexposed
+from dualfocus_ros.inference.preparation import analyze_stack, resample_stack
 from dualfocus_ros.inference.resampling import to_tensor
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import Prediction
 
 CAMERA = PinholeCamera(320, 240, 400.0, 400.0, 150.0, 125.0)
@@ -66,11 +66,11 @@ def stack_of(images, focus=FOCUS, distorted=False, cameras=None):
     return FocalStack(tuple(planes))
 
 
-def prepared(stack, settings, with_burnt=False):
-    found = survey(stack, settings)
+def prepared(stack, settings, with_overexposed=False):
+    found = analyze_stack(stack, settings)
     device = torch.device('cpu')
     images = [to_tensor(torch.from_numpy(plane.image)) for plane in stack.planes]
-    return prepare(images, found, device, with_burnt=with_burnt), found
+    return resample_stack(images, found, device, with_overexposed=with_overexposed), found
 
 
 def worst(result, reference):
@@ -103,7 +103,7 @@ def test_everything_is_taken_out_by_one_interpolation(distorted, moved, interpol
         for scale, shift in zip(scales(), shifts, strict=True)
     ]
     stack = stack_of(images, distorted=distorted)
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         breathing='thin_lens',
         lens=LENS,
         alignment='correct' if moved else 'off',
@@ -124,7 +124,7 @@ def test_a_polynomial_with_centre_drift():
         photograph(size[n] / size[2], (dx * (q - FOCUS[2]) * 320, dy * (q - FOCUS[2]) * 320))
         for n, q in enumerate(FOCUS)
     ]
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         breathing='polynomial',
         breathing_coefficients=(g1, g2),
         breathing_centre_drift=(dx, dy),
@@ -138,17 +138,17 @@ def test_a_polynomial_with_centre_drift():
 def test_without_a_model_each_image_has_its_own_intrinsics():
     cameras = [CAMERA.magnified(scale) for scale in scales()]
     stack = stack_of([photograph(scale) for scale in scales()], cameras=cameras)
-    result, found = prepared(stack, PipelineSettings(**UNTOUCHED))
+    result, found = prepared(stack, EstimatorSettings(**UNTOUCHED))
     assert worst(result, 2) < 2.5
     assert found.camera == cameras[2]
     # A model says it once: the intrinsics are not applied on top.
-    modelled = PipelineSettings(breathing='thin_lens', lens=LENS, **UNTOUCHED)
+    modelled = EstimatorSettings(breathing='thin_lens', lens=LENS, **UNTOUCHED)
     assert worst(prepared(stack, modelled)[0], 2) < 2.5
 
 
 def test_pixels_beyond_what_a_plane_saw_are_told():
     stack = stack_of([photograph(1.1), photograph(), photograph()])
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(-0.05,), **UNTOUCHED
     )
     result, _ = prepared(stack, settings)
@@ -157,12 +157,12 @@ def test_pixels_beyond_what_a_plane_saw_are_told():
     y = (np.arange(240) - CAMERA.cy) * ratio + CAMERA.cy
     inside = ((y >= -0.5) & (y <= 239.5))[:, None] & ((x >= -0.5) & (x <= 319.5))
     assert np.array_equal(result.seen.numpy(), inside)
-    assert prepared(stack, PipelineSettings(**UNTOUCHED))[0].seen is None
+    assert prepared(stack, EstimatorSettings(**UNTOUCHED))[0].seen is None
 
 
 def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolations):
     stack = stack_of([photograph()] * 3)
-    result, found = prepared(stack, PipelineSettings())
+    result, found = prepared(stack, EstimatorSettings())
     assert not interpolations
     assert found.motion.largest < 0.1
     for image, plane in zip(result.images, stack.planes, strict=True):
@@ -172,7 +172,7 @@ def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolati
 @pytest.mark.parametrize('mode', ['off', 'flag', 'correct'])
 def test_motion_is_ignored_or_told_or_taken_out(mode):
     stack = stack_of([photograph(shift=(4.0, 3.0)), photograph(), photograph()])
-    result, found = prepared(stack, PipelineSettings(alignment=mode, normalise_exposure=False))
+    result, found = prepared(stack, EstimatorSettings(alignment=mode, normalise_exposure=False))
     if mode == 'off':
         assert found.motion is None
     else:
@@ -183,10 +183,10 @@ def test_motion_is_ignored_or_told_or_taken_out(mode):
 def test_planes_of_different_exposure_become_equally_bright():
     gains = (1.0, 0.8, 1.15)
     stack = stack_of([photograph(gain=gain) for gain in gains])
-    result, found = prepared(stack, PipelineSettings(alignment='off'))
+    result, found = prepared(stack, EstimatorSettings(alignment='off'))
     np.testing.assert_allclose(found.gains, [1.15, 1.15 / 0.8, 1.0], rtol=0.01)
     assert worst(result, 2) < 3.0
-    left, found = prepared(stack, PipelineSettings(**UNTOUCHED))
+    left, found = prepared(stack, EstimatorSettings(**UNTOUCHED))
     assert (found.gains == 1.0).all() and worst(left, 2) > 10.0
 
 
@@ -202,15 +202,15 @@ def test_defocus_clipping_and_darkness_are_no_change_of_exposure():
         light = np.fft.irfft2(spectrum * np.exp(-2.0 * (np.pi * blur) ** 2 * (fx**2 + fy**2)))
         images.append(encode_srgb8(light * (1.2 if blur == 3.0 else 1.0)))
     stack = stack_of([np.ascontiguousarray(image) for image in images])
-    gains = survey(stack, PipelineSettings(alignment='off')).gains
+    gains = analyze_stack(stack, EstimatorSettings(alignment='off')).gains
     np.testing.assert_allclose(gains, [1.0 / 1.2, 1.0, 1.0], rtol=0.02)
     dark = stack_of([np.full((240, 320), level, np.uint8) for level in (4, 6, 8)])
-    assert (survey(dark, PipelineSettings()).gains == 1.0).all()
+    assert (analyze_stack(dark, EstimatorSettings()).gains == 1.0).all()
 
 
 def test_the_gain_acts_on_light_not_on_codes():
     images = [photograph(gain=0.6), photograph(), photograph()]
-    result, _ = prepared(stack_of(images), PipelineSettings(alignment='off'))
+    result, _ = prepared(stack_of(images), EstimatorSettings(alignment='off'))
     codes = (result.images[0][0].numpy() * 255.0).round().astype(np.uint8)
     wanted = decode_srgb8(images[2][..., 0])
     assert np.abs(decode_srgb8(codes) - wanted)[INNER].max() < 0.02
@@ -221,10 +221,10 @@ def test_burnt_pixels_are_known_where_they_come_to_lie():
     burnt[100:110, 200:220] = 255
     burnt[30:40, 30:40, 1] = 255  # other channels still have contrast
     stack = stack_of([burnt, photograph(), photograph()])
-    settings = PipelineSettings(
+    settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(0.02,), **UNTOUCHED
     )
-    result, found = prepared(stack, settings, with_burnt=True)
+    result, found = prepared(stack, settings, with_overexposed=True)
     assert not result.burnt[1:].any()
     assert found.clipped[0].sum() == 300 and found.clipped[1] is None
     ratio = (1.0 + 0.02 * FOCUS[0]) / (1.0 + 0.02 * FOCUS[2])
@@ -233,7 +233,7 @@ def test_burnt_pixels_are_known_where_they_come_to_lie():
         assert found.min() == pytest.approx((low - centre) / ratio + centre, abs=1.0)
         assert found.max() == pytest.approx((high - centre) / ratio + centre, abs=1.0)
     assert prepared(stack, settings)[0].burnt is None
-    assert prepared(stack_of([photograph()] * 3), settings, with_burnt=True)[0].burnt is None
+    assert prepared(stack_of([photograph()] * 3), settings, with_overexposed=True)[0].burnt is None
 
 
 def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
@@ -242,9 +242,9 @@ def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
     nothing = {field.name: torch.empty(0) for field in fields(Prediction)}
     prediction = Prediction(**{**nothing, 'sigma': sigma, 'probability': probability})
     burnt = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]).float()[:, None]
-    doubted = doubt_burnt(prediction, burnt).sigma[0, 0]
-    torch.testing.assert_close(doubted, 0.02 * torch.tensor([1.0, 1.1, 1.7, 2.0]))
-    assert doubt_burnt(prediction, None) is prediction
+    inflated = inflate_sigma_where_overexposed(prediction, burnt).sigma[0, 0]
+    torch.testing.assert_close(inflated, 0.02 * torch.tensor([1.0, 1.1, 1.7, 2.0]))
+    assert inflate_sigma_where_overexposed(prediction, None) is prediction
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
     ],
 )
 def test_gains_stay_until_they_differ_by_a_hundredth(measured, settled):
-    known = KnownGains()
+    known = ExposureGainTracker()
     focus = np.array([2.0, 0.0, 1.0])
     assert known.at(1.5) == 1.0
     assert tuple(known.settle(focus, np.array([1.005, 1.0, 1.2]))) == (1.0, 1.0, 1.2)

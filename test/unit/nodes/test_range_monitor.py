@@ -11,12 +11,12 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.inference.settings import PipelineSettings
+from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.diagnostics import optics_status
 from dualfocus_ros.nodes.range_monitor import RangeWatch
 
 # 10 px per dioptre measure up to 5 m.
-SETTINGS = PipelineSettings(kappa=10.0, depth_max=20.0)
+SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)
 
 
 def test_said_once_however_many_stacks_come():
@@ -39,8 +39,8 @@ def test_within_the_range_and_without_a_lens_nothing_is_said():
     watch = RangeWatch()
     assert watch.look(SETTINGS, 0.25) is None
     assert watch.look(replace(SETTINGS, depth_max=4.9), 0.0) is None
-    assert watch.look(PipelineSettings(), 0.0) is None
-    assert watch.look(PipelineSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
+    assert watch.look(EstimatorSettings(), 0.0) is None
+    assert watch.look(EstimatorSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
 
 
 def test_diagnostics_say_it_as_long_as_it_is_so():
@@ -56,5 +56,5 @@ def test_diagnostics_say_it_as_long_as_it_is_so():
         assert values['sigma at least [1/m]'] == '0.0200'
     watch.look(SETTINGS, 0.3)
     assert optics_status(watch.check).level == DiagnosticStatus.OK
-    watch.look(PipelineSettings(), 0.3)
+    watch.look(EstimatorSettings(), 0.3)
     assert 'not known' in optics_status(watch.check).message

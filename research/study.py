@@ -17,7 +17,7 @@ from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.tables import table
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.io.png import save_small_png
+from dualfocus_ros.io.png import save_palette_png
 
 
 class Progress(Protocol):
@@ -69,7 +69,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f'{self.name}.md', self.markdown(facts, methods))
         write_text(folder / f'{self.name}.json', self.json(facts, methods))
-        save_small_png(folder / f'{self.name}.png', self.figure)
+        save_palette_png(folder / f'{self.name}.png', self.figure)
 
 
 def joined(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:

@@ -28,7 +28,7 @@ from dualfocus_ros.evaluation.measures import Tally, flatness, measure, texture_
 from dualfocus_ros.evaluation.methods import RANGE_ONLY, Estimate, Method
 from dualfocus_ros.evaluation.tables import Column, table
 from dualfocus_ros.exceptions import CalibrationError, DataError
-from dualfocus_ros.io.image_files import read_colour
+from dualfocus_ros.io.image_files import read_rgb
 from research.study import Progress, Study
 
 RELIEF = {
@@ -116,7 +116,7 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
                 flat = flatness(case, flattened(estimate, field), texture)
                 row['plane_rms_flattened'] = flat['plane_rms']
             if (place / SHARP).is_file():
-                row |= compare_sharp(all_in_focus(case, estimate), read_colour(place / SHARP))
+                row |= compare_sharp(all_in_focus(case, estimate), read_rgb(place / SHARP))
             of_stack.append(row)
             estimates[method.name] = estimate
             progress.update()

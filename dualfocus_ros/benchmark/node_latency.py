@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from dualfocus_ros.benchmark.stacks import Setting, Sweep, write_stack
 from dualfocus_ros.benchmark.timing import Spread
-from dualfocus_ros.demo.node_processes import PROFILE, Processes, find_config, isolated_environment
+from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
 from dualfocus_ros.exceptions import CommandError
 
 PLAYER, RECEIVER = (
@@ -159,7 +159,7 @@ def _depth(
         for key, value in {**parameters, 'stack.mode': mode}.items()
         for word in ('-p', f'{key}:={value}')
     ]
-    with Processes() as processes:
+    with NodeGroup() as processes:
         processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
         processes.start('depth_node', words, logs, environment)
         processes.start(PLAYER, [str(stack), repr(rate), str(sent)], logs, environment)
@@ -253,7 +253,7 @@ def _stream(
     """Play images to a receiver; return how many were sent and the delays in ms."""
     sent, received = logs / 'sent', logs / 'received'
     environment = {**isolated_environment(), **_profile(ours)}
-    with Processes() as processes:
+    with NodeGroup() as processes:
         processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
         processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
         deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
@@ -280,7 +280,7 @@ def _profile(ours: bool) -> dict[str, str | None]:
     return {} if file is None else dict.fromkeys(PROFILE_VARIABLES, str(file))
 
 
-def _look_after(processes: Processes, deadline: float, what: str) -> None:
+def _look_after(processes: NodeGroup, deadline: float, what: str) -> None:
     """Raise what is wrong with processes that should go on."""
     dead = processes.dead()
     if dead:
@@ -293,7 +293,7 @@ def _look_after(processes: Processes, deadline: float, what: str) -> None:
         raise CommandError(f'nothing more came in time ({what}); last words: {words}')
 
 
-def _check(processes: Processes) -> None:
+def _check(processes: NodeGroup) -> None:
     if processes.problems:
         raise CommandError('; '.join(processes.problems))
 

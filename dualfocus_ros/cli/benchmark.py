@@ -156,9 +156,9 @@ def _size(text: str) -> tuple[int, int]:
 def _write(folder: Path, report: dict[str, Any]) -> None:
     from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
     from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown
-    from dualfocus_ros.io.png import save_small_png
+    from dualfocus_ros.io.png import save_palette_png
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))
     write_text(folder / 'benchmark.json', as_json(report))
-    save_small_png(folder / 'benchmark.png', scaling_figure(report))
+    save_palette_png(folder / 'benchmark.png', scaling_figure(report))

@@ -124,9 +124,9 @@ def execute(arguments: argparse.Namespace) -> int:
         depth=np.where(invalid, np.nan, depth).astype(np.float32),
         sigma=np.where(invalid, np.nan, result.sigma).astype(np.float32),
     )
-    from dualfocus_ros.visualization.result_files import write_outputs
+    from dualfocus_ros.visualization.result_files import write_result_files
 
-    points = write_outputs(arguments.output, planes, result, camera)
+    points = write_result_files(arguments.output, planes, result, camera)
     summary = _summary(arguments.output, result, dioptres, model, device, seconds, points)
     summary['alignment_residual_px'] = None if alignment is None else _residual(alignment)
     _print(summary, as_json=arguments.json)

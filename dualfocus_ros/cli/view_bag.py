@@ -21,12 +21,12 @@ from dualfocus_ros.visualization.output_collector import (
     DEPTH,
     IMAGE,
     OUTPUTS,
-    Gatherer,
-    Outputs,
+    OutputCollector,
+    OutputMessages,
     seconds_text,
     to_ns,
 )
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _EnoughError(Exception):
     """All sweeps that were asked for are there."""
 
 
-def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[ViewedSweep]:
+def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
     """Return the sweeps that the user asked for.
 
     What the bag has of the depth node's outputs is shown as it is; planes and focus curves are
@@ -64,12 +64,12 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[ViewedSweep]:
         return found or recorded_only(recorded)
 
 
-def recorded_only(recorded: list[Outputs]) -> list[ViewedSweep]:
+def recorded_only(recorded: list[OutputMessages]) -> list[SweepView]:
     """Return sweeps without planes and curves."""
     return [_as_recorded(outputs, n) for n, outputs in enumerate(recorded)]
 
 
-def _as_recorded(outputs: Outputs, number: int) -> ViewedSweep:
+def _as_recorded(outputs: OutputMessages, number: int) -> SweepView:
     try:
         return outputs.sweep(f'{number}: depth at {seconds_text(outputs.stamp_ns)}')
     except ValueError as error:
@@ -104,7 +104,7 @@ def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str,
 
 def _recorded(
     arguments: argparse.Namespace, bag: BagReader, topics: dict[str, str]
-) -> list[Outputs]:
+) -> list[OutputMessages]:
     """Return the depth images that were asked for with all that has their stamps."""
     wanted: list[int] = []
     for number, message in enumerate(bag.messages([topics[DEPTH]])):
@@ -115,8 +115,8 @@ def _recorded(
                 logger.warning('%s', error)
         if len(wanted) >= arguments.sweeps:
             break
-    gatherer = Gatherer(topics, len(wanted) + 1)
-    found: dict[int, Outputs] = {}
+    gatherer = OutputCollector(topics, len(wanted) + 1)
+    found: dict[int, OutputMessages] = {}
     for message in bag.messages(list(topics.values())):
         try:
             decoded = message.message
@@ -135,16 +135,19 @@ def _chosen(arguments: argparse.Namespace, number: int) -> bool:
 
 
 def _computed(
-    arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs, recorded: list[Outputs]
-) -> list[ViewedSweep]:
+    arguments: argparse.Namespace,
+    bag: BagReader,
+    inputs: BagInputs,
+    recorded: list[OutputMessages],
+) -> list[SweepView]:
     """Run the stacks of the bag through the network, as many as were asked for."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
     from dualfocus_ros.nodes.stack_processor import load_estimator
-    from dualfocus_ros.visualization.sweep_computation import compute, with_curves
+    from dualfocus_ros.visualization.sweep_computation import add_focus_curves, compute_sweep_view
 
     estimator = load_estimator(inputs.settings)
     settings = inputs.settings.pipeline()
-    shown: dict[int, ViewedSweep] = {}
+    shown: dict[int, SweepView] = {}
     total = len(recorded) or arguments.sweeps
     seen = 0
 
@@ -157,11 +160,11 @@ def _computed(
                 (n for n, outputs in enumerate(recorded) if _made_of(outputs, stamps)), None
             )
             if match is not None and match not in shown:
-                computed = compute(stack, estimator, settings, name)
-                shown[match] = with_curves(_as_recorded(recorded[match], match), computed)
+                computed = compute_sweep_view(stack, estimator, settings, name)
+                shown[match] = add_focus_curves(_as_recorded(recorded[match], match), computed)
                 bar.update()
         elif _chosen(arguments, seen):
-            shown[seen] = compute(stack, estimator, settings, name)
+            shown[seen] = compute_sweep_view(stack, estimator, settings, name)
             bar.update()
         seen += 1
         if len(shown) >= total:
@@ -193,7 +196,7 @@ def _computed(
     return [shown[number] for number in sorted(shown)]
 
 
-def _made_of(outputs: Outputs, stamps: set[int]) -> bool:
+def _made_of(outputs: OutputMessages, stamps: set[int]) -> bool:
     """Whether depth was computed of the images with these stamps."""
     known = outputs.plane_stamps_ns
     return set(known) == stamps if known else min(stamps) <= outputs.stamp_ns <= max(stamps)

@@ -24,26 +24,26 @@ from dualfocus_ros.cli.bag_arguments import require_ros
 from dualfocus_ros.cli.bag_topics import CAMERA_INFO, COMPRESSED, IMAGE, parse_remaps
 from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.cli.view import announce, start_server
-from dualfocus_ros.demo.collector import stamp_of
+from dualfocus_ros.demo.collector import read_stamp
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.visualization.output_collector import (
     DEPTH,
     OUTPUTS,
-    Gatherer,
-    Outputs,
+    OutputCollector,
+    OutputMessages,
     seconds_text,
 )
 from dualfocus_ros.visualization.page_server import PageServer
 from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
 from dualfocus_ros.visualization.sweep_page import build_page
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 logger = logging.getLogger(__name__)
 
-_LOOK = 3.0  # seconds for others to be discovered
-_COMPLETE = 1.0  # seconds after its depth that the rest of a sweep has to come
-_IMAGE_BYTES = 256_000_000  # of the frames from which planes are taken
-_SCALED = 5  # sweeps that the colours follow
+_DISCOVERY_TIMEOUT = 3.0  # seconds for others to be discovered
+_COMPLETION_TIMEOUT = 1.0  # seconds after its depth that the rest of a sweep has to come
+_MAX_IMAGE_BYTES = 256_000_000  # of the frames from which planes are taken
+_SCALE_SWEEPS = 5  # sweeps that the colours follow
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class LiveViewer:
         self._named = set(names)
         self._estimator = estimator
         self._settings = parameters.settings
-        self._gatherer = Gatherer(outputs, 16)
+        self._gatherer = OutputCollector(outputs, 16)
         self._recorder = TopicRecorder(
             node,
             {name: import_message_class(OUTPUTS[relative]) for relative, name in outputs.items()},
@@ -119,8 +119,8 @@ class LiveViewer:
         self._frames: OrderedDict[int, bytes] = OrderedDict()
         self._cameras: OrderedDict[int, bytes] = OrderedDict()
         self._topics: LiveTopics | None = None
-        self._pending: dict[int, tuple[Outputs, float]] = {}
-        self._recent: deque[ViewedSweep] = deque(maxlen=_SCALED)
+        self._pending: dict[int, tuple[OutputMessages, float]] = {}
+        self._recent: deque[SweepView] = deque(maxlen=_SCALE_SWEEPS)
         self._shown = 0
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
@@ -166,8 +166,8 @@ class LiveViewer:
     def _take(self, topic: str, data: bytes, receipt_ns: int) -> None:
         if self._topics is not None and topic in (self._topics.image, self._topics.camera):
             kept = self._frames if topic == self._topics.image else self._cameras
-            kept[stamp_of(data)] = data
-            while len(kept) > 2 and sum(map(len, kept.values())) > _IMAGE_BYTES:
+            kept[read_stamp(data)] = data
+            while len(kept) > 2 and sum(map(len, kept.values())) > _MAX_IMAGE_BYTES:
                 kept.popitem(last=False)
             while len(kept) > 128:
                 kept.popitem(last=False)
@@ -182,14 +182,14 @@ class LiveViewer:
         if outputs.stamp_ns not in self._pending:
             self._pending[outputs.stamp_ns] = outputs, time.monotonic()
 
-    def _ready(self) -> Outputs | None:
+    def _ready(self) -> OutputMessages | None:
         """Return the newest sweep of which everything has come, or nothing more will."""
         now = time.monotonic()
         ready = [
             outputs
             for outputs, since in self._pending.values()
             if DEPTH in outputs.messages
-            and (len(outputs.messages) == len(self._outputs) or now - since > _COMPLETE)
+            and (len(outputs.messages) == len(self._outputs) or now - since > _COMPLETION_TIMEOUT)
         ]
         if not ready:
             return None
@@ -198,7 +198,7 @@ class LiveViewer:
             del self._pending[stamp]
         return newest
 
-    def _show(self, outputs: Outputs, server: PageServer) -> None:
+    def _show(self, outputs: OutputMessages, server: PageServer) -> None:
         name = f'{self._shown}: depth at {seconds_text(outputs.stamp_ns)}'
         try:
             sweep = self._with_planes(outputs, outputs.sweep(name))
@@ -209,7 +209,7 @@ class LiveViewer:
         self._recent.append(replace(sweep, planes=None, probability=None, all_in_focus=None))
         server.show(encode_sweep(sweep, encode_scales(self._recent, self._range)))
 
-    def _with_planes(self, outputs: Outputs, sweep: ViewedSweep) -> ViewedSweep:
+    def _with_planes(self, outputs: OutputMessages, sweep: SweepView) -> SweepView:
         from dualfocus_ros.nodes.input_messages import MessageError
 
         stamps = outputs.plane_stamps_ns
@@ -237,13 +237,16 @@ class LiveViewer:
         return decode(message, self._settings.max_pixels)
 
     def _with_curves(
-        self, sweep: ViewedSweep, stamps: list[int], images: list[np.ndarray]
-    ) -> ViewedSweep:
+        self, sweep: SweepView, stamps: list[int], images: list[np.ndarray]
+    ) -> SweepView:
         from rclpy.serialization import deserialize_message
 
         from dualfocus_ros.focal_stack import FocalStack, Plane
         from dualfocus_ros.nodes.input_messages import calibration_from
-        from dualfocus_ros.visualization.sweep_computation import compute, with_curves
+        from dualfocus_ros.visualization.sweep_computation import (
+            add_focus_curves,
+            compute_sweep_view,
+        )
 
         assert sweep.focus_dioptres is not None
         planes = []
@@ -266,7 +269,9 @@ class LiveViewer:
             )
         stack = FocalStack(tuple(planes))
         settings = self._settings.pipeline()
-        return with_curves(sweep, compute(stack, self._estimator, settings, sweep.name))
+        return add_focus_curves(
+            sweep, compute_sweep_view(stack, self._estimator, settings, sweep.name)
+        )
 
 
 def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, str]:
@@ -276,7 +281,7 @@ def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dic
     """
     remap = parse_remaps(arguments)
     bases = {base for base in map(_base, names) if base is not None}
-    until = time.monotonic() + _LOOK
+    until = time.monotonic() + _DISCOVERY_TIMEOUT
     namespaces: set[str] = set()
     while True:
         known = dict(node.get_topic_names_and_types())

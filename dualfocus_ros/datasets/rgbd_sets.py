@@ -14,10 +14,10 @@ from dualfocus_ros.datasets.samples import Dataset, RgbdSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.image_files import (
     IMAGE_SUFFIXES,
-    natural,
+    natural_sort_key,
     open_hdf5,
-    read_colour,
     read_depth,
+    read_rgb,
 )
 
 Pair = tuple[Path, Path]
@@ -128,7 +128,9 @@ def open_arkitscenes(place: Path, options: Mapping[str, str]) -> Dataset:
         rows = [line.split()[0].split('/') for line in listing.read_text().splitlines() if line]
         colours = [root / row[0] / 'wide' / row[-1] for row in rows]
     else:
-        colours = sorted(root.glob('*/wide/*.png'), key=lambda p: (p.parts[-3], natural(p)))
+        colours = sorted(
+            root.glob('*/wide/*.png'), key=lambda p: (p.parts[-3], natural_sort_key(p))
+        )
     pairs = [(c, c.parent.parent / 'highres_depth' / c.name) for c in colours]
     pairs = [(c, d) for c, d in pairs if d.is_file() and c.is_file()]
     if not pairs:
@@ -193,7 +195,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder')
     found = {path for path in folder.iterdir() if path.suffix.lower() in suffixes}
-    return sorted(found, key=natural)
+    return sorted(found, key=natural_sort_key)
 
 
 def _pairs(
@@ -206,7 +208,7 @@ def _pairs(
     size: tuple[int, int] | None = None,
 ) -> Dataset:
     def load(index: int) -> RgbdSample:
-        colour, depth = read_colour(pairs[index][0]), read_depth(pairs[index][1])
+        colour, depth = read_rgb(pairs[index][0]), read_depth(pairs[index][1])
         if clean is not None:
             depth = clean(depth).astype(np.float32)
         if size is not None:

@@ -14,7 +14,7 @@ import yaml
 from dualfocus_ros.alignment.homography import align_planes, warp_planes
 from dualfocus_ros.datasets.samples import METRIC_UNITS, UNITS, Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.image_files import images_in, read_colour, read_values
+from dualfocus_ros.io.image_files import list_images, read_float_map, read_rgb
 
 FOCUS_FILES = ('focus.txt', 'focus.csv', 'focus.yaml', 'focus.yml')
 OPTIONS = {
@@ -42,7 +42,7 @@ def open_stack_folder(place: Path, options: Mapping[str, str]) -> Dataset:
     focus = read_focus(place, paths, options.get('focus'))
 
     def load(index: int) -> StackSample:
-        images = [read_colour(path) for path in paths]
+        images = [read_rgb(path) for path in paths]
         sizes = {image.shape for image in images}
         if len(sizes) != 1:
             raise DataError(f'{place}: the images differ in size: {sorted(sizes)}')
@@ -139,7 +139,7 @@ def _to_number(word: str) -> float | None:
 
 
 def _images(place: Path, options: Mapping[str, str]) -> list[Path]:
-    paths = images_in(place)
+    paths = list_images(place)
     if 'images' in options:
         paths = [path for path in paths if path.match(options['images'])]
     paths = [path for path in paths if path.name != options.get('truth')]
@@ -152,7 +152,7 @@ def _truth(place: Path, options: Mapping[str, str], seen: np.ndarray) -> np.ndar
     """Return the truth at the size of the images, NaN where there is none or it is not counted."""
     if 'truth' not in options:
         return None
-    values = read_values(place / options['truth'], _number(options, 'truth-scale', 1.0))
+    values = read_float_map(place / options['truth'], _number(options, 'truth-scale', 1.0))
     if (place / options['truth']).suffix.lower() not in ('.npy', '.exr'):
         values = values * np.float32(1e-3)
     if options.get('unit', 'metres') in METRIC_UNITS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.image_files import open_hdf5, read_colour, read_exr
+from dualfocus_ros.io.image_files import open_hdf5, read_exr, read_rgb
 
 FOD_FOCUS = (0.1, 0.15, 0.3, 0.7, 1.5)
 # DFV clips truth and estimates of FoD500 here, and keeps the scenes before this for training.
@@ -54,7 +54,7 @@ def open_fod500(place: Path, options: Mapping[str, str]) -> Dataset:
         truth = np.round(np.clip(truth, 0.0, FOD_LIMIT) * 1e4) / 1e4
         return StackSample(
             f'{number:06d}',
-            np.stack([read_colour(path) for path in paths]),
+            np.stack([read_rgb(path) for path in paths]),
             np.array(FOD_FOCUS),
             'metres',
             np.where(truth > 0.0, truth, np.nan).astype(np.float32),
@@ -124,7 +124,7 @@ def open_middlebury_fs(place: Path, options: Mapping[str, str]) -> Dataset:
 
     def load(index: int) -> StackSample:
         row = rows[index]
-        images = np.stack([read_colour(_locate(place, name)) for name in row[:count]])
+        images = np.stack([read_rgb(_locate(place, name)) for name in row[:count]])
         truth = read_exr(_locate(place, row[-1]))
         inside = (truth >= MIDDLEBURY_FOCUS[0]) & (truth <= MIDDLEBURY_FOCUS[-1])
         return StackSample(

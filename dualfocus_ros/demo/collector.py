@@ -21,12 +21,12 @@ IMAGE, COLOUR, SIGMA, POINTS = '/image_raw', '/rgb/image_rect', '/depth/sigma', 
 PICTURED = (IMAGE, DEPTH, TRUTH, COLOUR, SIGMA, POINTS)
 KEEP = {IMAGE: 128, TRUTH: 128}  # messages; at 10 Hz, longer than any sweep and its inference
 KEEP_OTHERS = 3
-INCOMPLETE = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
+INCOMPLETE_FLAGS = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
 TYPES = {INFO: 'dualfocus_ros/msg/StackInfo', POINTS: 'sensor_msgs/msg/PointCloud2'}
 
 
 @dataclass(frozen=True)
-class Received:
+class DepthMeasurement:
     """One depth image: its errors, and how old it was when it came."""
 
     stamp_ns: int
@@ -35,7 +35,7 @@ class Received:
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class ExampleSweep:
     """Everything that belongs to one depth image, for pictures of it."""
 
     planes: list[np.ndarray]
@@ -48,14 +48,14 @@ class Example:
 
 
 @dataclass
-class Collector:
+class DemoCollector:
     """Listens to a :class:`~dualfocus_ros.bags.recorder.TopicRecorder`.
 
     Truth comes with every frame and is large: only that of depth images goes into the bag.
     """
 
     bag: BagWriter
-    depths: list[Received] = field(default_factory=list)
+    depths: list[DepthMeasurement] = field(default_factory=list)
     infos: list[Any] = field(default_factory=list)
     info_latencies_ms: list[float] = field(default_factory=list)
     images: int = 0
@@ -64,7 +64,7 @@ class Collector:
 
     def __call__(self, topic: str, data: bytes, receipt_ns: int) -> None:
         """Take one serialised message."""
-        stamp = stamp_of(data)
+        stamp = read_stamp(data)
         if topic == INFO:
             info = typestore().deserialize_cdr(data, TYPES[INFO])
             self.infos.append(info)
@@ -88,7 +88,7 @@ class Collector:
         """
         compared = {depth.stamp_ns for depth in self.depths}
         for index, info in enumerate(self.infos):
-            if not info.flags & INCOMPLETE and to_ns(info.header.stamp) in compared:
+            if not info.flags & INCOMPLETE_FLAGS and to_ns(info.header.stamp) in compared:
                 first = to_ns(info.header.stamp)
                 self.depths = [depth for depth in self.depths if depth.stamp_ns >= first]
                 self.infos = self.infos[index:]
@@ -100,10 +100,10 @@ class Collector:
     def finish(self) -> None:
         """Count the depth images whose truth never came."""
         for stamp, (receipt_ns, _) in sorted(self._waiting.items()):
-            self.depths.append(Received(stamp, receipt_ns, None))
+            self.depths.append(DepthMeasurement(stamp, receipt_ns, None))
         self._waiting.clear()
 
-    def example(self) -> Example | None:
+    def example(self) -> ExampleSweep | None:
         """Return the newest depth image of which everything was received."""
         for info in reversed(self.infos):
             stamp = to_ns(info.header.stamp)
@@ -111,14 +111,14 @@ class Collector:
             planes = [self._find(IMAGE, to_ns(s)) for s in info.stamps]
             if any(p is None for p in (*parts.values(), *planes)):
                 continue
-            return Example(
-                planes=[pixels(p) for p in planes if p is not None],
+            return ExampleSweep(
+                planes=[decode_image(p) for p in planes if p is not None],
                 focus_dioptres=[float(q) for q in info.focus_dioptres],
-                depth=pixels(parts[DEPTH]),
-                truth=pixels(parts[TRUTH]),
-                sigma=pixels(parts[SIGMA]),
-                all_in_focus=pixels(parts[COLOUR]),
-                points=cloud(parts[POINTS]),
+                depth=decode_image(parts[DEPTH]),
+                truth=decode_image(parts[TRUTH]),
+                sigma=decode_image(parts[SIGMA]),
+                all_in_focus=decode_image(parts[COLOUR]),
+                points=decode_cloud(parts[POINTS]),
             )
         return None
 
@@ -128,10 +128,10 @@ class Collector:
             return
         receipt_ns, depth = self._waiting.pop(stamp)
         try:
-            errors = depth_errors(pixels(depth), pixels(truth))
+            errors = depth_errors(decode_image(depth), decode_image(truth))
         except ValueError:  # not one valid pixel
             errors = None
-        self.depths.append(Received(stamp, receipt_ns, errors))
+        self.depths.append(DepthMeasurement(stamp, receipt_ns, errors))
         self.bag.write(TRUTH, 'sensor_msgs/msg/Image', receipt_ns, truth)
 
     def _find(self, topic: str, stamp: int) -> bytes | None:
@@ -139,20 +139,20 @@ class Collector:
         return next((data for known, data in reversed(recent) if known == stamp), None)
 
 
-def stamp_of(data: bytes) -> int:
+def read_stamp(data: bytes) -> int:
     """Return the header stamp of a serialised message that begins with a header, in nanoseconds."""
     # Four bytes of encapsulation, the second of which is 1 for little endian; then the stamp.
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-def pixels(data: bytes | None) -> np.ndarray:
+def decode_image(data: bytes | None) -> np.ndarray:
     """Return a serialised Image as an array: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 in m."""
     assert data is not None
     return image_to_array(typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image'))
 
 
-def cloud(data: bytes | None) -> np.ndarray:
+def decode_cloud(data: bytes | None) -> np.ndarray:
     """Return a serialised organised cloud of 16 bytes a point as (H, W, 4) float32."""
     assert data is not None
     message: Any = typestore().deserialize_cdr(data, TYPES[POINTS])

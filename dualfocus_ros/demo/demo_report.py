@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.demo.collector import Collector, Example, to_ns
+from dualfocus_ros.demo.collector import DemoCollector, ExampleSweep, to_ns
 from dualfocus_ros.visualization.result_files import distance
 from dualfocus_ros.evaluation.metrics import mean_errors
-from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
-from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.visualization.panel import Tile, compose_panel
 from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.io.png import save_png
 
@@ -24,7 +24,7 @@ PERCENTILES = (50, 90, 99)
 PANEL_PLANES = 5
 
 
-def figures(collector: Collector, seconds: float) -> dict[str, Any]:
+def compute_metrics(collector: DemoCollector, seconds: float) -> dict[str, Any]:
     """Return everything that was measured, ready for JSON; unknown figures are None."""
     errors = [depth.errors for depth in collector.depths if depth.errors is not None]
     mean = asdict(mean_errors(errors)) if errors else {}
@@ -53,7 +53,7 @@ def figures(collector: Collector, seconds: float) -> dict[str, Any]:
     }
 
 
-def summary(measured: dict[str, Any], scene: str) -> str:
+def format_summary(measured: dict[str, Any], scene: str) -> str:
     """Return the figures as lines for people."""
     latency, receipt = measured['latency_ms'], measured['receipt_latency_ms']
     return '\n'.join(
@@ -74,7 +74,7 @@ def summary(measured: dict[str, Any], scene: str) -> str:
     )
 
 
-def write_pictures(folder: Path, example: Example, measured: dict[str, Any], scene: str) -> None:
+def write_pictures(folder: Path, example: ExampleSweep, measured: dict[str, Any], scene: str) -> None:
     """Write panel.png and cloud.ply of one depth image."""
     words = np.ascontiguousarray(example.points[..., 3]).view(np.uint32)
     colours = np.stack([(words >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
@@ -85,7 +85,7 @@ def write_pictures(folder: Path, example: Example, measured: dict[str, Any], sce
     with np.errstate(invalid='ignore'):
         error = example.depth - example.truth
     error = np.where(np.isfinite(error), error, np.nan)
-    panel = compose(
+    panel = compose_panel(
         [
             _planes(example),
             [
@@ -94,7 +94,7 @@ def write_pictures(folder: Path, example: Example, measured: dict[str, Any], sce
                 Tile('Truth', example.truth, scale),
             ],
             [
-                Tile('Cloud, from the side', oblique_view(points, colours)),
+                Tile('Cloud, from the side', render_oblique_view(points, colours)),
                 Tile('Sigma: one standard deviation', example.sigma, sigma_scale(example.sigma)),
                 Tile('Error: depth - truth', error, error_scale(error)),
             ],
@@ -109,7 +109,7 @@ def write_pictures(folder: Path, example: Example, measured: dict[str, Any], sce
     save_png(folder / 'panel.png', panel)
 
 
-def _each(collector: Collector) -> list[dict[str, Any]]:
+def _each(collector: DemoCollector) -> list[dict[str, Any]]:
     """Return stamp, planes, flags and errors of every depth image."""
     infos = {to_ns(info.header.stamp): info for info in collector.infos}
     rows = []
@@ -127,7 +127,7 @@ def _each(collector: Collector) -> list[dict[str, Any]]:
     return rows
 
 
-def _planes(example: Example) -> list[Tile]:
+def _planes(example: ExampleSweep) -> list[Tile]:
     order = np.argsort(example.focus_dioptres)[::-1]
     picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
     return [

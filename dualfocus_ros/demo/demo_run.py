@@ -24,21 +24,21 @@ from tqdm import tqdm
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.demo.collector import TRUTH, Collector
-from dualfocus_ros.demo.node_processes import Processes, isolated_environment
-from dualfocus_ros.demo.demo_report import figures, summary, write_pictures
+from dualfocus_ros.demo.collector import TRUTH, DemoCollector
+from dualfocus_ros.demo.node_processes import NodeGroup, isolated_environment
+from dualfocus_ros.demo.demo_report import compute_metrics, format_summary, write_pictures
 from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.cli.console import echo
 
 logger = logging.getLogger(__name__)
 
 MAX_ABS_REL = 0.10
-MADE_HERE = 'metrics.json'
+METRICS_FILE = 'metrics.json'
 # A lens like that of a small machine-vision camera; the pitch makes its field of view 25 degrees.
 FOCAL_LENGTH, F_NUMBER, SENSOR_WIDTH = 0.016, 1.4, 0.0072
 
 
-class _Interrupts:
+class _InterruptFlag:
     """Ctrl-C or SIGTERM: remembered, and looked at where the run can end in order."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     :raises CommandError: if no depth came out.
     """
     output: Path = arguments.output
-    if output.exists() and not (output / MADE_HERE).is_file() and any(output.iterdir()):
+    if output.exists() and not (output / METRICS_FILE).is_file() and any(output.iterdir()):
         raise CommandError(
             f'{output} was not made by this command: move it away or choose another --output'
         )
@@ -65,14 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
         measured, problems = _run(arguments, partial)
         if (partial / 'panel.png').exists():
             problems += _write_page(arguments, partial, measured['depths'])
-        write_text(partial / MADE_HERE, json.dumps(measured, indent=2) + '\n')
+        write_text(partial / METRICS_FILE, json.dumps(measured, indent=2) + '\n')
         _replace(output, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if arguments.json:
         echo(json.dumps(measured, indent=2))
     else:
-        echo(summary(measured, arguments.scene))
+        echo(format_summary(measured, arguments.scene))
         echo(f'written to      {output}: bag, panel.png, view.html, cloud.ply, metrics.json, logs')
     if problems:
         raise CommandError('; '.join(problems))
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
     environment = isolated_environment()
     os.environ.update(environment)  # before rclpy reads them
     began = time.monotonic()
-    with _interrupts() as interrupts, Processes() as processes:
+    with _interrupts() as interrupts, NodeGroup() as processes:
         for name, ros_arguments in _nodes(arguments).items():
             processes.start(name, ros_arguments, logs, environment)
         logger.info(
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
             environment['ROS_DOMAIN_ID'],
         )
         with BagWriter(folder / 'bag') as bag:
-            collector = Collector(bag)
+            collector = DemoCollector(bag)
             with _listening(collector, bag) as listen:
                 _until_first_depth(arguments, collector, processes, listen, interrupts, logs)
                 waited = time.monotonic() - began
@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], l
                 seconds = _measure(arguments, collector, processes, listen, interrupts)
         statuses = processes.stop()
         collector.finish()
-    measured = figures(collector, seconds)
+    measured = compute_metrics(collector, seconds)
     measured.update(
         scene=arguments.scene,
         width=arguments.width,
@@ -195,7 +195,7 @@ SWEEPS = {'table': (2.5, 0.45), 'floor': (2.0, 0.18), 'corridor': (1.7, 0.13)}
 
 
 @contextmanager
-def _listening(collector: Collector, bag: BagWriter) -> Iterator[Any]:
+def _listening(collector: DemoCollector, bag: BagWriter) -> Iterator[Any]:
     """Subscribe to all topics; yields a function that takes what comes for a moment."""
     from diagnostic_msgs.msg import DiagnosticArray
     import rclpy
@@ -251,10 +251,10 @@ def _listening(collector: Collector, bag: BagWriter) -> Iterator[Any]:
 
 def _until_first_depth(
     arguments: argparse.Namespace,
-    collector: Collector,
-    processes: Processes,
+    collector: DemoCollector,
+    processes: NodeGroup,
     listen: Any,
-    interrupts: _Interrupts,
+    interrupts: _InterruptFlag,
     logs: Path,
 ) -> None:
     deadline = time.monotonic() + arguments.start_timeout
@@ -285,10 +285,10 @@ def _keep(logs: Path) -> str:
 
 def _measure(
     arguments: argparse.Namespace,
-    collector: Collector,
-    processes: Processes,
+    collector: DemoCollector,
+    processes: NodeGroup,
     listen: Any,
-    interrupts: _Interrupts,
+    interrupts: _InterruptFlag,
 ) -> float:
     """Collect for the time asked for; return the seconds that it took."""
     began = time.monotonic()
@@ -307,8 +307,8 @@ def _measure(
 
 
 @contextmanager
-def _interrupts() -> Iterator[_Interrupts]:
-    interrupts = _Interrupts()
+def _interrupts() -> Iterator[_InterruptFlag]:
+    interrupts = _InterruptFlag()
     before = {n: signal.signal(n, interrupts) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupts

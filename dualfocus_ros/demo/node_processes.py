@@ -135,7 +135,7 @@ class NodeProcess:
         return lines[-1].strip() if lines else 'nothing'
 
 
-class Processes:
+class NodeGroup:
     """A group of nodes; leaving the context ends them all, whatever happened."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class Processes:
         self.problems: list[str] = []
         self._stopped = False
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> NodeGroup:
         return self
 
     def __exit__(

@@ -21,7 +21,7 @@ from dualfocus_ros.visualization.colour_scales import (
     error_scale,
     sigma_scale,
 )
-from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.visualization.panel import Tile, compose_panel
 
 SHOWN_PLANES = 5
 # Wide images of few methods need no more than this in a row.
@@ -80,7 +80,7 @@ def example_panel(result: SetResult) -> np.ndarray:
         rows[-1] += sigmas
     how = result.protocol.split(' (')[0]
     subtitle = f'{how}; {len(case.focus)} planes, {_shape(case)}; maps in {case.unit}'
-    return compose(rows, title=f'{result.dataset.name}: {case.name}', subtitle=subtitle)
+    return compose_panel(rows, title=f'{result.dataset.name}: {case.name}', subtitle=subtitle)
 
 
 def error_by_depth(result: SetResult) -> np.ndarray:

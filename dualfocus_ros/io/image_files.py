@@ -15,16 +15,16 @@ from dualfocus_ros.exceptions import DataError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.ppm', '.pgm')
 # A Kinect driver writes the largest code where it measured nothing.
-NO_DEPTH = (0, 65535)
+INVALID_DEPTH_CODES = (0, 65535)
 
 
-def natural(path: Path) -> list[tuple[int, int, str]]:
+def natural_sort_key(path: Path) -> list[tuple[int, int, str]]:
     """Return a sort key that puts 2 before 10."""
     parts = re.split(r'(\d+)', path.name.lower())
     return [(0, int(p), '') if p.isdigit() else (1, 0, p) for p in parts if p]
 
 
-def images_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """Return the image files of a folder in natural order.
 
     :raises DataError: if there is no such folder.
@@ -32,10 +32,10 @@ def images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder')
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(found, key=natural)
+    return sorted(found, key=natural_sort_key)
 
 
-def read_colour(path: Path) -> np.ndarray:
+def read_rgb(path: Path) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB; grey becomes colour, 16 bits become 8."""
     image = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if image.dtype == np.uint16:
@@ -47,7 +47,7 @@ def read_colour(path: Path) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def read_values(path: Path, scale: float = 1.0) -> np.ndarray:
+def read_float_map(path: Path, scale: float = 1.0) -> np.ndarray:
     """Return a map (H, W) float32 from .npy, .exr or an image of 8 or 16 bits, times ``scale``.
 
     In images, 0 and 65535 are invalid and become NaN.
@@ -63,7 +63,7 @@ def read_values(path: Path, scale: float = 1.0) -> np.ndarray:
         values = read_exr(path)
     else:
         codes = _decode(path, cv2.IMREAD_UNCHANGED)
-        values = np.where(np.isin(codes, NO_DEPTH), np.nan, codes.astype(np.float32))
+        values = np.where(np.isin(codes, INVALID_DEPTH_CODES), np.nan, codes.astype(np.float32))
     if values.ndim != 2:
         raise DataError(f'{path}: expected one value per pixel, got shape {values.shape}')
     return (values * scale).astype(np.float32)
@@ -72,13 +72,13 @@ def read_values(path: Path, scale: float = 1.0) -> np.ndarray:
 def read_depth(path: Path) -> np.ndarray:
     """Return depth (H, W) float32 in metres, NaN invalid. Images are in mm, the rest in metres."""
     scale = 1.0 if path.suffix.lower() in ('.npy', '.exr') else 1e-3
-    depth = read_values(path, scale)
+    depth = read_float_map(path, scale)
     return np.where(np.isfinite(depth) & (depth > 0.0), depth, np.nan).astype(np.float32)
 
 
 def read_exr(path: Path) -> np.ndarray:
     """Return the first of the channels R, Y, Z, V or of whatever there is, (H, W) float32."""
-    openexr = optional('OpenEXR', 'OpenEXR', 'EXR files')
+    openexr = import_optional('OpenEXR', 'OpenEXR', 'EXR files')
     try:
         with openexr.File(str(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
@@ -92,14 +92,14 @@ def open_hdf5(path: Path) -> Any:
     """Open an HDF5 file (or a MATLAB 7.3 file, which is one) for reading."""
     if not path.is_file():
         raise DataError(f'{path}: no such file')
-    h5py = optional('h5py', 'h5py', 'HDF5 files')
+    h5py = import_optional('h5py', 'h5py', 'HDF5 files')
     try:
         return h5py.File(path, 'r')
     except OSError as error:
         raise DataError(f'{path}: cannot be read as HDF5 ({error})') from None
 
 
-def optional(module: str, package: str, purpose: str) -> Any:
+def import_optional(module: str, package: str, purpose: str) -> Any:
     """Import a library that only some data sets need.
 
     :raises DataError: with the command that installs it.

@@ -10,7 +10,7 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.io.atomic_files import write_bytes
 
-VERTEX = np.dtype(
+VERTEX_DTYPE = np.dtype(
     [('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('r', 'u1'), ('g', 'u1'), ('b', 'u1')]
 )
 
@@ -38,7 +38,7 @@ def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
     if len(points) != len(colours):
         raise ValueError(f'{len(points)} points but {len(colours)} colours')
     valid = np.isfinite(points).all(axis=1)
-    vertices = np.empty(int(valid.sum()), VERTEX)
+    vertices = np.empty(int(valid.sum()), VERTEX_DTYPE)
     for axis, name in enumerate('xyz'):
         vertices[name] = points[valid, axis]
     for channel, name in enumerate('rgb'):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualfocus_ros.io.atomic_files import replacing, write_bytes
 
-COLOURS = 128
+PALETTE_SIZE = 128
 # PIL.Image.Quantize.FASTOCTREE, a name that Pillow 9.0 (Humble) does not have.
 _FAST_OCTREE = 2
 
@@ -24,11 +24,11 @@ def save_png(path: Path, image: np.ndarray) -> None:
     write_bytes(path, data.tobytes())
 
 
-def save_small_png(path: Path, picture: np.ndarray) -> None:
+def save_palette_png(path: Path, picture: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB picture with a palette of its own.
 
     For reports, which are kept in git: a third in size.
     """
-    small = Image.fromarray(picture).quantize(COLOURS, _FAST_OCTREE)
+    small = Image.fromarray(picture).quantize(PALETTE_SIZE, _FAST_OCTREE)
     with replacing(path) as partial:
         small.save(partial, optimize=True)

@@ -11,8 +11,12 @@ from torch import nn
 
 from dualfocus_ros.training.batches import Stack
 from dualfocus_ros.training.model_adapters import Kind
-from dualfocus_ros.visualization.colour_scales import error_scale, position_scale, sigma_scale
-from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.visualization.colour_scales import (
+    error_scale,
+    relative_depth_scale,
+    sigma_scale,
+)
+from dualfocus_ros.visualization.panel import Tile, compose_panel
 
 PLANES = 6
 SHOWN = 3
@@ -42,7 +46,7 @@ def sample_picture(
         errors.append(np.abs(error[inside]))
         pictures = images.permute(0, 2, 3, 1).cpu().numpy()
         picks = np.linspace(0, len(indices) - 1, SHOWN).round().astype(int)
-        scale = position_scale()
+        scale = relative_depth_scale()
         rows.append(
             [Tile(f'focus {stack.focus[indices[p]]:.2f}', pictures[p]) for p in picks]
             + [
@@ -55,4 +59,4 @@ def sample_picture(
     mean = float(np.concatenate(errors).mean()) if errors else float('nan')
     about = f'{PLANES} planes; inverse depth, 0 to 1 over the range of the scene'
     title = f'Step {step}: mean error {mean:.4f} on stacks that are not trained on'
-    return compose(rows, title=title, subtitle=about, width=1900)
+    return compose_panel(rows, title=title, subtitle=about, width=1900)

@@ -8,11 +8,11 @@ import math
 import numpy as np
 
 YAW, PITCH = math.radians(-14.0), math.radians(20.0)
-PAPER = 255
-SPLAT = 3  # pixels a side
+BACKGROUND = 255
+SPLAT_SIZE = 3  # pixels a side
 
 
-def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Render an organised cloud after moving the camera to the side and up around its middle.
 
     :param points: (H, W, 3) float32 metres in the optical frame; not finite is left out.
@@ -20,7 +20,7 @@ def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     :returns: (H, W, 3) uint8 RGB on white.
     """
     height, width = points.shape[:2]
-    canvas = np.full((height, width, 3), PAPER, np.uint8)
+    canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
     if colours.ndim == 2:
         colours = np.repeat(colours[..., None], 3, axis=2)
     valid = np.isfinite(points).all(axis=-1)
@@ -38,8 +38,8 @@ def oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     seen, paint = seen[order], paint[order]
     across, down = seen[:, 0] / seen[:, 2], seen[:, 1] / seen[:, 2]
     u, v = _fit(across, down, width, height)
-    for dv in range(SPLAT):
-        for du in range(SPLAT):
+    for dv in range(SPLAT_SIZE):
+        for du in range(SPLAT_SIZE):
             inside = (u + du >= 0) & (u + du < width) & (v + dv >= 0) & (v + dv < height)
             canvas[v[inside] + dv, u[inside] + du] = paint[inside]
     return canvas

@@ -9,10 +9,10 @@ import math
 import cv2
 import numpy as np
 
-INVALID = (128, 132, 140)  # a grey that none of the scales contains
+INVALID_COLOUR = (128, 132, 140)  # a grey that none of the scales contains
 # Where nearer and farther than the limits are told from the ends of the scale of depth.
-NEARER, FARTHER = (170, 236, 240), (38, 96, 200)
-STEPS = 256
+NEARER_COLOUR, FARTHER_COLOUR = (170, 236, 240), (38, 96, 200)
+LEVELS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,9 @@ class ColourScale:
             position = self.position(values.astype(np.float64))
             position = np.where(np.isposinf(values), 1.0, position)
             position = np.where(np.isneginf(values), 0.0, position)
-            index = np.clip(np.nan_to_num(position) * (STEPS - 1) + 0.5, 0, STEPS - 1)
+            index = np.clip(np.nan_to_num(position) * (LEVELS - 1) + 0.5, 0, LEVELS - 1)
         image = self.colours[index.astype(np.intp)]
-        image[np.isnan(values)] = INVALID
+        image[np.isnan(values)] = INVALID_COLOUR
         return image
 
     def ticks(self, room: float = 0.09) -> list[tuple[float, str]]:
@@ -70,20 +70,20 @@ def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
     """
     values = np.concatenate([image[np.isfinite(image)] for image in (depth, *more)])
     if values.size == 0:
-        return fixed_depth_scale(0.5, 2.0)
+        return log_depth_scale(0.5, 2.0)
     low, high = np.percentile(values, (1, 99))
     low, high = max(float(low), 1e-3), max(float(high), 2e-3)
     if high < 1.05 * low:  # a flat scene would show nothing but noise
         low, high = low / 1.05, high * 1.05
-    return fixed_depth_scale(low, high)
+    return log_depth_scale(low, high)
 
 
-def fixed_depth_scale(low: float, high: float) -> ColourScale:
+def log_depth_scale(low: float, high: float) -> ColourScale:
     """Return the same scale over a range in metres."""
     return ColourScale(low, high, _depth_colours(), logarithmic=True)
 
 
-def position_scale(low: float = 0.0, high: float = 1.0) -> ColourScale:
+def relative_depth_scale(low: float = 0.0, high: float = 1.0) -> ColourScale:
     """Return a scale of inverse depth without a unit, near bright as in :func:`depth_scale`."""
     return ColourScale(low, high, _depth_colours()[::-1], unit='')
 
@@ -92,19 +92,19 @@ def sigma_scale(sigma: np.ndarray, unit: str = 'm') -> ColourScale:
     """Return a scale from 0 to about the largest uncertainty."""
     values = sigma[np.isfinite(sigma)]
     high = float(np.percentile(values, 98)) if values.size else 1.0
-    return ColourScale(0.0, max(high, 1e-3), _map('VIRIDIS'), unit=unit)
+    return ColourScale(0.0, max(high, 1e-3), _colour_map('VIRIDIS'), unit=unit)
 
 
 def confidence_scale() -> ColourScale:
     """Return a scale of per cent, unlikely dark and likely bright."""
-    return ColourScale(0.0, 100.0, _map('CIVIDIS'), unit='%')
+    return ColourScale(0.0, 100.0, _colour_map('CIVIDIS'), unit='%')
 
 
 def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
     """Return a scale symmetric about 0: blue too near, white right, red too far."""
     values = np.abs(error[np.isfinite(error)])
     high = max(float(np.percentile(values, 98)) if values.size else 1.0, 1e-3)
-    position = np.linspace(-1.0, 1.0, STEPS)[:, None]
+    position = np.linspace(-1.0, 1.0, LEVELS)[:, None]
     near, far, white = np.array([33, 86, 165]), np.array([178, 34, 44]), np.array([247, 247, 247])
     strength = np.abs(position) ** 0.9
     colours = white + strength * (np.where(position < 0, near, far) - white)
@@ -113,12 +113,12 @@ def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
 
 def _depth_colours() -> np.ndarray:
     """Inferno from yellow (near) to dark violet, without its black end, which hides detail."""
-    picks = np.linspace(STEPS - 1, 0.1 * STEPS, STEPS).round().astype(np.intp)
-    return _map('INFERNO')[picks]
+    picks = np.linspace(LEVELS - 1, 0.1 * LEVELS, LEVELS).round().astype(np.intp)
+    return _colour_map('INFERNO')[picks]
 
 
-def _map(name: str) -> np.ndarray:
-    ramp = np.arange(STEPS, dtype=np.uint8)[:, None]
+def _colour_map(name: str) -> np.ndarray:
+    ramp = np.arange(LEVELS, dtype=np.uint8)[:, None]
     return np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f'COLORMAP_{name}'))[:, 0, ::-1])
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.visualization.colour_scales import depth_scale
-from dualfocus_ros.visualization.panel import Tile, compose
+from dualfocus_ros.visualization.panel import Tile, compose_panel
 from dualfocus_ros.visualization.result_files import distance
 
-_ACROSS = 6
+_COLUMNS = 6
 
 
 def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
@@ -27,7 +27,7 @@ def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
         Tile(f'{distance(plane.focus_dioptres)}, {plane.focus_dioptres:.2f} dpt', plane.image)
         for plane in planes
     ]
-    rows = [tiles[n : n + _ACROSS] for n in range(0, len(tiles), _ACROSS)]
+    rows = [tiles[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)]
     rows.append(
         [
             Tile('All in focus', result.all_in_focus),
@@ -36,7 +36,7 @@ def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
     )
     height, width = result.depth.shape
     valid = 100.0 * float(np.isfinite(result.depth).mean())
-    return compose(
+    return compose_panel(
         rows,
         title=title,
         subtitle=f'Sweep {stack.sweep_id}: {len(planes)} planes of {width} x {height}, '

@@ -15,7 +15,7 @@ from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.stamps import to_ns
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ OUTPUTS = {
 
 
 @dataclass
-class Outputs:
+class OutputMessages:
     """Messages of one stamp, by the relative names of their topics."""
 
     stamp_ns: int
@@ -45,7 +45,7 @@ class Outputs:
         info = self.messages.get(STACK_INFO)
         return [] if info is None else [to_ns(stamp) for stamp in info.stamps]
 
-    def sweep(self, name: str) -> ViewedSweep:
+    def sweep(self, name: str) -> SweepView:
         """Return what the messages say.
 
         :raises ValueError: if the depth image cannot be read; what else cannot be is left out.
@@ -53,7 +53,7 @@ class Outputs:
         depth = image_to_array(self.messages[DEPTH])
         info = self.messages.get(STACK_INFO)
         focus = None if info is None else np.asarray(info.focus_dioptres, np.float64)
-        return ViewedSweep(
+        return SweepView(
             name,
             depth.astype(np.float32, copy=False),
             self._image('depth/sigma', depth.shape),
@@ -79,7 +79,7 @@ class Outputs:
         return values
 
 
-class Gatherer:
+class OutputCollector:
     """Collects messages of the same stamp.
 
     :param topics: absolute names by the relative ones of :data:`OUTPUTS`.
@@ -90,14 +90,14 @@ class Gatherer:
         self.topics = topics
         self._relative = {name: relative for relative, name in topics.items()}
         self._kept = kept
-        self._found: OrderedDict[int, Outputs] = OrderedDict()
+        self._found: OrderedDict[int, OutputMessages] = OrderedDict()
 
-    def take(self, topic: str, message: Any) -> Outputs:
+    def take(self, topic: str, message: Any) -> OutputMessages:
         """Take a message and return what is known of its stamp so far."""
         stamp = to_ns(message.header.stamp)
         outputs = self._found.get(stamp)
         if outputs is None:
-            outputs = self._found[stamp] = Outputs(stamp)
+            outputs = self._found[stamp] = OutputMessages(stamp)
             while len(self._found) > self._kept:
                 self._found.popitem(last=False)
         outputs.messages[self._relative[topic]] = message

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ('127.0.0.1', 'localhost', '::1')
-_PATIENCE = 5.0  # seconds that a page waits for a sweep before it asks again
-_ABSENT = 5.0  # a page that has not asked for so long is not looked at
+_POLL_TIMEOUT = 5.0  # seconds that a page waits for a sweep before it asks again
+_VIEWER_TIMEOUT = 5.0  # a page that has not asked for so long is not looked at
 
 
 class PageServer:
@@ -38,7 +38,7 @@ class PageServer:
         self._changed = threading.Condition()
         self._closing = False
         self._asking = 0
-        self._asked = -_ABSENT
+        self._asked = -_VIEWER_TIMEOUT
         self._names = {*_LOOPBACK, host} if host in _LOOPBACK else None
         owner = self
 
@@ -76,7 +76,7 @@ class PageServer:
     @property
     def watched(self) -> bool:
         """Whether a page asks for sweeps."""
-        return self._asking > 0 or time.monotonic() - self._asked < _ABSENT
+        return self._asking > 0 or time.monotonic() - self._asked < _VIEWER_TIMEOUT
 
     def __enter__(self) -> PageServer:
         self._thread.start()
@@ -136,7 +136,7 @@ class PageServer:
             # A number from before this server was started counts as none.
             after = after if after <= self._number else 0
             # Until the first sweep the page says what is missing, which may change soon.
-            patience = _PATIENCE if self._number else 1.0
+            patience = _POLL_TIMEOUT if self._number else 1.0
             self._asking += 1
             self._changed.wait_for(lambda: self._closing or self._number > after, patience)
             self._asking -= 1

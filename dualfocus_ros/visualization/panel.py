@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dualfocus_ros.visualization.colour_scales import INVALID, STEPS, ColourScale
+from dualfocus_ros.visualization.colour_scales import INVALID_COLOUR, LEVELS, ColourScale
 
 MARGIN = 24
 GAP = 16
@@ -18,9 +18,9 @@ BAR_WIDTH = 18
 LEGEND_WIDTH = 84  # bar, ticks and the distance to the image
 TITLE_HEIGHT = 28
 MAX_ROW_HEIGHT = 560
-PAPER = (255, 255, 255)
-INK = (28, 31, 36)
-FAINT = (105, 110, 118)
+BACKGROUND = (255, 255, 255)
+TEXT_COLOUR = (28, 31, 36)
+MUTED_COLOUR = (105, 110, 118)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Tile:
         return self.image
 
 
-def compose(
+def compose_panel(
     rows: Sequence[Sequence[Tile]], *, title: str = '', subtitle: str = '', width: int = 1600
 ) -> np.ndarray:
     """Lay out rows of tiles under a heading; the tiles of a row get one height.
@@ -55,14 +55,14 @@ def compose(
     heights = [_row_height(row, width) for row in rows]
     head = (40 if title else 0) + (28 if subtitle else 0)
     total = MARGIN + head + sum(h + TITLE_HEIGHT + GAP for h in heights) - GAP + MARGIN
-    sheet = Image.new('RGB', (width, total), PAPER)
+    sheet = Image.new('RGB', (width, total), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
     if title:
-        draw.text((MARGIN, y - 6), title, fill=INK, font=_font(28))
+        draw.text((MARGIN, y - 6), title, fill=TEXT_COLOUR, font=_font(28))
         y += 40
     if subtitle:
-        draw.text((MARGIN, y - 6), subtitle, fill=FAINT, font=_font(18))
+        draw.text((MARGIN, y - 6), subtitle, fill=MUTED_COLOUR, font=_font(18))
         y += 28
     for row, height in zip(rows, heights, strict=True):
         x = MARGIN
@@ -72,13 +72,13 @@ def compose(
     return np.asarray(sheet)
 
 
-def with_legend(values: np.ndarray, scale: ColourScale) -> np.ndarray:
+def draw_with_legend(values: np.ndarray, scale: ColourScale) -> np.ndarray:
     """Return a colour picture of a map at its own size, with the legend at its right.
 
     :returns: (H', W + legend, 3) uint8 RGB, H' >= H so that the legend fits.
     """
     height, width = values.shape
-    sheet = Image.new('RGB', (width + LEGEND_WIDTH + GAP, max(height, 120) + 2 * GAP), PAPER)
+    sheet = Image.new('RGB', (width + LEGEND_WIDTH + GAP, max(height, 120) + 2 * GAP), BACKGROUND)
     sheet.paste(Image.fromarray(scale.apply(values)), (0, GAP))
     invalid = bool(np.isnan(values).any())
     _draw_legend(ImageDraw.Draw(sheet), scale, width + 12, GAP, max(height, 120), invalid)
@@ -101,7 +101,7 @@ def _draw_tile(
     shrinks = width < picture.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST if tile.scale else cv2.INTER_CUBIC
     resized = cv2.resize(picture, (width, height), interpolation=method)
-    draw.text((x, y), tile.title, fill=INK, font=_font(18))
+    draw.text((x, y), tile.title, fill=TEXT_COLOUR, font=_font(18))
     sheet.paste(Image.fromarray(resized), (x, y + TITLE_HEIGHT))
     if tile.scale is None:
         return width
@@ -115,22 +115,24 @@ def _draw_legend(
 ) -> None:
     """Draw a colour bar with ticks, its unit above, and a swatch for invalid pixels below."""
     font = _font(15)
-    draw.text((x + BAR_WIDTH + 10, y - 4), scale.unit, fill=FAINT, font=font)
+    draw.text((x + BAR_WIDTH + 10, y - 4), scale.unit, fill=MUTED_COLOUR, font=font)
     top = y + 22
     bottom = y + height - (30 if invalid else 6)
     bar = bottom - top
     # Near at the bottom, as the ground is in most pictures.
     for line in range(bar):
-        index = int((bar - 1 - line) / max(bar - 1, 1) * (STEPS - 1))
+        index = int((bar - 1 - line) / max(bar - 1, 1) * (LEVELS - 1))
         colour = tuple(int(c) for c in scale.colours[index])
         draw.line([(x, top + line), (x + BAR_WIDTH - 1, top + line)], fill=colour)
     for position, text in scale.ticks(room=max(0.04, 20 / max(bar, 1))):
         at = bottom - 1 - position * (bar - 1)
-        draw.line([(x + BAR_WIDTH, at), (x + BAR_WIDTH + 5, at)], fill=INK)
-        draw.text((x + BAR_WIDTH + 10, at), text, fill=INK, font=font, anchor='lm')
+        draw.line([(x + BAR_WIDTH, at), (x + BAR_WIDTH + 5, at)], fill=TEXT_COLOUR)
+        draw.text((x + BAR_WIDTH + 10, at), text, fill=TEXT_COLOUR, font=font, anchor='lm')
     if invalid:
-        draw.rectangle([x, bottom + 12, x + BAR_WIDTH - 1, bottom + 28], fill=INVALID)
-        draw.text((x + BAR_WIDTH + 10, bottom + 20), 'none', fill=INK, font=font, anchor='lm')
+        draw.rectangle([x, bottom + 12, x + BAR_WIDTH - 1, bottom + 28], fill=INVALID_COLOUR)
+        draw.text(
+            (x + BAR_WIDTH + 10, bottom + 20), 'none', fill=TEXT_COLOUR, font=font, anchor='lm'
+        )
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

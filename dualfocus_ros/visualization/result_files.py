@@ -17,16 +17,16 @@ from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.io.ply import back_project, write_ply
 from dualfocus_ros.io.png import save_png
-from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
-from dualfocus_ros.visualization.panel import Tile, compose, with_legend
+from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend
 
 PANEL_PLANES = 5
 MILLIMETRES = 1000.0
 PNG_LIMIT = 65.535  # metres, the largest number of millimetres in 16 bits
 
 
-def write_outputs(
+def write_result_files(
     folder: Path, planes: Sequence[Plane], result: DepthResult, camera: PinholeCamera
 ) -> int:
     """Write all files; each appears complete or not at all. Return the number of points.
@@ -44,7 +44,7 @@ def write_outputs(
             np.save(partial / 'sigma.npy', result.sigma)
             save_png(partial / 'depth.png', to_millimetres(result.depth))
             scale = depth_scale(result.depth)
-            save_png(partial / 'depth_color.png', with_legend(result.depth, scale))
+            save_png(partial / 'depth_color.png', draw_with_legend(result.depth, scale))
             save_png(partial / 'all_in_focus.png', result.all_in_focus)
             save_png(partial / 'panel.png', _panel(planes, result, points))
             count = write_ply(partial / 'cloud.ply', points, result.all_in_focus)
@@ -80,7 +80,7 @@ def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> 
     assert result.sigma is not None and result.all_in_focus is not None
     valid = 100.0 * float(np.isfinite(result.depth).mean())
     height, width = result.depth.shape
-    return compose(
+    return compose_panel(
         [
             plane_tiles(planes),
             [
@@ -88,7 +88,7 @@ def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> 
                 Tile('Depth', result.depth, depth_scale(result.depth)),
             ],
             [
-                Tile('Cloud, from the side', oblique_view(points, result.all_in_focus)),
+                Tile('Cloud, from the side', render_oblique_view(points, result.all_in_focus)),
                 Tile(
                     'Sigma: one standard deviation of depth',
                     result.sigma,

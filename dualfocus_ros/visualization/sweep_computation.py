@@ -9,21 +9,21 @@ from typing import Any
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 _EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
 
 
-def compute(
+def compute_sweep_view(
     stack: FocalStack, estimator: Any, settings: EstimatorSettings, name: str
-) -> ViewedSweep:
+) -> SweepView:
     """Return the sweep as the network sees it; the planes in the geometry of its depth.
 
     :param estimator: a :class:`~dualfocus_ros.inference.estimator.DepthEstimator`.
     """
     estimator.settings = settings
     result = estimator.estimate(stack, _EVERYTHING)
-    return ViewedSweep(
+    return SweepView(
         name,
         result.depth,
         result.sigma,
@@ -44,7 +44,7 @@ def compute(
     )
 
 
-def with_curves(recorded: ViewedSweep, computed: ViewedSweep) -> ViewedSweep:
+def add_focus_curves(recorded: SweepView, computed: SweepView) -> SweepView:
     """Return what was recorded, with planes and focus curves that were computed of its stack."""
     if recorded.depth.shape != computed.depth.shape:
         return recorded

@@ -15,28 +15,28 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.visualization.colour_scales import (
-    FARTHER,
-    INVALID,
-    NEARER,
+    FARTHER_COLOUR,
+    INVALID_COLOUR,
+    NEARER_COLOUR,
     ColourScale,
     confidence_scale,
     depth_scale,
-    fixed_depth_scale,
+    log_depth_scale,
     sigma_scale,
 )
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
-PLANE_QUALITY, SHARP_QUALITY = 85, 92
+PLANE_QUALITY, ALL_IN_FOCUS_QUALITY = 85, 92
 # Codes of a map: no value, nearer, farther, then equal ratios of metres from LEAST on.
-NONE, TOO_NEAR, TOO_FAR, FIRST = 0, 1, 2, 3
-LEAST = 1e-4
+CODE_INVALID, CODE_NEARER, CODE_FARTHER, FIRST_LENGTH_CODE = 0, 1, 2, 3
+MIN_LENGTH = 1e-4
 DEPTH_STEP = 0.0005  # of the logarithm: depth is right to 0.025 %
 SIGMA_STEP = 0.04  # sigma is right to 2 %
-CURVE_WIDTH = 320  # p_n is averaged over blocks until it is no wider
-CURVE_SUM = 255
+MAX_CURVE_WIDTH = 320  # p_n is averaged over blocks until it is no wider
+PROBABILITY_SUM = 255
 
 
-def encode_sweep(sweep: ViewedSweep, scales: dict[str, Any]) -> dict[str, Any]:
+def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
     """Return what the page takes of one sweep.
 
     :param scales: as :func:`encode_scales` returns them.
@@ -52,7 +52,7 @@ def encode_sweep(sweep: ViewedSweep, scales: dict[str, Any]) -> dict[str, Any]:
         'depth': _map(sweep.depth, DEPTH_STEP),
         'sigma': None if sweep.sigma is None else _map(sweep.sigma, SIGMA_STEP),
         'confidence': None if sweep.confidence is None else _packed(sweep.confidence),
-        'sharp': None if sharp is None else _jpeg(sharp, SHARP_QUALITY),
+        'sharp': None if sharp is None else _jpeg(sharp, ALL_IN_FOCUS_QUALITY),
         'focus': None if focus is None else [round(float(q), 5) for q in focus],
         'planes': None
         if sweep.planes is None
@@ -65,58 +65,58 @@ def encode_sweep(sweep: ViewedSweep, scales: dict[str, Any]) -> dict[str, Any]:
 
 
 def encode_scales(
-    sweeps: Sequence[ViewedSweep], depth_range: tuple[float, float] | None = None
+    sweeps: Sequence[SweepView], depth_range: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Return the scales of depth, sigma and confidence for sweeps that are to be compared."""
     if depth_range is None:
         depth = depth_scale(*(sweep.depth for sweep in sweeps))
     else:
-        depth = fixed_depth_scale(*depth_range)
+        depth = log_depth_scale(*depth_range)
     sigmas = [s.sigma[np.isfinite(s.sigma)] for s in sweeps if s.sigma is not None]
     return {
         'depth': _scale(depth),
         'confidence': _scale(confidence_scale()),
         'sigma': _scale(sigma_scale(np.concatenate(sigmas))) if sigmas else None,
-        'special': {'none': INVALID, 'nearer': NEARER, 'farther': FARTHER},
+        'special': {'none': INVALID_COLOUR, 'nearer': NEARER_COLOUR, 'farther': FARTHER_COLOUR},
     }
 
 
-def to_codes(values: np.ndarray, step: float) -> np.ndarray:
+def encode_lengths(values: np.ndarray, step: float) -> np.ndarray:
     """Return uint16 codes of lengths in metres and of the special values of REP 117."""
     with np.errstate(invalid='ignore', divide='ignore'):
-        logarithm = np.log(values.astype(np.float64) / LEAST) / step
-        codes = np.clip(np.rint(logarithm) + FIRST, FIRST, 65535)
-    codes = np.where(np.isfinite(values), codes, NONE)
-    codes[np.isneginf(values)] = TOO_NEAR
-    codes[np.isposinf(values)] = TOO_FAR
+        logarithm = np.log(values.astype(np.float64) / MIN_LENGTH) / step
+        codes = np.clip(np.rint(logarithm) + FIRST_LENGTH_CODE, FIRST_LENGTH_CODE, 65535)
+    codes = np.where(np.isfinite(values), codes, CODE_INVALID)
+    codes[np.isneginf(values)] = CODE_NEARER
+    codes[np.isposinf(values)] = CODE_FARTHER
     return codes.astype(np.uint16)
 
 
-def from_codes(codes: np.ndarray, step: float) -> np.ndarray:
-    """Return what the page makes of :func:`to_codes`."""
-    values = LEAST * np.exp((codes.astype(np.float64) - FIRST) * step)
-    values[codes == NONE] = np.nan
-    values[codes == TOO_NEAR] = -np.inf
-    values[codes == TOO_FAR] = np.inf
+def decode_lengths(codes: np.ndarray, step: float) -> np.ndarray:
+    """Return what the page makes of :func:`encode_lengths`."""
+    values = MIN_LENGTH * np.exp((codes.astype(np.float64) - FIRST_LENGTH_CODE) * step)
+    values[codes == CODE_INVALID] = np.nan
+    values[codes == CODE_NEARER] = -np.inf
+    values[codes == CODE_FARTHER] = np.inf
     return values
 
 
-def quantised(probability: np.ndarray) -> np.ndarray:
+def quantise_probability(probability: np.ndarray) -> np.ndarray:
     """Return (N, h, w) uint8 that sum to CURVE_SUM in every pixel.
 
     What rounding down leaves goes to the planes with the largest remainders.
     """
     scaled = np.maximum(probability, 0.0).astype(np.float64)
-    scaled *= CURVE_SUM / np.maximum(scaled.sum(axis=0), 1e-12)
+    scaled *= PROBABILITY_SUM / np.maximum(scaled.sum(axis=0), 1e-12)
     whole = np.floor(scaled + 1e-9)
-    missing = CURVE_SUM - whole.sum(axis=0)
+    missing = PROBABILITY_SUM - whole.sum(axis=0)
     rank = np.argsort(np.argsort(whole - scaled, axis=0, kind='stable'), axis=0, kind='stable')
     return np.asarray(whole + (rank < missing), np.uint8)
 
 
 def _curves(probability: np.ndarray) -> dict[str, Any]:
     height, width = probability.shape[1:]
-    factor = -(-width // CURVE_WIDTH)
+    factor = -(-width // MAX_CURVE_WIDTH)
     size = -(-width // factor), -(-height // factor)
     small = np.stack(
         [
@@ -124,11 +124,11 @@ def _curves(probability: np.ndarray) -> dict[str, Any]:
             for plane in probability
         ]
     )
-    return {'width': size[0], 'height': size[1], 'data': _packed(quantised(small))}
+    return {'width': size[0], 'height': size[1], 'data': _packed(quantise_probability(small))}
 
 
 def _map(values: np.ndarray, step: float) -> dict[str, Any]:
-    return {'step': step, 'data': _packed(to_codes(values, step))}
+    return {'step': step, 'data': _packed(encode_lengths(values, step))}
 
 
 def _packed(values: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 
 
 @dataclass(frozen=True, eq=False)
-class ViewedSweep:
+class SweepView:
     """Depth of one sweep, and what it was made of as far as that is known.
 
     :param name: what the user chooses it by.

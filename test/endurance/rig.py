@@ -15,7 +15,7 @@ from pathlib import Path
 import time
 from typing import Any
 
-from dualfocus_ros.demo.collector import stamp_of, to_ns
+from dualfocus_ros.demo.collector import read_stamp, to_ns
 from dualfocus_ros.demo.node_processes import (
     NodeProcess,
     isolated_environment,
@@ -138,9 +138,11 @@ class Observer:
         self.received: list[tuple[int, int]] = []
         qos = QoSProfile(depth=_QUEUE)  # reliable
         subscribe = self._node.create_subscription
-        subscribe(Image, 'image_raw', lambda data: self.images.add(stamp_of(data)), qos, raw=True)
         subscribe(
-            CameraInfo, 'camera_info', lambda data: self.infos.add(stamp_of(data)), qos, raw=True
+            Image, 'image_raw', lambda data: self.images.add(read_stamp(data)), qos, raw=True
+        )
+        subscribe(
+            CameraInfo, 'camera_info', lambda data: self.infos.add(read_stamp(data)), qos, raw=True
         )
         # Not the list's own method: what is older is forgotten by making another list.
         subscribe(FocusState, 'focus_state', lambda msg: self.states.append(msg), qos)

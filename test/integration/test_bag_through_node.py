@@ -19,8 +19,8 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.demo.collector import cloud, pixels, stamp_of
-from dualfocus_ros.demo.node_processes import Processes
+from dualfocus_ros.demo.collector import decode_cloud, decode_image, read_stamp
+from dualfocus_ros.demo.node_processes import NodeGroup
 from dualfocus_ros.focal_stack import Plane
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
@@ -43,11 +43,11 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
         for topic, kind in (('depth/image_rect', Image), ('depth/points', PointCloud2)):
 
             def take(data: bytes, topic: str = topic) -> None:
-                if stamp_of(data) in stamps:
+                if read_stamp(data) in stamps:
                     got.setdefault(topic, data)
 
             node.create_subscription(kind, topic, take, 5, raw=True)
-        with Processes() as processes, BagReader(bag_path) as bag:
+        with NodeGroup() as processes, BagReader(bag_path) as bag:
             processes.start('depth_node', ['-p', 'device:=cpu'], logs, dict(os.environ))
             player = BagPlayer(node, bag)
             deadline = time.monotonic() + 150.0
@@ -67,8 +67,8 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
-    assert stamp_of(got['depth/image_rect']) == stamp_of(got['depth/points'])
-    return pixels(got['depth/image_rect']), cloud(got['depth/points'])
+    assert read_stamp(got['depth/image_rect']) == read_stamp(got['depth/points'])
+    return decode_image(got['depth/image_rect']), decode_cloud(got['depth/points'])
 
 
 def compare(folder: Path, images: list[np.ndarray], focus: list[float]) -> np.ndarray:

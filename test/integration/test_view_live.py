@@ -18,7 +18,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from browser import find_browser, running_browser
-from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, from_codes
+from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, decode_lengths
 
 CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 4, 'far_dioptres': 0.3}
@@ -82,7 +82,7 @@ def depth_of(sweep: dict) -> np.ndarray:
     data = np.frombuffer(zlib.decompress(base64.b64decode(sweep['depth']['data'])), np.uint8)
     high, low = data.reshape(2, -1).astype(np.uint16)
     codes = np.cumsum((high << 8 | low).astype(np.uint16), dtype=np.uint16)
-    return from_codes(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
+    return decode_lengths(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = 40.0) -> None:

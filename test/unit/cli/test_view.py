@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, from_codes
+from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, decode_lengths
 from small_bags import FOCUS, START, contents, pixels, wall_bag
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
@@ -38,7 +38,7 @@ def depth_of(sweep: dict) -> np.ndarray:
     data = np.frombuffer(zlib.decompress(base64.b64decode(sweep['depth']['data'])), np.uint8)
     high, low = data.reshape(2, -1).astype(np.uint16)
     codes = np.cumsum((high << 8 | low).astype(np.uint16), dtype=np.uint16)
-    return from_codes(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
+    return decode_lengths(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
 
 
 @pytest.fixture(scope='module')

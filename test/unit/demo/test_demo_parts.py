@@ -19,9 +19,9 @@ from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import image, make_header
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.demo.collector import Collector, cloud, pixels, stamp_of
-from dualfocus_ros.demo.node_processes import NodeProcess, Processes, isolated_environment
-from dualfocus_ros.demo.demo_report import figures, summary, write_pictures
+from dualfocus_ros.demo.collector import DemoCollector, decode_cloud, decode_image, read_stamp
+from dualfocus_ros.demo.node_processes import NodeProcess, NodeGroup, isolated_environment
+from dualfocus_ros.demo.demo_report import compute_metrics, format_summary, write_pictures
 from dualfocus_ros.cli.main import main
 
 SECOND = 1_000_000_000
@@ -76,25 +76,25 @@ def info_cdr(stamp_ns: int, planes: list[int], flags: int = 0) -> bytes:
 
 
 def test_stamp_of_reads_the_header_of_any_stamped_message():
-    assert stamp_of(info_cdr(12 * SECOND + 345, [1, 2])) == 12 * SECOND + 345
-    assert stamp_of(image_cdr(7, np.zeros((2, 2), np.uint8))) == 7
+    assert read_stamp(info_cdr(12 * SECOND + 345, [1, 2])) == 12 * SECOND + 345
+    assert read_stamp(image_cdr(7, np.zeros((2, 2), np.uint8))) == 7
 
 
 def test_pixels_of_every_encoding_that_the_demo_sees():
     rgb = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    assert np.array_equal(pixels(image_cdr(1, rgb)), rgb)
-    assert np.array_equal(pixels(image_cdr(1, rgb[..., 0])), rgb[..., 0])
+    assert np.array_equal(decode_image(image_cdr(1, rgb)), rgb)
+    assert np.array_equal(decode_image(image_cdr(1, rgb[..., 0])), rgb[..., 0])
     metres = np.array([[1.5, np.nan]], np.float32)
-    assert np.array_equal(pixels(image_cdr(1, metres, '32FC1')), metres, equal_nan=True)
+    assert np.array_equal(decode_image(image_cdr(1, metres, '32FC1')), metres, equal_nan=True)
     millimetres = np.array([[1500, 0]], np.uint16)
-    assert np.array_equal(pixels(image_cdr(1, millimetres, '16UC1')), metres, equal_nan=True)
+    assert np.array_equal(decode_image(image_cdr(1, millimetres, '16UC1')), metres, equal_nan=True)
     with pytest.raises(ValueError, match='encoding 64FC1'):
-        pixels(image_cdr(1, metres, '64FC1'))
+        decode_image(image_cdr(1, metres, '64FC1'))
     points = np.random.default_rng(1).random((3, 2, 4), np.float32)
-    assert np.array_equal(cloud(cloud_cdr(1, points)), points)
+    assert np.array_equal(decode_cloud(cloud_cdr(1, points)), points)
 
 
-def feed(collector: Collector, start: int, factor: float, flags: int = 0) -> None:
+def feed(collector: DemoCollector, start: int, factor: float, flags: int = 0) -> None:
     """Send one sweep of three planes with its outputs; the depth is the truth times factor."""
     stamps = [start + n * SECOND // 10 for n in range(3)]
     truth = np.full((48, 64), 1.25, np.float32)
@@ -115,7 +115,7 @@ def feed(collector: Collector, start: int, factor: float, flags: int = 0) -> Non
 
 def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
-        collector = Collector(bag)
+        collector = DemoCollector(bag)
         for n in range(5):
             feed(collector, n * SECOND, 1.1)
         # A depth of which no truth ever comes.
@@ -125,7 +125,7 @@ def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp
             100 * SECOND,
         )
         collector.finish()
-    measured = figures(collector, seconds=5.0)
+    measured = compute_metrics(collector, seconds=5.0)
     assert (measured['depths'], measured['compared']) == (6, 5)
     assert measured['abs_rel'] == pytest.approx(0.1, rel=1e-4)
     assert measured['rmse_m'] == pytest.approx(np.sqrt((0.125**2 + 0.08**2) / 2), rel=1e-3)
@@ -135,7 +135,7 @@ def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp
     assert measured['receipt_latency_ms'] == {'p50': 70.0, 'p90': 70.0, 'p99': 70.0, 'max': 70.0}
     assert (measured['planes'], measured['model']) == (3, 'small')
     json.dumps(measured)
-    text = summary(measured, 'table')
+    text = format_summary(measured, 'table')
     assert 'AbsRel 0.1000' in text and 'p90 60 ms' in text
     with BagReader(tmp_path / 'bag') as bag:
         assert bag.topics['/ground_truth/depth'].count == 5
@@ -143,14 +143,14 @@ def test_depth_is_compared_with_the_truth_of_its_stamp_and_only_that_is_kept(tmp
 
 def test_measuring_begins_with_the_first_whole_sweep(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
-        collector = Collector(bag)
+        collector = DemoCollector(bag)
         assert not collector.begin()
         feed(collector, SECOND, 2.0, flags=8)
         assert not collector.begin()
         feed(collector, 2 * SECOND, 1.0)
         assert collector.begin()
         feed(collector, 3 * SECOND, 1.2, flags=1)  # what is wrong later counts
-        measured = figures(collector, seconds=1.0)
+        measured = compute_metrics(collector, seconds=1.0)
     assert (measured['depths'], measured['flagged']) == (2, 1)
     assert measured['abs_rel'] == pytest.approx(0.1, rel=1e-4)
     assert [row['flags'] for row in measured['each']] == [0, 1]
@@ -158,7 +158,7 @@ def test_measuring_begins_with_the_first_whole_sweep(tmp_path):
 
 def test_pictures_of_the_newest_complete_depth(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
-        collector = Collector(bag)
+        collector = DemoCollector(bag)
         assert collector.example() is None
         feed(collector, SECOND, 1.0)
         feed(collector, 2 * SECOND, 1.05)
@@ -167,17 +167,17 @@ def test_pictures_of_the_newest_complete_depth(tmp_path):
     assert example is not None
     assert len(example.planes) == len(example.focus_dioptres) == 3
     assert np.allclose(example.depth, 1.05 * example.truth)
-    write_pictures(tmp_path, example, figures(collector, 1.0), 'table')
+    write_pictures(tmp_path, example, compute_metrics(collector, 1.0), 'table')
     assert cv2.imread(str(tmp_path / 'panel.png')).shape[1] == 1600
     assert b'element vertex 3072' in (tmp_path / 'cloud.ply').read_bytes()
 
 
 def test_figures_of_nothing_are_unknown_not_zero(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
-        measured = figures(Collector(bag), seconds=1.0)
+        measured = compute_metrics(DemoCollector(bag), seconds=1.0)
     assert measured['abs_rel'] is None and measured['latency_ms'] is None
     assert measured['depth_rate_hz'] is None
-    assert 'unknown' in summary(measured, 'table')
+    assert 'unknown' in format_summary(measured, 'table')
 
 
 def test_a_folder_of_somebody_else_is_not_replaced(tmp_path, capsys):
@@ -215,12 +215,12 @@ def wait_until(condition) -> None:
 def test_processes_end_in_order_and_a_failure_is_noted(tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     environment = dict(os.environ)
-    with Processes() as processes:
+    with NodeGroup() as processes:
         processes.start('focus_sweep_node', [], tmp_path, environment)
         wait_until(lambda: 'sweep' in processes.nodes[0].printed())
         assert processes.stop() == {'focus_sweep_node': 0}
         assert processes.problems == []
-    with Processes() as processes:
+    with NodeGroup() as processes:
         processes.start('focus_sweep_node', ['-p', 'mode:=nonsense'], tmp_path, environment)
         wait_until(lambda: processes.dead())
         assert 'nonsense' in processes.nodes[0].last_words()

@@ -6,14 +6,14 @@ import pytest
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.io.ply import back_project, write_ply
-from dualfocus_ros.visualization.cloud_rendering import oblique_view
+from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import (
-    INVALID,
+    INVALID_COLOUR,
     depth_scale,
     error_scale,
     sigma_scale,
 )
-from dualfocus_ros.visualization.panel import Tile, compose, with_legend
+from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
@@ -27,13 +27,13 @@ def test_depth_scale_is_monotonic_near_bright_and_marks_the_invalid():
     brightness = luminance(scale.colours)
     assert np.all(np.diff(brightness) < 1.0)  # darker with distance, up to rounding
     image = scale.apply(np.array([[np.nan, np.inf, -np.inf, 0.01, 99.0]], np.float32))
-    assert tuple(image[0, 0]) == INVALID
+    assert tuple(image[0, 0]) == INVALID_COLOUR
     assert np.array_equal(image[0, 1], scale.colours[-1])
     assert np.array_equal(image[0, 2], scale.colours[0])
     assert np.array_equal(image[0, 3], scale.colours[0])
     assert np.array_equal(image[0, 4], scale.colours[-1])
     # No colour of the scale can be taken for an invalid pixel.
-    assert np.abs(scale.colours.astype(int) - INVALID).sum(axis=1).min() > 40
+    assert np.abs(scale.colours.astype(int) - INVALID_COLOUR).sum(axis=1).min() > 40
 
 
 @pytest.mark.parametrize('low, high', [(0.3, 0.6), (0.35, 2.2), (0.2, 20.0), (1.9, 2.1), (3, 80)])
@@ -61,7 +61,7 @@ def test_sigma_and_error_scales():
 def test_scales_of_maps_without_a_single_value(make):
     empty = np.full((4, 5), np.nan)
     scale = make(empty)
-    assert (scale.apply(empty) == INVALID).all()
+    assert (scale.apply(empty) == INVALID_COLOUR).all()
     scale.ticks()
 
 
@@ -75,7 +75,7 @@ def test_panel_shows_each_tile_at_one_height_per_row():
         Tile('grey', red[..., 1]),
         Tile('map', depth, depth_scale(depth)),
     ]
-    panel = compose([tiles[:2], tiles], title='Title', subtitle='below', width=800)
+    panel = compose_panel([tiles[:2], tiles], title='Title', subtitle='below', width=800)
     assert panel.shape[1] == 800 and panel.dtype == np.uint8
     reds = (panel == (255, 0, 0)).all(axis=-1)
     assert reds.sum() > 0.15 * panel.shape[0] * 800
@@ -86,7 +86,7 @@ def test_picture_with_legend_keeps_the_map_pixel_by_pixel():
     depth = np.linspace(0.5, 2.0, 150 * 200, dtype=np.float32).reshape(150, 200)
     depth[3, 4] = np.nan
     scale = depth_scale(depth)
-    picture = with_legend(depth, scale)
+    picture = draw_with_legend(depth, scale)
     assert picture.shape[0] >= 150 and picture.shape[1] > 200
     top = (picture.shape[0] - 150) // 2
     assert np.array_equal(picture[top : top + 150, :200], scale.apply(depth))
@@ -134,10 +134,10 @@ def test_ply_of_grey_and_of_nothing(tmp_path):
 def test_oblique_view_shows_the_colours_on_white():
     camera = PinholeCamera(80, 60, 80.0, 80.0, 39.5, 29.5)
     points = back_project(np.full((60, 80), 1.5, np.float32), camera)
-    view = oblique_view(points, np.full((60, 80), 40, np.uint8))
+    view = render_oblique_view(points, np.full((60, 80), 40, np.uint8))
     assert view.shape == (60, 80, 3)
     painted = (view == 40).all(axis=-1)
     assert 0.1 < painted.mean() < 0.95
     assert (view[~painted] == 255).all()
-    blank = oblique_view(np.full((60, 80, 3), np.nan), np.zeros((60, 80), np.uint8))
+    blank = render_oblique_view(np.full((60, 80, 3), np.nan), np.zeros((60, 80), np.uint8))
     assert (blank == 255).all()

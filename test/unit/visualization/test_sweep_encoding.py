@@ -16,10 +16,10 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.visualization import colour_scales, sweep_encoding
 from dualfocus_ros.visualization.page_server import PageServer
 from dualfocus_ros.visualization.sweep_page import build_page
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 
-def made_sweep(height=48, width=64, count=4, **more) -> ViewedSweep:
+def made_sweep(height=48, width=64, count=4, **more) -> SweepView:
     rng = np.random.default_rng(3)
     depth = np.linspace(0.4, 2.5, height * width, dtype=np.float32).reshape(height, width)
     depth[0, :3] = np.nan, -np.inf, np.inf
@@ -36,7 +36,7 @@ def made_sweep(height=48, width=64, count=4, **more) -> ViewedSweep:
         'camera': PinholeCamera(width, height, 60.0, 60.0, 31.5, 23.5),
         'limits': (0.1, 20.0),
     }
-    return ViewedSweep(**{**fields, **more})
+    return SweepView(**{**fields, **more})
 
 
 def unpacked(text: str, kind: type) -> np.ndarray:
@@ -50,15 +50,21 @@ def unpacked(text: str, kind: type) -> np.ndarray:
 
 def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
     values = np.array([np.nan, -np.inf, np.inf, 1e-3, 0.1, 0.5, 1.0, 7.3, 20.0, 1e4], np.float32)
-    back = sweep_encoding.from_codes(
-        sweep_encoding.to_codes(values, sweep_encoding.DEPTH_STEP), sweep_encoding.DEPTH_STEP
+    back = sweep_encoding.decode_lengths(
+        sweep_encoding.encode_lengths(values, sweep_encoding.DEPTH_STEP), sweep_encoding.DEPTH_STEP
     )
     assert np.array_equal(np.isnan(back), np.isnan(values))
     assert back[1] == -np.inf and back[2] == np.inf
     assert back[3:] == pytest.approx(values[3:], rel=2.6e-4)
     # What no lens tells does not wrap around.
-    extreme = sweep_encoding.to_codes(np.array([0.0, 1e-30, 1e30]), sweep_encoding.DEPTH_STEP)
-    assert extreme.tolist() == [sweep_encoding.FIRST, sweep_encoding.FIRST, 65535]
+    extreme = sweep_encoding.encode_lengths(
+        np.array([0.0, 1e-30, 1e30]), sweep_encoding.DEPTH_STEP
+    )
+    assert extreme.tolist() == [
+        sweep_encoding.FIRST_LENGTH_CODE,
+        sweep_encoding.FIRST_LENGTH_CODE,
+        65535,
+    ]
 
 
 def test_what_is_packed_comes_back():
@@ -66,7 +72,7 @@ def test_what_is_packed_comes_back():
     page = sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))
     codes = unpacked(page['depth']['data'], np.uint16)
     assert np.array_equal(
-        codes, sweep_encoding.to_codes(sweep.depth, sweep_encoding.DEPTH_STEP).reshape(-1)
+        codes, sweep_encoding.encode_lengths(sweep.depth, sweep_encoding.DEPTH_STEP).reshape(-1)
     )
     assert np.array_equal(unpacked(page['confidence'], np.uint8), sweep.confidence.reshape(-1))
     json.dumps(page, allow_nan=False)
@@ -75,9 +81,9 @@ def test_what_is_packed_comes_back():
 def test_every_focus_curve_sums_to_one():
     rng = np.random.default_rng(0)
     peaked = rng.dirichlet(np.full(7, 0.1), (40, 50)).transpose(2, 0, 1)
-    codes = sweep_encoding.quantised(peaked)
+    codes = sweep_encoding.quantise_probability(peaked)
     assert codes.dtype == np.uint8
-    assert (codes.astype(int).sum(axis=0) == sweep_encoding.CURVE_SUM).all()
+    assert (codes.astype(int).sum(axis=0) == sweep_encoding.PROBABILITY_SUM).all()
     assert np.abs(codes / 255.0 - peaked).max() < 1.0 / 255.0
 
 
@@ -118,8 +124,10 @@ def test_the_page_loads_nothing_and_text_cannot_leave_its_place():
 
 
 def test_special_colours_are_told_from_every_colour_of_the_scale():
-    scale = colour_scales.fixed_depth_scale(0.5, 2.0).colours.astype(int)
-    special = np.array([colour_scales.INVALID, colour_scales.NEARER, colour_scales.FARTHER])
+    scale = colour_scales.log_depth_scale(0.5, 2.0).colours.astype(int)
+    special = np.array(
+        [colour_scales.INVALID_COLOUR, colour_scales.NEARER_COLOUR, colour_scales.FARTHER_COLOUR]
+    )
     for one in special:
         assert np.abs(scale - one).sum(axis=1).min() > 90
     # By their brightness too, for who does not see the hue.
@@ -130,7 +138,7 @@ def test_special_colours_are_told_from_every_colour_of_the_scale():
 def test_scales_are_perceptually_uniform():
     """Equal steps of the scale are about equal steps of lightness, always in one direction."""
     for scale in (
-        colour_scales.fixed_depth_scale(0.5, 2.0),
+        colour_scales.log_depth_scale(0.5, 2.0),
         colour_scales.sigma_scale(np.ones((2, 2))),
         colour_scales.confidence_scale(),
     ):

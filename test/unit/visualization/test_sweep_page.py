@@ -13,7 +13,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.visualization import colour_scales
 from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
 from dualfocus_ros.visualization.sweep_page import build_page
-from dualfocus_ros.visualization.sweep_view import ViewedSweep
+from dualfocus_ros.visualization.sweep_view import SweepView
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason='needs Chromium')
 
@@ -22,7 +22,7 @@ FOCUS = np.array([2.4, 1.6, 0.9, 0.4])
 CAMERA = PinholeCamera(WIDTH, HEIGHT, 150.0, 150.0, 79.5, 59.5)
 
 
-def ramp_sweep(number: int) -> ViewedSweep:
+def ramp_sweep(number: int) -> SweepView:
     """A slope from near (left) to far with a block that has no depth; planes differ in colour."""
     u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     depth = (0.5 + 0.01 * u + 0.1 * number).astype(np.float32)
@@ -37,7 +37,7 @@ def ramp_sweep(number: int) -> ViewedSweep:
         (scene[..., None] * (np.array(tint) / 255.0)).astype(np.uint8) for tint in tints
     )
     sigma = np.where(np.isfinite(depth), 0.02 * np.abs(depth), np.nan).astype(np.float32)
-    return ViewedSweep(
+    return SweepView(
         f'sweep {number}',
         depth,
         sigma,
@@ -63,7 +63,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def address(tmp_path):
-    def write(*sweeps: ViewedSweep) -> str:
+    def write(*sweeps: SweepView) -> str:
         scales = encode_scales(sweeps)
         path = tmp_path / 'page.html'
         path.write_text(build_page('a test', [encode_sweep(s, scales) for s in sweeps]), 'utf-8')
@@ -121,9 +121,9 @@ def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
 
 def test_pixels_without_depth_say_why_and_have_colours_of_their_own(page):
     for x, text, rgb in (
-        (10, 'depth none', colour_scales.INVALID),
-        (30, 'depth nearer than 0.1 m', colour_scales.NEARER),
-        (50, 'depth farther than 20 m', colour_scales.FARTHER),
+        (10, 'depth none', colour_scales.INVALID_COLOUR),
+        (30, 'depth nearer than 0.1 m', colour_scales.NEARER_COLOUR),
+        (50, 'depth farther than 20 m', colour_scales.FARTHER_COLOUR),
     ):
         assert text in hover(page, 'depth', x, 10)
         assert tuple(page.pixels('#panel-depth .view canvas')[10, x, :3]) == rgb
@@ -312,7 +312,7 @@ def test_light_and_dark(browser, address):
 def test_what_is_not_known_is_said(browser, address):
     browser.events.clear()
     depth = np.full((HEIGHT, WIDTH), np.nan, np.float32)
-    browser.open(address(ViewedSweep('nothing', depth)))
+    browser.open(address(SweepView('nothing', depth)))
     text = browser.evaluate('document.body.innerText')
     for words in (
         'The planes are not known.',

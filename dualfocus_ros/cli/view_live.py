@@ -144,7 +144,7 @@ class LiveViewer:
 
     def _listen(self, server: PageServer) -> None:
         """Subscribe while somebody looks."""
-        if not server.watched:
+        if not server.has_viewers:
             self._recorder.close()
             self._pending.clear()
             return

@@ -74,7 +74,7 @@ class PageServer:
         return f'http://{name}:{port}/'
 
     @property
-    def watched(self) -> bool:
+    def has_viewers(self) -> bool:
         """Whether a page asks for sweeps."""
         return self._asking > 0 or time.monotonic() - self._asked < _VIEWER_TIMEOUT
 

@@ -184,10 +184,10 @@ def test_the_server_serves_one_page_to_this_machine_and_new_sweeps_once():
         status, body, headers = get(server.url)
         assert (status, body) == (200, '<p>here</p>')
         assert headers['Cache-Control'] == 'no-store'
-        assert not server.watched
+        assert not server.has_viewers
         server.state('waiting for depth')
         assert get(f'{server.url}sweeps?after=0')[:2] == (202, 'waiting for depth')
-        assert server.watched
+        assert server.has_viewers
         for name in ('first', 'second'):
             server.show({'name': name})
         status, body, _ = get(f'{server.url}sweeps?after=1')

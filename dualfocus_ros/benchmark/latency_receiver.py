@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other end of the benchmark: notes when messages come.
 
-``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable``
+``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable_qos``
 or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an image, or
 ``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with those of the
 callbacks of the depth node, from its diagnostics.
@@ -29,7 +29,7 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
 
     from dualfocus_ros.msg import StackInfo
     from dualfocus_ros.nodes.input_messages import stamp_ns
-    from dualfocus_ros.nodes.qos import reliable
+    from dualfocus_ros.nodes.qos import reliable_qos
 
     class Receiver(Node):
         """Subscribes to an image topic, to ``stack_info`` and to the diagnostics."""
@@ -38,12 +38,12 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
             super().__init__('benchmark_receiver')
             self._log = log.open('w', buffering=1)
             # Deep enough that what is lost was lost on the way, not for want of a processor.
-            qos = reliable(5)
+            qos = reliable_qos(5)
             qos.reliability = ReliabilityPolicy[reliability.upper()]
             self.create_subscription(Image, topic, self._on_image, qos)
-            self.create_subscription(StackInfo, 'stack_info', self._on_info, reliable(10))
+            self.create_subscription(StackInfo, 'stack_info', self._on_info, reliable_qos(10))
             self.create_subscription(
-                DiagnosticArray, '/diagnostics', self._on_diagnostics, reliable(10)
+                DiagnosticArray, '/diagnostics', self._on_diagnostics, reliable_qos(10)
             )
 
         def _on_image(self, image: Image) -> None:
@@ -67,7 +67,7 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
         def _on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
             for status in diagnostics.status:
                 values = {entry.key: entry.value for entry in status.values}
-                summary = CallbackSummary.of_values(values)
+                summary = CallbackSummary.from_values(values)
                 if summary is not None:
                     self._note({'callbacks': asdict(summary)})
 

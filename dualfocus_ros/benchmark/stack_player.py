@@ -25,7 +25,7 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
     from dualfocus_ros.msg import FocusState
     from dualfocus_ros.nodes.input_messages import stamp_ns
     from dualfocus_ros.nodes.output_messages import camera_message, image_message
-    from dualfocus_ros.nodes.qos import reliable
+    from dualfocus_ros.nodes.qos import reliable_qos
 
     class Player(Node):
         """Publishes ``image_raw``, ``camera_info`` and ``focus_state``."""
@@ -42,9 +42,9 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
                 for plane in stack.planes
                 if plane.camera is not None
             ]
-            self._images = self.create_publisher(Image, 'image_raw', reliable(QUEUE))
-            self._infos = self.create_publisher(CameraInfo, 'camera_info', reliable(QUEUE))
-            self._states = self.create_publisher(FocusState, 'focus_state', reliable(QUEUE))
+            self._images = self.create_publisher(Image, 'image_raw', reliable_qos(QUEUE))
+            self._infos = self.create_publisher(CameraInfo, 'camera_info', reliable_qos(QUEUE))
+            self._states = self.create_publisher(FocusState, 'focus_state', reliable_qos(QUEUE))
             self._count = 0
             self._log = log.open('w', buffering=1)
             self.create_timer(1.0 / rate, self._shoot)

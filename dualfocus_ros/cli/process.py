@@ -21,7 +21,7 @@ from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.nodes.range_monitor import RangeWatch
+from dualfocus_ros.nodes.range_monitor import RangeMonitor
 from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _process(
 
     node = OfflineNode(inputs.remap, wanted, write)
     depth_topic = node.resolve_topic_name('depth/image_rect')
-    watch = RangeWatch()
+    watch = RangeMonitor()
 
     def look(stack: FocalStack) -> None:
         warning = watch.look(inputs.settings.pipeline(), float(stack.focus_dioptres.min()))

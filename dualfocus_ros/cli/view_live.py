@@ -242,7 +242,7 @@ class LiveViewer:
         from rclpy.serialization import deserialize_message
 
         from dualfocus_ros.focal_stack import FocalStack, Plane
-        from dualfocus_ros.nodes.input_messages import calibration_from
+        from dualfocus_ros.nodes.input_messages import calibration_from_msg
         from dualfocus_ros.visualization.sweep_computation import (
             add_focus_curves,
             compute_sweep_view,
@@ -254,7 +254,7 @@ class LiveViewer:
             calibration = None
             if stamp in self._cameras:
                 info = deserialize_message(self._cameras[stamp], import_message_class(CAMERA_INFO))
-                calibration = calibration_from(info)
+                calibration = calibration_from_msg(info)
             rectify = calibration is not None and not calibration.is_rectified
             planes.append(
                 Plane(

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec('P')
 R = TypeVar('R')
 # The newest callbacks that are told of.
-KEPT = 1000
+WINDOW = 1000
 NAMES = (
     'callbacks timed',
     *(
@@ -43,7 +43,7 @@ class CallbackSummary:
         return {name: f'{value:.6g}' for name, value in zip(NAMES, self._figures(), strict=True)}
 
     @staticmethod
-    def of_values(values: Mapping[str, str]) -> CallbackSummary | None:
+    def from_values(values: Mapping[str, str]) -> CallbackSummary | None:
         """Read what :meth:`values` wrote; None where that is not among the values."""
         if NAMES[0] not in values:
             return None
@@ -54,12 +54,12 @@ class CallbackSummary:
         return (self.count, *self.busy, *self.elapsed)
 
 
-class CallbackTimes:
+class CallbackTimer:
     """Times callbacks that it has wrapped; all run on one thread."""
 
     def __init__(self) -> None:
-        self._busy: deque[float] = deque(maxlen=KEPT)
-        self._elapsed: deque[float] = deque(maxlen=KEPT)
+        self._busy: deque[float] = deque(maxlen=WINDOW)
+        self._elapsed: deque[float] = deque(maxlen=WINDOW)
 
     def timed(self, callback: Callable[P, R]) -> Callable[P, R]:
         """Return a callback that does the same and is timed."""

@@ -21,21 +21,21 @@ from std_srvs.srv import Trigger
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.nodes import diagnostics
-from dualfocus_ros.nodes.callback_times import CallbackTimes
+from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.image_converter import Converter
-from dualfocus_ros.nodes.inference_worker import Worker, WorkerState
-from dualfocus_ros.nodes.inputs import INPUTS, StackInput
+from dualfocus_ros.nodes.image_converter import ImageConverter
+from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
+from dualfocus_ros.nodes.inputs import INPUTS, StackSource
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
-from dualfocus_ros.nodes.outputs import OutputTopics
-from dualfocus_ros.nodes.parameters import NodeParameters
-from dualfocus_ros.nodes.qos import create_publisher, strangers
-from dualfocus_ros.nodes.range_monitor import RangeWatch
+from dualfocus_ros.nodes.outputs import OutputPublishers
+from dualfocus_ros.nodes.parameters import DepthNodeParameters
+from dualfocus_ros.nodes.qos import create_publisher, incompatible_endpoints
+from dualfocus_ros.nodes.range_monitor import RangeMonitor
 from dualfocus_ros.nodes.stack_processor import (
     Estimator,
-    Job,
-    Processor,
-    describe,
+    StackJob,
+    StackProcessor,
+    describe_error,
     load_estimator,
 )
 from dualfocus_ros.sweep.stage_counter import Funnel, Stage
@@ -44,15 +44,15 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 ERROR = TransitionCallbackReturn.ERROR
 
 # How often to look after things; seldom while nobody listens, for each look costs.
-_TICK, _IDLE_TICK = 0.1, 0.25
-_REFRESH = 0.5
-_DIAGNOSE = 1.0
+_TICK_PERIOD, _IDLE_TICK_PERIOD = 0.1, 0.25
+_REFRESH_PERIOD = 0.5
+_DIAGNOSE_PERIOD = 1.0
 # Steps of the ROS clock that mean another time, not a slow one (a bag that loops, a seek).
 _JUMP_FORWARD = Duration(seconds=10)
 _JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
 _LOG_PERIOD = 10.0
 # What is part of every sweep, or said by other means, is not worth a line in the log.
-_UNREMARKABLE = frozenset(
+_EXPECTED_REJECTIONS = frozenset(
     {
         'moving',
         'superseded',
@@ -75,13 +75,13 @@ class DepthNode(ResponsiveLifecycleNode):
     ) -> None:
         super().__init__('dualfocus', **arguments)
         self._load = load
-        self._params = NodeParameters(self)
+        self._params = DepthNodeParameters(self)
         self._funnel = Funnel()
         self._statistics = diagnostics.OutputStatistics()
-        self._input: StackInput | None = None
-        self._outputs: OutputTopics | None = None
-        self._processor: Processor | None = None
-        self._worker: Worker[Job] | None = None
+        self._input: StackSource | None = None
+        self._outputs: OutputPublishers | None = None
+        self._processor: StackProcessor | None = None
+        self._worker: InferenceWorker[StackJob] | None = None
         self._estimator: Estimator | None = None
         self._failure: str | None = None
         # Why there is no GPU any more, and whether the node goes on without.
@@ -89,9 +89,9 @@ class DepthNode(ResponsiveLifecycleNode):
         self._fallback: str | None = None
         self._active_since: float | None = None
         self._superseded = 0
-        self._range = RangeWatch()
-        self._times = CallbackTimes()
-        self._converter: Converter[Any] = Converter(self, self._times)
+        self._range = RangeMonitor()
+        self._times = CallbackTimer()
+        self._converter: ImageConverter[Any] = ImageConverter(self, self._times)
         # Those of a diagnosis that is not published yet.
         self._statuses: list[DiagnosticStatus] = []
         # Whatever was begun in an older epoch is not published any more.
@@ -109,7 +109,7 @@ class DepthNode(ResponsiveLifecycleNode):
         )
         # By the steady clock: it must run when simulated time does not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._ticker = self.create_timer(_TICK, self._times.timed(self._tick), clock=steady)
+        self._ticker = self.create_timer(_TICK_PERIOD, self._times.timed(self._tick), clock=steady)
         self._next_refresh = self._next_diagnosis = time.monotonic()
         if self._params.current().autostart:
             self._starter = self.create_timer(
@@ -151,11 +151,11 @@ class DepthNode(ResponsiveLifecycleNode):
         assert worker is not None
         worker.wait_until_loaded()
         if worker.state is not WorkerState.READY:
-            reason = 'stopped' if worker.failure is None else describe(worker.failure)
+            reason = 'stopped' if worker.failure is None else describe_error(worker.failure)
             return self._fail(f'the model could not be loaded: {reason}')
         try:
-            self._outputs = OutputTopics(self)
-            self._processor = Processor(
+            self._outputs = OutputPublishers(self)
+            self._processor = StackProcessor(
                 self._outputs, self._funnel, self._statistics, lambda: self._epoch
             )
             kind = INPUTS[self._params.current().input]
@@ -169,7 +169,7 @@ class DepthNode(ResponsiveLifecycleNode):
                 self._converter,
             )
         except Exception as error:
-            return self._fail(describe(error))
+            return self._fail(describe_error(error))
         self._failure = None
         return super().on_configure(state)
 
@@ -180,7 +180,7 @@ class DepthNode(ResponsiveLifecycleNode):
             self._input.start()
         except Exception as error:
             self._input.stop()
-            self._failure = describe(error)
+            self._failure = describe_error(error)
             self.get_logger().error(self._failure)
             return FAILURE
         self._active_since = time.monotonic()
@@ -215,7 +215,7 @@ class DepthNode(ResponsiveLifecycleNode):
 
     async def _autostart(self) -> None:
         self._starter.cancel()
-        await self.bring_up()
+        await self.configure_and_activate()
 
     def _fail(self, reason: str) -> TransitionCallbackReturn:
         self._failure = reason
@@ -246,13 +246,13 @@ class DepthNode(ResponsiveLifecycleNode):
         self.get_logger().info(f'loading model {settings.model!r} for device {settings.device!r}')
 
         def load() -> Estimator:
-            self._estimator = self._load_somewhere(settings)
+            self._estimator = self._load_with_fallback(settings)
             return self._estimator
 
         self._gpu_loss = self._fallback = None
-        self._worker = Worker(load, self._process, self._report, self._foresee)
+        self._worker = InferenceWorker(load, self._process, self._report, self._foresee)
 
-    def _load_somewhere(self, settings: DepthNodeSettings) -> Estimator:
+    def _load_with_fallback(self, settings: DepthNodeSettings) -> Estimator:
         """Load for the device asked for; for the CPU where ``auto`` has found a GPU that fails."""
         self._estimator = None
         if self._fallback is None:
@@ -261,18 +261,18 @@ class DepthNode(ResponsiveLifecycleNode):
             except RuntimeError as error:
                 if settings.device != 'auto' or classify_gpu_error(error) is None:
                     raise
-                self._fall_back(error)
+                self._fall_back_to_cpu(error)
         precision = 'auto' if settings.precision == 'fp16' else settings.precision
         return self._load(replace(settings, device='cpu', precision=precision))
 
-    def _fall_back(self, error: BaseException) -> None:
+    def _fall_back_to_cpu(self, error: BaseException) -> None:
         self._fallback = (
-            f'on the CPU, because the GPU cannot be used: {describe(error)}; restart this '
+            f'on the CPU, because the GPU cannot be used: {describe_error(error)}; restart this '
             'process to use the GPU again'
         )
         self.get_logger().error(self._fallback)
 
-    def _process(self, estimator: Estimator, job: Job) -> None:
+    def _process(self, estimator: Estimator, job: StackJob) -> None:
         processor = self._processor
         if processor is not None:
             processor.process(estimator, job)
@@ -290,10 +290,10 @@ class DepthNode(ResponsiveLifecycleNode):
         if classify_gpu_error(error) is not GpuFault.LOST or self._gpu_loss is not None:
             return False
         if self._params.current().device == 'auto' and self._fallback is None:
-            self._fall_back(error)
+            self._fall_back_to_cpu(error)
             return True
         self._gpu_loss = (
-            f'the GPU cannot be used any more in this process: {describe(error)}; restart the '
+            f'the GPU cannot be used any more in this process: {describe_error(error)}; restart the '
             'process, or set device to auto, which goes on with the CPU'
         )
         return False
@@ -309,7 +309,7 @@ class DepthNode(ResponsiveLifecycleNode):
         warning = self._range.look(settings.pipeline(), float(stack.focus_dioptres.min()))
         if warning is not None:
             self.get_logger().warning(warning)
-        job = Job(stack, settings, self._epoch, time.monotonic())
+        job = StackJob(stack, settings, self._epoch, time.monotonic())
         if self._worker.submit(job) is not None:
             self._superseded += 1
             self._funnel.reject(
@@ -327,7 +327,7 @@ class DepthNode(ResponsiveLifecycleNode):
         response.message = (
             'no stack was in progress'
             if progress is None
-            else f'dropped a stack with {diagnostics.planes_in_words(progress)}'
+            else f'dropped a stack with {diagnostics.format_plane_count(progress)}'
         )
         return response
 
@@ -351,7 +351,7 @@ class DepthNode(ResponsiveLifecycleNode):
     def _tick(self) -> None:
         self.resume()
         worker = self._worker
-        if worker is not None and worker.state is WorkerState.DEAD and worker.revive():
+        if worker is not None and worker.state is WorkerState.DEAD and worker.restart():
             self.get_logger().error(
                 f'the worker thread had died of {_cause(worker)} and was started anew '
                 f'({worker.restarts} times so far)'
@@ -362,23 +362,25 @@ class DepthNode(ResponsiveLifecycleNode):
             self.trigger_deactivate()
         idle = False
         if self._input is not None and self._outputs and self._active_since is not None:
-            self._input.wanted = bool(self._outputs.listened())
+            self._input.wanted = bool(self._outputs.subscribed_topics())
             self._input.tick(self.get_clock().now().nanoseconds)
             idle = not self._input.wanted
-        self._look_around(time.monotonic())
-        period_ns = round((_IDLE_TICK if idle else _TICK) * 1e9)
+        self._run_periodic_tasks(time.monotonic())
+        period_ns = round((_IDLE_TICK_PERIOD if idle else _TICK_PERIOD) * 1e9)
         if self._ticker.timer_period_ns != period_ns:
             self._ticker.timer_period_ns = period_ns
 
-    def _look_around(self, now: float) -> None:
+    def _run_periodic_tasks(self, now: float) -> None:
         """Do one of what is due now and then: all at once would let images wait."""
         if self._statuses:
             self._end_diagnosis()
         elif now >= self._next_refresh:
-            self._next_refresh = now + _REFRESH - 0.5 * _TICK
+            self._next_refresh = now + _REFRESH_PERIOD - 0.5 * _TICK_PERIOD
             self._refresh()
         elif now >= self._next_diagnosis:
-            self._next_diagnosis = max(self._next_diagnosis + _DIAGNOSE, now + 0.5 * _DIAGNOSE)
+            self._next_diagnosis = max(
+                self._next_diagnosis + _DIAGNOSE_PERIOD, now + 0.5 * _DIAGNOSE_PERIOD
+            )
             self._begin_diagnosis()
 
     def _refresh(self) -> None:
@@ -396,7 +398,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self.get_logger().info('active\n' + '\n'.join(lines))
 
     def _begin_diagnosis(self) -> None:
-        self._explain_rejections()
+        self._log_rejections()
         health = self._input_health()
         self._statuses = [
             diagnostics.input_status(health),
@@ -408,7 +410,7 @@ class DepthNode(ResponsiveLifecycleNode):
     def _end_diagnosis(self) -> None:
         name = self.get_fully_qualified_name().lstrip('/')
         self._diagnostics.publish(
-            diagnostics.array(
+            diagnostics.diagnostic_array(
                 self.get_clock().now().to_msg(),
                 name,
                 [
@@ -420,13 +422,13 @@ class DepthNode(ResponsiveLifecycleNode):
         )
         self._statuses = []
 
-    def _explain_rejections(self) -> None:
+    def _log_rejections(self) -> None:
         """Log each reason for a rejection, but not more than once in a while."""
         now = time.monotonic()
         for rejection in self._funnel.snapshot().rejections:
             reason, count = rejection.reason, rejection.count
             logged, when = self._logged.get(reason, (0, -math.inf))
-            if count > logged and now - when > _LOG_PERIOD and reason not in _UNREMARKABLE:
+            if count > logged and now - when > _LOG_PERIOD and reason not in _EXPECTED_REJECTIONS:
                 self._logged[reason] = (count, now)
                 self.get_logger().warning(
                     f'not {rejection.stage.value}: {rejection.text} ({reason}, {count} so far)'
@@ -477,22 +479,22 @@ class DepthNode(ResponsiveLifecycleNode):
         health.silent = health.simulated and (now_ns == 0 or steady - self._clock_seen[1] > 2.5)
         return health
 
-    def _connections(self) -> diagnostics.Connections:
+    def _connections(self) -> diagnostics.ConnectionHealth:
         inputs = [] if self._input is None else self._input.subscriptions
         problems = [s.incompatible for s in inputs if s.incompatible is not None]
-        problems += strangers(self, self._diagnostics)
+        problems += incompatible_endpoints(self, self._diagnostics)
         outputs: list[str] = []
         if self._outputs is not None:
-            problems += self._outputs.strangers()
+            problems += self._outputs.incompatible_endpoints()
             outputs = self._outputs.descriptions()
         texts = [f'{s}, publishers: {s.publishers}' for s in inputs]
         transport = None if self._input is None else self._input.transport.summary
-        return diagnostics.Connections(texts, outputs, problems, transport)
+        return diagnostics.ConnectionHealth(texts, outputs, problems, transport)
 
 
-def _cause(worker: Worker[Job]) -> str:
-    return '' if worker.cause is None else describe(worker.cause)
+def _cause(worker: InferenceWorker[StackJob]) -> str:
+    return '' if worker.cause is None else describe_error(worker.cause)
 
 
-def _loading(worker: Worker[Job]) -> bool:
+def _loading(worker: InferenceWorker[StackJob]) -> bool:
     return worker.state is WorkerState.LOADING

@@ -37,7 +37,7 @@ _T = TypeVar('_T')
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParameterSpec:
     """What is known about one parameter besides its default.
 
     :param static: a change needs the node to be configured anew, so it is read-only.
@@ -75,7 +75,7 @@ def _parameter(
     choices: tuple[str, ...] = (),
     static: bool = False,
 ) -> _T:
-    entry = Entry(description, low, high, choices, static)
+    entry = ParameterSpec(description, low, high, choices, static)
     return field(default=default, metadata={'entry': entry})
 
 
@@ -436,8 +436,8 @@ def _ros_name(attribute: str) -> str:
 
 
 # ROS name of each parameter -> name of its field in DepthNodeSettings.
-ATTRIBUTES = {_ros_name(f.name): f.name for f in fields(DepthNodeSettings)}
-ENTRIES: dict[str, Entry] = {
+FIELD_NAMES = {_ros_name(f.name): f.name for f in fields(DepthNodeSettings)}
+SPECS: dict[str, ParameterSpec] = {
     _ros_name(f.name): f.metadata['entry'] for f in fields(DepthNodeSettings)
 }
 DEFAULTS: dict[str, Any] = {_ros_name(f.name): f.default for f in fields(DepthNodeSettings)}
@@ -448,7 +448,7 @@ def coerce(name: str, value: Any) -> Any:
 
     :raises ValueError: naming the parameter, what is allowed and what was given.
     """
-    kind, entry = type(DEFAULTS[name]), ENTRIES[name]
+    kind, entry = type(DEFAULTS[name]), SPECS[name]
     if value is False and 'off' in entry.choices:
         value = 'off'  # what YAML makes of the bare word, in files and on the command line
     try:
@@ -476,7 +476,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _within(entry: Entry, value: Any) -> bool:
+def _within(entry: ParameterSpec, value: Any) -> bool:
     if entry.choices:
         return value in entry.choices
     if entry.low is None or entry.high is None:
@@ -484,7 +484,7 @@ def _within(entry: Entry, value: Any) -> bool:
     return math.isfinite(value) and entry.low <= value <= entry.high
 
 
-def contradictions(settings: DepthNodeSettings) -> list[str]:
+def validate(settings: DepthNodeSettings) -> list[str]:
     """Return what is wrong with values that are each in their range, but not together."""
     found = []
     if not _DEVICE.fullmatch(settings.device):

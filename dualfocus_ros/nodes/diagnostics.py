@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from dualfocus_ros.camera.depth_resolution import RangeCheck, dioptre_error
 from dualfocus_ros.nodes.callback_times import CallbackSummary
-from dualfocus_ros.nodes.transport_monitor import Transport
+from dualfocus_ros.nodes.transport_monitor import TransportHealth
 from dualfocus_ros.sweep.assembler import SweepProgress
 from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
 from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
@@ -79,7 +79,7 @@ class OutputStatistics:
         self.stages: dict[str, float] = {}
         self.error: str | None = None
         # Stacks that went through only at the second attempt, or not at all, for want of memory.
-        self.short_of_memory = 0
+        self.out_of_memory_count = 0
         self.quality = StackQuality()
         # Depths without a single valid pixel.
         self.empty = 0
@@ -175,7 +175,7 @@ class ClockHealth:
 
 
 @dataclass(frozen=True)
-class Connections:
+class ConnectionHealth:
     """Topics, quality of service and transport.
 
     :param problems: incompatible qualities of service, in words.
@@ -185,10 +185,12 @@ class Connections:
     inputs: list[str]
     outputs: list[str]
     problems: list[str] = field(default_factory=list)
-    transport: Transport | None = None
+    transport: TransportHealth | None = None
 
 
-def array(stamp: Time, name: str, statuses: Iterable[DiagnosticStatus]) -> DiagnosticArray:
+def diagnostic_array(
+    stamp: Time, name: str, statuses: Iterable[DiagnosticStatus]
+) -> DiagnosticArray:
     """Return the message; every status is named ``<node>: <part>``."""
     message = DiagnosticArray(header=Header(stamp=stamp))
     for status in statuses:
@@ -215,7 +217,7 @@ def input_status(health: InputHealth) -> DiagnosticStatus:
         values['image rate [Hz]'] = f'{1.0 / health.period:.2f}'
     if health.progress is not None:
         values['sweep in progress'] = str(health.in_progress).lower()
-        values['sweep planes'] = planes_in_words(health.progress)
+        values['sweep planes'] = format_plane_count(health.progress)
     if health.sweep_seconds is not None:
         values['sweep time [s]'] = f'{health.sweep_seconds:.3f}'
     if health.callbacks is not None:
@@ -240,7 +242,7 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
                 f'no image on {health.topics} in {silence:.1f} s; publishers: {health.publishers}'
             )
         else:
-            text = f'no image for {silence:.1f} s; {_sweep_in_words(health)}'
+            text = f'no image for {silence:.1f} s; {_format_sweep(health)}'
         return level, text
     if health.age is None:
         return OK, f'waiting for the first image on {health.topics}'
@@ -255,16 +257,16 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
     return OK, f'images at {1.0 / period:.1f} Hz' if period else 'the first image has come'
 
 
-def _sweep_in_words(health: InputHealth) -> str:
+def _format_sweep(health: InputHealth) -> str:
     progress = health.progress
     if progress is None:
         return 'no sweep is in progress'
     if health.in_progress:
-        return f'the sweep in progress has {planes_in_words(progress)}'
-    return f'the last sweep ended with {planes_in_words(progress)}'
+        return f'the sweep in progress has {format_plane_count(progress)}'
+    return f'the last sweep ended with {format_plane_count(progress)}'
 
 
-def planes_in_words(progress: SweepProgress) -> str:
+def format_plane_count(progress: SweepProgress) -> str:
     """Return for example ``4 of 8 planes``."""
     if progress.expected:
         return f'{progress.planes} of {progress.expected} planes'
@@ -280,7 +282,7 @@ def depth_status(
         'rate [Hz]': f'{rate:.2f}',
         'age [s]': 'never' if age is None else f'{age:.2f}',
         'stacks superseded': str(superseded),
-        'stacks short of memory': str(statistics_.short_of_memory),
+        'stacks short of memory': str(statistics_.out_of_memory_count),
         'depths without a valid pixel': str(statistics_.empty),
         **statistics_.quality.values(),
     }
@@ -377,7 +379,7 @@ def clock_status(health: ClockHealth) -> DiagnosticStatus:
     return _status('clock', OK, kind, values)
 
 
-def connection_status(health: Connections) -> DiagnosticStatus:
+def connection_status(health: ConnectionHealth) -> DiagnosticStatus:
     """Say which topics are connected how, and whether what is large comes through."""
     values = {f'input {i}': text for i, text in enumerate(health.inputs)}
     values.update({f'output {i}': text for i, text in enumerate(health.outputs)})

@@ -13,7 +13,7 @@ _SIGEV_THREAD = 2
 _LARGEST_SIGEVENT = 64
 
 
-class _Event(ctypes.Structure):
+class _SigEvent(ctypes.Structure):
     """``struct sigevent`` of Linux."""
 
     _fields_ = (
@@ -25,7 +25,7 @@ class _Event(ctypes.Structure):
     )
 
 
-class _Setting(ctypes.Structure):
+class _TimerSpec(ctypes.Structure):
     """``struct itimerspec``: seconds and nanoseconds."""
 
     _fields_ = (('interval', ctypes.c_long * 2), ('value', ctypes.c_long * 2))
@@ -45,10 +45,10 @@ def exit_after(seconds: float) -> None:
         libc = ctypes.CDLL(None)
         leave = ctypes.cast(libc._exit, ctypes.c_void_p)
         # The value is what the function gets: the exit status.
-        event = _Event(value=0, notify=_SIGEV_THREAD, function=leave.value)
+        event = _SigEvent(value=0, notify=_SIGEV_THREAD, function=leave.value)
         timer = ctypes.c_void_p()
         if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
             return
         rest, whole = math.modf(seconds)
-        setting = _Setting(value=(int(whole), int(rest * 1e9)))
+        setting = _TimerSpec(value=(int(whole), int(rest * 1e9)))
         libc.timer_settime(timer, 0, ctypes.byref(setting), None)

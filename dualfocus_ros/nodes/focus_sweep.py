@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.msg import FocusCommand
-from dualfocus_ros.nodes.input_messages import order_from
+from dualfocus_ros.nodes.input_messages import focus_command_from_msg
 from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect
 from dualfocus_ros.nodes.lens_drivers.drivers import (
     DRIVERS,
@@ -32,7 +32,7 @@ from dualfocus_ros.nodes.lens_drivers.lens_readings import (
     StateReports,
 )
 from dualfocus_ros.nodes.lens_drivers.parameter_client import SessionSettings
-from dualfocus_ros.nodes.parameter_declaration import Entry, declare
+from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
 from dualfocus_ros.nodes.qos import create_publisher
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.sweep_controller import (
@@ -49,46 +49,46 @@ _POLL_PERIOD = 0.02
 _KEPT = 10
 
 PARAMETERS = (
-    Entry(
+    ParameterSpec(
         'driver',
         TOPIC,
         'How the lens is driven: topic by focus_command; camera_ros, v4l2 '
         '(v4l2_camera) and depthai through the parameters of that driver.',
         choices=DRIVERS,
     ),
-    Entry(
+    ParameterSpec(
         'driver_node',
         '',
         'Name of the node of the driver; empty: camera for camera_ros, '
         'v4l2_camera for v4l2, oak for depthai.',
     ),
-    Entry(
+    ParameterSpec(
         'driver_prefix',
         '',
         'What stands before the names of the parameters of an OAK camera; '
         'empty: rgb. (driver depthai).',
     ),
-    Entry(
+    ParameterSpec(
         'driver_timeout',
         1.0,
         'Seconds that a driver may take for an answer, and between attempts to set it up.',
         0.05,
         60.0,
     ),
-    Entry(
+    ParameterSpec(
         'driver_check_period',
         1.0,
         'Seconds between two looks at whether the driver still has what it was given.',
         0.1,
         60.0,
     ),
-    Entry(
+    ParameterSpec(
         'lock_exposure',
         True,
         'Hold exposure, gain and white balance still during sweeps, '
         'where the driver has parameters for that.',
     ),
-    Entry(
+    ParameterSpec(
         'calibration.positions',
         (),
         'Positions of the lens in the unit of the driver (drivers '
@@ -96,14 +96,14 @@ PARAMETERS = (
         -1e6,
         1e6,
     ),
-    Entry(
+    ParameterSpec(
         'calibration.dioptres',
         (),
         'What these positions focus at in 1/m, strictly up or down.',
         -50.0,
         100.0,
     ),
-    Entry(
+    ParameterSpec(
         'mode',
         'continuous',
         'continuous sweeps without end, once sweeps at each call of '
@@ -111,16 +111,18 @@ PARAMETERS = (
         choices=MODES,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'pattern',
         'triangle',
         'triangle turns round at the last plane, sawtooth flies back.',
         choices=PATTERNS,
         fixed=False,
     ),
-    Entry('near_dioptres', 2.5, 'Nearest plane in 1/m.', 0.0, 50.0, fixed=False),
-    Entry('far_dioptres', 0.2, 'Farthest plane in 1/m; 0 is infinity.', 0.0, 50.0, fixed=False),
-    Entry(
+    ParameterSpec('near_dioptres', 2.5, 'Nearest plane in 1/m.', 0.0, 50.0, fixed=False),
+    ParameterSpec(
+        'far_dioptres', 0.2, 'Farthest plane in 1/m; 0 is infinity.', 0.0, 50.0, fixed=False
+    ),
+    ParameterSpec(
         'count',
         8,
         'Number of planes, uniform in dioptres from near to far.',
@@ -128,7 +130,7 @@ PARAMETERS = (
         MAX_PLANES,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'planes_dioptres',
         (),
         'Planes in 1/m, in their order, instead of near, far and count.',
@@ -136,8 +138,8 @@ PARAMETERS = (
         50.0,
         fixed=False,
     ),
-    Entry('hold_dioptres', 1.0, 'Focus of mode hold in 1/m.', 0.0, 50.0, fixed=False),
-    Entry(
+    ParameterSpec('hold_dioptres', 1.0, 'Focus of mode hold in 1/m.', 0.0, 50.0, fixed=False),
+    ParameterSpec(
         'tolerance',
         0.02,
         'Dioptres between report and command that count as arrived.',
@@ -145,9 +147,13 @@ PARAMETERS = (
         1.0,
         fixed=False,
     ),
-    Entry('settle_frames', 1, 'Frames on target before the next plane.', 1, 100, fixed=False),
-    Entry('settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0, fixed=False),
-    Entry(
+    ParameterSpec(
+        'settle_frames', 1, 'Frames on target before the next plane.', 1, 100, fixed=False
+    ),
+    ParameterSpec(
+        'settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0, fixed=False
+    ),
+    ParameterSpec(
         'model_time',
         0.3,
         'Seconds for each plane where no focus is reported.',
@@ -155,7 +161,7 @@ PARAMETERS = (
         10.0,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'report_timeout',
         1.0,
         'Seconds without a report after which none is expected; three '
@@ -164,7 +170,7 @@ PARAMETERS = (
         60.0,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'resend_time',
         0.5,
         'Seconds after which a command that is not obeyed is repeated.',
@@ -172,7 +178,7 @@ PARAMETERS = (
         60.0,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'plane_timeout',
         4.0,
         'Seconds after which a plane that is never reached is given up.',
@@ -180,7 +186,7 @@ PARAMETERS = (
         600.0,
         fixed=False,
     ),
-    Entry(
+    ParameterSpec(
         'command.latency_frames',
         2,
         'Images after a command that still show the old position '
@@ -188,7 +194,7 @@ PARAMETERS = (
         0,
         60,
     ),
-    Entry(
+    ParameterSpec(
         'command.settling_time',
         0.1,
         'Seconds after a command until the lens rests (drivers '
@@ -196,7 +202,7 @@ PARAMETERS = (
         0.0,
         10.0,
     ),
-    Entry(
+    ParameterSpec(
         'camera_ros.latency_frames',
         0,
         'Images after a new LensPosition during which the lens '
@@ -204,7 +210,7 @@ PARAMETERS = (
         0,
         60,
     ),
-    Entry(
+    ParameterSpec(
         'camera_ros.settling_time',
         0.0,
         'Seconds after a new LensPosition until the lens rests '
@@ -227,7 +233,7 @@ class FocusSweepNode(Node):
 
     def __init__(self) -> None:
         super().__init__('focus_sweep')
-        self._values = declare(self, PARAMETERS)
+        self._values = declare_parameters(self, PARAMETERS)
         self._dialect = make_dialect(self._values)
         self._plan = SweepPlan(_settings(self._values, self._dialect))
         warn = self.get_logger().warning
@@ -329,7 +335,8 @@ class FocusSweepNode(Node):
         self._known = known
         # In double precision, which the plan compares with what it asked for.
         order = replace(
-            order_from(msg, now.nanoseconds), dioptres=(step.focus_dioptres if known else math.nan)
+            focus_command_from_msg(msg, now.nanoseconds),
+            dioptres=(step.focus_dioptres if known else math.nan),
         )
         self._reports.ordered(order)
         self._commands.publish(msg)

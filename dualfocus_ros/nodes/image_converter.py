@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 from rclpy.node import Node
 
-from dualfocus_ros.nodes.callback_times import CallbackTimes
+from dualfocus_ros.nodes.callback_times import CallbackTimer
 
 R = TypeVar('R')
 
 
-class Converter(Generic[R]):
+class ImageConverter(Generic[R]):
     """Does one piece of work after the other on its thread, and hands the results back in order.
 
     All methods are for the executor's thread, on which the results are taken as well.
@@ -23,7 +23,7 @@ class Converter(Generic[R]):
     :param times: of the callbacks.
     """
 
-    def __init__(self, node: Node, times: CallbackTimes) -> None:
+    def __init__(self, node: Node, times: CallbackTimer) -> None:
         self._node = node
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='converter')
         self._waiting: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()

@@ -20,9 +20,9 @@ from typing import Any, Generic, TypeVar
 _Job = TypeVar('_Job')
 
 # Planes that wait to be worked on ahead; of more the oldest are left to their stack.
-_MOST_AHEAD = 32
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
+_MAX_PREFETCH = 32
+_MIN_RESTART_DELAY = 1.0
+_MAX_RESTART_DELAY = 30.0
 
 
 class WorkerState(enum.Enum):
@@ -35,7 +35,7 @@ class WorkerState(enum.Enum):
     STOPPED = 'stopped'
 
 
-class Worker(Generic[_Job]):
+class InferenceWorker(Generic[_Job]):
     """Runs jobs one at a time on a thread of its own.
 
     A thread that dies is noticed by :attr:`state` and started anew by :meth:`revive`.
@@ -60,7 +60,7 @@ class Worker(Generic[_Job]):
         self._handle = handle
         self._report = report
         self._ahead = ahead
-        self._parts: deque[Any] = deque(maxlen=_MOST_AHEAD)
+        self._parts: deque[Any] = deque(maxlen=_MAX_PREFETCH)
         self._condition = threading.Condition()
         self._slot: _Job | None = None
         self._stopping = False
@@ -69,7 +69,7 @@ class Worker(Generic[_Job]):
         self._proven = False
         self._failure: BaseException | None = None
         self._died_at: float | None = None
-        self._pause = _FIRST_PAUSE
+        self._pause = _MIN_RESTART_DELAY
         self.restarts = 0
         self.cause: BaseException | None = None
         self._thread = self._started()
@@ -138,7 +138,7 @@ class Worker(Generic[_Job]):
         self._thread.join(timeout)
         return self.ended
 
-    def revive(self) -> bool:
+    def restart(self) -> bool:
         """Start a thread that died anew, after a pause.
 
         The pause is 1 s at first, doubles each time up to 30 s, and is 1 s again after a job that
@@ -154,7 +154,7 @@ class Worker(Generic[_Job]):
         if now - self._died_at < self._pause:
             return False
         self._died_at = None
-        self._pause = min(2.0 * self._pause, _LONGEST_PAUSE)
+        self._pause = min(2.0 * self._pause, _MAX_RESTART_DELAY)
         self._loaded = False
         self.restarts += 1
         self._thread = self._started()
@@ -214,7 +214,7 @@ class Worker(Generic[_Job]):
             return True
         try:
             self._handle(estimator, job)
-            self._pause = _FIRST_PAUSE
+            self._pause = _MIN_RESTART_DELAY
         except Exception as error:
             return not self._report(error)
         except BaseException as error:

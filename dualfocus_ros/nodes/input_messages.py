@@ -29,8 +29,8 @@ from dualfocus_ros.sweep.focus_sources import FocusOrder
 from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
 
 # Texts that are repeated each second, and names that go into every output.
-_LONGEST = 900
-_LONGEST_NAME = 255
+_MAX_TEXT = 900
+_MAX_FRAME_ID = 255
 _PNG = b'\x89PNG\r\n\x1a\n'
 
 
@@ -42,18 +42,20 @@ class MessageError(ValueError):
     """
 
     def __init__(self, reason: str, text: str) -> None:
-        super().__init__(_readable(text))
+        super().__init__(_one_line(text))
         self.reason = reason
 
 
-def _readable(text: str) -> str:
+def _one_line(text: str) -> str:
     """Return a text in one line, without the middle where a message put a book into it."""
     text = ' '.join(text.split())
-    return text if len(text) <= _LONGEST else f'{text[: _LONGEST // 3]} … {text[-_LONGEST // 2 :]}'
+    return (
+        text if len(text) <= _MAX_TEXT else f'{text[: _MAX_TEXT // 3]} … {text[-_MAX_TEXT // 2 :]}'
+    )
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _PixelLayout:
     """How an encoding lies in memory.
 
     :param pixel: bytes a pixel.
@@ -68,34 +70,36 @@ class _Layout:
     mono: bool = False
 
 
-def _layouts() -> dict[str, _Layout]:
+def _pixel_layouts() -> dict[str, _PixelLayout]:
     layouts = {
-        'rgb8': _Layout(3),
-        'mono8': _Layout(1, mono=True),
-        '8UC1': _Layout(1, mono=True),
-        'mono16': _Layout(2, 2, 'mono16', mono=True),
+        'rgb8': _PixelLayout(3),
+        'mono8': _PixelLayout(1, mono=True),
+        '8UC1': _PixelLayout(1, mono=True),
+        'mono16': _PixelLayout(2, 2, 'mono16', mono=True),
         # OpenCV's own order, for drivers that name the type only.
-        '8UC3': _Layout(3, bridge='bgr8'),
-        'yuv422': _Layout(2, bridge='yuv422'),
-        'uyvy': _Layout(2, bridge='yuv422'),
-        'yuv422_yuy2': _Layout(2, bridge='yuv422_yuy2'),
-        'yuyv': _Layout(2, bridge='yuv422_yuy2'),
-        'nv12': _Layout(1),
-        'nv21': _Layout(1),
+        '8UC3': _PixelLayout(3, bridge='bgr8'),
+        'yuv422': _PixelLayout(2, bridge='yuv422'),
+        'uyvy': _PixelLayout(2, bridge='yuv422'),
+        'yuv422_yuy2': _PixelLayout(2, bridge='yuv422_yuy2'),
+        'yuyv': _PixelLayout(2, bridge='yuv422_yuy2'),
+        'nv12': _PixelLayout(1),
+        'nv21': _PixelLayout(1),
     }
     for name, channels in (('bgr', 3), ('rgba', 4), ('bgra', 4)):
-        layouts[f'{name}8'] = _Layout(channels, bridge=f'{name}8')
+        layouts[f'{name}8'] = _PixelLayout(channels, bridge=f'{name}8')
     for name, channels in (('rgb', 3), ('bgr', 3), ('rgba', 4), ('bgra', 4)):
-        layouts[f'{name}16'] = _Layout(2 * channels, 2, f'{name}16')
+        layouts[f'{name}16'] = _PixelLayout(2 * channels, 2, f'{name}16')
     for order in ('rggb', 'bggr', 'gbrg', 'grbg'):
-        layouts[f'bayer_{order}8'] = _Layout(1, bridge=f'bayer_{order}8')
-        layouts[f'bayer_{order}16'] = _Layout(2, 2, f'bayer_{order}16')
+        layouts[f'bayer_{order}8'] = _PixelLayout(1, bridge=f'bayer_{order}8')
+        layouts[f'bayer_{order}16'] = _PixelLayout(2, 2, f'bayer_{order}16')
     return layouts
 
 
-LAYOUTS = _layouts()
+PIXEL_LAYOUTS = _pixel_layouts()
 _SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
-_AS_THEY_ARE = {name for name, layout in LAYOUTS.items() if not layout.bridge} - set(_SEMI_PLANAR)
+_ZERO_COPY = {name for name, layout in PIXEL_LAYOUTS.items() if not layout.bridge} - set(
+    _SEMI_PLANAR
+)
 
 
 def to_stamp(nanoseconds: int) -> Time:
@@ -112,10 +116,11 @@ def check_image(msg: Image, max_pixels: int) -> None:
     height, width, step = msg.height, msg.width, msg.step
     _check_header(msg.header)
     _check_size(width, height, max_pixels)
-    layout = LAYOUTS.get(msg.encoding)
+    layout = PIXEL_LAYOUTS.get(msg.encoding)
     if layout is None:
         raise MessageError(
-            'encoding', f'encoding {msg.encoding!r} is not accepted; use {", ".join(LAYOUTS)}'
+            'encoding',
+            f'encoding {msg.encoding!r} is not accepted; use {", ".join(PIXEL_LAYOUTS)}',
         )
     row = width * layout.pixel
     if step < row:
@@ -139,7 +144,7 @@ def check_image(msg: Image, max_pixels: int) -> None:
         )
 
 
-def outline(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
+def blank_image(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
     """Return a blank image of the size of a message, without memory and without decoding.
 
     :raises MessageError: as far as the header of the message tells that it cannot be used.
@@ -149,14 +154,14 @@ def outline(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
         shape: tuple[int, ...] = (height, width, 3)
     else:
         check_image(msg, max_pixels)
-        mono = LAYOUTS[msg.encoding].mono
+        mono = PIXEL_LAYOUTS[msg.encoding].mono
         shape = (msg.height, msg.width) if mono else (msg.height, msg.width, 3)
     return np.broadcast_to(np.uint8(0), shape)
 
 
-def is_view(msg: Image | CompressedImage) -> bool:
+def is_zero_copy(msg: Image | CompressedImage) -> bool:
     """Return whether :func:`image_to_array` takes a message as it is, in no time."""
-    return isinstance(msg, Image) and msg.encoding in _AS_THEY_ARE
+    return isinstance(msg, Image) and msg.encoding in _ZERO_COPY
 
 
 def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
@@ -168,7 +173,7 @@ def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
     :raises MessageError: for an encoding that is not accepted or sizes that contradict.
     """
     check_image(msg, max_pixels)
-    layout = LAYOUTS[msg.encoding]
+    layout = PIXEL_LAYOUTS[msg.encoding]
     if msg.encoding in _SEMI_PLANAR:
         rows = np.frombuffer(msg.data, np.uint8).reshape(-1, msg.step)
         planar = np.ascontiguousarray(rows[:, : msg.width])
@@ -178,10 +183,10 @@ def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
         strides = (msg.step, layout.pixel, 1)[: len(shape)]
         view: np.ndarray = np.ndarray(shape, np.uint8, buffer=msg.data, strides=strides)
         return np.ascontiguousarray(view)
-    return _bridge(_tight(msg, layout), 'mono8' if layout.mono else 'rgb8')
+    return _convert_with_cv_bridge(_for_cv_bridge(msg, layout), 'mono8' if layout.mono else 'rgb8')
 
 
-def _tight(msg: Image, layout: _Layout) -> Image:
+def _for_cv_bridge(msg: Image, layout: _PixelLayout) -> Image:
     """Return the image as cv_bridge takes it: no padding, native byte order, a name it knows."""
     native_big = sys.byteorder == 'big'
     row = msg.width * layout.pixel
@@ -213,7 +218,7 @@ def _cv_bridge() -> Any:
     return CvBridge()
 
 
-def _bridge(msg: Image, encoding: str) -> np.ndarray:
+def _convert_with_cv_bridge(msg: Image, encoding: str) -> np.ndarray:
     try:
         converted = _cv_bridge().imgmsg_to_cv2(msg, encoding)
     except ImportError as error:
@@ -313,10 +318,10 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
 
 
 def _check_header(header: Header) -> None:
-    if len(header.frame_id) > _LONGEST_NAME:
+    if len(header.frame_id) > _MAX_FRAME_ID:
         raise MessageError(
             'frame_id',
-            f'a frame_id of {len(header.frame_id)} characters; at most {_LONGEST_NAME} are taken',
+            f'a frame_id of {len(header.frame_id)} characters; at most {_MAX_FRAME_ID} are taken',
         )
 
 
@@ -330,7 +335,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def calibration_from(msg: CameraInfo) -> CameraCalibration:
+def calibration_from_msg(msg: CameraInfo) -> CameraCalibration:
     """Return the calibration of the published pixels, binning and region of interest applied.
 
     :raises MessageError: if the camera is not calibrated or its distortion is not supported.
@@ -376,7 +381,7 @@ def _camera(msg: CameraInfo, fx: float, fy: float, cx: float, cy: float) -> Pinh
     )
 
 
-def report_from(msg: FocusState) -> FocusReport:
+def lens_reading_from_msg(msg: FocusState) -> FocusReport:
     """Return what a FocusState message says; an unknown state counts as UNKNOWN."""
     try:
         state = LensState(msg.state)
@@ -392,7 +397,7 @@ def report_from(msg: FocusState) -> FocusReport:
     )
 
 
-def order_from(msg: FocusCommand, now_ns: int) -> FocusOrder:
+def focus_command_from_msg(msg: FocusCommand, now_ns: int) -> FocusOrder:
     """Return what a FocusCommand message says; without a stamp it counts from ``now_ns``."""
     return FocusOrder(
         stamp_ns(msg.header.stamp) or now_ns,
@@ -403,7 +408,7 @@ def order_from(msg: FocusCommand, now_ns: int) -> FocusOrder:
     )
 
 
-def stack_from(
+def focal_stack_from_msg(
     msg: FocalStackMsg,
     max_pixels: int,
     rectify: bool = False,
@@ -416,7 +421,7 @@ def stack_from(
 
     :param rectify: whether the planes are to be rectified; otherwise they are taken as such.
     :param fallback: the calibration where the message has none (K = 0).
-    :param convert: ``image_to_array``, or ``outline`` to check only.
+    :param convert: ``image_to_array``, or ``blank_image`` to check only.
     :raises MessageError: if the stack or one of its images cannot be used.
     """
     _check_header(msg.header)
@@ -429,7 +434,7 @@ def stack_from(
         raise MessageError(
             'plane_count', f'a stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
         )
-    calibration = calibration_from(msg.camera_info) if any(msg.camera_info.k) else fallback
+    calibration = calibration_from_msg(msg.camera_info) if any(msg.camera_info.k) else fallback
     frame_id = msg.header.frame_id or msg.images[0].header.frame_id
     whole = stamp_ns(msg.header.stamp)
     planes = []

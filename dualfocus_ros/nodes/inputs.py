@@ -24,12 +24,12 @@ from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import MAX_PLANES, FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
 from dualfocus_ros.nodes import input_messages
-from dualfocus_ros.nodes.callback_times import CallbackTimes
+from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.image_converter import Converter
+from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
-from dualfocus_ros.nodes.qos import OfferedSubscription
-from dualfocus_ros.nodes.transport_monitor import TransportWatch
+from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
+from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.sweep.focus_sources import CommandedFocus, ReportedFocus, lens_position
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchroniser
@@ -42,15 +42,15 @@ R = TypeVar('R')
 IMAGE_DEPTH = MAX_PLANES
 SMALL_DEPTH = 50
 # Times between images that tell how often they come.
-RECENT = 21
+ARRIVAL_WINDOW = 21
 
 
-class Arrivals:
+class ArrivalStatistics:
     """When images came last and how often they come, by the steady clock."""
 
     def __init__(self) -> None:
         self._last: float | None = None
-        self._gaps: deque[float] = deque(maxlen=RECENT)
+        self._gaps: deque[float] = deque(maxlen=ARRIVAL_WINDOW)
 
     def note(self) -> None:
         """Note that an image has come."""
@@ -70,7 +70,7 @@ class Arrivals:
         return None if self._last is None else time.monotonic() - self._last
 
 
-class StackInput(ABC):
+class StackSource(ABC):
     """A source of focal stacks.
 
     :param settings: returns the current values of the parameters.
@@ -81,7 +81,7 @@ class StackInput(ABC):
     """
 
     # How many may wait to be converted.
-    most_waiting = IMAGE_DEPTH
+    max_pending = IMAGE_DEPTH
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class StackInput(ABC):
         funnel: Funnel,
         emit: Callable[[FocalStack], None],
         foresee: Callable[[Plane], None],
-        times: CallbackTimes | None = None,
-        converter: Converter[Any] | None = None,
+        times: CallbackTimer | None = None,
+        converter: ImageConverter[Any] | None = None,
     ) -> None:
         self._node = node
-        self._times = times or CallbackTimes()
+        self._times = times or CallbackTimer()
         self._settings = settings
         self._funnel = funnel
         self._emit = emit
@@ -102,14 +102,14 @@ class StackInput(ABC):
         self._wanted = False
         self._formats: dict[str, str] = {}
         self._converter = converter
-        self.arrivals = Arrivals()
-        self.transport = TransportWatch()
+        self.arrivals = ArrivalStatistics()
+        self.transport = TransportMonitor()
         self.camera_problem: str | None = None
         # The newest report of the lens, and the time from the first to the last plane.
         self.lens: FocusReport | None = None
         self.sweep_seconds: float | None = None
-        self.subscriptions: list[OfferedSubscription] = []
-        self.images: list[OfferedSubscription] = []
+        self.subscriptions: list[AdaptiveQosSubscription] = []
+        self.images: list[AdaptiveQosSubscription] = []
 
     @property
     def wanted(self) -> bool:
@@ -146,8 +146,8 @@ class StackInput(ABC):
             subscription.destroy()
         self.subscriptions.clear()
         self.images.clear()
-        self.arrivals = Arrivals()
-        self.transport = TransportWatch()
+        self.arrivals = ArrivalStatistics()
+        self.transport = TransportMonitor()
         self.lens = self.sweep_seconds = None
         self.reset()
 
@@ -166,9 +166,9 @@ class StackInput(ABC):
 
     def _subscribe(
         self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int
-    ) -> OfferedSubscription:
+    ) -> AdaptiveQosSubscription:
         timed = self._times.timed(callback)
-        subscription = OfferedSubscription(self._node, kind, topic, timed, depth)
+        subscription = AdaptiveQosSubscription(self._node, kind, topic, timed, depth)
         self.subscriptions.append(subscription)
         return subscription
 
@@ -188,14 +188,14 @@ class StackInput(ABC):
         self._funnel.count(Stage.RECEIVED)
         self.arrivals.note()
         self.transport.image(stamp_ns(msg.header.stamp))
-        convert = input_messages.outline
+        convert = input_messages.blank_image
         if self._wanted:
             compressed = isinstance(msg, CompressedImage)
             convert = (
                 input_messages.compressed_to_array if compressed else input_messages.image_to_array
             )
         self._convert(
-            not self._wanted or input_messages.is_view(msg),
+            not self._wanted or input_messages.is_zero_copy(msg),
             partial(convert, msg, self._settings().max_pixels),
             partial(self._on_converted, topic, take, msg),
         )
@@ -214,11 +214,11 @@ class StackInput(ABC):
         converter = self._converter
         if converter is None or (quick and converter.idle):
             finish(work)
-        elif not converter.submit(work, finish, self.most_waiting):
+        elif not converter.submit(work, finish, self.max_pending):
             self._funnel.reject(
                 Stage.VALID,
                 'conversion_too_slow',
-                f'more than {self.most_waiting} messages wait '
+                f'more than {self.max_pending} messages wait '
                 'to be decoded or converted: send fewer or smaller images, JPEG instead of PNG, '
                 'or rgb8',
             )
@@ -249,7 +249,7 @@ class StackInput(ABC):
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.transport.info(stamp_ns(msg.header.stamp))
         try:
-            calibration = input_messages.calibration_from(msg)
+            calibration = input_messages.calibration_from_msg(msg)
         except MessageError as error:
             self.camera_problem = str(error)
             self._funnel.reject(Stage.MATCHED, error.reason, str(error))
@@ -264,7 +264,7 @@ class StackInput(ABC):
                 self._emit(stack)
 
 
-class SweepInput(StackInput):
+class SweepInput(StackSource):
     """One camera whose focus moves; images, focus and calibrations of equal stamp."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -336,11 +336,11 @@ class SweepInput(StackInput):
         self._send(self._assembler.add_focus(report))
 
     def _on_focus_state(self, msg: FocusState) -> None:
-        self._add_focus(input_messages.report_from(msg))
+        self._add_focus(input_messages.lens_reading_from_msg(msg))
 
     def _on_intention(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        self._assembler.add_command(input_messages.order_from(msg, now_ns))
+        self._assembler.add_command(input_messages.focus_command_from_msg(msg, now_ns))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
         # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
@@ -366,7 +366,7 @@ class SweepInput(StackInput):
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        misled = self._commanded.add_order(input_messages.order_from(msg, now_ns))
+        misled = self._commanded.add_order(input_messages.focus_command_from_msg(msg, now_ns))
         if misled:
             self._assembler.drop_sweep(
                 'late_command',
@@ -378,7 +378,7 @@ class SweepInput(StackInput):
         self._send(self._assembler.add_camera(stamp, calibration))
 
 
-class _Calibrated(StackInput):
+class _FixedFocusSource(StackSource):
     """Inputs that take the newest calibration: their cameras do not change with focus."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -389,7 +389,7 @@ class _Calibrated(StackInput):
         self._calibration = calibration
 
 
-class PlanesInput(_Calibrated):
+class PlanesInput(_FixedFocusSource):
     """Several cameras, or several sensors behind one lens, at fixed focus, taken together."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -437,10 +437,10 @@ class PlanesInput(_Calibrated):
         return on_frame
 
 
-class StacksInput(_Calibrated):
+class StackInput(_FixedFocusSource):
     """Whole stacks in one message each."""
 
-    most_waiting = 4
+    max_pending = 4
 
     def start(self) -> None:
         super().start()
@@ -454,14 +454,14 @@ class StacksInput(_Calibrated):
         self.arrivals.note()
         settings = self._settings()
         self._convert(
-            not self._wanted or all(input_messages.is_view(image) for image in msg.images),
+            not self._wanted or all(input_messages.is_zero_copy(image) for image in msg.images),
             partial(
-                input_messages.stack_from,
+                input_messages.focal_stack_from_msg,
                 msg,
                 settings.max_pixels,
                 settings.rectify == 'auto',
                 self._calibration,
-                input_messages.image_to_array if self._wanted else input_messages.outline,
+                input_messages.image_to_array if self._wanted else input_messages.blank_image,
             ),
             self._take_stack,
         )
@@ -472,8 +472,8 @@ class StacksInput(_Calibrated):
         self._send([stack])
 
 
-INPUTS: dict[str, Callable[..., StackInput]] = {
+INPUTS: dict[str, Callable[..., StackSource]] = {
     'sweep': SweepInput,
     'planes': PlanesInput,
-    'stack': StacksInput,
+    'stack': StackInput,
 }

@@ -67,7 +67,7 @@ class ResponsiveLifecycleNode(LifecycleNodeMixin, Node):
             self._paused.remove(entry)
             entry[1].set_result(None)
 
-    async def bring_up(self) -> None:
+    async def configure_and_activate(self) -> None:
         """Configure and activate, as far as that succeeds."""
         await self.prepare('configure')
         if self.state_label == 'unconfigured':

@@ -20,8 +20,8 @@ from typing import Any
 
 from dualfocus_ros.nodes.exit_watchdog import exit_after
 
-_GRACE = 1.7
-_LAST_RESORT = 1.9
+_STOP_TIMEOUT = 1.7
+_WATCHDOG_TIMEOUT = 1.9
 _BAD_CONFIGURATION = 1
 _BAD_ARGUMENTS = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -53,24 +53,24 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy has one class per kind of bad argument, some private
-        return _complain(error, _BAD_ARGUMENTS)
+        return _print_error(error, _BAD_ARGUMENTS)
     failures: list[BaseException] = []
     node = None
     try:
         try:
-            _handle_signals(lambda: _interrupt(stop))
+            _handle_signals(lambda: _abort_construction(stop))
             node = create()
-            _handle_signals(lambda: _stop_soon(stop))
+            _handle_signals(lambda: _request_stop(stop))
         except _Interrupted:
             return 0
         except (ValueError, OSError, ParameterException) as error:
-            return _complain(error, _BAD_CONFIGURATION)
+            return _print_error(error, _BAD_CONFIGURATION)
         except RuntimeError as error:
             # rcl's own errors say all in one line, such as that DDS has no security plugins.
             if not type(error).__module__.startswith('rclpy'):
                 raise
-            return _complain(error, _BAD_CONFIGURATION)
-        logging.getLogger('dualfocus_ros').addHandler(_ToRos(node))
+            return _print_error(error, _BAD_CONFIGURATION)
+        logging.getLogger('dualfocus_ros').addHandler(_RosLogHandler(node))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
 
@@ -108,7 +108,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
 
 
-class _ToRos(logging.Handler):
+class _RosLogHandler(logging.Handler):
     """Passes warnings of what knows no ROS to the node's logger, and so to ``/rosout``."""
 
     def __init__(self, node: Any) -> None:
@@ -138,31 +138,34 @@ def _handle_signals(react: Callable[[], None]) -> None:
         signal.signal(number, handler)
 
 
-def _interrupt(stop: threading.Event) -> None:
+def _abort_construction(stop: threading.Event) -> None:
     """Leave the making of the node, once; later signals find nothing more to do."""
     if not stop.is_set():
-        _stop_soon(stop)
+        _request_stop(stop)
         raise _Interrupted
 
 
-def _stop_soon(stop: threading.Event) -> None:
+def _request_stop(stop: threading.Event) -> None:
     """Ask for the end, and see to it when something does not let go."""
     if stop.is_set():
         return
     stop.set()
-    exit_after(_LAST_RESORT)
-    watchdog = threading.Timer(_GRACE, _leave)
+    exit_after(_WATCHDOG_TIMEOUT)
+    watchdog = threading.Timer(_STOP_TIMEOUT, _force_exit)
     watchdog.daemon = True
     watchdog.start()
 
 
-def _leave() -> None:
-    print(f'{_program()}: left after {_GRACE} s without waiting for its threads', file=sys.stderr)
+def _force_exit() -> None:
+    print(
+        f'{_program()}: left after {_STOP_TIMEOUT} s without waiting for its threads',
+        file=sys.stderr,
+    )
     sys.stderr.flush()
     os._exit(0)
 
 
-def _complain(error: BaseException, code: int) -> int:
+def _print_error(error: BaseException, code: int) -> int:
     text = ' '.join(str(error).split()) or type(error).__name__
     print(f'{_program()}: {text}', file=sys.stderr)
     return code

@@ -25,9 +25,9 @@ from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics
 from dualfocus_ros.nodes.inputs import INPUTS
-from dualfocus_ros.nodes.outputs import STACK_INFO, OutputTopics
+from dualfocus_ros.nodes.outputs import STACK_INFO, OutputPublishers
 from dualfocus_ros.nodes.qos import AS_OFFERED
-from dualfocus_ros.nodes.stack_processor import Estimator, Job, Processor
+from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor
 from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 
 # The node looks for sweeps that have ended this often (its timer is of 0.1 s too).
@@ -151,8 +151,8 @@ class OfflinePipeline:
         self._estimator = estimator
         self._camera = camera
         self._on_stack = on_stack
-        self._processor = Processor(
-            OutputTopics(self._node), self.funnel, OutputStatistics(), lambda: 0
+        self._processor = StackProcessor(
+            OutputPublishers(self._node), self.funnel, OutputStatistics(), lambda: 0
         )
         self._input = INPUTS[settings.input](
             self._node,
@@ -164,7 +164,7 @@ class OfflinePipeline:
         )
         self._input.wanted = True
         self._input.start()
-        self._ticked_ns: int | None = None
+        self._last_tick_ns: int | None = None
 
     @property
     def topics(self) -> frozenset[str]:
@@ -203,15 +203,15 @@ class OfflinePipeline:
 
     def _tick(self, stamp_ns: int) -> None:
         """Call the node's timer for the time up to ``stamp_ns``."""
-        if self._ticked_ns is None:
-            self._ticked_ns = stamp_ns
-        if stamp_ns - self._ticked_ns >= _TICK_NS:
+        if self._last_tick_ns is None:
+            self._last_tick_ns = stamp_ns
+        if stamp_ns - self._last_tick_ns >= _TICK_NS:
             # A long pause needs no more than two calls: one that sees that nothing comes, and
             # one that finds it too long.
-            for at in (self._ticked_ns + _TICK_NS, stamp_ns):
+            for at in (self._last_tick_ns + _TICK_NS, stamp_ns):
                 self._node.now_ns = at
                 self._input.tick(at)
-            self._ticked_ns = stamp_ns
+            self._last_tick_ns = stamp_ns
         self._node.now_ns = stamp_ns
 
     def _process(self, stack: FocalStack) -> None:
@@ -219,7 +219,7 @@ class OfflinePipeline:
         self._on_stack(stack)
         if self._estimator is None:
             return
-        job = Job(stack, self._settings, 0, time.monotonic())
+        job = StackJob(stack, self._settings, 0, time.monotonic())
         try:
             self._processor.process(self._estimator, job)
         except Exception as error:  # as the node's worker does: the next stack may be well

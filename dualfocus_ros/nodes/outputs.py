@@ -19,7 +19,7 @@ from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes import output_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.input_messages import to_stamp
-from dualfocus_ros.nodes.qos import create_publisher, in_words, kind_name, strangers
+from dualfocus_ros.nodes.qos import create_publisher, format_qos, incompatible_endpoints, type_name
 
 DEPTH = 'depth/image_rect'
 DEPTH_CAMERA = 'depth/camera_info'
@@ -46,7 +46,7 @@ QUEUE = 2
 
 
 @dataclass(frozen=True)
-class Timings:
+class StackTimings:
     """When things happened to one stack, by the steady clock, in seconds.
 
     :param arrived: the message that completed it.
@@ -59,7 +59,7 @@ class Timings:
     inferred: float
 
 
-class OutputTopics:
+class OutputPublishers:
     """The publishers of the depth node. ``publish`` is for the worker's thread."""
 
     def __init__(self, node: LifecycleNodeMixin) -> None:
@@ -79,19 +79,19 @@ class OutputTopics:
     def descriptions(self) -> list[str]:
         """Return topic, type and quality of service of each publisher."""
         return [
-            f'{publisher.topic_name} [{kind_name(kind)}] {in_words(publisher.qos_profile)}'
+            f'{publisher.topic_name} [{type_name(kind)}] {format_qos(publisher.qos_profile)}'
             for publisher, kind in zip(self._publishers.values(), TOPICS.values(), strict=True)
         ]
 
-    def strangers(self) -> list[str]:
+    def incompatible_endpoints(self) -> list[str]:
         """Return in words which subscriptions can never match."""
         return [
             text
             for publisher in self._publishers.values()
-            for text in strangers(self._node, publisher)
+            for text in incompatible_endpoints(self._node, publisher)
         ]
 
-    def listened(self) -> frozenset[str]:
+    def subscribed_topics(self) -> frozenset[str]:
         """Return the topics that have a subscription now."""
         return frozenset(
             topic
@@ -106,7 +106,7 @@ class OutputTopics:
             POINTS_DECIMATED: settings.points_decimated_max_rate,
         }
         newest = _newest_ns(stack)
-        topics = self.listened()
+        topics = self.subscribed_topics()
         for topic, rate in rates.items():
             last = self._last_cloud_ns.get(topic)
             # A millisecond of slack, or jitter would halve a rate that equals the depth's.
@@ -120,7 +120,7 @@ class OutputTopics:
         stack: FocalStack,
         result: DepthResult,
         settings: DepthNodeSettings,
-        timings: Timings,
+        timings: StackTimings,
         model: tuple[str, str],
     ) -> float:
         """Publish a result on ``topics``; all messages have the same header.
@@ -130,7 +130,7 @@ class OutputTopics:
         """
         stamp = output_messages.output_stamp(stack, settings.stamp_policy)
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
-        for topic, make in _makers(header, result, settings).items():
+        for topic, make in _message_builders(header, result, settings).items():
             if topic in topics:
                 message = make()
                 if message is not None:
@@ -153,7 +153,7 @@ class OutputTopics:
         return latency_ms
 
 
-def wanted_products(topics: frozenset[str]) -> Outputs:
+def requested_outputs(topics: frozenset[str]) -> Outputs:
     """Return what the estimator must compute for these topics."""
     return Outputs(
         sigma=SIGMA in topics,
@@ -168,7 +168,7 @@ def _newest_ns(stack: FocalStack) -> int:
     return max(plane.stamp_ns for plane in stack.planes)
 
 
-def _makers(
+def _message_builders(
     header: Header, result: DepthResult, settings: DepthNodeSettings
 ) -> dict[str, Callable[[], Any]]:
     """Return how to make the message of each topic; None where the result does not have it."""

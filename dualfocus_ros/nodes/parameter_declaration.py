@@ -16,7 +16,7 @@ from dualfocus_ros.nodes import depth_parameters
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParameterSpec:
     """One parameter.
 
     :param default: also decides the type; a tuple stands for a list of numbers.
@@ -59,7 +59,7 @@ class Entry:
     @property
     def allowed(self) -> str:
         """Which values are allowed, in words."""
-        entry = depth_parameters.Entry(self.description, self.low, self.high, self.choices)
+        entry = depth_parameters.ParameterSpec(self.description, self.low, self.high, self.choices)
         return entry.allowed(type(self.default))
 
     @staticmethod
@@ -90,7 +90,7 @@ class Entry:
         return described
 
 
-def declare(node: Node, table: Sequence[Entry]) -> dict[str, Any]:
+def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
     """Declare all parameters of a table and return their values by name.
 
     A whole number is taken for a number with a fraction, which ROS itself refuses.

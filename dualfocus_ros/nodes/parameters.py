@@ -16,16 +16,16 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from dualfocus_ros.nodes.depth_parameters import (
-    ATTRIBUTES,
     DEFAULTS,
-    ENTRIES,
+    FIELD_NAMES,
+    SPECS,
     DepthNodeSettings,
     coerce,
-    contradictions,
+    validate,
 )
 
 
-class NodeParameters:
+class DepthNodeParameters:
     """The parameters of a depth node.
 
     A wrong value at start-up does not end the process: the default stands in for it, and
@@ -44,7 +44,7 @@ class NodeParameters:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the values that were given at start-up and not corrected since."""
-        return [*self._wrong.values(), *contradictions(self.current())]
+        return [*self._wrong.values(), *validate(self.current())]
 
     def current(self) -> DepthNodeSettings:
         """Return all values; the same object until one changes. For the executor's thread."""
@@ -79,10 +79,10 @@ class NodeParameters:
         if not ours:
             return SetParametersResult(successful=True)
         values = {name: self._value(name) for name in DEFAULTS}
-        before = set(contradictions(self.current()))
+        before = set(validate(self.current()))
         try:
             values.update({c.name: coerce(c.name, c.value) for c in ours})
-            wrong = [text for text in contradictions(_settings(values)) if text not in before]
+            wrong = [text for text in validate(_settings(values)) if text not in before]
         except ValueError as error:
             wrong = [str(error)]
         if wrong:
@@ -96,7 +96,7 @@ class NodeParameters:
 
 def descriptor(name: str) -> ParameterDescriptor:
     """Return description, range or choices of a parameter, and whether it is read-only."""
-    entry, kind = ENTRIES[name], type(DEFAULTS[name])
+    entry, kind = SPECS[name], type(DEFAULTS[name])
     described = ParameterDescriptor(
         name=name,
         description=entry.description,
@@ -123,5 +123,5 @@ def _ros_value(value: Any) -> Any:
 
 def _settings(values: dict[str, Any]) -> DepthNodeSettings:
     return DepthNodeSettings(
-        **{ATTRIBUTES[name]: coerce(name, value) for name, value in values.items()}
+        **{FIELD_NAMES[name]: coerce(name, value) for name, value in values.items()}
     )

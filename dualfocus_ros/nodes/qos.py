@@ -40,7 +40,7 @@ _RELIABILITY = {
 }
 
 
-def reliable(depth: int) -> QoSProfile:
+def reliable_qos(depth: int) -> QoSProfile:
     """Return what our publishers offer: reliable, volatile, the last ``depth`` messages."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
@@ -50,18 +50,18 @@ def reliable(depth: int) -> QoSProfile:
     )
 
 
-def overridable() -> QoSOverridingOptions:
+def qos_override_options() -> QoSOverridingOptions:
     """Return options by which users override history, depth and reliability by parameters."""
     return QoSOverridingOptions.with_default_policies()
 
 
-def in_words(qos: QoSProfile) -> str:
+def format_qos(qos: QoSProfile) -> str:
     """Return reliability, history and depth for a log."""
     history = 'keep all' if qos.history == HistoryPolicy.KEEP_ALL else f'keep last {qos.depth}'
     return f'{qos.reliability.name.lower().replace("_", " ")}, {history}'
 
 
-def kind_name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
     """Return the name of a message type, such as ``sensor_msgs/Image``."""
     return f'{kind.__module__.split(".")[0]}/{kind.__name__}'
 
@@ -77,7 +77,7 @@ def create_publisher(
 
     :param create: ``node.create_publisher`` or ``node.create_lifecycle_publisher``.
     :param on_incompatible: told in words when a subscription cannot match; None where
-        ``strangers`` is asked instead. The executor looks at every event in every round, so that
+        ``incompatible_endpoints`` is asked instead. The executor looks at every event in every round, so that
         a dozen of them cost an idle node a third of its time.
     """
 
@@ -89,8 +89,8 @@ def create_publisher(
     return create(
         msg_type,
         topic,
-        reliable(depth),
-        qos_overriding_options=overridable(),
+        reliable_qos(depth),
+        qos_overriding_options=qos_override_options(),
         event_callbacks=PublisherEventCallbacks(
             incompatible_qos=None if on_incompatible is None else report,
             use_default_callbacks=False,
@@ -120,7 +120,7 @@ def incompatible_policies(offered: QoSProfile, asked: QoSProfile) -> list[str]:
     return found
 
 
-def strangers(node: Node, publisher: Publisher) -> list[str]:
+def incompatible_endpoints(node: Node, publisher: Publisher) -> list[str]:
     """Return in words which subscriptions of a publisher's topic can never match it, and why.
 
     Cheap as long as all match.
@@ -137,7 +137,7 @@ def strangers(node: Node, publisher: Publisher) -> list[str]:
     return found
 
 
-class OfferedSubscription:
+class AdaptiveQosSubscription:
     """A subscription that is reliable as long as every publisher is.
 
     The parameter ``qos_overrides.<topic>.subscription.reliability`` fixes it instead.
@@ -183,8 +183,8 @@ class OfferedSubscription:
             self._subscription = None
 
     def __str__(self) -> str:
-        qos = 'none' if self._subscription is None else in_words(self._subscription.qos_profile)
-        return f'{self.topic} [{kind_name(self._type)}] {qos}'
+        qos = 'none' if self._subscription is None else format_qos(self._subscription.qos_profile)
+        return f'{self.topic} [{type_name(self._type)}] {qos}'
 
     def _declare_reliability(self) -> ReliabilityPolicy | None:
         # The same name that QoSOverridingOptions would use, but with a value that means "follow":
@@ -211,7 +211,7 @@ class OfferedSubscription:
         """Return what suits all publishers; None while there are none."""
         infos = self._node.get_publishers_info_by_topic(self.topic)
         self.publishers = len(infos)
-        self.incompatible = self._strangers(infos)
+        self.incompatible = self._incompatible_publishers(infos)
         if not infos:
             return None
         best_effort = ReliabilityPolicy.BEST_EFFORT
@@ -220,7 +220,7 @@ class OfferedSubscription:
         return ReliabilityPolicy.RELIABLE
 
     def _create(self, reliability: ReliabilityPolicy) -> None:
-        qos = reliable(self._depth)
+        qos = reliable_qos(self._depth)
         qos.reliability = reliability
         self._reliability = reliability
         self._subscription = self._node.create_subscription(
@@ -236,7 +236,7 @@ class OfferedSubscription:
             ),
         )
 
-    def _strangers(self, infos: list[Any]) -> str | None:
+    def _incompatible_publishers(self, infos: list[Any]) -> str | None:
         """Return in words which publishers can never match; None while all do."""
         if self._subscription is None:
             return None

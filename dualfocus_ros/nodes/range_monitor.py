@@ -7,7 +7,7 @@ from dualfocus_ros.camera.depth_resolution import RangeCheck, check_range
 from dualfocus_ros.inference.settings import EstimatorSettings
 
 
-class RangeWatch:
+class RangeMonitor:
     """Compares the parameters and the planes of each stack with what the lens can measure."""
 
     def __init__(self) -> None:

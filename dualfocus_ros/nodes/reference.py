@@ -19,7 +19,7 @@ from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes import depth_parameters, focus_sweep, outputs, sim_camera
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
-from dualfocus_ros.nodes.qos import kind_name
+from dualfocus_ros.nodes.qos import type_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def topics_page() -> str:
         '',
         *_table(
             ('topic', 'type', 'keeps last', 'when'),
-            [(f'`{i.topic}`', f'`{kind_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS],
+            [(f'`{i.topic}`', f'`{type_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS],
         ),
         '',
         '## Publishers',
@@ -108,13 +108,13 @@ def topics_page() -> str:
         *_table(
             ('topic', 'type', 'content'),
             [
-                (f'`{topic}`', f'`{kind_name(kind)}`', OUTPUTS[topic])
+                (f'`{topic}`', f'`{type_name(kind)}`', OUTPUTS[topic])
                 for topic, kind in outputs.TOPICS.items()
             ]
             + [
                 (
                     '`/diagnostics`',
-                    f'`{kind_name(DiagnosticArray)}`',
+                    f'`{type_name(DiagnosticArray)}`',
                     '1 Hz: how far images get and why not farther, rate, latency, stages, how '
                     'long callbacks took, model, device, memory, clock, connections',
                 )
@@ -158,7 +158,7 @@ def parameters_page() -> str:
             [
                 _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
                 for name, default in depth_parameters.DEFAULTS.items()
-                for entry in [depth_parameters.ENTRIES[name]]
+                for entry in [depth_parameters.SPECS[name]]
             ],
         ),
     ]

@@ -22,7 +22,7 @@ _GLOBAL = ('/rosout', '/parameter_events', '/diagnostics', '/clock')
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Made by `python -m dualfocus_ros.nodes.security_policy`; see docs/security.md. -->"""
-_PATIENCE, _QUIET = 30.0, 2.0
+_TIMEOUT, _SETTLE_TIME = 30.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NodeAccess:
         return name[len(inside) :]
 
 
-def observe(node: Any, namespace: str, name: str) -> NodeAccess:
+def discover_access(node: Any, namespace: str, name: str) -> NodeAccess:
     """Return what a node does that ``node`` has discovered."""
     found = {
         ('topic', 'publish'): node.get_publisher_names_and_types_by_node,
@@ -63,12 +63,14 @@ def observe(node: Any, namespace: str, name: str) -> NodeAccess:
     )
 
 
-def policy(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:
+def policy_xml(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:
     """Return the policy; the enclave of a node is its name below ``prefix``."""
     root = ElementTree.Element('policy', version=VERSION)
     enclaves = ElementTree.SubElement(root, 'enclaves')
     for access in nodes:
-        enclave = ElementTree.SubElement(enclaves, 'enclave', path=enclave_of(prefix, access.name))
+        enclave = ElementTree.SubElement(
+            enclaves, 'enclave', path=enclave_path(prefix, access.name)
+        )
         profiles = ElementTree.SubElement(enclave, 'profiles')
         profile = ElementTree.SubElement(
             profiles, 'profile', ns=access.namespace, node=access.name
@@ -82,14 +84,14 @@ def policy(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:
     return f'{_HEAD}\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def enclave_of(prefix: str, name: str) -> str:
+def enclave_path(prefix: str, name: str) -> str:
     """Return the enclave of a node, as the launch files give it."""
     return f'/{prefix.strip("/")}/{name}'
 
 
 def enclave_arguments(prefix: str, name: str) -> list[str]:
     """Return the ROS arguments that put a node into its enclave; none without a prefix."""
-    return ['--enclave', enclave_of(prefix, name)] if prefix else []
+    return ['--enclave', enclave_path(prefix, name)] if prefix else []
 
 
 def main(words: list[str] | None = None) -> int:
@@ -103,29 +105,29 @@ def main(words: list[str] | None = None) -> int:
     rclpy.init(args=[])
     observer = rclpy.create_node('policy_observer', start_parameter_services=False)
     try:
-        found = _wait(observer, arguments.nodes)
+        found = _wait_for_nodes(observer, arguments.nodes)
     finally:
         observer.destroy_node()
         rclpy.try_shutdown()
     if found is None:
         print(f'not all of {", ".join(arguments.nodes)} are running', file=sys.stderr)
         return 1
-    sys.stdout.write(policy(found, arguments.enclave))
+    sys.stdout.write(policy_xml(found, arguments.enclave))
     return 0
 
 
-def _wait(observer: Any, names: list[str]) -> list[NodeAccess] | None:
+def _wait_for_nodes(observer: Any, names: list[str]) -> list[NodeAccess] | None:
     """Return what the nodes do once that has not changed for a while; None if one is missing."""
     wanted = [(f'/{n.strip("/")}'.rpartition('/')[0] or '/', n.rpartition('/')[2]) for n in names]
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     last, since = None, 0.0
     while time.monotonic() < end:
         there = {(space, name) for name, space in observer.get_node_names_and_namespaces()}
         if there.issuperset(wanted):
-            now = [observe(observer, space, name) for space, name in wanted]
+            now = [discover_access(observer, space, name) for space, name in wanted]
             if now != last:
                 last, since = now, time.monotonic()
-            elif time.monotonic() - since > _QUIET:
+            elif time.monotonic() - since > _SETTLE_TIME:
                 return now
         time.sleep(0.2)
     return None

@@ -18,8 +18,8 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
-from dualfocus_ros.nodes.parameter_declaration import Entry, declare
-from dualfocus_ros.nodes.qos import OfferedSubscription, create_publisher
+from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
+from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
 from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings, Frame
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.ray_casting import SceneImage
@@ -33,27 +33,29 @@ _COMMANDS_WAITING = 20
 _CLOCK_JUMP = 1.0
 
 PARAMETERS = (
-    Entry(
+    ParameterSpec(
         'scene',
         'table',
         'What the camera sees; target is a flat board to rehearse calibration '
         'with, rgbd takes the files of the rgbd parameters.',
         choices=(*SCENES, 'target', 'rgbd'),
     ),
-    Entry('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
-    Entry(
+    ParameterSpec('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
+    ParameterSpec(
         'seed', 0, 'Varies layout, textures and pose of the scene, and the noise.', 0, 2**31 - 1
     ),
-    Entry('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.'),
-    Entry('rgbd.depth', '', 'Its depth: a 16-bit image in mm, or a .npy array in metres.'),
-    Entry('rgbd.intrinsics', (), 'fx, fy, cx, cy of these files in pixels.', -1e5, 1e5),
-    Entry('width', 640, 'Width of the images in pixels.', 64, 4096),
-    Entry('height', 480, 'Height of the images in pixels.', 64, 4096),
-    Entry('rate', 15.0, 'Frames per second.', 0.1, 240.0),
-    Entry('frame_id', 'camera_optical_frame', 'Frame of the images: z forward, x right, y down.'),
-    Entry('lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0),
-    Entry('lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0),
-    Entry(
+    ParameterSpec('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.'),
+    ParameterSpec('rgbd.depth', '', 'Its depth: a 16-bit image in mm, or a .npy array in metres.'),
+    ParameterSpec('rgbd.intrinsics', (), 'fx, fy, cx, cy of these files in pixels.', -1e5, 1e5),
+    ParameterSpec('width', 640, 'Width of the images in pixels.', 64, 4096),
+    ParameterSpec('height', 480, 'Height of the images in pixels.', 64, 4096),
+    ParameterSpec('rate', 15.0, 'Frames per second.', 0.1, 240.0),
+    ParameterSpec(
+        'frame_id', 'camera_optical_frame', 'Frame of the images: z forward, x right, y down.'
+    ),
+    ParameterSpec('lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0),
+    ParameterSpec('lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0),
+    ParameterSpec(
         'lens.pixel_pitch',
         0.0,
         'Distance between pixels of the published image in metres; '
@@ -61,7 +63,7 @@ PARAMETERS = (
         0.0,
         1e-3,
     ),
-    Entry(
+    ParameterSpec(
         'lens.field_curvature',
         (0.0, 0.0),
         'c2, c4 of the bowed surface that the lens focuses '
@@ -70,22 +72,26 @@ PARAMETERS = (
         -5.0,
         5.0,
     ),
-    Entry('focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0),
-    Entry(
+    ParameterSpec('focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0),
+    ParameterSpec(
         'focus.far_dioptres', 0.0, 'Farthest focus of the lens in 1/m; 0 is infinity.', 0.0, 50.0
     ),
-    Entry('settling_time', 0.12, 'Seconds until 98 % of a focus step are done.', 0.0, 10.0),
-    Entry(
+    ParameterSpec(
+        'settling_time', 0.12, 'Seconds until 98 % of a focus step are done.', 0.0, 10.0
+    ),
+    ParameterSpec(
         'latency', 0.02, 'Seconds from a focus command to the start of the movement.', 0.0, 10.0
     ),
-    Entry('breathing', True, 'Whether the image scale follows the focus, as in a thin lens.'),
-    Entry(
+    ParameterSpec(
+        'breathing', True, 'Whether the image scale follows the focus, as in a thin lens.'
+    ),
+    ParameterSpec(
         'exposure_breathing',
         False,
         'Whether images darken as the lens extends to focus near, '
         'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.',
     ),
-    Entry(
+    ParameterSpec(
         'exposure_jitter',
         0.0,
         'Standard deviation of a random factor on the light of each '
@@ -93,8 +99,8 @@ PARAMETERS = (
         0.0,
         1.0,
     ),
-    Entry('noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0),
-    Entry(
+    ParameterSpec('noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0),
+    ParameterSpec(
         'jitter_px',
         0.0,
         'Standard deviation in pixels of a random shift of each frame, which '
@@ -102,8 +108,8 @@ PARAMETERS = (
         0.0,
         20.0,
     ),
-    Entry('device', 'auto', 'Where defocus is rendered.', choices=('auto', 'cpu', 'cuda')),
-    Entry('threads', 2, 'Processor threads for rendering.', 1, 64),
+    ParameterSpec('device', 'auto', 'Where defocus is rendered.', choices=('auto', 'cpu', 'cuda')),
+    ParameterSpec('threads', 2, 'Processor threads for rendering.', 1, 64),
 )
 
 
@@ -117,7 +123,7 @@ class SimCameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__('sim_camera')
-        values = declare(self, PARAMETERS)
+        values = declare_parameters(self, PARAMETERS)
         torch.set_num_threads(values['threads'])
         self._frame_id: str = values['frame_id']
         self._camera = _make_camera(values)
@@ -125,7 +131,7 @@ class SimCameraNode(Node):
         self._infos = self._publisher(CameraInfo, 'camera_info')
         self._states = self._publisher(FocusState, 'focus_state')
         self._depths = self._publisher(Image, 'ground_truth/depth')
-        self._commands = OfferedSubscription(
+        self._commands = AdaptiveQosSubscription(
             self, FocusCommand, 'focus_command', self._on_command, _COMMANDS_WAITING
         )
         self.create_timer(1.0, self._commands.refresh)

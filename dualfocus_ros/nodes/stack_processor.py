@@ -16,7 +16,7 @@ from dualfocus_ros.inference.result import DepthResult, Outputs
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
-from dualfocus_ros.nodes.outputs import OutputTopics, Timings, wanted_products
+from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
 from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 
 
@@ -79,7 +79,7 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class StackJob:
     """A stack on its way to the network.
 
     :param settings: the parameters when the stack was complete.
@@ -93,12 +93,12 @@ class Job:
     arrived: float
 
 
-class Processor:
+class StackProcessor:
     """Turns jobs into published messages and keeps the counts."""
 
     def __init__(
         self,
-        outputs: OutputTopics,
+        outputs: OutputPublishers,
         funnel: Funnel,
         statistics: OutputStatistics,
         epoch: Callable[[], int],
@@ -108,7 +108,7 @@ class Processor:
         self._statistics = statistics
         self._epoch = epoch
 
-    def process(self, estimator: Estimator, job: Job) -> None:
+    def process(self, estimator: Estimator, job: StackJob) -> None:
         """Estimate and publish; nothing where nobody listens or the job is out of date."""
         if self._out_of_date(job, Stage.INFERRED):
             return
@@ -118,7 +118,7 @@ class Processor:
             return
         began = time.monotonic()
         estimator.settings = settings.pipeline()
-        result = self._estimate(estimator, stack, wanted_products(topics))
+        result = self._estimate(estimator, stack, requested_outputs(topics))
         inferred = time.monotonic()
         self._funnel.count(Stage.INFERRED)
         if self._out_of_date(job, Stage.PUBLISHED):
@@ -128,7 +128,7 @@ class Processor:
             stack,
             result,
             settings,
-            Timings(job.arrived, began, inferred),
+            StackTimings(job.arrived, began, inferred),
             (estimator.model_name, estimator.device_name),
         )
         self._funnel.count(Stage.PUBLISHED)
@@ -151,7 +151,7 @@ class Processor:
             reason, advice = _FAULTS[fault]
         elif not isinstance(error, Exception):
             reason, advice = 'worker_died', 'the worker thread is started anew'
-        text = f'{describe(error)}; {advice}' if advice else describe(error)
+        text = f'{describe_error(error)}; {advice}' if advice else describe_error(error)
         self._funnel.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
 
@@ -164,10 +164,10 @@ class Processor:
                 raise
         # Only here, where the exception is gone: its frames hold what was computed so far.
         estimator.clear_caches()
-        self._statistics.short_of_memory += 1
+        self._statistics.out_of_memory_count += 1
         return estimator.estimate(stack, outputs)
 
-    def _out_of_date(self, job: Job, stage: Stage) -> bool:
+    def _out_of_date(self, job: StackJob, stage: Stage) -> bool:
         if job.epoch == self._epoch():
             return False
         self._funnel.reject(stage, 'reset', 'the node was reset while the stack was on its way')
@@ -189,7 +189,7 @@ def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQual
     )
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error in one line: the text of ours, the class too of others'."""
     text = ' '.join(str(error).split())
     if isinstance(error, ValueError) and text:

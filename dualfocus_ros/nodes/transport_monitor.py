@@ -13,16 +13,16 @@ import statistics
 import time
 
 # Pairs that are looked at, and how many have to be there before anything is said.
-_WINDOW, _ENOUGH = 100, 20
+_WINDOW, _MIN_PAIRS = 100, 20
 # Seconds after which an image that has not come is lost.
-_PATIENCE = 1.0
+_LOSS_TIMEOUT = 1.0
 # What is worth a warning. With a good transport a 640x480 image is 2 ms late, with the default
 # settings of Fast DDS 12 ms.
 _LOST_SHARE, _LATE = 0.05, 0.05
 
 
 @dataclass(frozen=True)
-class Transport:
+class TransportHealth:
     """How images come through.
 
     :param lost: share of the images that have not come.
@@ -48,7 +48,7 @@ class Transport:
         )
 
 
-class TransportWatch:
+class TransportMonitor:
     """Compares the arrivals of images with those of camera_info of equal stamp."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class TransportWatch:
             self._pairs.append(0.0)  # the image was even faster
             return
         self._infos[stamp_ns] = now
-        while self._infos and now - next(iter(self._infos.values())) > _PATIENCE:
+        while self._infos and now - next(iter(self._infos.values())) > _LOSS_TIMEOUT:
             self._infos.popitem(last=False)
             self._pairs.append(None)
 
@@ -83,10 +83,10 @@ class TransportWatch:
             self._images.popitem(last=False)
 
     @property
-    def summary(self) -> Transport | None:
+    def summary(self) -> TransportHealth | None:
         """Return how images come through; None before enough have come, or without infos."""
         came = [late for late in self._pairs if late is not None]
         # Infos that never have an image's stamp are not those of the images.
-        if len(self._pairs) < _ENOUGH or not came:
+        if len(self._pairs) < _MIN_PAIRS or not came:
             return None
-        return Transport(1.0 - len(came) / len(self._pairs), statistics.median(came))
+        return TransportHealth(1.0 - len(came) / len(self._pairs), statistics.median(came))

@@ -44,7 +44,7 @@ from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes import input_messages, reference
 from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
 from dualfocus_ros.nodes.inputs import IMAGE_DEPTH
-from dualfocus_ros.nodes.qos import kind_name
+from dualfocus_ros.nodes.qos import type_name
 from dualfocus_ros.sweep.stage_counter import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -381,7 +381,7 @@ class TestInputs:
         found.pop(f'{rig.namespace}/plane_1/image_raw', None)
         for topic, subscription in found.items():
             kind, depth = written[topic]
-            assert str(subscription).startswith(f'{topic} [{kind_name(kind)}]')
+            assert str(subscription).startswith(f'{topic} [{type_name(kind)}]')
             assert f'keep last {depth}' in str(subscription)
 
     def test_camera_ros_metadata(self, make):

@@ -81,7 +81,7 @@ def test_a_signal_under_full_load_ends_every_process_well(start, listener, numbe
     for program in robot.programs.values():
         check_quiet(program)
     # What does not let go is left behind before the two seconds are over; see the next test.
-    assert node_runner._GRACE < node_runner._LAST_RESORT < 2.0
+    assert node_runner._STOP_TIMEOUT < node_runner._WATCHDOG_TIMEOUT < 2.0
 
 
 @pytest.mark.fault(19)

@@ -187,7 +187,7 @@ class DepthRig:
         )
         outputs = [t for t in self.subscriptions if t in OUTPUTS]
         self.until(
-            lambda: self.node._outputs.listened() == frozenset(outputs),
+            lambda: self.node._outputs.subscribed_topics() == frozenset(outputs),
             f'for publishers of {outputs}',
         )
         self.until(lambda: self.node._input.wanted == bool(outputs))

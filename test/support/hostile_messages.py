@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes.input_messages import LAYOUTS
+from dualfocus_ros.nodes.input_messages import PIXEL_LAYOUTS
 
 MAX_PIXELS = 4096
 _U32 = 2**32 - 1
@@ -61,10 +61,10 @@ def filling(draw: st.DrawFn, length: int) -> bytes:
 @st.composite
 def images(draw: st.DrawFn) -> Image:
     """An image whose fields contradict each other now and then."""
-    encoding = draw(mostly(st.sampled_from(sorted(LAYOUTS)), names))
+    encoding = draw(mostly(st.sampled_from(sorted(PIXEL_LAYOUTS)), names))
     width = draw(mostly(st.integers(1, 16), hostile_u32))
     height = draw(mostly(st.integers(1, 16), hostile_u32))
-    layout = LAYOUTS.get(encoding)
+    layout = PIXEL_LAYOUTS.get(encoding)
     row = width * (layout.pixel if layout else 1)
     step = min(row + draw(st.sampled_from([0, 0, 0, 1, 3, 64])), _U32)
     step = draw(mostly(st.just(step), hostile_u32))

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 
 from dualfocus_ros.msg import FocusState
 from dualfocus_ros.nodes.input_messages import stamp_ns
-from dualfocus_ros.nodes.qos import OfferedSubscription
+from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
 from dualfocus_ros.sweep.focus_sources import (
     CommandedFocus,
     FocusOrder,
@@ -33,7 +33,7 @@ class Reports(Protocol):
     :ivar subscription: what it listens to.
     """
 
-    subscription: OfferedSubscription
+    subscription: AdaptiveQosSubscription
 
     def ordered(self, order: FocusOrder) -> None:
         """Note that the lens was sent somewhere; NaN dioptres: it is not known where."""
@@ -44,7 +44,7 @@ class StateReports:
 
     def __init__(self, node: Node, take: Take) -> None:
         self._take = take
-        self.subscription = OfferedSubscription(
+        self.subscription = AdaptiveQosSubscription(
             node, FocusState, 'focus_state', self._on_state, _KEPT
         )
 
@@ -78,7 +78,7 @@ class MetadataReports:
         self._take = take
         self._observe = observe
         self._reported = ReportedFocus(model)
-        self.subscription = OfferedSubscription(
+        self.subscription = AdaptiveQosSubscription(
             node, DiagnosticArray, 'metadata', self._on_metadata, _KEPT
         )
 
@@ -110,7 +110,7 @@ class ModelReports:
     def __init__(self, node: Node, take: Take, model: SettlingModel) -> None:
         self._take = take
         self._commanded = CommandedFocus(model)
-        self.subscription = OfferedSubscription(
+        self.subscription = AdaptiveQosSubscription(
             node, CameraInfo, 'camera_info', self._on_camera_info, _KEPT
         )
 

@@ -21,7 +21,7 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.cli.node_parameters import add_arguments, read_parameters
 from dualfocus_ros.nodes import focus_sweep
-from dualfocus_ros.nodes.parameter_declaration import declare
+from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 
 WITHIN = 0.02
 LENS = Lens(0.016, 1.4, 7.2e-3 / 640)
@@ -53,7 +53,7 @@ def sweep_node_takes(path):
             'focus_sweep', context=context, cli_args=['--ros-args', '--params-file', str(path)]
         )
         try:
-            return declare(node, focus_sweep.PARAMETERS)
+            return declare_parameters(node, focus_sweep.PARAMETERS)
         finally:
             node.destroy_node()
     finally:

@@ -20,11 +20,11 @@ from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
 from dualfocus_ros.nodes.depth import DepthNode
 from dualfocus_ros.nodes.focus_sweep import FocusSweepNode
-from dualfocus_ros.nodes.parameter_declaration import Entry
+from dualfocus_ros.nodes.parameter_declaration import ParameterSpec
 from dualfocus_ros.nodes.sim_camera import SimCameraNode
 
 DEPTH = tuple(
-    Entry(
+    ParameterSpec(
         name,
         depth_parameters.DEFAULTS[name],
         entry.description,
@@ -32,7 +32,7 @@ DEPTH = tuple(
         entry.high,
         entry.choices,
     )
-    for name, entry in depth_parameters.ENTRIES.items()
+    for name, entry in depth_parameters.SPECS.items()
 )
 TABLES = {
     'dualfocus': DEPTH,

@@ -16,7 +16,7 @@ def clock(monkeypatch):
 
 
 def test_neither_a_burst_nor_a_pause_is_the_rate(clock):
-    arrivals = inputs.Arrivals()
+    arrivals = inputs.ArrivalStatistics()
     assert arrivals.age is None and arrivals.period is None
     # Two images that had waited for the node, then thirty a tenth of a second apart.
     for gap in (0.0, 0.001, *[0.1] * 30):

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from dualfocus_ros.nodes.callback_times import KEPT, CallbackSummary, CallbackTimes
+from dualfocus_ros.nodes.callback_times import WINDOW, CallbackSummary, CallbackTimer
 
 
 def test_a_timed_callback_does_the_same():
-    times = CallbackTimes()
+    times = CallbackTimer()
     assert times.summary() is None
     assert times.timed(lambda a, b=1: a + b)(2, b=3) == 5
 
@@ -22,7 +22,7 @@ def test_a_timed_callback_does_the_same():
 
 
 def test_sleeping_takes_time_by_the_clock_and_none_of_the_processor():
-    times = CallbackTimes()
+    times = CallbackTimer()
     times.timed(time.sleep)(0.05)
     summary = times.summary()
     assert summary.elapsed[2] >= 50.0
@@ -30,12 +30,12 @@ def test_sleeping_takes_time_by_the_clock_and_none_of_the_processor():
 
 
 def test_the_newest_are_told_of():
-    times = CallbackTimes()
+    times = CallbackTimer()
     times.timed(time.sleep)(0.02)
-    for _ in range(KEPT):
+    for _ in range(WINDOW):
         times.timed(lambda: None)()
     summary = times.summary()
-    assert summary.count == KEPT
+    assert summary.count == WINDOW
     assert list(summary.elapsed) == sorted(summary.elapsed)
     # The long one is forgotten: of the others the median took next to nothing.
     assert summary.elapsed[0] < 1.0
@@ -43,5 +43,5 @@ def test_the_newest_are_told_of():
 
 def test_what_the_diagnostics_say_can_be_read_back():
     summary = CallbackSummary(12, (0.125, 0.5, 1.5), (0.25, 0.75, 2.5))
-    assert CallbackSummary.of_values({**summary.values(), 'image age [s]': '0.1'}) == summary
-    assert CallbackSummary.of_values({'image age [s]': '0.1'}) is None
+    assert CallbackSummary.from_values({**summary.values(), 'image age [s]': '0.1'}) == summary
+    assert CallbackSummary.from_values({'image age [s]': '0.1'}) is None

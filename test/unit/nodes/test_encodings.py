@@ -116,7 +116,7 @@ def worst(found, expected):
 
 
 def test_every_accepted_encoding_is_tried():
-    assert set(CASES) | set(WIDE) == set(input_messages.LAYOUTS)
+    assert set(CASES) | set(WIDE) == set(input_messages.PIXEL_LAYOUTS)
 
 
 @pytest.mark.fault(12, 14)

@@ -12,7 +12,7 @@ from depth_rig import START, image, stack_message
 from dualfocus_ros.nodes import diagnostics, input_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.input_messages import MessageError
-from dualfocus_ros.nodes.inputs import StacksInput
+from dualfocus_ros.nodes.inputs import StackInput
 from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 from hostile_messages import PICTURES
 from sweep_messages import MS, Rig, frame, stamp
@@ -36,7 +36,7 @@ def test_a_frame_id_that_is_a_book_is_refused_before_it_goes_into_every_output()
         message.header.frame_id = book
     assert reason(input_messages.image_to_array, whole) == 'frame_id'
     assert reason(input_messages.compressed_to_array, picture) == 'frame_id'
-    assert reason(input_messages.stack_from, stack) == 'frame_id'
+    assert reason(input_messages.focal_stack_from_msg, stack) == 'frame_id'
 
 
 def test_an_encoding_that_is_a_book_makes_no_long_text():
@@ -57,7 +57,7 @@ def test_an_odd_width_where_two_pixels_share_a_colour_is_named(encoding):
 def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
     funnel, emitted = Funnel(), []
     settings = DepthNodeSettings()
-    source = StacksInput(None, lambda: settings, funnel, emitted.append, lambda plane: None)
+    source = StackInput(None, lambda: settings, funnel, emitted.append, lambda plane: None)
     source._on_stack(stack_message(START))
     bad = stack_message(START)
     bad.images[1].step = 1

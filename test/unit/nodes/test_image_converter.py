@@ -12,8 +12,8 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
-from dualfocus_ros.nodes.callback_times import CallbackTimes
-from dualfocus_ros.nodes.image_converter import Converter
+from dualfocus_ros.nodes.callback_times import CallbackTimer
+from dualfocus_ros.nodes.image_converter import ImageConverter
 
 
 class Bench:
@@ -26,8 +26,8 @@ class Bench:
         self.node = rclpy.create_node('converting', context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.times = CallbackTimes()
-        self.converter: Converter[object] = Converter(self.node, self.times)
+        self.times = CallbackTimer()
+        self.converter: ImageConverter[object] = ImageConverter(self.node, self.times)
         self.taken: list[object] = []
         self.permit = threading.Event()
         self.began = threading.Event()

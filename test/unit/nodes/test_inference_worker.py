@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dualfocus_ros.nodes import inference_worker as worker_module
-from dualfocus_ros.nodes.inference_worker import Worker, WorkerState
+from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
 
 
 class Estimator:
@@ -46,7 +46,7 @@ def rig():
         errors.append(error)
         reported.release()
 
-    worker = Worker(load, handle, report)
+    worker = InferenceWorker(load, handle, report)
     worker.wait_until_loaded(10)
     worker.errors, worker.estimators, worker.reported = errors, made, reported
     yield worker
@@ -114,7 +114,7 @@ def test_an_estimator_that_cannot_be_loaded():
     def load():
         raise ValueError('no such model')
 
-    worker = Worker(load, handle, lambda error: None)
+    worker = InferenceWorker(load, handle, lambda error: None)
     worker.wait_until_loaded(10)
     assert worker.state is WorkerState.FAILED
     assert str(worker.failure) == 'no such model'
@@ -128,11 +128,11 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     rig.submit(SystemExit('killed'))
     rig._thread.join(10)
     assert rig.state is WorkerState.DEAD
-    assert not rig.revive()
+    assert not rig.restart()
     clock[0] += 0.9
-    assert not rig.revive()
+    assert not rig.restart()
     clock[0] += 0.2
-    assert rig.revive()
+    assert rig.restart()
     rig.wait_until_loaded(10)
     assert rig.state is WorkerState.READY
     rig.submit('again')
@@ -155,14 +155,14 @@ def test_the_pause_doubles_up_to_a_limit_and_a_job_done_ends_that(monkeypatch):
     def pause_after_death():
         worker.submit('die')
         worker._thread.join(10)
-        assert not worker.revive()
+        assert not worker.restart()
         began = clock[0]
-        while not worker.revive():
+        while not worker.restart():
             clock[0] += 0.5
         worker.wait_until_loaded(10)
         return clock[0] - began
 
-    worker = Worker(Estimator, do, lambda error: None)
+    worker = InferenceWorker(Estimator, do, lambda error: None)
     assert [pause_after_death() for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     worker.submit('well')
     assert done.acquire(timeout=10)
@@ -182,16 +182,16 @@ def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
         made.append(Estimator())
         return made[-1]
 
-    worker = Worker(load, handle, lambda error: None)
+    worker = InferenceWorker(load, handle, lambda error: None)
     worker.wait_until_loaded(10)
     trouble.append(OSError('for the moment'))
     worker.submit(SystemExit())
     for restarts in (1, 2):
         worker._thread.join(10)
         assert worker.state is WorkerState.DEAD
-        worker.revive()
+        worker.restart()
         clock[0] += 31.0
-        assert worker.revive() and worker.restarts == restarts
+        assert worker.restart() and worker.restarts == restarts
     worker.wait_until_loaded(10)
     assert str(worker.cause) == 'for the moment'
     assert worker.state is WorkerState.READY and len(made) == 2
@@ -202,7 +202,7 @@ def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
     def load():
         raise SystemExit('gone')
 
-    worker = Worker(load, handle, lambda error: None)
+    worker = InferenceWorker(load, handle, lambda error: None)
     worker.wait_until_loaded(10)
     assert worker.state is WorkerState.FAILED and str(worker.failure) == 'gone'
 
@@ -234,7 +234,7 @@ def test_works_ahead_while_no_job_waits():
         order.append(job)
         worked.release()
 
-    worker = Worker(Estimator, do, lambda error: order.append(error), ahead)
+    worker = InferenceWorker(Estimator, do, lambda error: order.append(error), ahead)
     for part in ('first', 'broken', 'last'):
         worker.offer(part)
     for _ in range(3):
@@ -253,7 +253,9 @@ def test_a_job_goes_before_what_was_offered_and_clear_takes_both_back():
         begun.set()
         assert gate.wait(10)
 
-    worker = Worker(Estimator, lambda estimator, job: order.append(job), order.append, ahead)
+    worker = InferenceWorker(
+        Estimator, lambda estimator, job: order.append(job), order.append, ahead
+    )
     worker.offer('being worked on')
     assert begun.wait(10)
     worker.offer('waits')

@@ -187,7 +187,7 @@ class TestContradictions:
 
     @pytest.mark.fault(12)
     @given(
-        st.sampled_from([*input_messages.LAYOUTS, 'x']),
+        st.sampled_from([*input_messages.PIXEL_LAYOUTS, 'x']),
         st.integers(0, 12),
         st.integers(0, 12),
         st.integers(0, 100),
@@ -208,7 +208,7 @@ class TestContradictions:
             assert array.dtype == np.uint8
 
     @given(
-        st.sampled_from(list(input_messages.LAYOUTS)),
+        st.sampled_from(list(input_messages.PIXEL_LAYOUTS)),
         st.integers(1, 8),
         st.integers(1, 8),
         st.integers(0, 9),
@@ -218,7 +218,7 @@ class TestContradictions:
     def test_consistent_fields_give_an_image(self, encoding, width, height, extra, big):
         even = encoding.startswith(('nv', 'yuv', 'uyvy', 'yuyv', 'bayer'))
         width, height = (2 * width, 2 * height) if even else (width, height)
-        layout = input_messages.LAYOUTS[encoding]
+        layout = input_messages.PIXEL_LAYOUTS[encoding]
         step = width * layout.pixel + extra
         rows = height * 3 // 2 if encoding.startswith('nv') else height
         message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
@@ -335,44 +335,44 @@ def camera_info(width=640, height=480, fx=500.0, **changes):
 class TestOutline:
     def test_it_has_the_shape_of_the_image_and_no_memory(self, rgb):
         message = image_message(rgb.tobytes(), 'bgr8', 8, 6)
-        blank = input_messages.outline(message, MAX_PIXELS)
+        blank = input_messages.blank_image(message, MAX_PIXELS)
         assert blank.shape == input_messages.image_to_array(message, MAX_PIXELS).shape
         assert blank.strides == (0, 0, 0)
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
-        assert input_messages.outline(mono, MAX_PIXELS).shape == (6, 8)
+        assert input_messages.blank_image(mono, MAX_PIXELS).shape == (6, 8)
 
     def test_a_compressed_image_is_not_decoded(self, rgb, monkeypatch):
         message = TestCompressed().encode(rgb, '.png', 'png')
         monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
-        assert input_messages.outline(message, MAX_PIXELS).shape == (6, 8, 3)
+        assert input_messages.blank_image(message, MAX_PIXELS).shape == (6, 8, 3)
 
     @pytest.mark.fault(12)
     def test_what_the_header_contradicts_is_refused(self, rgb):
         with pytest.raises(MessageError):
-            input_messages.outline(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
+            input_messages.blank_image(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
         with pytest.raises(MessageError):
-            input_messages.outline(CompressedImage(format='jpeg'), MAX_PIXELS)
+            input_messages.blank_image(CompressedImage(format='jpeg'), MAX_PIXELS)
 
 
 class TestCalibration:
     def test_plain(self):
-        found = input_messages.calibration_from(camera_info())
+        found = input_messages.calibration_from_msg(camera_info())
         assert found.camera == PinholeCamera(640, 480, 500.0, 505.0, 320.0, 240.0)
         assert found.is_rectified
 
     def test_without_p_and_r_the_image_is_its_own_rectified_one(self):
-        found = input_messages.calibration_from(camera_info(p=[0.0] * 12, r=[0.0] * 9))
+        found = input_messages.calibration_from_msg(camera_info(p=[0.0] * 12, r=[0.0] * 9))
         assert found.output == found.camera
         assert found.is_rectified
 
     @pytest.mark.fault(15)
     def test_k_of_zero_is_uncalibrated(self):
         with pytest.raises(MessageError, match='not calibrated') as error:
-            input_messages.calibration_from(CameraInfo(width=640, height=480))
+            input_messages.calibration_from_msg(CameraInfo(width=640, height=480))
         assert error.value.reason == 'uncalibrated'
 
     def test_distortion_is_kept_for_the_rectifier(self):
-        found = input_messages.calibration_from(camera_info(d=[-0.2, 0.1, 0.0, 0.0, 0.0]))
+        found = input_messages.calibration_from_msg(camera_info(d=[-0.2, 0.1, 0.0, 0.0, 0.0]))
         assert not found.is_rectified
 
     @pytest.mark.fault(15)
@@ -388,7 +388,7 @@ class TestCalibration:
     )
     def test_what_makes_no_sense_is_refused(self, changes):
         with pytest.raises(MessageError) as error:
-            input_messages.calibration_from(camera_info(**changes))
+            input_messages.calibration_from_msg(camera_info(**changes))
         assert error.value.reason == 'camera_info'
 
     @pytest.mark.fault(15)
@@ -396,7 +396,7 @@ class TestCalibration:
         message = camera_info(binning_x=2, binning_y=2)
         message.roi.x_offset, message.roi.y_offset = 100, 40
         message.roi.width, message.roi.height = 400, 200
-        camera = input_messages.calibration_from(message).camera
+        camera = input_messages.calibration_from_msg(message).camera
         assert (camera.width, camera.height) == (200, 100)
         assert (camera.fx, camera.fy) == (250.0, 252.5)
         # The full-resolution pixels 100 and 101 make the first binned one: centre 100.5.
@@ -414,7 +414,7 @@ class TestFocusMessages:
             focus_dioptres=1.5, state=FocusState.SETTLED, sweep_id=7, plane_index=2, plane_count=5
         )
         message.header.stamp = input_messages.to_stamp(5_000_000_001)
-        found = input_messages.report_from(message)
+        found = input_messages.lens_reading_from_msg(message)
         assert (found.stamp_ns, found.dioptres, found.state) == (
             5_000_000_001,
             1.5,
@@ -423,10 +423,15 @@ class TestFocusMessages:
         assert (found.sweep_id, found.plane_index, found.plane_count) == (7, 2, 5)
 
     def test_a_state_of_a_newer_release_is_unknown(self):
-        assert input_messages.report_from(FocusState(state=200)).state == LensState.UNKNOWN
+        assert (
+            input_messages.lens_reading_from_msg(FocusState(state=200)).state == LensState.UNKNOWN
+        )
 
     def test_a_command_without_a_stamp_counts_from_now(self):
-        assert input_messages.order_from(FocusCommand(focus_dioptres=2.0), 42).stamp_ns == 42
+        assert (
+            input_messages.focus_command_from_msg(FocusCommand(focus_dioptres=2.0), 42).stamp_ns
+            == 42
+        )
 
 
 class TestFocalStackMessages:
@@ -442,7 +447,7 @@ class TestFocalStackMessages:
         return message
 
     def test_planes_focus_and_stamps(self, rgb):
-        stack = input_messages.stack_from(self.message(rgb), MAX_PIXELS)
+        stack = input_messages.focal_stack_from_msg(self.message(rgb), MAX_PIXELS)
         assert [p.stamp_ns for p in stack.planes] == [77, 100, 200]
         assert stack.frame_id == 'optical'
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 1.0, 2.0])
@@ -450,11 +455,15 @@ class TestFocalStackMessages:
 
     def test_intrinsics_and_rectification(self, rgb):
         info = camera_info(8, 6, d=[-0.2, 0.0, 0.0, 0.0, 0.0])
-        stack = input_messages.stack_from(self.message(rgb, info=info), MAX_PIXELS, rectify=True)
+        stack = input_messages.focal_stack_from_msg(
+            self.message(rgb, info=info), MAX_PIXELS, rectify=True
+        )
         plane = stack.planes[1]
         assert plane.camera.fx == 500.0
         assert plane.calibration.distortion == (-0.2, 0.0, 0.0, 0.0, 0.0)
-        taken = input_messages.stack_from(self.message(rgb, info=info), MAX_PIXELS, rectify=False)
+        taken = input_messages.focal_stack_from_msg(
+            self.message(rgb, info=info), MAX_PIXELS, rectify=False
+        )
         assert taken.planes[1].calibration is None
 
     @pytest.mark.parametrize(
@@ -472,14 +481,14 @@ class TestFocalStackMessages:
         message = self.message(rgb)
         change(message)
         with pytest.raises(MessageError) as error:
-            input_messages.stack_from(message, MAX_PIXELS)
+            input_messages.focal_stack_from_msg(message, MAX_PIXELS)
         assert error.value.reason == reason
 
     @pytest.mark.fault(13)
     @pytest.mark.parametrize('count', [0, 1, 33])
     def test_too_few_or_too_many_planes(self, rgb, count):
         with pytest.raises(MessageError, match='2 to 32'):
-            input_messages.stack_from(self.message(rgb, focus=range(count)), MAX_PIXELS)
+            input_messages.focal_stack_from_msg(self.message(rgb, focus=range(count)), MAX_PIXELS)
 
 
 class TestOutgoing:
@@ -507,7 +516,7 @@ class TestOutgoing:
         np.testing.assert_array_equal(k, [[500, 0, 321], [0, 505, 242], [0, 0, 1]])
         assert not any(message.d)
         np.testing.assert_array_equal(np.array(message.r).reshape(3, 3), np.eye(3))
-        assert input_messages.calibration_from(message).camera == camera
+        assert input_messages.calibration_from_msg(message).camera == camera
 
     def test_an_organised_cloud_reads_back_with_sensor_msgs_py(self):
         points = np.random.default_rng(1).random((4, 5, 4), dtype=np.float32)

@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 from dualfocus_ros.nodes import focus_sweep, sim_camera
-from dualfocus_ros.nodes.parameter_declaration import Entry
+from dualfocus_ros.nodes.parameter_declaration import ParameterSpec
 
 
 def test_numbers_are_taken_with_or_without_a_fraction():
-    rate = Entry('rate', 10.0, '', 0.1, 240.0)
+    rate = ParameterSpec('rate', 10.0, '', 0.1, 240.0)
     assert rate.check(15) == 15.0 and isinstance(rate.check(15), float)
     for wrong in (0.0, float('nan'), float('inf')):
         with pytest.raises(ValueError, match=r'rate: expected a number from 0\.1 to 240'):
@@ -23,15 +23,15 @@ def test_numbers_are_taken_with_or_without_a_fraction():
 
 def test_types_and_choices_are_kept():
     with pytest.raises(ValueError, match="one of a, b, got 'c'"):
-        Entry('kind', 'a', '', choices=('a', 'b')).check('c')
+        ParameterSpec('kind', 'a', '', choices=('a', 'b')).check('c')
     with pytest.raises(ValueError, match='whole number'):
-        Entry('count', 3, '').check(3.0)
+        ParameterSpec('count', 3, '').check(3.0)
     with pytest.raises(ValueError, match='true or false'):
-        Entry('on', True, '').check(1)
+        ParameterSpec('on', True, '').check(1)
 
 
 def test_lists_of_numbers():
-    planes = Entry('planes', (), '', 0.0, 50.0)
+    planes = ParameterSpec('planes', (), '', 0.0, 50.0)
     assert planes.check(array.array('d', [1.0, 2.0])) == (1.0, 2.0)
     assert planes.check([]) == ()
     with pytest.raises(ValueError, match='planes: expected a list of numbers from 0 to 50'):

@@ -10,8 +10,8 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from dualfocus_ros.nodes.depth_parameters import DEFAULTS, ENTRIES, DepthNodeSettings, coerce
-from dualfocus_ros.nodes.parameters import NodeParameters, descriptor
+from dualfocus_ros.nodes.depth_parameters import DEFAULTS, SPECS, DepthNodeSettings, coerce
+from dualfocus_ros.nodes.parameters import DepthNodeParameters, descriptor
 
 CONTRACT = {
     'model',
@@ -71,7 +71,7 @@ def make():
         overrides = [Parameter(name.replace('__', '.'), value=v) for name, v in given.items()]
         node = Node('dualfocus', context=context, parameter_overrides=overrides)
         nodes.append(node)
-        return node, NodeParameters(node)
+        return node, DepthNodeParameters(node)
 
     yield make_node
     for node in nodes:
@@ -264,7 +264,7 @@ def test_the_settings_of_each_part():
     assert settings.pipeline().lens.f_number == 1.4
 
 
-@pytest.mark.parametrize('name', sorted(ENTRIES))
+@pytest.mark.parametrize('name', sorted(SPECS))
 def test_defaults_are_allowed(name):
     assert coerce(name, DEFAULTS[name]) == DEFAULTS[name]
 

@@ -13,14 +13,14 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.diagnostics import optics_status
-from dualfocus_ros.nodes.range_monitor import RangeWatch
+from dualfocus_ros.nodes.range_monitor import RangeMonitor
 
 # 10 px per dioptre measure up to 5 m.
 SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)
 
 
 def test_said_once_however_many_stacks_come():
-    watch = RangeWatch()
+    watch = RangeMonitor()
     first = watch.look(SETTINGS, 0.1)
     assert '10 px of blur per dioptre' in first
     assert '5.00 m' in first and '10.00 m' in first
@@ -28,7 +28,7 @@ def test_said_once_however_many_stacks_come():
 
 
 def test_said_again_for_more_and_for_another_lens():
-    watch = RangeWatch()
+    watch = RangeMonitor()
     assert watch.look(SETTINGS, 0.15) is not None
     assert watch.look(SETTINGS, 0.0) is not None
     assert watch.look(SETTINGS, 0.15) is None
@@ -36,7 +36,7 @@ def test_said_again_for_more_and_for_another_lens():
 
 
 def test_within_the_range_and_without_a_lens_nothing_is_said():
-    watch = RangeWatch()
+    watch = RangeMonitor()
     assert watch.look(SETTINGS, 0.25) is None
     assert watch.look(replace(SETTINGS, depth_max=4.9), 0.0) is None
     assert watch.look(EstimatorSettings(), 0.0) is None
@@ -44,7 +44,7 @@ def test_within_the_range_and_without_a_lens_nothing_is_said():
 
 
 def test_diagnostics_say_it_as_long_as_it_is_so():
-    watch = RangeWatch()
+    watch = RangeMonitor()
     assert optics_status(watch.check).level == DiagnosticStatus.OK
     for _ in range(2):
         watch.look(SETTINGS, 0.1)

@@ -3,14 +3,14 @@
 
 import pytest
 
-from dualfocus_ros.nodes.transport_monitor import TransportWatch
+from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 
 PERIOD = 0.1
 
 
 def watch(count, late=0.002, lost=(), infos=True, image_first=False):
     """Return a watch that has seen ``count`` frames; every n-th of ``lost`` has no image."""
-    found = TransportWatch()
+    found = TransportMonitor()
     events = []
     for n in range(count):
         at = PERIOD * n
@@ -56,7 +56,7 @@ def test_nothing_is_said_too_early_or_without_infos():
 
 
 def test_memory_is_bounded():
-    found = TransportWatch()
+    found = TransportMonitor()
     for n in range(5000):
         found.image(n, 0.01 * n)
         found.info(-n, 0.01 * n)

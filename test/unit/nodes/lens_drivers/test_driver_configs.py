@@ -44,7 +44,7 @@ def depth_settings(driver):
     values = depth_parameters.DEFAULTS | sections['/**'] | sections['/**/dualfocus']
     return depth_parameters.DepthNodeSettings(
         **{
-            depth_parameters.ATTRIBUTES[name]: depth_parameters.coerce(name, value)
+            depth_parameters.FIELD_NAMES[name]: depth_parameters.coerce(name, value)
             for name, value in values.items()
         }
     )
@@ -57,7 +57,7 @@ def test_every_name_is_known_and_every_value_allowed(driver):
     assert sections['/**'].keys() <= ENTRIES.keys() & depth_parameters.DEFAULTS.keys()
     values = sweep_values(driver)
     assert values['driver'] == driver
-    assert depth_parameters.contradictions(depth_settings(driver)) == []
+    assert depth_parameters.validate(depth_settings(driver)) == []
 
 
 @pytest.mark.parametrize('driver', DRIVERS)

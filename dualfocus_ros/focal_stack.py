@@ -16,7 +16,7 @@ MIN_PLANES = 2
 MAX_PLANES = 32
 # Positions closer than this, in dioptres, are the same: lenses with position sensors report with
 # noise of this order, and the planes of no useful sweep are so close.
-SAME_FOCUS = 0.01
+FOCUS_TOLERANCE = 0.01
 
 
 class StackFlag(enum.IntFlag):
@@ -90,7 +90,7 @@ class FocalStack:
     sweep_id: int = 0
     flags: StackFlag = StackFlag.NONE
     assemble_ms: float = field(default=0.0, compare=False)
-    announced: tuple[float, float] | None = None
+    sweep_extent: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.planes)
@@ -126,14 +126,14 @@ class FocalStack:
         return int(np.argmax(self.focus_dioptres))
 
     @property
-    def cut_off(self) -> tuple[bool, bool]:
+    def truncated_ends(self) -> tuple[bool, bool]:
         """Whether the sweep was to go on beyond the farthest and beyond the nearest plane left."""
-        if self.announced is None:
+        if self.sweep_extent is None:
             return False, False
         focus = self.focus_dioptres
         return (
-            self.announced[0] < float(focus.min()) - SAME_FOCUS,
-            self.announced[1] > float(focus.max()) + SAME_FOCUS,
+            self.sweep_extent[0] < float(focus.min()) - FOCUS_TOLERANCE,
+            self.sweep_extent[1] > float(focus.max()) + FOCUS_TOLERANCE,
         )
 
     @property

@@ -15,9 +15,9 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 DISTANCES = (0.35, 0.50, 0.90, 1.33, 2.21)  # metres
 WIDTH, HEIGHT = 480, 360
@@ -28,8 +28,8 @@ def main(folder: Path) -> None:
     lens = Lens(focal_length=0.016, f_number=1.4, pixel_pitch=0.0072 / WIDTH)
     fx = lens.focal_length_px(0.0)
     pinhole = PinholeCamera(WIDTH, HEIGHT, fx, fx, 0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1))
-    settings = FocusCameraSettings(near_limit=1.0 / DISTANCES[0], breathing=False)
-    camera = FocusCamera(make_scene('table', 3, pinhole), lens, settings)
+    settings = SimulatedCameraSettings(near_limit=1.0 / DISTANCES[0], breathing=False)
+    camera = SimulatedCamera(make_scene('table', 3, pinhole), lens, settings)
     folder.mkdir(parents=True, exist_ok=True)
     for number, distance in enumerate(DISTANCES):
         time = 10.0 * number  # seconds; the lens rests long before the exposure

@@ -19,7 +19,7 @@ from dualfocus_ros.calibration.field_curvature_fit import (
     measure_target,
 )
 from dualfocus_ros.calibration.target_images import FocusImage, Region
-from dualfocus_ros.camera.field_curvature import bow_map
+from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import Case, case_of_stack
@@ -161,7 +161,7 @@ def field_of(case: Case, rows: slice) -> FieldCurvature | None:
 def flattened(estimate: Estimate, field: FieldCurvature) -> Estimate:
     """Return an estimate with the field curvature of the lens taken out."""
     height, width = estimate.position.shape
-    bow = bow_map(height, width, field.coefficients)
+    bow = field_curvature_map(height, width, field.coefficients)
     return replace(estimate, position=estimate.position + bow)
 
 

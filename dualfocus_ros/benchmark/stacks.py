@@ -13,9 +13,9 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.io.atomic_files import replacing
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 WIDTH, HEIGHT = 640, 480
 NEAR, FAR = 2.5, 0.45
@@ -54,8 +54,8 @@ class Sweep:
     def __init__(self, finest: int) -> None:
         pixels = _LENS.focal_length_px(0.0)
         camera = PinholeCamera(WIDTH, HEIGHT, pixels, pixels, WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5)
-        settings = FocusCameraSettings(near_limit=NEAR, settling_time=0.01, latency=0.0)
-        view = FocusCamera(make_scene('table', 0, camera), _LENS, settings)
+        settings = SimulatedCameraSettings(near_limit=NEAR, settling_time=0.01, latency=0.0)
+        view = SimulatedCamera(make_scene('table', 0, camera), _LENS, settings)
         self._focus = np.linspace(FAR, NEAR, min(max(finest, 2), _MOST_RENDERED))
         self._frames = []
         for index, focus in enumerate(self._focus):

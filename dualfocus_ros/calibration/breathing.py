@@ -223,9 +223,9 @@ def defocused(image: np.ndarray, radius: float) -> np.ndarray:
     # Here, because torch takes seconds to load, and the help of a command shall not.
     import torch
 
-    from dualfocus_ros.simulation.psf import Aperture, spot
+    from dualfocus_ros.simulation.psf import Aperture, blur_kernels
 
-    kernel = spot(torch.tensor([radius]), Aperture('disc', softness=0.0))[0].numpy()
+    kernel = blur_kernels(torch.tensor([radius]), Aperture('disc', softness=0.0))[0].numpy()
     return np.asarray(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
 
 

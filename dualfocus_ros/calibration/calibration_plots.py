@@ -14,7 +14,7 @@ from dualfocus_ros.calibration.breathing import Breathing
 from dualfocus_ros.calibration.field_curvature_fit import FieldCurvature
 from dualfocus_ros.calibration.focus_scale import FocusScale, Peak
 from dualfocus_ros.calibration.settling import SETTLED, Settling
-from dualfocus_ros.camera.field_curvature import bow
+from dualfocus_ros.camera.field_curvature import field_curvature_offset
 
 _MEASURED, _MODEL, _OTHER, _OUT = '#1f5fa8', '#c8452d', '#4f8f4a', '#9aa0a8'
 _DPI = 110
@@ -190,7 +190,7 @@ def field_figure(result: FieldCurvature) -> np.ndarray:
     x, y = (np.concatenate([getattr(t, name) for t in result.targets]) for name in 'xy')
     squared = x**2 + y**2
     after, used = result.after.residuals, ~result.after.outliers
-    bowed = after - bow(squared, result.coefficients)
+    bowed = after - field_curvature_offset(squared, result.coefficients)
     fine = np.linspace(0.0, result.reach, 200)
     c2, c4 = result.coefficients
     axes.plot(np.sqrt(squared[used]), bowed[used], '.', color=_MEASURED, label='measured')
@@ -199,7 +199,7 @@ def field_figure(result: FieldCurvature) -> np.ndarray:
         axes.plot(np.sqrt(squared[~used]), bowed[~used], 'x', color=_OUT, label='outlier')
     axes.plot(
         fine,
-        -bow(fine**2, result.coefficients),
+        -field_curvature_offset(fine**2, result.coefficients),
         color=_MODEL,
         label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)',
     )

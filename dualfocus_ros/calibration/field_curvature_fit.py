@@ -20,7 +20,7 @@ import numpy as np
 from dualfocus_ros.calibration.fitting import LinearFit, fit_linear
 from dualfocus_ros.calibration.focus_scale import MIN_SWEEP, sharpest
 from dualfocus_ros.calibration.target_images import FocusImage, Region, block_sharpness
-from dualfocus_ros.camera.field_curvature import bow, half_diagonal
+from dualfocus_ros.camera.field_curvature import field_curvature_offset, half_diagonal
 from dualfocus_ros.exceptions import CalibrationError
 
 MIN_BLOCKS = 40
@@ -143,8 +143,8 @@ def fit_field_curvature(targets: Sequence[Target]) -> FieldCurvature:
     radius = np.sqrt(squared)
     _check_reach(radius)
     planes = _planes(targets)
-    quadratic = np.column_stack((planes, -bow(squared, (1.0, 0.0))))
-    quartic = np.column_stack((quadratic, -bow(squared, (0.0, 1.0))))
+    quadratic = np.column_stack((planes, -field_curvature_offset(squared, (1.0, 0.0))))
+    quartic = np.column_stack((quadratic, -field_curvature_offset(squared, (0.0, 1.0))))
     fit = fit_linear(quartic, values)
     (c2, c4), errors = fit.coefficients[-2:], fit.errors[-2:] * _spread(targets, fit)
     if radius.max() < QUARTIC_REACH or abs(c4) < SIGNIFICANT * errors[1]:

@@ -19,10 +19,10 @@ import math
 # x = pi / 2 * 0.2): the noise of a frame hides less.
 BLUR_ERROR = 0.2
 # Farther than where the expected error is this share of the depth, depth is a guess.
-RELATIVE_LIMIT = 0.10
+MAX_RELATIVE_ERROR = 0.10
 
 
-def dioptre_error(kappa: float, blur_error: float = BLUR_ERROR) -> float:
+def inverse_depth_error(kappa: float, blur_error: float = BLUR_ERROR) -> float:
     """Return the error of inverse depth, delta / kappa, in dioptres.
 
     :param kappa: pixels of blur per dioptre, above 0.
@@ -33,11 +33,11 @@ def dioptre_error(kappa: float, blur_error: float = BLUR_ERROR) -> float:
 
 def depth_error(depth: float, kappa: float, blur_error: float = BLUR_ERROR) -> float:
     """Return the expected error at ``depth`` metres, z^2 delta / kappa, in metres."""
-    return depth * depth * dioptre_error(kappa, blur_error)
+    return depth * depth * inverse_depth_error(kappa, blur_error)
 
 
 def range_limit(
-    kappa: float, share: float = RELATIVE_LIMIT, blur_error: float = BLUR_ERROR
+    kappa: float, share: float = MAX_RELATIVE_ERROR, blur_error: float = BLUR_ERROR
 ) -> float:
     """Return the distance in metres from which on the expected error exceeds a share of it.
 
@@ -78,7 +78,7 @@ class RangeCheck:
     """Whether depth is asked for where a lens cannot measure it.
 
     :param asked: the largest distance in metres that is asked for; may be infinite.
-    :param limit: that up to which the expected error is at most ``RELATIVE_LIMIT`` of it.
+    :param limit: that up to which the expected error is at most ``MAX_RELATIVE_ERROR`` of it.
     :param kappa: pixels of blur per dioptre.
     """
 
@@ -94,7 +94,7 @@ class RangeCheck:
     def __str__(self) -> str:
         text = (
             f'with {self.kappa:.3g} px of blur per dioptre the expected error is '
-            f'{RELATIVE_LIMIT:.0%} of the depth at {self.limit:.2f} m'
+            f'{MAX_RELATIVE_ERROR:.0%} of the depth at {self.limit:.2f} m'
         )
         if not self.beyond:
             return f'{text}; asked for are {self.asked:.2f} m at most'

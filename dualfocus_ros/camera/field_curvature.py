@@ -26,7 +26,9 @@ def check_coefficients(coefficients: Sequence[float]) -> None:
         )
 
 
-def bow(squared_radius: np.ndarray, coefficients: Sequence[float]) -> np.ndarray:
+def field_curvature_offset(
+    squared_radius: np.ndarray, coefficients: Sequence[float]
+) -> np.ndarray:
     """Return how many dioptres nearer than on the axis the lens focuses.
 
     :param squared_radius: r^2 in squared half diagonals, of any shape.
@@ -41,17 +43,17 @@ def half_diagonal(height: int, width: int) -> float:
     return 0.5 * math.hypot(height, width)
 
 
-def bow_map(
+def field_curvature_map(
     height: int,
     width: int,
     coefficients: Sequence[float],
     centre: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Return :func:`bow` of every pixel, (H, W) float32.
+    """Return :func:`field_curvature_offset` of every pixel, (H, W) float32.
 
     :param centre: principal point x, y in pixels; by default the middle of the image.
     """
     cx, cy = centre or (0.5 * (width - 1), 0.5 * (height - 1))
     unit = half_diagonal(height, width)
     x, y = (np.arange(width) - cx) / unit, (np.arange(height) - cy) / unit
-    return bow(y[:, None] ** 2 + x**2, coefficients).astype(np.float32)
+    return field_curvature_offset(y[:, None] ** 2 + x**2, coefficients).astype(np.float32)

@@ -16,7 +16,7 @@ RATIONAL_POLYNOMIAL = 'rational_polynomial'
 EQUIDISTANT = 'equidistant'
 
 # How many distortion coefficients each model may have; the rest of OpenCV's list is zero.
-COEFFICIENTS = {
+COEFFICIENT_COUNTS = {
     PLUMB_BOB: (4, 5),
     RATIONAL_POLYNOMIAL: (5, 8, 12, 14),
     EQUIDISTANT: (4,),
@@ -31,7 +31,7 @@ class CameraCalibration:
     """Intrinsics of an image as the sensor delivers it, with lens distortion.
 
     :param camera: the pinhole part (K of ``CameraInfo``) for the pixels of this very image.
-    :param model: one of ``COEFFICIENTS``.
+    :param model: one of ``COEFFICIENT_COUNTS``.
     :param distortion: the coefficients of the model, in OpenCV's order; empty for none.
     :param rotation: R of ``CameraInfo``, row by row.
     :param rectified: the pinhole camera of the rectified image (P of ``CameraInfo``).
@@ -49,13 +49,13 @@ class CameraCalibration:
             raise ValueError('distortion and rotation must be finite numbers')
         if not any(self.distortion):
             return
-        if self.model not in COEFFICIENTS:
+        if self.model not in COEFFICIENT_COUNTS:
             raise ValueError(
                 f'distortion model {self.model!r} is not supported; '
-                f'use one of {", ".join(COEFFICIENTS)}'
+                f'use one of {", ".join(COEFFICIENT_COUNTS)}'
             )
-        if len(self.distortion) not in COEFFICIENTS[self.model]:
-            counts = ' or '.join(str(n) for n in COEFFICIENTS[self.model])
+        if len(self.distortion) not in COEFFICIENT_COUNTS[self.model]:
+            counts = ' or '.join(str(n) for n in COEFFICIENT_COUNTS[self.model])
             raise ValueError(f'{self.model} has {counts} coefficients, got {len(self.distortion)}')
 
     def resized(self, width: int, height: int) -> CameraCalibration:
@@ -81,7 +81,7 @@ class CameraCalibration:
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ViewMapping:
     """What brings an image into the geometry of another camera.
 
     :param view: the camera of the image.
@@ -91,7 +91,7 @@ class Mapping:
     view: CameraCalibration
     output: PinholeCamera
 
-    def close_to(self, other: Mapping, tolerance: float) -> bool:
+    def close_to(self, other: ViewMapping, tolerance: float) -> bool:
         """Tell whether no pixel moves by more than ``tolerance`` between the two.
 
         Mappings with different distortion or rotation are never close.
@@ -111,7 +111,7 @@ class Mapping:
         return float(np.abs(places[0] - places[1]).max()) <= tolerance
 
 
-def source_positions(
+def source_coordinates(
     view: CameraCalibration, output: PinholeCamera, motion: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return where the pixels of a rectified image lie in an image as its sensor delivers it.

@@ -13,7 +13,7 @@ from typing import Any
 
 from dualfocus_ros.camera.depth_resolution import (
     BLUR_ERROR,
-    RELATIVE_LIMIT,
+    MAX_RELATIVE_ERROR,
     depth_error,
     hyperfocal_distance,
     range_limit,
@@ -218,7 +218,7 @@ def _as_json(report: LensReport) -> dict[str, Any]:
             {'distance_m': z, 'error_m': error, 'share': error / z} for z, error in report.errors
         ],
         'range_limit_m': report.limit,
-        'range_limit_share': RELATIVE_LIMIT,
+        'range_limit_share': MAX_RELATIVE_ERROR,
         'hyperfocal_m': report.hyperfocal,
         'blur_px': report.blur,
         'planes_dioptres': [round(q, 6) for q in report.planes],
@@ -241,7 +241,7 @@ def _as_text(report: LensReport) -> str:
     lines += [
         f'  kappa          {report.kappa:8.3g} px of blur per dioptre',
         f'  range limit    {report.limit:8.3g} m: the expected error exceeds '
-        f'{RELATIVE_LIMIT:.0%} of the depth beyond',
+        f'{MAX_RELATIVE_ERROR:.0%} of the depth beyond',
         f'  hyperfocal     {report.hyperfocal:8.3g} m: focused there, blur stays within 1 px '
         f'from {0.5 * report.hyperfocal:.3g} m to infinity',
     ]
@@ -296,7 +296,7 @@ def _plot(path: Path, report: LensReport) -> None:
         zorder=3,
         label=f'{len(report.planes)} planes, blur between them up to {report.blur:g} px{more}',
     )
-    for share, style in ((RELATIVE_LIMIT, '--'), (0.01, ':')):
+    for share, style in ((MAX_RELATIVE_ERROR, '--'), (0.01, ':')):
         axes.plot(
             distance,
             share * distance,

@@ -9,7 +9,7 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8
-from dualfocus_ros.datasets.indoor_views import indoor_view
+from dualfocus_ros.datasets.indoor_views import random_indoor_scene
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample, StackSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.simulation.random_scenes import TrainingScene, random_scene
@@ -20,7 +20,7 @@ from dualfocus_ros.simulation.scenes import SCENES, make_scene
 # Distinguishes these seeds from those of training, which have two parts.
 EVALUATION_SEED = 0x5EED
 # Sweeps that span the scene, as a camera that is set up for its scenes takes them.
-SETTINGS = RenderSettings(wide_sweeps=0.0)
+RENDER_SETTINGS = RenderSettings(wide_sweeps=0.0)
 # The lens of the simulated camera: 16 mm on a sensor 7.2 mm wide.
 FOCAL_LENGTH, SENSOR_WIDTH = 0.016, 7.2e-3
 
@@ -39,10 +39,10 @@ def open_synthetic(seed: int, options: Mapping[str, str]) -> Dataset:
 
         def source(random: np.random.Generator) -> TrainingScene:
             if index % 2:
-                return indoor_view(random, size)
+                return random_indoor_scene(random, size)
             return random_scene(random, textures, size)
 
-        stack = render_training_stack(rng, source, SETTINGS)
+        stack = render_training_stack(rng, source, RENDER_SETTINGS)
         # A sweep reaches at most 0.16 of the range beyond the farthest point, so that all focus
         # stays this side of infinity.
         span = rng.uniform(0.8, 3.0)

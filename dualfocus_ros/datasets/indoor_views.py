@@ -19,7 +19,7 @@ from dualfocus_ros.simulation.scenes import SCENES, make_scene
 FIRST_SEED = 1_000_000
 
 
-def indoor_view(rng: np.random.Generator, size: int) -> TrainingScene:
+def random_indoor_scene(rng: np.random.Generator, size: int) -> TrainingScene:
     """Return a random part of a random indoor scene seen through a random lens."""
     scene = _random_view(rng, size)
     height, width = scene.depth.shape
@@ -35,7 +35,7 @@ def indoor_view(rng: np.random.Generator, size: int) -> TrainingScene:
     )
 
 
-def indoor_frame(rng: np.random.Generator, size: int) -> RgbdSample:
+def random_indoor_image(rng: np.random.Generator, size: int) -> RgbdSample:
     """Return the whole of such a view, 1.6 x 1.2 times ``size``, from which parts can be taken."""
     scene = _random_view(rng, size)
     colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))

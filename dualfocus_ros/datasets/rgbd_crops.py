@@ -11,13 +11,13 @@ from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.simulation.random_scenes import POSITION_RANGE, TrainingScene
 
 # A part of which less is known says little about depth; after some tries it is taken anyway.
-MIN_KNOWN = 0.6
-TRIES = 8
+MIN_VALID_SHARE = 0.6
+MAX_TRIES = 8
 # Share of the pixels at either end that may lie outside the range: stray values of a sensor.
-STRAYS = 0.005
+OUTLIER_SHARE = 0.005
 
 
-def view_scene(rng: np.random.Generator, view: RgbdSample, size: int) -> TrainingScene:
+def random_rgbd_crop(rng: np.random.Generator, view: RgbdSample, size: int) -> TrainingScene:
     """Return a random part of a view, flipped at random, as ``size`` x ``size`` pixels.
 
     Depth that is not known is filled from the nearest pixel that is, so that it can be rendered;
@@ -25,20 +25,22 @@ def view_scene(rng: np.random.Generator, view: RgbdSample, size: int) -> Trainin
     """
     height, width = view.depth.shape
     shorter = min(height, width)
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         side = int(rng.integers(min(size, shorter), shorter + 1))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         window = np.s_[top : top + side, left : left + side]
         depth = cv2.resize(view.depth[window], (size, size), interpolation=cv2.INTER_NEAREST)
         known = np.isfinite(depth)
-        if known.mean() >= MIN_KNOWN:
+        if known.mean() >= MIN_VALID_SHARE:
             break
     area = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     colour = cv2.resize(view.colour[window], (size, size), interpolation=area)
     if not known.any():
         depth, known = np.ones_like(depth), np.zeros_like(known)
     dioptres = 1.0 / _filled(depth, known)
-    low, high = np.quantile(dioptres[known] if known.any() else dioptres, (STRAYS, 1.0 - STRAYS))
+    low, high = np.quantile(
+        dioptres[known] if known.any() else dioptres, (OUTLIER_SHARE, 1.0 - OUTLIER_SHARE)
+    )
     position = np.clip((dioptres - low) / max(float(high - low), 1e-3), *POSITION_RANGE)
     flip = np.s_[:, ::-1] if rng.random() < 0.5 else np.s_[:, :]
     return TrainingScene(

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-from dualfocus_ros.focal_stack import SAME_FOCUS
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
 
 # Opposite neighbours in a window of 3 x 3: their row and column.
 _OPPOSITES = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
 
 
 def out_of_sweep_masks(
-    probability: Tensor, focus: np.ndarray, cut_off: tuple[bool, bool]
+    probability: Tensor, focus: np.ndarray, truncated_ends: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor] | None:
     """Find pixels that may lie anywhere beyond the outermost plane of a sweep that lost an end.
 
@@ -27,13 +27,13 @@ def out_of_sweep_masks(
     :param cut_off: whether planes are missing beyond the farthest and beyond the nearest one.
     :returns: (H, W) bool, beyond the far and beyond the near end; None where no end is missing.
     """
-    if not any(cut_off):
+    if not any(truncated_ends):
         return None
     sharpest = torch.from_numpy(focus).to(probability.device)[probability.argmax(dim=0)]
     none = torch.zeros_like(sharpest, dtype=torch.bool)
     return (
-        sharpest <= float(focus.min()) + SAME_FOCUS if cut_off[0] else none,
-        sharpest >= float(focus.max()) - SAME_FOCUS if cut_off[1] else none,
+        sharpest <= float(focus.min()) + FOCUS_TOLERANCE if truncated_ends[0] else none,
+        sharpest >= float(focus.max()) - FOCUS_TOLERANCE if truncated_ends[1] else none,
     )
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.camera.field_curvature import bow_map
+from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import Mapping
+from dualfocus_ros.camera.rectification import ViewMapping
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.cuda_graphs import CudaGraphCache
 from dualfocus_ros.inference.decimation import PlaneDecimator
@@ -187,7 +187,7 @@ class DepthEstimator:
                         prediction, None if burnt is None else burnt[order]
                     )
             with _timed(stages, 'depth'):
-                beyond = out_of_sweep_masks(prediction.probability[0], focus, stack.cut_off)
+                beyond = out_of_sweep_masks(prediction.probability[0], focus, stack.truncated_ends)
                 depth = _metric(prediction, settings, beyond, prepared.seen, wants_sigma)
             sigma = confidence = all_in_focus = points = decimated = None
             if outputs.sigma:
@@ -261,7 +261,7 @@ class DepthEstimator:
         plane = self._decimation.plane(plane, settings.decimation)
         if plane.image.shape[:2] != (reference.output.height, reference.output.width):
             return False
-        mapping = Mapping(reference.view(plane, settings), reference.output)
+        mapping = ViewMapping(reference.view(plane, settings), reference.output)
         if self._store.find(plane.image, mapping) is not None:
             return True
         gain = self._seen.gains.at(plane.focus_dioptres) if settings.normalise_exposure else 1.0
@@ -329,7 +329,7 @@ class DepthEstimator:
         centre = None if camera is None else (camera.cx, camera.cy)
         made_for = height, width, coefficients, centre
         if self._bow is None or self._bow[0] != made_for:
-            bow = torch.from_numpy(bow_map(height, width, coefficients, centre))
+            bow = torch.from_numpy(field_curvature_map(height, width, coefficients, centre))
             self._bow = made_for, bow.to(self._device)
         return replace(prediction, dioptres=prediction.dioptres + self._bow[1])
 

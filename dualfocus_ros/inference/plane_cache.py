@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from dualfocus_ros.camera.rectification import NEGLIGIBLE_SHIFT, Mapping
+from dualfocus_ros.camera.rectification import NEGLIGIBLE_SHIFT, ViewMapping
 from dualfocus_ros.models.encoders import PlaneFeatures
 
 # Of the host's or the device's memory. Eight planes of 1280x960 fit.
@@ -54,7 +54,7 @@ Kept = TypeVar('Kept', bound=HasMemory)
 @dataclass(frozen=True, eq=False)
 class _Entry(Generic[Kept]):
     source: np.ndarray
-    mapping: Mapping
+    mapping: ViewMapping
     plane: Kept
 
 
@@ -82,14 +82,14 @@ class PlaneCache(Generic[Kept]):
         """Return all that is kept, in the order in which it came."""
         return [entry.plane for entry in self._entries.values()]
 
-    def find(self, image: np.ndarray, mapping: Mapping) -> Kept | None:
+    def find(self, image: np.ndarray, mapping: ViewMapping) -> Kept | None:
         """Return what was made by a mapping that is the same to a part of a pixel."""
         entry = self._entries.get(id(image))
         if entry is None or not entry.mapping.close_to(mapping, NEGLIGIBLE_SHIFT):
             return None
         return entry.plane
 
-    def add(self, image: np.ndarray, mapping: Mapping, plane: Kept) -> bool:
+    def add(self, image: np.ndarray, mapping: ViewMapping, plane: Kept) -> bool:
         """Keep a plane; return whether there was room."""
         self._entries.pop(id(image), None)
         if self.memory + plane.memory > self._limit:

@@ -23,9 +23,9 @@ from dualfocus_ros.alignment.plane_motion import (
     estimate_motion,
 )
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import CameraCalibration, Mapping, source_positions
+from dualfocus_ros.camera.rectification import CameraCalibration, ViewMapping, source_coordinates
 from dualfocus_ros.camera.srgb import decode_srgb8
-from dualfocus_ros.focal_stack import SAME_FOCUS, FocalStack, Plane
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, FocalStack, Plane
 from dualfocus_ros.inference import exposure, resampling
 from dualfocus_ros.inference.plane_cache import PlaneCache
 from dualfocus_ros.inference.settings import EstimatorSettings
@@ -96,7 +96,9 @@ class AnalysisCache:
         self.pairs = PairCache()
         self.gains = exposure.ExposureGainTracker()
 
-    def glance(self, plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> PlaneAnalysis:
+    def glance(
+        self, plane: Plane, mapping: ViewMapping, settings: EstimatorSettings
+    ) -> PlaneAnalysis:
         """Look at a plane, once."""
         found = self.glances.find(plane.image, mapping)
         if found is None or not _suffices(found, settings):
@@ -104,7 +106,7 @@ class AnalysisCache:
             self.glances.add(plane.image, mapping, found)
         return found
 
-    def foresee(self, plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> None:
+    def foresee(self, plane: Plane, mapping: ViewMapping, settings: EstimatorSettings) -> None:
         """Look at a plane before its stack is complete, and at how it lies to the others."""
         self.glance(plane, mapping, settings)
         if settings.alignment == 'off':
@@ -154,11 +156,11 @@ class StackAnalysis:
         """Intrinsics of the rectified reference plane, None when no plane has any."""
         return self.reference.output if self.reference.known else None
 
-    def static_mapping(self, index: int) -> Mapping | None:
+    def static_mapping(self, index: int) -> ViewMapping | None:
         """Return what a plane is mapped by; None if it had moved."""
         if self.corrections[index] is not None:
             return None
-        return Mapping(self.views[index], self.reference.output)
+        return ViewMapping(self.views[index], self.reference.output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def analyze_stack(
     reference = reference_view(stack, settings)
     views = tuple(reference.view(plane, settings) for plane in stack.planes)
     glances = [
-        memory.glance(plane, Mapping(view, reference.output), settings)
+        memory.glance(plane, ViewMapping(view, reference.output), settings)
         for plane, view in zip(stack.planes, views, strict=True)
     ]
     motion, gains = None, np.ones(len(stack.planes))
@@ -213,7 +215,7 @@ def _newest(glances: Iterable[PlaneAnalysis]) -> list[PlaneAnalysis]:
     """Return the last one at each focus: no stack has two of them."""
     kept: list[PlaneAnalysis] = []
     for glance in glances:
-        kept = [old for old in kept if abs(old.focus - glance.focus) > SAME_FOCUS]
+        kept = [old for old in kept if abs(old.focus - glance.focus) > FOCUS_TOLERANCE]
         kept.append(glance)
     return kept
 
@@ -227,7 +229,9 @@ def _suffices(glance: PlaneAnalysis, settings: EstimatorSettings) -> bool:
     return (glance.look is not None or not motion) and (glance.patches is not None or not gains)
 
 
-def analyze_plane(plane: Plane, mapping: Mapping, settings: EstimatorSettings) -> PlaneAnalysis:
+def analyze_plane(
+    plane: Plane, mapping: ViewMapping, settings: EstimatorSettings
+) -> PlaneAnalysis:
     clipped = exposure.clipped_pixels(plane.image)
     burnt = None if clipped is None else exposure.overexposed_pixels(plane.image)
     patches = look = None
@@ -257,7 +261,7 @@ def resample_stack(
     output = found.reference.output
     size = output.height, output.width
     positions = [
-        source_positions(view, output, correction)
+        source_coordinates(view, output, correction)
         for view, correction in zip(found.views, found.corrections, strict=True)
     ]
     resampled: list[Tensor | None] = []
@@ -275,9 +279,9 @@ def resample_stack(
     return AlignedStack(resampled, resampling.common_valid_mask(positions, size, device), burnt)
 
 
-def prepare_one(image: Tensor, mapping: Mapping, gain: float) -> Tensor:
+def prepare_one(image: Tensor, mapping: ViewMapping, gain: float) -> Tensor:
     """Do with one plane, (3, H, W), what :func:`resample_stack` does where nothing has moved."""
-    positions = source_positions(mapping.view, mapping.output)
+    positions = source_coordinates(mapping.view, mapping.output)
     return exposure.apply_gain(resampling.resample_plane(image, positions), gain)
 
 
@@ -334,7 +338,7 @@ def _breathed(
     return replace(scaled, cx=camera.cx + dx * camera.width, cy=camera.cy + dy * camera.width)
 
 
-def _small_light(image: np.ndarray, mapping: Mapping) -> np.ndarray:
+def _small_light(image: np.ndarray, mapping: ViewMapping) -> np.ndarray:
     """Return a small image of linear light, float32 of 0 to 1, in the reference geometry."""
     height, width = image.shape[:2]
     factor = _shrunk_by((height, width))
@@ -344,7 +348,7 @@ def _small_light(image: np.ndarray, mapping: Mapping) -> np.ndarray:
     light = decode_srgb8(image)
     if size != (width, height):
         light = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-    at = source_positions(mapping.view.resized(*size), mapping.output.resized(*size))
+    at = source_coordinates(mapping.view.resized(*size), mapping.output.resized(*size))
     if at is not None:
         x, y = np.meshgrid(*at) if at[0].ndim == 1 else at
         light = cv2.remap(light, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dualfocus_ros.camera.depth_resolution import dioptre_error
+from dualfocus_ros.camera.depth_resolution import inverse_depth_error
 from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.thin_lens import Lens
 
@@ -124,7 +124,7 @@ class EstimatorSettings:
     def sigma_floor(self) -> float:
         """What sigma is nowhere below, in dioptres; 0 where the lens is not known."""
         kappa = self.blur_per_dioptre
-        return 0.0 if kappa is None else dioptre_error(kappa)
+        return 0.0 if kappa is None else inverse_depth_error(kappa)
 
     def _check_kappa(self) -> None:
         if self.kappa < 0.0:

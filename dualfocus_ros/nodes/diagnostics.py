@@ -15,7 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from dualfocus_ros.camera.depth_resolution import RangeCheck, dioptre_error
+from dualfocus_ros.camera.depth_resolution import RangeCheck, inverse_depth_error
 from dualfocus_ros.nodes.callback_times import CallbackSummary
 from dualfocus_ros.nodes.transport_monitor import TransportHealth
 from dualfocus_ros.sweep.assembler import SweepProgress
@@ -362,7 +362,7 @@ def optics_status(check: RangeCheck | None) -> DiagnosticStatus:
         return _status('optics', OK, text, {})
     values = {
         'blur per dioptre [px]': f'{check.kappa:.3f}',
-        'sigma at least [1/m]': f'{dioptre_error(check.kappa):.4f}',
+        'sigma at least [1/m]': f'{inverse_depth_error(check.kappa):.4f}',
         'range limit [m]': f'{check.limit:.2f}',
         'range asked for [m]': f'{check.asked:.2f}',
     }

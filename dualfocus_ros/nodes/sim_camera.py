@@ -20,11 +20,15 @@ from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
 from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings, Frame
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
+from dualfocus_ros.simulation.simulated_camera import (
+    SimulatedCamera,
+    SimulatedCameraSettings,
+    SimulatedFrame,
+)
 
 _SENSOR_WIDTH = 7.2e-3
 _FRAMES_KEPT = 5
@@ -209,7 +213,7 @@ class SimCameraNode(Node):
             self._depths.publish(depth_message(header, self._camera.depth(frame), '32FC1'))
 
 
-def _focus_state(header: Header, frame: Frame) -> FocusState:
+def _focus_state(header: Header, frame: SimulatedFrame) -> FocusState:
     return FocusState(
         header=header,
         focus_dioptres=frame.focus_dioptres,
@@ -222,7 +226,7 @@ def _focus_state(header: Header, frame: Frame) -> FocusState:
     )
 
 
-def _make_camera(values: dict[str, Any]) -> FocusCamera:
+def _make_camera(values: dict[str, Any]) -> SimulatedCamera:
     device = values['device']
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -231,7 +235,7 @@ def _make_camera(values: dict[str, Any]) -> FocusCamera:
     scene = _make_scene(values)
     pitch = values['lens.pixel_pitch'] or values['lens.focal_length'] / scene.camera.fx
     lens = Lens(values['lens.focal_length'], values['lens.f_number'], pitch)
-    settings = FocusCameraSettings(
+    settings = SimulatedCameraSettings(
         far_limit=values['focus.far_dioptres'],
         near_limit=values['focus.near_dioptres'],
         settling_time=values['settling_time'],
@@ -245,7 +249,7 @@ def _make_camera(values: dict[str, Any]) -> FocusCamera:
         seed=values['seed'],
         device=device,
     )
-    return FocusCamera(scene, lens, settings)
+    return SimulatedCamera(scene, lens, settings)
 
 
 def _make_scene(values: dict[str, Any]) -> SceneImage:

@@ -63,7 +63,7 @@ class FieldAberrations:
             raise ValueError(f'a field needs at least 2 nodes a side, got {self.nodes}')
 
     @property
-    def is_plain(self) -> bool:
+    def is_uniform(self) -> bool:
         """Whether the image is the same as without."""
         stopped = self.cat_eye or self.cat_eye_radius < 1.0
         return not (stopped or self.astigmatism or self.curvature or self.tilt)
@@ -94,7 +94,7 @@ class FieldAberrations:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class FieldTile:
     """The part of an image that a node has a say in.
 
     :param rows: of the image.
@@ -111,7 +111,7 @@ class Tile:
     y: float
 
 
-def tiles(nodes: int, height: int, width: int, device: torch.device) -> list[Tile]:
+def field_tiles(nodes: int, height: int, width: int, device: torch.device) -> list[FieldTile]:
     """Return overlapping tiles around a grid of nodes, with bilinear shares."""
     half_diagonal = 0.5 * math.hypot(height - 1, width - 1) or 1.0
     out = []
@@ -119,7 +119,7 @@ def tiles(nodes: int, height: int, width: int, device: torch.device) -> list[Til
         for left, columns, right in _hats(nodes, width, device):
             x = (left - 0.5 * (width - 1)) / half_diagonal
             y = (top - 0.5 * (height - 1)) / half_diagonal
-            out.append(Tile(rows, columns, down[:, None] * right[None, :], x, y))
+            out.append(FieldTile(rows, columns, down[:, None] * right[None, :], x, y))
     return out
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dualfocus_ros.simulation.psf import Aperture, spot
+from dualfocus_ros.simulation.psf import Aperture, blur_kernels
 
 _TINY = 1e-12
 
@@ -111,7 +111,7 @@ def _kernels(
         # Spherical aberration moves the focus.
         planes = focus[index] + aperture.focus_shift * aperture.spherical
         radii = 0.5 * kappa[index] * (planes[None] - depths[index][:, None])
-        spots = spot(radii.flatten(), aperture, half)
+        spots = blur_kernels(radii.flatten(), aperture, half)
         kernels.append(spots.view(*radii.shape, *spots.shape[1:]))
     return torch.stack(kernels)
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualfocus_ros.simulation.batch_defocus import upload
-from dualfocus_ros.simulation.batch_textures import DeviceTextures
+from dualfocus_ros.simulation.batch_textures import BatchTextures
 from dualfocus_ros.simulation.random_scenes import (
-    BUMPS,
+    BUMP_GRID,
     ELLIPSE,
     POSITION_RANGE,
     RECTANGLE,
-    SHAPES,
+    SHAPE_COUNTS,
     Bulge,
     Shading,
     Shape,
@@ -35,10 +35,10 @@ _EVERYWHERE, _NOWHERE = -1, -2
 _FIELDS = 16
 
 
-def compose_scenes(
+def random_scene_batch(
     rng: np.random.Generator,
     generator: torch.Generator,
-    textures: DeviceTextures,
+    textures: BatchTextures,
     count: int,
     size: int,
 ) -> tuple[Tensor, Tensor]:
@@ -49,10 +49,10 @@ def compose_scenes(
     :returns: colour (count, 3, size, size) sRGB in [0, 1], position (count, size, size).
     """
     device = textures.device
-    depths = [1 + int(rng.integers(*SHAPES)) for _ in range(count)]
+    depths = [1 + int(rng.integers(*SHAPE_COUNTS)) for _ in range(count)]
     values = np.zeros((max(depths), count, _FIELDS))
     values[..., 0], values[..., 4:6] = _NOWHERE, 1.0
-    bumps = np.zeros((max(depths), count, BUMPS, BUMPS), np.float32)
+    bumps = np.zeros((max(depths), count, BUMP_GRID, BUMP_GRID), np.float32)
     for scene, depth in enumerate(depths):
         for level in range(depth):
             if level == 0:

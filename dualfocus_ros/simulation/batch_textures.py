@@ -33,7 +33,7 @@ from dualfocus_ros.simulation.random_textures import (
 )
 
 
-class DeviceTextures:
+class BatchTextures:
     """Draws texture patches on a device; images are uploaded once.
 
     :param images: (H, W, 3) uint8 sRGB; may be none.

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 
-from dualfocus_ros.simulation.ray_casting import Light, Pose, Room
-from dualfocus_ros.simulation.scene_builder import Stage
-from dualfocus_ros.simulation.solids import Box, Cylinder, Plane
+from dualfocus_ros.simulation.ray_casting import Light, Pose, Scene
+from dualfocus_ros.simulation.scene_builder import SceneBuilder
+from dualfocus_ros.simulation.solids import Box, Cylinder, InfinitePlane
 
 _CEILING = 2.4
 
 
-def corridor(stage: Stage) -> tuple[Room, Pose]:
+def corridor(stage: SceneBuilder) -> tuple[Scene, Pose]:
     """Build the corridor; the camera stands close to a wall, so that its near end is in view."""
     length = stage.uniform(5.0, 7.5)
     side = -1.0 if stage.chance(0.5) else 1.0
@@ -26,15 +26,15 @@ def corridor(stage: Stage) -> tuple[Room, Pose]:
     walls = {side: near_wall, -side: width - near_wall}
 
     floor = stage.ground(0.8, 'tiles', 'carpet', 'terrazzo', 'concrete', 'wood')
-    stage.solids.append(Plane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), floor))
+    stage.solids.append(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), floor))
     ceiling = stage.ground(1.2, 'paint', 'concrete', 'tiles', roughness=0.06)
-    stage.solids.append(Plane((0.0, 0.0, _CEILING), (0.0, 0.0, -1.0), ceiling))
+    stage.solids.append(InfinitePlane((0.0, 0.0, _CEILING), (0.0, 0.0, -1.0), ceiling))
     end = stage.ground(1.0, 'paint', 'brick', 'concrete', roughness=0.08)
-    stage.solids.append(Plane((0.0, length, 0.0), (0.0, -1.0, 0.0), end))
+    stage.solids.append(InfinitePlane((0.0, length, 0.0), (0.0, -1.0, 0.0), end))
     plaster = stage.ground(1.0, 'paint', 'brick', 'concrete', 'tiles', roughness=0.12)
     for sign, distance in walls.items():
         x = sign * distance
-        stage.solids.append(Plane((x, 0.0, 0.0), (-sign, 0.0, 0.0), plaster))
+        stage.solids.append(InfinitePlane((x, 0.0, 0.0), (-sign, 0.0, 0.0), plaster))
         skirting = stage.plain(0.15, 0.7)
         stage.solids.append(
             Box((x - sign * 0.008, length / 2, 0.05), (0.016, length, 0.1), skirting)
@@ -53,14 +53,14 @@ def corridor(stage: Stage) -> tuple[Room, Pose]:
 
 
 def _furnish_wall(
-    stage: Stage, sign: float, x: float, length: float, height: float, *, pipe: bool
+    stage: SceneBuilder, sign: float, x: float, length: float, height: float, *, pipe: bool
 ) -> None:
     """Put doors, posters, boxes and a pipe along one side wall."""
     y = stage.uniform(0.9, 1.4)
     while y < length - 0.5:
         if stage.chance(0.35):
             wide = stage.uniform(0.75, 0.95)
-            door = stage.skin('panel')
+            door = stage.object_material('panel')
             stage.solids.append(Box((x, y + wide / 2, 1.0), (0.05, wide, 2.0), door))
             frame = stage.plain(0.2, 0.7)
             for post in (y - 0.04, y + wide + 0.04):
@@ -70,7 +70,7 @@ def _furnish_wall(
             tall = wide * stage.uniform(0.7, 1.4)
             centre = (x, y + wide / 2, max(height + stage.uniform(-0.25, 0.45), tall / 2 + 0.12))
             thick = 0.02 if stage.chance(0.7) else 0.2
-            surface = stage.skin('print', 'print', 'panel', 'fabric')
+            surface = stage.object_material('print', 'print', 'panel', 'fabric')
             stage.solids.append(Box(centre, (thick, wide, tall), surface))
         y += wide + stage.uniform(0.15, 0.6)
     if pipe and stage.chance(0.7):
@@ -80,27 +80,33 @@ def _furnish_wall(
                 (x - sign * 0.06, length / 2, level),
                 stage.uniform(0.015, 0.04),
                 length,
-                stage.skin('speckle', 'concrete', gloss=0.2, extent=0.4),
+                stage.object_material('speckle', 'concrete', gloss=0.2, extent=0.4),
                 axis=1,
             )
         )
 
 
-def _end_wall(stage: Stage, walls: dict[float, float], length: float, height: float) -> None:
+def _end_wall(
+    stage: SceneBuilder, walls: dict[float, float], length: float, height: float
+) -> None:
     """Put a door or a notice board on the end wall."""
     middle = 0.5 * (walls[1.0] - walls[-1.0])
     if stage.chance(0.5):
         size = (0.85, 0.05, 2.0)
-        stage.solids.append(Box((middle, length, 1.0), size, stage.skin('panel')))
-        sign = Box((middle, length - 0.03, 1.5), (0.35, 0.02, 0.25), stage.skin('print'))
+        stage.solids.append(Box((middle, length, 1.0), size, stage.object_material('panel')))
+        sign = Box(
+            (middle, length - 0.03, 1.5), (0.35, 0.02, 0.25), stage.object_material('print')
+        )
         stage.solids.append(sign)
     else:
         size = (0.9, 0.03, 0.7)
         centre = (middle, length, max(height + 0.2, 0.5))
-        stage.solids.append(Box(centre, size, stage.skin('print')))
+        stage.solids.append(Box(centre, size, stage.object_material('print')))
 
 
-def _left_standing(stage: Stage, walls: dict[float, float], side: float, length: float) -> None:
+def _left_standing(
+    stage: SceneBuilder, walls: dict[float, float], side: float, length: float
+) -> None:
     """Stand bins, parcels and cylinders along the walls, the first one close by."""
     depth = stage.uniform(0.95, 1.3)
     for number in range(int(stage.rng.integers(3, 6))):

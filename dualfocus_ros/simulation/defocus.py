@@ -15,9 +15,9 @@ from scipy.fft import next_fast_len
 import torch
 from torch.nn import functional
 
-from dualfocus_ros.simulation.aberrations import FieldAberrations, Tile, tiles
+from dualfocus_ros.simulation.aberrations import FieldAberrations, FieldTile, field_tiles
 from dualfocus_ros.simulation.depth_layers import Layer, LayeredScene, layer_scene
-from dualfocus_ros.simulation.psf import Aperture, OffAxis, spot
+from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 
 __all__ = ['LayeredScene', 'blur_reach', 'coc_radius', 'layer_scene', 'render', 'render_stack']
 
@@ -137,7 +137,7 @@ class _Place:
     """
 
     focus: torch.Tensor
-    tile: Tile | None = None
+    tile: FieldTile | None = None
     off_axis: OffAxis | None = None
 
 
@@ -147,11 +147,11 @@ def _places(
     field: FieldAberrations | None,
     device: torch.device,
 ) -> list[_Place]:
-    if field is None or field.is_plain:
+    if field is None or field.is_uniform:
         return [_Place(focus)]
     return [
         _Place(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
-        for tile in tiles(field.nodes, scene.height, scene.width, device)
+        for tile in field_tiles(field.nodes, scene.height, scene.width, device)
     ]
 
 
@@ -195,7 +195,7 @@ def _blur(
     half = aperture.half_size(float(radii.abs().max()))
     reached = _reached(scene, layer, half)
     if places[0].tile is None:
-        kernels = spot(radii[0].to(device), aperture, half)
+        kernels = blur_kernels(radii[0].to(device), aperture, half)
         # Lengths for the largest spot of the scene, so that one transform serves every plane.
         largest = max(half, aperture.half_size(scene.max_radius))
         shape = _transform_shape(layer, _reached(scene, layer, largest), largest)
@@ -213,7 +213,7 @@ def _blur(
             source = layer.crop(*((first - half, last + half) for first, last in shared))
             if not source.planes.numel():
                 continue
-            kernels = spot(at.to(device), aperture, half, off_axis=place.off_axis)
+            kernels = blur_kernels(at.to(device), aperture, half, off_axis=place.off_axis)
             piece = _convolve(source, kernels, shared, _transform_shape(source, shared, half))
             share = place.tile.weight[_inside(shared, tile)]
             rows, columns = _inside(shared, reached)
@@ -239,7 +239,7 @@ def _reached(scene: LayeredScene, layer: Layer, half: int) -> _Window:
     return spans[0], spans[1]
 
 
-def _of_frame(scene: LayeredScene, tile: Tile) -> _Window:
+def _of_frame(scene: LayeredScene, tile: FieldTile) -> _Window:
     pad, rows, columns = scene.pad, tile.rows, tile.columns
     return (rows.start + pad, rows.stop + pad), (columns.start + pad, columns.stop + pad)
 

@@ -96,7 +96,7 @@ class OffAxis:
     direction: float = 0.0
 
 
-def spot(
+def blur_kernels(
     radii: torch.Tensor,
     aperture: Aperture,
     half_size: int | None = None,

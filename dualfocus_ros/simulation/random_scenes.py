@@ -15,8 +15,8 @@ import numpy as np
 from dualfocus_ros.simulation.random_textures import TextureSource
 
 # Shapes per scene, the upper end exclusive.
-SHAPES = (4, 26)
-BUMPS = 6
+SHAPE_COUNTS = (4, 26)
+BUMP_GRID = 6
 # Positions are kept within this: the range of the scene and a little beyond.
 POSITION_RANGE = (-0.1, 1.1)
 RECTANGLE, ELLIPSE, STAR = range(3)
@@ -90,7 +90,7 @@ def draw_surface(rng: np.random.Generator, centre: float, slope: float) -> Surfa
     """Draw the direction of the slope, and bumps."""
     angle, bumps, height = rng.uniform(0.0, 2.0 * np.pi), None, 0.0
     if rng.random() < 0.3:
-        bumps = rng.normal(0.0, 1.0, (BUMPS, BUMPS)).astype(np.float32)
+        bumps = rng.normal(0.0, 1.0, (BUMP_GRID, BUMP_GRID)).astype(np.float32)
         height = rng.uniform(0.01, 0.08)
     return Surface(centre, slope, angle, bumps, height)
 
@@ -130,7 +130,7 @@ def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -
     x, y = np.meshgrid(grid, grid)
     position = _surface(draw_background(rng), x, y)
     colour = textures.draw(rng, size) * _shading(draw_shading(rng), x, y)
-    for _ in range(rng.integers(*SHAPES)):
+    for _ in range(rng.integers(*SHAPE_COUNTS)):
         mask, u, v = _outline(draw_shape(rng), x, y)
         if not mask.any():
             continue

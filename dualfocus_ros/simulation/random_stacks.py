@@ -17,9 +17,9 @@ from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.random_scenes import POSITION_RANGE, TrainingScene
 
 # The largest blur of a stack over that of a sweep that spans the scene.
-LARGEST_BLUR = 1.4
+MAX_RELATIVE_BLUR = 1.4
 # Logarithm of what the last step of an uneven sweep may be over the first, or the other way round.
-UNEVEN = 1.6
+MAX_LOG_STEP_RATIO = 1.6
 SceneSource = Callable[[np.random.Generator], TrainingScene]
 
 
@@ -69,7 +69,7 @@ class RenderedStack:
 
 
 @dataclass(frozen=True, eq=False)
-class Capture:
+class CaptureParameters:
     """How a scene is taken: lens, sweep and what goes wrong on the way.
 
     :param kappa: diameter of the circle of confusion per unit of position.
@@ -91,7 +91,7 @@ class Capture:
     warps: np.ndarray | None
 
     @property
-    def is_plain(self) -> bool:
+    def is_uniform(self) -> bool:
         """Whether all of the image and all colours have the same spot."""
         return self.field is None and self.aperture.chromatic == 0.0
 
@@ -112,13 +112,15 @@ def draw_kind(rng: np.random.Generator, settings: RenderSettings, with_rgbd: boo
     return 'indoor' if rng.random() < settings.indoor else 'shapes'
 
 
-def draw_capture(rng: np.random.Generator, settings: RenderSettings, width: int) -> Capture:
+def draw_capture(
+    rng: np.random.Generator, settings: RenderSettings, width: int
+) -> CaptureParameters:
     """Draw lens, sweep, exposure, noise and misalignment for images of ``width`` pixels."""
     low, high = settings.blur_range
     kappa = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     focus = _random_sweep(rng, settings)
     # A wide sweep through a fast lens would blur beyond anything that can be used.
-    kappa = min(kappa, LARGEST_BLUR * high / _reach(focus, *POSITION_RANGE))
+    kappa = min(kappa, MAX_RELATIVE_BLUR * high / _reach(focus, *POSITION_RANGE))
     aperture = Aperture(
         shape=str(rng.choice(['disc', 'gaussian', 'polygon'], p=[0.6, 0.2, 0.2])),
         softness=rng.uniform(0.3, 0.8),
@@ -138,7 +140,7 @@ def draw_capture(rng: np.random.Generator, settings: RenderSettings, width: int)
             [(1 + rng.normal() * size / width, *(0.5 * size * rng.normal(size=2))) for _ in focus]
         )
     gain = gain.astype(np.float32)
-    return Capture(kappa, focus, aperture, field, gain, noise, seed, warps)
+    return CaptureParameters(kappa, focus, aperture, field, gain, noise, seed, warps)
 
 
 def _draw_asymmetry(
@@ -205,7 +207,7 @@ def _random_sweep(rng: np.random.Generator, settings: RenderSettings) -> np.ndar
     stop = rng.uniform(0.95, 1.8 if wide and rng.random() < wide else 1.12)
     place = np.linspace(0.0, 1.0, planes)
     if rng.random() < settings.uneven_sweeps:
-        growth = rng.uniform(-UNEVEN, UNEVEN)
+        growth = rng.uniform(-MAX_LOG_STEP_RATIO, MAX_LOG_STEP_RATIO)
         place = np.expm1(growth * place) / np.expm1(growth)
     step = np.gradient(place)
     jitter = rng.uniform(-0.3, 0.3, planes) * step * rng.choice([0.0, 1.0])

@@ -20,7 +20,7 @@ IMAGE_SHARE, NOISE_SHARE = 0.55, 0.30
 STRIPES, CHECKS, DOTS, DASHES = range(4)
 PATTERN_BLUR = 0.6
 # Photographs above this side are reduced: a patch is never taken from more pixels than this.
-LARGEST_IMAGE = 2048
+MAX_IMAGE_SIDE = 2048
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _read(path: Path) -> np.ndarray | None:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None or min(image.shape[:2]) < 64:
         return None
-    excess = max(image.shape[:2]) / LARGEST_IMAGE
+    excess = max(image.shape[:2]) / MAX_IMAGE_SIDE
     if excess > 1.0:
         size = (round(image.shape[1] / excess), round(image.shape[0] / excess))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -58,7 +58,7 @@ class Light:
 
 
 @dataclass(frozen=True, eq=False)
-class Room:
+class Scene:
     """Solids and their lighting."""
 
     solids: tuple[Solid, ...]
@@ -81,7 +81,7 @@ class SceneImage:
     camera: PinholeCamera
 
 
-def trace(room: Room, camera: PinholeCamera, pose: Pose) -> SceneImage:
+def cast_rays(room: Scene, camera: PinholeCamera, pose: Pose) -> SceneImage:
     """Cast one ray through each pixel centre; directions have z = 1, so t is the depth."""
     rotation = pose.rotation().astype(np.float32)
     origin = np.asarray(pose.position, np.float32)
@@ -136,7 +136,7 @@ def _window(
 
 
 def _shade(
-    room: Room,
+    room: Scene,
     camera: PinholeCamera,
     origin: np.ndarray,
     rays: np.ndarray,
@@ -151,7 +151,7 @@ def _shade(
     for index in np.unique(owner):
         mine = owner == index
         solid = room.solids[index]
-        normal, u, v = solid.shade_frame(points[mine])
+        normal, u, v = solid.normals_and_uv(points[mine])
         way = rays[mine]
         cosine = np.abs(dot(normal, way)) / np.sqrt(dot(way, way))
         # Geometric mean of the two axes of the footprint of a pixel on the slanted surface.
@@ -179,7 +179,7 @@ def _shade(
     return albedo * (light + glow[..., None]) + shine[..., None]
 
 
-def _openness(room: Room, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
+def _openness(room: Scene, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """Return how much ambient light reaches each point: less close to other solids."""
     openness = np.ones(owner.shape, np.float32)
     for index, solid in enumerate(room.solids):

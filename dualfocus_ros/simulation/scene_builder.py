@@ -8,14 +8,14 @@ import math
 import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.simulation.ray_casting import Light, Pose, Room
-from dualfocus_ros.simulation.solids import Box, Cylinder, Solid, Sphere, Surface
-from dualfocus_ros.simulation.textures import Texture, TextureMaker
+from dualfocus_ros.simulation.ray_casting import Light, Pose, Scene
+from dualfocus_ros.simulation.solids import Box, Cylinder, Material, Solid, Sphere
+from dualfocus_ros.simulation.textures import Texture, TextureGenerator
 
 _LARGE_IMAGE = 400
 
 
-class Stage:
+class SceneBuilder:
     """A room under construction, laid out for one camera.
 
     :param rng: source of every random choice.
@@ -25,8 +25,8 @@ class Stage:
     def __init__(self, rng: np.random.Generator, camera: PinholeCamera) -> None:
         self.rng = rng
         self.camera = camera
-        self.wide = TextureMaker(rng, 512 if camera.width > _LARGE_IMAGE else 256)
-        self.small = TextureMaker(rng, 256 if camera.width > _LARGE_IMAGE else 128)
+        self.wide = TextureGenerator(rng, 512 if camera.width > _LARGE_IMAGE else 256)
+        self.small = TextureGenerator(rng, 256 if camera.width > _LARGE_IMAGE else 128)
         grain = np.clip(1.0 + 0.5 * self.wide.noise(1.0) + 0.35 * self.wide.noise(0.0), 0, 3)
         self.grain = Texture(np.repeat(grain[..., None], 3, axis=2))
         self.solids: list[Solid] = []
@@ -41,25 +41,25 @@ class Stage:
         """Return True with the given probability."""
         return bool(self.rng.random() < probability)
 
-    def ground(self, extent: float, *kinds: str, roughness: float = 0.14) -> Surface:
+    def ground(self, extent: float, *kinds: str, roughness: float = 0.14) -> Material:
         """Return the surface of something large, its texture repeated every ``extent`` metres."""
-        texture = Texture(self.wide.any_of(kinds), extent)
-        return Surface(texture, 0.0, 0.0, self.grain, roughness)
+        texture = Texture(self.wide.random_texture(kinds), extent)
+        return Material(texture, 0.0, 0.0, self.grain, roughness)
 
-    def skin(self, *kinds: str, gloss: float = 0.0, extent: float = 0.0) -> Surface:
+    def object_material(self, *kinds: str, gloss: float = 0.0, extent: float = 0.0) -> Material:
         """Return the surface of an object; without an extent stretched over each face."""
-        texture = Texture(self.small.any_of(kinds), extent)
-        return Surface(texture, gloss, 0.0, self.grain, 0.07)
+        texture = Texture(self.small.random_texture(kinds), extent)
+        return Material(texture, gloss, 0.0, self.grain, 0.07)
 
-    def plain(self, low: float, high: float, gloss: float = 0.1) -> Surface:
+    def plain(self, low: float, high: float, gloss: float = 0.1) -> Material:
         """Return a surface of one colour."""
         colour = self.small.colour(low, high, 0.9)
         albedo = np.broadcast_to(colour, (16, 16, 3)).astype(np.float32)
-        return Surface(Texture(albedo, 0.1), gloss, 0.0, self.grain, 0.06)
+        return Material(Texture(albedo, 0.1), gloss, 0.0, self.grain, 0.06)
 
-    def lamp_panel(self) -> Surface:
+    def lamp_panel(self) -> Material:
         """Return the surface of a ceiling light."""
-        return Surface(Texture(np.full((16, 16, 3), 0.9, np.float32), 1.0), 0.0, 1.6)
+        return Material(Texture(np.full((16, 16, 3), 0.9, np.float32), 1.0), 0.0, 1.6)
 
     def pose_over_floor(self, near: float, far: float, far_row: float) -> Pose:
         """Return a pose above z = 0 that sees it from depth ``near`` at the bottom row.
@@ -83,7 +83,7 @@ class Stage:
     def parcel(self, x: float, y: float, z: float, width: float, tall: float) -> None:
         """Place a box of cardboard or printed packaging."""
         size = (width, width * self.uniform(0.5, 1.1), tall)
-        surface = self.skin('cardboard', 'print', 'print', 'fabric')
+        surface = self.object_material('cardboard', 'print', 'print', 'fabric')
         self._box(x, y, z, size, surface, self.uniform(-0.8, 0.8))
 
     def books(self, x: float, y: float, z: float, width: float) -> None:
@@ -91,14 +91,18 @@ class Stage:
         for _ in range(int(self.rng.integers(2, 5))):
             thick = width * self.uniform(0.1, 0.22)
             size = (width * self.uniform(0.85, 1.1), width * self.uniform(0.65, 0.8), thick)
-            self._box(x, y, z, size, self.skin('print', 'fabric'), self.uniform(-0.5, 0.5))
+            self._box(
+                x, y, z, size, self.object_material('print', 'fabric'), self.uniform(-0.5, 0.5)
+            )
             z += thick
 
     def can(self, x: float, y: float, z: float, width: float) -> None:
         """Place a tin with a printed label and bare rims."""
         radius, tall = width / 2, width * self.uniform(0.9, 1.7)
         rim = 0.05 * tall
-        self._upright(x, y, z + rim, radius, tall - 2 * rim, self.skin('print', gloss=0.15))
+        self._upright(
+            x, y, z + rim, radius, tall - 2 * rim, self.object_material('print', gloss=0.15)
+        )
         metal = self.plain(0.45, 0.65, 0.4)
         for base in (z, z + tall - rim):
             self._upright(x, y, base, 1.03 * radius, rim, metal)
@@ -107,7 +111,7 @@ class Stage:
         """Place a bottle: body, shoulder, neck and cap."""
         radius, tall = width / 2, width * self.uniform(1.7, 2.4)
         glass = self.plain(0.1, 0.5, 0.5)
-        self._upright(x, y, z, radius, tall, self.skin('print', gloss=0.3))
+        self._upright(x, y, z, radius, tall, self.object_material('print', gloss=0.3))
         self.solids.append(Sphere((x, y, z + tall), radius, glass))
         self._upright(x, y, z + tall + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
         self._upright(
@@ -117,7 +121,7 @@ class Stage:
     def mug(self, x: float, y: float, z: float, width: float) -> None:
         """Place a mug with coffee in it and a handle."""
         radius, tall = width / 2, width * self.uniform(1.0, 1.3)
-        surface = self.skin('speckle', 'print', gloss=0.25)
+        surface = self.object_material('speckle', 'print', gloss=0.25)
         self._upright(x, y, z, radius, tall, surface)
         self._upright(x, y, z + tall - 1e-3, 0.9 * radius, 2e-3, self.plain(0.02, 0.06, 0.3))
         angle = self.uniform(-0.9, 0.9) + (math.pi if self.chance(0.5) else 0.0)
@@ -141,13 +145,15 @@ class Stage:
 
     def ball(self, x: float, y: float, z: float, width: float) -> None:
         """Place an orange or a ball."""
-        surface = self.skin('speckle', 'fabric', gloss=0.15)
+        surface = self.object_material('speckle', 'fabric', gloss=0.15)
         self.solids.append(Sphere((x, y, z + width / 2), width / 2, surface))
 
     def bin(self, x: float, y: float, z: float, width: float) -> None:
         """Place a waste bin: a dark open top on a cylinder."""
         radius, tall = width / 2, width * self.uniform(1.1, 1.6)
-        self._upright(x, y, z, radius, tall, self.skin('concrete', 'fabric', 'speckle', gloss=0.1))
+        self._upright(
+            x, y, z, radius, tall, self.object_material('concrete', 'fabric', 'speckle', gloss=0.1)
+        )
         self._upright(x, y, z + tall - 1e-3, 0.92 * radius, 2e-3, self.plain(0.01, 0.04, 0.0))
 
     def scatter(
@@ -207,10 +213,10 @@ class Stage:
             )
         return tuple(lamps)
 
-    def room(self, lights: tuple[Light, ...], contact: float) -> Room:
+    def room(self, lights: tuple[Light, ...], contact: float) -> Scene:
         """Return the finished room."""
         level = self.uniform(0.25, 0.55)
-        return Room(tuple(self.solids), lights, (0.95 * level, level, 1.05 * level), contact)
+        return Scene(tuple(self.solids), lights, (0.95 * level, level, 1.05 * level), contact)
 
     def _box(
         self,
@@ -218,12 +224,12 @@ class Stage:
         y: float,
         z: float,
         size: tuple[float, float, float],
-        surface: Surface,
+        surface: Material,
         yaw: float = 0.0,
     ) -> None:
         self.solids.append(Box((x, y, z + size[2] / 2), size, surface, yaw))
 
     def _upright(
-        self, x: float, y: float, z: float, radius: float, tall: float, surface: Surface
+        self, x: float, y: float, z: float, radius: float, tall: float, surface: Material
     ) -> None:
         self.solids.append(Cylinder((x, y, z + tall / 2), radius, tall, surface))

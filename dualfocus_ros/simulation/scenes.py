@@ -15,8 +15,8 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.simulation.corridor import corridor
-from dualfocus_ros.simulation.ray_casting import Pose, Room, SceneImage, trace
-from dualfocus_ros.simulation.scene_builder import Stage
+from dualfocus_ros.simulation.ray_casting import Pose, Scene, SceneImage, cast_rays
+from dualfocus_ros.simulation.scene_builder import SceneBuilder
 from dualfocus_ros.simulation.tabletop import floor, table
 from dualfocus_ros.simulation.target import target
 
@@ -48,7 +48,7 @@ def make_scene(name: str, seed: int, camera: PinholeCamera) -> SceneImage:
     if name not in _BUILDERS:
         raise ValueError(f'scene must be one of {", ".join(SCENES)}, got {name!r}')
     rng = np.random.default_rng([SCENES.index(name), abs(seed), seed < 0])
-    stage = Stage(rng, camera)
+    stage = SceneBuilder(rng, camera)
     return _photograph(*_BUILDERS[name](stage), camera, rng)
 
 
@@ -64,15 +64,15 @@ def make_target(distance: float, seed: int, camera: PinholeCamera) -> SceneImage
     if not distance > 0.0:
         raise ValueError(f'the target must be at a positive distance, got {distance} m')
     rng = np.random.default_rng([len(SCENES), abs(seed), seed < 0])
-    stage = Stage(rng, camera)
+    stage = SceneBuilder(rng, camera)
     return _photograph(*target(stage, distance), camera, rng)
 
 
 def _photograph(
-    room: Room, pose: Pose, camera: PinholeCamera, rng: np.random.Generator
+    room: Scene, pose: Pose, camera: PinholeCamera, rng: np.random.Generator
 ) -> SceneImage:
     """Look at a room through a lens with vignetting, exposed for its bright parts."""
-    image = trace(room, camera, pose)
+    image = cast_rays(room, camera, pose)
     colour = image.colour * _Vignette(rng.uniform(0.1, 0.25)).gain(camera)
     white = float(np.percentile(colour[:, ::4, ::4].max(axis=0), _WHITE_PERCENTILE))
     exposed = colour * np.float32(rng.uniform(0.65, 0.9) / max(white, 1e-3))

@@ -19,7 +19,7 @@ _NEAR = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class Material:
     """What a solid looks like.
 
     :param texture: its albedo.
@@ -61,13 +61,13 @@ class Solid(Protocol):
     """A shape with a surface."""
 
     @property
-    def surface(self) -> Surface:
+    def surface(self) -> Material:
         """What it looks like."""
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Return the nearest t > 0 of each ray, infinite for a miss."""
 
-    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return normals (n, 3) and texture coordinates u, v in repetitions, at surface points."""
 
     def texture_scale(self) -> float:
@@ -96,7 +96,7 @@ class Box:
 
     centre: tuple[float, float, float]
     size: tuple[float, float, float]
-    surface: Surface
+    surface: Material
     yaw: float = 0.0
 
     def _local(self, vectors: np.ndarray, *, point: bool) -> np.ndarray:
@@ -121,7 +121,7 @@ class Box:
             leave = np.minimum(leave, middle + width)
         return _nearest_root(entry, leave, leave >= entry)
 
-    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Solid`: texture upright on the sides, one face after the other."""
         local = self._local(points, point=True)
         half = np.asarray(self.size, np.float32) / 2
@@ -167,7 +167,7 @@ class Cylinder:
     centre: tuple[float, float, float]
     radius: float
     length: float
-    surface: Surface
+    surface: Material
     axis: int = 2
 
     def _split(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,7 +190,7 @@ class Cylinder:
         leave = np.minimum((-b + root) / a, -pz / slope + width)
         return _nearest_root(entry, leave, hit & (leave >= entry))
 
-    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Solid`: wrapped around the side, flat on the caps."""
         local = points - np.asarray(self.centre, np.float32)
         x, y, z = self._split(local)
@@ -231,7 +231,7 @@ class Sphere:
 
     centre: tuple[float, float, float]
     radius: float
-    surface: Surface
+    surface: Material
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """See :class:`Solid`."""
@@ -243,7 +243,7 @@ class Sphere:
         root = np.sqrt(np.maximum(root, 0.0))
         return _nearest_root((-b - root) / a, (-b + root) / a, hit)
 
-    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Solid`: longitude and latitude."""
         normal = (points - np.asarray(self.centre, np.float32)) / self.radius
         longitude = np.arctan2(normal[:, 1], normal[:, 0])
@@ -265,12 +265,12 @@ class Sphere:
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class InfinitePlane:
     """An unbounded plane; ``normal`` is a unit vector towards the side that is seen."""
 
     point: tuple[float, float, float]
     normal: tuple[float, float, float]
-    surface: Surface
+    surface: Material
 
     def _axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         normal = np.asarray(self.normal, np.float32)
@@ -288,7 +288,7 @@ class Plane:
         t = height / np.maximum(speed, 1e-9)
         return np.where((speed > 1e-6) & (t > _NEAR), t, np.inf).astype(np.float32)
 
-    def shade_frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Solid`."""
         normal, right, up = self._axes()
         local = points - np.asarray(self.point, np.float32)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 
-from dualfocus_ros.simulation.ray_casting import Pose, Room
-from dualfocus_ros.simulation.scene_builder import Stage
-from dualfocus_ros.simulation.solids import Box, Cylinder, Plane
+from dualfocus_ros.simulation.ray_casting import Pose, Scene
+from dualfocus_ros.simulation.scene_builder import SceneBuilder
+from dualfocus_ros.simulation.solids import Box, Cylinder, InfinitePlane
 
 
-def table(stage: Stage) -> tuple[Room, Pose]:
+def table(stage: SceneBuilder) -> tuple[Scene, Pose]:
     """A table top with objects in front of a wall: 0.4 to 2.5 m."""
     near, edge = stage.uniform(0.40, 0.48), stage.uniform(1.1, 1.5)
     pose = stage.pose_over_floor(near, edge, far_row=-stage.uniform(0.45, 0.8))
@@ -20,7 +20,9 @@ def table(stage: Stage) -> tuple[Room, Pose]:
     top = stage.ground(extent, 'wood', 'wood', 'terrazzo', 'fabric')
     stage.solids.append(Box((0.0, far_side - 1.5, -0.02), (6.0, 3.0, 0.04), top))
     _wall(stage, wall)
-    stage.solids.append(Plane((0.0, 0.0, -0.75), (0.0, 0.0, 1.0), stage.ground(0.8, 'carpet')))
+    stage.solids.append(
+        InfinitePlane((0.0, 0.0, -0.75), (0.0, 0.0, 1.0), stage.ground(0.8, 'carpet'))
+    )
     stage.scatter(
         pose,
         (1.1 * near, 0.92 * edge),
@@ -32,14 +34,14 @@ def table(stage: Stage) -> tuple[Room, Pose]:
     return stage.room(lights, contact=0.02), pose
 
 
-def floor(stage: Stage) -> tuple[Room, Pose]:
+def floor(stage: SceneBuilder) -> tuple[Scene, Pose]:
     """A floor that recedes, with boxes on it and a wall at its end: 0.5 to 6 m."""
     near, far = stage.uniform(0.5, 0.7), stage.uniform(3.5, 5.5)
     pose = stage.pose_over_floor(near, far, far_row=-stage.uniform(0.5, 0.95))
     extent = 4.0 * stage.tangent_x * near
     kinds = ('carpet', 'tiles', 'wood', 'concrete', 'terrazzo')
     ground = stage.ground(max(extent, 0.5), *kinds)
-    stage.solids.append(Plane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), ground))
+    stage.solids.append(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), ground))
     _, end = stage.floor_point(pose, 0.0, far)
     _wall(stage, end)
     stage.scatter(
@@ -53,11 +55,11 @@ def floor(stage: Stage) -> tuple[Room, Pose]:
     return stage.room(lights, contact=0.05), pose
 
 
-def _wall(stage: Stage, distance: float) -> None:
+def _wall(stage: SceneBuilder, distance: float) -> None:
     """Close the view with a wall that has a picture, a shelf board or a pipe on it."""
     kinds = ('paint', 'brick', 'concrete', 'tiles')
     surface = stage.ground(1.2, *kinds, roughness=0.05)
-    stage.solids.append(Plane((0.0, distance, 0.0), (0.0, -1.0, 0.0), surface))
+    stage.solids.append(InfinitePlane((0.0, distance, 0.0), (0.0, -1.0, 0.0), surface))
     width = 2.0 * stage.tangent_x * distance
     for _ in range(int(stage.rng.integers(1, 4))):
         across = width * stage.uniform(0.14, 0.32)
@@ -67,14 +69,16 @@ def _wall(stage: Stage, distance: float) -> None:
             distance - 0.012,
             0.1 * distance * stage.uniform(-0.2, 1.5) + tall / 2,
         )
-        stage.solids.append(Box(centre, (across, 0.024, tall), stage.skin('print', 'fabric')))
+        stage.solids.append(
+            Box(centre, (across, 0.024, tall), stage.object_material('print', 'fabric'))
+        )
     if stage.chance(0.5):
         height = stage.uniform(0.05, 0.3) * distance
         pipe = Cylinder(
             (0.0, distance - 0.06, height),
             0.02 * math.sqrt(distance),
             8.0 * distance,
-            stage.skin('concrete', 'speckle', extent=0.3),
+            stage.object_material('concrete', 'speckle', extent=0.3),
             axis=0,
         )
         stage.solids.append(pipe)

@@ -65,7 +65,7 @@ def _bilinear(level: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return upper * (1 - fy) + lower * fy
 
 
-class TextureMaker:
+class TextureGenerator:
     """Makes textures from one random stream; noise fields are drawn once and reused.
 
     :param rng: source of every random choice.
@@ -301,7 +301,7 @@ class TextureMaker:
         image[handle] = self.grey(0.5, 0.8)
         return image
 
-    def any_of(self, kinds: tuple[str, ...]) -> Albedo:
+    def random_texture(self, kinds: tuple[str, ...]) -> Albedo:
         """Return a texture of one of the named kinds (names of this class's methods)."""
         make: Callable[[], Albedo] = getattr(self, str(self.rng.choice(kinds)))
         return make()

@@ -20,9 +20,9 @@ import math
 
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import (
+    FOCUS_TOLERANCE,
     MAX_PLANES,
     MIN_PLANES,
-    SAME_FOCUS,
     FocalStack,
     Plane,
     StackFlag,
@@ -368,7 +368,7 @@ class SweepAssembler:
             )
             return []
         focus = [s.focus.dioptres for s in samples]
-        if max(focus) - min(focus) <= SAME_FOCUS:
+        if max(focus) - min(focus) <= FOCUS_TOLERANCE:
             self._funnel.reject(
                 Stage.STACKED,
                 'same_focus',
@@ -378,16 +378,20 @@ class SweepAssembler:
         if any(s.focus.state == LensState.MOVING for s in samples):
             flags |= StackFlag.MOTION
         self._funnel.count(Stage.STACKED)
-        announced = None
+        sweep_extent = None
         if count < expected:
-            announced = announced_range(samples, expected, self._whole)
+            sweep_extent = announced_range(samples, expected, self._whole)
         else:
             self._whole = WholeSweep.of(samples)
         planes = tuple(_plane(s) for s in samples)
         newest = samples[-1]
         return [
             FocalStack(
-                planes, newest.frame.frame_id, newest.focus.sweep_id, flags, announced=announced
+                planes,
+                newest.frame.frame_id,
+                newest.focus.sweep_id,
+                flags,
+                sweep_extent=sweep_extent,
             )
         ]
 

@@ -172,10 +172,10 @@ class PlaneSynchroniser:
         for _ in pictures:
             self._funnel.count(Stage.MATCHED)
         self._funnel.count(Stage.STACKED)
-        flags, announced = StackFlag.NONE, None
+        flags, sweep_extent = StackFlag.NONE, None
         if len(group) < len(self._pending):
             flags = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
-            announced = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
+            sweep_extent = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
         planes = [
             Plane(
                 picture.frame.image,
@@ -189,7 +189,7 @@ class PlaneSynchroniser:
         ]
         planes.sort(key=lambda plane: (plane.stamp_ns, plane.sweep_index))
         frame_id = next(iter(pictures.values())).frame.frame_id
-        return FocalStack(tuple(planes), frame_id, 0, flags, announced=announced)
+        return FocalStack(tuple(planes), frame_id, 0, flags, sweep_extent=sweep_extent)
 
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dualfocus_ros.focal_stack import MAX_PLANES, SAME_FOCUS
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
 from dualfocus_ros.sweep.sweep_detection import Sweep, TurningSweep, better
 from dualfocus_ros.sweep.time_synchronizer import Sample
 
@@ -77,7 +77,7 @@ class SlidingSet:
     def _position(self, sample: Sample) -> float:
         focus = sample.focus.dioptres
         nearest = min(self._slots, key=lambda key: abs(key - focus), default=focus)
-        return nearest if abs(nearest - focus) <= SAME_FOCUS else focus
+        return nearest if abs(nearest - focus) <= FOCUS_TOLERANCE else focus
 
     def _forget_stale(self, expected: int) -> None:
         oldest_visit = self._visit - 2 * (expected or len(self._slots))

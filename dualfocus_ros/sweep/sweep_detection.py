@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from dualfocus_ros.focal_stack import MAX_PLANES, SAME_FOCUS
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
 from dualfocus_ros.sweep.time_synchronizer import LensState, Sample
 
 
@@ -177,4 +177,4 @@ class TurningSweep:
 
     @staticmethod
     def _at(dioptres: float, sample: Sample) -> bool:
-        return abs(dioptres - sample.focus.dioptres) <= SAME_FOCUS
+        return abs(dioptres - sample.focus.dioptres) <= FOCUS_TOLERANCE

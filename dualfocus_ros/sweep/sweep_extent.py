@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.focal_stack import SAME_FOCUS
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
 from dualfocus_ros.sweep.time_synchronizer import Sample
 
 
@@ -58,8 +58,8 @@ def announced_range(
     if (
         whole is not None
         and whole.count == expected
-        and whole.far <= min(focus) + SAME_FOCUS
-        and whole.near >= max(focus) - SAME_FOCUS
+        and whole.far <= min(focus) + FOCUS_TOLERANCE
+        and whole.near >= max(focus) - FOCUS_TOLERANCE
     ):
         return whole.far, whole.near
     return None

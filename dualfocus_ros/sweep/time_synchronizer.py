@@ -22,7 +22,7 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
-from dualfocus_ros.focal_stack import SAME_FOCUS
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
 from dualfocus_ros.sweep.stage_counter import Funnel, Stage
 
 MAX_FOCUS_DIOPTRES = 100.0
@@ -209,7 +209,7 @@ class StampPairing:
         if report.stamp_ns in self._done:
             return []
         before = self._reports.items.get(report.stamp_ns)
-        if before is not None and abs(before.dioptres - report.dioptres) > SAME_FOCUS:
+        if before is not None and abs(before.dioptres - report.dioptres) > FOCUS_TOLERANCE:
             # Which one is right, nobody knows: two sources of focus, or a stamp that is wrong.
             self._disputed[report.stamp_ns] = (
                 f'one report says {before.dioptres:.3f}, another {report.dioptres:.3f} dioptres '

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualfocus_ros.camera.srgb import srgb_to_linear
-from dualfocus_ros.datasets.rgbd_crops import view_scene
+from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.simulation.batch_defocus import render_batch, upload
-from dualfocus_ros.simulation.batch_scenes import compose_scenes
-from dualfocus_ros.simulation.batch_textures import DeviceTextures
+from dualfocus_ros.simulation.batch_scenes import random_scene_batch
+from dualfocus_ros.simulation.batch_textures import BatchTextures
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.random_scenes import POSITION_RANGE
 from dualfocus_ros.simulation.random_stacks import (
-    Capture,
+    CaptureParameters,
     RenderSettings,
     draw_capture,
     draw_kind,
@@ -57,7 +57,7 @@ class StackGenerator:
         rgbd: Sequence[RgbdSample] = (),
     ) -> None:
         self.settings, self.size, self.device = settings, size, device
-        self._textures = DeviceTextures(textures, device, settings.blank)
+        self._textures = BatchTextures(textures, device, settings.blank)
         self._indoor, self._rgbd = indoor, rgbd
 
     def render(self, rng: np.random.Generator, count: int) -> list[Stack]:
@@ -72,7 +72,7 @@ class StackGenerator:
             # Scenes of like blur go together: they need kernels of like size.
             radii = [capture.max_radius(*POSITION_RANGE) for capture in captures]
             order = np.argsort(radii, kind='stable')
-            plain = [int(i) for i in order if captures[i].is_plain]
+            plain = [int(i) for i in order if captures[i].is_uniform]
             rendered: dict[int, Tensor] = {}
             for begin in range(0, len(plain), CHUNK):
                 chosen = plain[begin : begin + CHUNK]
@@ -105,14 +105,14 @@ class StackGenerator:
             kind = draw_kind(rng, self.settings, bool(self._rgbd))
             bank = self._rgbd if kind == 'rgbd' else self._indoor
             if kind != 'shapes' and bank:
-                views[index] = view_scene(rng, bank[int(rng.integers(len(bank)))], self.size)
+                views[index] = random_rgbd_crop(rng, bank[int(rng.integers(len(bank)))], self.size)
         drawn = [index for index in range(count) if index not in views]
         colour = torch.empty((count, 3, self.size, self.size), device=self.device)
         position = torch.empty((count, self.size, self.size), device=self.device)
         known = {}
         if drawn:
             at = upload(drawn, self.device)
-            colour[at], position[at] = compose_scenes(
+            colour[at], position[at] = random_scene_batch(
                 rng, generator, self._textures, len(drawn), self.size
             )
         for index, scene in views.items():
@@ -123,7 +123,7 @@ class StackGenerator:
         return colour, position, known
 
     def _asymmetric(
-        self, capture: Capture, linear: Tensor, position: Tensor, radius: float
+        self, capture: CaptureParameters, linear: Tensor, position: Tensor, radius: float
     ) -> Tensor:
         layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
         return render_stack(
@@ -136,7 +136,7 @@ class StackGenerator:
 
     def _finished(
         self,
-        capture: Capture,
+        capture: CaptureParameters,
         linear: Tensor,
         truth: Tensor,
         generator: torch.Generator,

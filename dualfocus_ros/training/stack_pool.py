@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dualfocus_ros.datasets.indoor_views import indoor_frame, indoor_view
-from dualfocus_ros.datasets.rgbd_crops import view_scene
+from dualfocus_ros.datasets.indoor_views import random_indoor_image, random_indoor_scene
+from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.rgbd_sets import open_rgbd_folder
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.io.atomic_files import write_text
@@ -171,10 +171,10 @@ def _render_stack(
     def scene(rng: np.random.Generator) -> TrainingScene:
         kind = draw_kind(rng, settings, bool(material.rgbd))
         if kind == 'indoor':
-            return indoor_view(rng, size)
+            return random_indoor_scene(rng, size)
         if kind == 'rgbd':
             views = rgbd_views(material.rgbd)
-            return view_scene(rng, views[rng.integers(len(views))], size)
+            return random_rgbd_crop(rng, views[rng.integers(len(views))], size)
         return random_scene(rng, _textures(material.textures, settings.blank), size)
 
     stack = render_training_stack(rng, scene, settings)
@@ -182,7 +182,7 @@ def _render_stack(
 
 
 def _render_view(folder: Path, seed: int, size: int, index: int) -> None:
-    view = indoor_frame(np.random.default_rng([seed, index]), size)
+    view = random_indoor_image(np.random.default_rng([seed, index]), size)
     _save(_path(folder, index), colour=view.colour, depth=view.depth)
 
 

@@ -513,7 +513,7 @@ def test_a_node_that_is_closed_at_work_publishes_nothing_more(rig):
 # -- weights -------------------------------------------------------------------------------------
 
 
-def cut_off(path):
+def truncated(path):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
@@ -539,7 +539,7 @@ def pickled(path):
 @pytest.mark.parametrize(
     ('spoil', 'words'),
     [
-        (cut_off, 'not a whole safetensors file'),
+        (truncated, 'not a whole safetensors file'),
         (not_a_number, 'values that are not finite'),
         (without_one, 'lacks '),
         (pickled, 'not a whole safetensors file'),

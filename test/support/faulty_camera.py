@@ -12,9 +12,9 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
 from dualfocus_ros.sweep.stage_counter import Funnel
 from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame, LensState
@@ -38,17 +38,17 @@ def faulty_sweep(
     """Return a sweep and the depth of its reference plane in metres.
 
     :param focus: first and last plane in dioptres.
-    :param settings: of ``FocusCameraSettings``; by default those of the simulated camera's node,
+    :param settings: of ``SimulatedCameraSettings``; by default those of the simulated camera's node,
         with 2 px of jitter and a lens that settles for three frames.
     """
     lens = lens_for(width)
     fx = lens.focal_length_px(0.0)
     camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     faults = {'jitter': 2.0, 'settling_time': SETTLING_FRAMES / RATE, 'latency': 0.02}
-    simulated = FocusCamera(
+    simulated = SimulatedCamera(
         make_scene(scene, seed, camera),
         lens,
-        FocusCameraSettings(seed=seed, **{**faults, **settings}),  # type: ignore[arg-type]
+        SimulatedCameraSettings(seed=seed, **{**faults, **settings}),  # type: ignore[arg-type]
     )
     assembler = SweepAssembler(AssemblerSettings(), Funnel())
     truths: dict[int, np.ndarray] = {}

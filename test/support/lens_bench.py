@@ -14,31 +14,31 @@ from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 FRAME = 'camera_optical_frame'
 SETTLED, MOVING = 1, 2
 CODES = 1000  # of the lens driver in a dioptre, as sim_camera_node reports them
 
 
-def bench(width: int, distance: float, **settings: float) -> FocusCamera:
+def bench(width: int, distance: float, **settings: float) -> SimulatedCamera:
     """Return the 16 mm f/1.4 camera of the demo with the target at a distance in metres."""
     lens = Lens(0.016, 1.4, 7.2e-3 / width)
     height, fx = 3 * width // 4, lens.focal_length_px(0.0)
     view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
-    return FocusCamera(
+    return SimulatedCamera(
         make_target(distance, 0, view),
         lens,
-        FocusCameraSettings(**settings),  # type: ignore[arg-type]
+        SimulatedCameraSettings(**settings),  # type: ignore[arg-type]
     )
 
 
 def textured_plane(
     width: int, inverse_depth: float, slant: tuple[float, float] = (0.0, 0.0), **settings: Any
-) -> FocusCamera:
+) -> SimulatedCamera:
     """Return that camera before a plane of fine texture.
 
     :param inverse_depth: in the middle of the image, in 1/m.
@@ -55,11 +55,11 @@ def textured_plane(
     scene = SceneImage(
         np.repeat(texture, 3, axis=0).astype(np.float32), depth.astype(np.float32), view
     )
-    return FocusCamera(scene, lens, FocusCameraSettings(**settings))
+    return SimulatedCamera(scene, lens, SimulatedCameraSettings(**settings))
 
 
 def settled_images(
-    camera: FocusCamera, focus: Iterable[float], count: int = 1
+    camera: SimulatedCamera, focus: Iterable[float], count: int = 1
 ) -> list[FocusImage]:
     """Return images at rest, ``count`` at each focus."""
     taken, time = [], 1000.0
@@ -99,7 +99,7 @@ class SweepBag:
     def __exit__(self, *failure: object) -> None:
         self._bag.__exit__(*failure)  # type: ignore[arg-type]
 
-    def frame(self, camera: FocusCamera, time: float) -> None:
+    def frame(self, camera: SimulatedCamera, time: float) -> None:
         """Take and write a frame."""
         types, stamp = self._bag.types, round(time * 1e9)
         taken = camera.capture(time)
@@ -133,7 +133,9 @@ class SweepBag:
         )
         self._bag.write_message('/focus_state', state, stamp)
 
-    def command(self, camera: FocusCamera, dioptres: float, time: float, off: float = 0.0) -> None:
+    def command(
+        self, camera: SimulatedCamera, dioptres: float, time: float, off: float = 0.0
+    ) -> None:
         """Send the lens to a focus, from which it will end ``off``, and write the command."""
         types, stamp = self._bag.types, round(time * 1e9)
         camera.command(FocusOrder(dioptres + off), time)
@@ -150,7 +152,9 @@ class SweepBag:
         self._bag.write_message('/focus_command', message, stamp)
 
 
-def write_settled(path: Path, camera: FocusCamera, focus: Sequence[float], count: int = 1) -> Path:
+def write_settled(
+    path: Path, camera: SimulatedCamera, focus: Sequence[float], count: int = 1
+) -> Path:
     """Write a bag of images at rest, after one on the way to each focus."""
     with SweepBag(path) as bag:
         time = 1000.0
@@ -165,7 +169,7 @@ def write_settled(path: Path, camera: FocusCamera, focus: Sequence[float], count
 
 def write_steps(
     path: Path,
-    camera: FocusCamera,
+    camera: SimulatedCamera,
     planes: Sequence[float],
     *,
     sweeps: int = 4,

@@ -9,9 +9,9 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.scenes import make_scene
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 SENSOR_WIDTH = 0.0072
 SWEEPS = {'table': (0.45, 2.5), 'floor': (0.15, 2.0), 'corridor': (0.12, 1.3)}
@@ -42,8 +42,8 @@ def rendered_stack(
     fx = lens.focal_length_px(0.0)
     camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     far, near = SWEEPS[scene]
-    simulated = FocusCamera(
-        make_scene(scene, seed, camera), lens, FocusCameraSettings(near_limit=near, seed=seed)
+    simulated = SimulatedCamera(
+        make_scene(scene, seed, camera), lens, SimulatedCameraSettings(near_limit=near, seed=seed)
     )
     taken, truth = [], None
     for index, focus in enumerate(np.linspace(far, near, planes)):

@@ -26,7 +26,7 @@ from dualfocus_ros.calibration.settling import (
 from dualfocus_ros.calibration.target_images import FocusImage, Region, by_setting, gradient_energy
 from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
 from dualfocus_ros.exceptions import CalibrationError
-from dualfocus_ros.simulation.psf import Aperture, spot
+from dualfocus_ros.simulation.psf import Aperture, blur_kernels
 
 
 def refuses(match):
@@ -188,7 +188,7 @@ def edge_image(slant=5.0, dark=0.06, bright=0.75):
 
 
 def blurred(image, radius):
-    kernel = spot(torch.tensor([radius]), Aperture('disc', softness=0.5))[0].numpy()
+    kernel = blur_kernels(torch.tensor([radius]), Aperture('disc', softness=0.5))[0].numpy()
     half = kernel.shape[0] // 2
     across = np.sum(kernel.sum(axis=0) * np.arange(-half, half + 1) ** 2)
     border = cv2.copyMakeBorder(image, *[half] * 4, cv2.BORDER_REFLECT_101)

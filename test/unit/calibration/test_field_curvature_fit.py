@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.calibration.field_curvature_fit import Target, fit_field_curvature
-from dualfocus_ros.camera.field_curvature import bow, bow_map
+from dualfocus_ros.camera.field_curvature import field_curvature_map, field_curvature_offset
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import StackSample
@@ -16,8 +16,8 @@ from dualfocus_ros.evaluation.classical import focus_volume, refined_peak
 from dualfocus_ros.evaluation.measures import flatness
 from dualfocus_ros.evaluation.methods import Estimate
 from dualfocus_ros.exceptions import CalibrationError
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.ray_casting import SceneImage
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from lens_bench import settled_images
 from research.transfer import field_of, flattened
 
@@ -33,8 +33,8 @@ def wall(curvature, **settings):
     scene = SceneImage(
         np.repeat(0.2 + 0.6 * colour, 3, axis=0), np.full((HEIGHT, WIDTH), 0.8, np.float32), CAMERA
     )
-    still = FocusCameraSettings(noise=0.0, breathing=False, field_curvature=curvature)
-    return FocusCamera(scene, LENS, replace(still, **settings))
+    still = SimulatedCameraSettings(noise=0.0, breathing=False, field_curvature=curvature)
+    return SimulatedCamera(scene, LENS, replace(still, **settings))
 
 
 def measured(camera):
@@ -46,20 +46,20 @@ def measured(camera):
 
 def test_the_formula():
     r2 = np.array([0.0, 0.25, 1.0])
-    assert bow(r2, (0.3, 0.0)) == pytest.approx([0.0, 0.075, 0.3])
-    assert bow(r2, (0.3, -0.2)) == pytest.approx([0.0, 0.075 - 0.2 / 16, 0.1])
+    assert field_curvature_offset(r2, (0.3, 0.0)) == pytest.approx([0.0, 0.075, 0.3])
+    assert field_curvature_offset(r2, (0.3, -0.2)) == pytest.approx([0.0, 0.075 - 0.2 / 16, 0.1])
 
 
 def test_the_map_is_in_half_diagonals_from_the_principal_point():
-    middle = bow_map(480, 640, (0.3, 0.1))
+    middle = field_curvature_map(480, 640, (0.3, 0.1))
     assert middle.shape == (480, 640) and middle.dtype == np.float32
     assert np.array_equal(middle, middle[::-1, ::-1])
     assert middle[0, 0] == pytest.approx(0.4, rel=0.01)  # half a pixel short of the corner
-    moved = bow_map(480, 640, (0.3, 0.0), (100.0, 50.0))
+    moved = field_curvature_map(480, 640, (0.3, 0.0), (100.0, 50.0))
     assert moved[50, 100] == 0.0
     assert moved[50, 500] == pytest.approx(0.3)  # 400 pixels are half a diagonal
     # The same place of an image of another size has the same value.
-    small = bow_map(240, 320, (0.3, 0.1))
+    small = field_curvature_map(240, 320, (0.3, 0.1))
     means = middle.reshape(240, 2, 320, 2).mean(axis=(1, 3))
     assert np.abs(small - means).max() < 1e-5
 
@@ -71,7 +71,7 @@ def test_a_bowed_wall_is_flat_after_correction():
     corner, centre = found[6:20, 6:20], found[50:70, 70:90]
     assert np.median(centre) == pytest.approx(1.25, abs=0.02)
     assert np.median(corner) == pytest.approx(1.25 - 0.3 * 0.76, abs=0.03)
-    flat = found + bow_map(HEIGHT, WIDTH, (0.3, 0.0))
+    flat = found + field_curvature_map(HEIGHT, WIDTH, (0.3, 0.0))
     assert np.abs(found - 1.25)[inner].mean() > 0.08
     assert np.abs(flat - 1.25)[inner].mean() < 0.02
     assert np.median(flat[6:20, 6:20]) == pytest.approx(np.median(flat[50:70, 70:90]), abs=0.03)
@@ -87,8 +87,8 @@ def test_without_curvature_the_simulated_image_is_the_same():
     first, second = (
         settled_images(camera, [1.6])[0].pixels for camera in (wall((0.0, 0.0)), wall((0.3, 0.0)))
     )
-    plain = FocusCamera(
-        wall((0.0, 0.0)).scene, LENS, FocusCameraSettings(noise=0.0, breathing=False)
+    plain = SimulatedCamera(
+        wall((0.0, 0.0)).scene, LENS, SimulatedCameraSettings(noise=0.0, breathing=False)
     )
     assert np.array_equal(first, settled_images(plain, [1.6])[0].pixels)
     assert not np.array_equal(first, second)
@@ -102,7 +102,7 @@ def test_a_camera_refuses_other_than_two_numbers():
 def target(coefficients, plane=(1.25, 0.3, 0.4), noise=0.005, reach=0.8, seed=0):
     """Return what is measured of a plane, on a grid of 300 blocks with errors."""
     y, x = (n.ravel() for n in np.mgrid[-0.75 * reach : 0.75 * reach : 15j, -reach:reach:20j])
-    q = plane[0] + plane[1] * x + plane[2] * y - bow(x**2 + y**2, coefficients)
+    q = plane[0] + plane[1] * x + plane[2] * y - field_curvature_offset(x**2 + y**2, coefficients)
     return Target(x, y, q + np.random.default_rng(seed).normal(0.0, noise, len(x)))
 
 
@@ -158,7 +158,7 @@ def test_a_recorded_wall_is_judged_with_the_bow_taken_out():
     )
     case = case_of_stack(sample)
     field = field_of(case, whole[0])
-    bowed = Estimate(1.25 - bow_map(HEIGHT, WIDTH, (0.3, 0.0)))
+    bowed = Estimate(1.25 - field_curvature_map(HEIGHT, WIDTH, (0.3, 0.0)))
     texture = np.ones((HEIGHT, WIDTH))
     before = flatness(case, bowed, texture)['plane_rms']
     after = flatness(case, flattened(bowed, field), texture)['plane_rms']

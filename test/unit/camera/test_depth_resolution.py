@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.depth_resolution import (
-    RELATIVE_LIMIT,
+    MAX_RELATIVE_ERROR,
     check_range,
     depth_error,
-    dioptre_error,
     hyperfocal_distance,
+    inverse_depth_error,
     range_limit,
     sweep_planes,
 )
@@ -59,14 +59,14 @@ def test_the_error_is_what_a_wrong_blur_makes_of_the_depth(depth):
         1.0 / (0.1 + blur / kappa) - depth, rel=0.02
     )
     assert depth_error(depth, kappa, delta) == pytest.approx(
-        depth**2 * dioptre_error(kappa, delta)
+        depth**2 * inverse_depth_error(kappa, delta)
     )
 
 
 def test_at_the_range_limit_the_error_is_the_share():
     limit = range_limit(13.9)
-    assert depth_error(limit, 13.9) == pytest.approx(RELATIVE_LIMIT * limit)
-    assert depth_error(0.9 * limit, 13.9) < RELATIVE_LIMIT * 0.9 * limit
+    assert depth_error(limit, 13.9) == pytest.approx(MAX_RELATIVE_ERROR * limit)
+    assert depth_error(0.9 * limit, 13.9) < MAX_RELATIVE_ERROR * 0.9 * limit
 
 
 def test_hyperfocal_distance_is_the_textbook_one():

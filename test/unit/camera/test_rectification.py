@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import CameraCalibration, source_positions
+from dualfocus_ros.camera.rectification import CameraCalibration, source_coordinates
 
 CAMERA = PinholeCamera(160, 120, 130.0, 128.0, 81.0, 58.5)
 MODELS = [
@@ -40,7 +40,7 @@ def test_every_pixel_comes_from_where_the_models_say(model, coefficients, moved)
     """Motion, then other intrinsics (a lens that breathes and drifts), then distortion."""
     stored = replace(CAMERA.magnified(0.97), cx=82.5, cy=57.0)
     motion = np.array([[1.01, 0.0, -2.5], [0.0, 1.01, 1.75], [0.0, 0.0, 1.0]])
-    found = source_positions(
+    found = source_coordinates(
         CameraCalibration(stored, model, coefficients), CAMERA, motion if moved else None
     )
     x, y = np.meshgrid(*found) if found[0].ndim == 1 else found
@@ -63,7 +63,7 @@ def test_rotation_between_camera_and_rectified_image():
         ]
     )
     view = CameraCalibration(CAMERA, rotation=tuple(turn.ravel()))
-    x, y = source_positions(view, CAMERA)
+    x, y = source_coordinates(view, CAMERA)
     v, u = np.mgrid[: CAMERA.height, : CAMERA.width].astype(np.float64)
     ray = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones_like(u)])
     a, b, c = np.tensordot(turn.T, ray, 1)
@@ -73,9 +73,9 @@ def test_rotation_between_camera_and_rectified_image():
 
 def test_nothing_to_correct_is_no_map():
     for distortion in ((), (0.0,) * 5):
-        assert source_positions(CameraCalibration(CAMERA, '', distortion), CAMERA) is None
+        assert source_coordinates(CameraCalibration(CAMERA, '', distortion), CAMERA) is None
     nearly = CameraCalibration(CAMERA.magnified(1.0 + 1e-5))
-    assert source_positions(nearly, CAMERA, np.eye(3)) is None
+    assert source_coordinates(nearly, CAMERA, np.eye(3)) is None
 
 
 @pytest.mark.parametrize(

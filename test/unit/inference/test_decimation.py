@@ -10,7 +10,7 @@ import pytest
 
 from dualfocus_ros.camera.depth_resolution import BLUR_ERROR
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import CameraCalibration, source_positions
+from dualfocus_ros.camera.rectification import CameraCalibration, source_coordinates
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import decimation
@@ -87,8 +87,8 @@ def test_distortion_stays_where_it_is():
     calibration = CameraCalibration(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), rectified=output)
     plane = PlaneDecimator().plane(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
     assert plane.camera == output.resized(64, 48) == plane.calibration.output
-    x, y = source_positions(calibration, output)
-    small_x, small_y = source_positions(plane.calibration, plane.camera)
+    x, y = source_coordinates(calibration, output)
+    small_x, small_y = source_coordinates(plane.calibration, plane.camera)
     # A shrunk pixel's place is the mean of those of its four, but for the bend between them.
     for large, small in ((x, small_x), (y, small_y)):
         means = large.reshape(48, 2, 64, 2).mean(axis=(1, 3))

@@ -10,7 +10,7 @@ import torch
 
 from dualfocus_ros.camera.depth_resolution import BLUR_ERROR
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import CameraCalibration, source_positions
+from dualfocus_ros.camera.rectification import CameraCalibration, source_coordinates
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.exceptions import DeviceError
 from dualfocus_ros.focal_stack import FocalStack, Plane
@@ -153,7 +153,7 @@ def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, m
     estimator.settings = EstimatorSettings(edge_filter=0.0)
     free = estimator.estimate(whole, EVERYTHING)
     ends = (0.2, 3.0) if side == 'near' else (-0.3, 2.0)
-    held = estimator.estimate(replace(whole, announced=ends), EVERYTHING)
+    held = estimator.estimate(replace(whole, sweep_extent=ends), EVERYTHING)
     # The decoder's planes go from far to near.
     end = len(whole.planes) - 1 if side == 'near' else 0
     beyond = predictions[-1].probability[0].argmax(dim=0).numpy() == end
@@ -206,7 +206,7 @@ def test_unseen_pixels_become_nan_in_every_output(estimator):
     result = estimator.estimate(
         replace(stack, planes=(*stack.planes[:2], distorted, stack.planes[3])), EVERYTHING
     )
-    x, y = source_positions(calibration, CAMERA)
+    x, y = source_coordinates(calibration, CAMERA)
     unseen = (x < -0.5) | (y < -0.5) | (x > 63.5) | (y > 47.5)
     assert 0.02 < unseen.mean() < 0.3
     assert np.array_equal(np.isnan(result.depth), unseen)

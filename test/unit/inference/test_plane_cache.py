@@ -9,7 +9,7 @@ import torch
 
 from dualfocus_ros.alignment import plane_motion
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.rectification import CameraCalibration, Mapping
+from dualfocus_ros.camera.rectification import CameraCalibration, ViewMapping
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import preparation
@@ -219,7 +219,7 @@ def encoded_plane(size=10):
 
 
 def mapping(scale=1.0, **changes):
-    return Mapping(replace(CameraCalibration(CAMERA.magnified(scale)), **changes), CAMERA)
+    return ViewMapping(replace(CameraCalibration(CAMERA.magnified(scale)), **changes), CAMERA)
 
 
 def test_a_store_has_a_limit():

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dualfocus_ros.simulation import defocus
-from dualfocus_ros.simulation.aberrations import FieldAberrations, tiles
+from dualfocus_ros.simulation.aberrations import FieldAberrations, field_tiles
 from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render, render_stack
-from dualfocus_ros.simulation.psf import Aperture, OffAxis, spot
+from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 from dualfocus_ros.simulation.random_stacks import RenderSettings, draw_capture
 
 STOP = OffAxis(0.9, 0.5, -0.2)
@@ -44,7 +44,7 @@ FOCUS = torch.tensor([0.5, 1.4, 3.0])
 @pytest.mark.parametrize(('aperture', 'off_axis'), ABERRANT)
 @pytest.mark.parametrize('radius', [0.0, 0.3, -0.5, 2.2, 7.5, -7.5])
 def test_spots_sum_to_one_and_are_not_negative(aperture, off_axis, radius):
-    kernel = spot(torch.tensor([radius]), aperture, off_axis=off_axis)[0]
+    kernel = blur_kernels(torch.tensor([radius]), aperture, off_axis=off_axis)[0]
     assert kernel.sum().item() == pytest.approx(1.0, abs=1e-6)
     assert kernel.min() >= 0.0
 
@@ -53,16 +53,16 @@ def test_spots_sum_to_one_and_are_not_negative(aperture, off_axis, radius):
 def test_near_is_the_mirror_of_far_with_the_aberration_reversed(aperture, off_axis):
     reverse = dataclasses.replace(aperture, spherical=-aperture.spherical)
     mirrored = off_axis and dataclasses.replace(off_axis, squeeze=-off_axis.squeeze)
-    near = spot(torch.tensor([-6.3]), aperture, 12, off_axis=off_axis)[0]
-    far = spot(torch.tensor([6.3]), reverse, 12, off_axis=mirrored)[0]
+    near = blur_kernels(torch.tensor([-6.3]), aperture, 12, off_axis=off_axis)[0]
+    far = blur_kernels(torch.tensor([6.3]), reverse, 12, off_axis=mirrored)[0]
     assert torch.allclose(near, far.flip(0, 1), atol=1e-7)
-    same_side = spot(torch.tensor([6.3]), aperture, 12, off_axis=off_axis)[0]
+    same_side = blur_kernels(torch.tensor([6.3]), aperture, 12, off_axis=off_axis)[0]
     assert (near - same_side).abs().max() > 1e-3
 
 
 def test_spherical_aberration_brightens_the_rim_beyond_the_focus():
     """Radial profile of the weight 1 + a (2 rho^2 - 1): 1 - a in the centre, 1 + a at the rim."""
-    far, near = spot(torch.tensor([20.0, -20.0]), Aperture(spherical=0.6, softness=0.0))
+    far, near = blur_kernels(torch.tensor([20.0, -20.0]), Aperture(spherical=0.6, softness=0.0))
     centre = len(far) // 2
     plain = 1.0 / (np.pi * 400.0)
     for kernel, a in ((far, 0.6), (near, -0.6)):
@@ -74,7 +74,9 @@ def test_spherical_aberration_brightens_the_rim_beyond_the_focus():
 
 def test_a_cat_eye_has_the_area_of_two_overlapping_discs_and_faces_the_centre():
     """Two discs of one radius whose centres are 0.5 r apart share 0.6850 of their area."""
-    (kernel,) = spot(torch.tensor([24.0]), Aperture(softness=0.0), off_axis=OffAxis(1.0, 0.5, 0.0))
+    (kernel,) = blur_kernels(
+        torch.tensor([24.0]), Aperture(softness=0.0), off_axis=OffAxis(1.0, 0.5, 0.0)
+    )
     area = 1.0 / kernel.max().item()
     assert area / (np.pi * 24.0**2) == pytest.approx(0.6850, abs=0.01)
     x = torch.arange(len(kernel)) - len(kernel) // 2
@@ -85,7 +87,9 @@ def test_a_cat_eye_has_the_area_of_two_overlapping_discs_and_faces_the_centre():
 def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
     """Variances of an ellipse of half the width: r^2/4 along its length, r^2/16 across."""
     corner = FieldAberrations(astigmatism=0.5).off_axis(0.6, 0.8)
-    far, near = spot(torch.tensor([12.0, -12.0]), Aperture(shape, softness=0.0), off_axis=corner)
+    far, near = blur_kernels(
+        torch.tensor([12.0, -12.0]), Aperture(shape, softness=0.0), off_axis=corner
+    )
     offset = torch.arange(len(far)) - len(far) // 2
     radial = 0.6 * offset[None, :] + 0.8 * offset[:, None]
     across = 0.8 * offset[None, :] - 0.6 * offset[:, None]
@@ -94,8 +98,8 @@ def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
         assert (kernel * narrow**2).sum().item() == pytest.approx(9.0, rel=0.06)
     centre = FieldAberrations(astigmatism=0.5).off_axis(0.0, 0.0)
     assert torch.equal(
-        spot(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
-        spot(torch.tensor([5.0]), Aperture(shape)),
+        blur_kernels(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
+        blur_kernels(torch.tensor([5.0]), Aperture(shape)),
     )
 
 
@@ -146,7 +150,7 @@ def test_tiles_and_colours_rendered_apart_give_the_plain_image():
 @pytest.mark.parametrize(('nodes', 'height', 'width'), [(2, 9, 13), (5, 48, 64), (4, 3, 2)])
 def test_shares_of_tiles_add_up_to_one(nodes, height, width):
     total = torch.zeros(height, width)
-    for tile in tiles(nodes, height, width, CPU):
+    for tile in field_tiles(nodes, height, width, CPU):
         total[tile.rows, tile.columns] += tile.weight
         assert tile.x**2 + tile.y**2 <= 1.0 + 1e-6
     assert (total - 1.0).abs().max() < 1e-6
@@ -289,7 +293,10 @@ def test_more_blur_than_prepared_for_is_refused_at_the_border_too():
         (lambda: FieldAberrations(curvature=0.4, tilt=0.4), 'half'),
         (lambda: FieldAberrations(nodes=1), 'nodes'),
         (lambda: FieldAberrations(astigmatism=1.0), 'astigmatism'),
-        (lambda: spot(torch.tensor([3.0]), Aperture('gaussian'), off_axis=STOP), 'gaussian'),
+        (
+            lambda: blur_kernels(torch.tensor([3.0]), Aperture('gaussian'), off_axis=STOP),
+            'gaussian',
+        ),
     ],
 )
 def test_bad_values_are_refused_with_the_reason(make, words):
@@ -303,7 +310,7 @@ def test_lenses_drawn_for_training_are_rendered_within_their_reach():
         rng = np.random.default_rng(seed)
         capture = draw_capture(rng, RenderSettings(planes=3, asymmetry=1.0), 64)
         fields += capture.field is not None
-        assert not capture.is_plain or capture.aperture.spherical != 0.0
+        assert not capture.is_uniform or capture.aperture.spherical != 0.0
         if seed < 5:
             generator = torch.Generator().manual_seed(seed)
             image = torch.rand(3, 40, 40, generator=generator)

@@ -6,7 +6,7 @@ import torch
 
 from dualfocus_ros.simulation import defocus
 from dualfocus_ros.simulation.defocus import layer_scene, render, render_stack
-from dualfocus_ros.simulation.psf import MIN_RADIUS, Aperture, spot
+from dualfocus_ros.simulation.psf import MIN_RADIUS, Aperture, blur_kernels
 
 APERTURES = [
     Aperture('disc'),
@@ -29,10 +29,10 @@ def two_sided(size=64, near=2.0, far=1.0):
 @pytest.mark.parametrize('aperture', APERTURES)
 @pytest.mark.parametrize('radius', [0.0, 0.3, 0.5, 1.7, 6.25, -9.0])
 def test_spot_sums_to_one_and_fits_its_kernel(aperture, radius):
-    kernel = spot(torch.tensor([radius]), aperture)[0]
+    kernel = blur_kernels(torch.tensor([radius]), aperture)[0]
     assert kernel.sum().item() == pytest.approx(1.0, abs=1e-6)
     assert kernel.min() >= 0.0
-    larger = spot(torch.tensor([radius]), aperture, aperture.half_size(radius) + 3)[0]
+    larger = blur_kernels(torch.tensor([radius]), aperture, aperture.half_size(radius) + 3)[0]
     assert torch.allclose(larger[3:-3, 3:-3], kernel, atol=2e-3 * kernel.max().item())
 
 
@@ -40,7 +40,7 @@ def test_spot_sums_to_one_and_fits_its_kernel(aperture, radius):
 def test_spot_has_the_variance_of_its_aperture(radius):
     """The variance along x is r^2/4 for a disc and for the Gaussian that stands in for it."""
     for shape in ('disc', 'gaussian'):
-        kernel = spot(torch.tensor([radius]), Aperture(shape, softness=0.0))[0]
+        kernel = blur_kernels(torch.tensor([radius]), Aperture(shape, softness=0.0))[0]
         x = torch.arange(len(kernel)) - len(kernel) // 2
         variance = (kernel.sum(0) * x**2).sum().item()
         assert variance == pytest.approx(radius**2 / 4.0, rel=0.06)
@@ -48,14 +48,14 @@ def test_spot_has_the_variance_of_its_aperture(radius):
 
 def test_polygon_has_the_area_of_the_disc_and_mirrors_through_focus():
     aperture = Aperture('polygon', blades=5, softness=0.0)
-    far, near = spot(torch.tensor([10.0, -10.0]), aperture)
+    far, near = blur_kernels(torch.tensor([10.0, -10.0]), aperture)
     assert 1.0 / far.max().item() == pytest.approx(torch.pi * 100.0, rel=0.01)
     assert torch.allclose(near, far.flip(0, 1), atol=1e-7)
     assert not torch.allclose(near, far, atol=1e-4)
 
 
 def test_spot_is_never_smaller_than_half_a_pixel():
-    at_focus, smallest = spot(torch.tensor([0.0, MIN_RADIUS]), Aperture())
+    at_focus, smallest = blur_kernels(torch.tensor([0.0, MIN_RADIUS]), Aperture())
     assert torch.equal(at_focus, smallest)
 
 
@@ -128,7 +128,7 @@ def test_single_layer_equals_plain_convolution():
     scene = layer_scene(image, torch.full((40, 40), 1.0), layers=16, max_radius=9.0)
     assert len(scene.layers) == 1
     result = render(scene, 8.0, 3.0)
-    kernel = spot(torch.tensor([8.0]), Aperture())
+    kernel = blur_kernels(torch.tensor([8.0]), Aperture())
     half = kernel.shape[-1] // 2
     padded = torch.nn.functional.pad(image[None], (half,) * 4, mode='reflect')
     expected = torch.nn.functional.conv2d(padded, kernel[None].expand(3, 1, -1, -1), groups=3)

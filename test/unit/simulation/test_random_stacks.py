@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dualfocus_ros.datasets.rgbd_crops import view_scene
+from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.models.focus_measure import log_focus_measures
 from dualfocus_ros.simulation.batch_defocus import render_batch
-from dualfocus_ros.simulation.batch_scenes import compose_scenes
-from dualfocus_ros.simulation.batch_textures import DeviceTextures
+from dualfocus_ros.simulation.batch_scenes import random_scene_batch
+from dualfocus_ros.simulation.batch_textures import BatchTextures
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.random_scenes import random_scene
@@ -50,7 +50,7 @@ def generator(**changes):
 
 def composed(seed, count):
     rng, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    return compose_scenes(rng, noise, DeviceTextures([photograph()], CPU), count, SIZE)
+    return random_scene_batch(rng, noise, BatchTextures([photograph()], CPU), count, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def _edges(position):
 
 def test_textures_are_photographs_noise_and_patterns():
     photo, rng = photograph(), np.random.default_rng(0)
-    textures = DeviceTextures([photo], CPU)
+    textures = BatchTextures([photo], CPU)
     patches = textures.draw(rng, torch.Generator().manual_seed(0), 64, 48)
     assert patches.shape == (64, 3, 48, 48)
     assert patches.min() >= 0.0 and patches.max() <= 1.0
     contrast = patches.std(dim=(1, 2, 3))
     # One in eight is nearly blank, none is entirely.
     assert 1 <= int((contrast < 0.04).sum()) <= 32 and (contrast > 0.0).all()
-    blank = DeviceTextures([photo], CPU, blank=1.0)
+    blank = BatchTextures([photo], CPU, blank=1.0)
     assert float(blank.draw(rng, torch.Generator(), 16, 48).std(dim=(2, 3)).max()) < 0.02
     # The patterns have two colours.
     levels = [len(patch[0].mul(100).round().unique()) for patch in patches]
@@ -198,7 +198,7 @@ def test_views_become_scenes_with_their_holes_left_out():
 
 def test_the_nearest_part_of_a_view_is_at_one():
     for seed in range(5):
-        scene = view_scene(np.random.default_rng(seed), view(), 80)
+        scene = random_rgbd_crop(np.random.default_rng(seed), view(), 80)
         assert scene.known is None and scene.position.shape == (80, 80)
         # The box is nearest; the floor behind it is at least as far as 1 m.
         assert scene.position.max() == pytest.approx(1.0, abs=0.02)
@@ -206,13 +206,13 @@ def test_the_nearest_part_of_a_view_is_at_one():
 
 
 def test_views_smaller_than_the_scene_are_enlarged():
-    assert view_scene(np.random.default_rng(0), view(), 128).colour.shape == (128, 128, 3)
+    assert random_rgbd_crop(np.random.default_rng(0), view(), 128).colour.shape == (128, 128, 3)
 
 
 def test_lenses_are_asymmetric_only_where_asked():
     rng = np.random.default_rng(0)
     plain = [draw_capture(rng, SETTINGS, SIZE) for _ in range(40)]
-    assert all(c.is_plain and c.aperture.spherical == 0.0 for c in plain)
+    assert all(c.is_uniform and c.aperture.spherical == 0.0 for c in plain)
     mixed = [draw_capture(rng, replace(SETTINGS, asymmetry=0.5), SIZE) for _ in range(80)]
     bent = [c for c in mixed if c.aperture.spherical]
     assert 25 <= len(bent) <= 55

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 K = (50.0, 50.0, 31.5, 23.5)
 DATA = Path(__file__).resolve().parents[4] / 'shared' / 'data' / 'rgbd'
@@ -94,7 +94,7 @@ def test_real_pairs_render(colour, depth, intrinsics):
     scene = load_rgbd(*files, intrinsics, size=(160, 120))
     assert 0.2 < np.nanmin(scene.depth) < np.nanmax(scene.depth) < 12.0
     lens = Lens(0.016, 1.4, 0.016 / scene.camera.fx)
-    camera = FocusCamera(scene, lens, FocusCameraSettings(noise=0.0, near_limit=2.0))
+    camera = SimulatedCamera(scene, lens, SimulatedCameraSettings(noise=0.0, near_limit=2.0))
     camera.command(FocusOrder(1.0), 0.0)
     camera.capture(0.05)
     frame = camera.capture(2.0)

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.simulation.ray_casting import Light, Pose, Room, trace
+from dualfocus_ros.simulation.ray_casting import Light, Pose, Scene, cast_rays
 from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
-from dualfocus_ros.simulation.solids import Box, Cylinder, Plane, Sphere, Surface
-from dualfocus_ros.simulation.textures import Texture, TextureMaker
+from dualfocus_ros.simulation.solids import Box, Cylinder, InfinitePlane, Material, Sphere
+from dualfocus_ros.simulation.textures import Texture, TextureGenerator
 
 RANGES = {'table': (0.3, 2.6), 'floor': (0.4, 6.0), 'corridor': (0.4, 8.0)}
-WHITE = Surface(Texture(np.full((16, 16, 3), 0.8, np.float32), 1.0))
+WHITE = Material(Texture(np.full((16, 16, 3), 0.8, np.float32), 1.0))
 CAMERA = PinholeCamera(120, 90, 150.0, 150.0, 59.5, 44.5)
 
 
 def room(*solids):
-    return Room(tuple(solids), (Light((1.0, -1.0, 3.0), (3.0, 3.0, 3.0)),))
+    return Scene(tuple(solids), (Light((1.0, -1.0, 3.0), (3.0, 3.0, 3.0)),))
 
 
 def wall(distance):
-    return Plane((0.0, distance, 0.0), (0.0, -1.0, 0.0), WHITE)
+    return InfinitePlane((0.0, distance, 0.0), (0.0, -1.0, 0.0), WHITE)
 
 
 @pytest.mark.parametrize('name', SCENES)
@@ -73,14 +73,14 @@ def test_target_is_a_textured_plane_with_a_slanted_edge():
 
 
 def test_depth_is_along_z_not_along_the_ray():
-    depth = trace(room(wall(2.0)), CAMERA, Pose((0.0, 0.0, 0.0))).depth
+    depth = cast_rays(room(wall(2.0)), CAMERA, Pose((0.0, 0.0, 0.0))).depth
     assert np.allclose(depth, 2.0, atol=1e-5)
 
 
 def test_floor_depth_follows_from_pitch_and_height():
     pitch, height = 0.4, 1.2
-    floor = Plane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), WHITE)
-    depth = trace(room(floor), CAMERA, Pose((0.0, 0.0, height), pitch=pitch)).depth
+    floor = InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), WHITE)
+    depth = cast_rays(room(floor), CAMERA, Pose((0.0, 0.0, height), pitch=pitch)).depth
     row = (np.arange(90) - 44.5) / 150.0
     expected = height / (math.sin(pitch) + row * math.cos(pitch))
     assert np.allclose(depth, expected[:, None], rtol=1e-4)
@@ -98,12 +98,12 @@ def test_floor_depth_follows_from_pitch_and_height():
 )
 def test_solids_are_met_where_they_stand(solid, front):
     camera = PinholeCamera(121, 91, 150.0, 150.0, 60.0, 45.0)
-    scene = trace(room(solid, wall(4.0)), camera, Pose((0.0, 0.0, 0.0)))
+    scene = cast_rays(room(solid, wall(4.0)), camera, Pose((0.0, 0.0, 0.0)))
     assert scene.depth[45, 60] == pytest.approx(front, abs=1e-4)
     assert scene.depth[0, 0] == pytest.approx(4.0, abs=1e-4)
     points = np.array([[0.0, 1.0, 0.0], [0.0, 1.7, 0.0]], np.float32)
     assert solid.distance(points) == pytest.approx([0.7, 0.0], abs=1e-4)
-    normal, _, _ = solid.shade_frame(np.array([[0.01, front, 0.01]], np.float32))
+    normal, _, _ = solid.normals_and_uv(np.array([[0.01, front, 0.01]], np.float32))
     assert normal[0] == pytest.approx([0.0, -1.0, 0.0], abs=0.06)
 
 
@@ -121,13 +121,15 @@ def test_pose_turns_as_documented():
 
 
 def test_shadow_falls_behind_a_box():
-    floor = Plane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), WHITE)
+    floor = InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), WHITE)
     box = Box((0.0, 2.0, 0.15), (0.3, 0.3, 0.3), WHITE)
     lamp = Light((-2.0, 2.0, 1.5), (4.0, 4.0, 4.0), 0.05)
     pose = Pose((0.0, 0.0, 1.2), pitch=0.6)
-    empty = trace(Room((floor,), (lamp,)), CAMERA, pose).colour[0]
-    shaded = trace(Room((floor, box), (lamp,)), CAMERA, pose)
-    on_floor = np.isclose(shaded.depth, trace(Room((floor,), ()), CAMERA, pose).depth, rtol=1e-4)
+    empty = cast_rays(Scene((floor,), (lamp,)), CAMERA, pose).colour[0]
+    shaded = cast_rays(Scene((floor, box), (lamp,)), CAMERA, pose)
+    on_floor = np.isclose(
+        shaded.depth, cast_rays(Scene((floor,), ()), CAMERA, pose).depth, rtol=1e-4
+    )
     ratio = np.where(on_floor, shaded.colour[0] / empty, 1.0)
     dark = np.argwhere(ratio < 0.6)
     assert len(dark) > 20
@@ -145,7 +147,7 @@ def test_far_texture_is_averaged_not_aliased():
 
 
 def test_every_texture_is_a_reflectance():
-    maker = TextureMaker(np.random.default_rng(1), 64)
+    maker = TextureGenerator(np.random.default_rng(1), 64)
     names = (
         'paint',
         'concrete',
@@ -166,9 +168,9 @@ def test_every_texture_is_a_reflectance():
         assert albedo.min() >= 0.0 and albedo.max() <= 1.0
         assert albedo.std() > 0.004
     with pytest.raises(ValueError, match='power of two'):
-        TextureMaker(np.random.default_rng(1), 100)
+        TextureGenerator(np.random.default_rng(1), 100)
 
 
 def test_open_room_is_refused():
     with pytest.raises(ValueError, match='open'):
-        trace(room(Sphere((0.0, 2.0, 0.0), 0.3, WHITE)), CAMERA, Pose((0.0, 0.0, 0.0)))
+        cast_rays(room(Sphere((0.0, 2.0, 0.0), 0.3, WHITE)), CAMERA, Pose((0.0, 0.0, 0.0)))

@@ -12,8 +12,8 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.defocus import layer_scene, render
 from dualfocus_ros.simulation.psf import Aperture
-from dualfocus_ros.simulation.ray_casting import trace
-from dualfocus_ros.simulation.scene_builder import Stage
+from dualfocus_ros.simulation.ray_casting import cast_rays
+from dualfocus_ros.simulation.scene_builder import SceneBuilder
 from dualfocus_ros.simulation.tabletop import table
 
 LENS = Lens(0.016, 1.4, 4e-5)
@@ -36,7 +36,7 @@ def test_blur_is_that_of_the_lens(focus):
     """
     fx = LENS.focal_length_px(focus)
     camera = PinholeCamera(96, 72, fx, fx, 47.5, 35.5)
-    room, pose = table(Stage(np.random.default_rng(5), camera))
+    room, pose = table(SceneBuilder(np.random.default_rng(5), camera))
     rotation = pose.rotation()
     total = np.zeros((3, 72, 96))
     for ray in range(RAYS):
@@ -45,10 +45,10 @@ def test_blur_is_that_of_the_lens(focus):
         x, y = radius * math.cos(angle), radius * math.sin(angle)
         place = np.asarray(pose.position) + rotation @ [x, y, 0.0]
         sheared = replace(camera, cx=camera.cx + fx * x * focus, cy=camera.cy + fx * y * focus)
-        total += trace(room, sheared, replace(pose, position=tuple(place))).colour
+        total += cast_rays(room, sheared, replace(pose, position=tuple(place))).colour
     reference = total / RAYS
 
-    pinhole = trace(room, camera, pose)
+    pinhole = cast_rays(room, camera, pose)
     inverse = torch.from_numpy(1.0 / pinhole.depth)
     kappa = LENS.kappa(focus)
     reach = 0.5 * kappa * float((inverse - focus).abs().max()) + 0.1

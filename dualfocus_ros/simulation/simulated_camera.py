@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from dualfocus_ros.camera.field_curvature import bow_map, check_coefficients
+from dualfocus_ros.camera.field_curvature import check_coefficients, field_curvature_map
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.defocus import LayeredScene, layer_scene, render
@@ -31,7 +31,7 @@ _SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class FocusCameraSettings:
+class SimulatedCameraSettings:
     """What the thin lens does not say.
 
     :param far_limit: farthest focus in dioptres, 0 for infinity.
@@ -79,7 +79,7 @@ class FocusCameraSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class SimulatedFrame:
     """One exposure.
 
     :param image: (H, W, 3) uint8 sRGB.
@@ -101,7 +101,7 @@ class Frame:
     shift: tuple[float, float] = (0.0, 0.0)
 
 
-class FocusCamera:
+class SimulatedCamera:
     """The simulated camera; not for use from several threads at a time.
 
     The scene is given as a pinhole image in the geometry of the lens focused at infinity, which
@@ -114,9 +114,9 @@ class FocusCamera:
     """
 
     def __init__(
-        self, scene: SceneImage, lens: Lens, settings: FocusCameraSettings | None = None
+        self, scene: SceneImage, lens: Lens, settings: SimulatedCameraSettings | None = None
     ) -> None:
-        self.settings = settings or FocusCameraSettings()
+        self.settings = settings or SimulatedCameraSettings()
         expected = lens.focal_length_px(0.0)
         if abs(scene.camera.fx / expected - 1.0) > 1e-3:
             raise ValueError(
@@ -150,7 +150,9 @@ class FocusCamera:
         if not any(curvature):
             return inverse
         # What hides what does not change: neighbouring pixels are moved alike.
-        return inverse - bow_map(camera.height, camera.width, curvature, (camera.cx, camera.cy))
+        return inverse - field_curvature_map(
+            camera.height, camera.width, curvature, (camera.cx, camera.cy)
+        )
 
     def _layer(self, inverse: np.ndarray) -> LayeredScene:
         low, high = float(inverse.min()), float(inverse.max())
@@ -173,7 +175,7 @@ class FocusCamera:
         self._motion.command(order, time)
         return order
 
-    def capture(self, time: float) -> Frame:
+    def capture(self, time: float) -> SimulatedFrame:
         """Expose a frame at ``time`` seconds."""
         reading = self._motion.at(time)
         rendered, codes = reading.focus_dioptres, None
@@ -195,7 +197,7 @@ class FocusCamera:
             log_factor = 0.5 * self._exposure_rng.normal(0.0, self.settings.exposure_jitter)
             # cv2.multiply by a number changes the first channel only before OpenCV 4.11.
             codes = cv2.addWeighted(codes, math.exp(log_factor), codes, 0.0, 0.0)
-        return Frame(
+        return SimulatedFrame(
             self._sensor.expose(codes),
             self.scene.camera.magnified(self._magnification(rendered)),
             reading.focus_dioptres,
@@ -205,7 +207,7 @@ class FocusCamera:
             shift,
         )
 
-    def depth(self, frame: Frame) -> np.ndarray:
+    def depth(self, frame: SimulatedFrame) -> np.ndarray:
         """Return the (H, W) float32 true depth of a frame in metres, NaN where unknown."""
         if frame.moving or frame.shift != (0.0, 0.0):
             return self._resampled_depth(frame)
@@ -219,7 +221,7 @@ class FocusCamera:
         self._depths.move_to_end(frame.rendered_dioptres)
         return self._depths[frame.rendered_dioptres]
 
-    def _resampled_depth(self, frame: Frame) -> np.ndarray:
+    def _resampled_depth(self, frame: SimulatedFrame) -> np.ndarray:
         camera, scale = self.scene.camera, self._magnification(frame.rendered_dioptres)
         rows = camera.cy + (np.arange(camera.height) - camera.cy - frame.shift[1]) / scale
         columns = camera.cx + (np.arange(camera.width) - camera.cx - frame.shift[0]) / scale

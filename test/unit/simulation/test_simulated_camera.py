@@ -8,17 +8,17 @@ import pytest
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation import focus_camera
+from dualfocus_ros.simulation import simulated_camera
 from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.focus_camera import FocusCamera, FocusCameraSettings
 from dualfocus_ros.simulation.lens_motion import FocusOrder, LensMotion
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 WIDTH, HEIGHT = 96, 72
 LENS = Lens(0.016, 1.4, 7.5e-5)
 CAMERA = PinholeCamera(WIDTH, HEIGHT, 0.016 / 7.5e-5, 0.016 / 7.5e-5, 47.5, 35.5)
-QUIET = FocusCameraSettings(noise=0.0)
+QUIET = SimulatedCameraSettings(noise=0.0)
 
 
 def textured_scene(near=0.5, far=2.0):
@@ -145,7 +145,7 @@ class TestDepthResampling:
 
 class TestFocusCamera:
     def test_focus_decides_which_half_is_sharp(self):
-        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         near_focus = settled(camera, 2.0, 0.0).image
         far_focus = settled(camera, 0.5, 10.0).image
         left, right = slice(8, WIDTH // 2 - 8), slice(WIDTH // 2 + 8, -8)
@@ -158,7 +158,7 @@ class TestFocusCamera:
         scene.colour[:] = 0.1
         scene.colour[:, 34:37, 79:82] = 1.0
         scene.depth[35, 80] = 1.9
-        camera = FocusCamera(scene, LENS, QUIET)
+        camera = SimulatedCamera(scene, LENS, QUIET)
         for time, focus in enumerate((0.0, 1.0, 2.5)):
             frame = settled(camera, focus, 10.0 * time)
             weight = decode_srgb8(frame.image)[..., 0].astype(float) - 0.1
@@ -171,14 +171,14 @@ class TestFocusCamera:
             assert abs(marked[:, 1].mean() - column) < 0.8
 
     def test_breathing_off_keeps_the_geometry(self):
-        settings = FocusCameraSettings(noise=0.0, breathing=False)
-        camera = FocusCamera(textured_scene(), LENS, settings)
+        settings = SimulatedCameraSettings(noise=0.0, breathing=False)
+        camera = SimulatedCamera(textured_scene(), LENS, settings)
         frame = settled(camera, 2.0, 0.0)
         assert frame.camera == CAMERA
         assert np.array_equal(camera.depth(frame), camera.scene.depth)
 
     def test_frame_echoes_the_command_it_obeys(self):
-        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         camera.command(FocusOrder(1.0, 5, 3, 9), 0.0)
         assert camera.capture(0.001).order.plane_count == 0
         moving = camera.capture(0.06)
@@ -187,7 +187,7 @@ class TestFocusCamera:
         assert not done.moving and done.focus_dioptres == 1.0
 
     def test_commands_are_kept_within_the_limits(self):
-        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         assert camera.command(FocusOrder(99.0), 0.0).focus_dioptres == 2.5
         assert camera.command(FocusOrder(-1.0), 0.0).focus_dioptres == 0.0
         with pytest.raises(ValueError, match='finite'):
@@ -195,13 +195,13 @@ class TestFocusCamera:
 
     def test_settled_positions_are_rendered_once_and_memory_is_bounded(self, monkeypatch):
         calls = []
-        real = focus_camera.render
+        real = simulated_camera.render
         monkeypatch.setattr(
-            focus_camera, 'render', lambda *a, **k: (calls.append(a[2]), real(*a, **k))[1]
+            simulated_camera, 'render', lambda *a, **k: (calls.append(a[2]), real(*a, **k))[1]
         )
         size = WIDTH * HEIGHT * 3 * 2
-        settings = FocusCameraSettings(noise=0.0, settling_time=0.0, cache_bytes=4 * size)
-        camera = FocusCamera(textured_scene(), LENS, settings)
+        settings = SimulatedCameraSettings(noise=0.0, settling_time=0.0, cache_bytes=4 * size)
+        camera = SimulatedCamera(textured_scene(), LENS, settings)
         images = [settled(camera, 0.1 * step, float(10 * step)).image for step in range(3)]
         again = settled(camera, 0.1, 100.0).image
         assert np.array_equal(images[1], again)
@@ -211,7 +211,7 @@ class TestFocusCamera:
         assert len(camera._exposures) <= 4
 
     def test_moving_frames_lie_between_their_neighbours(self):
-        camera = FocusCamera(textured_scene(), LENS, QUIET)
+        camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         low, high = settled(camera, 1.0, 0.0), settled(camera, 1.2, 10.0)
         camera.command(FocusOrder(1.0), 20.0)
         frame = camera.capture(20.06)
@@ -224,9 +224,11 @@ class TestFocusCamera:
     def test_jitter_shifts_image_and_truth_together(self):
         scene = textured_scene(1.0, 1.0)
         scene.colour[:] = cv2.GaussianBlur(scene.colour[0], (0, 0), 2.0)
-        still = settled(FocusCamera(scene, LENS, QUIET), 1.0, 0.0)
+        still = settled(SimulatedCamera(scene, LENS, QUIET), 1.0, 0.0)
         scene.depth[30:40, 40:50] = 1.02
-        shaky = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, jitter=2.0, seed=4))
+        shaky = SimulatedCamera(
+            scene, LENS, SimulatedCameraSettings(noise=0.0, jitter=2.0, seed=4)
+        )
         shaky.command(FocusOrder(1.0), 0.0)
         frames = [shaky.capture(5.0 + 0.1 * i) for i in range(6)]
         assert len({frame.shift for frame in frames}) == 6
@@ -244,8 +246,10 @@ class TestFocusCamera:
     def test_near_focus_darkens_by_the_square_of_the_extension(self):
         scene = textured_scene(1.0, 1.0)
         scene.colour[:] = 0.5
-        plain = FocusCamera(scene, LENS, QUIET)
-        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_breathing=True))
+        plain = SimulatedCamera(scene, LENS, QUIET)
+        camera = SimulatedCamera(
+            scene, LENS, SimulatedCameraSettings(noise=0.0, exposure_breathing=True)
+        )
         for time, focus in ((0.0, 0.0), (10.0, 2.5)):
             light, dark = (
                 decode_srgb8(settled(c, focus, time).image).mean() for c in (plain, camera)
@@ -256,8 +260,10 @@ class TestFocusCamera:
     def test_exposure_jitter_multiplies_the_light_of_whole_frames(self):
         scene = textured_scene(1.0, 1.0)
         scene.colour[:] *= 0.5
-        camera = FocusCamera(scene, LENS, FocusCameraSettings(noise=0.0, exposure_jitter=0.1))
-        still = decode_srgb8(settled(FocusCamera(scene, LENS, QUIET), 1.0, 0.0).image)
+        camera = SimulatedCamera(
+            scene, LENS, SimulatedCameraSettings(noise=0.0, exposure_jitter=0.1)
+        )
+        still = decode_srgb8(settled(SimulatedCamera(scene, LENS, QUIET), 1.0, 0.0).image)
         camera.command(FocusOrder(1.0), 0.0)
         factors = []
         for n in range(40):
@@ -270,19 +276,19 @@ class TestFocusCamera:
     def test_holes_stay_unknown_in_the_truth(self):
         scene = textured_scene()
         scene.depth[10:20, 10:20] = np.nan
-        camera = FocusCamera(scene, LENS, QUIET)
+        camera = SimulatedCamera(scene, LENS, QUIET)
         frame = settled(camera, 1.0, 0.0)
         assert 80 < np.isnan(camera.depth(frame)).sum() < 130
         assert frame.image[12:18, 12:18].std() > 0.0
 
     def test_contradictions_are_refused(self):
         with pytest.raises(ValueError, match='fx = 213'):
-            FocusCamera(textured_scene(), Lens(0.008, 1.4, 7.5e-5))
+            SimulatedCamera(textured_scene(), Lens(0.008, 1.4, 7.5e-5))
         with pytest.raises(ValueError, match='cannot focus'):
-            FocusCamera(textured_scene(), LENS, FocusCameraSettings(near_limit=80.0))
+            SimulatedCamera(textured_scene(), LENS, SimulatedCameraSettings(near_limit=80.0))
         with pytest.raises(ValueError, match='far < near'):
-            FocusCameraSettings(far_limit=3.0, near_limit=1.0)
+            SimulatedCameraSettings(far_limit=3.0, near_limit=1.0)
         with pytest.raises(ValueError, match='jitter'):
-            FocusCameraSettings(jitter=-1.0)
+            SimulatedCameraSettings(jitter=-1.0)
         with pytest.raises(ValueError, match='exposure_jitter'):
-            FocusCameraSettings(exposure_jitter=1.5)
+            SimulatedCameraSettings(exposure_jitter=1.5)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, distance in enumerate(DISTANCES):
         time = 10.0 * number  # seconds; the lens rests long before the exposure
-        camera.command(FocusOrder(1.0 / distance), time)
+        camera.command(PlaneTarget(1.0 / distance), time)
         frame = camera.capture(time + 9.0)
         image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f'table_{number + 1}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 90])

@@ -13,7 +13,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.io.atomic_files import replacing
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
@@ -59,7 +59,7 @@ class Sweep:
         self._focus = np.linspace(FAR, NEAR, min(max(finest, 2), _MOST_RENDERED))
         self._frames = []
         for index, focus in enumerate(self._focus):
-            view.command(FocusOrder(float(focus)), float(index))
+            view.command(PlaneTarget(float(focus)), float(index))
             # The lens has long settled half a second later.
             self._frames.append(view.capture(index + 0.5))
 

@@ -13,7 +13,7 @@ from typing import Any
 from dualfocus_ros.bags.reader import BagError, BagReader
 from dualfocus_ros.bags.topic_summary import COMPRESSED
 from dualfocus_ros.exceptions import CommandError
-from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
+from dualfocus_ros.sweep.stage_counter import StageCounts
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
     return check
 
 
-def rejections_in_words(funnel: FunnelSnapshot) -> str:
+def rejections_in_words(stage_counter: StageCounts) -> str:
     """Return counts and the last case of each reason; empty if nothing was rejected."""
     return '; '.join(
-        f'{r.count} not {r.stage.value}: {r.reason} ({r.text})' for r in funnel.rejections
+        f'{r.count} not {r.stage.value}: {r.reason} ({r.text})' for r in stage_counter.rejections
     )

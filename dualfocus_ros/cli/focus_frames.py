@@ -31,9 +31,9 @@ from dualfocus_ros.io.focal_stack_files import (
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.focus_sources import (
-    CommandedFocus,
+    CommandFocusSource,
     FocusOrder,
-    ReportedFocus,
+    PositionFocusSource,
     SettlingModel,
     lens_position,
 )
@@ -258,7 +258,7 @@ def _readings(
     """Return what tells the focus of the image with a stamp, called in the order of stamps."""
     model = SettlingModel(0, rest)
     if source == 'command':
-        orders = CommandedFocus(model)
+        orders = CommandFocusSource(model)
         # All orders at once: there may be more than the node keeps.
         waiting = [
             FocusOrder(
@@ -269,7 +269,7 @@ def _readings(
 
         def commanded(stamp: int) -> Reading | None:
             while waiting and waiting[0].stamp_ns <= stamp:
-                orders.add_order(waiting.pop(0))
+                orders.add_command(waiting.pop(0))
             report = orders.report(stamp)
             if report is None or not math.isfinite(report.dioptres):
                 return None
@@ -277,7 +277,7 @@ def _readings(
 
         return commanded
     known: dict[int, Reading] = {}
-    reported = ReportedFocus(model)
+    reported = PositionFocusSource(model)
     for message in bag.messages([topic]):
         content = message.message
         stamp = to_ns(content.header.stamp)

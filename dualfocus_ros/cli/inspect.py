@@ -22,7 +22,7 @@ from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs, is_output_topic
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
+from dualfocus_ros.sweep.stage_counter import StageCounts
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class BagInspection:
     inputs: BagInputs | None = None
     missing: list[str] = field(default_factory=list)
     sweeps: list[SweepSummary] = field(default_factory=list)
-    funnel: FunnelSnapshot | None = None
+    stage_counter: StageCounts | None = None
     shown: FocalStack | None = None
 
 
@@ -134,7 +134,7 @@ def _read(
             bar.update()
     if pipeline is not None:
         pipeline.finish()
-        findings.funnel = pipeline.funnel.snapshot()
+        findings.stage_counter = pipeline.stage_counter.snapshot()
     return findings
 
 
@@ -197,7 +197,7 @@ def _write_sheet(arguments: argparse.Namespace, findings: BagInspection) -> None
 def _as_dict(
     arguments: argparse.Namespace, findings: BagInspection, duration: float, problems: list[str]
 ) -> dict[str, Any]:
-    inputs, funnel = findings.inputs, findings.funnel
+    inputs, stage_counter = findings.inputs, findings.stage_counter
     return {
         'bag': str(arguments.bag),
         'seconds': duration,
@@ -232,13 +232,13 @@ def _as_dict(
             for (focus, state), count in _focus(findings)
         ],
         'funnel': {}
-        if funnel is None
-        else {stage.value: count for stage, count in funnel.counts.items()},
+        if stage_counter is None
+        else {stage.value: count for stage, count in stage_counter.counts.items()},
         'rejected': []
-        if funnel is None
+        if stage_counter is None
         else [
             {'stage': r.stage.value, 'reason': r.reason, 'count': r.count, 'last': r.text}
-            for r in funnel.rejections
+            for r in stage_counter.rejections
         ],
         'sheet': None if arguments.sheet is None else str(arguments.sheet),
     }
@@ -318,9 +318,9 @@ def _focus(findings: BagInspection) -> list[tuple[tuple[float, str], int]]:
 def _why(findings: BagInspection) -> str:
     if findings.missing:
         return '; '.join(findings.missing)
-    if findings.funnel is None:
+    if findings.stage_counter is None:
         return ''
     return ''.join(
         f'\n  {r.count} not {r.stage.value}: {r.reason}, such as: {r.text}'
-        for r in findings.funnel.rejections
+        for r in findings.stage_counter.rejections
     )

@@ -22,7 +22,7 @@ from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.range_monitor import RangeMonitor
-from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
+from dualfocus_ros.sweep.stage_counter import StageCounts
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +102,13 @@ def execute(arguments: argparse.Namespace) -> int:
         with BagWriter(
             arguments.output, storage=arguments.storage, compress=arguments.compress
         ) as out:
-            summary, funnel = _process(arguments, bag, out, inputs, estimator, camera)
-    _report(arguments, summary, funnel)
+            summary, stage_counter = _process(arguments, bag, out, inputs, estimator, camera)
+    _report(arguments, summary, stage_counter)
     if summary.interrupted:
         raise KeyboardInterrupt
     if summary.depths == 0:
         raise CommandError(
-            f'{arguments.input}: no depth came out; {rejections_in_words(funnel) or "no sweep"}'
+            f'{arguments.input}: no depth came out; {rejections_in_words(stage_counter) or "no sweep"}'
         )
     return 0
 
@@ -120,7 +120,7 @@ def _process(
     inputs: BagInputs,
     estimator: Any,
     camera: Any,
-) -> tuple[ProcessingSummary, FunnelSnapshot]:
+) -> tuple[ProcessingSummary, StageCounts]:
     """Compute and write everything; Ctrl-C ends it early with a whole bag."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
@@ -165,11 +165,11 @@ def _process(
     summary.sweeps = pipeline.stacks
     summary.seconds = time.monotonic() - began
     summary.bag_seconds = 0.0 if first_ns is None else (node.now_ns - first_ns) * 1e-9
-    return summary, pipeline.funnel.snapshot()
+    return summary, pipeline.stage_counter.snapshot()
 
 
 def _report(
-    arguments: argparse.Namespace, summary: ProcessingSummary, funnel: FunnelSnapshot
+    arguments: argparse.Namespace, summary: ProcessingSummary, stage_counter: StageCounts
 ) -> None:
     rate = summary.sweeps / summary.seconds if summary.seconds > 0.0 else 0.0
     if arguments.json:
@@ -185,7 +185,7 @@ def _report(
                     'bag_seconds': round(summary.bag_seconds, 3),
                     'sweeps_per_second': round(rate, 3),
                     'rejected': {
-                        rejection.reason: rejection.count for rejection in funnel.rejections
+                        rejection.reason: rejection.count for rejection in stage_counter.rejections
                     },
                 },
                 indent=2,
@@ -197,7 +197,7 @@ def _report(
         f'{summary.depths} depth images of {summary.sweeps} sweeps in {summary.seconds:.1f} s: '
         f'{rate:.2f} sweeps/s, {faster:.2f} times as fast as recorded'
     )
-    why = rejections_in_words(funnel)
+    why = rejections_in_words(stage_counter)
     if why:
         echo(f'rejected: {why}')
     echo(f'written to {arguments.output}')

@@ -188,7 +188,7 @@ def _computed(
                 seconds_text(outputs.stamp_ns),
             )
     if not shown:
-        why = rejections_in_words(pipeline.funnel.snapshot())
+        why = rejections_in_words(pipeline.stage_counter.snapshot())
         raise CommandError(
             f'{bag.path}: nothing to show of {seen} sweeps from number {arguments.first} on'
             + (f'; rejected: {why}' if why else '')

@@ -38,7 +38,7 @@ from dualfocus_ros.nodes.stack_processor import (
     describe_error,
     load_estimator,
 )
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -76,7 +76,7 @@ class DepthNode(ResponsiveLifecycleNode):
         super().__init__('dualfocus', **arguments)
         self._load = load
         self._params = DepthNodeParameters(self)
-        self._funnel = Funnel()
+        self._stage_counter = StageCounter()
         self._statistics = diagnostics.OutputStatistics()
         self._input: StackSource | None = None
         self._outputs: OutputPublishers | None = None
@@ -156,13 +156,13 @@ class DepthNode(ResponsiveLifecycleNode):
         try:
             self._outputs = OutputPublishers(self)
             self._processor = StackProcessor(
-                self._outputs, self._funnel, self._statistics, lambda: self._epoch
+                self._outputs, self._stage_counter, self._statistics, lambda: self._epoch
             )
             kind = INPUTS[self._params.current().input]
             self._input = kind(
                 self,
                 self._params.current,
-                self._funnel,
+                self._stage_counter,
                 self._on_stack,
                 self._on_plane,
                 self._times,
@@ -312,7 +312,7 @@ class DepthNode(ResponsiveLifecycleNode):
         job = StackJob(stack, settings, self._epoch, time.monotonic())
         if self._worker.submit(job) is not None:
             self._superseded += 1
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.INFERRED, 'superseded', 'a newer stack came before the network was free'
             )
 
@@ -425,7 +425,7 @@ class DepthNode(ResponsiveLifecycleNode):
     def _log_rejections(self) -> None:
         """Log each reason for a rejection, but not more than once in a while."""
         now = time.monotonic()
-        for rejection in self._funnel.snapshot().rejections:
+        for rejection in self._stage_counter.snapshot().rejections:
             reason, count = rejection.reason, rejection.count
             logged, when = self._logged.get(reason, (0, -math.inf))
             if count > logged and now - when > _LOG_PERIOD and reason not in _EXPECTED_REJECTIONS:
@@ -438,7 +438,7 @@ class DepthNode(ResponsiveLifecycleNode):
         source, since = self._input, self._active_since
         images = [] if source is None else source.images
         return diagnostics.InputHealth(
-            funnel=self._funnel.snapshot(),
+            stage_counter=self._stage_counter.snapshot(),
             topics=', '.join(subscription.topic for subscription in images),
             publishers=sum(subscription.publishers for subscription in images),
             age=None if source is None else source.arrivals.age,

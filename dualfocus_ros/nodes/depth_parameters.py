@@ -16,8 +16,8 @@ from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.settings import ALIGNMENTS, BREATHING_MODELS, EstimatorSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
-from dualfocus_ros.sweep.plane_synchronizer import SynchroniserSettings
-from dualfocus_ros.sweep.time_synchronizer import PairingSettings
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizerSettings
+from dualfocus_ros.sweep.time_synchronizer import TimeSynchronizerSettings
 
 _GROUPS = (
     'stack',
@@ -375,15 +375,15 @@ class DepthNodeSettings:
             command_tolerance=self.stack_command_tolerance,
             sliding=self.stack_mode == 'sliding',
             rectify=self.rectify == 'auto',
-            pairing=PairingSettings(
+            pairing=TimeSynchronizerSettings(
                 window_ns=_nanoseconds(self.stack_pairing_window),
                 exact_cameras=self.camera_info_policy == 'exact',
             ),
         )
 
-    def synchroniser(self) -> SynchroniserSettings:
+    def synchroniser(self) -> PlaneSynchronizerSettings:
         """Return what the synchroniser of planes needs to know."""
-        return SynchroniserSettings(
+        return PlaneSynchronizerSettings(
             self.planes_focus_dioptres,
             _nanoseconds(self.stack_sync_tolerance),
             self.stack_min_size,

@@ -19,8 +19,8 @@ from dualfocus_ros.camera.depth_resolution import RangeCheck, inverse_depth_erro
 from dualfocus_ros.nodes.callback_times import CallbackSummary
 from dualfocus_ros.nodes.transport_monitor import TransportHealth
 from dualfocus_ros.sweep.assembler import SweepProgress
-from dualfocus_ros.sweep.stage_counter import FunnelSnapshot
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
+from dualfocus_ros.sweep.stage_counter import StageCounts
+from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -125,7 +125,7 @@ class InputHealth:
     :param callbacks: how long callbacks kept the executor's thread; None before the first.
     """
 
-    funnel: FunnelSnapshot
+    stage_counter: StageCounts
     topics: str
     publishers: int
     age: float | None
@@ -136,7 +136,7 @@ class InputHealth:
     wanted: bool
     active: bool
     camera_problem: str | None = None
-    lens: FocusReport | None = None
+    lens: LensReading | None = None
     sweep_seconds: float | None = None
     callbacks: CallbackSummary | None = None
 
@@ -203,7 +203,7 @@ def diagnostic_array(
 def input_status(health: InputHealth) -> DiagnosticStatus:
     """Say whether images come, how far they get, and why not further."""
     level, text = _input_level(health)
-    snapshot = health.funnel
+    snapshot = health.stage_counter
     values = {stage.value: str(count) for stage, count in snapshot.counts.items()}
     if snapshot.last is not None:
         values['last rejection'] = f'{snapshot.last.reason}: {snapshot.last.text}'
@@ -301,7 +301,7 @@ def depth_status(
     since = input_health.waiting if age is None else age
     images_come = input_health.age is not None and input_health.age < _ERROR_AGE
     if images_come and since > _ERROR_AGE:
-        last = input_health.funnel.last
+        last = input_health.stage_counter.last
         why = '' if last is None else f'; last rejection: {last.reason}: {last.text}'
         return _status('depth', WARN, f'images come but no depth for {since:.1f} s{why}', values)
     if age is None:

@@ -16,31 +16,31 @@ from std_srvs.srv import Trigger
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.msg import FocusCommand
 from dualfocus_ros.nodes.input_messages import focus_command_from_msg
-from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect
+from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile
 from dualfocus_ros.nodes.lens_drivers.drivers import (
     DRIVERS,
     TOPIC,
-    Driver,
+    LensDriver,
     ParameterDriver,
     TopicDriver,
-    make_dialect,
+    make_profile,
 )
 from dualfocus_ros.nodes.lens_drivers.lens_readings import (
-    MetadataReports,
-    ModelReports,
-    Reports,
-    StateReports,
+    FocusStateSource,
+    LensReadingSource,
+    MetadataSource,
+    SettlingModelSource,
 )
-from dualfocus_ros.nodes.lens_drivers.parameter_client import SessionSettings
+from dualfocus_ros.nodes.lens_drivers.parameter_client import DriverClientSettings
 from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
 from dualfocus_ros.nodes.qos import create_publisher
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.sweep_controller import (
     MODES,
     PATTERNS,
+    PlaneTarget,
     Report,
-    Step,
-    SweepPlan,
+    SweepController,
     SweepSettings,
     uniform_planes,
 )
@@ -234,8 +234,8 @@ class FocusSweepNode(Node):
     def __init__(self) -> None:
         super().__init__('focus_sweep')
         self._values = declare_parameters(self, PARAMETERS)
-        self._dialect = make_dialect(self._values)
-        self._plan = SweepPlan(_settings(self._values, self._dialect))
+        self._profile = make_profile(self._values)
+        self._plan = SweepController(_settings(self._values, self._profile))
         warn = self.get_logger().warning
         self._commands = create_publisher(
             self.create_publisher, FocusCommand, 'focus_command', _KEPT, warn
@@ -246,7 +246,7 @@ class FocusSweepNode(Node):
         self._driver = self._make_driver()
         self._reports = self._make_reports()
         self._known = False
-        self._disobedient = False
+        self._position_error_warned = False
         self.create_service(Trigger, '~/capture', self._on_capture)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(_POLL_PERIOD, self._advance)
@@ -265,30 +265,30 @@ class FocusSweepNode(Node):
 
     def _forget(self) -> None:
         """Take back the last command, because the lens may go elsewhere from now on."""
-        if self._dialect is not None and self._known and self._plan.target is not None:
+        if self._profile is not None and self._known and self._plan.target is not None:
             self._publish(self._plan.target, known=False)
 
-    def _make_driver(self) -> Driver:
+    def _make_driver(self) -> LensDriver:
         values = self._values
-        if self._dialect is None:
+        if self._profile is None:
             return TopicDriver(self._commands.get_subscription_count, self._on_done)
-        settings = SessionSettings(
+        settings = DriverClientSettings(
             values['driver_timeout'], values['driver_check_period'], values['lock_exposure']
         )
-        target = values['driver_node'] or self._dialect.node
-        return ParameterDriver(self, self._dialect, target, settings, self._on_done)
+        target = values['driver_node'] or self._profile.node
+        return ParameterDriver(self, self._profile, target, settings, self._on_done)
 
-    def _make_reports(self) -> Reports:
+    def _make_reports(self) -> LensReadingSource:
         if isinstance(self._driver, TopicDriver):
-            return StateReports(self, self._on_report)
+            return FocusStateSource(self, self._on_report)
         assert isinstance(self._driver, ParameterDriver)
         source = 'camera_ros' if self._values['driver'] == 'camera_ros' else 'command'
         model = SettlingModel(
             self._values[f'{source}.latency_frames'], self._values[f'{source}.settling_time']
         )
         if source == 'camera_ros':
-            return MetadataReports(self, self._on_report, model, self._driver.observe)
-        return ModelReports(self, self._on_report, model)
+            return MetadataSource(self, self._on_report, model, self._driver.observe)
+        return SettlingModelSource(self, self._on_report, model)
 
     def _now(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
@@ -307,14 +307,14 @@ class FocusSweepNode(Node):
         if self._driver.busy:
             return
         step = self._plan.poll(now)
-        self._warn_of_disobedience()
+        self._warn_of_position_error()
         if step is None:
             return
-        if self._dialect is not None:
+        if self._profile is not None:
             self._publish(step, known=False)
         self._driver.go(step)
 
-    def _on_done(self, step: Step, refusal: str) -> None:
+    def _on_done(self, step: PlaneTarget, refusal: str) -> None:
         """Take notice that the driver has taken a command, or refused it."""
         if refusal:
             self._plan.refused(refusal)
@@ -322,7 +322,7 @@ class FocusSweepNode(Node):
             self._plan.accepted(self._now())
             self._publish(step, known=True)
 
-    def _publish(self, step: Step, *, known: bool) -> None:
+    def _publish(self, step: PlaneTarget, *, known: bool) -> None:
         """Publish where the lens is going, or that nobody knows."""
         msg = FocusCommand(
             focus_dioptres=step.focus_dioptres if known else math.nan,
@@ -341,11 +341,11 @@ class FocusSweepNode(Node):
         self._reports.ordered(order)
         self._commands.publish(msg)
 
-    def _warn_of_disobedience(self) -> None:
-        text = self._plan.disobedience
-        if text and not self._disobedient:
+    def _warn_of_position_error(self) -> None:
+        text = self._plan.position_error
+        if text and not self._position_error_warned:
             self.get_logger().warning(text)
-        self._disobedient = bool(text)
+        self._position_error_warned = bool(text)
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -364,7 +364,7 @@ class FocusSweepNode(Node):
             for change in changes:
                 if change.name in entries:
                     values[change.name] = entries[change.name].check(change.value)
-            settings = _settings(values, self._dialect)
+            settings = _settings(values, self._profile)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if settings != self._plan.settings:
@@ -412,14 +412,14 @@ class FocusSweepNode(Node):
         return figures
 
 
-def _settings(values: dict[str, Any], dialect: Dialect | None) -> SweepSettings:
+def _settings(values: dict[str, Any], profile: DriverProfile | None) -> SweepSettings:
     planes = values['planes_dioptres'] or uniform_planes(
         values['near_dioptres'], values['far_dioptres'], values['count']
     )
     hold = values['hold_dioptres']
-    if dialect is not None:
-        planes = [dialect.nearest(plane) for plane in planes]
-        hold = dialect.nearest(hold) if values['mode'] == 'hold' else hold
+    if profile is not None:
+        planes = [profile.nearest(plane) for plane in planes]
+        hold = profile.nearest(hold) if values['mode'] == 'hold' else hold
     names = (
         'mode',
         'pattern',

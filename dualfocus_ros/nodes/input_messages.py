@@ -26,7 +26,7 @@ from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
 from dualfocus_ros.stamps import to_ns as stamp_ns
 from dualfocus_ros.sweep.focus_sources import FocusOrder
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
+from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 # Texts that are repeated each second, and names that go into every output.
 _MAX_TEXT = 900
@@ -381,13 +381,13 @@ def _camera(msg: CameraInfo, fx: float, fy: float, cx: float, cy: float) -> Pinh
     )
 
 
-def lens_reading_from_msg(msg: FocusState) -> FocusReport:
+def lens_reading_from_msg(msg: FocusState) -> LensReading:
     """Return what a FocusState message says; an unknown state counts as UNKNOWN."""
     try:
         state = LensState(msg.state)
     except ValueError:
         state = LensState.UNKNOWN
-    return FocusReport(
+    return LensReading(
         stamp_ns(msg.header.stamp),
         float(msg.focus_dioptres),
         state,

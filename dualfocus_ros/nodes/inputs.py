@@ -31,10 +31,14 @@ from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
 from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
-from dualfocus_ros.sweep.focus_sources import CommandedFocus, ReportedFocus, lens_position
-from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchroniser
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame
+from dualfocus_ros.sweep.focus_sources import (
+    CommandFocusSource,
+    PositionFocusSource,
+    lens_position,
+)
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
+from dualfocus_ros.sweep.time_synchronizer import Frame, LensReading
 
 R = TypeVar('R')
 # Messages that may wait for the executor, which is never long busy: a whole stack may come at
@@ -87,7 +91,7 @@ class StackSource(ABC):
         self,
         node: Node,
         settings: Callable[[], DepthNodeSettings],
-        funnel: Funnel,
+        stage_counter: StageCounter,
         emit: Callable[[FocalStack], None],
         foresee: Callable[[Plane], None],
         times: CallbackTimer | None = None,
@@ -96,7 +100,7 @@ class StackSource(ABC):
         self._node = node
         self._times = times or CallbackTimer()
         self._settings = settings
-        self._funnel = funnel
+        self._stage_counter = stage_counter
         self._emit = emit
         self._foresee = foresee
         self._wanted = False
@@ -106,7 +110,7 @@ class StackSource(ABC):
         self.transport = TransportMonitor()
         self.camera_problem: str | None = None
         # The newest report of the lens, and the time from the first to the last plane.
-        self.lens: FocusReport | None = None
+        self.lens: LensReading | None = None
         self.sweep_seconds: float | None = None
         self.subscriptions: list[AdaptiveQosSubscription] = []
         self.images: list[AdaptiveQosSubscription] = []
@@ -185,7 +189,7 @@ class StackSource(ABC):
     def _on_image(
         self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage
     ) -> None:
-        self._funnel.count(Stage.RECEIVED)
+        self._stage_counter.count(Stage.RECEIVED)
         self.arrivals.note()
         self.transport.image(stamp_ns(msg.header.stamp))
         convert = input_messages.blank_image
@@ -207,7 +211,7 @@ class StackSource(ABC):
             try:
                 converted = result()
             except MessageError as error:
-                self._funnel.reject(Stage.VALID, error.reason, str(error))
+                self._stage_counter.reject(Stage.VALID, error.reason, str(error))
             else:
                 take(converted)
 
@@ -215,7 +219,7 @@ class StackSource(ABC):
         if converter is None or (quick and converter.idle):
             finish(work)
         elif not converter.submit(work, finish, self.max_pending):
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.VALID,
                 'conversion_too_slow',
                 f'more than {self.max_pending} messages wait '
@@ -230,7 +234,7 @@ class StackSource(ABC):
         msg: Image | CompressedImage,
         image: np.ndarray,
     ) -> None:
-        self._funnel.count(Stage.VALID)
+        self._stage_counter.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
         self._notice_format(
             topic, (f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}')
@@ -252,7 +256,7 @@ class StackSource(ABC):
             calibration = input_messages.calibration_from_msg(msg)
         except MessageError as error:
             self.camera_problem = str(error)
-            self._funnel.reject(Stage.MATCHED, error.reason, str(error))
+            self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
             return
         self.camera_problem = None
         self._on_calibration(stamp_ns(msg.header.stamp), calibration)
@@ -270,10 +274,10 @@ class SweepInput(StackSource):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         settings = self._settings()
-        self._assembler = SweepAssembler(settings.assembler(), self._funnel, self._on_plane)
+        self._assembler = SweepAssembler(settings.assembler(), self._stage_counter, self._on_plane)
         self._applied: tuple[DepthNodeSettings, bool] | None = None
-        self._commanded = CommandedFocus(settings.settling())
-        self._reported = ReportedFocus(settings.settling())
+        self._commanded = CommandFocusSource(settings.settling())
+        self._reported = PositionFocusSource(settings.settling())
 
     @property
     def progress(self) -> SweepProgress | None:
@@ -324,14 +328,14 @@ class SweepInput(StackSource):
         if self._settings().focus_source == 'command':
             report = self._commanded.report(frame.stamp_ns)
             if report is None:
-                self._funnel.reject(
+                self._stage_counter.reject(
                     Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
                 )
                 return
             self._add_focus(report)
         self._send(self._assembler.add_frame(frame))
 
-    def _add_focus(self, report: FocusReport) -> None:
+    def _add_focus(self, report: LensReading) -> None:
         self.lens = report
         self._send(self._assembler.add_focus(report))
 
@@ -355,7 +359,7 @@ class SweepInput(StackSource):
             return
         dioptres = lens_position(pairs)
         if dioptres is None:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.MATCHED,
                 'no_lens_position',
                 'metadata without the key LensPosition: is the '
@@ -366,7 +370,7 @@ class SweepInput(StackSource):
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        misled = self._commanded.add_order(input_messages.focus_command_from_msg(msg, now_ns))
+        misled = self._commanded.add_command(input_messages.focus_command_from_msg(msg, now_ns))
         if misled:
             self._assembler.drop_sweep(
                 'late_command',
@@ -394,7 +398,9 @@ class PlanesInput(_FixedFocusSource):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._synchroniser = PlaneSynchroniser(self._settings().synchroniser(), self._funnel)
+        self._synchroniser = PlaneSynchronizer(
+            self._settings().synchroniser(), self._stage_counter
+        )
 
     @property
     def progress(self) -> SweepProgress | None:
@@ -425,7 +431,7 @@ class PlanesInput(_FixedFocusSource):
             if calibration is not None:
                 height, width = frame.image.shape[:2]
                 if (calibration.camera.width, calibration.camera.height) != (width, height):
-                    self._funnel.reject(
+                    self._stage_counter.reject(
                         Stage.MATCHED, 'camera_size', f'camera_info is not for {width}x{height}'
                     )
                 else:
@@ -450,7 +456,7 @@ class StackInput(_FixedFocusSource):
         """Do nothing: nothing waits here."""
 
     def _on_stack(self, msg: FocalStackMsg) -> None:
-        self._funnel.count(Stage.RECEIVED)
+        self._stage_counter.count(Stage.RECEIVED)
         self.arrivals.note()
         settings = self._settings()
         self._convert(
@@ -468,7 +474,7 @@ class StackInput(_FixedFocusSource):
 
     def _take_stack(self, stack: FocalStack) -> None:
         for stage in (Stage.VALID, Stage.MATCHED, Stage.STACKED):
-            self._funnel.count(stage)
+            self._stage_counter.count(stage)
         self._send([stack])
 
 

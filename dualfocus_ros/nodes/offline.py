@@ -28,7 +28,7 @@ from dualfocus_ros.nodes.inputs import INPUTS
 from dualfocus_ros.nodes.outputs import STACK_INFO, OutputPublishers
 from dualfocus_ros.nodes.qos import AS_OFFERED
 from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 # The node looks for sweeps that have ended this often (its timer is of 0.1 s too).
 _TICK_NS = 100_000_000
@@ -143,7 +143,7 @@ class OfflinePipeline:
         camera: CameraInfo | None = None,
         on_stack: Callable[[FocalStack], None] = lambda stack: None,
     ) -> None:
-        self.funnel = Funnel()
+        self.stage_counter = StageCounter()
         self.stacks = 0
         self.failure: Exception | None = None
         self._settings = settings
@@ -152,12 +152,12 @@ class OfflinePipeline:
         self._camera = camera
         self._on_stack = on_stack
         self._processor = StackProcessor(
-            OutputPublishers(self._node), self.funnel, OutputStatistics(), lambda: 0
+            OutputPublishers(self._node), self.stage_counter, OutputStatistics(), lambda: 0
         )
         self._input = INPUTS[settings.input](
             self._node,
             lambda: settings,
-            self.funnel,
+            self.stage_counter,
             self._process,
             # The stack follows as soon as its messages are read: nothing is gained by haste.
             lambda plane: None,
@@ -178,7 +178,7 @@ class OfflinePipeline:
         try:
             decoded = deserialize_message(message.data, subscription.kind)
         except Exception as error:  # what rmw raises differs from one implementation to another
-            self.funnel.reject(
+            self.stage_counter.reject(
                 Stage.VALID,
                 'not_decodable',
                 f'{len(message.data)} bytes on {message.topic} are not a {message.message_type}: '

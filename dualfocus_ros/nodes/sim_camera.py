@@ -20,7 +20,7 @@ from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
 from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
@@ -139,7 +139,7 @@ class SimCameraNode(Node):
             self, FocusCommand, 'focus_command', self._on_command, _COMMANDS_WAITING
         )
         self.create_timer(1.0, self._commands.refresh)
-        self._orders: deque[tuple[float, FocusOrder]] = deque(maxlen=256)
+        self._orders: deque[tuple[float, PlaneTarget]] = deque(maxlen=256)
         self._wake = threading.Condition()
         self._due: int | None = None
         self._closing = False
@@ -176,7 +176,7 @@ class SimCameraNode(Node):
                 throttle_duration_sec=5,
             )
             return
-        order = FocusOrder(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
+        order = PlaneTarget(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
         self._orders.append((self.get_clock().now().nanoseconds * 1e-9, order))
 
     def _on_tick(self) -> None:

@@ -17,7 +17,7 @@ from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 
 class Estimator(Protocol):
@@ -99,12 +99,12 @@ class StackProcessor:
     def __init__(
         self,
         outputs: OutputPublishers,
-        funnel: Funnel,
+        stage_counter: StageCounter,
         statistics: OutputStatistics,
         epoch: Callable[[], int],
     ) -> None:
         self._outputs = outputs
-        self._funnel = funnel
+        self._stage_counter = stage_counter
         self._statistics = statistics
         self._epoch = epoch
 
@@ -120,7 +120,7 @@ class StackProcessor:
         estimator.settings = settings.pipeline()
         result = self._estimate(estimator, stack, requested_outputs(topics))
         inferred = time.monotonic()
-        self._funnel.count(Stage.INFERRED)
+        self._stage_counter.count(Stage.INFERRED)
         if self._out_of_date(job, Stage.PUBLISHED):
             return
         latency_ms = self._outputs.publish(
@@ -131,7 +131,7 @@ class StackProcessor:
             StackTimings(job.arrived, began, inferred),
             (estimator.model_name, estimator.device_name),
         )
-        self._funnel.count(Stage.PUBLISHED)
+        self._stage_counter.count(Stage.PUBLISHED)
         stages = {
             'assemble': (began - job.arrived) * 1e3,
             **result.stage_ms,
@@ -152,7 +152,7 @@ class StackProcessor:
         elif not isinstance(error, Exception):
             reason, advice = 'worker_died', 'the worker thread is started anew'
         text = f'{describe_error(error)}; {advice}' if advice else describe_error(error)
-        self._funnel.reject(Stage.INFERRED, reason, text)
+        self._stage_counter.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
 
     def _estimate(self, estimator: Estimator, stack: FocalStack, outputs: Outputs) -> DepthResult:
@@ -170,7 +170,9 @@ class StackProcessor:
     def _out_of_date(self, job: StackJob, stage: Stage) -> bool:
         if job.epoch == self._epoch():
             return False
-        self._funnel.reject(stage, 'reset', 'the node was reset while the stack was on its way')
+        self._stage_counter.reject(
+            stage, 'reset', 'the node was reset while the stack was on its way'
+        )
         return True
 
 

@@ -12,7 +12,7 @@ _SETTLED_AT = 5.8339
 
 
 @dataclass(frozen=True)
-class FocusOrder:
+class PlaneTarget:
     """A commanded focus and the place in a sweep that it was commanded for."""
 
     focus_dioptres: float
@@ -32,7 +32,7 @@ class LensReading:
 
     focus_dioptres: float
     moving: bool
-    order: FocusOrder
+    order: PlaneTarget
 
 
 class LensMotion:
@@ -47,7 +47,7 @@ class LensMotion:
 
     def __init__(
         self,
-        order: FocusOrder,
+        order: PlaneTarget,
         *,
         settling_time: float = 0.12,
         latency: float = 0.02,
@@ -65,10 +65,10 @@ class LensMotion:
         self._since = -math.inf
         self._offset = 0.0
         self._slope = 0.0
-        self._pending: deque[tuple[float, FocusOrder]] = deque()
+        self._pending: deque[tuple[float, PlaneTarget]] = deque()
         self._newest = -math.inf
 
-    def command(self, order: FocusOrder, time: float) -> None:
+    def command(self, order: PlaneTarget, time: float) -> None:
         """Send the lens to another focus at ``time`` seconds."""
         self._watch(time)
         self._pending.append((time + self._latency, order))

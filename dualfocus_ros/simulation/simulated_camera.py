@@ -16,7 +16,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.defocus import LayeredScene, layer_scene, render
 from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.lens_motion import FocusOrder, LensMotion
+from dualfocus_ros.simulation.lens_motion import LensMotion, PlaneTarget
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
@@ -96,7 +96,7 @@ class SimulatedFrame:
     camera: PinholeCamera
     focus_dioptres: float
     moving: bool
-    order: FocusOrder
+    order: PlaneTarget
     rendered_dioptres: float
     shift: tuple[float, float] = (0.0, 0.0)
 
@@ -130,7 +130,7 @@ class SimulatedCamera:
         kappa = lens.kappa(0.0)
         self._kappa = kappa
         self._layered = self._layer(self._seen_inverse_depth())
-        start = FocusOrder(0.5 * (self.settings.far_limit + self.settings.near_limit))
+        start = PlaneTarget(0.5 * (self.settings.far_limit + self.settings.near_limit))
         self._motion = LensMotion(
             start, settling_time=self.settings.settling_time, latency=self.settings.latency
         )
@@ -166,12 +166,12 @@ class SimulatedCamera:
             max_radius=0.5 * self._kappa * max(reach, 0.0) + 0.1,
         )
 
-    def command(self, order: FocusOrder, time: float) -> FocusOrder:
+    def command(self, order: PlaneTarget, time: float) -> PlaneTarget:
         """Send the lens to a focus at ``time`` seconds; returns the order within the limits."""
         if not math.isfinite(order.focus_dioptres):
             raise ValueError(f'focus must be a finite number of dioptres: {order.focus_dioptres}')
         focus = min(max(order.focus_dioptres, self.settings.far_limit), self.settings.near_limit)
-        order = FocusOrder(focus, order.sweep_id, order.plane_index, order.plane_count)
+        order = PlaneTarget(focus, order.sweep_id, order.plane_index, order.plane_count)
         self._motion.command(order, time)
         return order
 

@@ -28,17 +28,17 @@ from dualfocus_ros.focal_stack import (
     StackFlag,
 )
 from dualfocus_ros.sweep.focus_sources import FocusOrder
-from dualfocus_ros.sweep.sliding_window import SlidingSet
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
-from dualfocus_ros.sweep.sweep_detection import Sweep, begin
-from dualfocus_ros.sweep.sweep_extent import WholeSweep, announced_range
+from dualfocus_ros.sweep.sliding_window import SlidingWindow
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
+from dualfocus_ros.sweep.sweep_detection import Sweep, start_sweep
+from dualfocus_ros.sweep.sweep_extent import SweepExtent, estimate_extent
 from dualfocus_ros.sweep.time_synchronizer import (
-    FocusReport,
+    ExactTimeSynchronizer,
     Frame,
+    LensReading,
     LensState,
-    PairingSettings,
-    Sample,
-    StampPairing,
+    MatchedFrame,
+    TimeSynchronizerSettings,
 )
 
 # Four of the largest sweeps: an image may come long after the command.
@@ -67,7 +67,7 @@ class AssemblerSettings:
     command_tolerance: float = 0.25
     sliding: bool = False
     rectify: bool = True
-    pairing: PairingSettings = field(default_factory=PairingSettings)
+    pairing: TimeSynchronizerSettings = field(default_factory=TimeSynchronizerSettings)
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,26 @@ class SweepAssembler:
     def __init__(
         self,
         settings: AssemblerSettings,
-        funnel: Funnel,
+        stage_counter: StageCounter,
         foresee: Callable[[Plane], None] | None = None,
     ) -> None:
         self._settings = settings
         self._foresee = foresee
-        self._funnel = funnel
-        self._pairing = StampPairing(settings.pairing, funnel)
-        self._sliding = SlidingSet()
+        self._stage_counter = stage_counter
+        self._pairing = ExactTimeSynchronizer(settings.pairing, stage_counter)
+        self._sliding = SlidingWindow()
         self._format: tuple[tuple[int, ...], str, str] | None = None
-        self._samples: list[Sample] = []
+        self._samples: list[MatchedFrame] = []
         self._previous: Sweep | None = None
         self._open: Sweep | None = None
         self._closed_until = 0
         # How long, in stamp time, an incomplete sweep may still be completed after the next one
         # has begun. Messages of one topic come in order, so nothing is gained by waiting until
         # a frame has once come too late.
-        self._patience_ns = 0
+        self._late_grace_ns = 0
         self._idle_since: int | None = None
         self._last_drop: SweepProgress | None = None
-        self._whole: WholeSweep | None = None
+        self._whole: SweepExtent | None = None
         # Focus in dioptres by number of the sweep, index of the plane and number of planes.
         self._commanded: dict[tuple[int, int, int], float] = {}
         # Nobody lost the planes that came before we listened.
@@ -149,7 +149,7 @@ class SweepAssembler:
             self._format = frame.format
         return self._add(self._pairing.add_frame(frame))
 
-    def add_focus(self, report: FocusReport) -> list[FocalStack]:
+    def add_focus(self, report: LensReading) -> list[FocalStack]:
         """Add a report of the lens position; see the class."""
         return self._add(self._pairing.add_focus(report))
 
@@ -189,7 +189,7 @@ class SweepAssembler:
         self._forget_sweep()
         self._format = None
         self._closed_until = 0
-        self._patience_ns = 0
+        self._late_grace_ns = 0
         self._last_drop = None
         self._whole = None
         self._commanded.clear()
@@ -200,10 +200,10 @@ class SweepAssembler:
         self._sliding.clear()
         if self._open is not None:
             self._last_drop = self.progress
-            self._funnel.reject(Stage.STACKED, reason, text)
+            self._stage_counter.reject(Stage.STACKED, reason, text)
         self._forget_sweep()
 
-    def _add(self, samples: list[Sample]) -> list[FocalStack]:
+    def _add(self, samples: list[MatchedFrame]) -> list[FocalStack]:
         limit = self._pairing.jumped_to
         if limit is not None:
             self._set_back(limit)
@@ -214,31 +214,31 @@ class SweepAssembler:
                 stacks += self._slide(ready) if self._settings.sliding else self._group(ready)
         return stacks
 
-    def _usable(self, focus: FocusReport) -> bool:
+    def _usable(self, focus: LensReading) -> bool:
         if focus.state == LensState.MOVING and not self._settings.accept_moving:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED,
                 'moving',
                 f'the lens was moving at {focus.dioptres:.3f} dioptres (stack.accept_moving)',
             )
             return False
         if focus.plane_count > MAX_PLANES:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED,
                 'too_many_planes',
                 f'sweep {focus.sweep_id} has {focus.plane_count} planes; at most {MAX_PLANES}',
             )
             return False
         if focus.plane_count and focus.plane_index >= focus.plane_count:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED,
                 'bad_plane_index',
                 f'plane {focus.plane_index} of a sweep of {focus.plane_count}',
             )
             return False
-        return focus.state == LensState.MOVING or self._obeys(focus)
+        return focus.state == LensState.MOVING or self._within_command_tolerance(focus)
 
-    def _obeys(self, focus: FocusReport) -> bool:
+    def _within_command_tolerance(self, focus: LensReading) -> bool:
         """Return whether a lens is where it was sent for this plane, as far as that is known."""
         if not focus.plane_count:
             return True
@@ -247,7 +247,7 @@ class SweepAssembler:
         limit = self._settings.command_tolerance
         if limit == 0.0 or not abs(focus.dioptres - commanded) > limit:  # NaN: nobody knows
             return True
-        self._funnel.reject(
+        self._stage_counter.reject(
             Stage.STACKED,
             'off_command',
             f'plane {focus.plane_index} of sweep {focus.sweep_id}: the lens was sent to '
@@ -256,7 +256,7 @@ class SweepAssembler:
         )
         return False
 
-    def _calibrated(self, sample: Sample) -> Sample:
+    def _calibrated(self, sample: MatchedFrame) -> MatchedFrame:
         """Return the sample with its camera, and its calibration where that is to be applied."""
         calibration = sample.calibration
         if calibration is None:
@@ -264,7 +264,7 @@ class SweepAssembler:
         height, width = sample.frame.image.shape[:2]
         expected = (calibration.camera.width, calibration.camera.height)
         if expected != (width, height):
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.MATCHED,
                 'camera_size',
                 f'camera_info is for {expected[0]}x{expected[1]} pixels, '
@@ -276,10 +276,10 @@ class SweepAssembler:
             sample, camera=calibration.output, calibration=calibration if distorted else None
         )
 
-    def _group(self, sample: Sample) -> list[FocalStack]:
+    def _group(self, sample: MatchedFrame) -> list[FocalStack]:
         if sample.stamp_ns <= self._closed_until:
-            self._patience_ns = self._settings.pairing.window_ns
-            self._funnel.reject(
+            self._late_grace_ns = self._settings.pairing.window_ns
+            self._stage_counter.reject(
                 Stage.STACKED, 'late', 'a frame came after the end of the sweep that it belongs to'
             )
             return []
@@ -308,14 +308,14 @@ class SweepAssembler:
         current = self._previous
         for sample in self._samples:
             if current is None or self._rested(current, sample):
-                current = begin(sample, self._settings.size)
+                current = start_sweep(sample, self._settings.size)
                 sweeps.append(current)
             elif not current.offer(sample):
                 current = current.successor(sample)
                 sweeps.append(current)
         return sweeps
 
-    def _rested(self, sweep: Sweep, sample: Sample) -> bool:
+    def _rested(self, sweep: Sweep, sample: MatchedFrame) -> bool:
         return sample.first_ns - sweep.last_stamp > self._settings.timeout_ns
 
     def _first_ended(self, sweeps: list[Sweep]) -> Sweep | None:
@@ -326,7 +326,7 @@ class SweepAssembler:
         if any(sweep.complete for sweep in sweeps):
             return oldest
         overtaken_ns = self._samples[-1].stamp_ns - oldest.last_stamp
-        return oldest if len(sweeps) > 1 and overtaken_ns > self._patience_ns else None
+        return oldest if len(sweeps) > 1 and overtaken_ns > self._late_grace_ns else None
 
     def _close(self, sweep: Sweep, why: str) -> list[FocalStack]:
         """End a sweep; return its stack, unless too little of it has come."""
@@ -341,7 +341,7 @@ class SweepAssembler:
         if len(samples) < sweep.expected:
             self._last_drop = SweepProgress(len(samples), sweep.expected)
             if joined_midway:
-                self._funnel.reject(
+                self._stage_counter.reject(
                     Stage.STACKED,
                     'joined_midway',
                     f'sweep {samples[0].focus.sweep_id} had begun before the node listened',
@@ -349,7 +349,7 @@ class SweepAssembler:
                 return []
         return self._stack(samples, sweep.expected, why)
 
-    def _stack(self, samples: list[Sample], expected: int, why: str) -> list[FocalStack]:
+    def _stack(self, samples: list[MatchedFrame], expected: int, why: str) -> list[FocalStack]:
         """Return the stack of these samples, in a list, or nothing if they do not make one."""
         count = len(samples)
         flags = StackFlag.NONE
@@ -360,7 +360,7 @@ class SweepAssembler:
             fewest = max(fewest, min(self._settings.min_size, expected or MAX_PLANES))
         if count < fewest:
             of = f' of {expected}' if expected else ''
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED,
                 'too_few_planes',
                 f'sweep {samples[0].focus.sweep_id} ended with {count}{of} planes because {why}; '
@@ -369,7 +369,7 @@ class SweepAssembler:
             return []
         focus = [s.focus.dioptres for s in samples]
         if max(focus) - min(focus) <= FOCUS_TOLERANCE:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED,
                 'same_focus',
                 f'all {count} planes are focused at {focus[0]:.3f} dioptres',
@@ -377,12 +377,12 @@ class SweepAssembler:
             return []
         if any(s.focus.state == LensState.MOVING for s in samples):
             flags |= StackFlag.MOTION
-        self._funnel.count(Stage.STACKED)
+        self._stage_counter.count(Stage.STACKED)
         sweep_extent = None
         if count < expected:
-            sweep_extent = announced_range(samples, expected, self._whole)
+            sweep_extent = estimate_extent(samples, expected, self._whole)
         else:
-            self._whole = WholeSweep.of(samples)
+            self._whole = SweepExtent.of(samples)
         planes = tuple(_plane(s) for s in samples)
         newest = samples[-1]
         return [
@@ -395,7 +395,7 @@ class SweepAssembler:
             )
         ]
 
-    def _slide(self, sample: Sample) -> list[FocalStack]:
+    def _slide(self, sample: MatchedFrame) -> list[FocalStack]:
         self._idle_since = None
         samples = self._sliding.add(sample, self._settings.size, self._settings.timeout_ns)
         if not samples:
@@ -420,7 +420,7 @@ class SweepAssembler:
         if self._closed_until > limit or any(s.stamp_ns > limit for s in self._samples):
             self.drop_sweep('clock_jump', 'the stamps of the images have jumped back')
             self._closed_until = 0
-            self._patience_ns = 0
+            self._late_grace_ns = 0
 
     def _forget_sweep(self) -> None:
         self._samples.clear()
@@ -429,12 +429,12 @@ class SweepAssembler:
         self._idle_since = None
 
 
-def _lacks_first(samples: list[Sample]) -> bool:
+def _lacks_first(samples: list[MatchedFrame]) -> bool:
     counted = samples[0].focus.plane_count > 0
     return counted and all(s.focus.plane_index > 0 for s in samples)
 
 
-def _plane(sample: Sample) -> Plane:
+def _plane(sample: MatchedFrame) -> Plane:
     return Plane(
         sample.frame.image,
         sample.focus.dioptres,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 import math
 
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
+from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 LENS_POSITION_KEY = 'LensPosition'
 
@@ -44,7 +44,7 @@ class FocusOrder:
     plane_count: int = 0
 
 
-class CommandedFocus:
+class CommandFocusSource:
     """The focus of each frame from the commanded position and a settling model.
 
     For lenses that report nothing. The stamps of the orders must be of the clock that stamps the
@@ -56,7 +56,7 @@ class CommandedFocus:
         self._orders: deque[FocusOrder] = deque(maxlen=64)
         self._frames: deque[int] = deque(maxlen=256)
 
-    def add_order(self, order: FocusOrder) -> int:
+    def add_command(self, order: FocusOrder) -> int:
         """Remember an order; one that is older than the newest means that the clock went back.
 
         :returns: how many frames from after the order have been given the position before it,
@@ -71,7 +71,7 @@ class CommandedFocus:
             return 0
         return sum(stamp > order.stamp_ns for stamp in self._frames)
 
-    def report(self, stamp_ns: int) -> FocusReport | None:
+    def report(self, stamp_ns: int) -> LensReading | None:
         """Return the focus of the frame with this stamp, or None without any order before it."""
         if self._frames and stamp_ns < self._frames[-1]:
             self._frames = deque((s for s in self._frames if s < stamp_ns), maxlen=256)
@@ -81,7 +81,7 @@ class CommandedFocus:
             return None
         frames_since = sum(order.stamp_ns < s <= stamp_ns for s in self._frames)
         state = self.model.state(frames_since, (stamp_ns - order.stamp_ns) * 1e-9)
-        return FocusReport(
+        return LensReading(
             stamp_ns, order.dioptres, state, order.sweep_id, order.plane_index, order.plane_count
         )
 
@@ -91,7 +91,7 @@ class CommandedFocus:
         self._frames.clear()
 
 
-class ReportedFocus:
+class PositionFocusSource:
     """Adds the state of the lens to positions that a driver reports without one.
 
     libcamera reports where the lens was told to be for this frame; it may still be on its way.
@@ -109,7 +109,7 @@ class ReportedFocus:
         self._frames = 0
         self._first = True
 
-    def report(self, stamp_ns: int, dioptres: float) -> FocusReport:
+    def report(self, stamp_ns: int, dioptres: float) -> LensReading:
         """Return the report of the frame with this stamp."""
         if stamp_ns < self._last_ns:
             self.clear()
@@ -120,7 +120,7 @@ class ReportedFocus:
         self._last_ns = stamp_ns
         self._frames += 1
         state = self.model.state(self._frames, (stamp_ns - self._since_ns) * 1e-9)
-        return FocusReport(stamp_ns, dioptres, LensState.SETTLED if self._first else state)
+        return LensReading(stamp_ns, dioptres, LensState.SETTLED if self._first else state)
 
 
 def lens_position(values: Iterable[tuple[str, str]]) -> float | None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import MIN_PLANES, FocalStack, Plane, StackFlag
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.time_synchronizer import Frame
 
 
 @dataclass(frozen=True)
-class SynchroniserSettings:
+class PlaneSynchronizerSettings:
     """How images of several cameras are brought together.
 
     :param focus_dioptres: the focus of each camera, in the order of their topics.
@@ -31,23 +31,23 @@ class SynchroniserSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _PendingFrame:
     frame: Frame
     camera: PinholeCamera | None
     calibration: CameraCalibration | None
 
 
-class PlaneSynchroniser:
+class PlaneSynchronizer:
     """Groups the frames of N cameras whose stamps lie within a tolerance.
 
     A frame that finds no partners is overtaken by the next complete stack or dropped after the
     timeout; with ``min_size`` planes it becomes a flagged stack.
     """
 
-    def __init__(self, settings: SynchroniserSettings, funnel: Funnel) -> None:
+    def __init__(self, settings: PlaneSynchronizerSettings, stage_counter: StageCounter) -> None:
         self.settings = settings
-        self._funnel = funnel
-        self._pending: list[dict[int, _Picture]] = [{} for _ in settings.focus_dioptres]
+        self._stage_counter = stage_counter
+        self._pending: list[dict[int, _PendingFrame]] = [{} for _ in settings.focus_dioptres]
         self._format: tuple[tuple[int, ...], str] | None = None
         self._used_until = 0
         self._last_stamps = [0] * len(settings.focus_dioptres)
@@ -72,16 +72,16 @@ class PlaneSynchroniser:
         """
         stamp = frame.stamp_ns
         if stamp <= 0:
-            self._funnel.reject(Stage.MATCHED, 'zero_stamp', 'an image whose stamp is zero')
+            self._stage_counter.reject(Stage.MATCHED, 'zero_stamp', 'an image whose stamp is zero')
             return []
         self._notice_change(plane, frame)
         if stamp <= self._used_until:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.MATCHED, 'late', f'an image of plane {plane} came after its stack was made'
             )
             return []
         pending = self._pending[plane]
-        pending[stamp] = _Picture(frame, camera, calibration)
+        pending[stamp] = _PendingFrame(frame, camera, calibration)
         while len(pending) > self.settings.max_pending:
             self._drop(plane, min(pending))
         stacks = self._overdue(stamp)
@@ -111,7 +111,7 @@ class PlaneSynchroniser:
 
     def _notice_change(self, plane: int, frame: Frame) -> None:
         if frame.stamp_ns < self._last_stamps[plane] - self.settings.timeout_ns:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.STACKED, 'clock_jump', 'the stamps of the images have jumped back'
             )
             self.reset()
@@ -120,7 +120,7 @@ class PlaneSynchroniser:
         shape = frame.image.shape, frame.encoding
         if self._format is not None and shape != self._format:
             if any(self._pending):
-                self._funnel.reject(
+                self._stage_counter.reject(
                     Stage.STACKED,
                     'format_changed',
                     f'plane {plane} is {shape[0][1]}x{shape[0][0]} {shape[1]}, '
@@ -170,8 +170,8 @@ class PlaneSynchroniser:
                 self._drop(plane, stamp)
         self._used_until = newest
         for _ in pictures:
-            self._funnel.count(Stage.MATCHED)
-        self._funnel.count(Stage.STACKED)
+            self._stage_counter.count(Stage.MATCHED)
+        self._stage_counter.count(Stage.STACKED)
         flags, sweep_extent = StackFlag.NONE, None
         if len(group) < len(self._pending):
             flags = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
@@ -193,7 +193,7 @@ class PlaneSynchroniser:
 
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]
-        self._funnel.reject(
+        self._stage_counter.reject(
             Stage.MATCHED,
             'unsynchronised',
             f'the other planes have no image within {self.settings.tolerance_ns * 1e-6:.1f} ms '

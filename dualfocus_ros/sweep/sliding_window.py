@@ -6,19 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
-from dualfocus_ros.sweep.sweep_detection import Sweep, TurningSweep, better
-from dualfocus_ros.sweep.time_synchronizer import Sample
+from dualfocus_ros.sweep.sweep_detection import Sweep, TurningSweep, newest_settled
+from dualfocus_ros.sweep.time_synchronizer import MatchedFrame
 
 
 @dataclass
 class _Slot:
     """The newest sample at one position and when the lens was last there, counted in moves."""
 
-    sample: Sample
+    sample: MatchedFrame
     visit: int
 
 
-class SlidingSet:
+class SlidingWindow:
     """Keeps the newest sample of each position.
 
     Positions are told apart by their index where the sweep is counted, otherwise by their focus.
@@ -45,7 +45,7 @@ class SlidingSet:
         """How many positions have a plane."""
         return len(self._slots)
 
-    def add(self, sample: Sample, size: int, timeout_ns: int) -> list[Sample]:
+    def add(self, sample: MatchedFrame, size: int, timeout_ns: int) -> list[MatchedFrame]:
         """Add a sample; return one of each position by stamp, or nothing until all are known.
 
         :param size: how many positions there are; 0 for as many as the sweep has.
@@ -65,7 +65,7 @@ class SlidingSet:
             return []
         kept = sample
         if old is not None and old.visit == self._visit:
-            kept = better(old.sample, sample)
+            kept = newest_settled(old.sample, sample)
         self._slots[key] = _Slot(kept, self._visit)
         self.expected = min(size, count) if size and count else size or count
         self._forget_stale(self.expected)
@@ -74,7 +74,7 @@ class SlidingSet:
             return []
         return sorted((slot.sample for slot in self._slots.values()), key=lambda s: s.stamp_ns)
 
-    def _position(self, sample: Sample) -> float:
+    def _position(self, sample: MatchedFrame) -> float:
         focus = sample.focus.dioptres
         nearest = min(self._slots, key=lambda key: abs(key - focus), default=focus)
         return nearest if abs(nearest - focus) <= FOCUS_TOLERANCE else focus
@@ -87,7 +87,7 @@ class SlidingSet:
             if self._slots[key].visit <= oldest_visit or len(by_age) - i > limit:
                 del self._slots[key]
 
-    def _seen_all(self, sample: Sample) -> bool:
+    def _seen_all(self, sample: MatchedFrame) -> bool:
         if self.expected:
             return len(self._slots) >= self.expected
         # Without a count, all positions are known once the lens has turned round.

@@ -43,7 +43,7 @@ class Rejection:
 
 
 @dataclass(frozen=True)
-class FunnelSnapshot:
+class StageCounts:
     """The state of a funnel at one moment."""
 
     counts: dict[Stage, int]
@@ -59,7 +59,7 @@ class FunnelSnapshot:
         return sum(r.count for r in self.rejections if r.reason == reason)
 
 
-class Funnel:
+class StageCounter:
     """Counts that several threads may add to."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Funnel:
             count = 1 if before is None else before.count + 1
             self._rejections[stage, reason] = Rejection(stage, reason, count, text, self._serial)
 
-    def snapshot(self) -> FunnelSnapshot:
+    def snapshot(self) -> StageCounts:
         """Return a consistent copy of all counts."""
         with self._lock:
-            return FunnelSnapshot(dict(self._counts), tuple(self._rejections.values()))
+            return StageCounts(dict(self._counts), tuple(self._rejections.values()))

@@ -86,7 +86,7 @@ class SweepSettings:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlaneTarget:
     """A command: go to this focus, as this plane of this sweep (count 0: of none)."""
 
     focus_dioptres: float
@@ -101,7 +101,7 @@ class Report:
 
     focus_dioptres: float
     state: LensState
-    step: Step
+    step: PlaneTarget
 
 
 @dataclass
@@ -122,7 +122,7 @@ class SweepCounts:
         return (len(self.finished_at) - 1) / span if span > 0.0 else 0.0
 
 
-class SweepPlan:
+class SweepController:
     """The state machine of a sweep.
 
     Call :meth:`poll` often; it returns a command to send, or None. ``waiting`` says what the
@@ -134,19 +134,19 @@ class SweepPlan:
         self.counts = SweepCounts()
         self.waiting = 'start'
         self.trouble = ''
-        self.disobedience = ''
+        self.position_error = ''
         self.reported = math.nan
         self._sweep_id = 0
         self._listeners = 0
         self._absence = NO_CAMERA
-        self._echoes = False
+        self._reports_targets = False
         self._newest_report = -math.inf
         self._patience = _FIRST_PATIENCE
         self._now = -math.inf
         self.configure(settings)
 
     @property
-    def target(self) -> Step | None:
+    def target(self) -> PlaneTarget | None:
         """The command in force, None before the first."""
         return self._step
 
@@ -158,14 +158,14 @@ class SweepPlan:
     def configure(self, settings: SweepSettings) -> None:
         """Take new settings; a sweep under way ends without its remaining planes."""
         self.settings = settings
-        self._step: Step | None = None
-        self._queue: list[Step] = []
+        self._step: PlaneTarget | None = None
+        self._queue: list[PlaneTarget] = []
         self._forward = True
         self._requested = False
         self._send_now = False
         self._accepted = False
-        self._refusal = self.disobedience = ''
-        self._arrive_anew()
+        self._refusal = self.position_error = ''
+        self._reset_arrival()
         self._sent = self._first_sent = -math.inf
 
     def request(self) -> int:
@@ -194,9 +194,9 @@ class SweepPlan:
             # It has the time of the time-out to send its first report.
             self._newest_report = self._first_sent = now
             self._patience = _FIRST_PATIENCE
-            self._arrive_anew()
+            self._reset_arrival()
         if count == 0:
-            self._echoes = False
+            self._reports_targets = False
         self._listeners = count
 
     def accepted(self, now: float) -> None:
@@ -204,7 +204,7 @@ class SweepPlan:
         self._sent = now
         if not self._accepted:
             self._first_sent, self._accepted = now, True
-        self._arrive_anew()
+        self._reset_arrival()
 
     def refused(self, reason: str) -> None:
         """Tell that the lens will not carry out the newest command."""
@@ -216,14 +216,14 @@ class SweepPlan:
         self._newest_report = now
         self._patience = 1.0
         self.reported = report.focus_dioptres
-        self._echoes |= report.step.plane_count > 0
+        self._reports_targets |= report.step.plane_count > 0
         if report.state == LensState.FAULT:
             self.counts.faults += 1
         step = self._step
         if step is None:
             return
         late = (
-            self._echoes
+            self._reports_targets
             and step.plane_count > 0
             and (
                 (report.step.sweep_id, report.step.plane_index, report.step.plane_count)
@@ -232,17 +232,17 @@ class SweepPlan:
         )
         off = not abs(report.focus_dioptres - step.focus_dioptres) <= self.settings.tolerance
         if late or off or report.state in (LensState.MOVING, LensState.FAULT):
-            self._arrive_anew()
-            self._obstacle = self._why(report, late=late, off=off)
-            self._under_way = report.state == LensState.MOVING and not late
-            self._elsewhere = off and not late and report.state != LensState.MOVING
+            self._reset_arrival()
+            self._delay_reason = self._why(report, late=late, off=off)
+            self._lens_moving = report.state == LensState.MOVING and not late
+            self._off_target = off and not late and report.state != LensState.MOVING
             return
         if self._frames == 0:
             self._arrived = now
         self._frames += 1
-        self._obstacle = self.disobedience = ''
+        self._delay_reason = self.position_error = ''
 
-    def poll(self, now: float) -> Step | None:
+    def poll(self, now: float) -> PlaneTarget | None:
         """Return a command to send now, or None."""
         self._watch(now)
         if self._send_now and self._listeners:
@@ -257,38 +257,38 @@ class SweepPlan:
             if self.sweeping and not self._queue:
                 self.counts.sweeps += 1
                 self.counts.finished_at.append(now)
-            following = self._following()
+            following = self._next_target()
             if following is None:
                 return None
             self._step = following
             self._first_sent, self._accepted = now, False
-            self._arrive_anew()
+            self._reset_arrival()
             self.counts.commands += 1
             return self._send(now)
-        if self._unheard(now):
+        if self._needs_resend(now):
             self.counts.resent += 1
             return self._send(now)
         return None
 
-    def _following(self) -> Step | None:
+    def _next_target(self) -> PlaneTarget | None:
         """Return the next command, None to stay."""
         if self._queue:
             return self._queue.pop(0)
         settings = self.settings
         if settings.mode == 'hold':
-            rest = Step(settings.hold)
+            rest = PlaneTarget(settings.hold)
             return None if self._step == rest else rest
         if settings.mode == 'once' and not self._requested:
             if self._step is None:
-                return Step(settings.planes[0])
+                return PlaneTarget(settings.planes[0])
             # The last plane again, but no longer as part of the sweep.
-            rest = Step(self._step.focus_dioptres)
+            rest = PlaneTarget(self._step.focus_dioptres)
             return None if self._step == rest else rest
         self._requested = False
         self._sweep_id = (self._sweep_id + 1) % _ID_LIMIT
         count = len(settings.planes)
         order = range(count) if self._forward else range(count - 1, -1, -1)
-        self._queue = [Step(settings.planes[i], self._sweep_id, i, count) for i in order]
+        self._queue = [PlaneTarget(settings.planes[i], self._sweep_id, i, count) for i in order]
         if settings.pattern == 'triangle':
             self._forward = not self._forward
         return self._queue.pop(0)
@@ -319,12 +319,12 @@ class SweepPlan:
             return now - self._first_sent >= settings.model_time
         if self._frames >= settings.settle_frames and now - self._arrived >= settings.settle_time:
             return True
-        self.waiting = self._obstacle or (
+        self.waiting = self._delay_reason or (
             f'settling: {self._frames} of {settings.settle_frames} frames'
         )
         late = now - self._first_sent
-        if self._elsewhere and late >= settings.resend_time:
-            self.waiting = self.disobedience = f'the lens does not obey: {self._obstacle}'
+        if self._off_target and late >= settings.resend_time:
+            self.waiting = self.position_error = f'the lens does not obey: {self._delay_reason}'
         if late >= settings.plane_timeout:
             self.counts.given_up += 1
             self.trouble = f'gave up {step.focus_dioptres:.3f} dioptres: {self.waiting}'
@@ -333,28 +333,28 @@ class SweepPlan:
             self.trouble = self.waiting
         return False
 
-    def _unheard(self, now: float) -> bool:
+    def _needs_resend(self, now: float) -> bool:
         """Return whether the command in force was not obeyed and should be repeated."""
         if now - self._sent < self.settings.resend_time or not self._listeners:
             return False
         # A lens that is under way has heard.
-        return not (self._silent(now) or self._refusal or self._under_way) and self._frames == 0
+        return not (self._silent(now) or self._refusal or self._lens_moving) and self._frames == 0
 
     def _silent(self, now: float) -> bool:
         """Return whether no reports are to be expected any more."""
         return now - self._newest_report > self._patience * self.settings.report_timeout
 
-    def _send(self, now: float) -> Step:
+    def _send(self, now: float) -> PlaneTarget:
         self._sent = now
         self._refusal = ''
         assert self._step is not None
         return self._step
 
-    def _arrive_anew(self) -> None:
+    def _reset_arrival(self) -> None:
         self._frames = 0
         self._arrived = math.inf
-        self._obstacle = 'a report on the command'
-        self._under_way = self._elsewhere = False
+        self._delay_reason = 'a report on the command'
+        self._lens_moving = self._off_target = False
 
     def _why(self, report: Report, *, late: bool, off: bool) -> str:
         step = self._step

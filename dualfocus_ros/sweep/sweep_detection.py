@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
-from dualfocus_ros.sweep.time_synchronizer import LensState, Sample
+from dualfocus_ros.sweep.time_synchronizer import LensState, MatchedFrame
 
 
 class Sweep(Protocol):
@@ -24,7 +24,7 @@ class Sweep(Protocol):
     expected: int
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[MatchedFrame]:
         """The best sample of each position, in the order of the stamps."""
 
     @property
@@ -35,14 +35,14 @@ class Sweep(Protocol):
     def last_stamp(self) -> int:
         """The newest stamp that belongs to this sweep."""
 
-    def offer(self, sample: Sample) -> bool:
+    def offer(self, sample: MatchedFrame) -> bool:
         """Take a sample newer than all before; False if it belongs to the next sweep."""
 
-    def successor(self, sample: Sample) -> Sweep:
+    def successor(self, sample: MatchedFrame) -> Sweep:
         """Return the next sweep, which begins with a sample that this one did not take."""
 
 
-def better(old: Sample, new: Sample) -> Sample:
+def newest_settled(old: MatchedFrame, new: MatchedFrame) -> MatchedFrame:
     """Return which of two samples of one position to keep: the newest one that is settled.
 
     It stands for both: that the lens was there meanwhile is not forgotten.
@@ -52,7 +52,7 @@ def better(old: Sample, new: Sample) -> Sample:
     return replace(old if worse else new, span_ns=(old.first_ns, new.last_ns))
 
 
-def begin(sample: Sample, size: int = 0) -> Sweep:
+def start_sweep(sample: MatchedFrame, size: int = 0) -> Sweep:
     """Return a new sweep that begins with ``sample``.
 
     :param size: how many planes make a stack; 0 for as many as the sweep has.
@@ -65,7 +65,7 @@ def begin(sample: Sample, size: int = 0) -> Sweep:
 class CountedSweep:
     """A sweep whose frames carry its number, their index and the number of planes."""
 
-    def __init__(self, first: Sample, size: int = 0) -> None:
+    def __init__(self, first: MatchedFrame, size: int = 0) -> None:
         self._id = first.focus.sweep_id
         self._count = first.focus.plane_count
         self._size = size
@@ -74,7 +74,7 @@ class CountedSweep:
         self._newest = first
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[MatchedFrame]:
         return sorted(self._planes.values(), key=lambda s: s.stamp_ns)
 
     @property
@@ -85,7 +85,7 @@ class CountedSweep:
     def last_stamp(self) -> int:
         return self._newest.last_ns
 
-    def offer(self, sample: Sample) -> bool:
+    def offer(self, sample: MatchedFrame) -> bool:
         focus, last = sample.focus, self._newest.focus
         if (focus.sweep_id, focus.plane_count) != (self._id, self._count):
             return False
@@ -95,12 +95,12 @@ class CountedSweep:
             return False
         if not self.complete:
             old = self._planes.get(index)
-            self._planes[index] = sample if old is None else better(old, sample)
+            self._planes[index] = sample if old is None else newest_settled(old, sample)
         self._newest = sample
         return True
 
-    def successor(self, sample: Sample) -> Sweep:
-        return begin(sample, self._size)
+    def successor(self, sample: MatchedFrame) -> Sweep:
+        return start_sweep(sample, self._size)
 
 
 class TurningSweep:
@@ -112,7 +112,11 @@ class TurningSweep:
     """
 
     def __init__(
-        self, first: list[Sample], size: int = 0, turns: tuple[float, ...] = (), expected: int = 0
+        self,
+        first: list[MatchedFrame],
+        size: int = 0,
+        turns: tuple[float, ...] = (),
+        expected: int = 0,
     ) -> None:
         self._size = size
         self._turns = turns
@@ -121,7 +125,7 @@ class TurningSweep:
         self._newest = first[-1]
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[MatchedFrame]:
         return list(self._planes)
 
     @property
@@ -139,13 +143,13 @@ class TurningSweep:
     def last_stamp(self) -> int:
         return self._newest.last_ns
 
-    def offer(self, sample: Sample) -> bool:
+    def offer(self, sample: MatchedFrame) -> bool:
         if sample.focus.plane_count > 0:
             return False
         last = self._planes[-1]
         if self._at(sample.focus.dioptres, last):
             if not self.complete:
-                self._planes[-1] = better(last, sample)
+                self._planes[-1] = newest_settled(last, sample)
             self._newest = sample
             return True
         if self.complete or self._turned(sample):
@@ -154,27 +158,27 @@ class TurningSweep:
         self._newest = sample
         return True
 
-    def successor(self, sample: Sample) -> Sweep:
+    def successor(self, sample: MatchedFrame) -> Sweep:
         if sample.focus.plane_count > 0:
-            return begin(sample, self._size)
+            return start_sweep(sample, self._size)
         first = [sample]
         if self._turned(sample) and not self._flies_back(sample):
             # The turning plane ends this sweep and begins the next one.
             turning = self._planes[-1]
-            first = [better(turning, self._newest), sample]
+            first = [newest_settled(turning, self._newest), sample]
         end = self._planes[-1].focus.dioptres
         return TurningSweep(first, self._size, (*self._turns[-1:], end), len(self._planes))
 
-    def _turned(self, sample: Sample) -> bool:
+    def _turned(self, sample: MatchedFrame) -> bool:
         if len(self._planes) < 2:
             return False
         before, last = (s.focus.dioptres for s in self._planes[-2:])
         return (last - before) * (sample.focus.dioptres - last) < 0.0
 
-    def _flies_back(self, sample: Sample) -> bool:
+    def _flies_back(self, sample: MatchedFrame) -> bool:
         start, last = self._planes[0].focus.dioptres, self._planes[-1].focus.dioptres
         return abs(sample.focus.dioptres - last) > 0.5 * abs(last - start)
 
     @staticmethod
-    def _at(dioptres: float, sample: Sample) -> bool:
+    def _at(dioptres: float, sample: MatchedFrame) -> bool:
         return abs(dioptres - sample.focus.dioptres) <= FOCUS_TOLERANCE

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
-from dualfocus_ros.sweep.time_synchronizer import Sample
+from dualfocus_ros.sweep.time_synchronizer import MatchedFrame
 
 
 @dataclass(frozen=True)
-class WholeSweep:
+class SweepExtent:
     """A sweep of which every plane came: how many, and the focus of its ends in dioptres."""
 
     count: int
@@ -25,14 +25,14 @@ class WholeSweep:
     near: float
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> WholeSweep:
+    def of(cls, samples: Sequence[MatchedFrame]) -> SweepExtent:
         """Return the extent of the sweep of these samples."""
         focus = [s.focus.dioptres for s in samples]
         return cls(len(focus), min(focus), max(focus))
 
 
-def announced_range(
-    samples: Sequence[Sample], expected: int, whole: WholeSweep | None
+def estimate_extent(
+    samples: Sequence[MatchedFrame], expected: int, whole: SweepExtent | None
 ) -> tuple[float, float] | None:
     """Return the far and the near end, in dioptres, of a sweep that lost planes.
 

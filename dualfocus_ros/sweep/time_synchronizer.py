@@ -23,7 +23,7 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 MAX_FOCUS_DIOPTRES = 100.0
 
@@ -59,7 +59,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class FocusReport:
+class LensReading:
     """Where the lens was at one stamp; ``plane_count`` 0 means not part of a sweep."""
 
     stamp_ns: int
@@ -71,7 +71,7 @@ class FocusReport:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class MatchedFrame:
     """A frame whose focus is known, with its calibration if there is one.
 
     :param calibration: of the image as it is; None also where there is nothing to rectify.
@@ -81,7 +81,7 @@ class Sample:
     """
 
     frame: Frame
-    focus: FocusReport
+    focus: LensReading
     calibration: CameraCalibration | None = None
     camera: PinholeCamera | None = None
     span_ns: tuple[int, int] | None = None
@@ -102,7 +102,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class PairingSettings:
+class TimeSynchronizerSettings:
     """Bounds of the pairing.
 
     :param window_ns: how long a frame waits for its focus and the other way round: in the stamps
@@ -160,7 +160,7 @@ class _Stream(Generic[_Item]):
         self._seen.clear()
 
 
-class StampPairing:
+class ExactTimeSynchronizer:
     """Pairs frames, focus reports and camera calibrations of exactly equal stamp.
 
     A missing calibration costs no frame. With ``exact_cameras`` a frame waits for it only once
@@ -171,11 +171,11 @@ class StampPairing:
     :param funnel: counts matched frames and the reasons of the rejected ones.
     """
 
-    def __init__(self, settings: PairingSettings, funnel: Funnel) -> None:
+    def __init__(self, settings: TimeSynchronizerSettings, stage_counter: StageCounter) -> None:
         self.settings = settings
-        self._funnel = funnel
+        self._stage_counter = stage_counter
         self._frames: _Stream[Frame] = _Stream()
-        self._reports: _Stream[FocusReport] = _Stream()
+        self._reports: _Stream[LensReading] = _Stream()
         self._cameras: _Stream[CameraCalibration] = _Stream()
         # Stamps that are done with, so that a repeated message is recognised.
         self._memory = 4 * settings.max_pending
@@ -184,14 +184,14 @@ class StampPairing:
         self._cameras_match = False
         self.jumped_to: int | None = None
 
-    def add_frame(self, frame: Frame) -> list[Sample]:
+    def add_frame(self, frame: Frame) -> list[MatchedFrame]:
         """Add a frame; return the samples that it completes, oldest first."""
         self.jumped_to = None
         if not self._has_stamp(frame.stamp_ns, 'an image'):
             return []
         self._notice_jump(self._frames, frame.stamp_ns)
         if frame.stamp_ns in self._frames.items or frame.stamp_ns in self._done:
-            self._funnel.reject(
+            self._stage_counter.reject(
                 Stage.MATCHED,
                 'duplicate_stamp',
                 f'a second image with the stamp {_seconds(frame.stamp_ns)}',
@@ -200,7 +200,7 @@ class StampPairing:
         self._frames.add(frame.stamp_ns, frame)
         return self._complete(frame.stamp_ns)
 
-    def add_focus(self, report: FocusReport) -> list[Sample]:
+    def add_focus(self, report: LensReading) -> list[MatchedFrame]:
         """Add a focus report; return the samples that it completes, oldest first."""
         self.jumped_to = None
         if not self._has_stamp(report.stamp_ns, 'a focus report'):
@@ -218,7 +218,7 @@ class StampPairing:
         self._reports.add(report.stamp_ns, report)
         return self._complete(report.stamp_ns)
 
-    def add_camera(self, stamp_ns: int, calibration: CameraCalibration) -> list[Sample]:
+    def add_camera(self, stamp_ns: int, calibration: CameraCalibration) -> list[MatchedFrame]:
         """Add a calibration; return the samples that waited for it."""
         self.jumped_to = None
         self._notice_jump(self._cameras, stamp_ns)
@@ -229,7 +229,7 @@ class StampPairing:
             self._cameras_match = True
         return self._complete(*[s for s in self._frames.items if s <= stamp_ns])
 
-    def tick(self, now_ns: int) -> list[Sample]:
+    def tick(self, now_ns: int) -> list[MatchedFrame]:
         """Let go of what has waited too long; return the frames that only lack a calibration.
 
         :param now_ns: any clock that runs as the camera's.
@@ -268,7 +268,7 @@ class StampPairing:
     def _has_stamp(self, stamp: int, what: str) -> bool:
         if stamp > 0:
             return True
-        self._funnel.reject(Stage.MATCHED, 'zero_stamp', f'{what} whose stamp is zero')
+        self._stage_counter.reject(Stage.MATCHED, 'zero_stamp', f'{what} whose stamp is zero')
         return False
 
     def _notice_jump(self, stream: _Stream[_Item], stamp: int) -> None:
@@ -290,11 +290,11 @@ class StampPairing:
 
     def _give_up(self, stamps: Iterable[int], reason: str, text: str) -> None:
         for _ in stamps:
-            self._funnel.reject(Stage.MATCHED, reason, text)
+            self._stage_counter.reject(Stage.MATCHED, reason, text)
 
     def _complete(
         self, *stamps: int, frames: Set[int] = frozenset(), reports: Set[int] = frozenset()
-    ) -> list[Sample]:
+    ) -> list[MatchedFrame]:
         """Match frames, evict what is overdue and return the samples by stamp.
 
         :param stamps: of the frames to match.
@@ -309,7 +309,7 @@ class StampPairing:
                 samples += self._match(waiting)
         return sorted(samples, key=lambda s: s.stamp_ns)
 
-    def _match(self, stamp: int) -> list[Sample]:
+    def _match(self, stamp: int) -> list[MatchedFrame]:
         """Return the sample of this stamp, in a list, if all that it waits for is there."""
         frame, report = self._frames.items.get(stamp), self._reports.items.get(stamp)
         if frame is None or report is None:
@@ -331,10 +331,10 @@ class StampPairing:
         if stamp in self._disputed:
             reason = 'focus_disputed', self._disputed.pop(stamp)
         if reason is not None:
-            self._funnel.reject(Stage.MATCHED, *reason)
+            self._stage_counter.reject(Stage.MATCHED, *reason)
             return []
-        self._funnel.count(Stage.MATCHED)
-        return [Sample(frame, report, calibration)]
+        self._stage_counter.count(Stage.MATCHED)
+        return [MatchedFrame(frame, report, calibration)]
 
     def _nearest_calibration(self, stamp: int) -> CameraCalibration:
         """Return the calibration nearest in time to a frame whose own was lost.
@@ -343,7 +343,7 @@ class StampPairing:
         among others that are would be worse.
         """
         nearest = min(self._cameras.items, key=lambda other: abs(other - stamp))
-        self._funnel.reject(
+        self._stage_counter.reject(
             Stage.MATCHED,
             'camera_info_lost',
             f'no camera_info for the image of {_seconds(stamp)}; it takes that of '
@@ -351,12 +351,12 @@ class StampPairing:
         )
         return self._cameras.items[nearest]
 
-    def _evict_frames(self, waited: Set[int]) -> list[Sample]:
+    def _evict_frames(self, waited: Set[int]) -> list[MatchedFrame]:
         """Let go of frames that find no partner; those that only lack a calibration go on."""
         window = self.settings.window_ns
         waiting = sorted(self._frames.items)
         surplus = waiting[: max(0, len(waiting) - self.settings.max_pending)]
-        samples: list[Sample] = []
+        samples: list[MatchedFrame] = []
         for stamp in waiting:
             overdue = stamp in waited or stamp in surplus
             if stamp in self._reports.items:
@@ -366,7 +366,7 @@ class StampPairing:
             elif overdue or self._reports.passed(stamp, window):
                 del self._frames.items[stamp]
                 self._done.append(stamp)
-                self._funnel.reject(
+                self._stage_counter.reject(
                     Stage.MATCHED,
                     'no_focus',
                     f'no focus report for the image of {_seconds(stamp)} within '
@@ -383,7 +383,7 @@ class StampPairing:
             if stamp in waited or stamp in surplus or self._frames.passed(stamp, window):
                 del self._reports.items[stamp]
                 self._disputed.pop(stamp, None)
-                self._funnel.reject(
+                self._stage_counter.reject(
                     Stage.MATCHED,
                     'no_image',
                     f'no image for the focus report of {_seconds(stamp)} within '
@@ -391,7 +391,7 @@ class StampPairing:
                 )
 
 
-def _unusable(report: FocusReport) -> tuple[str, str] | None:
+def _unusable(report: LensReading) -> tuple[str, str] | None:
     """Return why the report cannot place its image in a stack, or None."""
     at = f'at {_seconds(report.stamp_ns)}'
     if not math.isfinite(report.dioptres):

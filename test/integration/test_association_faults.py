@@ -206,7 +206,7 @@ def make():
 def counts(rig):
     """Return the number of rejections by reason, at whatever stage."""
     found = Counter()
-    for rejection in rig.node._funnel.snapshot().rejections:
+    for rejection in rig.node._stage_counter.snapshot().rejections:
         found[rejection.reason] += rejection.count
     return found
 
@@ -227,7 +227,7 @@ def send(rig, messages):
 
 def seen(rig):
     """Return what changes with every message that the node takes."""
-    received = rig.node._funnel.snapshot().counts[Stage.RECEIVED]
+    received = rig.node._stage_counter.snapshot().counts[Stage.RECEIVED]
     return received, id(rig.node._input.lens), sum(counts(rig).values())
 
 

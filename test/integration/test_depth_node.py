@@ -441,7 +441,7 @@ class TestInputs:
         for picture in (*stacks[0].images, *stacks[1].images):
             picture.encoding = encoding
         stacks[0].images[1].data = bytes(3)
-        counts = rig.node._funnel.snapshot
+        counts = rig.node._stage_counter.snapshot
         rig.publish('focal_stack', stacks[0])
         rig.until(lambda: counts().rejections)
         assert [(r.reason, r.count) for r in counts().rejections] == [('data_size', 1)]
@@ -460,7 +460,7 @@ class TestInputs:
         stamps = rig.sweep(focus, START + SWEEP, 2) + rig.sweep(focus, START + 2 * SWEEP, 3)
         rig.until(lambda: len(rig.received['rgb/image_rect']) == 3)
         assert stamps_of(rig.received['rgb/image_rect'])[1:] == [stamps[3], stamps[7]]
-        snapshot = rig.node._funnel.snapshot()
+        snapshot = rig.node._stage_counter.snapshot()
         assert [(r.reason, r.count) for r in snapshot.rejections] == [('undecodable', 1)]
         assert snapshot.counts[Stage.RECEIVED] == snapshot.counts[Stage.VALID] + 1 == 12
 
@@ -468,8 +468,8 @@ class TestInputs:
         rig, _ = self.compressed(make)
         for sweep in range(3):
             rig.sweep(start=START + sweep * SWEEP, sweep=sweep)
-        rig.until(lambda: rig.node._funnel.snapshot().counts[Stage.STACKED] == 3)
-        reasons = {rejection.reason for rejection in rig.node._funnel.snapshot().rejections}
+        rig.until(lambda: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == 3)
+        reasons = {rejection.reason for rejection in rig.node._stage_counter.snapshot().rejections}
         # The network takes the newest stack, as always.
         assert reasons <= {'superseded'}
 
@@ -482,7 +482,7 @@ class TestInputs:
 
         monkeypatch.setattr(input_messages, 'compressed_to_array', wait)
         rig, _ = self.compressed(make)
-        counts = rig.node._funnel.snapshot
+        counts = rig.node._stage_counter.snapshot
         for n in range(IMAGE_DEPTH + 3):
             rig.shoot(START + n * 33 * MS, 1.0, 1, n, 100)
             rig.until(lambda n=n: counts().counts[Stage.RECEIVED] == n + 1)
@@ -546,8 +546,8 @@ class TestInputs:
         for topic in ('image_raw', 'focus_state', 'camera_info'):
             for message in messages[topic]:
                 publish(topic, message)
-        rig.until(lambda: rig.node._funnel.snapshot().counts[Stage.STACKED] == 3)
-        snapshot = rig.node._funnel.snapshot()
+        rig.until(lambda: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == 3)
+        snapshot = rig.node._stage_counter.snapshot()
         assert (snapshot.counts[Stage.RECEIVED], snapshot.counts[Stage.MATCHED]) == (24, 24)
         # The network takes the newest stack, as always; the frames are all there.
         assert {r.reason for r in snapshot.rejections} <= {'superseded'}
@@ -644,7 +644,9 @@ class TestFaults:
         rig.estimator.gate.clear()
         for n in range(6):
             rig.sweep(start=START + n * SWEEP, sweep=n)
-            rig.until(lambda n=n: rig.node._funnel.snapshot().counts[Stage.STACKED] == n + 1)
+            rig.until(
+                lambda n=n: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == n + 1
+            )
             rig.until(lambda n=n: n > 0 or rig.node._worker._slot is None)
         rig.estimator.gate.set()
         rig.until(lambda: len(rig.received['depth/image_rect']) == 2)

@@ -80,12 +80,12 @@ def rig(make):
 
 def counts(rig):
     """Return the number of rejections by reason."""
-    return {r.reason: r.count for r in rig.node._funnel.snapshot().rejections}
+    return {r.reason: r.count for r in rig.node._stage_counter.snapshot().rejections}
 
 
 def at_work(rig):
     """Wait until the network has the first stack."""
-    rig.until(lambda: rig.node._funnel.snapshot().counts[Stage.STACKED] == 1)
+    rig.until(lambda: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == 1)
     rig.until(lambda: rig.node._worker._slot is None)
 
 
@@ -394,7 +394,9 @@ def test_subscribers_that_come_and_go_leave_nothing_behind(rig):
         rig.ready()
         asked = len(rig.estimator.asked)
         rig.sweep(start=START + (2 * n + 1) * SWEEP, sweep=2 * n + 1)
-        rig.until(lambda n=n: rig.node._funnel.snapshot().counts[Stage.STACKED] == 2 * n + 2)
+        rig.until(
+            lambda n=n: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == 2 * n + 2
+        )
         assert len(rig.estimator.asked) == asked
         rig.listen('depth/image_rect')
         rig.ready()
@@ -650,7 +652,7 @@ def test_a_third_of_the_slices_lost_on_a_best_effort_connection(make):
                 rig.publish('image_raw', image(stamp, n))
                 sent += 1
                 rig.until(lambda d=due: len(rig.received['stack_info']) >= d)
-        rig.until(lambda s=sent: rig.node._funnel.snapshot().counts[Stage.RECEIVED] == s)
+        rig.until(lambda s=sent: rig.node._stage_counter.snapshot().counts[Stage.RECEIVED] == s)
     rig.until(lambda: len(rig.received['stack_info']) == (kept >= 4).sum())
     assert 0.25 < lost.mean() < 0.35 and (kept < 4).any()
     found = {info.sweep_id: (len(info.stamps), info.flags) for info in rig.received['stack_info']}

@@ -51,7 +51,7 @@ def test_sizes_that_cannot_be_cost_nothing_but_their_own_message():
         for number in (1, 2, 3):
             stamps += rig.sweep(start=START + number * 1000 * MS, sweep=number)[-1:]
         rig.until(lambda: stamps[-1] in stamps_of(rig.received['depth/image_rect']))
-        counts = rig.node._funnel.snapshot().counts
+        counts = rig.node._stage_counter.snapshot().counts
         stages = {stage.value: count for stage, count in counts.items()}
         assert stages['received'] < sent + 9
     finally:

@@ -86,7 +86,7 @@ def depths(rig):
 
 
 def rejected(rig, reason):
-    return rig.node._funnel.snapshot().rejected(reason)
+    return rig.node._stage_counter.snapshot().rejected(reason)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
-from dualfocus_ros.sweep.stage_counter import Funnel
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame, LensState
+from dualfocus_ros.sweep.stage_counter import StageCounter
+from dualfocus_ros.sweep.time_synchronizer import Frame, LensReading, LensState
 from rendered_scene import FRAME, lens_for
 
 RATE = 15.0  # Hz
@@ -50,18 +50,18 @@ def faulty_sweep(
         lens,
         SimulatedCameraSettings(seed=seed, **{**faults, **settings}),  # type: ignore[arg-type]
     )
-    assembler = SweepAssembler(AssemblerSettings(), Funnel())
+    assembler = SweepAssembler(AssemblerSettings(), StageCounter())
     truths: dict[int, np.ndarray] = {}
     time = 100.0
     for index, dioptres in enumerate(np.linspace(*focus, count)):
-        simulated.command(FocusOrder(float(dioptres), 1, index, count), time)
+        simulated.command(PlaneTarget(float(dioptres), 1, index, count), time)
         while True:
             time += 1.0 / RATE
             frame = simulated.capture(time)
             order, stamp = frame.order, round(time * 1e9)
             state = LensState.MOVING if frame.moving else LensState.SETTLED
             assembler.add_focus(
-                FocusReport(
+                LensReading(
                     stamp,
                     frame.focus_dioptres,
                     state,

@@ -14,7 +14,7 @@ from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -64,7 +64,7 @@ def settled_images(
     """Return images at rest, ``count`` at each focus."""
     taken, time = [], 1000.0
     for dioptres in focus:
-        camera.command(FocusOrder(float(dioptres)), time)
+        camera.command(PlaneTarget(float(dioptres)), time)
         for _ in range(count):
             time += 5.0
             frame = camera.capture(time)
@@ -138,7 +138,7 @@ class SweepBag:
     ) -> None:
         """Send the lens to a focus, from which it will end ``off``, and write the command."""
         types, stamp = self._bag.types, round(time * 1e9)
-        camera.command(FocusOrder(dioptres + off), time)
+        camera.command(PlaneTarget(dioptres + off), time)
         self._commanded = dioptres
         if self._reports == 'camera_ros':
             return

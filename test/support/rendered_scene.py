@@ -9,7 +9,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
@@ -47,7 +47,7 @@ def rendered_stack(
     )
     taken, truth = [], None
     for index, focus in enumerate(np.linspace(far, near, planes)):
-        simulated.command(FocusOrder(float(focus)), 10.0 * index)
+        simulated.command(PlaneTarget(float(focus)), 10.0 * index)
         frame = simulated.capture(10.0 * index + 9.0)
         truth = simulated.depth(frame)
         taken.append(

@@ -8,8 +8,13 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
-from dualfocus_ros.sweep.stage_counter import Funnel
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, Frame, LensState, PairingSettings
+from dualfocus_ros.sweep.stage_counter import StageCounter
+from dualfocus_ros.sweep.time_synchronizer import (
+    Frame,
+    LensReading,
+    LensState,
+    TimeSynchronizerSettings,
+)
 
 MS = 1_000_000
 START = 1_700_000_000 * 1_000_000_000
@@ -35,7 +40,7 @@ def frame(n, value=None, **changes):
 
 def report(n, dioptres, state=LensState.SETTLED, sweep=0, index=0, count=0):
     """Return the focus report of the n-th frame."""
-    return FocusReport(stamp(n), dioptres, state, sweep, index, count)
+    return LensReading(stamp(n), dioptres, state, sweep, index, count)
 
 
 def calibration(focal=500.0, width=WIDTH, height=HEIGHT):
@@ -47,17 +52,17 @@ class Rig:
     """An assembler with its funnel, fed frame by frame."""
 
     def __init__(self, window=0.5, exact_cameras=True, **settings):
-        self.funnel = Funnel()
-        pairing = PairingSettings(int(window * 1e9), exact_cameras=exact_cameras)
+        self.stage_counter = StageCounter()
+        pairing = TimeSynchronizerSettings(int(window * 1e9), exact_cameras=exact_cameras)
         self.assembler = SweepAssembler(
-            AssemblerSettings(pairing=pairing, **settings), self.funnel
+            AssemblerSettings(pairing=pairing, **settings), self.stage_counter
         )
 
     def give(self, message):
         """Add a frame or a report, whichever it is."""
         if isinstance(message, Frame):
             return self.assembler.add_frame(message)
-        if isinstance(message, FocusReport):
+        if isinstance(message, LensReading):
             return self.assembler.add_focus(message)
         return self.assembler.add_camera(*message)
 
@@ -71,12 +76,12 @@ class Rig:
 
     def rejected(self, reason):
         """Return how many were rejected for this reason."""
-        return self.funnel.snapshot().rejected(reason)
+        return self.stage_counter.snapshot().rejected(reason)
 
     @property
     def reasons(self):
         """All reasons of rejections so far."""
-        return {rejection.reason for rejection in self.funnel.snapshot().rejections}
+        return {rejection.reason for rejection in self.stage_counter.snapshot().rejections}
 
 
 def counted_sweep(sweep, planes, first, dioptres=None):

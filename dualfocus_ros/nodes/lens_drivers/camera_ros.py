@@ -22,12 +22,12 @@ class CameraRos:
     node = 'camera'
     position_parameter = 'LensPosition'
     pause = 0.25
-    observes = True
+    publishes_metadata = True
 
-    def autofocus_off(self, offered: Set[str]) -> dict[str, Value]:
+    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         return {'AfMode': _AF_MANUAL} if 'AfMode' in offered else {}
 
-    def locks(self, offered: Set[str], observed: Mapping[str, str]) -> tuple[Lock, ...]:
+    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         # libcamera 0.5 took AeEnable apart into two modes; the modes win where both exist.
         switches: dict[str, tuple[Value, Value]] = {
             'AeEnable': (False, True),
@@ -38,8 +38,8 @@ class CameraRos:
         held = {name: values[0] for name, values in switches.items()}
         if held:
             # Otherwise camera_ros brings back the exposure time that it started with.
-            held |= _observed('ExposureTime', int, offered, observed)
-            held |= _observed('AnalogueGain', float, offered, observed)
+            held |= _observed('ExposureTime', int, offered, metadata)
+            held |= _observed('AnalogueGain', float, offered, metadata)
         exposure = Lock(
             'exposure and gain', held, {name: values[1] for name, values in switches.items()}
         )
@@ -55,12 +55,12 @@ class CameraRos:
 
 
 def _observed(
-    name: str, kind: Callable[[str], Value], offered: Set[str], observed: Mapping[str, str]
+    name: str, kind: Callable[[str], Value], offered: Set[str], metadata: Mapping[str, str]
 ) -> dict[str, Value]:
     """Return the value that the newest frame was taken with, for a control that can be set."""
-    if name not in offered or name not in observed:
+    if name not in offered or name not in metadata:
         return {}
     try:
-        return {name: kind(observed[name])}
+        return {name: kind(metadata[name])}
     except ValueError:
         return {}

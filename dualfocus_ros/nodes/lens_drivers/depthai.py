@@ -30,7 +30,7 @@ class Depthai:
     name = 'depthai'
     node = 'oak'
     pause = 0.0
-    observes = False
+    publishes_metadata = False
 
     def __init__(
         self, positions: tuple[float, ...], dioptres: tuple[float, ...], prefix: str = ''
@@ -44,11 +44,11 @@ class Depthai:
         self._prefix = prefix or 'rgb.'
         self.position_parameter = f'{self._prefix}r_focus'
 
-    def autofocus_off(self, offered: Set[str]) -> dict[str, Value]:
+    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         name = f'{self._prefix}r_set_man_focus'
         return {name: True} if name in offered else {}
 
-    def locks(self, offered: Set[str], observed: Mapping[str, str]) -> tuple[Lock, ...]:
+    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         return tuple(
             switch_lock(name, offered, {f'{self._prefix}{switch}': (True, False)})
             for name, switch in (

@@ -27,7 +27,7 @@ class Lock:
     released: Mapping[str, Value]
 
 
-class Dialect(Protocol):
+class DriverProfile(Protocol):
     """One kind of driver.
 
     :ivar name: the value of the parameter ``driver``.
@@ -42,12 +42,12 @@ class Dialect(Protocol):
     node: str
     position_parameter: str
     pause: float
-    observes: bool
+    publishes_metadata: bool
 
-    def autofocus_off(self, offered: Set[str]) -> dict[str, Value]:
+    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         """Return the parameters that switch autofocus off; none if there is no autofocus."""
 
-    def locks(self, offered: Set[str], observed: Mapping[str, str]) -> tuple[Lock, ...]:
+    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         """Return what can be held still.
 
         :param offered: names of all parameters of the driver.

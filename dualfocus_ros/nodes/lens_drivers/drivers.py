@@ -13,28 +13,28 @@ from rclpy.node import Node
 
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
-from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect
+from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile
 from dualfocus_ros.nodes.lens_drivers.parameter_client import (
     Call,
-    Kind,
-    LensSession,
+    DriverClientSettings,
+    DriverState,
+    LensDriverClient,
     Order,
-    SessionSettings,
-    State,
+    ParameterService,
 )
-from dualfocus_ros.nodes.lens_drivers.service_calls import ParameterCalls
+from dualfocus_ros.nodes.lens_drivers.service_calls import ParameterServices
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
-from dualfocus_ros.sweep.sweep_controller import NO_CAMERA, Step
+from dualfocus_ros.sweep.sweep_controller import NO_CAMERA, PlaneTarget
 
 TOPIC = 'topic'
 DRIVERS = (TOPIC, CameraRos.name, V4l2.name, Depthai.name)
 
 # A process is given 1.7 s to end.
 _FAREWELL = 1.0
-_LEVELS = {State.READY: DiagnosticStatus.OK, State.SETTING_UP: DiagnosticStatus.OK}
+_LEVELS = {DriverState.READY: DiagnosticStatus.OK, DriverState.SETTING_UP: DiagnosticStatus.OK}
 
 
-class Driver(Protocol):
+class LensDriver(Protocol):
     """What drives the lens.
 
     :ivar ready: whether a command would be heard.
@@ -52,7 +52,7 @@ class Driver(Protocol):
     def tick(self) -> None:
         """Go on; to be called many times a second."""
 
-    def go(self, step: Step) -> None:
+    def go(self, step: PlaneTarget) -> None:
         """Send the lens somewhere; whether it obeys is told to ``done`` later."""
 
     def status(self) -> DiagnosticStatus | None:
@@ -72,7 +72,9 @@ class TopicDriver:
     busy = False
     problem = NO_CAMERA
 
-    def __init__(self, listeners: Callable[[], int], done: Callable[[Step, str], None]) -> None:
+    def __init__(
+        self, listeners: Callable[[], int], done: Callable[[PlaneTarget, str], None]
+    ) -> None:
         self._listeners = listeners
         self._done = done
 
@@ -83,7 +85,7 @@ class TopicDriver:
     def tick(self) -> None:
         pass
 
-    def go(self, step: Step) -> None:
+    def go(self, step: PlaneTarget) -> None:
         self._done(step, '')
 
     def status(self) -> None:
@@ -103,16 +105,16 @@ class ParameterDriver:
     def __init__(
         self,
         node: Node,
-        dialect: Dialect,
+        profile: DriverProfile,
         target: str,
-        settings: SessionSettings,
-        done: Callable[[Step, str], None],
+        settings: DriverClientSettings,
+        done: Callable[[PlaneTarget, str], None],
     ) -> None:
         self._node = node
         self._done = done
-        self._steps: dict[Order, Step] = {}
-        self._calls = ParameterCalls(node, target)
-        self._session = LensSession(dialect, target, settings, self._on_done)
+        self._steps: dict[Order, PlaneTarget] = {}
+        self._calls = ParameterServices(node, target)
+        self._session = LensDriverClient(profile, target, settings, self._on_done)
         self._closed = False
 
     @property
@@ -129,13 +131,13 @@ class ParameterDriver:
 
     def observe(self, metadata: Mapping[str, str]) -> None:
         """Take the metadata of a frame."""
-        self._session.observed = metadata
+        self._session.metadata = metadata
 
     def tick(self) -> None:
         if not self._closed:
             self._send(self._session.poll(time.monotonic(), self._calls.present))
 
-    def go(self, step: Step) -> None:
+    def go(self, step: PlaneTarget) -> None:
         # Only frames of a sweep are compared with each other.
         order = Order(step.focus_dioptres, hold=step.plane_count > 0)
         self._steps = {order: step}
@@ -146,12 +148,12 @@ class ParameterDriver:
         session = self._session
         counts = session.counts
         values = {
-            'driver': session.dialect.name,
+            'driver': session.profile.name,
             'node': session.target,
             'state': session.state.value,
             'last error': session.last_error,
             'held still': ', '.join(session.held),
-            'without a switch for': ', '.join(session.not_offered),
+            'without a switch for': ', '.join(session.missing_switches),
             'calls': counts.calls,
             'calls without an answer': counts.timeouts,
             'times set up': counts.set_ups,
@@ -168,10 +170,12 @@ class ParameterDriver:
 
     def close(self) -> None:
         self._closed = True
-        values = self._session.farewell()
+        values = self._session.restore_values()
         if not values or not self._calls.present:
             return
-        future = self._calls.send(Call(Kind.SET, values=values), lambda call, answer: None)
+        future = self._calls.send(
+            Call(ParameterService.SET, values=values), lambda call, answer: None
+        )
         # Not in a callback: the node has already left the executor that it ran in.
         executor = SingleThreadedExecutor(context=self._node.context)
         executor.add_node(self._node)
@@ -200,7 +204,7 @@ class ParameterDriver:
             self._done(step, reason)
 
 
-def make_dialect(values: Mapping[str, Any]) -> Dialect | None:
+def make_profile(values: Mapping[str, Any]) -> DriverProfile | None:
     """Return the dialect that the parameters of the node ask for; None for the topic.
 
     :raises ValueError: without the calibration that it needs.

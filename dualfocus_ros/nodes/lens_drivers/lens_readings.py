@@ -14,20 +14,20 @@ from dualfocus_ros.msg import FocusState
 from dualfocus_ros.nodes.input_messages import stamp_ns
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
 from dualfocus_ros.sweep.focus_sources import (
-    CommandedFocus,
+    CommandFocusSource,
     FocusOrder,
-    ReportedFocus,
+    PositionFocusSource,
     SettlingModel,
     lens_position,
 )
-from dualfocus_ros.sweep.sweep_controller import Report, Step
-from dualfocus_ros.sweep.time_synchronizer import FocusReport, LensState
+from dualfocus_ros.sweep.sweep_controller import PlaneTarget, Report
+from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 _KEPT = 10
 Take = Callable[[Report], None]
 
 
-class Reports(Protocol):
+class LensReadingSource(Protocol):
     """A source of reports, one a frame.
 
     :ivar subscription: what it listens to.
@@ -39,7 +39,7 @@ class Reports(Protocol):
         """Note that the lens was sent somewhere; NaN dioptres: it is not known where."""
 
 
-class StateReports:
+class FocusStateSource:
     """From ``FocusState``, which says all that there is to say."""
 
     def __init__(self, node: Node, take: Take) -> None:
@@ -56,11 +56,11 @@ class StateReports:
             state = LensState(msg.state)
         except ValueError:
             state = LensState.UNKNOWN
-        step = Step(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
+        step = PlaneTarget(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
         self._take(Report(msg.focus_dioptres, state, step))
 
 
-class MetadataReports:
+class MetadataSource:
     """From the metadata of camera_ros: where the lens was told to be for this very frame.
 
     It still takes the model's time to get there.
@@ -77,7 +77,7 @@ class MetadataReports:
     ) -> None:
         self._take = take
         self._observe = observe
-        self._reported = ReportedFocus(model)
+        self._reported = PositionFocusSource(model)
         self.subscription = AdaptiveQosSubscription(
             node, DiagnosticArray, 'metadata', self._on_metadata, _KEPT
         )
@@ -101,7 +101,7 @@ class MetadataReports:
         self._take(_report(self._reported.report(stamp_ns(msg.header.stamp), dioptres)))
 
 
-class ModelReports:
+class SettlingModelSource:
     """From the settling model, by the stamps of ``camera_info``, for drivers that report nothing.
 
     The depth node takes the same frames as settled with ``focus_source: command``.
@@ -109,13 +109,13 @@ class ModelReports:
 
     def __init__(self, node: Node, take: Take, model: SettlingModel) -> None:
         self._take = take
-        self._commanded = CommandedFocus(model)
+        self._commanded = CommandFocusSource(model)
         self.subscription = AdaptiveQosSubscription(
             node, CameraInfo, 'camera_info', self._on_camera_info, _KEPT
         )
 
     def ordered(self, order: FocusOrder) -> None:
-        self._commanded.add_order(order)
+        self._commanded.add_command(order)
 
     def _on_camera_info(self, msg: Any) -> None:
         report = self._commanded.report(stamp_ns(msg.header.stamp))
@@ -123,6 +123,6 @@ class ModelReports:
             self._take(_report(report))
 
 
-def _report(report: FocusReport) -> Report:
-    step = Step(report.dioptres, report.sweep_id, report.plane_index, report.plane_count)
+def _report(report: LensReading) -> Report:
+    step = PlaneTarget(report.dioptres, report.sweep_id, report.plane_index, report.plane_count)
     return Report(report.dioptres, report.state, step)

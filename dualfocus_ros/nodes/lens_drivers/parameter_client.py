@@ -15,7 +15,7 @@ import enum
 import math
 from typing import Any
 
-from dualfocus_ros.nodes.lens_drivers.driver_profile import Dialect, Lock, Value
+from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, Lock, Value
 
 # A driver may keep numbers in single precision.
 _SINGLE = 1e-5
@@ -26,7 +26,7 @@ _REMEMBERED = 50
 _RELOCKS = 3
 
 
-class Kind(enum.Enum):
+class ParameterService(enum.Enum):
     """A service of the driver, by which a call goes."""
 
     LIST = 'list_parameters'
@@ -42,19 +42,19 @@ class Call:
     the reason of a refusal, empty if there was none (SET).
     """
 
-    kind: Kind
+    kind: ParameterService
     names: tuple[str, ...] = ()
     values: Mapping[str, Value] | None = None
 
 
-class State(enum.Enum):
+class DriverState(enum.Enum):
     """How it stands with the driver."""
 
     ABSENT = 'absent'
     SETTING_UP = 'setting up'
     READY = 'ready'
-    DEAF = 'deaf'
-    UNFIT = 'unfit'
+    UNRESPONSIVE = 'deaf'
+    UNSUPPORTED = 'unfit'
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class SessionSettings:
+class DriverClientSettings:
     """Times in seconds.
 
     :param timeout: for an answer; also the pause before a new attempt.
@@ -80,7 +80,7 @@ class SessionSettings:
 
 
 @dataclass
-class SessionCounts:
+class DriverClientCounts:
     """What happened so far."""
 
     calls: int = 0
@@ -93,7 +93,7 @@ class SessionCounts:
 class _FaultError(Exception):
     """Ends the exchange; a new one begins after a pause."""
 
-    def __init__(self, state: State, text: str) -> None:
+    def __init__(self, state: DriverState, text: str) -> None:
         super().__init__(text)
         self.state = state
 
@@ -102,7 +102,7 @@ Script = Generator['Call | None', Any, None]
 Asked = Generator['Call | None', Any, Any]
 
 
-class LensSession:
+class LensDriverClient:
     """Brings a driver into a state in which it can be swept, and sends its lens to positions.
 
     :param target: name of the driver's node, for texts.
@@ -115,22 +115,22 @@ class LensSession:
 
     def __init__(
         self,
-        dialect: Dialect,
+        profile: DriverProfile,
         target: str,
-        settings: SessionSettings,
+        settings: DriverClientSettings,
         done: Callable[[Order, str], None],
     ) -> None:
-        self.dialect = dialect
+        self.profile = profile
         self.target = target
         self.settings = settings
-        self.counts = SessionCounts()
-        self.state = State.ABSENT
+        self.counts = DriverClientCounts()
+        self.state = DriverState.ABSENT
         self.problem = f'{target} is not there'
         self.last_error = ''
-        self.not_offered: tuple[str, ...] = ()
+        self.missing_switches: tuple[str, ...] = ()
         self.held: tuple[str, ...] = ()
         self.notices: deque[tuple[bool, str]] = deque()
-        self.observed: Mapping[str, str] = {}
+        self.metadata: Mapping[str, str] = {}
         self._done = done
         self._said: dict[str, float] = {}
         self._warned = True
@@ -152,7 +152,7 @@ class LensSession:
     @property
     def ready(self) -> bool:
         """Whether the lens can be sent to positions."""
-        return self.state == State.READY
+        return self.state == DriverState.READY
 
     @property
     def busy(self) -> bool:
@@ -170,8 +170,8 @@ class LensSession:
         """
         self._now = now
         if not present:
-            if self.state != State.ABSENT:
-                self._end(State.ABSENT, f'{self.target} is gone')
+            if self.state != DriverState.ABSENT:
+                self._end(DriverState.ABSENT, f'{self.target} is gone')
             return None
         if self._call is not None:
             if now - self._called < self.settings.timeout:
@@ -180,11 +180,11 @@ class LensSession:
             service = self._call.kind.value
             self._call = None
             text = f'{self.target} has not answered {service} for {self.settings.timeout:g} s'
-            return self._advance(fault=_FaultError(State.DEAF, text))
+            return self._advance(fault=_FaultError(DriverState.UNRESPONSIVE, text))
         if self._script is None:
             if now < self._retry_at:
                 return None
-            self._script = self._converse()
+            self._script = self._run()
         return self._advance()
 
     def answered(self, call: Call, answer: Any, now: float) -> Call | None:
@@ -195,7 +195,7 @@ class LensSession:
         self._call = None
         return self._advance(answer)
 
-    def farewell(self) -> dict[str, Value]:
+    def restore_values(self) -> dict[str, Value]:
         """Return what to set so that the driver is left as it was found; empty if it is."""
         return (
             {
@@ -203,7 +203,7 @@ class LensSession:
                 for name, value in self._originals.items()
                 if name in self._ours and not _same(value, self._ours[name])
             }
-            if self.state == State.READY
+            if self.state == DriverState.READY
             else {}
         )
 
@@ -220,7 +220,7 @@ class LensSession:
             self.counts.calls += 1
         return call
 
-    def _end(self, state: State, text: str) -> None:
+    def _end(self, state: DriverState, text: str) -> None:
         """Give up the exchange; an order in it is lost."""
         self.state = state
         self.problem = self.last_error = text
@@ -229,7 +229,7 @@ class LensSession:
         self.held, self._holding = (), False
         self._retry_at = (
             -math.inf
-            if state in (State.ABSENT, State.SETTING_UP)
+            if state in (DriverState.ABSENT, DriverState.SETTING_UP)
             else (self._now + self.settings.timeout)
         )
         self._warn(text)
@@ -244,12 +244,12 @@ class LensSession:
             self._warned = True
             self.notices.append((True, text))
 
-    def _converse(self) -> Script:
+    def _run(self) -> Script:
         yield from self._set_up()
         next_check = self._now + self.settings.check_period
         while True:
             if self._order is not None:
-                yield from self._carry_out(self._order)
+                yield from self._move_lens(self._order)
             elif self._now >= next_check:
                 yield from self._check()
                 next_check = self._now + self.settings.check_period
@@ -258,21 +258,21 @@ class LensSession:
 
     def _set_up(self) -> Script:
         """Switch autofocus off and look whether it is."""
-        dialect = self.dialect
-        if self.state == State.ABSENT:
-            self.state, self.problem = State.SETTING_UP, f'{self.target} is being set up'
-        self._offered = frozenset((yield Call(Kind.LIST)))
-        if dialect.position_parameter not in self._offered:
+        profile = self.profile
+        if self.state == DriverState.ABSENT:
+            self.state, self.problem = DriverState.SETTING_UP, f'{self.target} is being set up'
+        self._offered = frozenset((yield Call(ParameterService.LIST)))
+        if profile.position_parameter not in self._offered:
             raise _FaultError(
-                State.UNFIT,
+                DriverState.UNSUPPORTED,
                 (
-                    f'{self.target} has no parameter {dialect.position_parameter}: is it a node of '
-                    f'the driver {dialect.name}, and has its camera a lens that moves?'
+                    f'{self.target} has no parameter {profile.position_parameter}: is it a node of '
+                    f'the driver {profile.name}, and has its camera a lens that moves?'
                 ),
             )
-        self._off = dialect.autofocus_off(self._offered)
-        self._locks = dialect.locks(self._offered, self.observed)
-        self._name_what_lacks()
+        self._off = profile.autofocus_off_values(self._offered)
+        self._locks = profile.locks(self._offered, self.metadata)
+        self._report_missing_switches()
         released = {name: v for lock in self._locks for name, v in lock.released.items()}
         found = yield from self._get((*self._off, *released))
         for name, value in found.items():
@@ -285,40 +285,43 @@ class LensSession:
             reason = yield from self._set(self._off)
             if reason:
                 raise _FaultError(
-                    State.UNFIT, f'{self.target} refuses to switch autofocus off: {reason}'
+                    DriverState.UNSUPPORTED,
+                    f'{self.target} refuses to switch autofocus off: {reason}',
                 )
             found = yield from self._get(tuple(self._off))
-            self._see_autofocus(found, State.UNFIT, 'autofocus does not stay off')
+            self._require_autofocus_off(
+                found, DriverState.UNSUPPORTED, 'autofocus does not stay off'
+            )
         self.counts.set_ups += 1
-        self.state, self.problem = State.READY, ''
+        self.state, self.problem = DriverState.READY, ''
         if self._warned:
             self._warned = False
             self.notices.append(
                 (
                     False,
                     (
-                        f'{self.target} is ready: {dialect.position_parameter} moves the lens'
+                        f'{self.target} is ready: {profile.position_parameter} moves the lens'
                         + (', autofocus is off' if self._off else '')
                     ),
                 )
             )
 
-    def _name_what_lacks(self) -> None:
+    def _report_missing_switches(self) -> None:
         lacking = [] if self._off else ['autofocus']
         if self.settings.lock:
             lacking += [lock.name for lock in self._locks if not lock.held]
-        if tuple(lacking) != self.not_offered:
-            self.not_offered = tuple(lacking)
+        if tuple(lacking) != self.missing_switches:
+            self.missing_switches = tuple(lacking)
             if lacking:
                 text = f'{self.target} has no switch for {", ".join(lacking)}'
                 self.notices.append((False, text))
 
-    def _carry_out(self, order: Order) -> Script:
+    def _move_lens(self, order: Order) -> Script:
         if order.hold and self.settings.lock and not self._holding:
             yield from self._hold()
         values = {
             **self._off,
-            self.dialect.position_parameter: self.dialect.position(order.dioptres),
+            self.profile.position_parameter: self.profile.position(order.dioptres),
         }
         # With autofocus off in each request, a driver that has started anew never runs it.
         reason = yield from self._set(values)
@@ -333,14 +336,14 @@ class LensSession:
             self._order = None
         self._done(order, reason)
         if not order.hold and self._holding:
-            yield from self._let_go()
+            yield from self._release_locks()
 
     def _hold(self) -> Script:
         held = []
         patience = self._now + self.settings.timeout
-        while self.dialect.observes and not self.observed and self._now < patience:
+        while self.profile.publishes_metadata and not self.metadata and self._now < patience:
             yield None
-        for lock in self.dialect.locks(self._offered, self.observed):
+        for lock in self.profile.locks(self._offered, self.metadata):
             if not lock.held:
                 continue
             reason = yield from self._set(dict(lock.held))
@@ -350,7 +353,7 @@ class LensSession:
                 held.append(lock.name)
         self.held, self._holding = tuple(held), True
 
-    def _let_go(self) -> Script:
+    def _release_locks(self) -> Script:
         for lock in self._locks:
             values = {n: self._originals.get(n, v) for n, v in lock.released.items()}
             if lock.name in self.held and values:
@@ -369,11 +372,11 @@ class LensSession:
         }
         expected = {**self._off, **self._position}
         found = yield from self._get(tuple({**expected, **switches}))
-        self._see_autofocus(found, State.SETTING_UP, 'autofocus is on again')
+        self._require_autofocus_off(found, DriverState.SETTING_UP, 'autofocus is on again')
         for name, value in expected.items():
             if not _same(found.get(name), value):
                 raise _FaultError(
-                    State.SETTING_UP,
+                    DriverState.SETTING_UP,
                     (
                         f'{self.target} has {name} {found.get(name)}, which was set to {value}: was '
                         'it started anew?'
@@ -387,19 +390,21 @@ class LensSession:
         elif lost:
             self._warn(f'{self.target} does not keep {", ".join(lost)}: given up')
 
-    def _see_autofocus(self, found: Mapping[str, Any], state: State, text: str) -> None:
+    def _require_autofocus_off(
+        self, found: Mapping[str, Any], state: DriverState, text: str
+    ) -> None:
         for name, value in self._off.items():
             if not _same(found.get(name), value):
                 raise _FaultError(state, f'{self.target}: {text}, {name} is {found.get(name)}')
 
     def _get(self, names: tuple[str, ...]) -> Asked:
-        return (yield Call(Kind.GET, names)) if names else {}
+        return (yield Call(ParameterService.GET, names)) if names else {}
 
     def _set(self, values: dict[str, Value]) -> Asked:
         names = frozenset(values)
-        while names != self._set_names and self._now < self._set_at + self.dialect.pause:
+        while names != self._set_names and self._now < self._set_at + self.profile.pause:
             yield None
-        reason = yield Call(Kind.SET, values=values)
+        reason = yield Call(ParameterService.SET, values=values)
         self._set_at, self._set_names = self._now, names
         if not reason:
             self._ours.update(values)

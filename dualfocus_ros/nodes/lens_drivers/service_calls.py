@@ -13,16 +13,16 @@ from rcl_interfaces.srv import GetParameters, ListParameters, SetParametersAtomi
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 
-from dualfocus_ros.nodes.lens_drivers.parameter_client import Call, Kind
+from dualfocus_ros.nodes.lens_drivers.parameter_client import Call, ParameterService
 
 _SERVICES = {
-    Kind.LIST: ListParameters,
-    Kind.GET: GetParameters,
-    Kind.SET: SetParametersAtomically,
+    ParameterService.LIST: ListParameters,
+    ParameterService.GET: GetParameters,
+    ParameterService.SET: SetParametersAtomically,
 }
 
 
-class ParameterCalls:
+class ParameterServices:
     """The parameter services of one node.
 
     :param target: its name, absolute or relative to the namespace of ``node``.
@@ -66,9 +66,9 @@ class ParameterCalls:
 
 
 def _request(call: Call) -> Any:
-    if call.kind == Kind.LIST:
+    if call.kind == ParameterService.LIST:
         return ListParameters.Request()
-    if call.kind == Kind.GET:
+    if call.kind == ParameterService.GET:
         return GetParameters.Request(names=list(call.names))
     return SetParametersAtomically.Request(
         parameters=[
@@ -79,9 +79,9 @@ def _request(call: Call) -> Any:
 
 
 def _answer(call: Call, response: Any) -> Any:
-    if call.kind == Kind.LIST:
+    if call.kind == ParameterService.LIST:
         return list(response.result.names)
-    if call.kind == Kind.GET:
+    if call.kind == ParameterService.GET:
         # A driver that lacks one of the parameters returns none of them.
         values = [parameter_value_to_python(value) for value in response.values]
         return dict(zip(call.names, values))

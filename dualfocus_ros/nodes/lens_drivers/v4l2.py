@@ -32,16 +32,16 @@ class V4l2:
     node = 'v4l2_camera'
     position_parameter = 'focus_absolute'
     pause = 0.0
-    observes = False
+    publishes_metadata = False
 
     def __init__(self, positions: tuple[float, ...], dioptres: tuple[float, ...]) -> None:
         self._table = required_table(self.name, positions, dioptres)
 
-    def autofocus_off(self, offered: Set[str]) -> dict[str, Value]:
+    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         names = ('focus_automatic_continuous', 'focus_auto')
         return {name: False for name in names if name in offered}
 
-    def locks(self, offered: Set[str], observed: Mapping[str, str]) -> tuple[Lock, ...]:
+    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         return (
             switch_lock(
                 'exposure',

@@ -188,13 +188,16 @@ def test_repeats_fit_the_budget():
 
 def test_warm_up_does_not_count():
     times = iter([1500.0, *range(100)])
-    announced, done = [], []
+    expected_extent, done = [], []
     samples = measure(
-        {'a': lambda: Sample(next(times), {'stage': 1.0})}, 6.0, announced.append, done.append
+        {'a': lambda: Sample(next(times), {'stage': 1.0})},
+        6.0,
+        expected_extent.append,
+        done.append,
     )
     # Four times in two turns, before each of which it runs once more.
     assert [s.total_ms for s in samples['a']] == [1.0, 2.0, 4.0, 5.0]
-    assert (announced, sum(done)) == ([6], 7)
+    assert (expected_extent, sum(done)) == ([6], 7)
 
 
 def test_each_turn_warms_up():

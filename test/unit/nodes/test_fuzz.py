@@ -186,7 +186,9 @@ def bounded_memory(nodes):
 
 
 def rejections(rig):
-    return Counter({(r.stage, r.reason): r.count for r in rig.node._funnel.snapshot().rejections})
+    return Counter(
+        {(r.stage, r.reason): r.count for r in rig.node._stage_counter.snapshot().rejections}
+    )
 
 
 def give(rig, message, callback):
@@ -194,7 +196,7 @@ def give(rig, message, callback):
 
     :returns: what was counted against the message at once, and what it added to the counts.
     """
-    before, counts = rejections(rig), rig.node._funnel.snapshot().counts
+    before, counts = rejections(rig), rig.node._stage_counter.snapshot().counts
     callback(message)
     converter = rig.node._converter
     while not converter.idle:
@@ -203,7 +205,7 @@ def give(rig, message, callback):
     new = rejections(rig) - before
     if isinstance(message, Image | CompressedImage):
         STAMPLESS[id(rig)] += new[Stage.MATCHED, 'zero_stamp']
-    after = rig.node._funnel.snapshot().counts
+    after = rig.node._stage_counter.snapshot().counts
     rig.node._tick()
     balanced(rig)
     if sum(after.values()) % 50 == 0:
@@ -223,7 +225,7 @@ def balanced(rig):
     source = rig.node._input
     if not isinstance(source, SweepInput):
         return
-    snapshot = rig.node._funnel.snapshot()
+    snapshot = rig.node._stage_counter.snapshot()
     given_up = STAMPLESS[id(rig)] + sum(
         r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
@@ -511,7 +513,7 @@ def test_every_rejection_is_on_diagnostics_and_every_image_accounted_for(nodes, 
         counts, longest = shown(rig)
         assert counts == rejections(rig)
         assert longest < LONGEST_TEXT
-        snapshot = rig.node._funnel.snapshot()
+        snapshot = rig.node._stage_counter.snapshot()
         if parameters == {'input': 'sweep'}:
             assert snapshot.counts[Stage.STACKED] > 0 and snapshot.counts[Stage.PUBLISHED] > 0
         # What was hostile went no further than this; what is well goes through.

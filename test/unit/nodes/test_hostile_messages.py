@@ -13,7 +13,7 @@ from dualfocus_ros.nodes import diagnostics, input_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.input_messages import MessageError
 from dualfocus_ros.nodes.inputs import StackInput
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from hostile_messages import PICTURES
 from sweep_messages import MS, Rig, frame, stamp
 
@@ -55,14 +55,14 @@ def test_an_odd_width_where_two_pixels_share_a_colour_is_named(encoding):
 
 
 def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
-    funnel, emitted = Funnel(), []
+    stage_counter, emitted = StageCounter(), []
     settings = DepthNodeSettings()
-    source = StackInput(None, lambda: settings, funnel, emitted.append, lambda plane: None)
+    source = StackInput(None, lambda: settings, stage_counter, emitted.append, lambda plane: None)
     source._on_stack(stack_message(START))
     bad = stack_message(START)
     bad.images[1].step = 1
     source._on_stack(bad)
-    snapshot = funnel.snapshot()
+    snapshot = stage_counter.snapshot()
     assert (snapshot.counts[Stage.RECEIVED], snapshot.counts[Stage.VALID]) == (2, 1)
     assert snapshot.rejected('row_step') == 1 and emitted == []
 
@@ -90,11 +90,11 @@ def test_images_that_wait_are_counted_when_their_clock_jumps_back():
 
 
 def test_one_reason_at_two_stages_is_shown_with_both_counts():
-    funnel = Funnel()
+    stage_counter = StageCounter()
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
-        funnel.reject(stage, 'reset', 'begun anew')
+        stage_counter.reject(stage, 'reset', 'begun anew')
     health = diagnostics.InputHealth(
-        funnel=funnel.snapshot(),
+        stage_counter=stage_counter.snapshot(),
         topics='image_raw',
         publishers=1,
         age=0.0,

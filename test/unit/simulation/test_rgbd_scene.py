@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import FocusOrder
+from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
@@ -95,7 +95,7 @@ def test_real_pairs_render(colour, depth, intrinsics):
     assert 0.2 < np.nanmin(scene.depth) < np.nanmax(scene.depth) < 12.0
     lens = Lens(0.016, 1.4, 0.016 / scene.camera.fx)
     camera = SimulatedCamera(scene, lens, SimulatedCameraSettings(noise=0.0, near_limit=2.0))
-    camera.command(FocusOrder(1.0), 0.0)
+    camera.command(PlaneTarget(1.0), 0.0)
     camera.capture(0.05)
     frame = camera.capture(2.0)
     assert frame.image.shape == (120, 160, 3) and frame.image.std() > 10.0

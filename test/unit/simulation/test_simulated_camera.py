@@ -10,7 +10,7 @@ from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation import simulated_camera
 from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.lens_motion import FocusOrder, LensMotion
+from dualfocus_ros.simulation.lens_motion import LensMotion, PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -31,7 +31,7 @@ def textured_scene(near=0.5, far=2.0):
 
 
 def settled(camera, focus, time):
-    camera.command(FocusOrder(focus), time)
+    camera.command(PlaneTarget(focus), time)
     camera.capture(time + 0.1)
     return camera.capture(time + 5.0)
 
@@ -42,8 +42,8 @@ def sharpness(image, columns):
 
 class TestLensMotion:
     def test_waits_for_the_latency_then_settles_in_time(self):
-        motion = LensMotion(FocusOrder(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
-        motion.command(FocusOrder(1.0, sweep_id=7), 10.0)
+        motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
+        motion.command(PlaneTarget(1.0, sweep_id=7), 10.0)
         before = motion.at(10.04)
         assert before.focus_dioptres == 0.0 and not before.moving and before.order.sweep_id == 0
         during = motion.at(10.1)
@@ -53,39 +53,39 @@ class TestLensMotion:
         assert after.focus_dioptres == 1.0 and not after.moving
 
     def test_moves_monotonically_without_overshoot(self):
-        motion = LensMotion(FocusOrder(2.0), settling_time=0.3, latency=0.0)
-        motion.command(FocusOrder(0.5), 0.0)
+        motion = LensMotion(PlaneTarget(2.0), settling_time=0.3, latency=0.0)
+        motion.command(PlaneTarget(0.5), 0.0)
         path = [motion.at(t).focus_dioptres for t in np.arange(0.0, 0.6, 0.01)]
         assert np.all(np.diff(path) <= 0.0) and path[-1] == 0.5
 
     def test_new_command_on_the_way_keeps_position_and_speed(self):
-        motion = LensMotion(FocusOrder(0.0), settling_time=0.3, latency=0.0)
-        motion.command(FocusOrder(1.0), 0.0)
+        motion = LensMotion(PlaneTarget(0.0), settling_time=0.3, latency=0.0)
+        motion.command(PlaneTarget(1.0), 0.0)
         first = [motion.at(t).focus_dioptres for t in (0.098, 0.1)]
-        motion.command(FocusOrder(0.0), 0.1)
+        motion.command(PlaneTarget(0.0), 0.1)
         second = [motion.at(t).focus_dioptres for t in (0.1, 0.102)]
         assert second[0] == pytest.approx(first[1], abs=1e-9)
         assert second[1] - second[0] == pytest.approx(first[1] - first[0], rel=0.15)
         assert motion.at(1.0).focus_dioptres == 0.0
 
     def test_no_settling_time_moves_at_once(self):
-        motion = LensMotion(FocusOrder(0.0), settling_time=0.0, latency=0.0)
-        motion.command(FocusOrder(1.5), 1.0)
+        motion = LensMotion(PlaneTarget(0.0), settling_time=0.0, latency=0.0)
+        motion.command(PlaneTarget(1.5), 1.0)
         reading = motion.at(1.0)
         assert reading.focus_dioptres == 1.5 and not reading.moving
 
     def test_survives_a_clock_that_jumps_back(self):
-        motion = LensMotion(FocusOrder(0.0), settling_time=0.1, latency=0.02)
-        motion.command(FocusOrder(1.0), 1000.0)
+        motion = LensMotion(PlaneTarget(0.0), settling_time=0.1, latency=0.02)
+        motion.command(PlaneTarget(1.0), 1000.0)
         motion.at(1000.05)
         motion.at(3.0)
         assert motion.at(3.2).focus_dioptres == 1.0
-        motion.command(FocusOrder(2.0), 3.2)
+        motion.command(PlaneTarget(2.0), 3.2)
         assert motion.at(3.6).focus_dioptres == 2.0
 
     def test_negative_times_are_refused(self):
         with pytest.raises(ValueError, match='negative'):
-            LensMotion(FocusOrder(0.0), settling_time=-1.0)
+            LensMotion(PlaneTarget(0.0), settling_time=-1.0)
 
 
 class TestSensor:
@@ -179,19 +179,19 @@ class TestFocusCamera:
 
     def test_frame_echoes_the_command_it_obeys(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
-        camera.command(FocusOrder(1.0, 5, 3, 9), 0.0)
+        camera.command(PlaneTarget(1.0, 5, 3, 9), 0.0)
         assert camera.capture(0.001).order.plane_count == 0
         moving = camera.capture(0.06)
-        assert moving.moving and moving.order == FocusOrder(1.0, 5, 3, 9)
+        assert moving.moving and moving.order == PlaneTarget(1.0, 5, 3, 9)
         done = camera.capture(1.0)
         assert not done.moving and done.focus_dioptres == 1.0
 
     def test_commands_are_kept_within_the_limits(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
-        assert camera.command(FocusOrder(99.0), 0.0).focus_dioptres == 2.5
-        assert camera.command(FocusOrder(-1.0), 0.0).focus_dioptres == 0.0
+        assert camera.command(PlaneTarget(99.0), 0.0).focus_dioptres == 2.5
+        assert camera.command(PlaneTarget(-1.0), 0.0).focus_dioptres == 0.0
         with pytest.raises(ValueError, match='finite'):
-            camera.command(FocusOrder(float('nan')), 0.0)
+            camera.command(PlaneTarget(float('nan')), 0.0)
 
     def test_settled_positions_are_rendered_once_and_memory_is_bounded(self, monkeypatch):
         calls = []
@@ -213,7 +213,7 @@ class TestFocusCamera:
     def test_moving_frames_lie_between_their_neighbours(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         low, high = settled(camera, 1.0, 0.0), settled(camera, 1.2, 10.0)
-        camera.command(FocusOrder(1.0), 20.0)
+        camera.command(PlaneTarget(1.0), 20.0)
         frame = camera.capture(20.06)
         assert frame.moving and 1.0 < frame.focus_dioptres < 1.2
         assert low.camera.fx < frame.camera.fx < high.camera.fx
@@ -229,7 +229,7 @@ class TestFocusCamera:
         shaky = SimulatedCamera(
             scene, LENS, SimulatedCameraSettings(noise=0.0, jitter=2.0, seed=4)
         )
-        shaky.command(FocusOrder(1.0), 0.0)
+        shaky.command(PlaneTarget(1.0), 0.0)
         frames = [shaky.capture(5.0 + 0.1 * i) for i in range(6)]
         assert len({frame.shift for frame in frames}) == 6
         for frame in frames:
@@ -264,7 +264,7 @@ class TestFocusCamera:
             scene, LENS, SimulatedCameraSettings(noise=0.0, exposure_jitter=0.1)
         )
         still = decode_srgb8(settled(SimulatedCamera(scene, LENS, QUIET), 1.0, 0.0).image)
-        camera.command(FocusOrder(1.0), 0.0)
+        camera.command(PlaneTarget(1.0), 0.0)
         factors = []
         for n in range(40):
             light = decode_srgb8(camera.capture(5.0 + n).image)

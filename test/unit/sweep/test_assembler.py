@@ -10,7 +10,7 @@ import pytest
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
 from dualfocus_ros.sweep.focus_sources import FocusOrder
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.time_synchronizer import LensState
 from sweep_messages import (
     MS,
@@ -55,7 +55,7 @@ class TestPairing:
         for n in range(8):
             rig.give(frame(n))
             rig.give(replace(report(n, 0.5 + n, sweep=1, index=n, count=8), stamp_ns=stamp(n) + 1))
-        assert rig.funnel.snapshot().counts[Stage.MATCHED] == 0
+        assert rig.stage_counter.snapshot().counts[Stage.MATCHED] == 0
         assert rig.rejected('no_focus') > 0
         assert rig.rejected('no_image') > 0
 
@@ -66,7 +66,7 @@ class TestPairing:
         del messages[5]  # the report of frame 2
         rig.feed(messages)
         assert rig.rejected('no_focus') == 1
-        last = rig.funnel.snapshot().last
+        last = rig.stage_counter.snapshot().last
         assert '1700000000.200000000' in last.text
 
     def test_waiting_frames_are_bounded_in_number(self):
@@ -131,8 +131,8 @@ class TestPairing:
         rig.feed([report(0, first, sweep=1, index=0, count=2), report(0, 1.25 - first)])
         assert rig.give(frame(0)) == []
         assert rig.rejected('focus_disputed') == 1
-        assert '0.500' in rig.funnel.snapshot().last.text
-        assert '0.750' in rig.funnel.snapshot().last.text
+        assert '0.500' in rig.stage_counter.snapshot().last.text
+        assert '0.750' in rig.stage_counter.snapshot().last.text
         # The same report twice is none, nor is the same stamp after a jump of the clock.
         rig.feed([report(1, 1.0), report(1, 1.004), frame(1), report(200, 1.0), report(200, 2.0)])
         rig.feed(counted_sweep(1, 3, 100) + counted_sweep(2, 3, 199))
@@ -319,7 +319,7 @@ class TestCountedSweeps:
         rig.feed(counted_sweep(7, 8, 0)[:6])
         assert len(rig.feed(counted_sweep(8, 4, 10))) == 1
         assert rig.rejected('too_few_planes') == 1
-        text = rig.funnel.snapshot().last.text
+        text = rig.stage_counter.snapshot().last.text
         assert 'sweep 7' in text and '3 of 8' in text and '4 are needed' in text
 
     def test_size_overrides_what_the_sweep_says(self):
@@ -342,7 +342,7 @@ class TestCountedSweeps:
         (stack,) = rig.shoot(4, 5.0, state=state)
         assert (frames_of(stack), stack.flags) == ([0, 2, 3], PARTIAL)
         assert rig.reasons == {'off_command'} and rig.rejected('off_command') == 1
-        text = rig.funnel.snapshot().last.text
+        text = rig.stage_counter.snapshot().last.text
         assert 'sent to 1.000 dioptres and reports 1.260' in text
         assert 'stack.command_tolerance' in text
 
@@ -500,7 +500,7 @@ class TestTimeout:
         rig.feed(counted_sweep(1, 8, 0)[:4])
         rig.assembler.tick(0)
         assert rig.assembler.tick(10**10) == []
-        assert 'the camera or the lens stopped' in rig.funnel.snapshot().last.text
+        assert 'the camera or the lens stopped' in rig.stage_counter.snapshot().last.text
 
 
 class TestResets:
@@ -745,7 +745,7 @@ class TestOrder:
 
 def test_planes_are_foreseen_as_they_join_a_sweep_but_not_the_one_that_ends_it():
     foreseen = []
-    assembler = SweepAssembler(AssemblerSettings(), Funnel(), foreseen.append)
+    assembler = SweepAssembler(AssemblerSettings(), StageCounter(), foreseen.append)
     stacks = []
     for n in range(3):
         stacks += assembler.add_frame(frame(n))
@@ -763,7 +763,7 @@ def test_planes_are_foreseen_as_they_join_a_sweep_but_not_the_one_that_ends_it()
 def test_the_funnel_counts_every_stage():
     rig = Rig()
     rig.feed(counted_sweep(1, 3, 0) + counted_sweep(2, 3, 3)[:2])
-    counts = rig.funnel.snapshot().counts
+    counts = rig.stage_counter.snapshot().counts
     assert (counts[Stage.MATCHED], counts[Stage.STACKED]) == (4, 1)
 
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.focal_stack import StackFlag
-from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchroniser, SynchroniserSettings
-from dualfocus_ros.sweep.stage_counter import Funnel, Stage
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer, PlaneSynchronizerSettings
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from sweep_messages import MS, calibration, frame, stamp
 
 FOCUS = (0.2, 0.8, 1.6)
 
 
 @pytest.fixture
-def funnel():
-    return Funnel()
+def stage_counter():
+    return StageCounter()
 
 
-def synchroniser(funnel, **settings):
-    return PlaneSynchroniser(SynchroniserSettings(FOCUS, **settings), funnel)
+def synchroniser(stage_counter, **settings):
+    return PlaneSynchronizer(PlaneSynchronizerSettings(FOCUS, **settings), stage_counter)
 
 
 def shoot(sync, n, offsets=(0, 0, 0), planes=(0, 1, 2)):
@@ -32,8 +32,8 @@ def shoot(sync, n, offsets=(0, 0, 0), planes=(0, 1, 2)):
     return stacks
 
 
-def test_equal_stamps_make_a_stack_in_any_order(funnel):
-    sync = synchroniser(funnel, tolerance_ns=0)
+def test_equal_stamps_make_a_stack_in_any_order(stage_counter):
+    sync = synchroniser(stage_counter, tolerance_ns=0)
     (stack,) = shoot(sync, 3, planes=(2, 0, 1))
     assert [(p.focus_dioptres, int(p.image[0, 0, 0])) for p in stack.planes] == [
         (0.2, 30),
@@ -42,42 +42,42 @@ def test_equal_stamps_make_a_stack_in_any_order(funnel):
     ]
     assert stack.flags == StackFlag.NONE
     assert stack.planes[0].camera == calibration().camera
-    assert funnel.snapshot().counts[Stage.STACKED] == 1
+    assert stage_counter.snapshot().counts[Stage.STACKED] == 1
 
 
-def test_stamps_within_the_tolerance(funnel):
-    sync = synchroniser(funnel, tolerance_ns=5 * MS)
+def test_stamps_within_the_tolerance(stage_counter):
+    sync = synchroniser(stage_counter, tolerance_ns=5 * MS)
     assert len(shoot(sync, 1, offsets=(0, 2, 4.9))) == 1
     assert shoot(sync, 2, offsets=(0, 2, 5.1)) == []
 
 
-def test_frames_between_two_exposures_are_not_mixed(funnel):
-    sync = synchroniser(funnel, tolerance_ns=5 * MS)
+def test_frames_between_two_exposures_are_not_mixed(stage_counter):
+    sync = synchroniser(stage_counter, tolerance_ns=5 * MS)
     shoot(sync, 1, planes=(0, 1))
     shoot(sync, 2, planes=(0, 1))
     (stack,) = shoot(sync, 2, planes=(2,))
     assert {p.stamp_ns for p in stack.planes} == {stamp(2)}
-    assert funnel.snapshot().rejected('unsynchronised') == 2
+    assert stage_counter.snapshot().rejected('unsynchronised') == 2
     assert shoot(sync, 1, planes=(2,)) == []
-    assert funnel.snapshot().rejected('late') == 1
+    assert stage_counter.snapshot().rejected('late') == 1
 
 
-def test_a_camera_that_fails_leaves_flagged_stacks(funnel):
-    sync = synchroniser(funnel, min_size=2, timeout_ns=150 * MS)
+def test_a_camera_that_fails_leaves_flagged_stacks(stage_counter):
+    sync = synchroniser(stage_counter, min_size=2, timeout_ns=150 * MS)
     stacks = [s for n in range(6) for s in shoot(sync, n, planes=(0, 2))]
     assert stacks
     assert all(s.flags == StackFlag.PLANE_MISSING | StackFlag.PARTIAL for s in stacks)
     assert all({p.focus_dioptres for p in s.planes} == {0.2, 1.6} for s in stacks)
 
 
-def test_below_min_size_is_dropped(funnel):
-    sync = synchroniser(funnel, min_size=3, timeout_ns=150 * MS)
+def test_below_min_size_is_dropped(stage_counter):
+    sync = synchroniser(stage_counter, min_size=3, timeout_ns=150 * MS)
     assert [s for n in range(6) for s in shoot(sync, n, planes=(0, 2))] == []
-    assert funnel.snapshot().rejected('unsynchronised') > 0
+    assert stage_counter.snapshot().rejected('unsynchronised') > 0
 
 
-def test_the_clock_ends_what_waits(funnel):
-    sync = synchroniser(funnel, min_size=2, timeout_ns=150 * MS)
+def test_the_clock_ends_what_waits(stage_counter):
+    sync = synchroniser(stage_counter, min_size=2, timeout_ns=150 * MS)
     shoot(sync, 0, planes=(0, 1))
     assert sync.tick(0) == []
     assert sync.tick(150 * MS) == []
@@ -85,27 +85,27 @@ def test_the_clock_ends_what_waits(funnel):
     assert sync.waiting == 0
 
 
-def test_waiting_frames_are_bounded(funnel):
-    sync = synchroniser(funnel, timeout_ns=10**15)
+def test_waiting_frames_are_bounded(stage_counter):
+    sync = synchroniser(stage_counter, timeout_ns=10**15)
     for n in range(50):
         shoot(sync, n, planes=(1,))
-    assert funnel.snapshot().rejected('unsynchronised') == 42
+    assert stage_counter.snapshot().rejected('unsynchronised') == 42
 
 
-def test_zero_stamp_and_clock_jump(funnel):
-    sync = synchroniser(funnel)
+def test_zero_stamp_and_clock_jump(stage_counter):
+    sync = synchroniser(stage_counter)
     sync.add(0, frame(0, stamp_ns=0), None)
-    assert funnel.snapshot().rejected('zero_stamp') == 1
+    assert stage_counter.snapshot().rejected('zero_stamp') == 1
     shoot(sync, 100)
     assert len(shoot(sync, 0)) == 1
-    assert funnel.snapshot().rejected('clock_jump') == 1
+    assert stage_counter.snapshot().rejected('clock_jump') == 1
 
 
-def test_another_size_starts_anew(funnel):
-    sync = synchroniser(funnel)
+def test_another_size_starts_anew(stage_counter):
+    sync = synchroniser(stage_counter)
     sync.add(0, frame(0), None)
     big = replace(frame(0), image=np.zeros((6, 8, 3), np.uint8))
     for plane in range(3):
         stacks = sync.add(plane, big, None)
     assert len(stacks) == 1
-    assert funnel.snapshot().rejected('format_changed') == 1
+    assert stage_counter.snapshot().rejected('format_changed') == 1

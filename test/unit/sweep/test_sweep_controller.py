@@ -7,9 +7,9 @@ import math
 import pytest
 
 from dualfocus_ros.sweep.sweep_controller import (
+    PlaneTarget,
     Report,
-    Step,
-    SweepPlan,
+    SweepController,
     SweepSettings,
     uniform_planes,
 )
@@ -26,7 +26,7 @@ class Camera:
         self.delay, self.echo, self.reports = delay, echo, reports
         self.deaf_until = -math.inf
         self.limit = math.inf
-        self.position, self.step = 1.25, Step(1.25)
+        self.position, self.step = 1.25, PlaneTarget(1.25)
         self.pending = None
         self.captured = []
 
@@ -44,7 +44,7 @@ class Camera:
                 self.position, self.pending = min(step.focus_dioptres, self.limit), None
             else:
                 state = LensState.MOVING
-        step = self.step if self.echo else Step(self.position)
+        step = self.step if self.echo else PlaneTarget(self.position)
         if state == LensState.SETTLED:
             self.captured.append(self.step)
         return Report(self.position, state, step)
@@ -77,7 +77,7 @@ def planes_of(sent):
 
 
 def test_triangle_turns_round_with_a_new_sweep_each_way():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     sent = drive(plan, camera, 4.0)
     sweeps = planes_of(sent)
     assert len(sweeps) >= 3 and plan.counts.sweeps >= 2
@@ -90,7 +90,7 @@ def test_triangle_turns_round_with_a_new_sweep_each_way():
 
 
 def test_sawtooth_always_starts_at_the_first_plane():
-    plan = SweepPlan(SweepSettings(PLANES, pattern='sawtooth'))
+    plan = SweepController(SweepSettings(PLANES, pattern='sawtooth'))
     sweeps = planes_of(drive(plan, Camera(), 4.0))
     assert sweeps[:3] == [[0, 1, 2, 3]] * 3
 
@@ -98,7 +98,7 @@ def test_sawtooth_always_starts_at_the_first_plane():
 @pytest.mark.parametrize('echo', [True, False])
 @pytest.mark.parametrize('frames', [1, 3])
 def test_every_plane_of_a_finished_sweep_has_its_settled_frames(echo, frames):
-    plan = SweepPlan(SweepSettings(PLANES, settle_frames=frames))
+    plan = SweepController(SweepSettings(PLANES, settle_frames=frames))
     camera = Camera(echo=echo)
     drive(plan, camera, 8.0)
     for sweep in range(1, plan.counts.sweeps + 1):
@@ -109,13 +109,13 @@ def test_every_plane_of_a_finished_sweep_has_its_settled_frames(echo, frames):
 
 
 def test_settle_time_is_waited_for():
-    slow = drive(SweepPlan(SweepSettings(PLANES, settle_time=0.3)), Camera(), 4.0)
+    slow = drive(SweepController(SweepSettings(PLANES, settle_time=0.3)), Camera(), 4.0)
     gaps = [b[0] - a[0] for a, b in itertools.pairwise(slow)]
     assert min(gaps) >= 0.3
 
 
 def test_once_sweeps_only_when_asked():
-    plan, camera = SweepPlan(SweepSettings(PLANES, mode='once')), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES, mode='once')), Camera()
     assert planes_of(drive(plan, camera, 1.0)) == []
     assert plan.request() == 1
     with pytest.raises(ValueError, match='under way'):
@@ -123,7 +123,7 @@ def test_once_sweeps_only_when_asked():
     sent = drive(plan, camera, 4.0, start=1.0)
     assert planes_of(sent) == [[0, 1, 2, 3]]
     # Frames after the sweep must not count as part of it.
-    assert sent[-1][1] == Step(PLANES[-1]) and camera.step.plane_count == 0
+    assert sent[-1][1] == PlaneTarget(PLANES[-1]) and camera.step.plane_count == 0
     assert plan.waiting == 'a capture request'
     assert plan.request() == 2
     assert planes_of(drive(plan, camera, 4.0, start=5.0)) == [[3, 2, 1, 0]]
@@ -132,18 +132,18 @@ def test_once_sweeps_only_when_asked():
 def test_capture_in_another_mode_says_why_not():
     for mode in ('continuous', 'hold'):
         with pytest.raises(ValueError, match=f'the mode is {mode}'):
-            SweepPlan(SweepSettings(PLANES, mode=mode)).request()
+            SweepController(SweepSettings(PLANES, mode=mode)).request()
 
 
 def test_hold_goes_to_its_place_and_stays():
-    plan, camera = SweepPlan(SweepSettings(PLANES, mode='hold', hold=0.7)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES, mode='hold', hold=0.7)), Camera()
     sent = drive(plan, camera, 3.0)
-    assert {step for _, step in sent} == {Step(0.7)}
+    assert {step for _, step in sent} == {PlaneTarget(0.7)}
     assert len(sent) <= 2 and camera.position == 0.7
 
 
 def test_without_reports_the_model_goes_on():
-    plan = SweepPlan(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
+    plan = SweepController(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
     sent = drive(plan, Camera(reports=False), 4.0)
     # Only the first plane waits for the time-out, and its command is repeated.
     first = [step for _, step in sent].count(sent[0][1])
@@ -155,7 +155,7 @@ def test_without_reports_the_model_goes_on():
 
 
 def test_a_camera_that_is_found_in_one_direction_before_the_other_gets_the_whole_sweep():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera(reports=False)
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera(reports=False)
     camera.deaf_until = 2.0
     sent = drive(plan, camera, 2.0)
     assert {step for _, step in sent} == {sent[0][1]}
@@ -165,7 +165,7 @@ def test_a_camera_that_is_found_in_one_direction_before_the_other_gets_the_whole
 
 
 def test_reports_that_cease_are_noticed():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     drive(plan, camera, 1.0)
     camera.reports = False
     drive(plan, camera, 3.0, start=1.0)
@@ -173,7 +173,7 @@ def test_reports_that_cease_are_noticed():
 
 
 def test_a_command_that_was_not_heard_is_repeated():
-    plan, camera = SweepPlan(SweepSettings(PLANES, resend_time=0.3)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES, resend_time=0.3)), Camera()
     camera.deaf_until = 1.0
     sent = drive(plan, camera, 1.0)
     assert [step for _, step in sent] == [sent[0][1]] * len(sent) and len(sent) >= 3
@@ -183,7 +183,7 @@ def test_a_command_that_was_not_heard_is_repeated():
 
 
 def test_a_plane_out_of_reach_is_given_up_and_named():
-    plan, camera = SweepPlan(SweepSettings(PLANES, plane_timeout=1.0)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES, plane_timeout=1.0)), Camera()
     camera.limit = 1.7
     drive(plan, camera, 1.15)
     assert plan.counts.given_up == 1
@@ -193,7 +193,7 @@ def test_a_plane_out_of_reach_is_given_up_and_named():
 
 
 def test_nothing_advances_without_a_camera_and_a_new_one_gets_the_command():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     assert drive(plan, camera, 1.0, listeners=0) == [] and 'no camera' in plan.trouble
     drive(plan, camera, 0.4, start=1.0)
     target = plan.target
@@ -207,7 +207,7 @@ def test_nothing_advances_without_a_camera_and_a_new_one_gets_the_command():
 
 def test_a_camera_that_forgot_the_command_is_reminded():
     """A fast restart, between two polls: the frames no longer echo the command."""
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     drive(plan, camera, 0.5)
     sent = drive(plan, Camera(), 3.0, start=0.5)
     assert plan.counts.resent >= 1 and plan.counts.sweeps >= 1
@@ -215,7 +215,7 @@ def test_a_camera_that_forgot_the_command_is_reminded():
 
 
 def test_fault_is_counted_and_blocks():
-    plan = SweepPlan(SweepSettings(PLANES))
+    plan = SweepController(SweepSettings(PLANES))
     plan.listeners(1, 0.0)
     step = plan.poll(0.0)
     plan.report(Report(step.focus_dioptres, LensState.FAULT, step), 0.1)
@@ -224,7 +224,7 @@ def test_fault_is_counted_and_blocks():
 
 
 def test_unknown_position_never_counts_as_arrived():
-    plan = SweepPlan(SweepSettings(PLANES))
+    plan = SweepController(SweepSettings(PLANES))
     plan.listeners(1, 0.0)
     step = plan.poll(0.0)
     plan.report(Report(math.nan, LensState.UNKNOWN, step), 0.1)
@@ -232,7 +232,7 @@ def test_unknown_position_never_counts_as_arrived():
 
 
 def test_a_clock_that_jumps_back_does_not_stop_the_sweep():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     drive(plan, camera, 2.0, start=1000.0)
     done = plan.counts.sweeps
     camera.pending = None
@@ -242,12 +242,12 @@ def test_a_clock_that_jumps_back_does_not_stop_the_sweep():
 
 
 def test_new_settings_start_anew():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera()
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera()
     drive(plan, camera, 0.5)
     before = plan.target.sweep_id
     plan.configure(SweepSettings((1.0, 0.2)))
     sent = drive(plan, camera, 1.0, start=0.5)
-    assert sent[0][1] == Step(1.0, before + 1, 0, 2)
+    assert sent[0][1] == PlaneTarget(1.0, before + 1, 0, 2)
 
 
 def test_uniform_planes_are_uniform_in_dioptres():
@@ -274,18 +274,20 @@ def test_impossible_settings_are_refused(settings, text):
 
 
 def test_disobedience_is_noticed_and_forgotten():
-    plan, camera = SweepPlan(SweepSettings(PLANES)), Camera(echo=False)
+    plan, camera = SweepController(SweepSettings(PLANES)), Camera(echo=False)
     camera.limit = 1.2
     drive(plan, camera, 2.0)
-    assert plan.disobedience == 'the lens does not obey: reported 1.200, commanded 2.000 dioptres'
-    assert plan.trouble == plan.disobedience
+    assert (
+        plan.position_error == 'the lens does not obey: reported 1.200, commanded 2.000 dioptres'
+    )
+    assert plan.trouble == plan.position_error
     camera.limit = math.inf
     drive(plan, camera, 3.0, start=2.0)
-    assert plan.disobedience == '' and plan.counts.sweeps >= 1
+    assert plan.position_error == '' and plan.counts.sweeps >= 1
 
 
 def test_a_refused_plane_is_passed_over_but_not_at_once():
-    plan = SweepPlan(SweepSettings(PLANES))
+    plan = SweepController(SweepSettings(PLANES))
     plan.listeners(1, 0.0)
     sent = []
     for tick in range(400):
@@ -302,7 +304,7 @@ def test_a_refused_plane_is_passed_over_but_not_at_once():
 
 
 def test_time_counts_from_when_the_driver_has_taken_the_command():
-    plan = SweepPlan(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
+    plan = SweepController(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
     plan.listeners(1, 0.0)
     assert plan.poll(2.0) is not None
     plan.accepted(2.5)
@@ -311,12 +313,12 @@ def test_time_counts_from_when_the_driver_has_taken_the_command():
 
 
 def test_a_lens_that_is_long_under_way_is_not_told_again():
-    plan, camera = SweepPlan(SweepSettings(PLANES, resend_time=0.5)), Camera(delay=1.5)
+    plan, camera = SweepController(SweepSettings(PLANES, resend_time=0.5)), Camera(delay=1.5)
     drive(plan, camera, 6.0)
     assert plan.counts.resent == 0 and plan.counts.given_up == 0
 
 
 def test_why_there_is_no_camera():
-    plan = SweepPlan(SweepSettings(PLANES))
+    plan = SweepController(SweepSettings(PLANES))
     plan.listeners(0, 0.0, 'the driver is deaf')
     assert plan.poll(0.1) is None and plan.trouble == 'the driver is deaf'

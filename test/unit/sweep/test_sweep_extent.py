@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.focal_stack import FocalStack, Plane, StackFlag
-from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchroniser, SynchroniserSettings
-from dualfocus_ros.sweep.stage_counter import Funnel
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer, PlaneSynchronizerSettings
+from dualfocus_ros.sweep.stage_counter import StageCounter
 from sweep_messages import MS, Rig, counted_sweep, frame, stamp
 
 PARTIAL = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
@@ -107,8 +107,9 @@ class TestOtherSources:
         assert stacks[-1].truncated_ends == NEAR
 
     def test_several_cameras_of_which_one_fails(self):
-        sync = PlaneSynchroniser(
-            SynchroniserSettings((0.2, 0.8, 1.6), min_size=2, timeout_ns=150 * MS), Funnel()
+        sync = PlaneSynchronizer(
+            PlaneSynchronizerSettings((0.2, 0.8, 1.6), min_size=2, timeout_ns=150 * MS),
+            StageCounter(),
         )
         for plane in (1, 2):
             sync.add(plane, frame(0), None)

@@ -11,8 +11,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
 from dualfocus_ros.nodes import depth_parameters, focus_sweep
-from dualfocus_ros.nodes.lens_drivers.drivers import DRIVERS, make_dialect
-from dualfocus_ros.sweep.focus_sources import CommandedFocus, FocusOrder
+from dualfocus_ros.nodes.lens_drivers.drivers import DRIVERS, make_profile
+from dualfocus_ros.sweep.focus_sources import CommandFocusSource, FocusOrder
 from dualfocus_ros.sweep.time_synchronizer import LensState
 
 ROOT = Path(__file__).parents[4]
@@ -73,7 +73,7 @@ def test_every_parameter_is_explained_or_speaks_for_itself(driver):
 @pytest.mark.parametrize('driver', DRIVERS)
 def test_the_planes_can_be_swept(driver):
     values = sweep_values(driver)
-    plan = focus_sweep._settings(values, make_dialect(values))
+    plan = focus_sweep._settings(values, make_profile(values))
     assert len(plan.planes) == values['count']
     assert plan.planes[0] == pytest.approx(values['near_dioptres'], abs=0.05)
     assert plan.planes[-1] == pytest.approx(values['far_dioptres'], abs=0.05)
@@ -82,7 +82,7 @@ def test_the_planes_can_be_swept(driver):
 @pytest.mark.parametrize('driver', ['v4l2', 'depthai'])
 def test_without_a_calibration_the_file_says_what_to_do(driver):
     with pytest.raises(ValueError, match='dualfocus calibrate focus'):
-        make_dialect(sweep_values(driver, example=False))
+        make_profile(sweep_values(driver, example=False))
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
@@ -92,8 +92,8 @@ def test_a_plane_without_reports_lasts_until_an_image_is_settled(driver):
     assert depth.focus_source == ('camera_ros' if driver == 'camera_ros' else 'command')
     period = 1e9 / 30.0
     for phase in (0.02, 0.3, 0.6, 0.98):
-        focus = CommandedFocus(depth.settling())
-        focus.add_order(FocusOrder(10**9, 1.0))
+        focus = CommandFocusSource(depth.settling())
+        focus.add_command(FocusOrder(10**9, 1.0))
         stamps = [round(10**9 + (n + phase) * period) for n in range(60)]
         settled = [s for s in stamps if focus.report(s).state == LensState.SETTLED]
         assert (settled[0] - 10**9) * 1e-9 < values['model_time']

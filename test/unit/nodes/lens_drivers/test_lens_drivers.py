@@ -8,11 +8,11 @@ import pytest
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
 from dualfocus_ros.nodes.lens_drivers.parameter_client import (
-    Kind,
-    LensSession,
+    DriverClientSettings,
+    DriverState,
+    LensDriverClient,
     Order,
-    SessionSettings,
-    State,
+    ParameterService,
 )
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
 
@@ -55,9 +55,9 @@ class Driver:
         self.sets = []
 
     def answer(self, call):
-        if call.kind == Kind.LIST:
+        if call.kind == ParameterService.LIST:
             return list(self.values)
-        if call.kind == Kind.GET:
+        if call.kind == ParameterService.GET:
             # rclcpp answers nothing at all if one of them is missing.
             return (
                 {n: self.values[n] for n in call.names}
@@ -78,13 +78,16 @@ class Driver:
 class Rig:
     """A session and its driver on a clock of their own."""
 
-    def __init__(self, dialect, driver, **settings):
+    def __init__(self, profile, driver, **settings):
         self.driver, self.now = driver, 0.0
         self.done = []
-        self.session = LensSession(
-            dialect, '/cam', SessionSettings(**settings), lambda *result: self.done.append(result)
+        self.session = LensDriverClient(
+            profile,
+            '/cam',
+            DriverClientSettings(**settings),
+            lambda *result: self.done.append(result),
         )
-        self.session.observed = METADATA
+        self.session.metadata = METADATA
         self.under_way = None
 
     def run(self, seconds, until=None):
@@ -120,8 +123,8 @@ class Rig:
         return texts
 
 
-def ready(dialect, values, **settings):
-    rig = Rig(dialect, Driver(values), **settings)
+def ready(profile, values, **settings):
+    rig = Rig(profile, Driver(values), **settings)
     assert rig.run(2.0, lambda: rig.session.ready), rig.session.problem
     return rig
 
@@ -134,8 +137,8 @@ KINDS = [
 
 
 @pytest.mark.parametrize(('dialect', 'values', 'off', 'position'), KINDS)
-def test_autofocus_is_off_before_the_lens_moves(dialect, values, off, position):
-    rig = ready(dialect, values)
+def test_autofocus_is_off_before_the_lens_moves(profile, values, off, position):
+    rig = ready(profile, values)
     assert rig.driver.sets == [off]
     assert rig.go(2.0, hold=False) == ''
     # Autofocus first: some drivers go through the list one by one.
@@ -145,8 +148,8 @@ def test_autofocus_is_off_before_the_lens_moves(dialect, values, off, position):
 
 
 @pytest.mark.parametrize(('dialect', 'values', 'off', 'position'), KINDS)
-def test_locks_come_before_the_first_plane_and_go_after_the_last(dialect, values, off, position):
-    rig = ready(dialect, values)
+def test_locks_come_before_the_first_plane_and_go_after_the_last(profile, values, off, position):
+    rig = ready(profile, values)
     rig.go(2.0)
     locked = dict(rig.driver.values)
     switches = {name for name in values if values[name] != locked[name]} - set(off | position)
@@ -167,11 +170,11 @@ def test_camera_ros_keeps_the_exposure_that_it_had_found():
     assert held == {'AeEnable': False, 'ExposureTime': 9123, 'AnalogueGain': 1.5}
     newer = {**LIBCAMERA, 'ExposureTimeMode': 0, 'AnalogueGainMode': 0}
     rig = ready(CameraRos(), newer)
-    rig.session.observed = {'ExposureTime': 'none'}
+    rig.session.metadata = {'ExposureTime': 'none'}
     rig.go(2.0)
     held = next(s for s in rig.driver.sets if 'AeEnable' in s)
     assert held == {'AeEnable': False, 'ExposureTimeMode': 1, 'AnalogueGainMode': 1}
-    assert rig.session.farewell() == {
+    assert rig.session.restore_values() == {
         'AfMode': 2,
         'AeEnable': True,
         'ExposureTimeMode': 0,
@@ -182,15 +185,15 @@ def test_camera_ros_keeps_the_exposure_that_it_had_found():
 
 def test_camera_ros_is_locked_when_its_metadata_have_come_or_do_not_come():
     rig = ready(CameraRos(), LIBCAMERA)
-    rig.session.observed = {}
+    rig.session.metadata = {}
     rig.session.command(Order(2.0, hold=True))
     rig.run(0.8)
     assert rig.session.busy and not any('AeEnable' in s for s in rig.driver.sets)
-    rig.session.observed = METADATA
+    rig.session.metadata = METADATA
     rig.run(1.5)
     assert rig.driver.values['ExposureTime'] == 9123 and len(rig.done) == 1
     old = ready(CameraRos(), LIBCAMERA)
-    old.session.observed = {}
+    old.session.metadata = {}
     assert old.go(2.0) == '' and old.driver.values['AeEnable'] is False
 
 
@@ -198,7 +201,7 @@ def test_camera_ros_is_given_a_frame_between_different_requests():
     rig = Rig(CameraRos(), Driver(LIBCAMERA))
     times, answer = [], rig.driver.answer
     rig.driver.answer = lambda call: (
-        times.append((rig.now, call.values)) if call.kind == Kind.SET else None,
+        times.append((rig.now, call.values)) if call.kind == ParameterService.SET else None,
         answer(call),
     )[1]
     rig.run(1.0, lambda: rig.session.ready)
@@ -252,7 +255,7 @@ def test_a_driver_that_comes_late():
     rig = Rig(CameraRos(), Driver(LIBCAMERA))
     rig.driver.present = False
     rig.run(5.0)
-    assert rig.session.state == State.ABSENT and 'not there' in rig.session.problem
+    assert rig.session.state == DriverState.ABSENT and 'not there' in rig.session.problem
     assert rig.session.counts.calls == 0 and rig.said() == []
     rig.driver.present = True
     assert rig.run(1.0, lambda: rig.session.ready)
@@ -262,7 +265,7 @@ def test_a_deaf_driver_is_asked_again_but_not_without_end():
     rig = Rig(CameraRos(), Driver(LIBCAMERA), timeout=1.0)
     rig.driver.deaf = True
     rig.run(10.0)
-    assert rig.session.state == State.DEAF
+    assert rig.session.state == DriverState.UNRESPONSIVE
     assert rig.said() == ['/cam has not answered list_parameters for 1 s']
     assert 4 <= rig.session.counts.timeouts <= 5
     rig.driver.deaf = False
@@ -360,7 +363,7 @@ def test_autofocus_that_cannot_be_switched_off():
     rig = Rig(V4l2(*TABLE), Driver(WEBCAM))
     rig.driver.refused['focus_automatic_continuous'] = 'busy'
     rig.run(5.0)
-    assert rig.session.state == State.UNFIT
+    assert rig.session.state == DriverState.UNSUPPORTED
     assert rig.said() == ['/cam refuses to switch autofocus off: busy']
     del rig.driver.refused['focus_automatic_continuous']
     rig.driver.stubborn['focus_automatic_continuous'] = True
@@ -373,7 +376,7 @@ def test_autofocus_that_cannot_be_switched_off():
 def test_a_camera_without_a_lens_that_moves():
     rig = Rig(V4l2(*TABLE), Driver({'brightness': 1}))
     rig.run(5.0)
-    assert rig.session.state == State.UNFIT
+    assert rig.session.state == DriverState.UNSUPPORTED
     assert 'no parameter focus_absolute' in rig.session.problem
     assert len(rig.said()) == 1
 
@@ -398,7 +401,7 @@ def test_a_lock_that_is_refused_does_not_keep_the_sweep():
 def test_farewell_leaves_the_driver_as_it_was_found():
     rig = ready(V4l2(*TABLE), WEBCAM)
     rig.go(2.0)
-    assert rig.session.farewell() == {
+    assert rig.session.restore_values() == {
         'focus_automatic_continuous': True,
         'auto_exposure': 3,
         'white_balance_automatic': True,
@@ -407,12 +410,12 @@ def test_farewell_leaves_the_driver_as_it_was_found():
     rig.driver.deaf = True
     rig.run(2.0)
     rig.driver.deaf, rig.under_way = False, None
-    assert rig.session.farewell() == {}
+    assert rig.session.restore_values() == {}
     rig.run(3.0, lambda: rig.session.ready)
-    assert rig.session.farewell()['focus_automatic_continuous'] is True
+    assert rig.session.restore_values()['focus_automatic_continuous'] is True
     manual = ready(V4l2(*TABLE), {**WEBCAM, 'focus_automatic_continuous': False}, lock=False)
     manual.go(2.0)
-    assert manual.session.farewell() == {}
+    assert manual.session.restore_values() == {}
 
 
 @pytest.mark.parametrize('kind', [V4l2, Depthai])

@@ -87,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the study, write it and print its report."""
     import torch
 
-    from dualfocus_ros.evaluation.evaluation_report import Facts, commit_of
+    from dualfocus_ros.evaluation.evaluation_report import RunInfo, source_commit
     from dualfocus_ros.evaluation.methods import open_methods
     from dualfocus_ros.inference.device import default_threads, describe, resolve_device
 
@@ -99,9 +99,9 @@ def execute(arguments: argparse.Namespace) -> int:
     quiet = not logging.getLogger('dualfocus_ros').isEnabledFor(logging.INFO)
     with tqdm(unit='estimate', desc=arguments.name, leave=False, disable=quiet or None) as bar:
         study = run(bar)
-    facts = Facts(
+    facts = RunInfo(
         version=__version__,
-        commit=commit_of(Path(__file__)),
+        commit=source_commit(Path(__file__)),
         device=describe(device),
         torch=torch.__version__,
         seed=arguments.seed,
@@ -144,7 +144,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _prepare(arguments: argparse.Namespace, methods: list[Method]) -> Callable[[tqdm], Study]:
     """Open the data, so that a typing error costs no time, and return what is left to do."""
     from research import asymmetry, equal_budget, stack_size, transfer
-    from research.study import joined
+    from research.study import join_datasets
 
     planes, seed = arguments.planes or 10, arguments.seed
     if arguments.name == 'transfer':
@@ -156,7 +156,7 @@ def _prepare(arguments: argparse.Namespace, methods: list[Method]) -> Callable[[
         if arguments.baseline is not None and arguments.baseline not in names:
             raise UsageError(f"--baseline: '{arguments.baseline}' is none of {', '.join(names)}")
         return lambda bar: equal_budget.run(
-            [joined([data], arguments.limit) for data in datasets],
+            [join_datasets([data], arguments.limit) for data in datasets],
             methods,
             list(dict.fromkeys(arguments.methods)) or names,
             bar,
@@ -165,7 +165,7 @@ def _prepare(arguments: argparse.Namespace, methods: list[Method]) -> Callable[[
             seed=seed,
             name=arguments.name,
         )
-    views = joined(datasets, arguments.limit)
+    views = join_datasets(datasets, arguments.limit)
     if arguments.name == 'stack-size':
         sizes = sorted(set(arguments.sizes or stack_size.SIZES))
         return lambda bar: stack_size.run(views, methods, bar, sizes=sizes, seed=seed)

@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import readable_logarithm, rendered
+from dualfocus_ros.evaluation.evaluation_plots import figure_to_array, set_log_scale
 from dualfocus_ros.evaluation.evaluator import evaluate
-from dualfocus_ros.evaluation.measures import SIDES, Tally
 from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.metric_accumulator import SIDE_LABELS, MetricAccumulator
 from dualfocus_ros.evaluation.protocols import ProtocolB
-from dualfocus_ros.evaluation.tables import table
+from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research.study import Progress, Study
 
 Change = Callable[[float], dict[str, Any]]
 # Name, axis, values, and what they change of protocol B.
-SWEEPS: tuple[tuple[str, str, tuple[float, ...], Change], ...] = (
+ABERRATIONS: tuple[tuple[str, str, tuple[float, ...], Change], ...] = (
     (
         'spherical',
         'spherical aberration a',
@@ -55,7 +55,7 @@ SWEEPS: tuple[tuple[str, str, tuple[float, ...], Change], ...] = (
         lambda v: {'field': FieldAberrations(curvature=v)},
     ),
 )
-NAMES = tuple(sweep[0] for sweep in SWEEPS)
+NAMES = tuple(sweep[0] for sweep in ABERRATIONS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.
 Spherical aberration gives the blur spot the weight 1 + a (2ρ² − 1) beyond the focus and 1 − a (2ρ²
 − 1) before it; the cat's eye cuts it with a second disc that moves by τ times the place in the
@@ -80,14 +80,14 @@ def run(
     :param data: colour with depth.
     :param sweeps: which of :data:`NAMES`.
     """
-    chosen = [sweep for sweep in SWEEPS if sweep[0] in sweeps]
+    chosen = [sweep for sweep in ABERRATIONS if sweep[0] in sweeps]
     aberrant = sum(value != 0.0 for _, _, values, _ in chosen for value in values)
     progress.reset(total=(1 + aberrant) * len(data) * len(methods))
 
     def measured(change: dict[str, Any]) -> dict[str, dict[str, float]]:
         protocol = ProtocolB(planes, seed=seed, **change)
         found = evaluate(data, methods, protocol, progress=progress.update)
-        return {name: _sides(tally) for name, tally in found.tallies.items()}
+        return {name: _errors_by_side(tally) for name, tally in found.accumulators.items()}
 
     plain = measured({})
     rows: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ def run(
             for method, errors in (measured(change(value)) if value else plain).items():
                 rows.append({'method': method, 'sweep': name, 'value': value, **errors})
         text += ['', f'## {axis[0].upper()}{axis[1:]}', '', *_by_value(rows, name, values)]
-    text += ['', '## Largest error over that of a perfect lens', '', *_worst(rows, plain)]
+    text += ['', '## Largest error over that of a perfect lens', '', *_largest_ratios(rows, plain)]
     return Study(
         'asymmetry',
         'Error against asymmetric defocus',
@@ -109,18 +109,18 @@ def run(
             'planes': planes,
             'rows': rows,
         },
-        _figure(rows, [sweep for sweep in SWEEPS if sweep[0] in sweeps]),
+        _figure(rows, [sweep for sweep in ABERRATIONS if sweep[0] in sweeps]),
     )
 
 
-def _sides(tally: Tally) -> dict[str, float]:
+def _errors_by_side(tally: MetricAccumulator) -> dict[str, float]:
     """Return mean errors in dioptres: all pixels, those nearer and those farther."""
     side = {row['pixels']: float(row['mae_position']) for row in tally.bins['side'].rows()}
     means = tally.means()
     return {
         'all': means['mae_position'],
-        'near': side[SIDES[0]],
-        'far': side[SIDES[1]],
+        'near': side[SIDE_LABELS[0]],
+        'far': side[SIDE_LABELS[1]],
         'rmse': means['rmse'],
         'abs_rel': means['abs_rel'],
     }
@@ -138,10 +138,14 @@ def _by_value(rows: Sequence[dict[str, Any]], sweep: str, values: Sequence[float
             lines.append(
                 {'method': method, 'side': side, **{f'{value:g}': of[value] for value in values}}
             )
-    return table(lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in values)])
+    return markdown_table(
+        lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in values)]
+    )
 
 
-def _worst(rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]) -> list[str]:
+def _largest_ratios(
+    rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]
+) -> list[str]:
     lines = []
     for method, reference in plain.items():
         line: dict[str, Any] = {'method': method}
@@ -150,7 +154,7 @@ def _worst(rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]) -
                 ratio = row['all'] / reference['all']
                 line[row['sweep']] = max(line.get(row['sweep'], 0.0), ratio)
         lines.append(line)
-    return table(lines, [(name, name, 2) for name in NAMES])
+    return markdown_table(lines, [(name, name, 2) for name in NAMES])
 
 
 def _figure(
@@ -178,9 +182,9 @@ def _figure(
                     label=f'{method}, {side} side',
                 )
         axes.set(xlabel=axis, ylim=(0.8 * min(errors), 1.2 * max(errors)))
-        readable_logarithm(axes)
+        set_log_scale(axes)
         if place % columns == 0:
             axes.set_ylabel('mean error, 1/m')
     # Beside the panels there is a place for it only from matplotlib 3.7 on.
     axes.legend(fontsize='x-small')
-    return rendered(figure)
+    return figure_to_array(figure)

@@ -14,11 +14,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import rendered
+from dualfocus_ros.evaluation.evaluation_plots import figure_to_array
 from dualfocus_ros.evaluation.evaluator import evaluate
 from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.protocols import ProtocolB
-from dualfocus_ros.evaluation.tables import Column, table
+from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.models.weights import shipped_models
 from research.study import Progress, Study
 
@@ -36,7 +36,7 @@ MEASURES: tuple[Column, ...] = (
 # What of a recipe must be the same for a budget to be equal.
 BUDGET = ('steps', 'batch', 'crop', 'planes', 'seed', 'data', 'rendering')
 TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'What each part brings'}
-TOLD = ('configuration', 'without', 'minutes', *BUDGET)
+RECIPE_KEYS = ('configuration', 'without', 'minutes', *BUDGET)
 
 
 def run(
@@ -60,20 +60,22 @@ def run(
     if baseline is None:
         baseline = next((m.name for m in methods if m.name.startswith('dfv')), None)
     progress.reset(total=sum(map(len, datasets)) * len(methods))
-    recipes = [{'method': method.name, **recipe_of(name)} for method, name in zip(methods, names)]
+    recipes = [
+        {'method': method.name, **training_recipe(name)} for method, name in zip(methods, names)
+    ]
     text = ['## How they were trained', '']
-    text += table(recipes, [(key, key, 0) for key in TOLD])
-    text += ['', _equality(recipes)]
+    text += markdown_table(recipes, [(key, key, 0) for key in RECIPE_KEYS])
+    text += ['', _budget_note(recipes)]
     rows: list[dict[str, Any]] = []
     for data in datasets:
         protocol = ProtocolB(planes, seed=seed)
         found = evaluate(data, methods, protocol, progress=progress.update)
         of_set = [
             {'method': name, 'data': data.name, **tally.means()}
-            for name, tally in found.tallies.items()
+            for name, tally in found.accumulators.items()
         ]
         text += ['', f'## {data.name}', '', f'{data.about}; {protocol.describe(data)}.', '']
-        text += table(of_set, MEASURES)
+        text += markdown_table(of_set, MEASURES)
         if baseline is not None:
             text += ['', *ratios(of_set, baseline)]
         rows += of_set
@@ -99,8 +101,8 @@ def ratios(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
     ]
 
 
-def recipe_of(name: str) -> dict[str, str]:
-    """Return what is recorded of a training, in words by the names of :data:`TOLD`.
+def training_recipe(name: str) -> dict[str, str]:
+    """Return what is recorded of a training, in words by the names of :data:`RECIPE_KEYS`.
 
     Looked up in the manifest of the shipped models, in the file's own metadata, and in a
     ``manifest.json`` beside it.
@@ -112,7 +114,7 @@ def recipe_of(name: str) -> dict[str, str]:
     if name == 'auto' and shipped:
         name = next(iter(shipped))
     if name in shipped:
-        return _told(shipped[name].get('recipe', {}))
+        return _recipe_entries(shipped[name].get('recipe', {}))
     path = Path(name.removeprefix('dfv:')).expanduser()
     if path.suffix != '.safetensors':
         return {}
@@ -129,7 +131,7 @@ def recipe_of(name: str) -> dict[str, str]:
         found |= models.get(path.stem, {}).get('recipe', {})
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass  # no manifest, or another program's: the metadata may have said it
-    return _told(found)
+    return _recipe_entries(found)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -140,13 +142,13 @@ def _metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _told(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries of :data:`TOLD` of a recipe as ``dualfocus train`` writes it."""
+def _recipe_entries(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries of :data:`RECIPE_KEYS` of a recipe as ``dualfocus train`` writes it."""
     settings = recipe.get('settings', {})
     batch = settings.get('batch', {})
     found = {
         # What was done comes before what was planned.
-        **{key: value for key, value in {**settings, **recipe}.items() if key in TOLD},
+        **{key: value for key, value in {**settings, **recipe}.items() if key in RECIPE_KEYS},
         'batch': batch.get('size'),
         'crop': batch.get('crop'),
         'planes': batch.get('planes'),
@@ -156,18 +158,22 @@ def _told(recipe: Mapping[str, Any]) -> dict[str, str]:
         text = json.dumps(data.get('render'), sort_keys=True)
         found['rendering'] = hashlib.sha256(text.encode()).hexdigest()[:8]
         found['data'] = {key: value for key, value in data.items() if key != 'render'}
-    return {key: _words(found[key]) for key in TOLD if found.get(key) not in (None, [], '')}
+    return {
+        key: _format_value(found[key])
+        for key in RECIPE_KEYS
+        if found.get(key) not in (None, [], '')
+    }
 
 
-def _words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ', '.join(f'{key} {_words(item)}' for key, item in value.items())
+        return ', '.join(f'{key} {_format_value(item)}' for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ' '.join(map(_words, value))
+        return ' '.join(map(_format_value, value))
     return str(value)
 
 
-def _equality(recipes: Sequence[Mapping[str, str]]) -> str:
+def _budget_note(recipes: Sequence[Mapping[str, str]]) -> str:
     trained = [recipe for recipe in recipes if len(recipe) > 1]
     unlike = [key for key in BUDGET if len({recipe.get(key) for recipe in trained}) > 1]
     if len(trained) < 2:
@@ -197,4 +203,4 @@ def _figure(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         axes.grid(alpha=0.3, axis='x')
         if place == 0:
             axes.legend()
-    return rendered(figure)
+    return figure_to_array(figure)

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import readable_logarithm, rendered
+from dualfocus_ros.evaluation.evaluation_plots import figure_to_array, set_log_scale
 from dualfocus_ros.evaluation.evaluator import evaluate
 from dualfocus_ros.evaluation.methods import Method
 from dualfocus_ros.evaluation.protocols import ProtocolB
-from dualfocus_ros.evaluation.tables import Column, table
+from dualfocus_ros.evaluation.tables import Column, markdown_table
 from research.study import Progress, Study
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 15, 20, 32)
@@ -45,7 +45,7 @@ def run(
     rows: list[dict[str, Any]] = []
     for size in sizes:
         found = evaluate(data, methods, ProtocolB(size, seed=seed), progress=progress.update)
-        for name, tally in found.tallies.items():
+        for name, tally in found.accumulators.items():
             rows.append({'method': name, 'planes': size, **tally.means()})
     protocol = ProtocolB(sizes[0], seed=seed)
     blur = found.size[1] * protocol.focal_length**2 / (protocol.f_number * protocol.sensor_width)
@@ -77,7 +77,7 @@ def _by_size(
         of = {row['planes']: row[key] for row in rows if row['method'] == name and key in row}
         if of:
             lines.append({'method': name, **{str(size): of.get(size) for size in sizes}})
-    return table(lines, [(str(size), f'N = {size}', digits) for size in sizes])
+    return markdown_table(lines, [(str(size), f'N = {size}', digits) for size in sizes])
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> np.ndarray:
@@ -92,7 +92,7 @@ def _figure(rows: Sequence[dict[str, Any]]) -> np.ndarray:
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.set_xticks([], minor=True)
         axes.set(xlabel='planes', ylabel=heading, title=heading)
-        readable_logarithm(axes)
+        set_log_scale(axes)
         if place == 0:
             axes.legend()
-    return rendered(figure)
+    return figure_to_array(figure)

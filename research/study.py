@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_report import Facts, facts_line, finite
+from dualfocus_ros.evaluation.evaluation_report import RunInfo, nonfinite_to_none, run_info_line
 from dualfocus_ros.evaluation.methods import Method
-from dualfocus_ros.evaluation.tables import table
+from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.io.png import save_palette_png
@@ -46,15 +46,15 @@ class Study:
     data: Mapping[str, Any]
     figure: np.ndarray
 
-    def markdown(self, facts: Facts, methods: Sequence[Method]) -> str:
+    def markdown(self, facts: RunInfo, methods: Sequence[Method]) -> str:
         """Return the report."""
-        lines = [f'# {self.title}', '', facts_line(facts), '']
-        lines += table(
+        lines = [f'# {self.title}', '', run_info_line(facts), '']
+        lines += markdown_table(
             [{'method': m.name, 'about': m.about} for m in methods], [('about', 'what it is', 0)]
         )
         return '\n'.join([*lines, '', *self.text, '', f'![{self.title}]({self.name}.png)', ''])
 
-    def json(self, facts: Facts, methods: Sequence[Method]) -> str:
+    def json(self, facts: RunInfo, methods: Sequence[Method]) -> str:
         """Return everything that was measured; a number that does not exist is null."""
         content = {
             'study': self.name,
@@ -62,9 +62,9 @@ class Study:
             'methods': {method.name: method.about for method in methods},
             **self.data,
         }
-        return json.dumps(finite(content), indent=2, ensure_ascii=False) + '\n'
+        return json.dumps(nonfinite_to_none(content), indent=2, ensure_ascii=False) + '\n'
 
-    def write(self, folder: Path, facts: Facts, methods: Sequence[Method]) -> None:
+    def write(self, folder: Path, facts: RunInfo, methods: Sequence[Method]) -> None:
         """Write ``NAME.md``, ``NAME.json`` and ``NAME.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f'{self.name}.md', self.markdown(facts, methods))
@@ -72,7 +72,7 @@ class Study:
         save_palette_png(folder / f'{self.name}.png', self.figure)
 
 
-def joined(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
+def join_datasets(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
     """Return several data sets as one.
 
     :param limit: samples to use of each, evenly spread; 0 for all.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.calibration.field_curvature_fit import (
-    FieldCurvature,
+    FieldCurvatureFit,
     fit_field_curvature,
     measure_target,
 )
@@ -22,11 +22,16 @@ from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
-from dualfocus_ros.evaluation.cases import Case, case_of_stack
-from dualfocus_ros.evaluation.evaluation_plots import rendered
-from dualfocus_ros.evaluation.measures import Tally, flatness, measure, texture_of
+from dualfocus_ros.evaluation.cases import Case, case_from_stack
+from dualfocus_ros.evaluation.evaluation_plots import figure_to_array
 from dualfocus_ros.evaluation.methods import RANGE_ONLY, Estimate, Method
-from dualfocus_ros.evaluation.tables import Column, table
+from dualfocus_ros.evaluation.metric_accumulator import (
+    MetricAccumulator,
+    plane_fit_metrics,
+    score_estimate,
+    texture_strength,
+)
+from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.exceptions import CalibrationError, DataError
 from dualfocus_ros.io.image_files import read_rgb
 from research.study import Progress, Study
@@ -47,9 +52,9 @@ STACKS: dict[str, Mapping[str, str]] = {
     'pcb': {'unit': 'slices', 'focus': 'index', 'images': 'pcb_*', 'align': '1'},
 }
 # Rows of a flat target that is large enough to tell the field curvature of the lens from.
-FIELD = {'phone_table': slice(430, 760)}
+CURVATURE_TARGET_ROWS = {'phone_table': slice(430, 760)}
 # An all-in-focus image of the same stack, made by another program.
-SHARP = 'expected.jpg'
+SHARP_REFERENCE = 'expected.jpg'
 COLUMNS: tuple[Column, ...] = (
     ('mae', 'mean error', 3),
     ('median', 'median error', 3),
@@ -103,30 +108,41 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
     for name, place in places.items():
         sample = open_stack_folder(place, STACKS[name])[0]
         assert isinstance(sample, StackSample)
-        case = case_of_stack(sample, planes)
-        texture = texture_of(case)
-        field = field_of(case, FIELD[name]) if name in FIELD else None
+        case = case_from_stack(sample, planes)
+        texture = texture_strength(case)
+        field = (
+            case_field_curvature(case, CURVATURE_TARGET_ROWS[name])
+            if name in CURVATURE_TARGET_ROWS
+            else None
+        )
         estimates = {}
         of_stack = []
         for method in methods:
             estimate = method.estimate(case)
             row = {'method': method.name, 'stack': name, 'planes': len(case.focus)}
-            row |= measure(case, estimate, texture, Tally()) | _textured(case, estimate, texture)
+            row |= score_estimate(case, estimate, texture, MetricAccumulator()) | _textured(
+                case, estimate, texture
+            )
             if field is not None:
-                flat = flatness(case, flattened(estimate, field), texture)
+                flat = plane_fit_metrics(case, remove_field_curvature(estimate, field), texture)
                 row['plane_rms_flattened'] = flat['plane_rms']
-            if (place / SHARP).is_file():
-                row |= compare_sharp(all_in_focus(case, estimate), read_rgb(place / SHARP))
+            if (place / SHARP_REFERENCE).is_file():
+                row |= compare_all_in_focus(
+                    all_in_focus(case, estimate), read_rgb(place / SHARP_REFERENCE)
+                )
             of_stack.append(row)
             estimates[method.name] = estimate
             progress.update()
         unit = case.position_unit if case.plane is not None else case.unit
         height, width = case.truth.shape
         text += ['', f'## {name}', '', f'{len(case.focus)} planes {width}x{height}, in {unit}.']
-        text += ['', *table(of_stack, COLUMNS)]
+        text += ['', *markdown_table(of_stack, COLUMNS)]
         if field is not None:
             (c2, c4), (e2, e4) = field.coefficients, field.errors
-            text += ['', FLATTENED.format(c2=c2, c4=c4, e2=e2, e4=e4, rows=FIELD[name])]
+            text += [
+                '',
+                FLATTENED.format(c2=c2, c4=c4, e2=e2, e4=e4, rows=CURVATURE_TARGET_ROWS[name]),
+            ]
         rows += of_stack
         shown[name] = case, estimates
     return Study(
@@ -142,7 +158,7 @@ def _place(folder: Path, name: str) -> Path | None:
     return next((p for p in (folder / name, folder / 'stacks' / name) if p.is_dir()), None)
 
 
-def field_of(case: Case, rows: slice) -> FieldCurvature | None:
+def case_field_curvature(case: Case, rows: slice) -> FieldCurvatureFit | None:
     """Return the field curvature that a flat target in these rows tells, as calibrating does.
 
     :returns: None where it does not, as with too few planes.
@@ -158,7 +174,7 @@ def field_of(case: Case, rows: slice) -> FieldCurvature | None:
         return None
 
 
-def flattened(estimate: Estimate, field: FieldCurvature) -> Estimate:
+def remove_field_curvature(estimate: Estimate, field: FieldCurvatureFit) -> Estimate:
     """Return an estimate with the field curvature of the lens taken out."""
     height, width = estimate.position.shape
     bow = field_curvature_map(height, width, field.coefficients)
@@ -190,7 +206,7 @@ def all_in_focus(case: Case, estimate: Estimate) -> np.ndarray:
     return np.asarray(below + weight[..., None].astype(np.float32) * (above - below))
 
 
-def compare_sharp(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def compare_all_in_focus(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Register an image to a reference (affine) and compare: PSNR in dB, relative sharpness.
 
     :param image: (H, W, 3) float32, 0 to 255.
@@ -241,4 +257,4 @@ def _figure(shown: Mapping[str, tuple[Case, dict[str, Estimate]]]) -> np.ndarray
             elif names[place - 1] in maps:
                 axes.imshow(maps[names[place - 1]], vmin=low, vmax=high, cmap='viridis')
                 axes.set_title(names[place - 1], fontsize=8)
-    return rendered(figure)
+    return figure_to_array(figure)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.evaluation.evaluation_plots import readable_logarithm
+from dualfocus_ros.evaluation.evaluation_plots import set_log_scale
 
 _MARKS = 'osD^vP*X'
 
@@ -42,7 +42,7 @@ def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
     by_pixels.set(xlabel='megapixels of a plane', title=f'{at["planes"]} planes')
     for axes in (by_planes, by_pixels):
         axes.set_ylabel('ms, median; bars from 10 to 90 %')
-        readable_logarithm(axes)
+        set_log_scale(axes)
     by_planes.legend(fontsize=8)
     _stage_bars(stages, report)
     figure.suptitle(f'{report["machine"]}; {report["device"]}', fontsize=10)

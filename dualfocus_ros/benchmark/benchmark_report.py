@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
-from dualfocus_ros.evaluation.evaluation_report import finite
-from dualfocus_ros.evaluation.tables import table
+from dualfocus_ros.evaluation.evaluation_report import nonfinite_to_none
+from dualfocus_ros.evaluation.tables import markdown_table
 
 Cell = Mapping[str, Any]
 Method = Mapping[str, Any]
@@ -16,7 +16,7 @@ Method = Mapping[str, Any]
 
 def as_json(report: Mapping[str, Any]) -> str:
     """Return the whole report; a number that does not exist is null."""
-    return json.dumps(finite(dict(report)), indent=2, ensure_ascii=False) + '\n'
+    return json.dumps(nonfinite_to_none(dict(report)), indent=2, ensure_ascii=False) + '\n'
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
@@ -69,7 +69,7 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
             }
         )
     columns = [('value', 'value', 0), ('asked', 'asked', 0), ('held', 'held', 0)]
-    return table(rows, columns, 'what')
+    return markdown_table(rows, columns, 'what')
 
 
 def _side_by_side(report: Mapping[str, Any]) -> list[str]:
@@ -134,7 +134,7 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
         error = method['alone'].get('error')
         if error:
             notes += ['', f'{method["name"]} failed in a process of its own: {error}']
-    return [*table(rows, columns, 'method'), '', *notes]
+    return [*markdown_table(rows, columns, 'method'), '', *notes]
 
 
 def _stages(report: Mapping[str, Any]) -> list[str]:
@@ -172,7 +172,7 @@ def _by_stage(cells: Mapping[str, Cell]) -> list[str]:
             **{t: cell['total_ms']['p50'] for t, cell in cells.items()},
         }
     )
-    return table(rows, [(title, title, 1) for title in cells], 'stage')
+    return markdown_table(rows, [(title, title, 1) for title in cells], 'stage')
 
 
 def _on_arrival(report: Mapping[str, Any]) -> list[str]:
@@ -210,7 +210,7 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
         ('share_alone', 'of whole alone', 2),
     ]
     return [
-        *table(rows, columns, 'model'),
+        *markdown_table(rows, columns, 'model'),
         '',
         'Sweep mode encodes each plane when it arrives; after the last one, one encoding and the '
         'decoder are left. Sliding mode gives a depth with every frame. **Alone**: in a process '
@@ -274,7 +274,14 @@ def _scaling(report: Mapping[str, Any]) -> list[str]:
                 }
             )
         columns = [(heading.format(*key),) * 2 + (1,) for key in keys]
-        lines += [f'## {title}', '', *table(rows, columns, 'method'), '', 'Whole, median ms.', '']
+        lines += [
+            f'## {title}',
+            '',
+            *markdown_table(rows, columns, 'method'),
+            '',
+            'Whole, median ms.',
+            '',
+        ]
     return lines
 
 
@@ -305,7 +312,7 @@ def _formats(report: Mapping[str, Any]) -> list[str]:
         else (' This processor has no bf16 instructions.')
     )
     return [
-        *table(rows, columns, 'format'),
+        *markdown_table(rows, columns, 'format'),
         '',
         f'{report["default_model"]}; change of inverse depth against fp32 on a rendered stack '
         f'whose planes go from 0.45 to 2.5 1/m.{speed}',
@@ -351,7 +358,7 @@ def _node(node: Mapping[str, Any]) -> list[str]:
     ]
     at, newest = node['setting'], node['modes'][-1]
     lines += [
-        *table(rows, columns, 'mode'),
+        *markdown_table(rows, columns, 'mode'),
         '',
         f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
         f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
@@ -386,7 +393,7 @@ def _node(node: Mapping[str, Any]) -> list[str]:
         *lines,
         '### Transport',
         '',
-        *table(rows, columns, 'subscriber'),
+        *markdown_table(rows, columns, 'subscriber'),
         '',
         f'{size} ({transport["rmw"]}), publish to callback between two processes, median; runs '
         'with either profile take turns.',

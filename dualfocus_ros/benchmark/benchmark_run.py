@@ -16,20 +16,26 @@ import torch
 
 from dualfocus_ros import __version__
 from dualfocus_ros.benchmark import machine_info
-from dualfocus_ros.benchmark.ratios import derive
-from dualfocus_ros.benchmark.stacks import Setting, Sweep, write_stack
-from dualfocus_ros.benchmark.subprocess_runner import run_alone
+from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
+from dualfocus_ros.benchmark.ratios import derive_ratios
+from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
 from dualfocus_ros.benchmark.timed_methods import (
-    Contestant,
-    Ours,
-    Place,
-    Sliding,
-    is_ours,
-    open_contestant,
+    BenchmarkMethod,
+    ComputeConfig,
+    SlidingWindowTask,
+    TimedDualFocus,
+    is_dualfocus,
+    open_timed_method,
     set_threads,
 )
-from dualfocus_ros.benchmark.timing import Sample, Spread, Task, measure, spreads
-from dualfocus_ros.evaluation.evaluation_report import commit_of
+from dualfocus_ros.benchmark.timing import (
+    Percentiles,
+    TimedTask,
+    TimingSample,
+    measure_interleaved,
+    stage_percentiles,
+)
+from dualfocus_ros.evaluation.evaluation_report import source_commit
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.device import describe
 
@@ -52,15 +58,15 @@ class Progress(Protocol):
         """Say what is being done."""
 
 
-class Stacks(Protocol):
+class StackSource(Protocol):
     """Where stacks come from."""
 
-    def stack(self, setting: Setting) -> FocalStack:
+    def stack(self, setting: StackShape) -> FocalStack:
         """Return a stack of new images."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkConfig:
     """What is to be measured.
 
     :param methods: names; ``auto`` is the default model of the device.
@@ -73,42 +79,44 @@ class Plan:
     planes: Sequence[int]
     sizes: Sequence[tuple[int, int]]
     seconds: float
-    place: Place
+    place: ComputeConfig
 
     @property
-    def base(self) -> Setting:
+    def base(self) -> StackShape:
         """The setting at which everything is measured: 5 planes of 640 x 480, or the middle."""
         planes, sizes = sorted(set(self.planes)), sorted(set(self.sizes), key=_area)
         count = STANDARD_PLANES if STANDARD_PLANES in planes else planes[len(planes) // 2]
         size = STANDARD_SIZE if STANDARD_SIZE in sizes else sizes[len(sizes) // 2]
-        return Setting(count, *size)
+        return StackShape(count, *size)
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[StackShape]:
         """The base first, then the other numbers of planes, then the other sizes."""
         base = self.base
         found = [base]
         found += [replace(base, planes=n) for n in sorted(set(self.planes))]
-        found += [Setting(base.planes, *size) for size in sorted(set(self.sizes), key=_area)]
+        found += [StackShape(base.planes, *size) for size in sorted(set(self.sizes), key=_area)]
         return list(dict.fromkeys(found))
 
 
-def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[str, Any]:
+def run(
+    plan: BenchmarkConfig, progress: Progress, stacks: StackSource | None = None
+) -> dict[str, Any]:
     """Measure everything that the plan asks for and return it, ready for JSON."""
     set_threads(plan.place)
     # Before anything is measured: the source may change under a long run.
-    report = _facts(plan, machine_info.load())
+    report = _run_info(plan, machine_info.busy_processors())
     progress.set_description('rendering')
-    stacks = stacks or Sweep(max(plan.planes))
+    stacks = stacks or RenderedSweep(max(plan.planes))
     progress.set_description('loading')
-    contestants = _open(plan)
-    default = _default_of(contestants, plan)
-    others = _other_formats(plan, default)
+    contestants = _open_methods(plan)
+    default = _default_model(contestants, plan)
+    others = _other_precisions(plan, default)
     # Warm-up and processes of their own; repeats are added once it is known how many there are.
     progress.total = float(
         (len(plan.settings) + 1) * len(contestants)
         + len(others)
-        + 2 * sum(isinstance(c, Ours) for c in contestants.values())
+        + 2 * sum(isinstance(c, TimedDualFocus) for c in contestants.values())
     )
     progress.set_description('measuring')
     tasks = {
@@ -122,105 +130,113 @@ def run(plan: Plan, progress: Progress, stacks: Stacks | None = None) -> dict[st
         progress.refresh()
 
     # Settings take turns too: what comes of their times is compared.
-    timed: dict[Setting, dict[str, list[Sample]]] = {setting: {} for setting in plan.settings}
-    measured = measure(tasks, plan.seconds, announce, progress.update)
+    timed: dict[StackShape, dict[str, list[TimingSample]]] = {
+        setting: {} for setting in plan.settings
+    }
+    measured = measure_interleaved(tasks, plan.seconds, announce, progress.update)
     for (setting, name), samples in measured.items():
         timed[setting][name] = samples
     report['default_model'] = default.name if default is not None else None
     report['methods'] = [_method(c, plan, timed) for c in contestants.values()]
-    report['precisions'] = _compare_formats(default, others, timed[plan.base], plan, stacks)
+    report['precisions'] = _compare_precisions(default, others, timed[plan.base], plan, stacks)
     progress.set_description('alone')
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as folder:
         file = Path(folder) / 'stack.npz'
         write_stack(file, stacks.stack(plan.base))
         for method, name in zip(report['methods'], contestants, strict=True):
             place = plan.place
-            method['alone'] = run_alone(
+            method['alone'] = run_in_subprocess(
                 name, file, place.device, place.precision, place.threads, plan.seconds
             )
             progress.update(1)
-    report['ratios'] = [ratio.as_json() for ratio in derive(report)]
+    report['ratios'] = [ratio.as_json() for ratio in derive_ratios(report)]
     return report
 
 
-def with_node(report: dict[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+def add_node_results(report: dict[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report with what was measured over DDS, and the ratios that this allows."""
     report = {**report, 'node': dict(node)}
-    report['ratios'] = [ratio.as_json() for ratio in derive(report)]
+    report['ratios'] = [ratio.as_json() for ratio in derive_ratios(report)]
     return report
 
 
-def _open(plan: Plan) -> dict[str, Contestant]:
+def _open_methods(plan: BenchmarkConfig) -> dict[str, BenchmarkMethod]:
     """Return the contestants by the names that they were asked for; each model once."""
-    found: dict[str, Contestant] = {}
+    found: dict[str, BenchmarkMethod] = {}
     for name in dict.fromkeys(plan.methods):
-        contestant = open_contestant(name, plan.place)
+        contestant = open_timed_method(name, plan.place)
         if contestant.name not in {other.name for other in found.values()}:
             found[name] = contestant
     return found
 
 
-def _default_of(contestants: Mapping[str, Contestant], plan: Plan) -> Ours | None:
+def _default_model(
+    contestants: Mapping[str, BenchmarkMethod], plan: BenchmarkConfig
+) -> TimedDualFocus | None:
     """Return the model that ``auto`` loads on this device, if it takes part."""
-    if not any(is_ours(name) for name in contestants):
+    if not any(is_dualfocus(name) for name in contestants):
         return None
-    name = Ours('auto', plan.place).name
+    name = TimedDualFocus('auto', plan.place).name
     for contestant in contestants.values():
-        if isinstance(contestant, Ours) and contestant.name == name:
+        if isinstance(contestant, TimedDualFocus) and contestant.name == name:
             return contestant
     return None
 
 
-def _other_formats(plan: Plan, default: Ours | None) -> dict[str, Ours]:
+def _other_precisions(
+    plan: BenchmarkConfig, default: TimedDualFocus | None
+) -> dict[str, TimedDualFocus]:
     """Return the default model in the number formats that it was not asked to run in."""
     if default is None:
         return {}
     on_gpu = plan.place.torch_device.type == 'cuda'
     formats = ('fp32', 'fp16', 'bf16') if on_gpu else ('fp32', 'bf16')
     return {
-        form: Ours('auto', replace(plan.place, precision=form))
+        form: TimedDualFocus('auto', replace(plan.place, precision=form))
         for form in formats
         if form != default.precision
     }
 
 
 def _tasks(
-    plan: Plan,
-    setting: Setting,
-    contestants: Mapping[str, Contestant],
-    formats: Mapping[str, Ours],
-    stacks: Stacks,
-) -> dict[str, Task]:
+    plan: BenchmarkConfig,
+    setting: StackShape,
+    contestants: Mapping[str, BenchmarkMethod],
+    formats: Mapping[str, TimedDualFocus],
+    stacks: StackSource,
+) -> dict[str, TimedTask]:
     """Return what is run at a setting; at the base also planes on arrival and number formats."""
 
     def fresh() -> FocalStack:
         return stacks.stack(setting)
 
-    def of(function: Any) -> Task:
+    def of(function: Any) -> TimedTask:
         return partial(lambda run: run(fresh()), function)
 
-    tasks: dict[str, Task] = {c.name: of(c.run) for c in contestants.values()}
+    tasks: dict[str, TimedTask] = {c.name: of(c.run) for c in contestants.values()}
     if setting != plan.base:
         return tasks
     for name, contestant in contestants.items():
-        if not isinstance(contestant, Ours):
+        if not isinstance(contestant, TimedDualFocus):
             continue
-        tasks[_key(contestant.name, LAST_PLANE)] = of(contestant.last_plane)
+        tasks[_task_name(contestant.name, LAST_PLANE)] = of(contestant.last_plane)
         # Its own estimator: a whole stack in between would end the stream.
-        stream = open_contestant(name, plan.place)
-        assert isinstance(stream, Ours)
-        tasks[_key(contestant.name, SLIDING)] = Sliding(stream, fresh)
+        stream = open_timed_method(name, plan.place)
+        assert isinstance(stream, TimedDualFocus)
+        tasks[_task_name(contestant.name, SLIDING)] = SlidingWindowTask(stream, fresh)
     for form, ours in formats.items():
-        tasks[_key(ours.name, form)] = of(ours.run)
+        tasks[_task_name(ours.name, form)] = of(ours.run)
     return tasks
 
 
-def _key(name: str, what: str) -> str:
+def _task_name(name: str, what: str) -> str:
     return f'{name}, {what}'
 
 
 def _method(
-    contestant: Contestant, plan: Plan, timed: Mapping[Setting, Mapping[str, list[Sample]]]
+    contestant: BenchmarkMethod,
+    plan: BenchmarkConfig,
+    timed: Mapping[StackShape, Mapping[str, list[TimingSample]]],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         'name': contestant.name,
@@ -228,7 +244,7 @@ def _method(
         'about': contestant.about,
         'precision': contestant.precision,
         'parameters': contestant.parameters,
-        'ours': isinstance(contestant, Ours),
+        'ours': isinstance(contestant, TimedDualFocus),
         'cells': [
             {
                 'planes': s.planes,
@@ -241,35 +257,37 @@ def _method(
     }
     base = timed[plan.base]
     for key, what in (('last_plane', LAST_PLANE), ('sliding', SLIDING)):
-        samples = base.get(_key(contestant.name, what))
+        samples = base.get(_task_name(contestant.name, what))
         found[key] = None if samples is None else _cell(samples)
     return found
 
 
-def _cell(samples: Sequence[Sample]) -> dict[str, Any]:
-    total, stages = spreads(samples)
+def _cell(samples: Sequence[TimingSample]) -> dict[str, Any]:
+    total, stages = stage_percentiles(samples)
     return {
         'total_ms': total.as_json(),
         'stages': {name: spread.as_json() for name, spread in stages.items()},
     }
 
 
-def _compare_formats(
-    default: Ours | None,
-    formats: Mapping[str, Ours],
-    samples: Mapping[str, list[Sample]],
-    plan: Plan,
-    stacks: Stacks,
+def _compare_precisions(
+    default: TimedDualFocus | None,
+    formats: Mapping[str, TimedDualFocus],
+    samples: Mapping[str, list[TimingSample]],
+    plan: BenchmarkConfig,
+    stacks: StackSource,
 ) -> list[dict[str, Any]]:
     """Return time and depth of the default model in each number format against fp32."""
     if default is None:
         return []
     every = {default.precision: default, **formats}
     times = {
-        form: Spread.of(
+        form: Percentiles.of(
             [
                 sample.total_ms
-                for sample in samples[ours.name if ours is default else _key(ours.name, form)]
+                for sample in samples[
+                    ours.name if ours is default else _task_name(ours.name, form)
+                ]
             ]
         )
         for form, ours in every.items()
@@ -282,14 +300,14 @@ def _compare_formats(
             'against': 'fp32',
             'time_ratio': times[form].p50 / times['fp32'].p50,
             'total_ms': times[form].as_json(),
-            **depth_change(depths[form], depths['fp32']),
+            **inverse_depth_change(depths[form], depths['fp32']),
         }
         for form in every
         if form != 'fp32'
     ]
 
 
-def depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def inverse_depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Return how far depths in metres are apart in dioptres, where both are finite."""
     both = np.isfinite(depth) & np.isfinite(reference)
     apart = np.abs(1.0 / depth[both] - 1.0 / reference[both])
@@ -303,17 +321,17 @@ def depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     }
 
 
-def _facts(plan: Plan, load: float | None) -> dict[str, Any]:
+def _run_info(plan: BenchmarkConfig, load: float | None) -> dict[str, Any]:
     device, base = plan.place.torch_device, plan.base
-    count = machine_info.processors()
+    count = machine_info.processor_count()
     return {
         'version': __version__,
-        'commit': commit_of(Path(__file__)),
+        'commit': source_commit(Path(__file__)),
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),
-        'machine': machine_info.in_words(),
+        'machine': machine_info.describe_machine(),
         'fast_bf16': machine_info.has_fast_bf16(),
         'load_before': load,
-        'busy': None if load is None else load > machine_info.BUSY * count,
+        'busy': None if load is None else load > machine_info.BUSY_SHARE * count,
         'torch': torch.__version__,
         'device': describe(device),
         'device_kind': device.type,

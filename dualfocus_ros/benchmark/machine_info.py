@@ -18,21 +18,21 @@ _INSTRUCTIONS = (
     ('asimddp', 'NEON'),
 )
 # Share of the processors: where others take more before anything is measured, say so.
-BUSY = 0.25
+BUSY_SHARE = 0.25
 
 
-def processors() -> int:
+def processor_count() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def in_words() -> str:
+def describe_machine() -> str:
     """Return processors, their instructions and memory, such as ``2 virtual CPU cores …``."""
     flags, model = _cpuinfo()
     virtual = 'virtual ' if 'hypervisor' in flags else ''
-    count = processors()
+    count = processor_count()
     text = f'{count} {virtual}CPU core{"s" if count > 1 else ""}'
     names = [words for flag, words in _INSTRUCTIONS if flag in flags][:1]
     if names:
@@ -42,7 +42,7 @@ def in_words() -> str:
     return text if memory is None else f'{text}, {memory / 2**30:.0f} GiB of memory'
 
 
-def load(seconds: float = 1.0) -> float | None:
+def busy_processors(seconds: float = 1.0) -> float | None:
     """Return how many processors are busy now; None where the system does not tell.
 
     Watches for a while: the load average still remembers what ended a minute ago.
@@ -73,7 +73,7 @@ def has_fast_bf16() -> bool:
     return bool(flags & {'amx_bf16', 'avx512_bf16', 'bf16'})
 
 
-def resident() -> int:
+def peak_resident_bytes() -> int:
     """Return the most memory that this process ever had in use, in bytes.
 
     ``ru_maxrss`` would begin with what the parent had when it started this process.

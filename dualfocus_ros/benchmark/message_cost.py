@@ -10,7 +10,7 @@ from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import DepthResult
 
 
-class Packer:
+class MessageTimer:
     """Makes the depth node's messages of a result; needs ROS, and does nothing without.
 
     What DDS adds is measured between processes, see :mod:`dualfocus_ros.benchmark.node_latency`.

@@ -17,8 +17,8 @@ import tempfile
 import time
 from typing import Any, Protocol
 
-from dualfocus_ros.benchmark.stacks import Setting, Sweep, write_stack
-from dualfocus_ros.benchmark.timing import Spread
+from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
+from dualfocus_ros.benchmark.timing import Percentiles
 from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
 from dualfocus_ros.exceptions import CommandError
 
@@ -33,7 +33,7 @@ SLACK = 1.8
 FASTEST_CAMERA = 30.0
 START_SECONDS = 120.0
 # What is not measured yet: the node warms up, publishers and subscriptions find each other.
-IGNORED = 2
+WARMUP_MESSAGES = 2
 TRANSPORT_RATE = 30.0
 TRANSPORT_SIZE = (640, 480)
 
@@ -51,7 +51,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Amount:
+class NodeBenchmarkConfig:
     """How much to measure.
 
     :param depths: depth images of each mode.
@@ -68,7 +68,7 @@ class Amount:
     subscribers: tuple[str, ...] = ('reliable', 'best_effort')
 
 
-QUICK = Amount(depths=4, images=20, rounds=1)
+QUICK = NodeBenchmarkConfig(depths=4, images=20, rounds=1)
 
 
 def require_ros() -> None:
@@ -84,7 +84,10 @@ def require_ros() -> None:
 
 
 def measure_node(
-    plan: Any, report: Mapping[str, Any], progress: Progress, amount: Amount = Amount()
+    plan: Any,
+    report: Mapping[str, Any],
+    progress: Progress,
+    amount: NodeBenchmarkConfig = NodeBenchmarkConfig(),
 ) -> dict[str, Any]:
     """Measure both modes of the depth node and the transport; return it ready for JSON.
 
@@ -98,9 +101,9 @@ def measure_node(
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as name:
         folder = Path(name)
         stack, picture = folder / 'stack.npz', folder / 'picture.npz'
-        sweep = Sweep(base.planes)
+        sweep = RenderedSweep(base.planes)
         write_stack(stack, sweep.stack(base))
-        write_stack(picture, sweep.stack(Setting(2, *TRANSPORT_SIZE)))
+        write_stack(picture, sweep.stack(StackShape(2, *TRANSPORT_SIZE)))
         modes = []
         parameters = {
             'device': plan.place.device,
@@ -111,10 +114,10 @@ def measure_node(
         for mode in amount.modes:
             progress.set_description(f'depth node, {mode}')
             rate = camera_rate(report, mode, base.planes)
-            modes.append(_depth(folder, stack, mode, rate, parameters, amount))
+            modes.append(_measure_mode(folder, stack, mode, rate, parameters, amount))
             progress.update(1)
         progress.set_description('transport')
-        transport = _transport(folder, picture, amount, progress)
+        transport = _measure_transport(folder, picture, amount, progress)
     return {
         'setting': {'planes': base.planes, 'width': base.width, 'height': base.height},
         'modes': modes,
@@ -141,13 +144,13 @@ def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
     raise CommandError("--node needs the default model among --methods: add 'auto'")
 
 
-def _depth(
+def _measure_mode(
     folder: Path,
     stack: Path,
     mode: str,
     rate: float,
     parameters: Mapping[str, Any],
-    amount: Amount,
+    amount: NodeBenchmarkConfig,
 ) -> dict[str, Any]:
     """Run camera, node and receiver until enough depth has come."""
     sent, received = folder / f'{mode}.sent', folder / f'{mode}.received'
@@ -163,21 +166,21 @@ def _depth(
         processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
         processes.start('depth_node', words, logs, environment)
         processes.start(PLAYER, [str(stack), repr(rate), str(sent)], logs, environment)
-        wanted = amount.depths + IGNORED
+        wanted = amount.depths + WARMUP_MESSAGES
         # Ten times as long as it should take: nobody waits for ever on a machine that is busy.
         deadline = time.monotonic() + START_SECONDS + 10.0 * wanted * 32 / rate
         while len(_depths(received)) < wanted:
-            _look_after(processes, deadline, mode)
+            _check_running(processes, deadline, mode)
             time.sleep(0.1)
-    _check(processes)
+    _raise_problems(processes)
     entries = _lines(received)
-    depths = _depths(received)[IGNORED:]
-    infos = [entry['info'] for entry in entries if 'info' in entry][IGNORED:]
+    depths = _depths(received)[WARMUP_MESSAGES:]
+    infos = [entry['info'] for entry in entries if 'info' in entry][WARMUP_MESSAGES:]
     # Of the newest callbacks, nearly all that there were.
     callbacks = [entry['callbacks'] for entry in entries if 'callbacks' in entry]
     seconds = (depths[-1]['receipt_ns'] - depths[0]['receipt_ns']) * 1e-9
     spread = {
-        name: _spread([info[name] for info in infos])
+        name: _percentiles([info[name] for info in infos])
         for name in ('assemble_ms', 'inference_ms', 'publish_ms')
     }
     return {
@@ -186,15 +189,17 @@ def _depth(
         'frames_sent': len(sent.read_text().splitlines()),
         'depths': len(depths),
         'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
-        'latency_ms': _spread([_delay(entry) for entry in depths]),
-        'node_latency_ms': _spread([info['latency_ms'] for info in infos]),
+        'latency_ms': _percentiles([_delay_ms(entry) for entry in depths]),
+        'node_latency_ms': _percentiles([info['latency_ms'] for info in infos]),
         **spread,
         'callbacks': callbacks[-1] if callbacks else None,
         **{key: infos[-1][key] if infos else None for key in ('model', 'device')},
     }
 
 
-def _transport(folder: Path, picture: Path, amount: Amount, progress: Progress) -> dict[str, Any]:
+def _measure_transport(
+    folder: Path, picture: Path, amount: NodeBenchmarkConfig, progress: Progress
+) -> dict[str, Any]:
     """Return delay and loss of images between two processes, with either profile."""
     import rclpy
 
@@ -219,15 +224,15 @@ def _transport(folder: Path, picture: Path, amount: Amount, progress: Progress) 
                 name = f'{reliability}-{turn}-{"ours" if ours else "default"}'
                 logs = folder / name
                 logs.mkdir()
-                sent, heard = _stream(logs, picture, reliability, ours, amount.images)
+                sent, heard = _play_images(logs, picture, reliability, ours, amount.images)
                 counts[ours] += sent
                 delays[ours] += heard
                 progress.update(1)
-        found['compared'].append(compared(reliability, delays, counts))
+        found['compared'].append(compare_transports(reliability, delays, counts))
     return found
 
 
-def compared(
+def compare_transports(
     reliability: str, delays: Mapping[bool, Sequence[float]], sent: Mapping[bool, int]
 ) -> dict[str, Any]:
     """Return delay and loss with the default transport (key False) and with ours (key True)."""
@@ -238,7 +243,7 @@ def compared(
             'sent': sent[ours],
             'received': len(delays[ours]),
             'loss': None if lost is None else max(lost, 0.0),
-            'delay_ms': _spread(delays[ours]),
+            'delay_ms': _percentiles(delays[ours]),
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
     # The median of the few that came through would praise who loses the rest.
@@ -247,7 +252,7 @@ def compared(
     return {'reliability': reliability, **sides, 'speed_up': speed_up}
 
 
-def _stream(
+def _play_images(
     logs: Path, picture: Path, reliability: str, ours: bool, images: int
 ) -> tuple[int, list[float]]:
     """Play images to a receiver; return how many were sent and the delays in ms."""
@@ -257,15 +262,15 @@ def _stream(
         processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
         processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
         deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
-        while len(_stamps(sent)) < images + IGNORED:
-            _look_after(processes, deadline, 'transport')
+        while len(_stamps(sent)) < images + WARMUP_MESSAGES:
+            _check_running(processes, deadline, 'transport')
             time.sleep(0.05)
         # The last ones may still be on their way; those sent from now on do not count.
-        stamps = set(_stamps(sent)[IGNORED : images + IGNORED])
+        stamps = set(_stamps(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
-    _check(processes)
+    _raise_problems(processes)
     heard = [entry for entry in _depths(received) if entry['stamp_ns'] in stamps]
-    return len(stamps), [_delay(entry) for entry in heard]
+    return len(stamps), [_delay_ms(entry) for entry in heard]
 
 
 def _profile(ours: bool) -> dict[str, str | None]:
@@ -280,7 +285,7 @@ def _profile(ours: bool) -> dict[str, str | None]:
     return {} if file is None else dict.fromkeys(PROFILE_VARIABLES, str(file))
 
 
-def _look_after(processes: NodeGroup, deadline: float, what: str) -> None:
+def _check_running(processes: NodeGroup, deadline: float, what: str) -> None:
     """Raise what is wrong with processes that should go on."""
     dead = processes.dead()
     if dead:
@@ -293,7 +298,7 @@ def _look_after(processes: NodeGroup, deadline: float, what: str) -> None:
         raise CommandError(f'nothing more came in time ({what}); last words: {words}')
 
 
-def _check(processes: NodeGroup) -> None:
+def _raise_problems(processes: NodeGroup) -> None:
     if processes.problems:
         raise CommandError('; '.join(processes.problems))
 
@@ -317,9 +322,9 @@ def _stamps(file: Path) -> list[int]:
     return [int(line) for line in text[: text.rfind('\n') + 1].splitlines()]
 
 
-def _delay(entry: Mapping[str, int]) -> float:
+def _delay_ms(entry: Mapping[str, int]) -> float:
     return (entry['receipt_ns'] - entry['stamp_ns']) * 1e-6
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any] | None:
-    return Spread.of(values).as_json() if values else None
+def _percentiles(values: Sequence[float]) -> dict[str, Any] | None:
+    return Percentiles.of(values).as_json() if values else None

@@ -72,7 +72,7 @@ def network_ms(cell: Mapping[str, Any]) -> float:
     return sum(_stage(cell, name) for name in NETWORK)
 
 
-def derive(report: Mapping[str, Any]) -> list[Ratio]:
+def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
     """Return all ratios that the figures of a run allow.
 
     :param report: as ``session.run`` returns it.

@@ -21,7 +21,7 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
 
-    from dualfocus_ros.benchmark.stacks import read_stack
+    from dualfocus_ros.benchmark.benchmark_stacks import read_stack
     from dualfocus_ros.msg import FocusState
     from dualfocus_ros.nodes.input_messages import stamp_ns
     from dualfocus_ros.nodes.output_messages import camera_message, image_message

@@ -17,12 +17,12 @@ RUNS = 3
 MODULE = 'dualfocus_ros.benchmark.subprocess_runner'
 
 
-def run_alone(
+def run_in_subprocess(
     name: str, stack: Path, device: str, precision: str, threads: int, seconds: float
 ) -> dict[str, Any]:
     """Run a method on a stack in a fresh process and return what was measured.
 
-    :param name: as for ``contestants.open_contestant``.
+    :param name: as for ``contestants.open_timed_method``.
     :param stack: a file of ``scene.write_stack``.
     :param seconds: what the repeats of each of the two times may take.
     :returns: ``imported_bytes`` once everything is imported, ``peak_bytes`` of the process while
@@ -49,31 +49,36 @@ def _probe(
     import torch
 
     from dualfocus_ros.benchmark import machine_info
-    from dualfocus_ros.benchmark.stacks import read_stack
-    from dualfocus_ros.benchmark.timed_methods import Ours, Place, open_contestant, set_threads
+    from dualfocus_ros.benchmark.benchmark_stacks import read_stack
+    from dualfocus_ros.benchmark.timed_methods import (
+        ComputeConfig,
+        TimedDualFocus,
+        open_timed_method,
+        set_threads,
+    )
     from dualfocus_ros.focal_stack import FocalStack
 
     def fresh() -> FocalStack:
         return read_stack(Path(stack))
 
     assert cv2.__version__
-    imported = machine_info.resident()
-    place = Place(device, precision, int(threads))
+    imported = machine_info.peak_resident_bytes()
+    place = ComputeConfig(device, precision, int(threads))
     set_threads(place)
-    contestant = open_contestant(name, place)
+    contestant = open_timed_method(name, place)
     for _ in range(RUNS):
         contestant.run(fresh())
-    if isinstance(contestant, Ours):
+    if isinstance(contestant, TimedDualFocus):
         contestant.last_plane(fresh())
     on_device = None
     if place.torch_device.type == 'cuda':
         on_device = torch.cuda.max_memory_allocated(place.torch_device)
     found = {
         'imported_bytes': imported,
-        'peak_bytes': machine_info.resident(),
+        'peak_bytes': machine_info.peak_resident_bytes(),
         'device_peak_bytes': on_device,
     }
-    if isinstance(contestant, Ours):
+    if isinstance(contestant, TimedDualFocus):
         found |= _frames_and_stacks(name, contestant, place, fresh, float(seconds))
     return found
 
@@ -82,21 +87,21 @@ def _frames_and_stacks(
     name: str, ours: Any, place: Any, fresh: Any, seconds: float
 ) -> dict[str, Any]:
     """Return the times of whole stacks and of frames in sliding mode, which take turns."""
-    from dualfocus_ros.benchmark.timed_methods import Sliding, open_contestant
-    from dualfocus_ros.benchmark.timing import Spread, Task, measure
+    from dualfocus_ros.benchmark.timed_methods import SlidingWindowTask, open_timed_method
+    from dualfocus_ros.benchmark.timing import Percentiles, TimedTask, measure_interleaved
 
     def ignore(count: int) -> None:
         del count
 
     # Its own estimator: a whole stack in between would end the stream.
-    stream: Any = open_contestant(name, place)
-    tasks: dict[str, Task] = {
+    stream: Any = open_timed_method(name, place)
+    tasks: dict[str, TimedTask] = {
         'whole_ms': lambda: ours.run(fresh()),
-        'sliding_ms': Sliding(stream, fresh),
+        'sliding_ms': SlidingWindowTask(stream, fresh),
     }
-    measured = measure(tasks, seconds, ignore, ignore)
+    measured = measure_interleaved(tasks, seconds, ignore, ignore)
     return {
-        key: Spread.of([sample.total_ms for sample in samples]).as_json()
+        key: Percentiles.of([sample.total_ms for sample in samples]).as_json()
         for key, samples in measured.items()
     }
 

@@ -15,13 +15,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 PERCENTILES = (10, 50, 90)
-FEWEST, MOST = 3, 30
-TIMED_A_TURN = 2
+MIN_REPEATS, MAX_REPEATS = 3, 30
+RUNS_PER_TURN = 2
 Name = TypeVar('Name', bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimingSample:
     """One run.
 
     :param total_ms: from the call to the result on the host.
@@ -33,7 +33,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Percentiles:
     """Percentiles of repeated runs, in milliseconds."""
 
     p10: float
@@ -42,7 +42,7 @@ class Spread:
     repeats: int
 
     @staticmethod
-    def of(values: Sequence[float]) -> Spread:
+    def of(values: Sequence[float]) -> Percentiles:
         """Return the percentiles of one value or more.
 
         :raises ValueError: for no values.
@@ -50,7 +50,7 @@ class Spread:
         if not values:
             raise ValueError('no run was timed')
         p10, p50, p90 = (float(np.percentile(values, p)) for p in PERCENTILES)
-        return Spread(p10, p50, p90, len(values))
+        return Percentiles(p10, p50, p90, len(values))
 
     def as_json(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -62,21 +62,21 @@ class Spread:
         }
 
 
-class Task(Protocol):
+class TimedTask(Protocol):
     """Something that can be run again and again."""
 
-    def __call__(self) -> Sample:
+    def __call__(self) -> TimingSample:
         """Prepare, which is not timed, then run."""
 
 
 def repeats_within(seconds: float, once: float) -> int:
     """Return how often to run what takes ``once`` seconds in a budget: 3 to 30 times."""
     if not once > 0.0:
-        return MOST
-    return min(max(math.ceil(seconds / once), FEWEST), MOST)
+        return MAX_REPEATS
+    return min(max(math.ceil(seconds / once), MIN_REPEATS), MAX_REPEATS)
 
 
-def interleaved(repeats: Mapping[Name, int]) -> list[Name]:
+def interleave(repeats: Mapping[Name, int]) -> list[Name]:
     """Return an order in which each name comes as often as it says, spread evenly."""
     places = [
         ((turn + 0.5) / count, place, name)
@@ -86,12 +86,12 @@ def interleaved(repeats: Mapping[Name, int]) -> list[Name]:
     return [name for _, _, name in sorted(places)]
 
 
-def measure(
-    tasks: Mapping[Name, Task],
+def measure_interleaved(
+    tasks: Mapping[Name, TimedTask],
     seconds: float,
     announce: Callable[[int], None],
     progress: Callable[[int], Any],
-) -> dict[Name, list[Sample]]:
+) -> dict[Name, list[TimingSample]]:
     """Run every task once, which tells how often it fits the budget, then in turns.
 
     :param seconds: what each task's timed runs may take together, as far as 3 fit; those before
@@ -102,24 +102,27 @@ def measure(
     turns = {}
     for name, task in tasks.items():
         repeats = repeats_within(seconds, task().total_ms * 1e-3)
-        turns[name] = math.ceil(repeats / TIMED_A_TURN)
+        turns[name] = math.ceil(repeats / RUNS_PER_TURN)
         progress(1)
-    order = interleaved(turns)
-    announce(len(order) * (1 + TIMED_A_TURN))
-    samples: dict[Name, list[Sample]] = {name: [] for name in tasks}
+    order = interleave(turns)
+    announce(len(order) * (1 + RUNS_PER_TURN))
+    samples: dict[Name, list[TimingSample]] = {name: [] for name in tasks}
     for name in order:
         tasks[name]()
         progress(1)
-        for _ in range(TIMED_A_TURN):
+        for _ in range(RUNS_PER_TURN):
             samples[name].append(tasks[name]())
             progress(1)
     return samples
 
 
-def spreads(samples: Sequence[Sample]) -> tuple[Spread, dict[str, Spread]]:
+def stage_percentiles(
+    samples: Sequence[TimingSample],
+) -> tuple[Percentiles, dict[str, Percentiles]]:
     """Return the percentiles of the whole and of each stage, stages in the order of running."""
     names = list(dict.fromkeys(name for sample in samples for name in sample.stages))
     stages = {
-        name: Spread.of([s.stages[name] for s in samples if name in s.stages]) for name in names
+        name: Percentiles.of([s.stages[name] for s in samples if name in s.stages])
+        for name in names
     }
-    return Spread.of([sample.total_ms for sample in samples]), stages
+    return Percentiles.of([sample.total_ms for sample in samples]), stages

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualfocus_ros.calibration.edge_blur import Edge, edge_width, find_edge
-from dualfocus_ros.calibration.fitting import condition, fit_linear
+from dualfocus_ros.calibration.robust_fit import condition_number, fit_linear
 from dualfocus_ros.calibration.target_images import FocusImage, Region, sharpness
 from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
 from dualfocus_ros.exceptions import CalibrationError
@@ -168,7 +168,7 @@ def fit_blur_scale(
     else:
         design = np.stack([np.ones_like(x), (x - (focus - middle) / half) ** 2], axis=1)
     design = (design * weight[:, None])[blurred]
-    if condition(design) > MAX_CONDITION:
+    if condition_number(design) > MAX_CONDITION:
         raise CalibrationError('the settings are too close together: sweep farther')
     fit = fit_linear(design, (sigma**2 * weight)[blurred], scale_floor=0.01 * sigma.max())
     curve = float(fit.coefficients[-1])

@@ -20,7 +20,12 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.alignment import registration
-from dualfocus_ros.calibration.fitting import LinearFit, condition, fit_linear, left_out
+from dualfocus_ros.calibration.robust_fit import (
+    LinearFit,
+    condition_number,
+    fit_linear,
+    leave_one_out_errors,
+)
 from dualfocus_ros.calibration.target_images import FocusImage, gradient_energy
 from dualfocus_ros.exceptions import CalibrationError
 
@@ -34,7 +39,7 @@ _MAX_RADIUS = 24.0
 
 
 @dataclass(frozen=True)
-class View:
+class RegisteredView:
     """How one image maps onto the reference image.
 
     :param scale: of this image, 1 for the reference.
@@ -49,7 +54,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Breathing:
+class BreathingFit:
     """The result.
 
     :param coefficients: g1, g2 in 1/dioptre and 1/dioptre^2.
@@ -69,7 +74,7 @@ class Breathing:
     covariance: np.ndarray
     drift: tuple[float, float]
     drift_errors: tuple[float, float]
-    views: tuple[View, ...]
+    views: tuple[RegisteredView, ...]
     reference: float
     scale_fit: LinearFit
     drift_fits: tuple[LinearFit, LinearFit]
@@ -86,7 +91,7 @@ def measure_views(
     settings: Sequence[Sequence[FocusImage]],
     centre: tuple[float, float] | None = None,
     progress: Callable[[], object] = lambda: None,
-) -> tuple[list[View], float, int]:
+) -> tuple[list[RegisteredView], float, int]:
     """Register all images to a sharp one.
 
     :param settings: images of each focus setting.
@@ -110,18 +115,20 @@ def measure_views(
     for n in order:
         for k, image in enumerate(grey[n]):
             if (n, k) == (best, 0):
-                views.append(View(reference, 1.0, (0.0, 0.0), 0.0))
+                views.append(RegisteredView(reference, 1.0, (0.0, 0.0), 0.0))
                 progress()
                 continue
             inner = n + (n < best) - (n > best)
-            pair = equalised(first, image)
+            pair = equalize_blur(first, image)
             transform = registration.register(*pair, found.get(inner, np.eye(3)))
             progress()
             if transform is None:
                 lost.append(settings[n][k].dioptres)
                 continue
             found[n] = transform
-            scale, shift = refine(*pair, *similarity(transform, shape, middle), middle)
+            scale, shift = refine_similarity(
+                *pair, *fit_similarity(transform, shape, middle), middle
+            )
             moved = np.array(
                 [
                     [scale, 0.0, middle[0] * (1.0 - scale) + shift[0]],
@@ -130,7 +137,7 @@ def measure_views(
                 ]
             )
             remains = registration.residual_shift(pair[0], registration.warp(pair[1], moved))
-            views.append(View(settings[n][k].dioptres, scale, shift, remains))
+            views.append(RegisteredView(settings[n][k].dioptres, scale, shift, remains))
     used = sorted({view.dioptres for view in views})
     if len(used) < MIN_SETTINGS:
         raise CalibrationError(
@@ -142,7 +149,7 @@ def measure_views(
     return views, reference, shape[1]
 
 
-def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breathing:
+def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int) -> BreathingFit:
     """Fit the polynomial and the drift.
 
     :param reference: focus of the image that the views map onto.
@@ -162,7 +169,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     linear = q - s * reference
     design = np.stack([linear, q**2 - s * reference**2], axis=1)
     away = np.abs(linear) > 1e-9  # the reference says nothing about itself
-    number = condition(design[away])
+    number = condition_number(design[away])
     if number > MAX_CONDITION:
         raise CalibrationError(
             f'the settings from {q.min():.2f} to {q.max():.2f} dioptres cannot tell g1 from g2 '
@@ -170,7 +177,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
         )
     half = 0.5 * width
     fit = fit_linear(design[away], (s - 1.0)[away], scale_floor=0.02 / half)
-    errors = left_out(design[away], (s - 1.0)[away], q[away])
+    errors = leave_one_out_errors(design[away], (s - 1.0)[away], q[away])
     left_out_px = half * float(np.sqrt(np.mean(errors**2)))
     if left_out_px > MAX_LEFT_OUT:
         worst = q[away][int(np.argmax(np.abs(errors)))]
@@ -184,7 +191,7 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
         for axis in (0, 1)
     ]
     g1, g2 = fit.coefficients
-    return Breathing(
+    return BreathingFit(
         (float(g1), float(g2)),
         (float(fit.errors[0]), float(fit.errors[1])),
         fit.covariance,
@@ -199,26 +206,26 @@ def fit_breathing(views: Sequence[View], reference: float, width: int) -> Breath
     )
 
 
-def equalised(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def equalize_blur(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Defocus the sharper of two (H, W) images until their gradients have the same energy."""
     energies = [gradient_energy(cv2.GaussianBlur(i, (0, 0), _PREBLUR)) for i in (first, second)]
     if energies[0] < energies[1]:
-        blurred, other = equalised(second, first)
+        blurred, other = equalize_blur(second, first)
         return other, blurred
     from dualfocus_ros.simulation.psf import MIN_RADIUS
 
     low, high = 0.0, min(_MAX_RADIUS, 0.1 * min(first.shape))
     for _ in range(8):
         radius = 0.5 * (low + high)
-        trial = defocused(first, radius)
+        trial = disc_blur(first, radius)
         if gradient_energy(cv2.GaussianBlur(trial, (0, 0), _PREBLUR)) > energies[1]:
             low = radius
         else:
             high = radius
-    return (first if high < MIN_RADIUS else defocused(first, 0.5 * (low + high))), second
+    return (first if high < MIN_RADIUS else disc_blur(first, 0.5 * (low + high))), second
 
 
-def defocused(image: np.ndarray, radius: float) -> np.ndarray:
+def disc_blur(image: np.ndarray, radius: float) -> np.ndarray:
     """Return an (H, W) float32 image blurred by a disc of ``radius`` pixels."""
     # Here, because torch takes seconds to load, and the help of a command shall not.
     import torch
@@ -229,7 +236,7 @@ def defocused(image: np.ndarray, radius: float) -> np.ndarray:
     return np.asarray(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
 
 
-def refine(
+def refine_similarity(
     first: np.ndarray,
     second: np.ndarray,
     scale: float,
@@ -241,7 +248,7 @@ def refine(
     With only these unknowns and a gain, a hundredth of a pixel is possible, where a homography
     also follows the blur. What differs slowly over the image (vignetting) is taken out first.
     """
-    one, two = (_band(image) for image in (first, second))
+    one, two = (_band_pass(image) for image in (first, second))
     height, width = one.shape
     margin = round(0.08 * min(height, width))
     x, y = np.meshgrid(
@@ -271,12 +278,12 @@ def refine(
     return float(state[0]), (float(state[1]), float(state[2]))
 
 
-def _band(image: np.ndarray) -> np.ndarray:
+def _band_pass(image: np.ndarray) -> np.ndarray:
     smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
     return np.asarray(smooth - cv2.GaussianBlur(image, (0, 0), 12.0))
 
 
-def similarity(
+def fit_similarity(
     transform: np.ndarray, shape: tuple[int, ...], centre: tuple[float, float]
 ) -> tuple[float, tuple[float, float]]:
     """Return the scale and the shift of ``centre`` that best describe a homography.

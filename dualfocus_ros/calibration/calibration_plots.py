@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.calibration.blur_scale import BlurScale
-from dualfocus_ros.calibration.breathing import Breathing
-from dualfocus_ros.calibration.field_curvature_fit import FieldCurvature
-from dualfocus_ros.calibration.focus_scale import FocusScale, Peak
-from dualfocus_ros.calibration.settling import SETTLED, Settling
+from dualfocus_ros.calibration.breathing import BreathingFit
+from dualfocus_ros.calibration.field_curvature_fit import FieldCurvatureFit
+from dualfocus_ros.calibration.focus_scale import FocusScale, SharpnessPeak
+from dualfocus_ros.calibration.settling import SETTLED, SettlingResult
 from dualfocus_ros.camera.field_curvature import field_curvature_offset
 
 _MEASURED, _MODEL, _OTHER, _OUT = '#1f5fa8', '#c8452d', '#4f8f4a', '#9aa0a8'
 _DPI = 110
 
 
-def focus_figure(scale: FocusScale, sweeps: list[tuple[float, Peak]]) -> np.ndarray:
+def focus_figure(scale: FocusScale, sweeps: list[tuple[float, SharpnessPeak]]) -> np.ndarray:
     """Return dioptres over driver units, their residuals, and the peaks that they came from.
 
     :param sweeps: distance in metres and peak of each sweep; none for given pairs.
@@ -59,7 +59,7 @@ def focus_figure(scale: FocusScale, sweeps: list[tuple[float, Peak]]) -> np.ndar
     return _rendered(figure)
 
 
-def breathing_figure(result: Breathing) -> np.ndarray:
+def breathing_figure(result: BreathingFit) -> np.ndarray:
     """Return scale and centre over focus with their residuals."""
     figure, upper, lower, right = _sheet('Focus breathing', three=True)
     assert right is not None
@@ -95,7 +95,7 @@ def breathing_figure(result: Breathing) -> np.ndarray:
     return _rendered(figure)
 
 
-def settling_figure(result: Settling) -> np.ndarray:
+def settling_figure(result: SettlingResult) -> np.ndarray:
     """Return the way of all steps over time, and what is left of it on a logarithmic scale."""
     figure = Figure(figsize=(10, 4.2), dpi=_DPI, layout='constrained')
     figure.suptitle('Settling')
@@ -181,7 +181,7 @@ def blur_figure(result: BlurScale, scale: Any = np.ones_like) -> np.ndarray:
     return _rendered(figure)
 
 
-def field_figure(result: FieldCurvature) -> np.ndarray:
+def field_figure(result: FieldCurvatureFit) -> np.ndarray:
     """Return the bow of the targets over the radius, what remains of it, and where both are."""
     figure = Figure(figsize=(10, 4.5), dpi=_DPI, layout='constrained')
     figure.suptitle('Field curvature')

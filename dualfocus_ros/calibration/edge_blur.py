@@ -52,15 +52,17 @@ def find_edge(light: np.ndarray) -> Edge | None:
             if part.max() - part.min() < _MIN_CONTRAST:
                 continue
             centre = (left + 0.5 * (side - 1), top + 0.5 * (side - 1))
-            edge = _refit(smooth, Edge(*centre, 0.0, 0.4 * side, 0.5 * side), side, anew=True)
+            edge = _fit_line(
+                smooth, Edge(*centre, 0.0, 0.4 * side, 0.5 * side), side, any_direction=True
+            )
             if edge is None:
                 continue
-            score = _evenness(smooth, edge)
+            score = _unevenness(smooth, edge)
             if score is not None and (best is None or score < best[0]):
                 best = score, edge
     if best is None:
         return None
-    return _widened(smooth, best[1])
+    return _extend_reach(smooth, best[1])
 
 
 def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.ndarray] | None:
@@ -70,10 +72,10 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
         values, 0 to 1; None where the edge is not to be found or too blurred to measure.
     """
     smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
-    found = _refit(smooth, edge, 2.0 * edge.half_length, anew=False)
+    found = _fit_line(smooth, edge, 2.0 * edge.half_length, any_direction=False)
     if found is None:
         return None
-    distance, values = _samples(light, found, edge.reach)
+    distance, values = _profile_samples(light, found, edge.reach)
     bins = np.round(distance / _STEP).astype(int)
     low = bins.min()
     count = np.bincount(bins - low)
@@ -128,7 +130,7 @@ def disc_edge(distance: np.ndarray, radius: float, sigma: float) -> np.ndarray:
     return np.interp(distance, fine, profile, left=0.0, right=1.0)
 
 
-def _samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.ndarray, np.ndarray]:
+def _profile_samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Return signed distances to the edge and values of the pixels beside it."""
     c, s = math.cos(edge.angle), math.sin(edge.angle)
     size = math.hypot(reach, edge.half_length)
@@ -141,10 +143,10 @@ def _samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.ndarray, n
     return distance[near], light[top:bottom, left:right][near].astype(np.float64)
 
 
-def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge | None:
+def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: bool) -> Edge | None:
     """Fit the line again to the gradient in its surroundings; ``anew`` for any direction."""
-    reach = 0.5 * side if anew else edge.reach
-    size = 0.5 * side if anew else math.hypot(reach, edge.half_length)
+    reach = 0.5 * side if any_direction else edge.reach
+    size = 0.5 * side if any_direction else math.hypot(reach, edge.half_length)
     left, right = max(int(edge.x - size), 1), min(int(edge.x + size) + 2, smooth.shape[1] - 1)
     top, bottom = max(int(edge.y - size), 1), min(int(edge.y + size) + 2, smooth.shape[0] - 1)
     if right - left < 8 or bottom - top < 8:
@@ -155,7 +157,7 @@ def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge |
     y, x = np.mgrid[top:bottom, left:right].astype(np.float64)
     energy = gx.astype(np.float64) ** 2 + gy.astype(np.float64) ** 2
     angle, cx, cy = edge.angle, edge.x, edge.y
-    if anew:
+    if any_direction:
         xx, yy, xy = (float((a * b).sum()) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
         coherence = math.hypot(xx - yy, 2.0 * xy) / max(xx + yy, 1e-12)
         if coherence < 0.8:
@@ -165,7 +167,7 @@ def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge |
         c, s = math.cos(angle), math.sin(angle)
         distance, along = (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
         inside = np.abs(distance) <= reach
-        if not anew:
+        if not any_direction:
             inside &= np.abs(along) <= edge.half_length
         # Only what points across the edge; the rest is texture and noise.
         across = np.where(inside, np.maximum(gx * c + gy * s, 0.0), 0.0)
@@ -184,20 +186,20 @@ def _refit(smooth: np.ndarray, edge: Edge, side: float, *, anew: bool) -> Edge |
         if abs(tilt) > 0.5:
             return None
         cx, cy = cx + offset * c - middle * s, cy + offset * s + middle * c
-        if not anew:  # stay at the known part of the edge
+        if not any_direction:  # stay at the known part of the edge
             back = (edge.y - cy) * c - (edge.x - cx) * s
             cx, cy = cx - back * s, cy + back * c
         angle -= math.atan(tilt)
-        reach = max(0.7 * reach, 8.0) if anew else reach
+        reach = max(0.7 * reach, 8.0) if any_direction else reach
     return Edge(cx, cy, angle, edge.half_length, edge.reach)
 
 
-def _evenness(smooth: np.ndarray, edge: Edge) -> float | None:
+def _unevenness(smooth: np.ndarray, edge: Edge) -> float | None:
     """Return how uneven the two sides are, relative to their difference; None if too much."""
     slant = min(abs(math.tan(edge.angle)), abs(1.0 / (math.tan(edge.angle) or 1e-9)))
     if slant < _MIN_SLANT:
         return None
-    distance, values = _samples(smooth, edge, edge.reach)
+    distance, values = _profile_samples(smooth, edge, edge.reach)
     sides = [values[side] for side in (distance < -4.0, distance > 4.0)]
     if min(len(side) for side in sides) < 50:
         return None
@@ -208,7 +210,7 @@ def _evenness(smooth: np.ndarray, edge: Edge) -> float | None:
     return uneven / step
 
 
-def _widened(smooth: np.ndarray, edge: Edge) -> Edge | None:
+def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
     """Return the edge with the reach to which both sides stay even."""
     c, s = math.cos(edge.angle), math.sin(edge.angle)
     offsets = np.linspace(-edge.half_length, edge.half_length, 15)

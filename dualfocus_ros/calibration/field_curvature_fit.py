@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.calibration.fitting import LinearFit, fit_linear
-from dualfocus_ros.calibration.focus_scale import MIN_SWEEP, sharpest
+from dualfocus_ros.calibration.focus_scale import MIN_SWEEP, find_sharpness_peak
+from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear
 from dualfocus_ros.calibration.target_images import FocusImage, Region, block_sharpness
 from dualfocus_ros.camera.field_curvature import field_curvature_offset, half_diagonal
 from dualfocus_ros.exceptions import CalibrationError
@@ -35,7 +35,7 @@ _MAX_OUTLIERS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class TargetFocus:
     """The focus at which the blocks of one target are sharp.
 
     :param x: (M,) of each block from the principal point, to the right, in half diagonals.
@@ -54,7 +54,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class FieldCurvature:
+class FieldCurvatureFit:
     """The result.
 
     :param coefficients: c2, c4 in 1/m; c4 is 0 where the targets do not tell it.
@@ -66,7 +66,7 @@ class FieldCurvature:
 
     coefficients: tuple[float, float]
     errors: tuple[float, float]
-    targets: tuple[Target, ...]
+    targets: tuple[TargetFocus, ...]
     before: LinearFit
     after: LinearFit
 
@@ -81,7 +81,7 @@ def measure_target(
     region: Region | None = None,
     centre: tuple[float, float] | None = None,
     progress: Callable[[], object] = lambda: None,
-) -> Target:
+) -> TargetFocus:
     """Find the focus at which the blocks of a region are sharp.
 
     :param settings: an image of each focus setting.
@@ -114,7 +114,7 @@ def measure_target(
     found, beyond = [], 0
     for row, column in np.argwhere(textured):
         try:
-            peak = sharpest(dioptres, volume[:, row, column].tolist())
+            peak = find_sharpness_peak(dioptres, volume[:, row, column].tolist())
         except CalibrationError:
             beyond += volume[:, row, column].argmax() in (0, len(volume) - 1)
             continue
@@ -130,10 +130,10 @@ def measure_target(
             f'sharp and blurred again within the sweep, {MIN_BLOCKS} are needed: use a target '
             'with fine texture, more light, or a wider sweep'
         )
-    return Target(*np.array(found).T)
+    return TargetFocus(*np.array(found).T)
 
 
-def fit_field_curvature(targets: Sequence[Target]) -> FieldCurvature:
+def fit_field_curvature(targets: Sequence[TargetFocus]) -> FieldCurvatureFit:
     """Fit c2, and c4 where the targets tell it, with a plane for each target.
 
     :raises CalibrationError: for too small a part of the image, or targets that are not flat.
@@ -142,21 +142,21 @@ def fit_field_curvature(targets: Sequence[Target]) -> FieldCurvature:
     values = np.concatenate([target.dioptres for target in targets])
     radius = np.sqrt(squared)
     _check_reach(radius)
-    planes = _planes(targets)
+    planes = _plane_columns(targets)
     quadratic = np.column_stack((planes, -field_curvature_offset(squared, (1.0, 0.0))))
     quartic = np.column_stack((quadratic, -field_curvature_offset(squared, (0.0, 1.0))))
     fit = fit_linear(quartic, values)
-    (c2, c4), errors = fit.coefficients[-2:], fit.errors[-2:] * _spread(targets, fit)
+    (c2, c4), errors = fit.coefficients[-2:], fit.errors[-2:] * _error_inflation(targets, fit)
     if radius.max() < QUARTIC_REACH or abs(c4) < SIGNIFICANT * errors[1]:
         fit = fit_linear(quadratic, values)
         c2, c4 = fit.coefficients[-1], 0.0
-        errors = np.array([fit.errors[-1] * _spread(targets, fit), np.nan])
+        errors = np.array([fit.errors[-1] * _error_inflation(targets, fit), np.nan])
     if np.mean(fit.outliers) > _MAX_OUTLIERS:
         raise CalibrationError(
             f'{np.mean(fit.outliers):.0%} of the blocks do not lie on a plane, even a bowed one: '
             'the region must show one flat target, which stands still'
         )
-    return FieldCurvature(
+    return FieldCurvatureFit(
         (float(c2), float(c4)),
         (float(errors[0]), float(errors[1])),
         tuple(targets),
@@ -176,7 +176,7 @@ def _check_reach(radius: np.ndarray) -> None:
         )
 
 
-def _spread(targets: Sequence[Target], fit: LinearFit) -> float:
+def _error_inflation(targets: Sequence[TargetFocus], fit: LinearFit) -> float:
     """Return how many times the standard errors of independent blocks the errors are.
 
     Neighbouring blocks err alike: between the same two settings of the focus, on the same stretch
@@ -196,7 +196,7 @@ def _spread(targets: Sequence[Target], fit: LinearFit) -> float:
     return max(float(np.mean(sums**2 / np.bincount(index.ravel()))) / expected, 1.0) ** 0.5
 
 
-def _planes(targets: Sequence[Target]) -> np.ndarray:
+def _plane_columns(targets: Sequence[TargetFocus]) -> np.ndarray:
     """Return the columns 1, x, y of each target, 0 for the blocks of the others."""
     sizes = [len(target.x) for target in targets]
     planes = np.zeros((sum(sizes), 3 * len(targets)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.calibration.fitting import LinearFit, fit_linear, left_out
+from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, leave_one_out_errors
 from dualfocus_ros.exceptions import CalibrationError
 
 MIN_PAIRS = 3
@@ -30,7 +30,7 @@ _MAX_MISFIT = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Peak:
+class SharpnessPeak:
     """The lens position at which a target is sharpest.
 
     :param position: in driver units.
@@ -71,7 +71,7 @@ class FocusScale:
         return np.polynomial.polynomial.polyval(positions, self.coefficients)
 
 
-def sharpest(positions: Sequence[float], measures: Sequence[float]) -> Peak:
+def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -> SharpnessPeak:
     """Find the peak of a focus measure over lens positions, between them if need be.
 
     :param positions: of each image; repeated ones are averaged.
@@ -119,7 +119,7 @@ def sharpest(positions: Sequence[float], measures: Sequence[float]) -> Peak:
         )
     gradient = np.array([0.0, -0.5 / curve, 0.5 * slope / curve**2])
     error = float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
-    return Peak(float(at[best] + vertex * half), error * half, contrast, at, mean)
+    return SharpnessPeak(float(at[best] + vertex * half), error * half, contrast, at, mean)
 
 
 def _fit_power(x: np.ndarray, energy: np.ndarray, power: float) -> LinearFit:
@@ -162,10 +162,10 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     middle, half = 0.5 * (u.max() + u.min()), 0.5 * (u.max() - u.min())
     x = (u - middle) / half
     designs = [np.stack([x**power for power in range(degree + 1)], axis=1) for degree in (1, 2)]
-    linear = _rms(left_out(designs[0], q, q))
+    linear = _rms(leave_one_out_errors(designs[0], q, q))
     quadratic = np.nan
     if settings >= MIN_PAIRS_QUADRATIC:
-        quadratic = _rms(left_out(designs[1], q, q))
+        quadratic = _rms(leave_one_out_errors(designs[1], q, q))
     degree = 2 if quadratic < QUADRATIC_GAIN * linear else 1
     fit = fit_linear(designs[degree - 1], q, scale_floor=0.002 * span)
     if np.mean(fit.outliers) > 0.25 or fit.rms > MAX_RESIDUAL * span:

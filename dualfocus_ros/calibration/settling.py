@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from dualfocus_ros.calibration.fitting import fit_linear
+from dualfocus_ros.calibration.robust_fit import fit_linear
 from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.exceptions import CalibrationError
 
@@ -35,7 +35,7 @@ _MAX_NOISE = 0.1
 
 
 @dataclass(frozen=True)
-class Order:
+class LensCommand:
     """A position that the lens was told to go to."""
 
     stamp_ns: int
@@ -43,7 +43,7 @@ class Order:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Thumbnail:
     """What is kept of a frame.
 
     :param values: (P,) float32 small image, relative to its mean.
@@ -57,7 +57,7 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class LensStep:
     """One movement.
 
     :param delays: (N,) seconds from the command to each frame.
@@ -77,7 +77,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Settling:
+class SettlingResult:
     """The result.
 
     :param latency_frames: frames after a command that still show the old position, at most.
@@ -105,13 +105,13 @@ class Settling:
     hysteresis_error: float
     frame_period: float
     noise: float
-    steps: tuple[Step, ...]
+    steps: tuple[LensStep, ...]
     curve: tuple[float, ...]
     ambiguous: int
     reported: bool
 
 
-def trace(image: FocusImage, region: Region | None = None) -> Trace:
+def make_thumbnail(image: FocusImage, region: Region | None = None) -> Thumbnail:
     """Return what is kept of an image, or of a region of it."""
     light = image.light()
     if region is not None:
@@ -119,23 +119,23 @@ def trace(image: FocusImage, region: Region | None = None) -> Trace:
     factor = min(1.0, _THUMBNAIL / max(light.shape))
     small = cv2.resize(light, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     values = (small / max(float(small.mean()), 1e-6)).astype(np.float32).ravel()
-    return Trace(image.stamp_ns, values, image.dioptres, image.moving)
+    return Thumbnail(image.stamp_ns, values, image.dioptres, image.moving)
 
 
-def orders_from_reports(traces: Sequence[Trace]) -> list[Order]:
+def commands_from_reports(traces: Sequence[Thumbnail]) -> list[LensCommand]:
     """Return an order wherever the reported position changes (libcamera repeats the command)."""
-    orders: list[Order] = []
+    orders: list[LensCommand] = []
     previous = math.nan
     for item in traces:
         if math.isfinite(item.reported) and not abs(item.reported - previous) < _SAME:
             if math.isfinite(previous):
                 # The frame that reports it first counts as the first one after the order.
-                orders.append(Order(item.stamp_ns - 1, item.reported))
+                orders.append(LensCommand(item.stamp_ns - 1, item.reported))
             previous = item.reported
     return orders
 
 
-def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settling:
+def measure_settling(orders: Sequence[LensCommand], traces: Sequence[Thumbnail]) -> SettlingResult:
     """Measure latency, settling time and hysteresis.
 
     :param orders: in the order of time; repeated ones are one.
@@ -143,8 +143,8 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
     :raises CalibrationError: for a recording that does not tell.
     """
     dwells = _dwells(orders, traces)
-    curve = _Curve(dwells)
-    found: list[tuple[Step, _Dwell]] = []
+    curve = _RestImageCurve(dwells)
+    found: list[tuple[LensStep, _Dwell]] = []
     noises: list[float] = []
     unrest: list[float] = []
     ambiguous = 0
@@ -163,7 +163,7 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
         # What is left of the way to where the lens came to rest, wherever that is.
         progress = progress / float(np.median(rest))
         delays = np.array([(f.stamp_ns - after.stamp_ns) * 1e-9 for f in after.frames])
-        step = Step(before.target, after.target, delays, progress, 0, 0, None)
+        step = LensStep(before.target, after.target, delays, progress, 0, 0, None)
         found.append((step, after))
     _check_steps(len(found), ambiguous)
     noise = float(np.median(noises))
@@ -193,7 +193,7 @@ def measure_settling(orders: Sequence[Order], traces: Sequence[Trace]) -> Settli
     else:
         settle_frames, settle_time = latency + 1, time
     hysteresis, hysteresis_error = _hysteresis(curve, dwells)
-    return Settling(
+    return SettlingResult(
         latency,
         time,
         error,
@@ -217,7 +217,7 @@ class _Dwell:
 
     stamp_ns: int
     target: float
-    frames: list[Trace]
+    frames: list[Thumbnail]
     rising: bool
 
     @property
@@ -226,8 +226,8 @@ class _Dwell:
         return max(2, round(_REST * len(self.frames)))
 
 
-def _dwells(orders: Sequence[Order], traces: Sequence[Trace]) -> list[_Dwell]:
-    changes: list[Order] = []
+def _dwells(orders: Sequence[LensCommand], traces: Sequence[Thumbnail]) -> list[_Dwell]:
+    changes: list[LensCommand] = []
     for order in orders:
         if not changes or abs(order.dioptres - changes[-1].dioptres) > _SAME:
             changes.append(order)
@@ -258,7 +258,7 @@ def _dwells(orders: Sequence[Order], traces: Sequence[Trace]) -> list[_Dwell]:
     return [dwell for dwell in dwells if len(dwell.frames) >= MIN_FRAMES]
 
 
-class _Curve:
+class _RestImageCurve:
     """The images at rest over the focus, interpolated by a cubic spline."""
 
     def __init__(self, dwells: Sequence[_Dwell]) -> None:
@@ -286,7 +286,7 @@ class _Curve:
         away = np.einsum('ij,jk,ik->i', at, self._gram, at)
         return bool(np.all(np.diff(away) < 0.0))
 
-    def locate(self, frames: Sequence[Trace], start: float, end: float) -> np.ndarray:
+    def locate(self, frames: Sequence[Thumbnail], start: float, end: float) -> np.ndarray:
         """Return where the lens was in each frame, between a bit before start and beyond end."""
         grid = np.linspace(start - 0.2 * (end - start), end + 0.2 * (end - start), 281)
         grid = grid[
@@ -309,7 +309,7 @@ class _Curve:
         return np.array(found)
 
 
-def _with_frames(step: Step, dwell: _Dwell, noise: float) -> Step:
+def _with_frames(step: LensStep, dwell: _Dwell, noise: float) -> LensStep:
     """Return the step with what can be counted in frames."""
     moved = np.nonzero(step.progress > MOVED + 2.0 * noise)[0]
     old = int(moved[0]) if len(moved) else len(step.progress)
@@ -323,10 +323,12 @@ def _with_frames(step: Step, dwell: _Dwell, noise: float) -> Step:
         ),
         None,
     )
-    return Step(step.start, step.target, step.delays, step.progress, old, rest, arrival)
+    return LensStep(step.start, step.target, step.delays, step.progress, old, rest, arrival)
 
 
-def _settling_time(steps: Sequence[Step], noise: float) -> tuple[float, float, tuple[float, ...]]:
+def _settling_time(
+    steps: Sequence[LensStep], noise: float
+) -> tuple[float, float, tuple[float, ...]]:
     """Return the time until 98 % of a step, its error, and the curve that it is read from."""
     delays = np.concatenate([step.delays for step in steps])
     left = np.concatenate([1.0 - step.progress for step in steps])
@@ -357,13 +359,13 @@ def _settling_time(steps: Sequence[Step], noise: float) -> tuple[float, float, t
     return slowest, float('nan'), ()
 
 
-def _hysteresis(curve: _Curve, dwells: Sequence[_Dwell]) -> tuple[float, float]:
+def _hysteresis(curve: _RestImageCurve, dwells: Sequence[_Dwell]) -> tuple[float, float]:
     """Return how much farther the lens comes from below than from above, and the error of it."""
     places: dict[tuple[int, bool], list[float]] = {}
     span = 0.5 * float(np.median(np.diff(curve.targets)))
     for dwell in dwells[1:]:
         mean = np.mean([f.values for f in dwell.frames[-dwell.rest :]], axis=0)
-        item = Trace(dwell.stamp_ns, mean)
+        item = Thumbnail(dwell.stamp_ns, mean)
         position = curve.locate([item], dwell.target - span, dwell.target + span)[0]
         key = round(dwell.target / _SAME), dwell.rising
         places.setdefault(key, []).append(float(position) - dwell.target)
@@ -378,7 +380,7 @@ def _hysteresis(curve: _Curve, dwells: Sequence[_Dwell]) -> tuple[float, float]:
     return float(np.median(gaps)), error
 
 
-def _frame_period(traces: Sequence[Trace]) -> float:
+def _frame_period(traces: Sequence[Thumbnail]) -> float:
     gaps = np.diff([t.stamp_ns for t in traces]) * 1e-9
     return float(np.median(gaps))
 

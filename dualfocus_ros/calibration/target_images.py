@@ -125,7 +125,7 @@ def gradient_energy(image: np.ndarray) -> float:
     return float(np.mean(columns * columns) + np.mean(rows * rows))
 
 
-def by_setting(
+def group_by_focus(
     images: Iterable[FocusImage], keep: int, tolerance: float = 0.005
 ) -> list[list[FocusImage]]:
     """Return the images at rest, grouped by focus, from far to near; takes any number of images.

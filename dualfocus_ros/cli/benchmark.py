@@ -92,10 +92,16 @@ def execute(arguments: argparse.Namespace) -> int:
     with _progress('run') as bar:
         report = benchmark_run.run(plan, bar)
         if arguments.node:
-            from dualfocus_ros.benchmark.node_latency import QUICK, Amount, measure_node
+            from dualfocus_ros.benchmark.node_latency import (
+                QUICK,
+                NodeBenchmarkConfig,
+                measure_node,
+            )
 
-            amount = QUICK if arguments.quick else Amount()
-            report = benchmark_run.with_node(report, measure_node(plan, report, bar, amount))
+            amount = QUICK if arguments.quick else NodeBenchmarkConfig()
+            report = benchmark_run.add_node_results(
+                report, measure_node(plan, report, bar, amount)
+            )
     _write(arguments.output, report)
     logger.info('wrote %s', arguments.output / 'benchmark.md')
     if report['busy']:
@@ -107,8 +113,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> Any:
-    from dualfocus_ros.benchmark.benchmark_run import Plan
-    from dualfocus_ros.benchmark.timed_methods import Place, names
+    from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
+    from dualfocus_ros.benchmark.timed_methods import ComputeConfig, method_names
     from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
     quick = arguments.quick
@@ -125,10 +131,10 @@ def _plan(arguments: argparse.Namespace) -> Any:
         raise UsageError(f'--threads must not be negative, got {arguments.threads}')
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f'{arguments.output} exists and is not a folder')
-    place = Place(arguments.device, arguments.precision, arguments.threads)
+    place = ComputeConfig(arguments.device, arguments.precision, arguments.threads)
     assert place.format  # an error about device or precision comes before any work
-    return Plan(
-        tuple(arguments.methods) or tuple(names()),
+    return BenchmarkConfig(
+        tuple(arguments.methods) or tuple(method_names()),
         planes,
         tuple(arguments.sizes or (QUICK_SIZES if quick else SIZES)),
         seconds,

@@ -30,7 +30,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class CalibrationResult:
     """What a calibration found.
 
     :param parameters: for the nodes.
@@ -96,7 +96,7 @@ def execute(arguments: argparse.Namespace) -> int:
             f'a parameter file ends in .yaml and a picture in .png, got {output} and {picture}'
         )
     try:
-        outcome: Outcome = arguments.calibrate(arguments)
+        outcome: CalibrationResult = arguments.calibrate(arguments)
     except CalibrationError as error:
         raise CommandError(f'calibrate {arguments.kind}: {error}') from error
     from dualfocus_ros.io.png import save_png

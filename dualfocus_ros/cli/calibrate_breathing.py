@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dualfocus_ros.calibration.breathing import Breathing, fit_breathing, measure_views
-from dualfocus_ros.calibration.target_images import by_setting
+from dualfocus_ros.calibration.breathing import BreathingFit, fit_breathing, measure_views
+from dualfocus_ros.calibration.target_images import group_by_focus
 from dualfocus_ros.cli import focus_frames
-from dualfocus_ros.cli.calibrate import Outcome
+from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.cli.progress import progress
 
 WHAT_TO_RECORD = """\
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     focus_frames.add_arguments(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> Outcome:
+def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Register all settings to the sharpest one and fit."""
     from dualfocus_ros.calibration.calibration_plots import breathing_figure
 
@@ -48,7 +48,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         frames = (replace(f, pixels=region.cut(f.pixels)) for f in frames)
         if centre is not None:
             centre = centre[0] - region.x, centre[1] - region.y
-    settings = by_setting(frames, _KEPT)
+    settings = group_by_focus(frames, _KEPT)
     with progress(sum(len(group) for group in settings), 'registering') as step:
         views, reference, width = measure_views(settings, centre, step)
     result = fit_breathing(views, reference, width)
@@ -57,7 +57,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         # Drift is in widths of the whole image.
         whole = _whole_width(arguments)
         drift = drift[0] * width / whole, drift[1] * width / whole
-    return Outcome(
+    return CalibrationResult(
         {
             'breathing.model': 'polynomial',
             'breathing.coefficients': list(result.coefficients),
@@ -74,7 +74,7 @@ def _whole_width(arguments: argparse.Namespace) -> int:
     return int(first.pixels.shape[1])
 
 
-def _lines(result: Breathing) -> list[str]:
+def _lines(result: BreathingFit) -> list[str]:
     (g1, g2), (e1, e2) = result.coefficients, result.errors
     pixels = [result.width * d for d in result.drift]
     errors = [result.width * e for e in result.drift_errors]
@@ -91,7 +91,7 @@ def _lines(result: Breathing) -> list[str]:
     ]
 
 
-def _summary(result: Breathing, drift: tuple[float, float]) -> dict[str, object]:
+def _summary(result: BreathingFit, drift: tuple[float, float]) -> dict[str, object]:
     return {
         'coefficients': list(result.coefficients),
         'errors': list(result.errors),

@@ -8,14 +8,14 @@ import math
 from pathlib import Path
 
 from dualfocus_ros.calibration.field_curvature_fit import (
-    FieldCurvature,
-    Target,
+    FieldCurvatureFit,
+    TargetFocus,
     fit_field_curvature,
     measure_target,
 )
-from dualfocus_ros.calibration.target_images import FocusImage, by_setting
+from dualfocus_ros.calibration.target_images import FocusImage, group_by_focus
 from dualfocus_ros.cli import focus_frames
-from dualfocus_ros.cli.calibrate import Outcome
+from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.cli.progress import progress
 from dualfocus_ros.exceptions import CalibrationError
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     focus_frames.add_arguments(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> Outcome:
+def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Find where each part of the targets is sharp and fit."""
     from dualfocus_ros.calibration.calibration_plots import field_figure
 
@@ -58,7 +58,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
     sizes = set()
     for source in arguments.sources:
         centre = focus_frames.camera_centre(source, arguments)
-        groups = by_setting(focus_frames.read_frames(source, arguments), keep=1)
+        groups = group_by_focus(focus_frames.read_frames(source, arguments), keep=1)
         images = [group[0] for group in groups]
         sizes |= {image.pixels.shape[:2] for image in images}
         targets.append(_measure(source, images, centre, arguments))
@@ -67,7 +67,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
             'the sweeps differ in the size of their images: record one camera in one mode'
         )
     result = fit_field_curvature(targets)
-    return Outcome(
+    return CalibrationResult(
         {'lens.field_curvature': list(result.coefficients)},
         _summary(result),
         _lines(result),
@@ -80,7 +80,7 @@ def _measure(
     images: list[FocusImage],
     centre: tuple[float, float] | None,
     arguments: argparse.Namespace,
-) -> Target:
+) -> TargetFocus:
     with progress(len(images), 'measuring') as step:
         try:
             return measure_target(images, focus_frames.region(arguments), centre, step)
@@ -88,7 +88,7 @@ def _measure(
             raise CalibrationError(f'{source}: {error}') from None
 
 
-def _lines(result: FieldCurvature) -> list[str]:
+def _lines(result: FieldCurvatureFit) -> list[str]:
     (c2, c4), (e2, e4) = result.coefficients, result.errors
     fourth = (
         'c4 = 0, which the targets do not tell from 0'
@@ -104,7 +104,7 @@ def _lines(result: FieldCurvature) -> list[str]:
     ]
 
 
-def _summary(result: FieldCurvature) -> dict[str, object]:
+def _summary(result: FieldCurvatureFit) -> dict[str, object]:
     return {
         'coefficients': list(result.coefficients),
         'errors': list(result.errors),

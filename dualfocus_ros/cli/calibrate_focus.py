@@ -10,15 +10,15 @@ from pathlib import Path
 from dualfocus_ros.calibration.focus_scale import (
     QUADRATIC_GAIN,
     FocusScale,
-    Peak,
+    SharpnessPeak,
+    find_sharpness_peak,
     fit_focus_scale,
-    sharpest,
 )
 from dualfocus_ros.calibration.parameter_file import read_numbers
 from dualfocus_ros.calibration.target_images import sharpness
 from dualfocus_ros.camera.position_table import PositionTable
 from dualfocus_ros.cli import focus_frames
-from dualfocus_ros.cli.calibrate import Outcome
+from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
 WHAT_TO_RECORD = """\
@@ -58,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     focus_frames.add_arguments(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> Outcome:
+def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Find the sharpest position at each distance and fit."""
     from dualfocus_ros.calibration.calibration_plots import focus_figure
 
-    sweeps: list[tuple[float, Peak]] = []
+    sweeps: list[tuple[float, SharpnessPeak]] = []
     if len(arguments.sources) == 1 and '=' not in arguments.sources[0]:
         positions, distances = _read_pairs(Path(arguments.sources[0]))
     else:
@@ -73,7 +73,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         distances = [distance for distance, _ in sweeps]
         positions = [peak.position for _, peak in sweeps]
     scale = fit_focus_scale(positions, distances)
-    return Outcome(
+    return CalibrationResult(
         {
             'calibration.positions': [float(p) for p in scale.table[0]],
             'calibration.dioptres': [float(q) for q in scale.table[1]],
@@ -87,7 +87,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
 
 def _peak(
     path: Path, arguments: argparse.Namespace, table: tuple[list[float], list[float]] | None
-) -> Peak:
+) -> SharpnessPeak:
     region = focus_frames.region(arguments)
     positions, measures = [], []
     for image in focus_frames.read_frames(path, arguments, 'position'):
@@ -102,7 +102,7 @@ def _peak(
             'report it, record focus_command and give --scale'
         )
     try:
-        return sharpest(positions, measures)
+        return find_sharpness_peak(positions, measures)
     except CalibrationError as error:
         raise CalibrationError(f'{path}: {error}') from None
 
@@ -210,7 +210,7 @@ def _warnings(scale: FocusScale, distances: list[float]) -> list[str]:
 
 
 def _summary(
-    scale: FocusScale, distances: list[float], sweeps: list[tuple[float, Peak]]
+    scale: FocusScale, distances: list[float], sweeps: list[tuple[float, SharpnessPeak]]
 ) -> dict[str, object]:
     return {
         'coefficients': list(scale.coefficients),

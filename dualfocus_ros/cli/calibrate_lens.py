@@ -17,9 +17,9 @@ from dualfocus_ros.calibration.blur_scale import (
     measure_blur,
 )
 from dualfocus_ros.calibration.parameter_file import read_numbers
-from dualfocus_ros.calibration.target_images import by_setting
+from dualfocus_ros.calibration.target_images import group_by_focus
 from dualfocus_ros.cli import focus_frames, lens_arguments
-from dualfocus_ros.cli.calibrate import Outcome
+from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.cli.progress import progress
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_parameters import coerce
@@ -69,12 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     focus_frames.add_arguments(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> Outcome:
+def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Measure the blur at all settings and fit."""
     from dualfocus_ros.calibration.calibration_plots import blur_figure
 
     scale, where = _magnification(arguments)
-    settings = by_setting(focus_frames.read_frames(arguments.source, arguments), keep=1)
+    settings = group_by_focus(focus_frames.read_frames(arguments.source, arguments), keep=1)
     with progress(len(settings), 'measuring') as step:
         widths = measure_blur(settings, arguments.method, focus_frames.region(arguments), step)
     known = None if arguments.distance is None else 1.0 / arguments.distance
@@ -104,7 +104,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
             )
         ],
     }
-    return Outcome(
+    return CalibrationResult(
         {'lens.kappa': result.kappa},
         summary,
         _lines(result, where) + comparison,

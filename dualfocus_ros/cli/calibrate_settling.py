@@ -9,14 +9,14 @@ from pathlib import Path
 
 from dualfocus_ros.calibration.settling import (
     MAX_FRAMES,
-    Settling,
-    Trace,
+    SettlingResult,
+    Thumbnail,
+    commands_from_reports,
+    make_thumbnail,
     measure_settling,
-    orders_from_reports,
-    trace,
 )
 from dualfocus_ros.cli import focus_frames
-from dualfocus_ros.cli.calibrate import Outcome
+from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.exceptions import CommandError
 
 WHAT_TO_RECORD = """\
@@ -42,16 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     focus_frames.add_arguments(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> Outcome:
+def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Follow the lens in the images after every command."""
     from dualfocus_ros.calibration.calibration_plots import settling_figure
 
     arguments.rest = 0.0
-    orders, source = focus_frames.read_orders(arguments.source)
+    orders, source = focus_frames.read_commands(arguments.source)
     region = focus_frames.region(arguments)
-    traces: list[Trace] = []
+    traces: list[Thumbnail] = []
     for image in focus_frames.read_frames(arguments.source, arguments):
-        traces.append(trace(image, region))
+        traces.append(make_thumbnail(image, region))
         if len(traces) == MAX_FRAMES:
             break
     traces.sort(key=lambda item: item.stamp_ns)
@@ -62,9 +62,9 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
                 f'{arguments.source} has no focus_command: without the time of the commands the '
                 'latency cannot be told; record that topic too'
             )
-        orders = orders_from_reports(traces)
+        orders = commands_from_reports(traces)
     elif source == 'command':  # what comes out of the commands is no report
-        traces = [Trace(t.stamp_ns, t.values) for t in traces]
+        traces = [Thumbnail(t.stamp_ns, t.values) for t in traces]
     result = measure_settling(orders, traces)
     group = 'command' if commanded else 'camera_ros'
     parameters = {
@@ -74,7 +74,7 @@ def calibrate(arguments: argparse.Namespace) -> Outcome:
         'settle_time': _up(result.settle_time),
         'model_time': _up(result.model_time),
     }
-    return Outcome(
+    return CalibrationResult(
         parameters, _summary(result), _lines(result), settling_figure(result), _warnings(result)
     )
 
@@ -84,7 +84,7 @@ def _up(seconds: float) -> float:
     return math.ceil(seconds * 1000.0 - 1e-6) / 1000.0
 
 
-def _lines(result: Settling) -> list[str]:
+def _lines(result: SettlingResult) -> list[str]:
     error = '' if math.isnan(result.time_error) else f' (standard error {result.time_error:.4f} s)'
     how = '' if result.curve else ', that of the slowest step: the frames are too few for a curve'
     lines = [
@@ -106,7 +106,7 @@ def _lines(result: Settling) -> list[str]:
     return lines
 
 
-def _warnings(result: Settling) -> list[str]:
+def _warnings(result: SettlingResult) -> list[str]:
     if abs(result.hysteresis) > max(_HYSTERESIS, 3.0 * result.hysteresis_error):
         return [
             'the lens stops at different places on its way up and down: sweep in one '
@@ -115,7 +115,7 @@ def _warnings(result: Settling) -> list[str]:
     return []
 
 
-def _summary(result: Settling) -> dict[str, object]:
+def _summary(result: SettlingResult) -> dict[str, object]:
     return {
         'settling_time': result.settling_time,
         'settling_time_error': result.time_error,

@@ -81,7 +81,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from dualfocus_ros.datasets.registry import open_dataset
     from dualfocus_ros.evaluation.evaluation_plots import write_figures
-    from dualfocus_ros.evaluation.evaluation_report import Facts, as_json, as_markdown, commit_of
+    from dualfocus_ros.evaluation.evaluation_report import (
+        RunInfo,
+        as_json,
+        as_markdown,
+        source_commit,
+    )
     from dualfocus_ros.evaluation.evaluator import evaluate
     from dualfocus_ros.evaluation.methods import open_methods
     from dualfocus_ros.evaluation.protocols import make_protocol
@@ -119,9 +124,9 @@ def execute(arguments: argparse.Namespace) -> int:
                     progress=bar.update,
                 )
             )
-    facts = Facts(
+    facts = RunInfo(
         version=__version__,
-        commit=commit_of(Path(__file__)),
+        commit=source_commit(Path(__file__)),
         device=describe(device),
         torch=torch.__version__,
         seed=arguments.seed,

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.calibration.settling import Order
+from dualfocus_ros.calibration.settling import LensCommand
 from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.cli import bag_topics
 from dualfocus_ros.cli.bag_arguments import open_bag, require_ros
@@ -48,7 +48,7 @@ _LINEAR = ('mono', 'bayer', '8UC1', '16UC1')
 
 
 @dataclass(frozen=True)
-class Reading:
+class FocusReading:
     """What the focus topic of a bag says about one image."""
 
     dioptres: float
@@ -118,7 +118,7 @@ def read_frames(
         yield from _folder_frames(path, arguments, focus)
 
 
-def read_orders(path: Path) -> tuple[list[Order], str | None]:
+def read_commands(path: Path) -> tuple[list[LensCommand], str | None]:
     """Return the focus commands of a bag, and what reports its focus (``bag_topics.FOCUS``)."""
     with open_bag(path) as bag:
         named = [t.name for t in bag.topics.values() if t.message_type == _COMMAND]
@@ -129,7 +129,9 @@ def read_orders(path: Path) -> tuple[list[Order], str | None]:
         kinds = {t.message_type for t in bag.topics.values()}
         source = next((s for s, (kind, _) in bag_topics.FOCUS.items() if kind in kinds), None)
         orders = [
-            Order(to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres))
+            LensCommand(
+                to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres)
+            )
             for m in (bag.messages(named) if named else ())
         ]
     finite = [order for order in orders if math.isfinite(order.dioptres)]
@@ -254,7 +256,7 @@ def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[Focus
 
 def _readings(
     bag: BagReader, source: str, topic: str, rest: float
-) -> Callable[[int], Reading | None]:
+) -> Callable[[int], FocusReading | None]:
     """Return what tells the focus of the image with a stamp, called in the order of stamps."""
     model = SettlingModel(0, rest)
     if source == 'command':
@@ -267,23 +269,23 @@ def _readings(
             for m in bag.messages([topic])
         ]
 
-        def commanded(stamp: int) -> Reading | None:
+        def commanded(stamp: int) -> FocusReading | None:
             while waiting and waiting[0].stamp_ns <= stamp:
                 orders.add_command(waiting.pop(0))
             report = orders.report(stamp)
             if report is None or not math.isfinite(report.dioptres):
                 return None
-            return Reading(report.dioptres, report.dioptres, report.state == LensState.MOVING)
+            return FocusReading(report.dioptres, report.dioptres, report.state == LensState.MOVING)
 
         return commanded
-    known: dict[int, Reading] = {}
+    known: dict[int, FocusReading] = {}
     reported = PositionFocusSource(model)
     for message in bag.messages([topic]):
         content = message.message
         stamp = to_ns(content.header.stamp)
         if source == 'focus_state':
             moving = content.state in (LensState.MOVING, LensState.FAULT)
-            known[stamp] = Reading(
+            known[stamp] = FocusReading(
                 float(content.focus_dioptres), float(content.lens_position), moving
             )
             continue
@@ -291,7 +293,7 @@ def _readings(
         dioptres = lens_position(values)
         if dioptres is not None and math.isfinite(dioptres):
             state = reported.report(stamp, dioptres).state
-            known[stamp] = Reading(dioptres, dioptres, state == LensState.MOVING)
+            known[stamp] = FocusReading(dioptres, dioptres, state == LensState.MOVING)
     return known.get
 
 

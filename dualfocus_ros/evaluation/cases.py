@@ -10,7 +10,7 @@ import numpy as np
 from dualfocus_ros.datasets.samples import METRIC_UNITS, StackSample
 
 # Estimates beyond count as this many metres, as the nodes' default limit has it.
-FARTHEST = 20.0
+MAX_DEPTH = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +55,11 @@ class Case:
         """Return positions in the unit of the truth; metres are limited to ``limit`` or 20 m."""
         if not self.metric:
             return np.asarray(position, dtype=np.float64)
-        farthest = self.limit or FARTHEST
+        farthest = self.limit or MAX_DEPTH
         return np.asarray(1.0 / np.maximum(position.astype(np.float64), 1.0 / farthest))
 
 
-def choose_planes(available: int, wanted: int) -> np.ndarray:
+def evenly_spaced_planes(available: int, wanted: int) -> np.ndarray:
     """Return indices of evenly spaced planes, truncated as DDFF12 is evaluated: 0 2 4 6 9 of 10.
 
     ``wanted`` 0, or more than there are, takes all.
@@ -69,9 +69,9 @@ def choose_planes(available: int, wanted: int) -> np.ndarray:
     return np.linspace(0, available - 1, wanted).astype(int)
 
 
-def case_of_stack(sample: StackSample, planes: int = 0) -> Case:
+def case_from_stack(sample: StackSample, planes: int = 0) -> Case:
     """Return the case of a recorded stack, with at most ``planes`` of its planes (0: all)."""
-    chosen = choose_planes(len(sample.images), planes)
+    chosen = evenly_spaced_planes(len(sample.images), planes)
     metric = sample.unit in METRIC_UNITS
     focus = sample.focus[chosen].astype(np.float64)
     if sample.unit == 'metres':

@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-MEASURES = ('sml', 'rdf')
+FOCUS_MEASURES = ('sml', 'rdf')
 
 
 def sum_modified_laplacian(grey: np.ndarray, step: int = 1, window: int = 9) -> np.ndarray:
@@ -43,8 +43,8 @@ def focus_volume(images: np.ndarray, measure: str) -> np.ndarray:
 
     :raises ValueError: for an unknown measure.
     """
-    if measure not in MEASURES:
-        raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got '{measure}'")
+    if measure not in FOCUS_MEASURES:
+        raise ValueError(f"measure must be one of {', '.join(FOCUS_MEASURES)}, got '{measure}'")
     volume = []
     for image in images:
         if measure == 'sml':

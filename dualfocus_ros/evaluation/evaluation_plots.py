@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator
 import numpy as np
 
 from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.evaluator import SetResult
+from dualfocus_ros.evaluation.evaluator import DatasetResult
 from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.colour_scales import (
     ColourScale,
@@ -28,7 +28,7 @@ SHOWN_PLANES = 5
 SHOWN_METHODS = 5
 
 
-def write_figures(folder: Path, result: SetResult) -> list[str]:
+def write_figures(folder: Path, result: DatasetResult) -> list[str]:
     """Write the figures of a data set as PNG; return their file names."""
     slug = re.sub(r'[^a-z0-9]+', '-', result.dataset.name.lower()).strip('-')
     names = []
@@ -36,29 +36,30 @@ def write_figures(folder: Path, result: SetResult) -> list[str]:
         name = f'{slug}_example.png'
         save_png(folder / name, example_panel(result))
         names.append(name)
-    if any('depth' in tally.bins for tally in result.tallies.values()):
+    if any('depth' in tally.bins for tally in result.accumulators.values()):
         name = f'{slug}_depth.png'
         save_png(folder / name, error_by_depth(result))
         names.append(name)
-    if any(tally.pixels for tally in result.tallies.values()):
+    if any(tally.pixels for tally in result.accumulators.values()):
         name = f'{slug}_sigma.png'
         save_png(folder / name, calibration_curve(result))
         names.append(name)
     return names
 
 
-def example_panel(result: SetResult) -> np.ndarray:
+def example_panel(result: DatasetResult) -> np.ndarray:
     """Return planes and truth; per method its depth, its error and its sigma."""
     assert result.example is not None
     case, estimates = result.example
     shown = np.linspace(0, len(case.focus) - 1, min(SHOWN_PLANES, len(case.focus))).astype(int)
     order = np.argsort(case.focus, kind='stable')[::-1]
     planes = [
-        Tile(f'focus {_focus(case, order[n])}', _bytes(case.images[order[n]])) for n in shown
+        Tile(f'focus {_focus_label(case, order[n])}', _to_uint8(case.images[order[n]]))
+        for n in shown
     ]
     known = np.isfinite(case.truth)
-    values = {name: _shown(case, e.position) for name, e in estimates.items()}
-    scale = _scale(case, case.truth if known.any() else next(iter(values.values())))
+    values = {name: _values(case, e.position) for name, e in estimates.items()}
+    scale = _value_scale(case, case.truth if known.any() else next(iter(values.values())))
     names = list(values)[:SHOWN_METHODS]
     rows = [planes]
     depths = [Tile(name, values[name], scale) for name in names]
@@ -66,11 +67,11 @@ def example_panel(result: SetResult) -> np.ndarray:
     if known.any():
         errors = {name: values[name] - case.truth for name in names}
         best = min(errors.values(), key=lambda error: float(np.nanmean(np.abs(error))))
-        common = _unit(error_scale(best), case)
+        common = _with_unit(error_scale(best), case)
         rows.append([Tile(f'{name}: error', errors[name], common) for name in names])
     # Not every font has a Greek sigma.
     sigmas = [
-        Tile(f'{name}: sigma', sigma, _unit(sigma_scale(sigma), case, position=True))
+        Tile(f'{name}: sigma', sigma, _with_unit(sigma_scale(sigma), case, position=True))
         for name in names
         if (sigma := estimates[name].sigma) is not None
     ]
@@ -79,16 +80,16 @@ def example_panel(result: SetResult) -> np.ndarray:
     else:
         rows[-1] += sigmas
     how = result.protocol.split(' (')[0]
-    subtitle = f'{how}; {len(case.focus)} planes, {_shape(case)}; maps in {case.unit}'
+    subtitle = f'{how}; {len(case.focus)} planes, {_size_label(case)}; maps in {case.unit}'
     return compose_panel(rows, title=f'{result.dataset.name}: {case.name}', subtitle=subtitle)
 
 
-def error_by_depth(result: SetResult) -> np.ndarray:
+def error_by_depth(result: DatasetResult) -> np.ndarray:
     """Return a plot of the mean absolute error over ranges of depth, one line per method."""
     figure = Figure(figsize=(8, 4.5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
     labels: list[str] = []
-    for name, tally in result.tallies.items():
+    for name, tally in result.accumulators.items():
         if 'depth' not in tally.bins:
             continue
         rows = [row for row in tally.bins['depth'].rows() if row['share'] != 0.0]
@@ -100,15 +101,15 @@ def error_by_depth(result: SetResult) -> np.ndarray:
     axes.tick_params(axis='x', labelrotation=30)
     axes.grid(alpha=0.3)
     axes.legend()
-    return rendered(figure)
+    return figure_to_array(figure)
 
 
-def calibration_curve(result: SetResult) -> np.ndarray:
+def calibration_curve(result: DatasetResult) -> np.ndarray:
     """Return a plot of how many errors lie within sigma times what a normal error would need."""
     figure = Figure(figsize=(5, 5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color='grey', linestyle='--', label='calibrated')
-    for name, tally in result.tallies.items():
+    for name, tally in result.accumulators.items():
         curve = tally.calibration()
         if curve:
             axes.plot(*np.array(curve).T, marker='.', label=name)
@@ -121,14 +122,14 @@ def calibration_curve(result: SetResult) -> np.ndarray:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    return rendered(figure)
+    return figure_to_array(figure)
 
 
-def _shown(case: Case, position: np.ndarray) -> np.ndarray:
+def _values(case: Case, position: np.ndarray) -> np.ndarray:
     return np.asarray(case.value(position), dtype=np.float32)
 
 
-def _scale(case: Case, values: np.ndarray) -> ColourScale:
+def _value_scale(case: Case, values: np.ndarray) -> ColourScale:
     if case.metric:
         return depth_scale(values)
     known = values[np.isfinite(values)]
@@ -138,34 +139,34 @@ def _scale(case: Case, values: np.ndarray) -> ColourScale:
     return ColourScale(low, max(high, low + 1e-6), colours, unit=case.unit)
 
 
-def _unit(scale: ColourScale, case: Case, position: bool = False) -> ColourScale:
+def _with_unit(scale: ColourScale, case: Case, position: bool = False) -> ColourScale:
     unit = {'dioptres': '1/m'}.get(case.position_unit, case.unit) if position else case.unit
     return ColourScale(scale.low, scale.high, scale.colours, scale.logarithmic, unit)
 
 
-def _shape(case: Case) -> str:
+def _size_label(case: Case) -> str:
     return f'{case.images.shape[2]}x{case.images.shape[1]}'
 
 
-def _focus(case: Case, index: int) -> str:
+def _focus_label(case: Case, index: int) -> str:
     focus = float(case.focus[index])
     return f'{1.0 / focus:.2f} m' if case.metric and focus > 0.0 else f'{focus:.3g} {case.unit}'
 
 
-def _bytes(image: np.ndarray) -> np.ndarray:
+def _to_uint8(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     return np.asarray((image * 255.0 + 0.5).clip(0, 255), dtype=np.uint8)
 
 
-def rendered(figure: Figure) -> np.ndarray:
+def figure_to_array(figure: Figure) -> np.ndarray:
     """Return a Matplotlib figure as (H, W, 3) uint8 RGB."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def readable_logarithm(axes: Any) -> None:
+def set_log_scale(axes: Any) -> None:
     """Make the y axis of Matplotlib axes logarithmic, with plain numbers at 1, 2, 3 and 5."""
     axes.set_yscale('log')
     axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))

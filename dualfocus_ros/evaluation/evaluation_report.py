@@ -11,12 +11,12 @@ from pathlib import Path
 import subprocess
 from typing import Any
 
-from dualfocus_ros.evaluation.evaluator import SetResult
-from dualfocus_ros.evaluation.measures import Tally
+from dualfocus_ros.evaluation.evaluator import DatasetResult
 from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.metric_accumulator import MetricAccumulator
 
 # Name of the measure, heading, digits. Shares are printed in per cent.
-ERRORS = (
+ERROR_COLUMNS = (
     ('mae', 'MAE', 4),
     ('rmse', 'RMSE', 4),
     ('mse', 'MSE', 5),
@@ -32,8 +32,13 @@ ERRORS = (
     ('mae_position', 'MAE 1/m', 4),
     ('coverage', 'coverage %', -1),
 )
-COMPARED = (('mae', 'MAE'), ('rmse', 'RMSE'), ('abs_rel', 'AbsRel'), ('mae_position', 'MAE 1/m'))
-TRUST = (
+RATIO_COLUMNS = (
+    ('mae', 'MAE'),
+    ('rmse', 'RMSE'),
+    ('abs_rel', 'AbsRel'),
+    ('mae_position', 'MAE 1/m'),
+)
+UNCERTAINTY_COLUMNS = (
     ('unimodal', 'unimodal %', -2),
     ('within_1_sigma', 'within 1σ %', -1),
     ('within_2_sigma', 'within 2σ %', -1),
@@ -50,7 +55,7 @@ TRUST = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunInfo:
     """What the numbers depend on, besides the data."""
 
     version: str
@@ -61,7 +66,7 @@ class Facts:
     date: str
 
 
-def commit_of(file: Path) -> str:
+def source_commit(file: Path) -> str:
     """Return the commit that a source file belongs to, with ``+`` if the tree has changes.
 
     ``unknown`` for an installed package: a folder of its own may lie in somebody else's checkout.
@@ -82,7 +87,7 @@ def commit_of(file: Path) -> str:
         return 'unknown'
 
 
-def as_json(facts: Facts, methods: Sequence[Method], results: Sequence[SetResult]) -> str:
+def as_json(facts: RunInfo, methods: Sequence[Method], results: Sequence[DatasetResult]) -> str:
     """Return everything that was measured; a number that does not exist is null."""
     content = {
         'facts': vars(facts),
@@ -105,19 +110,19 @@ def as_json(facts: Facts, methods: Sequence[Method], results: Sequence[SetResult
                         'by': {kind: bins.rows() for kind, bins in tally.bins.items()},
                         'images': tally.images,
                     }
-                    for name, tally in result.tallies.items()
+                    for name, tally in result.accumulators.items()
                 },
             }
             for result in results
         ],
     }
-    return json.dumps(finite(content), indent=2, ensure_ascii=False) + '\n'
+    return json.dumps(nonfinite_to_none(content), indent=2, ensure_ascii=False) + '\n'
 
 
 def as_markdown(
-    facts: Facts,
+    facts: RunInfo,
     methods: Sequence[Method],
-    results: Sequence[SetResult],
+    results: Sequence[DatasetResult],
     figures: Mapping[str, Sequence[str]] | None = None,
     baseline: str | None = None,
 ) -> str:
@@ -126,18 +131,25 @@ def as_markdown(
     :param figures: file names per data set, shown beneath its tables.
     :param baseline: a method to which the errors of the others are set in relation.
     """
-    lines = ['# Evaluation', '', facts_line(facts), '', '| method | what it is |', '| --- | --- |']
+    lines = [
+        '# Evaluation',
+        '',
+        run_info_line(facts),
+        '',
+        '| method | what it is |',
+        '| --- | --- |',
+    ]
     lines += [f'| {method.name} | {method.about} |' for method in methods]
     for result in results:
         lines += ['', f'## {result.dataset.name}', '', _caption(result, facts), '']
-        lines += _table(result.tallies, ERRORS, result.unit)
+        lines += _table(result.accumulators, ERROR_COLUMNS, result.unit)
         if baseline is not None:
-            lines += ['', *_ratios(result.tallies, baseline)]
-        trust = _table(result.tallies, TRUST, result.position_unit)
+            lines += ['', *_ratios(result.accumulators, baseline)]
+        trust = _table(result.accumulators, UNCERTAINTY_COLUMNS, result.position_unit)
         if trust:
             unit = result.position_unit
             lines += ['', f'Probability and uncertainty, σ and residuals in {unit}:', '', *trust]
-        for kind in dict.fromkeys(k for tally in result.tallies.values() for k in tally.bins):
+        for kind in dict.fromkeys(k for tally in result.accumulators.values() for k in tally.bins):
             lines += ['', *_bins(result, kind)]
         for name in (figures or {}).get(result.dataset.name, ()):
             lines += ['', f'![{name}]({name})']
@@ -155,7 +167,7 @@ pixels of all images; texture is the strongest sum-modified-Laplacian over the p
 of each image."""
 
 
-def facts_line(facts: Facts) -> str:
+def run_info_line(facts: RunInfo) -> str:
     """Return what the numbers depend on, in one line."""
     return (
         f'dualfocus {facts.version}, commit {facts.commit}, seed {facts.seed}, {facts.device}, '
@@ -163,7 +175,7 @@ def facts_line(facts: Facts) -> str:
     )
 
 
-def _caption(result: SetResult, facts: Facts) -> str:
+def _caption(result: DatasetResult, facts: RunInfo) -> str:
     height, width = result.size
     return (
         f'{result.dataset.about}; {result.protocol}; {result.stacks} stacks of {result.planes} '
@@ -173,9 +185,11 @@ def _caption(result: SetResult, facts: Facts) -> str:
 
 
 def _table(
-    tallies: Mapping[str, Tally], columns: Sequence[tuple[str, str, int]], unit: str
+    accumulators: Mapping[str, MetricAccumulator],
+    columns: Sequence[tuple[str, str, int]],
+    unit: str,
 ) -> list[str]:
-    means = {name: tally.means() for name, tally in tallies.items()}
+    means = {name: tally.means() for name, tally in accumulators.items()}
     used = [column for column in columns if any(column[0] in values for values in means.values())]
     if not used:
         return []
@@ -184,31 +198,31 @@ def _table(
         '| --- |' + ' ---: |' * len(used),
     ]
     for name, values in means.items():
-        cells = [number(values.get(key, math.nan), digits) for key, _, digits in used]
+        cells = [format_number(values.get(key, math.nan), digits) for key, _, digits in used]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
-def _ratios(tallies: Mapping[str, Tally], baseline: str) -> list[str]:
+def _ratios(accumulators: Mapping[str, MetricAccumulator], baseline: str) -> list[str]:
     """One row per other method: its error over that of the baseline, below 1 is better."""
-    means = {name: tally.means() for name, tally in tallies.items()}
+    means = {name: tally.means() for name, tally in accumulators.items()}
     reference = means.pop(baseline)
-    used = [column for column in COMPARED if reference.get(column[0], 0.0) > 0.0]
+    used = [column for column in RATIO_COLUMNS if reference.get(column[0], 0.0) > 0.0]
     lines = [
         f'| error over that of {baseline} | ' + ' | '.join(heading for _, heading in used) + ' |',
         '| --- |' + ' ---: |' * len(used),
     ]
     for name, values in means.items():
-        cells = [number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
+        cells = [format_number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
-def _bins(result: SetResult, kind: str) -> list[str]:
+def _bins(result: DatasetResult, kind: str) -> list[str]:
     """One row per kind of pixel, one column per method: mean |error| in positions."""
     rows = {
         name: tally.bins[kind].rows()
-        for name, tally in result.tallies.items()
+        for name, tally in result.accumulators.items()
         if kind in tally.bins
     }
     first = next(iter(rows.values()))
@@ -221,13 +235,13 @@ def _bins(result: SetResult, kind: str) -> list[str]:
     for index, row in enumerate(first):
         if row['share'] == 0.0:
             continue
-        cells = [number(float(of[index]['mae_position']), 4) for of in rows.values()]
-        share = number(float(row['share']), -1)
+        cells = [format_number(float(of[index]['mae_position']), 4) for of in rows.values()]
+        share = format_number(float(row['share']), -1)
         lines.append(f'| {row["pixels"]} | {share} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
-def number(value: float, digits: int) -> str:
+def format_number(value: float, digits: int) -> str:
     """Return a table cell; with negative digits a share in per cent, empty if not finite."""
     if not math.isfinite(value):
         return ''
@@ -236,12 +250,12 @@ def number(value: float, digits: int) -> str:
     return f'{value:.{digits}f}'
 
 
-def finite(content: Any) -> Any:
+def nonfinite_to_none(content: Any) -> Any:
     """Return content that JSON can hold: numbers that are not finite become None."""
     if isinstance(content, dict):
-        return {str(key): finite(value) for key, value in content.items()}
+        return {str(key): nonfinite_to_none(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
+        return [nonfinite_to_none(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

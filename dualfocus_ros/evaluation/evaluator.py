@@ -9,14 +9,18 @@ import time
 
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
 from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
 from dualfocus_ros.evaluation.methods import Estimate, Method
+from dualfocus_ros.evaluation.metric_accumulator import (
+    MetricAccumulator,
+    score_estimate,
+    texture_strength,
+)
 from dualfocus_ros.evaluation.protocols import Protocol, make_case
 from dualfocus_ros.exceptions import DataError
 
 
 @dataclass(eq=False)
-class SetResult:
+class DatasetResult:
     """What all methods did on one data set.
 
     :param protocol: one line: how the stacks were made.
@@ -30,7 +34,7 @@ class SetResult:
     planes: int = 0
     size: tuple[int, int] = (0, 0)
     stacks: int = 0
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    accumulators: dict[str, MetricAccumulator] = field(default_factory=dict)
     example: tuple[Case, dict[str, Estimate]] | None = None
 
 
@@ -42,7 +46,7 @@ def evaluate(
     planes: int = 0,
     limit: int = 0,
     progress: Callable[[], object] | None = None,
-) -> SetResult:
+) -> DatasetResult:
     """Run every method on every sample of a data set.
 
     :param planes: planes to use of recorded stacks, 0 for all.
@@ -53,7 +57,7 @@ def evaluate(
     if not len(dataset):
         raise DataError(f'{dataset.name}: no samples')
     count = min(limit, len(dataset)) if limit else len(dataset)
-    result = SetResult(dataset, '')
+    result = DatasetResult(dataset, '')
     for step in range(count):
         sample = dataset[step * len(dataset) // count]
         case = make_case(sample, dataset, protocol, planes)
@@ -63,14 +67,14 @@ def evaluate(
             result.protocol = protocol.describe(dataset) if rgbd else recorded
             result.unit, result.position_unit = case.unit, case.position_unit
             result.planes, result.size = len(case.focus), case.images.shape[1:3]
-        texture = texture_of(case)
+        texture = texture_strength(case)
         estimates = {}
         for method in methods:
-            tally = result.tallies.setdefault(method.name, Tally())
+            tally = result.accumulators.setdefault(method.name, MetricAccumulator())
             began = time.perf_counter()
             estimate = method.estimate(case)
             seconds = time.perf_counter() - began
-            measures = measure(case, estimate, texture, tally)
+            measures = score_estimate(case, estimate, texture, tally)
             # The first one warms up, unless it is the only one.
             if step or count == 1:
                 measures['seconds'] = seconds

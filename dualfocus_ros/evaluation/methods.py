@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.classical import MEASURES, classical_inverse_depth
+from dualfocus_ros.evaluation.classical import FOCUS_MEASURES, classical_inverse_depth
 from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
@@ -76,17 +76,17 @@ def open_methods(
     :param protocol: what the views are rendered by that ``single-image`` is fitted on.
     :raises ValueError: for an unknown name or weights that cannot be used.
     """
-    chosen = list(names) or [*shipped_models(), *MEASURES, RANGE_ONLY]
-    return [_open(name, device, protocol or ProtocolB()) for name in dict.fromkeys(chosen)]
+    chosen = list(names) or [*shipped_models(), *FOCUS_MEASURES, RANGE_ONLY]
+    return [_open_method(name, device, protocol or ProtocolB()) for name in dict.fromkeys(chosen)]
 
 
-def _open(name: str, device: torch.device, protocol: Protocol) -> Method:
+def _open_method(name: str, device: torch.device, protocol: Protocol) -> Method:
     if name == SINGLE_IMAGE or name.startswith(f'{SINGLE_IMAGE}:'):
-        return SingleImage(name.removeprefix(SINGLE_IMAGE).removeprefix(':'), protocol)
+        return SingleImageMethod(name.removeprefix(SINGLE_IMAGE).removeprefix(':'), protocol)
     if name == RANGE_ONLY:
-        return RangeOnly()
-    if name in MEASURES:
-        return Classical(name)
+        return RangeOnlyMethod()
+    if name in FOCUS_MEASURES:
+        return ClassicalMethod(name)
     if name.startswith('dfv:'):
         return DFVMethod(Path(name[4:]).expanduser(), device)
     if name == 'dfv':
@@ -97,7 +97,7 @@ def _open(name: str, device: torch.device, protocol: Protocol) -> Method:
     if name != 'auto' and not name.endswith('.safetensors') and name not in shipped_models():
         raise ValueError(
             f"unknown method '{name}': give a shipped model ({', '.join(shipped_models())}), the "
-            f'path of a .safetensors file, {", ".join(MEASURES)}, dfv:PATH, {RANGE_ONLY} or '
+            f'path of a .safetensors file, {", ".join(FOCUS_MEASURES)}, dfv:PATH, {RANGE_ONLY} or '
             f'{SINGLE_IMAGE}'
         )
     return DualFocusMethod(name, device)
@@ -119,7 +119,9 @@ class DualFocusMethod:
         """Estimate with sigma and focus probability."""
         focus = torch.from_numpy(case.focus).float().to(self._device)
         with torch.inference_mode():
-            prediction = self._network(to_tensor(case.images, self._device)[None], focus[None])
+            prediction = self._network(
+                images_to_tensor(case.images, self._device)[None], focus[None]
+            )
         return Estimate(
             prediction.dioptres[0].cpu().numpy(),
             prediction.sigma[0].cpu().numpy(),
@@ -127,7 +129,7 @@ class DualFocusMethod:
         )
 
 
-class Classical:
+class ClassicalMethod:
     """A focus measure and the refined peak over the planes."""
 
     def __init__(self, measure: str) -> None:
@@ -143,7 +145,7 @@ class Classical:
         return Estimate(classical_inverse_depth(images, case.focus, self.name))
 
 
-class RangeOnly:
+class RangeOnlyMethod:
     """The control that looks at no image: the expectation under equal probabilities."""
 
     name = RANGE_ONLY
@@ -154,7 +156,7 @@ class RangeOnly:
         return Estimate(np.full(case.truth.shape, case.middle, np.float32))
 
 
-class SingleImage:
+class SingleImageMethod:
     """The control that sees one plane: a regression fitted on other views of the protocol."""
 
     name = SINGLE_IMAGE
@@ -193,7 +195,7 @@ class DFVMethod:
     def estimate(self, case: Case) -> Estimate:
         """Estimate; sigma is the standard deviation of p, as DFV defines it."""
         order = np.argsort(case.focus, kind='stable')
-        images = to_tensor(case.images[order], self._device)
+        images = images_to_tensor(case.images[order], self._device)
         height, width = images.shape[-2:]
         padded = torch.nn.functional.pad(
             imagenet_normalised(images), (0, -width % 32, 0, -height % 32), mode='reflect'
@@ -246,7 +248,7 @@ def save_dfv(path: Path, network: DFV) -> None:
         save_file(tensors, partial, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
 
 
-def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+def images_to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
     """Return (N, 3, H, W) float32 in [0, 1] of (N, H, W, 3) uint8 or float32.
 
     :raises ValueError: for values that are not finite.

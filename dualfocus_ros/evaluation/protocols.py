@@ -18,13 +18,13 @@ import torch
 from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample, Sample
-from dualfocus_ros.evaluation.cases import Case, case_of_stack
+from dualfocus_ros.evaluation.cases import Case, case_from_stack
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
 
-WINDOW = 7  # pixels, of the gather filter of protocol A
+GATHER_WINDOW = 7  # pixels, of the gather filter of protocol A
 NYU_SIZE, NYU_CROP = (480, 640), (384, 512)
 
 
@@ -103,7 +103,7 @@ def gather_blur(image: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     out(x) = sum_y w I(y) / sum_y w with w = exp(-2 |x-y|^2 / c_y^2) / c_y^2 over the sources y
     with c_y > 1; where c_x <= 1 the pixel stays as it is.
     """
-    half = WINDOW // 2
+    half = GATHER_WINDOW // 2
     height, width = radius.shape
     spreads = radius > 1.0
     inverse = torch.where(spreads, radius.clamp_min(1.0) ** -2, 0.0)
@@ -113,8 +113,8 @@ def gather_blur(image: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
 
     sources, inverses = padded(image), padded(inverse)
     total, weights = torch.zeros_like(image), torch.zeros_like(radius)
-    for dy in range(WINDOW):
-        for dx in range(WINDOW):
+    for dy in range(GATHER_WINDOW):
+        for dx in range(GATHER_WINDOW):
             c2 = inverses[dy : dy + height, dx : dx + width]
             squared = (dy - half) ** 2 + (dx - half) ** 2
             weight = torch.exp(-2.0 * squared * c2) * c2
@@ -228,7 +228,7 @@ def make_case(sample: Sample, dataset: Dataset, protocol: Protocol, planes: int 
     """
     if isinstance(sample, RgbdSample):
         return protocol.case(sample, dataset)
-    return case_of_stack(sample, planes)
+    return case_from_stack(sample, planes)
 
 
 def fill_holes(depth: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import sum_modified_laplacian
 
-PIXELS = 3000  # drawn per view
-HIDDEN = 256
+PIXELS_PER_VIEW = 3000  # drawn per view
+HIDDEN_UNITS = 256
 RIDGE = 0.03
 _WINDOWS = (9, 33, 65)
 
@@ -39,7 +39,7 @@ class SingleImageRegression:
             usable = np.flatnonzero(np.isfinite(truth))
             if not usable.size:
                 continue
-            chosen = rng.choice(usable, min(PIXELS, usable.size), replace=False)
+            chosen = rng.choice(usable, min(PIXELS_PER_VIEW, usable.size), replace=False)
             rows.append(_features(case).reshape(-1, FEATURES)[chosen])
             # What lies outside the sweep is out of reach of an expectation over it, too.
             targets.append(np.clip((truth.reshape(-1)[chosen] - low) / (high - low), 0.0, 1.0))
@@ -47,8 +47,8 @@ class SingleImageRegression:
             raise ValueError('the single-image control needs views with truth to be fitted on')
         x, y = np.concatenate(rows), np.concatenate(targets)
         self._mean, self._deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
-        self._mix = rng.normal(size=(FEATURES, HIDDEN)) / np.sqrt(FEATURES)
-        self._bias = rng.normal(size=HIDDEN)
+        self._mix = rng.normal(size=(FEATURES, HIDDEN_UNITS)) / np.sqrt(FEATURES)
+        self._bias = rng.normal(size=HIDDEN_UNITS)
         hidden = self._hidden(x)
         normal = hidden.T @ hidden / len(x) + RIDGE * np.eye(hidden.shape[1])
         self._weights = np.linalg.solve(normal, hidden.T @ y / len(x))

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualfocus_ros.evaluation.evaluation_report import number
+from dualfocus_ros.evaluation.evaluation_report import format_number
 
 # Columns of a table: measure, heading, digits (negative: a share, printed in per cent).
 Column = tuple[str, str, int]
 
 
-def table(
+def markdown_table(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], first: str = 'method'
 ) -> list[str]:
     """Return the lines of a Markdown table, one row each; columns that nobody has are left out.
@@ -37,4 +37,4 @@ def _is_text(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
 def _cell(value: Any, digits: int) -> str:
     if value is None:
         return ''
-    return value if isinstance(value, str) else number(float(value), digits)
+    return value if isinstance(value, str) else format_number(float(value), digits)

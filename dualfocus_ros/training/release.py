@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dualfocus_ros import __version__
-from dualfocus_ros.evaluation.measures import unimodal
+from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
 from dualfocus_ros.inference.device import describe
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.models.losses import ONE_SIGMA
@@ -38,7 +38,7 @@ class SyntheticMetrics:
     mean_absolute_error: float
     median_absolute_error: float
     within_one_sigma: float
-    unimodal: float
+    unimodal_mask: float
 
 
 def measure(
@@ -63,7 +63,7 @@ def measure(
         error = (output.position[0] - stack.truth).abs()[inside]
         errors.append((error / span).cpu().numpy())
         ratios.append((error / output.sigma[0][inside]).cpu().numpy())
-        peaks = unimodal(output.probability[0].cpu().numpy())
+        peaks = unimodal_mask(output.probability[0].cpu().numpy())
         single_peak.append(peaks[inside.cpu().numpy()])
         count += 1
     error_values, ratio_values = np.concatenate(errors), np.concatenate(ratios)
@@ -73,7 +73,7 @@ def measure(
         mean_absolute_error=round(float(error_values.mean()), 5),
         median_absolute_error=round(float(np.median(error_values)), 5),
         within_one_sigma=round(float((ratio_values < 1.0).mean()), 4),
-        unimodal=round(float(np.concatenate(single_peak).mean()), 4),
+        unimodal_mask=round(float(np.concatenate(single_peak).mean()), 4),
     )
     return metrics, ratio_values
 

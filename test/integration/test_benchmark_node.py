@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.benchmark import node_latency as benchmark_node
-from dualfocus_ros.benchmark.benchmark_run import Plan
-from dualfocus_ros.benchmark.node_latency import Amount, measure_node
-from dualfocus_ros.benchmark.timed_methods import Place
+from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
+from dualfocus_ros.benchmark.node_latency import NodeBenchmarkConfig, measure_node
+from dualfocus_ros.benchmark.timed_methods import ComputeConfig
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack, Plane
 
@@ -56,7 +56,7 @@ def children():
 @pytest.mark.slow
 def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
     monkeypatch.setattr(benchmark_node, 'Sweep', Noise)
-    plan = Plan(['auto'], [3], [(96, 64)], 1.0, Place('cpu', 'fp32', 1))
+    plan = BenchmarkConfig(['auto'], [3], [(96, 64)], 1.0, ComputeConfig('cpu', 'fp32', 1))
     # What the node would need by the same run: a quarter of a second, whatever the machine does.
     whole = {'planes': 3, 'width': 96, 'height': 64, 'total_ms': {'p50': 250.0}}
     method = {'name': 'x', 'cells': [whole], 'sliding': {'total_ms': {'p50': 150.0}}}
@@ -65,7 +65,9 @@ def test_node_and_transport_are_measured_and_no_process_is_left(monkeypatch):
         'default_model': 'x',
         'methods': [method],
     }
-    amount = Amount(depths=2, images=8, rounds=1, modes=('sliding',), subscribers=('reliable',))
+    amount = NodeBenchmarkConfig(
+        depths=2, images=8, rounds=1, modes=('sliding',), subscribers=('reliable',)
+    )
     before, bar = children(), Bar()
     found = measure_node(plan, report, bar, amount)
     assert children() == before

@@ -11,9 +11,13 @@ pytest.importorskip('torch')
 import torch
 
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
-from dualfocus_ros.evaluation.cases import case_of_stack
-from dualfocus_ros.evaluation.measures import Tally, measure, texture_of
+from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.methods import open_methods
+from dualfocus_ros.evaluation.metric_accumulator import (
+    MetricAccumulator,
+    score_estimate,
+    texture_strength,
+)
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.inference.settings import EstimatorSettings
@@ -98,9 +102,11 @@ def test_a_wall_without_texture_is_flagged():
 
 @pytest.mark.skipif(not PHONE_TABLE.is_dir(), reason='needs recorded stacks')
 def test_the_walls_behind_a_real_carpet_are_flagged():
-    case = case_of_stack(open_stack_folder(PHONE_TABLE, STACKS['phone_table'])[0], 0)
+    case = case_from_stack(open_stack_folder(PHONE_TABLE, STACKS['phone_table'])[0], 0)
     (method,) = open_methods(['dualfocus-lite'], torch.device('cpu'))
-    found = measure(case, method.estimate(case), texture_of(case), Tally())
+    found = score_estimate(
+        case, method.estimate(case), texture_strength(case), MetricAccumulator()
+    )
     print(
         f'sigma of the carpet {found["sigma_in_plane"]:.3f}, '
         f'of the least texture around it {found["sigma_blank"]:.3f} 1/m'

@@ -11,20 +11,25 @@ import pytest
 from dualfocus_ros.benchmark import benchmark_run, machine_info, ratios, timed_methods
 from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
 from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown
-from dualfocus_ros.benchmark.benchmark_run import Plan, depth_change
-from dualfocus_ros.benchmark.node_latency import camera_rate, compared
-from dualfocus_ros.benchmark.stacks import Setting, read_stack, write_stack
-from dualfocus_ros.benchmark.subprocess_runner import run_alone
-from dualfocus_ros.benchmark.timed_methods import Ours, Place, Sliding, open_contestant
+from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig, inverse_depth_change
+from dualfocus_ros.benchmark.benchmark_stacks import StackShape, read_stack, write_stack
+from dualfocus_ros.benchmark.node_latency import camera_rate, compare_transports
+from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
+from dualfocus_ros.benchmark.timed_methods import (
+    ComputeConfig,
+    SlidingWindowTask,
+    TimedDualFocus,
+    open_timed_method,
+)
 from dualfocus_ros.benchmark.timing import (
-    FEWEST,
-    MOST,
-    Sample,
-    Spread,
-    interleaved,
-    measure,
+    MAX_REPEATS,
+    MIN_REPEATS,
+    Percentiles,
+    TimingSample,
+    interleave,
+    measure_interleaved,
     repeats_within,
-    spreads,
+    stage_percentiles,
 )
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
@@ -79,7 +84,9 @@ class Fake:
 
     def run(self, stack):
         height, width = stack.size
-        return Sample(self.ms * len(stack.planes) * height * width / 1e3, {'decode': self.ms})
+        return TimingSample(
+            self.ms * len(stack.planes) * height * width / 1e3, {'decode': self.ms}
+        )
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def fakes(monkeypatch):
     monkeypatch.setattr(
         benchmark_run, 'open_contestant', lambda name, place: Fake(name, 1.0 + len(name))
     )
-    monkeypatch.setattr(benchmark_run, 'is_ours', lambda name: False)
+    monkeypatch.setattr(benchmark_run, 'is_dualfocus', lambda name: False)
     monkeypatch.setattr(
         benchmark_run,
         'run_alone',
@@ -174,7 +181,7 @@ def report(**changes):
 
 
 def test_turns_are_spread_evenly():
-    order = interleaved({'slow': 3, 'fast': 12})
+    order = interleave({'slow': 3, 'fast': 12})
     assert Counter(order) == {'slow': 3, 'fast': 12}
     thirds = [order[:5], order[5:10], order[10:]]
     assert all(part.count('slow') == 1 for part in thirds)
@@ -182,15 +189,15 @@ def test_turns_are_spread_evenly():
 
 def test_repeats_fit_the_budget():
     assert repeats_within(10.0, 1.0) == 10
-    assert repeats_within(1.0, 100.0) == FEWEST
-    assert repeats_within(1.0, 1e-9) == repeats_within(1.0, 0.0) == MOST
+    assert repeats_within(1.0, 100.0) == MIN_REPEATS
+    assert repeats_within(1.0, 1e-9) == repeats_within(1.0, 0.0) == MAX_REPEATS
 
 
 def test_warm_up_does_not_count():
     times = iter([1500.0, *range(100)])
     expected_extent, done = [], []
-    samples = measure(
-        {'a': lambda: Sample(next(times), {'stage': 1.0})},
+    samples = measure_interleaved(
+        {'a': lambda: TimingSample(next(times), {'stage': 1.0})},
         6.0,
         expected_extent.append,
         done.append,
@@ -204,23 +211,28 @@ def test_each_turn_warms_up():
     ran = []
 
     def task(name):
-        return lambda: ran.append(name) or Sample(1000.0, {})
+        return lambda: ran.append(name) or TimingSample(1000.0, {})
 
-    samples = measure({name: task(name) for name in 'ab'}, 4.0, lambda _: None, lambda _: None)
+    samples = measure_interleaved(
+        {name: task(name) for name in 'ab'}, 4.0, lambda _: None, lambda _: None
+    )
     assert ''.join(ran) == 'ab' + 2 * 'aaabbb'
     assert [len(found) for found in samples.values()] == [4, 4]
 
 
 def test_percentiles_of_runs_and_of_their_stages():
     samples = [
-        Sample(float(n), {'decode': 2.0 * n, **({'rare': 7.0} if n == 3 else {})})
+        TimingSample(float(n), {'decode': 2.0 * n, **({'rare': 7.0} if n == 3 else {})})
         for n in range(11)
     ]
-    total, stages = spreads(samples)
-    assert total == Spread(1.0, 5.0, 9.0, 11)
-    assert stages == {'decode': Spread(2.0, 10.0, 18.0, 11), 'rare': Spread(7.0, 7.0, 7.0, 1)}
+    total, stages = stage_percentiles(samples)
+    assert total == Percentiles(1.0, 5.0, 9.0, 11)
+    assert stages == {
+        'decode': Percentiles(2.0, 10.0, 18.0, 11),
+        'rare': Percentiles(7.0, 7.0, 7.0, 1),
+    }
     with pytest.raises(ValueError, match='no run'):
-        Spread.of([])
+        Percentiles.of([])
 
 
 def test_deviation_from_a_line():
@@ -257,7 +269,7 @@ def test_ratios_of_a_report():
             'max_dioptres': 0.02,
         }
     ]
-    found = {r.name: r for r in ratios.derive(report(node=node, precisions=formats))}
+    found = {r.name: r for r in ratios.derive_ratios(report(node=node, precisions=formats))}
     values = {name: pytest.approx(r.value) for name, r in found.items()}
     assert values['whole_vs_dfv'] == 120 / 480
     assert values['network_vs_dfv'] == 100 / 480
@@ -282,7 +294,7 @@ def test_on_a_gpu_the_memory_of_the_process_has_no_limit():
     ours = model(
         alone={'imported_bytes': 10**9, 'peak_bytes': 3 * 10**9, 'device_peak_bytes': 5 * 10**8}
     )
-    found = {r.name: r for r in ratios.derive(report(methods=[ours], device_kind='cuda'))}
+    found = {r.name: r for r in ratios.derive_ratios(report(methods=[ours], device_kind='cuda'))}
     assert found['peak_memory'].met is None
     assert found['device_memory'].value == pytest.approx(0.5)
     assert 'whole_vs_dfv' not in found
@@ -291,7 +303,9 @@ def test_on_a_gpu_the_memory_of_the_process_has_no_limit():
 def test_what_failed_in_a_process_of_its_own_is_said():
     failed = report(methods=[model(alone={'error': 'killed'})])
     assert 'ours failed in a process of its own: killed' in as_markdown(failed)
-    assert {'peak_memory', 'sliding_vs_whole'}.isdisjoint(r.name for r in ratios.derive(failed))
+    assert {'peak_memory', 'sliding_vs_whole'}.isdisjoint(
+        r.name for r in ratios.derive_ratios(failed)
+    )
 
 
 def test_a_busy_machine_is_said():
@@ -301,31 +315,35 @@ def test_a_busy_machine_is_said():
 def test_depth_change_is_in_dioptres():
     depth = np.array([1.0, 2.0, np.nan, np.inf])
     other = np.array([1.0, 4.0, 1.0, np.inf])
-    change = depth_change(depth, other)
+    change = inverse_depth_change(depth, other)
     assert change['median_dioptres'] == pytest.approx(0.125)
     assert change['max_dioptres'] == pytest.approx(0.25)
     assert change['validity_changed'] == pytest.approx(0.25)
-    nothing = depth_change(np.array([np.nan]), np.array([1.0]))
+    nothing = inverse_depth_change(np.array([np.nan]), np.array([1.0]))
     assert json.loads(as_json(nothing))['max_dioptres'] is None
 
 
 def test_settings_are_a_cross_through_the_base():
-    plan = Plan(['sml'], [2, 5, 20], [(320, 240), (640, 480), (1280, 960)], 1.0, Place('cpu'))
-    assert plan.base == Setting(5, 640, 480)
+    plan = BenchmarkConfig(
+        ['sml'], [2, 5, 20], [(320, 240), (640, 480), (1280, 960)], 1.0, ComputeConfig('cpu')
+    )
+    assert plan.base == StackShape(5, 640, 480)
     assert plan.settings == [
-        Setting(5, 640, 480),
-        Setting(2, 640, 480),
-        Setting(20, 640, 480),
-        Setting(5, 320, 240),
-        Setting(5, 1280, 960),
+        StackShape(5, 640, 480),
+        StackShape(2, 640, 480),
+        StackShape(20, 640, 480),
+        StackShape(5, 320, 240),
+        StackShape(5, 1280, 960),
     ]
-    other = Plan(['sml'], [3, 4], [(64, 48), (96, 64)], 1.0, Place('cpu'))
-    assert other.base == Setting(4, 96, 64)
+    other = BenchmarkConfig(['sml'], [3, 4], [(64, 48), (96, 64)], 1.0, ComputeConfig('cpu'))
+    assert other.base == StackShape(4, 96, 64)
 
 
 def test_every_method_is_in_every_table(fakes):
-    names = timed_methods.names()
-    plan = Plan(names, [2, 3, 4], [(64, 48), (128, 96)], 1e-6, Place('cpu', threads=1))
+    names = timed_methods.method_names()
+    plan = BenchmarkConfig(
+        names, [2, 3, 4], [(64, 48), (128, 96)], 1e-6, ComputeConfig('cpu', threads=1)
+    )
     bar = Bar()
     found = benchmark_run.run(plan, bar, Noise())
     assert bar.n == bar.total
@@ -339,12 +357,12 @@ def test_every_method_is_in_every_table(fakes):
     text = as_markdown(found)
     for name in names:
         assert text.count(f'| {name} |') >= 3, 'side by side, by planes and by size'
-    assert json.loads(as_json(found))['machine'] == machine_info.in_words()
+    assert json.loads(as_json(found))['machine'] == machine_info.describe_machine()
 
 
 def test_a_model_that_is_asked_for_twice_takes_part_once(fakes, monkeypatch):
-    monkeypatch.setattr(benchmark_run, 'open_contestant', lambda name, place: Fake('one', 1.0))
-    plan = Plan(['auto', 'one'], [2], [(64, 48)], 1e-6, Place('cpu', threads=1))
+    monkeypatch.setattr(benchmark_run, 'open_timed_method', lambda name, place: Fake('one', 1.0))
+    plan = BenchmarkConfig(['auto', 'one'], [2], [(64, 48)], 1e-6, ComputeConfig('cpu', threads=1))
     assert [m['name'] for m in benchmark_run.run(plan, Bar(), Noise())['methods']] == ['one']
 
 
@@ -357,15 +375,15 @@ def test_the_figure_is_a_picture():
 def test_every_configuration_takes_part_once():
     shipped = [load_model(name).network.config for name in shipped_models()]
     for name, config in CONFIGURATIONS.items():
-        with_random_weights = name in timed_methods.others()
+        with_random_weights = name in timed_methods.unshipped_configurations()
         assert with_random_weights == (name not in shipped_models() and config not in shipped)
 
 
 def test_our_model_is_timed_by_stage_whole_on_arrival_and_sliding():
-    ours = open_contestant('auto', Place('cpu', 'fp32', 1))
-    assert isinstance(ours, Ours)
+    ours = open_timed_method('auto', ComputeConfig('cpu', 'fp32', 1))
+    assert isinstance(ours, TimedDualFocus)
     assert ours.weights == 'shipped' and ours.parameters > 10**5
-    noise, setting = Noise(), Setting(4, 64, 48)
+    noise, setting = Noise(), StackShape(4, 64, 48)
     whole = ours.run(noise.stack(setting))
     assert {'encode', 'decode', 'points', 'download'} <= set(whole.stages)
     assert all(value >= 0.0 for value in whole.stages.values())
@@ -375,7 +393,7 @@ def test_our_model_is_timed_by_stage_whole_on_arrival_and_sliding():
     ours.last_plane(noise.stack(setting))
     # All planes but the last were there when the estimate began; it stored what it encoded.
     assert len(added) >= setting.planes - 1
-    sliding = Sliding(ours, lambda: noise.stack(setting))
+    sliding = SlidingWindowTask(ours, lambda: noise.stack(setting))
     encoded = []
     encode = ours.estimator._encode
     ours.estimator._encode = lambda *plane: encoded.append(1) or encode(*plane)
@@ -386,13 +404,13 @@ def test_our_model_is_timed_by_stage_whole_on_arrival_and_sliding():
 
 def test_dfv_and_the_classical_methods_run():
     for name in ('dfv', 'sml', 'rdf'):
-        method = open_contestant(name, Place('cpu', 'auto', 1))
-        assert method.run(Noise().stack(Setting(2, 70, 50))).total_ms > 0.0
+        method = open_timed_method(name, ComputeConfig('cpu', 'auto', 1))
+        assert method.run(Noise().stack(StackShape(2, 70, 50))).total_ms > 0.0
         assert (method.name, method.precision) == (name, 'fp32')
 
 
 def test_a_stack_survives_the_way_to_another_process(tmp_path):
-    stack = Noise().stack(Setting(3, 64, 48))
+    stack = Noise().stack(StackShape(3, 64, 48))
     write_stack(tmp_path / 'stack.npz', stack)
     back = read_stack(tmp_path / 'stack.npz')
     assert np.array_equal(back.focus_dioptres, stack.focus_dioptres)
@@ -403,22 +421,24 @@ def test_a_stack_survives_the_way_to_another_process(tmp_path):
 @pytest.mark.parametrize('name', ['sml', 'auto'])
 def test_a_process_of_its_own(tmp_path, name):
     file = tmp_path / 'stack.npz'
-    write_stack(file, Noise().stack(Setting(2, 64, 48)))
-    found = run_alone(name, file, 'cpu', 'auto', 1, 0.01)
+    write_stack(file, Noise().stack(StackShape(2, 64, 48)))
+    found = run_in_subprocess(name, file, 'cpu', 'auto', 1, 0.01)
     assert 5 * 10**7 < found['imported_bytes'] <= found['peak_bytes'] < 10**10
     assert found['device_peak_bytes'] is None
     times = {key: value for key, value in found.items() if key.endswith('_ms')}
     assert set(times) == (set() if name == 'sml' else {'whole_ms', 'sliding_ms'})
-    assert all(0.0 < time['p50'] < 1e5 and time['repeats'] >= FEWEST for time in times.values())
+    assert all(
+        0.0 < time['p50'] < 1e5 and time['repeats'] >= MIN_REPEATS for time in times.values()
+    )
 
 
 def test_what_fails_in_a_process_of_its_own_says_why(tmp_path):
-    found = run_alone('auto', tmp_path / 'none.npz', 'cpu', 'auto', 1, 0.01)
+    found = run_in_subprocess('auto', tmp_path / 'none.npz', 'cpu', 'auto', 1, 0.01)
     assert 'none.npz' in found['error']
 
 
 def test_a_processor_that_works_is_seen():
-    busy = machine_info.load(0.05)
+    busy = machine_info.busy_processors(0.05)
     assert busy is None or 0.0 <= busy <= 1.01 * machine_info.os.cpu_count()
 
 
@@ -431,13 +451,13 @@ def test_the_camera_leaves_the_node_time():
 
 def test_transport_is_compared_where_most_images_came():
     sent = {False: 4, True: 4}
-    found = compared('reliable', {False: [12.0] * 4, True: [3.0] * 4}, sent)
+    found = compare_transports('reliable', {False: [12.0] * 4, True: [3.0] * 4}, sent)
     assert found['speed_up'] == pytest.approx(4.0)
     assert found['default']['loss'] == found['ours']['loss'] == 0.0
-    lossy = compared('best_effort', {False: [2.0], True: [3.0] * 4}, sent)
+    lossy = compare_transports('best_effort', {False: [2.0], True: [3.0] * 4}, sent)
     assert lossy['default']['loss'] == pytest.approx(0.75)
     assert lossy['speed_up'] is None, 'the median of the few that came says nothing'
-    nothing = compared('best_effort', {False: [], True: [3.0]}, sent)
+    nothing = compare_transports('best_effort', {False: [], True: [3.0]}, sent)
     assert nothing['default']['delay_ms'] is None
 
 

@@ -12,18 +12,28 @@ import torch
 import yaml
 
 from dualfocus_ros.calibration.blur_scale import BlurWidths, fit_blur_scale, measure_blur
-from dualfocus_ros.calibration.breathing import View, equalised, fit_breathing, measure_views
-from dualfocus_ros.calibration.edge_blur import disc_edge, edge_width, find_edge
-from dualfocus_ros.calibration.fitting import fit_linear
-from dualfocus_ros.calibration.focus_scale import fit_focus_scale, sharpest
-from dualfocus_ros.calibration.parameter_file import write_parameters
-from dualfocus_ros.calibration.settling import (
-    Order,
-    Trace,
-    measure_settling,
-    orders_from_reports,
+from dualfocus_ros.calibration.breathing import (
+    RegisteredView,
+    equalize_blur,
+    fit_breathing,
+    measure_views,
 )
-from dualfocus_ros.calibration.target_images import FocusImage, Region, by_setting, gradient_energy
+from dualfocus_ros.calibration.edge_blur import disc_edge, edge_width, find_edge
+from dualfocus_ros.calibration.focus_scale import find_sharpness_peak, fit_focus_scale
+from dualfocus_ros.calibration.parameter_file import write_parameters
+from dualfocus_ros.calibration.robust_fit import fit_linear
+from dualfocus_ros.calibration.settling import (
+    LensCommand,
+    Thumbnail,
+    commands_from_reports,
+    measure_settling,
+)
+from dualfocus_ros.calibration.target_images import (
+    FocusImage,
+    Region,
+    gradient_energy,
+    group_by_focus,
+)
 from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
 from dualfocus_ros.exceptions import CalibrationError
 from dualfocus_ros.simulation.psf import Aperture, blur_kernels
@@ -102,20 +112,20 @@ class TestSharpest:
 
     def test_between_positions_and_from_repeated_sweeps(self):
         measure = (1.0 + ((self.u - 123.4) / 30.0) ** 2) ** -1.3
-        peak = sharpest([*self.u, *self.u[::-1]], [*measure, *measure[::-1]])
+        peak = find_sharpness_peak([*self.u, *self.u[::-1]], [*measure, *measure[::-1]])
         assert peak.position == pytest.approx(123.4, abs=0.3)
         assert peak.contrast > 10.0 and len(peak.positions) == 31
 
     def test_refusals(self):
         with refuses('3 lens positions'):
-            sharpest([1, 2, 3], [1.0, 2.0, 1.0])
+            find_sharpness_peak([1, 2, 3], [1.0, 2.0, 1.0])
         with refuses('hardly sharper'):
-            sharpest(self.u, 1.0 + 0.01 * np.sin(self.u))
+            find_sharpness_peak(self.u, 1.0 + 0.01 * np.sin(self.u))
         with refuses('end of the sweep'):
-            sharpest(self.u, 1.0 + self.u)
+            find_sharpness_peak(self.u, 1.0 + self.u)
         two = sum((1.0 + ((self.u - at) / 12.0) ** 2) ** -2.0 for at in (80.0, 230.0))
         with refuses('no clear single peak'):
-            sharpest(self.u, two)
+            find_sharpness_peak(self.u, two)
 
 
 class TestBreathing:
@@ -127,7 +137,11 @@ class TestBreathing:
         r = 1.0 + g1 * reference + g2 * reference**2
         s = m / r + rng.normal(0.0, noise, len(m))
         shift = width * np.outer(self.q - s * reference, drift)
-        return [View(q, a, tuple(b), 0.05) for q, a, b in zip(self.q, s, shift)], reference, width
+        return (
+            [RegisteredView(q, a, tuple(b), 0.05) for q, a, b in zip(self.q, s, shift)],
+            reference,
+            width,
+        )
 
     def test_model_is_recovered_exactly(self):
         found = fit_breathing(*self.views())
@@ -149,17 +163,22 @@ class TestBreathing:
         views, reference, width = self.views()
         with refuses('4 focus settings'):
             fit_breathing(views[:4], reference, width)
-        narrow = [View(2.0 + 0.05 * n, 1.0 + 8e-4 * n, (0.0, 0.0), 0.0) for n in range(6)]
+        narrow = [
+            RegisteredView(2.0 + 0.05 * n, 1.0 + 8e-4 * n, (0.0, 0.0), 0.0) for n in range(6)
+        ]
         with refuses('reach only from 2.00 to 2.25'):
             fit_breathing(narrow, 2.1, width)
         bad = [
-            View(v.dioptres, v.scale + 0.01 * (-1) ** n, v.shift, 0.1) for n, v in enumerate(views)
+            RegisteredView(v.dioptres, v.scale + 0.01 * (-1) ** n, v.shift, 0.1)
+            for n, v in enumerate(views)
         ]
         with refuses('not what the others predict'):
             fit_breathing(bad, reference, width)
         with refuses('2.50 pixels apart'):
             fit_breathing(
-                [View(v.dioptres, v.scale, v.shift, 2.5) for v in views], reference, width
+                [RegisteredView(v.dioptres, v.scale, v.shift, 2.5) for v in views],
+                reference,
+                width,
             )
         rng = np.random.default_rng(0)
         unrelated = [
@@ -173,7 +192,7 @@ class TestBreathing:
         sharp = cv2.GaussianBlur(rng.uniform(0, 255, (160, 200)).astype(np.float32), (0, 0), 1.0)
         blurred = cv2.GaussianBlur(sharp, (0, 0), 3.0)
         for pair in ((sharp, blurred), (blurred, sharp)):
-            smooth = [cv2.GaussianBlur(i, (0, 0), 1.5) for i in equalised(*pair)]
+            smooth = [cv2.GaussianBlur(i, (0, 0), 1.5) for i in equalize_blur(*pair)]
             energies = [gradient_energy(i) for i in smooth]
             assert energies[0] == pytest.approx(energies[1], rel=0.05)
 
@@ -304,7 +323,7 @@ class TestSettling:
         previous = order[0]
         for target in order:
             command = time + rng.uniform(0.0, 1.0 / rate)
-            orders.append(Order(round(command * 1e9), target))
+            orders.append(LensCommand(round(command * 1e9), target))
             goal = target + (off if target > previous else 0.0)
             start, previous = here, target
             for _ in range(round(dwell * rate)):
@@ -320,7 +339,7 @@ class TestSettling:
                         if len(orders) > 1
                         else math.nan
                     )
-                traces.append(Trace(round(time * 1e9), values, reported))
+                traces.append(Thumbnail(round(time * 1e9), values, reported))
                 time += 1.0 / rate
         return orders, traces
 
@@ -343,7 +362,7 @@ class TestSettling:
         orders, traces = self.record(report='echo')
         found = measure_settling(orders, traces)
         assert found.reported and 8 <= found.settle_frames <= 10
-        from_reports = orders_from_reports(traces)
+        from_reports = commands_from_reports(traces)
         assert [o.dioptres for o in from_reports] == [
             b.dioptres for a, b in itertools.pairwise(orders) if a.dioptres != b.dioptres
         ]
@@ -369,7 +388,7 @@ class TestSettling:
             measure_settling(*self.record(noise=3.0))
         orders, traces = self.record()
         mirrored = [
-            Trace(t.stamp_ns, self.scene(abs(1.0 - 0.02)).astype(np.float32)) for t in traces
+            Thumbnail(t.stamp_ns, self.scene(abs(1.0 - 0.02)).astype(np.float32)) for t in traces
         ]
         with refuses('tell where the lens is|at rest the images still differ'):
             measure_settling(orders, mirrored)
@@ -381,12 +400,12 @@ def test_settings_are_grouped_and_bounded():
         FocusImage(pixels, q, moving=moving)
         for q, moving in ((1.0, False), (0.5, True), (1.001, False), (0.25, False), (1.0, False))
     ]
-    groups = by_setting(images, keep=2)
+    groups = group_by_focus(images, keep=2)
     assert [[round(i.dioptres, 2) for i in group] for group in groups] == [[0.25], [1.0, 1.0]]
     with refuses('more than 64'):
-        by_setting((FocusImage(pixels, 0.02 * n) for n in range(100)), keep=1)
+        group_by_focus((FocusImage(pixels, 0.02 * n) for n in range(100)), keep=1)
     with refuses('differ in size'):
-        by_setting([images[0], FocusImage(np.zeros((8, 8), np.uint8), 2.0)], keep=1)
+        group_by_focus([images[0], FocusImage(np.zeros((8, 8), np.uint8), 2.0)], keep=1)
     with pytest.raises(ValueError, match='must lie in the image of 20 x 20'):
         Region(5, 5, 30, 16).cut(pixels)
 

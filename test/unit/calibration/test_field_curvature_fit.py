@@ -6,20 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualfocus_ros.calibration.field_curvature_fit import Target, fit_field_curvature
+from dualfocus_ros.calibration.field_curvature_fit import TargetFocus, fit_field_curvature
 from dualfocus_ros.camera.field_curvature import field_curvature_map, field_curvature_offset
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import StackSample
-from dualfocus_ros.evaluation.cases import case_of_stack
+from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.classical import focus_volume, refined_peak
-from dualfocus_ros.evaluation.measures import flatness
 from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.metric_accumulator import plane_fit_metrics
 from dualfocus_ros.exceptions import CalibrationError
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from lens_bench import settled_images
-from research.transfer import field_of, flattened
+from research.transfer import case_field_curvature, remove_field_curvature
 
 WIDTH, HEIGHT = 160, 120
 LENS = Lens(0.016, 1.4, 1.2e-5)  # 15 pixels of blur per dioptre
@@ -103,7 +103,7 @@ def target(coefficients, plane=(1.25, 0.3, 0.4), noise=0.005, reach=0.8, seed=0)
     """Return what is measured of a plane, on a grid of 300 blocks with errors."""
     y, x = (n.ravel() for n in np.mgrid[-0.75 * reach : 0.75 * reach : 15j, -reach:reach:20j])
     q = plane[0] + plane[1] * x + plane[2] * y - field_curvature_offset(x**2 + y**2, coefficients)
-    return Target(x, y, q + np.random.default_rng(seed).normal(0.0, noise, len(x)))
+    return TargetFocus(x, y, q + np.random.default_rng(seed).normal(0.0, noise, len(x)))
 
 
 def test_the_fit_of_two_planes_and_outliers():
@@ -156,11 +156,11 @@ def test_a_recorded_wall_is_judged_with_the_bow_taken_out():
     sample = StackSample(
         'wall', np.stack([image.pixels for image in images]), FOCUS, 'dioptres', plane=whole
     )
-    case = case_of_stack(sample)
-    field = field_of(case, whole[0])
+    case = case_from_stack(sample)
+    field = case_field_curvature(case, whole[0])
     bowed = Estimate(1.25 - field_curvature_map(HEIGHT, WIDTH, (0.3, 0.0)))
     texture = np.ones((HEIGHT, WIDTH))
-    before = flatness(case, bowed, texture)['plane_rms']
-    after = flatness(case, flattened(bowed, field), texture)['plane_rms']
+    before = plane_fit_metrics(case, bowed, texture)['plane_rms']
+    after = plane_fit_metrics(case, remove_field_curvature(bowed, field), texture)['plane_rms']
     assert before > 0.05 and after < 0.2 * before
-    assert field_of(case_of_stack(sample, planes=2), whole[0]) is None
+    assert case_field_curvature(case_from_stack(sample, planes=2), whole[0]) is None

@@ -14,9 +14,15 @@ import torch
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import StackSample
-from dualfocus_ros.evaluation.cases import case_of_stack
-from dualfocus_ros.evaluation.measures import Tally, ause, measure, texture_of, unimodal_share
+from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.methods import Estimate, load_dfv, open_methods, save_dfv
+from dualfocus_ros.evaluation.metric_accumulator import (
+    MetricAccumulator,
+    ause,
+    score_estimate,
+    texture_strength,
+    unimodal_share,
+)
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
@@ -35,13 +41,13 @@ def stack(unit='metres', focus=(0.5, 1.0, 2.0), truth=1.0, shape=(32, 32), **mor
 
 
 def judge(case, position, **more):
-    tally = Tally()
+    tally = MetricAccumulator()
     estimate = Estimate(np.broadcast_to(position, case.truth.shape).astype(np.float32), **more)
-    return measure(case, estimate, texture_of(case), tally), tally
+    return score_estimate(case, estimate, texture_strength(case), tally), tally
 
 
 def test_metres_are_judged_in_metres_and_in_dioptres():
-    case = case_of_stack(stack())
+    case = case_from_stack(stack())
     assert case.focus.tolist() == [2.0, 1.0, 0.5]
     image, _ = judge(case, 0.8)
     for name in ('mae', 'rmse', 'abs_rel'):
@@ -51,15 +57,15 @@ def test_metres_are_judged_in_metres_and_in_dioptres():
 
 
 def test_units_without_a_zero_get_no_ratios():
-    image, _ = judge(case_of_stack(stack('shift', (-1.0, 0.0, 1.0), truth=-0.5)), -0.25)
+    image, _ = judge(case_from_stack(stack('shift', (-1.0, 0.0, 1.0), truth=-0.5)), -0.25)
     assert image['mae'] == pytest.approx(0.25)
     assert 'abs_rel' not in image and 'mae_position' not in image
-    image, _ = judge(case_of_stack(stack('disparity', (0.1, 0.2), truth=0.15)), 0.12)
+    image, _ = judge(case_from_stack(stack('disparity', (0.1, 0.2), truth=0.15)), 0.12)
     assert image['abs_rel'] == pytest.approx(0.2, rel=1e-5)
 
 
 def test_the_limit_clips_truth_and_estimate():
-    case = case_of_stack(stack(truth=3.0, limit=1.5))
+    case = case_from_stack(stack(truth=3.0, limit=1.5))
     image, _ = judge(case, 0.1)
     assert image['mae'] == pytest.approx(0.0, abs=1e-6)
 
@@ -68,14 +74,14 @@ def test_pixels_without_truth_do_not_count():
     sample = stack()
     sample.truth[:16] = np.nan
     position = np.where(np.arange(32)[:, None] < 16, 2.0, 1.0)
-    image, _ = judge(case_of_stack(sample), np.broadcast_to(position, (32, 32)))
+    image, _ = judge(case_from_stack(sample), np.broadcast_to(position, (32, 32)))
     assert image['mae'] == 0.0 and image['coverage'] == 1.0
-    assert judge(case_of_stack(stack(truth=None)), 1.0)[0] == {}
+    assert judge(case_from_stack(stack(truth=None)), 1.0)[0] == {}
 
 
 def test_sigma_of_normal_errors_is_calibrated():
     rng = np.random.default_rng(5)
-    case = case_of_stack(stack('slices', (0.0, 5.0, 10.0), truth=5.0, shape=(128, 128)))
+    case = case_from_stack(stack('slices', (0.0, 5.0, 10.0), truth=5.0, shape=(128, 128)))
     sigma = rng.uniform(0.1, 2.0, (128, 128)).astype(np.float32)
     image, tally = judge(case, 5.0 + sigma * rng.standard_normal((128, 128)), sigma=sigma)
     assert image['within_1_sigma'] == pytest.approx(0.683, abs=0.02)
@@ -102,7 +108,7 @@ def test_pixels_are_sorted_by_side_distance_and_texture():
     sample = stack('disparity', (1.0, 2.0, 3.0))
     sample.truth[:, :8], sample.truth[:, 8:16] = 1.9, 2.3
     sample.truth[:, 16:24], sample.truth[:, 24:] = 3.5, 0.5
-    case = case_of_stack(sample)
+    case = case_from_stack(sample)
     _, tally = judge(case, case.truth_position + 0.1)
     side = {row['pixels']: row['share'] for row in tally.bins['side'].rows()}
     assert list(side.values()) == [0.25, 0.25, 0.5]
@@ -119,7 +125,7 @@ def test_pixels_are_sorted_by_side_distance_and_texture():
 
 
 def test_residual_of_a_flat_region_is_that_of_the_best_plane():
-    case = case_of_stack(stack(truth=None, plane=(slice(10, 30), slice(4, 28))))
+    case = case_from_stack(stack(truth=None, plane=(slice(10, 30), slice(4, 28))))
     v, u = np.mgrid[0:32, 0:32]
     checker = 0.05 * (-1.0) ** (u + v)
     image, _ = judge(case, 1.0 + 0.01 * u - 0.02 * v + checker)
@@ -132,7 +138,7 @@ def test_sigma_is_told_of_a_flat_region_and_of_the_blank_rest():
     recorded.images[:, :8, :16] = 128
     sigma = np.full((32, 32), 0.2, np.float32)
     sigma[16:], sigma[:8, :16] = 0.1, 0.5
-    image, _ = judge(case_of_stack(recorded), 1.0, sigma=sigma)
+    image, _ = judge(case_from_stack(recorded), 1.0, sigma=sigma)
     found = [image[f'sigma_{where}'] for where in ('in_plane', 'elsewhere', 'blank')]
     assert found == pytest.approx([0.1, 0.2, 0.5])
 
@@ -143,7 +149,7 @@ def test_classical_methods_and_the_control_estimate_any_unit_and_order():
         if not sharp:
             sample.images[plane] = 128
     for method in open_methods(['sml', 'rdf', 'range-only'], CPU):
-        position = method.estimate(case_of_stack(sample)).position
+        position = method.estimate(case_from_stack(sample)).position
         assert np.isfinite(position).all()
         assert np.median(position) == pytest.approx(1.0, abs=0.05), method.name
 
@@ -152,7 +158,7 @@ def test_constant_images_give_finite_estimates_inside_the_sweep():
     sample = stack('slices', (0.0, 1.0, 2.0))
     sample.images[:] = 90
     for method in open_methods([], CPU):
-        position = method.estimate(case_of_stack(sample)).position
+        position = method.estimate(case_from_stack(sample)).position
         assert ((position >= -1e-4) & (position <= 2.0001)).all(), method.name
 
 
@@ -161,7 +167,7 @@ def test_a_weights_file_is_a_method(tmp_path):
     small = DualFocusConfig(encoder=(4, 8, 8, 8), volume=(4, 4, 4), decoder=(4, 4, 4), surfaces=2)
     save_model(tmp_path / 'no-spatial.safetensors', DualFocus(small))
     (method,) = open_methods([str(tmp_path / 'no-spatial.safetensors')], CPU)
-    case = case_of_stack(stack())
+    case = case_from_stack(stack())
     estimate = method.estimate(case)
     assert method.name == 'no-spatial'
     assert estimate.sigma is not None and (estimate.sigma > 0.0).all()
@@ -189,7 +195,7 @@ def test_the_single_image_control_sees_one_plane_only():
     np.testing.assert_array_equal(first.position, method.estimate(changed).position)
     assert first.sigma is None and 'indoor:900' in method.about
     with pytest.raises(ValueError, match='views with truth'):
-        SingleImageRegression([case_of_stack(stack(truth=None))])
+        SingleImageRegression([case_from_stack(stack(truth=None))])
 
 
 def test_dfv_is_available_with_weights_only(tmp_path):
@@ -201,7 +207,7 @@ def test_dfv_is_available_with_weights_only(tmp_path):
     path = tmp_path / 'dfv.safetensors'
     save_dfv(path, DFV())
     (method,) = open_methods([f'dfv:{path}'], CPU)
-    case = case_of_stack(stack(shape=(32, 48)))
+    case = case_from_stack(stack(shape=(32, 48)))
     estimate = method.estimate(case)
     assert estimate.position.shape == (32, 48)
     np.testing.assert_allclose(
@@ -219,7 +225,7 @@ def test_dfv_is_available_with_weights_only(tmp_path):
 
 
 def test_images_that_are_not_finite_are_refused():
-    case = case_of_stack(stack())
+    case = case_from_stack(stack())
     broken = case.images / np.float32(255.0)
     broken[0, 0, 0, 0] = np.nan
     (method,) = open_methods(['auto'], CPU)

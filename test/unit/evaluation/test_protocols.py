@@ -7,7 +7,7 @@ import torch
 
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
-from dualfocus_ros.evaluation.cases import choose_planes
+from dualfocus_ros.evaluation.cases import evenly_spaced_planes
 from dualfocus_ros.evaluation.protocols import (
     ProtocolA,
     ProtocolB,
@@ -121,8 +121,10 @@ def test_holes_take_the_nearest_depth():
 
 
 def test_planes_are_chosen_as_ddff12_is_evaluated():
-    assert choose_planes(10, 5).tolist() == [0, 2, 4, 6, 9]
-    assert choose_planes(4, 0).tolist() == choose_planes(4, 9).tolist() == [0, 1, 2, 3]
+    assert evenly_spaced_planes(10, 5).tolist() == [0, 2, 4, 6, 9]
+    assert (
+        evenly_spaced_planes(4, 0).tolist() == evenly_spaced_planes(4, 9).tolist() == [0, 1, 2, 3]
+    )
 
 
 def test_an_unknown_protocol_is_refused():

@@ -11,16 +11,16 @@ from safetensors.torch import save_file
 import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
-from dualfocus_ros.evaluation.cases import case_of_stack
+from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.methods import Estimate, save_dfv
 from dualfocus_ros.evaluation.protocols import ProtocolB
-from dualfocus_ros.evaluation.tables import table
+from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research import equal_budget, transfer
 from research.__main__ import main
-from research.study import joined
+from research.study import join_datasets
 
 SMALL = 'shapes:3,count=2,size=64'
 
@@ -121,7 +121,7 @@ def test_recipes_are_found_in_metadata_too(tmp_path):
     settings = {'steps': 100, 'seed': 3, 'batch': {'size': 4, 'planes': [3, 10]}}
     recipe = {'steps': 70, 'without': ['focal'], 'data': data, 'settings': settings}
     save_file({'x': torch.zeros(1)}, path, metadata={'recipe': json.dumps(recipe), 'note': 'x'})
-    found = equal_budget.recipe_of(str(path))
+    found = equal_budget.training_recipe(str(path))
     digest = found.pop('rendering')
     assert len(digest) == 8
     assert found == {
@@ -132,8 +132,8 @@ def test_recipes_are_found_in_metadata_too(tmp_path):
         'seed': '3',
         'data': 'source pool, stacks 9',
     }
-    assert equal_budget.recipe_of('sml') == {}
-    assert int(equal_budget.recipe_of('auto')['steps']) > 0
+    assert equal_budget.training_recipe('sml') == {}
+    assert int(equal_budget.training_recipe('auto')['steps']) > 0
 
 
 def relief(folder: Path, shape=(96, 120), count=7):
@@ -169,13 +169,13 @@ def test_transfer_takes_what_is_there(tmp_path):
 def test_blending_by_the_truth_is_sharp(tmp_path):
     relief(tmp_path / 'relief_1')
     sample = open_dataset(f'stack:{tmp_path / "relief_1"},unit=slices,focus=index')[0]
-    case = case_of_stack(sample)
+    case = case_from_stack(sample)
     ideal = np.tile(np.linspace(0.5, 5.5, 120, dtype=np.float32), (96, 1))
     good = transfer.all_in_focus(case, Estimate(ideal))
     bad = transfer.all_in_focus(case, Estimate(np.full((96, 120), 3.0, np.float32)))
     np.testing.assert_allclose(bad, case.images[3])
     reference = np.roll(good.clip(0, 255).astype(np.uint8), 2, axis=1)
-    same, other = (transfer.compare_sharp(image, reference) for image in (good, bad))
+    same, other = (transfer.compare_all_in_focus(image, reference) for image in (good, bad))
     assert same['psnr'] > 30.0 and same['sharpness'] == pytest.approx(1.0, abs=0.05)
     assert other['psnr'] < same['psnr'] - 5.0 and other['sharpness'] < 0.8
 
@@ -191,7 +191,7 @@ def test_aberrations_of_protocol_b_are_named_and_change_the_images():
 
 def test_joined_sets_take_evenly_spread_samples_of_each():
     sets = [open_dataset('shapes:1,count=5,size=64'), open_dataset('shapes:2,count=2,size=64')]
-    both = joined(sets, limit=3)
+    both = join_datasets(sets, limit=3)
     assert [both[i].name for i in range(len(both))] == [
         'shapes-1-0',
         'shapes-1-1',
@@ -199,12 +199,12 @@ def test_joined_sets_take_evenly_spread_samples_of_each():
         'shapes-2-0',
         'shapes-2-1',
     ]
-    assert len(joined(sets[:1], limit=2)) == 2
-    assert joined(sets[:1]).name == 'shapes:1,count=5,size=64'
+    assert len(join_datasets(sets[:1], limit=2)) == 2
+    assert join_datasets(sets[:1]).name == 'shapes:1,count=5,size=64'
 
 
 def test_table_leaves_out_what_nobody_has():
-    lines = table(
+    lines = markdown_table(
         [{'method': 'a', 'x': 0.5}, {'method': 'b', 't': 'w'}],
         [('x', 'X', -1), ('y', 'Y', 2), ('t', 'T', 0)],
     )

@@ -2,7 +2,7 @@
 """What one method did on one stack: headline errors, sigma, and errors by kind of pixel.
 
 Headline measures are means over the pixels of an image; tables average them over images. Tables
-by kind of pixel (:class:`Bins`) pool the pixels of all images.
+by kind of pixel (:class:`PixelGroups`) pool the pixels of all images.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
 # A step of p against its course that does not count as a second peak.
 UNIMODAL_TOLERANCE = 1e-4
 # Nominal shares of the calibration curve.
-LEVELS = np.linspace(0.05, 0.95, 19)
+NOMINAL_SHARES = np.linspace(0.05, 0.95, 19)
 DEPTH_EDGES = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, np.inf)
-TEXTURES = ('lowest quarter', 'second', 'third', 'highest quarter')
+TEXTURE_LABELS = ('lowest quarter', 'second', 'third', 'highest quarter')
 # Of the plane whose focus is closest to the truth. Which way shifts and slices run is not known.
-SIDES = ('nearer than the closest plane', 'farther than the closest plane', 'outside the sweep')
-UNKNOWN_SIDES = ('above the closest plane', 'below the closest plane', 'outside the sweep')
+SIDE_LABELS = (
+    'nearer than the closest plane',
+    'farther than the closest plane',
+    'outside the sweep',
+)
+UNKNOWN_SIDE_LABELS = ('above the closest plane', 'below the closest plane', 'outside the sweep')
 DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 
 
 @dataclass(eq=False)
-class Bins:
+class PixelGroups:
     """Sums over pixels by kind of pixel: count, |error|, |error| / truth, |error| in positions,
     sigma in positions."""
 
@@ -71,12 +75,12 @@ class Bins:
 
 
 @dataclass(eq=False)
-class Tally:
+class MetricAccumulator:
     """Everything measured for one method on one data set."""
 
     images: list[dict[str, float]] = field(default_factory=list)
-    bins: dict[str, Bins] = field(default_factory=dict)
-    within: np.ndarray = field(default_factory=lambda: np.zeros(len(LEVELS)))
+    bins: dict[str, PixelGroups] = field(default_factory=dict)
+    within: np.ndarray = field(default_factory=lambda: np.zeros(len(NOMINAL_SHARES)))
     pixels: float = 0.0
 
     def means(self) -> dict[str, float]:
@@ -97,13 +101,15 @@ class Tally:
         """Return (nominal share, share of errors within that many sigma); empty without sigma."""
         if not self.pixels:
             return []
-        return [(float(p), float(n / self.pixels)) for p, n in zip(LEVELS, self.within)]
+        return [(float(p), float(n / self.pixels)) for p, n in zip(NOMINAL_SHARES, self.within)]
 
 
-def measure(case: Case, estimate: Estimate, texture: np.ndarray, tally: Tally) -> dict[str, float]:
+def score_estimate(
+    case: Case, estimate: Estimate, texture: np.ndarray, tally: MetricAccumulator
+) -> dict[str, float]:
     """Judge an estimate and add it to the tally; return the headline measures of this image.
 
-    :param texture: (H, W) strength of the sharpest focus measure, of :func:`texture_of`.
+    :param texture: (H, W) strength of the sharpest focus measure, of :func:`texture_strength`.
     """
     truth_position = case.truth_position
     known = np.isfinite(truth_position) & np.isfinite(estimate.position)
@@ -114,29 +120,29 @@ def measure(case: Case, estimate: Estimate, texture: np.ndarray, tally: Tally) -
         value = case.value(estimate.position)
         error = np.abs(value - case.truth)[known]
         position_error = np.abs(estimate.position - truth_position)[known]
-        image |= _headline(case, value, error, position_error)
+        image |= _error_metrics(case, value, error, position_error)
         relative = error / case.truth[known] if case.has_ratios else np.full(error.shape, np.nan)
         sigma = np.full(error.shape, np.nan)
         if estimate.sigma is not None:
             sigma = estimate.sigma[known].astype(np.float64)
             low, high = case.focus.min(), case.focus.max()
             inside = (truth_position[known] >= low) & (truth_position[known] <= high)
-            image |= _uncertainty(position_error, sigma, inside, tally)
+            image |= _uncertainty_metrics(position_error, sigma, inside, tally)
         columns = (error, relative, position_error, sigma)
-        for name, labels, index in _kinds(case, truth_position, texture, known):
-            tally.bins.setdefault(name, Bins(labels)).add(index, columns)
+        for name, labels, index in _pixel_groups(case, truth_position, texture, known):
+            tally.bins.setdefault(name, PixelGroups(labels)).add(index, columns)
     if estimate.sigma is not None:
         image['mean_sigma'] = float(np.mean(estimate.sigma))
     if estimate.probability is not None:
         order = np.argsort(case.focus, kind='stable')
         image['unimodal'] = unimodal_share(estimate.probability[order])
     if case.plane is not None:
-        image |= flatness(case, estimate, texture)
+        image |= plane_fit_metrics(case, estimate, texture)
     tally.images.append(image)
     return image
 
 
-def _headline(
+def _error_metrics(
     case: Case, value: np.ndarray, error: np.ndarray, position_error: np.ndarray
 ) -> dict[str, float]:
     out = {'mae': float(error.mean()), 'median': float(np.median(error))}
@@ -168,12 +174,12 @@ def _headline(
     return out
 
 
-def _uncertainty(
-    error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, tally: Tally
+def _uncertainty_metrics(
+    error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, tally: MetricAccumulator
 ) -> dict[str, float]:
     ratio = error / np.maximum(sigma, 1e-12)
     normal = NormalDist()
-    limits = np.array([normal.inv_cdf(0.5 + 0.5 * float(p)) for p in LEVELS])
+    limits = np.array([normal.inv_cdf(0.5 + 0.5 * float(p)) for p in NOMINAL_SHARES])
     tally.within += np.searchsorted(np.sort(ratio), limits, side='right')
     tally.pixels += ratio.size
     out = {
@@ -209,7 +215,7 @@ def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     return float(np.mean(curve(sigma) - curve(error)) / mean)
 
 
-def unimodal(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> np.ndarray:
+def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> np.ndarray:
     """Return (H, W) bool: p rises to its maximum and falls after it.
 
     :param probability: (N, H, W), planes in the order of their focus.
@@ -222,10 +228,10 @@ def unimodal(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> 
 
 def unimodal_share(probability: np.ndarray) -> float:
     """Return the share of pixels of (N, H, W) whose p has a single peak."""
-    return float(unimodal(probability).mean())
+    return float(unimodal_mask(probability).mean())
 
 
-def texture_of(case: Case) -> np.ndarray:
+def texture_strength(case: Case) -> np.ndarray:
     """Return (H, W) the strongest sum-modified-Laplacian over the planes."""
     images = case.images
     if images.dtype != np.uint8:
@@ -233,7 +239,7 @@ def texture_of(case: Case) -> np.ndarray:
     return np.asarray(focus_volume(images, 'sml').max(axis=0))
 
 
-def _kinds(
+def _pixel_groups(
     case: Case, truth_position: np.ndarray, texture: np.ndarray, known: np.ndarray
 ) -> list[tuple[str, tuple[str, ...], np.ndarray]]:
     """Return (table, labels, row of each known pixel)."""
@@ -248,13 +254,15 @@ def _kinds(
     spacing = float(focus[-1] - focus[0]) / (len(focus) - 1)
     distance = np.digitize(np.abs(offset) / spacing, DISTANCE_EDGES) - 1
     kinds = [
-        ('texture', TEXTURES, np.digitize(strength, quartiles)),
-        ('side', SIDES if case.has_ratios else UNKNOWN_SIDES, side),
-        ('distance to the closest plane', _ranges(DISTANCE_EDGES, ' spacings'), distance),
+        ('texture', TEXTURE_LABELS, np.digitize(strength, quartiles)),
+        ('side', SIDE_LABELS if case.has_ratios else UNKNOWN_SIDE_LABELS, side),
+        ('distance to the closest plane', _range_labels(DISTANCE_EDGES, ' spacings'), distance),
     ]
     if case.metric:
         edges = DEPTH_EDGES
-        kinds.append(('depth', _ranges(edges, ' m'), np.digitize(case.truth[known], edges) - 1))
+        kinds.append(
+            ('depth', _range_labels(edges, ' m'), np.digitize(case.truth[known], edges) - 1)
+        )
     else:
         ends = np.linspace(focus[0], focus[-1], 9)
         labels = tuple(f'{p:.3g} to {q:.3g} {case.unit}' for p, q in pairwise(ends))
@@ -262,14 +270,14 @@ def _kinds(
     return kinds
 
 
-def _ranges(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
+def _range_labels(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
     return tuple(
         f'{low:g} to {high:g}{unit}' if np.isfinite(high) else f'over {low:g}{unit}'
         for low, high in pairwise(edges)
     )
 
 
-def flatness(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
+def plane_fit_metrics(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
     """Fit position = a + b u + c v over the case's flat region; rms of what is left.
 
     And sigma there, elsewhere, and in that quarter of elsewhere that has the least texture.

@@ -21,12 +21,12 @@ WIDTH, HEIGHT = 640, 480
 NEAR, FAR = 2.5, 0.45
 FRAME = 'camera_optical_frame'
 # More planes than this show some image twice.
-_MOST_RENDERED = 10
+_MAX_RENDERED = 10
 _LENS = Lens(0.016, 1.4, 7.2e-3 / WIDTH)
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class StackShape:
     """How many planes of which size."""
 
     planes: int
@@ -42,7 +42,7 @@ class Setting:
         return f'{self.planes} x {self.width} x {self.height}'
 
 
-class Sweep:
+class RenderedSweep:
     """A table, as a 16 mm f/1.4 lens sees it while it focuses from far to near.
 
     Rendered once, 640 x 480; other sizes are resized, because no time depends on how sharp an
@@ -56,14 +56,14 @@ class Sweep:
         camera = PinholeCamera(WIDTH, HEIGHT, pixels, pixels, WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5)
         settings = SimulatedCameraSettings(near_limit=NEAR, settling_time=0.01, latency=0.0)
         view = SimulatedCamera(make_scene('table', 0, camera), _LENS, settings)
-        self._focus = np.linspace(FAR, NEAR, min(max(finest, 2), _MOST_RENDERED))
+        self._focus = np.linspace(FAR, NEAR, min(max(finest, 2), _MAX_RENDERED))
         self._frames = []
         for index, focus in enumerate(self._focus):
             view.command(PlaneTarget(float(focus)), float(index))
             # The lens has long settled half a second later.
             self._frames.append(view.capture(index + 0.5))
 
-    def stack(self, setting: Setting) -> FocalStack:
+    def stack(self, setting: StackShape) -> FocalStack:
         """Return a stack of images that nobody has seen before, from far to near.
 
         New arrays each time, as a camera delivers them: the estimator remembers what it encoded

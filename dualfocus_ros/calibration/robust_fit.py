@@ -75,7 +75,7 @@ def fit_linear(design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0)
     return LinearFit(coefficients / scale_columns, covariance, residuals, weights)
 
 
-def left_out(design: np.ndarray, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def leave_one_out_errors(design: np.ndarray, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return how far each value lies from the fit to the other groups, (N,).
 
     :param groups: (N,) labels; values of one group are left out together.
@@ -88,7 +88,7 @@ def left_out(design: np.ndarray, values: np.ndarray, groups: np.ndarray) -> np.n
     return errors
 
 
-def condition(design: np.ndarray) -> float:
+def condition_number(design: np.ndarray) -> float:
     """Return the condition number of a design whose columns are brought to one length."""
     lengths = np.linalg.norm(design, axis=0)
     if not np.all(lengths > 0.0):

@@ -29,7 +29,7 @@ from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS
-from dualfocus_ros.models.resnet import imagenet_normalised
+from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import load_model, save_model, shipped_models
 
 DFV_NAME = 'dfv'
@@ -231,7 +231,7 @@ class TimedDFV:
             tensor = images_to_tensor(images, self._device)
             height, width = tensor.shape[-2:]
             padded = torch.nn.functional.pad(
-                imagenet_normalised(tensor), (0, -width % 32, 0, -height % 32), mode='reflect'
+                normalize_imagenet(tensor), (0, -width % 32, 0, -height % 32), mode='reflect'
             )
             focus = torch.from_numpy(stack.focus_dioptres).float().to(self._device)
             synchronize(self._device)

@@ -19,7 +19,7 @@ from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
 if TYPE_CHECKING:
-    from dualfocus_ros.models.onnx_export import StackSize
+    from dualfocus_ros.models.onnx_export import StackShape
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +74,13 @@ def execute(arguments: argparse.Namespace) -> int:
     size, output = _size(arguments), arguments.output
     if output.suffix != '.onnx' or output.is_dir():
         raise UsageError(f"--output must be a file whose name ends in .onnx, got '{output}'")
-    from dualfocus_ros.models.onnx_export import export_split, export_whole, require
+    from dualfocus_ros.models.onnx_export import export_split, export_whole, require_packages
     from dualfocus_ros.models.weights import load_model
 
-    require('onnx', 'onnxscript')
+    require_packages('onnx', 'onnxscript')
     if arguments.check:
         try:
-            require('onnxruntime')
+            require_packages('onnxruntime')
         except ValueError as error:
             raise CommandError(f'{error}; or leave the check out with --no-check') from None
     model = load_model(arguments.model)
@@ -119,7 +119,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _size(arguments: argparse.Namespace) -> StackSize:
+def _size(arguments: argparse.Namespace) -> StackShape:
     match = re.fullmatch(r'(-?\d+)[xX×](-?\d+)', arguments.size.strip())
     if match is None:
         raise UsageError(f"--size must be WIDTHxHEIGHT, as 640x480, got '{arguments.size}'")
@@ -128,34 +128,34 @@ def _size(arguments: argparse.Namespace) -> StackSize:
         raise UsageError(f'--size must be above 0 pixels both ways, got {width} x {height}')
     if not MIN_PLANES <= arguments.planes <= MAX_PLANES:
         raise UsageError(f'--planes must be {MIN_PLANES} to {MAX_PLANES}, got {arguments.planes}')
-    from dualfocus_ros.models.onnx_export import StackSize
+    from dualfocus_ros.models.onnx_export import StackShape
 
-    return StackSize(arguments.planes, height, width)
+    return StackShape(arguments.planes, height, width)
 
 
-def _check(model: Any, files: list[Path], size: StackSize) -> list[dict[str, Any]]:
+def _check(model: Any, files: list[Path], size: StackShape) -> list[dict[str, Any]]:
     """Return the differences on each kind of images; NaN where one gives no number."""
-    from dualfocus_ros.models.onnx_export import compare
+    from dualfocus_ros.models.onnx_export import compare_with_pytorch
 
     rows = []
     kinds = {'random': _random_stack, 'rendered': _rendered_stack}
     with progress(len(kinds), 'checking') as step:
         for kind, make in kinds.items():
             images, focus = make(size)
-            for difference in compare(model, files, images, focus):
+            for difference in compare_with_pytorch(model, files, images, focus):
                 rows.append({'images': kind, **asdict(difference)})
             step()
     return rows
 
 
-def _random_stack(size: StackSize) -> tuple[np.ndarray, np.ndarray]:
+def _random_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     images = rng.random((1, size.planes, 3, size.height, size.width), dtype=np.float32)
     # Neither the planes nor the spacing that the graph was traced with.
     return images, np.geomspace(0.4, 5.0, size.planes, dtype=np.float32)[None]
 
 
-def _rendered_stack(size: StackSize) -> tuple[np.ndarray, np.ndarray]:
+def _rendered_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
     """Return a random scene as a lens sees it: (1, N, 3, H, W) and its focus in 1/m."""
     from dualfocus_ros.simulation.random_scenes import random_scene
     from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack

@@ -23,9 +23,9 @@ from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
 from dualfocus_ros.io.atomic_files import replacing
-from dualfocus_ros.models.batch_norm_folding import fuse
+from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dfv import DFV
-from dualfocus_ros.models.resnet import imagenet_normalised
+from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import load_model, shipped_models
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class DualFocusMethod:
         size = f'{parameters / 1e6:.2f} M parameters'
         self.about = f'DualFocus, {size}, SHA-256 {loaded.sha256[:12]}'
         self._device = device
-        self._network = fuse(loaded.network).to(device)
+        self._network = fold_batch_norm(loaded.network).to(device)
 
     def estimate(self, case: Case) -> Estimate:
         """Estimate with sigma and focus probability."""
@@ -198,7 +198,7 @@ class DFVMethod:
         images = images_to_tensor(case.images[order], self._device)
         height, width = images.shape[-2:]
         padded = torch.nn.functional.pad(
-            imagenet_normalised(images), (0, -width % 32, 0, -height % 32), mode='reflect'
+            normalize_imagenet(images), (0, -width % 32, 0, -height % 32), mode='reflect'
         )
         focus = torch.from_numpy(case.focus[order]).float().to(self._device)[:, None, None]
         with torch.inference_mode():

@@ -42,7 +42,7 @@ from dualfocus_ros.inference.preparation import (
 from dualfocus_ros.inference.resampling import to_tensor
 from dualfocus_ros.inference.result import DepthResult, Outputs
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.models.batch_norm_folding import fuse
+from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import Prediction
 from dualfocus_ros.models.encoders import PlaneFeatures
 from dualfocus_ros.models.weights import load_model
@@ -83,7 +83,7 @@ class DepthEstimator:
         loaded = load_model(model)
         self.model_name = loaded.name
         self.sha256 = loaded.sha256
-        network = fuse(loaded.network)
+        network = fold_batch_norm(loaded.network)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._transfer = DeviceTransfer(self._device)
         self._calls = CudaGraphCache(cuda_graphs and self._device.type == 'cuda')

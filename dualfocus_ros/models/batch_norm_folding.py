@@ -13,7 +13,7 @@ from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.layers import FocalBlock, FocalConv, FullFocalBlock
 
 
-def fuse(network: DualFocus) -> DualFocus:
+def fold_batch_norm(network: DualFocus) -> DualFocus:
     """Return a copy without batch normalisation that computes the same to rounding.
 
     :raises ValueError: if the network is in training mode.
@@ -32,14 +32,14 @@ def fuse(network: DualFocus) -> DualFocus:
                 setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
     for module in fused.modules():
         if isinstance(module, FocalBlock):
-            module.norm = _absorb(module.focal, module.norm, module.context)
+            module.norm = _fold_into_focal_conv(module.focal, module.norm, module.context)
         elif isinstance(module, FullFocalBlock):
-            module.first_norm = _absorb(module.first, module.first_norm)
-            module.second_norm = _absorb(module.second, module.second_norm)
+            module.first_norm = _fold_into_focal_conv(module.first, module.first_norm)
+            module.second_norm = _fold_into_focal_conv(module.second, module.second_norm)
     return fused
 
 
-def _absorb(
+def _fold_into_focal_conv(
     focal: FocalConv, norm: nn.BatchNorm2d, context: nn.Conv2d | None = None
 ) -> nn.BatchNorm2d:
     """Scale all three taps, and the context that is added to them.

@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
-from dualfocus_ros.models.encoders import Parts, of_planes, together
+from dualfocus_ros.models.encoders import PlaneTensors, cat_planes, split_planes
 from dualfocus_ros.models.layers import (
     FocalBlock,
     FullFocalBlock,
-    add,
-    bilinear,
     conv_bn,
+    conv_to_one_channel,
     differential_volume,
-    halved,
-    relu,
-    to_one_channel,
+    downsample2x,
+    inplace_add,
+    inplace_relu,
+    upsample_bilinear,
 )
 from dualfocus_ros.models.projection import integrate
 
 # From so many planes on the logits are smoothed along them, once more from each of these on.
 # Chosen so that p has one peak at 99 % of the pixels, on generated views (seeds 0, 31 and 32).
-SMOOTHED_FROM = (16, 26)
+SMOOTHING_MIN_PLANES = (16, 26)
 
 
 def expectation(probability: Tensor, values: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ def expectation(probability: Tensor, values: Tensor) -> Tensor:
 
     In float32 even under autocast, in which 256 or 2048 steps of depth would be left of a sweep.
     """
-    return mixed(values[:, None], probability)[:, 0]
+    return weighted_sum(values[:, None], probability)[:, 0]
 
 
-def mixed(weights: Tensor, planes: Tensor) -> Tensor:
+def weighted_sum(weights: Tensor, planes: Tensor) -> Tensor:
     """Return sums over the planes, (B, M, H, W), of (B, N, H, W) with weights (B, M, N).
 
     In float32 even under autocast.
@@ -62,33 +62,33 @@ class SurfaceHead(nn.Module):
         self.norm = nn.GroupNorm(1, surfaces)
         self.theta = nn.Conv2d(surfaces, 2, 3, padding=1, padding_mode='replicate', bias=False)
 
-    def of_planes(self, features: Tensor) -> Tensor:
+    def split_planes(self, features: Tensor) -> Tensor:
         """Return what the first convolution makes of planes (M, C, h, w), each on its own.
 
-        See :func:`begin`.
+        See :func:`precompute_difference_conv`.
         """
         value, steps, _ = self._first_weights(features.shape[1])
         convolution, _ = _convolution(next(self.hidden[0].children()))
-        return begin(features, value, steps, convolution.bias)
+        return precompute_difference_conv(features, value, steps, convolution.bias)
 
     def forward(
-        self, begun: Parts, condition: Tensor | None, planes: int
+        self, begun: PlaneTensors, condition: Tensor | None, planes: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w).
 
         Only the loss asks for the gradients: they are None where nothing is learned.
 
-        :param begun: (B*N, C', h, w) by :meth:`of_planes`.
+        :param begun: (B*N, C', h, w) by :meth:`split_planes`.
         :param condition: (B*N, K) the same over the image.
         """
         (first, activation), *others = (tuple(layer.children()) for layer in self.hidden)
         convolution, norm = _convolution(first)
-        x = with_steps(begun, planes)
+        x = finish_difference_conv(begun, planes)
         if condition is not None:
             inputs = (convolution.in_channels - condition.shape[1]) // 2
             # Not the same at the border, beyond which there is nothing.
             maps = condition[..., None, None].expand(-1, -1, *x.shape[-2:])
-            x = add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
+            x = inplace_add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
         x = activation(norm(x))
         for layer, activation in others:
             x = activation(layer(x))
@@ -112,12 +112,14 @@ def _convolution(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
     return module, norm
 
 
-def begin(features: Tensor, here: Tensor, steps: Tensor, bias: Tensor | None) -> Tensor:
+def precompute_difference_conv(
+    features: Tensor, here: Tensor, steps: Tensor, bias: Tensor | None
+) -> Tensor:
     """Return what a convolution of the differential volume makes of planes, each on its own.
 
     That convolution is one of the planes and one of their steps together, A V_n + B (V_{n+1} -
     V_n), and a step may as well be taken after it: in the first half of the channels is (A - B)
-    V_n, in the second B V_n, for :func:`with_steps`.
+    V_n, in the second B V_n, for :func:`finish_difference_conv`.
 
     :param features: (M, C, h, w).
     :param here: A, (C', C, k, k).
@@ -129,12 +131,12 @@ def begin(features: Tensor, here: Tensor, steps: Tensor, bias: Tensor | None) ->
     return functional.conv2d(features, weight, bias, padding=here.shape[-1] // 2)
 
 
-def with_steps(begun: Parts, planes: int) -> Tensor:
-    """Return the convolution of the differential volume, (B*N, C', h, w); see :func:`begin`.
+def finish_difference_conv(begun: PlaneTensors, planes: int) -> Tensor:
+    """Return the convolution of the differential volume, (B*N, C', h, w); see :func:`precompute_difference_conv`.
 
     :param begun: (B*N, 2 C', h, w).
     """
-    halves = [plane.chunk(2, dim=1) for plane in of_planes(begun, planes)]
+    halves = [plane.chunk(2, dim=1) for plane in split_planes(begun, planes)]
     (_, before), (last, ahead) = halves[-2:]
     # The step of the last plane is the one before it.
     pairs = [(here, following) for (here, _), (_, following) in pairwise(halves)]
@@ -150,7 +152,7 @@ def with_steps(begun: Parts, planes: int) -> Tensor:
         device=last.device,
         memory_format=torch.channels_last,
     )
-    for plane, pair in zip(of_planes((volume,), planes), pairs, strict=True):
+    for plane, pair in zip(split_planes((volume,), planes), pairs, strict=True):
         torch.add(*pair, out=plane)
     return volume
 
@@ -183,20 +185,20 @@ class DecoderLevel(nn.Module):
             for index in range(blocks)
         )
 
-    def of_planes(self, features: Tensor) -> Tensor:
+    def split_planes(self, features: Tensor) -> Tensor:
         """Return what this level needs of planes (M, C, h, w), each on its own.
 
-        See :func:`begin`; a level of whole 3-D convolutions has no such part.
+        See :func:`precompute_difference_conv`; a level of whole 3-D convolutions has no such part.
         """
         if self.merge is None:
             return features
         convolution, _ = _convolution(self.merge)
         here, steps, *_ = convolution.weight.split(self.parts, dim=1)
-        return begin(features, here, steps, convolution.bias)
+        return precompute_difference_conv(features, here, steps, convolution.bias)
 
     def forward(
         self,
-        features: Parts,
+        features: PlaneTensors,
         condition: Tensor | None,
         surfaces: Tensor | None,
         coarser: Tensor | None,
@@ -204,28 +206,28 @@ class DecoderLevel(nn.Module):
     ) -> Tensor:
         """Return (B*N, channels, h, w).
 
-        :param features: (B*N, C', h, w) by :meth:`of_planes`.
+        :param features: (B*N, C', h, w) by :meth:`split_planes`.
         :param condition: (B*N, K) the same over the image.
         :param surfaces: (B*N, C2, H/8, W/8).
         :param coarser: (B*N, C', h/2, w/2).
         """
         if self.merge is None:
-            difference = differential_volume(together(features), planes)
-            volume = [with_conditions(difference, condition)]
+            difference = differential_volume(cat_planes(features), planes)
+            volume = [append_conditions(difference, condition)]
             if surfaces is not None:
                 volume.append(self._resized(surfaces))
             if coarser is not None:
-                volume.append(bilinear(coarser, 2))
+                volume.append(upsample_bilinear(coarser, 2))
             x = torch.cat(volume, dim=1)
         else:
-            x = relu(self._merged(features, condition, surfaces, coarser, planes))
+            x = inplace_relu(self._merged(features, condition, surfaces, coarser, planes))
         for block in self.blocks:
             x = block(x, planes)
         return x
 
     def _merged(
         self,
-        features: Parts,
+        features: PlaneTensors,
         condition: Tensor | None,
         surfaces: Tensor | None,
         coarser: Tensor | None,
@@ -239,10 +241,10 @@ class DecoderLevel(nn.Module):
         assert self.merge is not None
         convolution, norm = _convolution(self.merge)
         _, _, given, shaped, above = convolution.weight.split(self.parts, dim=1)
-        x = with_steps(features, planes)
+        x = finish_difference_conv(features, planes)
         if surfaces is not None:
             # Enlarged last and shrunk first.
-            x = add(
+            x = inplace_add(
                 x,
                 self._resized(functional.conv2d(surfaces, shaped))
                 if self.level == 0
@@ -252,20 +254,23 @@ class DecoderLevel(nn.Module):
             constant = functional.linear(condition, given[:, :, 0, 0])[..., None, None]
         if coarser is not None:
             small = functional.conv2d(coarser, above)
-            x = add(x, bilinear(small if condition is None else add(small, constant), 2))
+            x = inplace_add(
+                x,
+                upsample_bilinear(small if condition is None else inplace_add(small, constant), 2),
+            )
         elif condition is not None:
-            x = add(x, constant)
+            x = inplace_add(x, constant)
         return norm(x)
 
     def _resized(self, surfaces: Tensor) -> Tensor:
         if self.level == 0:
-            return bilinear(surfaces, 2)
+            return upsample_bilinear(surfaces, 2)
         if self.level == 1:
             return surfaces
         return functional.avg_pool2d(surfaces, 2 ** (self.level - 1))
 
 
-def with_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
+def append_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
     """Return a volume (M, C, h, w) with conditions (M, K) as further, constant channels."""
     if condition is None:
         return volume
@@ -273,7 +278,7 @@ def with_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
     return torch.cat([volume, maps], dim=1)
 
 
-def smoothed_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
+def smooth_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
     """Return the logits of a dense sweep, each with a share of its neighbours'.
 
     Planes so close differ by less blur than noise makes of it, and p would have a peak at several
@@ -284,7 +289,7 @@ def smoothed_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
     :param fraction: (B, N) planes from 0 to 1, ascending.
     """
     planes = logits.shape[1]
-    passes = sum(planes >= least for least in SMOOTHED_FROM)
+    passes = sum(planes >= least for least in SMOOTHING_MIN_PLANES)
     if not passes:
         return logits
     # Two planes at the same focus share evenly.
@@ -302,7 +307,7 @@ def smoothed_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
         + above[..., None] * torch.cat([here[1:], here[-1:]])
     )
     for _ in range(passes):
-        logits = mixed(matrix, logits)
+        logits = weighted_sum(matrix, logits)
     return logits
 
 
@@ -325,11 +330,11 @@ class FocusWindow(nn.Module):
         :param mean_features: (B, C, H/4, W/4) the decoder's, averaged over the planes.
         :param fraction: (B, N) planes from 0 to 1.
         """
-        logits = smoothed_along_focus(logits, fraction)
+        logits = smooth_along_focus(logits, fraction)
         steps = fraction * (fraction.shape[1] - 1)
         mean = expectation(torch.softmax(logits.float(), dim=1), steps)[:, None]
-        curvature = functional.softplus(to_one_channel(self.curvature, mean_features).float())
-        curvature = bilinear(curvature, 4)
+        curvature = functional.softplus(conv_to_one_channel(self.curvature, mean_features).float())
+        curvature = upsample_bilinear(curvature, 4)
         # -c (s - m)^2 up to c m^2, which is the same for all planes and so says nothing.
         steps = steps[..., None, None]
         bent = torch.addcmul(logits.float(), steps, 2.0 * curvature * mean)
@@ -369,18 +374,18 @@ class SigmaHead(nn.Module):
         :param context: (B, K, H/4, W/4), of images that may be padded to the right and below.
         """
         log_spread, pixels = self.inputs(spread, peak, texture, context)
-        correction = bilinear(self.layers(pixels), 2)
-        return add(correction[..., : spread.shape[-2], : spread.shape[-1]], log_spread)
+        correction = upsample_bilinear(self.layers(pixels), 2)
+        return inplace_add(correction[..., : spread.shape[-2], : spread.shape[-1]], log_spread)
 
     def inputs(
         self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the logarithm of the spread, and (B, C, H/2, W/2) what corrects it."""
         log_spread = torch.log(spread + 0.02)
-        parts = [halved(part) for part in (log_spread, peak, texture)]
+        parts = [downsample2x(part) for part in (log_spread, peak, texture)]
         height, width = parts[0].shape[-2:]
         if context is not None:
-            parts.append(bilinear(context, 2)[..., :height, :width])
+            parts.append(upsample_bilinear(context, 2)[..., :height, :width])
         # With channels last, as the convolutions want them: else all of it is copied once more.
         pixels = torch.cat([part.movedim(1, -1) for part in parts], dim=-1)
         return log_spread, pixels.movedim(-1, 1)

@@ -16,7 +16,7 @@ import torch.nn.functional as functional
 from dualfocus_ros.models.resnet import PyramidNeck, PyramidPooling, ResNet18
 
 
-def _unit3(inputs: int, outputs: int) -> nn.Sequential:
+def _conv3d_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU()
     )
@@ -26,7 +26,7 @@ class _Residual3(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _unit3(inputs, outputs),
+            _conv3d_block(inputs, outputs),
             nn.Conv3d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm3d(outputs),
         )
@@ -48,9 +48,9 @@ class _DecoderBlock(nn.Module):
         self.body = nn.Sequential(_Residual3(inputs, outputs), _Residual3(outputs, outputs))
         self.pyramid: nn.Module = PyramidPooling(outputs, dims=3) if pyramid else nn.Identity()
         self.classifier = nn.Sequential(
-            _unit3(outputs, outputs), nn.Conv3d(outputs, 1, 3, padding=1)
+            _conv3d_block(outputs, outputs), nn.Conv3d(outputs, 1, 3, padding=1)
         )
-        self.up = _unit3(outputs, outputs // 2) if up else None
+        self.up = _conv3d_block(outputs, outputs // 2) if up else None
 
     def forward(self, x: Tensor, classify: bool) -> tuple[Tensor | None, Tensor | None]:
         x = self.pyramid(self.body(x))
@@ -100,7 +100,7 @@ class DFV(nn.Module):
         out: list[Tensor] = []
         finer: Tensor | None = None
         for block, level in zip(self.decoder, features[::-1], strict=True):
-            volume = differences(level.unflatten(0, (batch, planes)).transpose(1, 2))
+            volume = differential_focus_volume(level.unflatten(0, (batch, planes)).transpose(1, 2))
             if finer is not None:
                 volume = torch.cat([finer, volume], dim=1)
             last = block.up is None
@@ -113,6 +113,6 @@ class DFV(nn.Module):
         return out
 
 
-def differences(volume: Tensor) -> Tensor:
+def differential_focus_volume(volume: Tensor) -> Tensor:
     """Return V_n - V_{n+1} along planes and the raw last plane, (B, C, N, h, w)."""
     return torch.cat([volume[:, :, :-1] - volume[:, :, 1:], volume[:, :, -1:]], dim=2)

@@ -27,24 +27,24 @@ from dualfocus_ros.models.decoder import (
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 from dualfocus_ros.models.encoders import (
     LightEncoder,
-    Parts,
     PlaneFeatures,
+    PlaneTensors,
     ResNetEncoder,
-    of_planes,
-    together,
+    cat_planes,
+    split_planes,
 )
-from dualfocus_ros.models.focus_measure import STEPS
+from dualfocus_ros.models.focus_measure import LAPLACIAN_STEPS
 from dualfocus_ros.models.layers import (
-    bilinear,
-    only_inference_on_cpu,
+    conv_to_one_channel,
+    is_cpu_inference,
     plane_mean,
-    smoothed,
-    to_one_channel,
+    smooth3x3,
+    upsample_bilinear,
 )
 
-CONDITIONS = 3
+CONDITION_CHANNELS = 3
 # Nothing farther than this many metres is told apart where the expectation is in metres.
-FARTHEST = 100.0
+MAX_METRES = 100.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class DualFocus(nn.Module):
     def __init__(self, config: DualFocusConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DualFocusConfig()
-        conditions = CONDITIONS if config.conditioning else 0
+        conditions = CONDITION_CHANNELS if config.conditioning else 0
         above = [*config.decoder[1:], 0]
         light = config.trunk == 'light'
         self.encoder = LightEncoder(config) if light else ResNetEncoder()
@@ -118,7 +118,7 @@ class DualFocus(nn.Module):
             widths = (config.fine, conditions, 0, config.decoder[0])
             self.fine = DecoderLevel(widths, config.fine, 1, False, -1)
             self.fine_logit = nn.Conv2d(config.fine, 1, 3, padding=1)
-        keys = config.keys + (len(STEPS) if config.measures and config.keys else 0)
+        keys = config.keys + (len(LAPLACIAN_STEPS) if config.measures and config.keys else 0)
         self.query: nn.Module | None = None
         if keys:
             self.query = nn.Conv2d(2 * config.decoder[0], keys, 3, padding=1)
@@ -147,16 +147,16 @@ class DualFocus(nn.Module):
 
         What the decoder does with each plane on its own is done with them.
         """
-        images = _pad(smoothed(images, self.config.smoothing), self.config.stride)
+        images = _pad(smooth3x3(images, self.config.smoothing), self.config.stride)
         features: PlaneFeatures = self.encoder(images)
         begun = []
         for level, part in zip(self.levels, features.levels, strict=True):
             assert isinstance(level, DecoderLevel)
-            begun.append((level.of_planes(together(part)),))
+            begun.append((level.split_planes(cat_planes(part)),))
         if self.fine is not None:
-            features = replace(features, fine=(self.fine.of_planes(together(features.fine)),))
+            features = replace(features, fine=(self.fine.split_planes(cat_planes(features.fine)),))
         if self.surfaces is not None:
-            surfaces = self.surfaces.of_planes(together(features.levels[1]))
+            surfaces = self.surfaces.split_planes(cat_planes(features.levels[1]))
             features = replace(features, surfaces=(surfaces,))
         return replace(features, levels=tuple(begun))
 
@@ -174,7 +174,7 @@ class DualFocus(nn.Module):
         :param size: height and width of the images.
         :raises ValueError: for fewer than two planes, or planes that are all focused alike.
         """
-        _check(dioptres)
+        _check_focus(dioptres)
         batch, planes = dioptres.shape
         order = torch.argsort(dioptres, dim=1, stable=True)
         far_to_near = torch.gather(dioptres, 1, order)
@@ -209,7 +209,7 @@ class DualFocus(nn.Module):
         span = far_to_near[:, -1:] - low
         fraction = (far_to_near - low) / span
         metres = self.config.unit == 'metres'
-        positions = 1.0 / far_to_near.clamp_min(1.0 / FARTHEST) if metres else fraction
+        positions = 1.0 / far_to_near.clamp_min(1.0 / MAX_METRES) if metres else fraction
 
         logits, coarse, gradients, context = self._logits(features, fraction)
         height, width = size
@@ -247,7 +247,7 @@ class DualFocus(nn.Module):
         batch, planes = fraction.shape
         condition = None
         if self.config.conditioning:
-            condition = _conditions(fraction).to(features.levels[0][0].dtype)
+            condition = _sweep_conditions(fraction).to(features.levels[0][0].dtype)
         surfaces = gradients = None
         if self.surfaces is not None:
             surfaces, gradients = self.surfaces(features.surfaces, condition, planes)
@@ -259,17 +259,17 @@ class DualFocus(nn.Module):
         ):
             x = level(features_here, condition, surfaces, x, planes)
         assert x is not None
-        coarse = to_one_channel(self.logit, x)
+        coarse = conv_to_one_channel(self.logit, x)
         coarse = coarse.view(batch, planes, *coarse.shape[-2:])
         stacks = x.view(batch, planes, *x.shape[1:])
         mean = plane_mean(x, planes)
         if self.fine is None:
-            logits = bilinear(coarse, 4)
+            logits = upsample_bilinear(coarse, 4)
         else:
             fine = self.fine(features.fine, condition, None, x, planes)
-            finer = to_one_channel(self.fine_logit, fine)
+            finer = conv_to_one_channel(self.fine_logit, fine)
             finer = finer.view(batch, planes, *finer.shape[-2:])
-            logits = bilinear(bilinear(coarse, 2) + finer, 2)
+            logits = upsample_bilinear(upsample_bilinear(coarse, 2) + finer, 2)
         queries = None
         if self.query is not None:
             # What evidence counts at a pixel is the same for all planes of its stack.
@@ -277,9 +277,9 @@ class DualFocus(nn.Module):
             largest = reduce(torch.maximum, stacks.unbind(dim=1))
             pooled = torch.cat([mean, largest], dim=1)
             queries = self.query(pooled)
-            keys = of_planes(features.keys, planes)
+            keys = split_planes(features.keys, planes)
             # Channel after channel in memory, as the keys lie.
-            logits = _weighed(logits, bilinear(queries.contiguous(), 4), keys)
+            logits = _add_query_scores(logits, upsample_bilinear(queries.contiguous(), 4), keys)
         if self.window is not None:
             logits = self.window(logits, mean, fraction)
         return logits, coarse, gradients, queries
@@ -296,13 +296,13 @@ class DualFocus(nn.Module):
         # The mean is left to the accuracy losses: sigma only learns how wrong it is.
         probability = probability.detach()
         # Not E[x^2] - E[x]^2, which loses what a narrow p has: most of all with many planes.
-        spread = _spread(probability, value.detach(), positions)[:, None]
+        spread = _standard_deviation(probability, value.detach(), positions)[:, None]
         if self.sigma is None:
             return spread[:, 0]
         planes = positions.shape[1]
         height, width = value.shape[-2:]
         spacing = (positions[:, -1:] - positions[:, :1]).abs()[..., None] / (planes - 1)
-        first, *others = of_planes(features.texture, planes)
+        first, *others = split_planes(features.texture, planes)
         texture = reduce(torch.maximum, others, first)
         log_sigma = self.sigma(
             spread / spacing[:, None],
@@ -313,7 +313,7 @@ class DualFocus(nn.Module):
         return torch.exp(log_sigma[:, 0].float().clamp(-5.0, 4.0)) * spacing
 
 
-def _check(dioptres: Tensor) -> None:
+def _check_focus(dioptres: Tensor) -> None:
     if dioptres.dim() != 2 or dioptres.shape[1] < 2:
         raise ValueError(
             f'a focal stack needs at least 2 planes, got dioptres {tuple(dioptres.shape)}'
@@ -333,14 +333,14 @@ def _pad(images: Tensor, stride: int) -> Tensor:
     return images
 
 
-def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
+def _add_query_scores(logits: Tensor, queries: Tensor, keys: PlaneTensors) -> Tensor:
     """Add the inner product of the queries and each plane's keys at each pixel.
 
     :param logits: (B, N, H, W), which nobody else needs.
     :param queries: (B, K, H, W).
     :param keys: N times (B, K, H, W).
     """
-    if not only_inference_on_cpu(queries):
+    if not is_cpu_inference(queries):
         return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
     # Channel by channel the sum stays in the processor's cache.
     for plane, key in zip(logits.unbind(dim=1), keys, strict=True):
@@ -349,7 +349,7 @@ def _weighed(logits: Tensor, queries: Tensor, keys: Parts) -> Tensor:
     return logits
 
 
-def _spread(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
+def _standard_deviation(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
     """Return the standard deviation of p, (B, H, W), about a value that nothing is learned of.
 
     One plane after the other, as :func:`plane_mean` does.
@@ -360,7 +360,7 @@ def _spread(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
     return variance.sqrt_()
 
 
-def _conditions(fraction: Tensor) -> Tensor:
+def _sweep_conditions(fraction: Tensor) -> Tensor:
     """Return (B*N, 3): where a plane lies in the sweep, its local and the mean spacing.
 
     All are relative to the sweep, so that a stack in any unit that is affine in dioptres (lens

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 TRUNKS = ('light', 'resnet18')
 UNITS = ('dioptres', 'metres')
-MOST_SMOOTHING = 0.7  # px; more would take a kernel of more than 3 x 3
+MAX_SMOOTHING = 0.7  # px; more would take a kernel of more than 3 x 3
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class DualFocusConfig:
             raise ValueError(
                 'the resnet18 trunk has 4 levels and neither a fine one nor keys nor measures'
             )
-        if not 0.0 <= self.smoothing <= MOST_SMOOTHING:
+        if not 0.0 <= self.smoothing <= MAX_SMOOTHING:
             raise ValueError(
-                f'smoothing must be from 0 to {MOST_SMOOTHING} pixels, got {self.smoothing}'
+                f'smoothing must be from 0 to {MAX_SMOOTHING} pixels, got {self.smoothing}'
             )
         if self.learned_sigma and not self.measures:
             raise ValueError('a learned sigma needs the focus measures')

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
-from dualfocus_ros.models.focus_measure import STEPS, log_focus_measures
-from dualfocus_ros.models.layers import ResidualBlock, bilinear, conv_bn
+from dualfocus_ros.models.focus_measure import LAPLACIAN_STEPS, log_focus_measures
+from dualfocus_ros.models.layers import ResidualBlock, conv_bn, upsample_bilinear
 from dualfocus_ros.models.resnet import (
-    IMAGENET_DEVIATION,
     IMAGENET_MEAN,
+    IMAGENET_STD,
     PyramidNeck,
     ResNet18,
 )
 
 # A tensor of all planes, (B * N, ...), or one for each plane of a single stack, (1, ...): what
 # came one by one is put together only where the decoder computes with it.
-Parts = tuple[Tensor, ...]
+PlaneTensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,11 @@ class PlaneFeatures:
         with them, or if it has none.
     """
 
-    levels: tuple[Parts, ...]
-    fine: Parts = ()
-    keys: Parts = ()
-    texture: Parts = ()
-    surfaces: Parts = ()
+    levels: tuple[PlaneTensors, ...]
+    fine: PlaneTensors = ()
+    keys: PlaneTensors = ()
+    texture: PlaneTensors = ()
+    surfaces: PlaneTensors = ()
 
     @property
     def memory(self) -> int:
@@ -58,7 +58,7 @@ class PlaneFeatures:
         """Return features of the same form with other tensors."""
         rest = iter(tensors)
 
-        def filled(parts: Parts) -> Parts:
+        def filled(parts: PlaneTensors) -> PlaneTensors:
             return tuple(next(rest) for _ in parts)
 
         return PlaneFeatures(
@@ -83,8 +83,8 @@ class PlaneFeatures:
     def select(self, index: Tensor) -> PlaneFeatures:
         """Return the planes of these indices, in this order."""
 
-        def pick(parts: Parts) -> Parts:
-            return (together(parts)[index],) if parts else ()
+        def pick(parts: PlaneTensors) -> PlaneTensors:
+            return (cat_planes(parts)[index],) if parts else ()
 
         return PlaneFeatures(
             tuple(pick(level) for level in self.levels),
@@ -95,16 +95,16 @@ class PlaneFeatures:
         )
 
 
-def together(parts: Parts) -> Tensor:
+def cat_planes(parts: PlaneTensors) -> Tensor:
     """Return all planes in one tensor, (B * N, ...)."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def of_planes(parts: Parts, planes: int) -> Parts:
+def split_planes(parts: PlaneTensors, planes: int) -> PlaneTensors:
     """Return each plane of the stacks, N times (B, ...)."""
     if len(parts) == planes and all(len(part) == 1 for part in parts):
         return parts
-    whole = together(parts)
+    whole = cat_planes(parts)
     return whole.view(-1, planes, *whole.shape[1:]).unbind(dim=1)
 
 
@@ -115,7 +115,7 @@ class LightEncoder(nn.Module):
         super().__init__()
         half, *widths = config.encoder
         self.measures = config.measures
-        channels = 3 + (len(STEPS) if config.measures else 0)
+        channels = 3 + (len(LAPLACIAN_STEPS) if config.measures else 0)
         # Pixels are folded into channels rather than skipped: blur lives in the finest detail.
         self.stem = conv_bn(4 * channels, half)
         self.fine = conv_bn(half, config.fine, 1) if config.fine else None
@@ -140,7 +140,7 @@ class LightEncoder(nn.Module):
             x = torch.cat([x, measures.to(x.dtype)], dim=1)
         x = torch.relu(self.stem(functional.pixel_unshuffle(x, 2)))
         fine = () if self.fine is None else (torch.relu(self.fine(x)),)
-        keys: Parts = ()
+        keys: PlaneTensors = ()
         if self.keys is not None:
             learned = functional.pixel_shuffle(self.keys(x), 2)
             if measures is not None:
@@ -155,7 +155,7 @@ class LightEncoder(nn.Module):
         levels: list[Tensor] = []
         for feature, lateral in zip(features[::-1], list(self.laterals)[::-1], strict=True):
             if levels:
-                feature = torch.cat([feature, bilinear(levels[-1], 2)], dim=1)
+                feature = torch.cat([feature, upsample_bilinear(levels[-1], 2)], dim=1)
             levels.append(torch.relu(lateral(feature)))
         texture = () if measures is None else (measures[:, 1:],)
         return PlaneFeatures(tuple((level,) for level in levels[::-1]), fine, keys, texture)
@@ -172,7 +172,7 @@ class ResNetEncoder(nn.Module):
         self.trunk = ResNet18()
         self.neck = PyramidNeck()
         self.register_buffer('mean', torch.tensor(IMAGENET_MEAN)[:, None, None], False)
-        deviation = torch.tensor(IMAGENET_DEVIATION)[:, None, None]
+        deviation = torch.tensor(IMAGENET_STD)[:, None, None]
         self.register_buffer('deviation', deviation, False)
 
     def forward(self, images: Tensor) -> PlaneFeatures:

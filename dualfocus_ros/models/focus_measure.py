@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-STEPS = (1, 2, 4)
+LAPLACIAN_STEPS = (1, 2, 4)
 # Below this second difference (of luma in 0..1) an 8-bit camera shows noise, not texture.
 NOISE_FLOOR = 0.01
 
@@ -59,7 +59,7 @@ def box_mean(values: Tensor, reach: int) -> Tensor:
 
 
 def log_focus_measures(images: Tensor) -> Tensor:
-    """Return the logarithm of the windowed modified Laplacian at each of ``STEPS``.
+    """Return the logarithm of the windowed modified Laplacian at each of ``LAPLACIAN_STEPS``.
 
     The logarithm makes the contrast of the texture additive, so that the difference between
     planes depends on blur alone.
@@ -69,7 +69,7 @@ def log_focus_measures(images: Tensor) -> Tensor:
     """
     grey = luma(images)
     measures = []
-    for step in STEPS:
+    for step in LAPLACIAN_STEPS:
         energy = modified_laplacian(grey, step)
         windowed = box_mean(energy, step)
         measures.append(torch.log1p(windowed / NOISE_FLOOR))

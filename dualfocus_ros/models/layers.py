@@ -12,28 +12,28 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 
 
-def only_inference_on_cpu(x: Tensor) -> bool:
+def is_cpu_inference(x: Tensor) -> bool:
     """Tell whether what is fast on a CPU may be done in place of what can be learned from."""
     return x.device.type == 'cpu' and not torch.is_grad_enabled()
 
 
-def relu(x: Tensor) -> Tensor:
+def inplace_relu(x: Tensor) -> Tensor:
     """Return max(x, 0) of a tensor that nobody else needs."""
     return functional.relu(x, inplace=not torch.is_grad_enabled())
 
 
-def add(x: Tensor, y: Tensor) -> Tensor:
+def inplace_add(x: Tensor, y: Tensor) -> Tensor:
     """Return x + y of an x that nobody else needs and that has the shape of the sum."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
-def to_one_channel(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+def conv_to_one_channel(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     """Return a 3x3 convolution, zero padded, to a single channel: (M, 1, h, w) of (M, C, h, w).
 
     Kernels for a CPU compute as many channels as a register holds. One product of matrices and
     shifted sums of its nine maps take a third of that time. Half precision would lose in them.
     """
-    if not only_inference_on_cpu(x) or x.dtype != torch.float32:
+    if not is_cpu_inference(x) or x.dtype != torch.float32:
         result: Tensor = convolution(x)
         return result
     count, channels, height, width = x.shape
@@ -52,7 +52,7 @@ def to_one_channel(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 def plane_mean(x: Tensor, planes: int) -> Tensor:
     """Return the mean over the planes, (B, C, H, W), of (B * N, C, H, W)."""
     stacks = x.view(-1, planes, *x.shape[1:])
-    if not only_inference_on_cpu(x):
+    if not is_cpu_inference(x):
         return stacks.mean(dim=1)
     # One plane after the other, in the order of memory: several times faster than the reduction.
     total = stacks[:, 0] + stacks[:, 1]
@@ -61,7 +61,7 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
     return total.div_(planes)
 
 
-def smoothed(images: Tensor, deviation: float) -> Tensor:
+def smooth3x3(images: Tensor, deviation: float) -> Tensor:
     """Return images (B, C, H, W) after a 3x3 kernel of this standard deviation in pixels."""
     if deviation == 0.0:
         return images
@@ -74,7 +74,7 @@ def smoothed(images: Tensor, deviation: float) -> Tensor:
     return images
 
 
-def halved(x: Tensor) -> Tensor:
+def downsample2x(x: Tensor) -> Tensor:
     """Return the mean of each 2x2 pixels, (..., ceil(H/2), ceil(W/2)); odd sides end in fewer.
 
     Sums of every other row and column take a fourth of what a pooling kernel for a CPU takes.
@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module):
         self.second = conv_bn(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return relu(add(self.second(relu(self.first(x))), x))
+        return inplace_relu(inplace_add(self.second(inplace_relu(self.first(x))), x))
 
 
 class FocalConv(nn.Module):
@@ -157,12 +157,12 @@ class FocalBlock(nn.Module):
         self.context = nn.Conv2d(channels, channels, 1, bias=False) if context else None
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
-        y = relu(self.spatial(x))
+        y = inplace_relu(self.spatial(x))
         focal = self.focal(y, planes)
         if self.context is not None:
             context = self.context(plane_mean(y, planes))[:, None]
-            focal = add(focal.view(-1, planes, *focal.shape[1:]), context).flatten(0, 1)
-        return relu(add(self.norm(focal), x))
+            focal = inplace_add(focal.view(-1, planes, *focal.shape[1:]), context).flatten(0, 1)
+        return inplace_relu(inplace_add(self.norm(focal), x))
 
 
 class FullFocalBlock(nn.Module):
@@ -183,7 +183,7 @@ class FullFocalBlock(nn.Module):
         return torch.relu(self.skip(x) + self.second_norm(self.second(y, planes)))
 
 
-def bilinear(x: Tensor, factor: int) -> Tensor:
+def upsample_bilinear(x: Tensor, factor: int) -> Tensor:
     """Enlarge (B, C, h, w) by a whole factor."""
     return functional.interpolate(
         x, scale_factor=float(factor), mode='bilinear', align_corners=False

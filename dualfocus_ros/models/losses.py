@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-from dualfocus_ros.models.dualfocus import FARTHEST, Prediction
+from dualfocus_ros.models.dualfocus import MAX_METRES, Prediction
 from dualfocus_ros.models.projection import forward_differences
 
 # Share of a normal distribution within one standard deviation.
 ONE_SIGMA = 0.6827
 # In plane spacings: errors below it count as none.
-LEAST_ERROR = 2e-3
+ERROR_FLOOR = 2e-3
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LossWeights:
     :param spatial: lambda_sv of L = L_depth + lambda_sv L_sv + lambda_fv L_fv.
     :param focal: lambda_fv.
     :param coarse: weight of the regression from the 1/4-resolution probability.
-    :param sigma: weight of :func:`sigma_quantile` (it does not move the depth).
+    :param sigma: weight of :func:`sigma_quantile_loss` (it does not move the depth).
     :param temperature: tau of the sharpness weights q, in the unit of the expectation; None is
         half the mean plane spacing, 1 the printed formula.
     :param summed: L_sv and L_fv as sums over the pixels of an image, as printed, rather than
@@ -48,7 +48,7 @@ class LossWeights:
 
 # The published loss to the letter: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q
 # without temperature, sums. The lambdas are not printed; these give terms of comparable size.
-LITERAL = LossWeights(
+PAPER_LOSS = LossWeights(
     beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, sigma=0.0, temperature=1.0, summed=True
 )
 
@@ -129,7 +129,7 @@ def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -
     return (violation * mask).sum() / (len(mask) if summed else mask.sum().clamp_min(1.0))
 
 
-def sigma_quantile(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
+def sigma_quantile_loss(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
     """Return how far sigma is from the error that 68 % of alike pixels stay below.
 
     The quantile loss of the logarithms: it is least where a share of :data:`ONE_SIGMA` of the
@@ -139,7 +139,7 @@ def sigma_quantile(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
     :param error: (B, H, W) absolute errors; ``sigma`` (B, H, W); both in plane spacings.
     :returns: mean over valid pixels.
     """
-    excess = torch.log(error + LEAST_ERROR) - torch.log(sigma + LEAST_ERROR)
+    excess = torch.log(error + ERROR_FLOOR) - torch.log(sigma + ERROR_FLOOR)
     cost = torch.maximum(ONE_SIGMA * excess, (ONE_SIGMA - 1.0) * excess)
     mask = valid.to(cost.dtype)
     return (cost * mask).sum() / mask.sum().clamp_min(1.0)
@@ -160,7 +160,7 @@ def regression_target(
     inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
     target = fraction
     if unit == 'metres':
-        target = 1.0 / dioptres.clamp_min(1.0 / FARTHEST)
+        target = 1.0 / dioptres.clamp_min(1.0 / MAX_METRES)
     return torch.where(inside, target, 0.0), inside
 
 
@@ -208,7 +208,7 @@ def total_loss(
     error = (prediction.value.detach() - target).abs()
     span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
     spacing = span / (position.shape[1] - 1)
-    terms['sigma'] = sigma_quantile(error / spacing, prediction.value_sigma / spacing, inside)
+    terms['sigma'] = sigma_quantile_loss(error / spacing, prediction.value_sigma / spacing, inside)
     total = (
         terms['depth']
         + weights.coarse * terms['coarse']

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import ExportError
 from dualfocus_ros.io.atomic_files import replacing
-from dualfocus_ros.models.batch_norm_folding import fuse
+from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import DualFocus
-from dualfocus_ros.models.encoders import PlaneFeatures, together
+from dualfocus_ros.models.encoders import PlaneFeatures, cat_planes
 from dualfocus_ros.models.weights import LoadedModel, shipped_models
 
 WHOLE, ENCODER, DECODER = 'whole', 'encoder', 'decoder'
 IMAGES, IMAGE, FOCUS = 'images', 'image', 'focus_dioptres'
 OUTPUTS = ('inverse_depth', 'sigma')
 # The features beside those of the levels.
-_ALONE = ('fine', 'keys', 'texture', 'surfaces')
+_SINGLE_FEATURES = ('fine', 'keys', 'texture', 'surfaces')
 # The lowest that has every operator needed: the older, the more runtimes read it.
 OPSET = 18
 LICENCE = 'Apache-2.0'
@@ -41,7 +41,7 @@ INSTALL = "pip install 'dualfocus_ros[export]', or onnx onnxscript onnxruntime"
 
 
 @dataclass(frozen=True)
-class StackSize:
+class StackShape:
     """What a graph is made for.
 
     :param planes: N.
@@ -75,13 +75,13 @@ class _Encoder(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_named(self.network.encode(image)).values())
+        return tuple(_named_tensors(self.network.encode(image)).values())
 
 
 class _Decoder(nn.Module):
     """Features of N planes to inverse depth and sigma."""
 
-    def __init__(self, network: DualFocus, size: StackSize, template: PlaneFeatures) -> None:
+    def __init__(self, network: DualFocus, size: StackShape, template: PlaneFeatures) -> None:
         super().__init__()
         self.network = network
         self.size = (size.height, size.width)
@@ -93,31 +93,31 @@ class _Decoder(nn.Module):
         return prediction.dioptres, prediction.sigma
 
 
-def _named(features: PlaneFeatures) -> dict[str, Tensor]:
+def _named_tensors(features: PlaneFeatures) -> dict[str, Tensor]:
     """Return the tensors of features, each of all planes, under the names that the graphs use."""
-    named = {f'levels_{index}': together(level) for index, level in enumerate(features.levels)}
-    for field in _ALONE:
+    named = {f'levels_{index}': cat_planes(level) for index, level in enumerate(features.levels)}
+    for field in _SINGLE_FEATURES:
         if parts := getattr(features, field):
-            named[field] = together(parts)
+            named[field] = cat_planes(parts)
     return named
 
 
-def export_whole(model: LoadedModel, path: Path, size: StackSize) -> None:
+def export_whole(model: LoadedModel, path: Path, size: StackShape) -> None:
     """Write one graph: images (1, N, 3, H, W) and focus (1, N) to inverse depth and sigma.
 
     :param path: is replaced once the new file is complete.
     :raises ExportError: without the packages that write ONNX.
     """
     images, focus = _example(size)
-    network = fuse(model.network)
-    about = _about(model, size, WHOLE) | {
+    network = fold_batch_norm(model.network)
+    about = _metadata(model, size, WHOLE) | {
         IMAGES: '(1, N, 3, H, W) float32 sRGB in [0, 1], channels R G B, planes from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
     }
     _write(_Whole(network), (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, about)
 
 
-def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackSize) -> None:
+def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackShape) -> None:
     """Write two graphs: one plane to its features, and the features of N planes to depth.
 
     The features of the planes are concatenated along their first axis, from far to near.
@@ -125,16 +125,16 @@ def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackSi
     :raises ExportError: without the packages that write ONNX.
     """
     images, focus = _example(size)
-    network = fuse(model.network)
+    network = fold_batch_norm(model.network)
     with torch.no_grad():
         features = network.encode(images[0])
-    named = _named(features)
+    named = _named_tensors(features)
     names = list(named)
-    about = _about(model, size, ENCODER) | {
+    about = _metadata(model, size, ENCODER) | {
         IMAGE: '(1, 3, H, W) float32 sRGB in [0, 1], channels R G B',
     }
     _write(_Encoder(network), (images[0, :1],), [IMAGE], names, encoder, about)
-    about = _about(model, size, DECODER) | {
+    about = _metadata(model, size, DECODER) | {
         'features': '(N, C, h, w) outputs of the encoder, joined along the first axis, planes '
         'from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
@@ -152,10 +152,10 @@ def run_onnx(paths: list[Path], images: np.ndarray, focus: np.ndarray) -> list[n
     :returns: inverse depth and sigma, each (1, H, W) in 1/m.
     :raises ExportError: without onnxruntime.
     """
-    last = _session(paths[-1])
+    last = _inference_session(paths[-1])
     feed = {IMAGES: images}
     if len(paths) > 1:
-        encoder = _session(paths[0])
+        encoder = _inference_session(paths[0])
         names = [output.name for output in encoder.get_outputs()]
         planes = [encoder.run(names, {IMAGE: image[None]}) for image in images[0]]
         feed = {name: np.concatenate(parts) for name, parts in zip(names, zip(*planes))}
@@ -164,7 +164,7 @@ def run_onnx(paths: list[Path], images: np.ndarray, focus: np.ndarray) -> list[n
 
 
 @dataclass(frozen=True)
-class Difference:
+class OutputDifference:
     """How far an ONNX graph is from PyTorch, as shares of the sweep (nearest - farthest focus).
 
     :param output: ``inverse_depth`` or ``sigma``.
@@ -175,9 +175,9 @@ class Difference:
     median: float
 
 
-def compare(
+def compare_with_pytorch(
     model: LoadedModel, paths: list[Path], images: np.ndarray, focus: np.ndarray
-) -> list[Difference]:
+) -> list[OutputDifference]:
     """Run ONNX and the network as it is used in PyTorch on one stack; see :func:`run_onnx`."""
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(images), torch.from_numpy(focus))
@@ -186,11 +186,11 @@ def compare(
     differences = []
     for name, one, other in zip(OUTPUTS, found, (expected.dioptres, expected.sigma), strict=True):
         share = np.abs(one - other.numpy()) / sweep
-        differences.append(Difference(name, float(share.max()), float(np.median(share))))
+        differences.append(OutputDifference(name, float(share.max()), float(np.median(share))))
     return differences
 
 
-def require(*packages: str) -> None:
+def require_packages(*packages: str) -> None:
     """Check that packages are installed.
 
     :raises ExportError: if one of them is not.
@@ -200,13 +200,13 @@ def require(*packages: str) -> None:
         raise ExportError(f'{" and ".join(missing)} not installed: {INSTALL}')
 
 
-def _example(size: StackSize) -> tuple[Tensor, Tensor]:
+def _example(size: StackShape) -> tuple[Tensor, Tensor]:
     """Return inputs to trace with: only their shapes enter the graph."""
     shape = (1, size.planes, 3, size.height, size.width)
     return torch.full(shape, 0.5), torch.linspace(0.2, 2.0, size.planes)[None]
 
 
-def _about(model: LoadedModel, size: StackSize, part: str) -> dict[str, str]:
+def _metadata(model: LoadedModel, size: StackShape, part: str) -> dict[str, str]:
     shipped = any(entry['sha256'] == model.sha256 for entry in shipped_models().values())
     return {
         'model': model.name,
@@ -230,13 +230,13 @@ def _write(
     path: Path,
     about: dict[str, str],
 ) -> None:
-    require('onnx', 'onnxscript')
+    require_packages('onnx', 'onnxscript')
     with torch.no_grad():
         # Once for real: the projection's matrices become constants of the graph that way, where
         # tracing alone would leave the runtime to compute them in every run.
         module.eval()(*inputs)
     # With gradients on, the network leaves out what it does only to be quick in PyTorch on a CPU.
-    with torch.enable_grad(), _quiet():
+    with torch.enable_grad(), _silence_exporter():
         program: Any = torch.onnx.export(
             module,
             inputs,
@@ -246,13 +246,13 @@ def _write(
             dynamo=True,
             verbose=False,
         )
-    _forget_origin(program.model)
+    _drop_trace_metadata(program.model)
     program.model.metadata_props.update(about)
     with replacing(path) as partial:
         program.save(str(partial), external_data=False)
 
 
-def _forget_origin(model: Any) -> None:
+def _drop_trace_metadata(model: Any) -> None:
     """Drop what the exporter notes about operators: stack traces with paths of this machine."""
     graph = model.graph
     values = [*graph.inputs, *graph.initializers.values()]
@@ -264,7 +264,7 @@ def _forget_origin(model: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """Keep the exporter's advice to its own developers from the user; errors are raised."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
@@ -280,8 +280,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _session(path: Path) -> Any:
-    require('onnxruntime')
+def _inference_session(path: Path) -> Any:
+    require_packages('onnxruntime')
     runtime = import_module('onnxruntime')
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors

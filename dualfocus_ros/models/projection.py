@@ -16,8 +16,8 @@ from torch import Tensor
 
 # The matrices of one size of grid, and how many sizes are kept.
 Basis = tuple[Tensor, Tensor, Tensor]
-_KEPT_MOST = 32
-_kept: dict[tuple[int, int, torch.dtype, torch.device], Basis] = {}
+_BASIS_CACHE_SIZE = 32
+_basis_cache: dict[tuple[int, int, torch.dtype, torch.device], Basis] = {}
 
 
 def dct_matrix(size: int) -> Tensor:
@@ -32,18 +32,18 @@ def dct_matrix(size: int) -> Tensor:
 def _basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
     """Return C_H, C_W and the inverse eigenvalues of P^T P (0 for the constant)."""
     key = (height, width, dtype, device)
-    found = _kept.get(key)
+    found = _basis_cache.get(key)
     if found is None:
-        found = _computed_basis(height, width, dtype, device)
+        found = _compute_basis(height, width, dtype, device)
         # While a graph is traced these are stand-ins without values, of no use to a later call.
         if all(type(part) is Tensor for part in found):
-            while len(_kept) >= _KEPT_MOST:
-                _kept.pop(next(iter(_kept)), None)
-            _kept[key] = found
+            while len(_basis_cache) >= _BASIS_CACHE_SIZE:
+                _basis_cache.pop(next(iter(_basis_cache)), None)
+            _basis_cache[key] = found
     return found
 
 
-def _computed_basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
+def _compute_basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
     j = torch.arange(height, dtype=torch.float64)[:, None]
     k = torch.arange(width, dtype=torch.float64)[None, :]
     eigenvalues = (2.0 - 2.0 * torch.cos(math.pi * j / height)) + (

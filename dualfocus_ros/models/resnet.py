@@ -12,20 +12,20 @@ import torch.nn.functional as functional
 
 LEAK = 0.1
 # What the images are normalised by.
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def imagenet_normalised(images: Tensor) -> Tensor:
+def normalize_imagenet(images: Tensor) -> Tensor:
     """Return (..., 3, H, W) images in [0, 1] less the mean of ImageNet, over its deviation."""
     mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    return (images - mean) / images.new_tensor(IMAGENET_DEVIATION).view(3, 1, 1)
+    return (images - mean) / images.new_tensor(IMAGENET_STD).view(3, 1, 1)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
-def _unit(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def _conv_block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
         _conv(inputs, outputs, kernel), nn.BatchNorm2d(outputs), nn.LeakyReLU(LEAK)
     )
@@ -121,9 +121,9 @@ class PyramidNeck(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.pyramid = PyramidPooling(512, dims=2)
-        self.up = nn.ModuleList(_unit(c, c // 2, 3) for c in (512, 256, 128))
-        self.merge = nn.ModuleList(_unit(c, c // 2, 3) for c in (512, 256, 128))
-        self.project = nn.ModuleList(_unit(c, c // 4, 1) for c in (512, 256, 128, 64))
+        self.up = nn.ModuleList(_conv_block(c, c // 2, 3) for c in (512, 256, 128))
+        self.merge = nn.ModuleList(_conv_block(c, c // 2, 3) for c in (512, 256, 128))
+        self.project = nn.ModuleList(_conv_block(c, c // 4, 1) for c in (512, 256, 128, 64))
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         """Return features at 1/4, 1/8, 1/16 and 1/32."""

@@ -47,7 +47,7 @@ def shipped_models() -> dict[str, dict[str, Any]]:
     return models
 
 
-def resolve(model: str) -> tuple[Path, str, str | None]:
+def resolve_model(model: str) -> tuple[Path, str, str | None]:
     """Return path, name and expected SHA-256 of a shipped name or of a ``.safetensors`` path.
 
     ``auto`` is the first model of the manifest.
@@ -76,7 +76,7 @@ def load_model(model: str = 'auto') -> LoadedModel:
     :raises WeightsError: if the file is missing, damaged, not the one in the manifest, or does
         not fit the network that it says it belongs to.
     """
-    path, name, expected = resolve(model)
+    path, name, expected = resolve_model(model)
     digest = _sha256(path)
     if expected is not None and digest != expected:
         raise WeightsError(
@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[DualFocus, dict[str, Tensor]]:
             names = list(file.keys())
             config = _read_config(path, file.metadata() or {}, len(names))
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            _check_shapes(path, shapes, _outline(path, config))
+            _check_shapes(path, shapes, _expected_shapes(path, config))
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(
@@ -161,7 +161,7 @@ def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFoc
         ) from None
 
 
-def _outline(path: Path, config: DualFocusConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(path: Path, config: DualFocusConfig) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors of a network, without memory for any."""
     try:
         with torch.device('meta'), warnings.catch_warnings():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.models.layers import smoothed
+from dualfocus_ros.models.layers import smooth3x3
 from dualfocus_ros.simulation.batch_defocus import upload
 from dualfocus_ros.simulation.random_stacks import RenderedStack
 
@@ -141,7 +141,7 @@ def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
     :param amounts: (B, 1, 1, 1, 1) shares of the detail; -1 takes all of it away.
     """
     # [1 2 1] / 4 along rows and columns.
-    smooth = smoothed(images.flatten(0, 1), 0.5**0.5)
+    smooth = smooth3x3(images.flatten(0, 1), 0.5**0.5)
     detail = images - smooth.view_as(images)
     return images + amounts * detail
 

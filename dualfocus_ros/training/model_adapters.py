@@ -22,8 +22,8 @@ from dualfocus_ros.evaluation.methods import save_dfv
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.dualfocus import DualFocus, Prediction
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
-from dualfocus_ros.models.losses import LITERAL, LossWeights, total_loss
-from dualfocus_ros.models.resnet import imagenet_normalised
+from dualfocus_ros.models.losses import PAPER_LOSS, LossWeights, total_loss
+from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import save_model
 from dualfocus_ros.training.batches import LOWEST, Batch
 
@@ -180,7 +180,7 @@ class DFVKind:
         low = batch.focus[:, :1]
         span = batch.focus[:, -1:] - low
         with autocast():
-            estimates = network(imagenet_normalised(batch.images), (batch.focus - low) / span)
+            estimates = network(normalize_imagenet(batch.images), (batch.focus - low) / span)
         truth, known = training_mask(batch)
         target = (truth - low[..., None]) / span[..., None]
         # An expectation over the planes cannot leave their range.
@@ -202,7 +202,7 @@ class DFVKind:
         assert isinstance(network, DFV)
         height, width = images.shape[-2:]
         frame = (0, -width % self.stride, 0, -height % self.stride, 0, 0)
-        padded = functional.pad(imagenet_normalised(images), frame, mode='replicate')
+        padded = functional.pad(normalize_imagenet(images), frame, mode='replicate')
         p = network.probabilities(padded)[0][..., :height, :width]
         planes = focus[..., None, None]
         position = (p * planes).sum(dim=1)
@@ -239,7 +239,7 @@ def make_kind(
     :param beta: of smooth-L1, instead of the usual one.
     :raises ValueError: for an unknown name, or parts that DFV does not have.
     """
-    weights = LITERAL if literal else LossWeights()
+    weights = PAPER_LOSS if literal else LossWeights()
     if beta is not None:
         weights = replace(weights, beta=beta)
     if name == DFV_NAME:

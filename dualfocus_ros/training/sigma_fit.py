@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from dualfocus_ros.models.decoder import SigmaHead
 from dualfocus_ros.models.dualfocus import DualFocus
-from dualfocus_ros.models.layers import bilinear
-from dualfocus_ros.models.losses import regression_target, sigma_quantile
+from dualfocus_ros.models.layers import upsample_bilinear
+from dualfocus_ros.models.losses import regression_target, sigma_quantile_loss
 from dualfocus_ros.training.batch_sources import BatchSource
 from dualfocus_ros.training.model_adapters import training_mask
 
@@ -68,7 +68,7 @@ def collect_samples(
                 log_spread, inputs = head.inputs(*seen.pop())
                 # Its pixels are half as many. The network interpolates what the head says; here
                 # it is what the head sees, so that each pixel has an error of its own.
-                inputs = bilinear(inputs, 2)
+                inputs = upsample_bilinear(inputs, 2)
             truth, known = training_mask(batch)
             target, inside = regression_target(batch.focus, truth, known, network.config.unit)
             ends = prediction.positions[:, -1] - prediction.positions[:, 0]
@@ -108,7 +108,7 @@ def fit_sigma(network: DualFocus, samples: Samples, seed: int, go_on: Callable[[
         chosen = chosen.to(samples.error.device)
         correction = head.layers(samples.inputs[chosen].T[None, :, :, None])[0, 0, :, 0]
         sigma = torch.exp(samples.log_spread[chosen] + correction)
-        loss = sigma_quantile(samples.error[chosen], sigma, torch.ones_like(sigma).bool())
+        loss = sigma_quantile_loss(samples.error[chosen], sigma, torch.ones_like(sigma).bool())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -11,7 +11,7 @@ from dualfocus_ros.evaluation.classical import (
     focus_volume,
     refined_peak,
 )
-from dualfocus_ros.models.dfv import DFV, differences
+from dualfocus_ros.models.dfv import DFV, differential_focus_volume
 
 
 def parameters(module):
@@ -40,7 +40,7 @@ def test_dfv_returns_four_depths_in_training_and_one_in_evaluation():
 
 def test_dfv_keeps_the_raw_last_plane():
     volume = torch.tensor([1.0, 4.0, 9.0]).view(1, 1, 3, 1, 1)
-    assert differences(volume).flatten().tolist() == [-3.0, -5.0, 9.0]
+    assert differential_focus_volume(volume).flatten().tolist() == [-3.0, -5.0, 9.0]
 
 
 @pytest.mark.parametrize('spacing', ['even', 'uneven'])

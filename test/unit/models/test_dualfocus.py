@@ -5,22 +5,22 @@ import pytest
 import torch
 
 from dualfocus_ros.models import CONFIGURATIONS, DualFocus, DualFocusConfig
-from dualfocus_ros.models.batch_norm_folding import fuse
+from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.decoder import (
-    SMOOTHED_FROM,
+    SMOOTHING_MIN_PLANES,
     FocusWindow,
-    begin,
     expectation,
-    smoothed_along_focus,
-    with_steps,
+    finish_difference_conv,
+    precompute_difference_conv,
+    smooth_along_focus,
 )
 from dualfocus_ros.models.encoders import PlaneFeatures
 from dualfocus_ros.models.layers import (
     FocalConv,
+    conv_to_one_channel,
     differential_volume,
-    halved,
-    smoothed,
-    to_one_channel,
+    downsample2x,
+    smooth3x3,
 )
 from networks import random_network
 
@@ -63,7 +63,7 @@ def test_every_switch_gives_a_whole_network(variant):
     images = torch.rand(2, 3, 3, 40, 56)
     dioptres = torch.tensor([[0.2, 1.0, 2.0], [3.0, 1.0, 0.5]])
     with torch.inference_mode():
-        prediction, fused = model(images, dioptres), fuse(model)(images, dioptres)
+        prediction, fused = model(images, dioptres), fold_batch_norm(model)(images, dioptres)
     assert prediction.dioptres.shape == prediction.sigma.shape == (2, 40, 56)
     assert torch.allclose(fused.dioptres, prediction.dioptres, atol=1e-4)
     assert prediction.gradients is None
@@ -128,13 +128,13 @@ class TestDenseSweeps:
 
     def test_what_is_linear_in_focus_stays(self, fraction):
         logits = (3.0 * fraction - 1.0)[..., None, None].expand(-1, -1, 3, 4)
-        found = smoothed_along_focus(logits, fraction)
+        found = smooth_along_focus(logits, fraction)
         assert torch.allclose(found[:, 2:-2], logits[:, 2:-2], atol=1e-4)
 
     def test_a_spike_spreads_by_a_binomial_kernel_over_even_planes(self):
         logits = torch.zeros(1, 20, 1, 1)
         logits[:, 8] = 1.0
-        found = smoothed_along_focus(logits, torch.linspace(0, 1, 20)[None])[0, :, 0, 0]
+        found = smooth_along_focus(logits, torch.linspace(0, 1, 20)[None])[0, :, 0, 0]
         assert torch.allclose(found[6:11], torch.tensor([0, 0.25, 0.5, 0.25, 0]), atol=1e-5)
         assert found.sum() == pytest.approx(1.0)
 
@@ -142,22 +142,22 @@ class TestDenseSweeps:
         fraction = torch.cat([torch.linspace(0, 0.5, 18), torch.tensor([0.9, 1.0])])[None]
         logits = torch.zeros(1, 20, 1, 1)
         logits[:, 17] = 1.0
-        found = smoothed_along_focus(logits, fraction)[0, :, 0, 0]
+        found = smooth_along_focus(logits, fraction)[0, :, 0, 0]
         assert 0.0 < found[18] < 0.02 < found[16]
 
     def test_planes_at_one_focus_share_evenly(self):
         fraction = torch.linspace(0, 1, 20)[None].clone()
         fraction[:, 8:11] = fraction[:, 9]
         logits = torch.randn(1, 20, 2, 3)
-        found = smoothed_along_focus(logits, fraction)
+        found = smooth_along_focus(logits, fraction)
         assert found.isfinite().all()
         mean = 0.5 * logits[:, 9] + 0.25 * (logits[:, 8] + logits[:, 10])
         assert torch.allclose(found[:, 9], mean, atol=1e-3)
 
     def test_sweeps_that_are_not_dense_are_left_alone(self):
-        for planes in (2, 5, SMOOTHED_FROM[0] - 1):
+        for planes in (2, 5, SMOOTHING_MIN_PLANES[0] - 1):
             logits = torch.randn(1, planes, 2, 3)
-            found = smoothed_along_focus(logits, torch.linspace(0, 1, planes)[None])
+            found = smooth_along_focus(logits, torch.linspace(0, 1, planes)[None])
             assert found is logits
 
     def test_noise_makes_fewer_peaks(self):
@@ -165,7 +165,7 @@ class TestDenseSweeps:
         steps = torch.linspace(0, 31, 32)[:, None]
         logits = -0.02 * (steps - torch.linspace(8, 24, 500)) ** 2 + 0.03 * torch.randn(32, 500)
         logits = logits[None, :, None]
-        smooth = smoothed_along_focus(logits, torch.linspace(0, 1, 32)[None])
+        smooth = smooth_along_focus(logits, torch.linspace(0, 1, 32)[None])
 
         def peaks(values):
             inner = values[0, 1:-1, 0]
@@ -244,10 +244,10 @@ def test_batch_equals_one_by_one(network):
 def test_fused_network_computes_the_same(network):
     images, dioptres = torch.rand(1, 5, 3, 64, 64), torch.linspace(0.1, 2.0, 5)[None]
     with torch.inference_mode():
-        expected, found = network(images, dioptres), fuse(network)(images, dioptres)
+        expected, found = network(images, dioptres), fold_batch_norm(network)(images, dioptres)
     assert torch.allclose(found.dioptres, expected.dioptres, atol=1e-4)
     assert torch.allclose(found.sigma, expected.sigma, atol=1e-4)
-    kinds = {type(module) for module in fuse(network).encoder.modules()}
+    kinds = {type(module) for module in fold_batch_norm(network).encoder.modules()}
     assert torch.nn.BatchNorm2d not in kinds
 
 
@@ -281,9 +281,9 @@ def test_a_convolution_of_the_volume_may_begin_with_single_planes(batch, planes,
     volume = differential_volume(features, planes)
     expected = torch.nn.functional.conv2d(volume, weight, bias, padding=kernel // 2)
     with torch.set_grad_enabled(learning):
-        begun = begin(features, *weight.split(4, dim=1), bias)
+        begun = precompute_difference_conv(features, *weight.split(4, dim=1), bias)
         parts = begun.split(1) if batch == 1 else (begun,)
-        found = with_steps(parts, planes)
+        found = finish_difference_conv(parts, planes)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -294,9 +294,9 @@ def test_a_convolution_to_one_channel_is_the_same_by_shifted_sums(bias):
     x = torch.randn(4, 5, 6, 7).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         before = x.clone()
-        torch.testing.assert_close(to_one_channel(layer, x), layer(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(conv_to_one_channel(layer, x), layer(x), rtol=1e-5, atol=1e-6)
         assert torch.equal(x, before)
-        half = to_one_channel(layer.bfloat16(), x.bfloat16())
+        half = conv_to_one_channel(layer.bfloat16(), x.bfloat16())
         assert torch.equal(half, layer(x.bfloat16()))
 
 
@@ -305,21 +305,21 @@ def test_halving_is_pooling(size):
     torch.manual_seed(1)
     x = torch.randn(2, 3, *size)
     expected = torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
-    torch.testing.assert_close(halved(x), expected)
+    torch.testing.assert_close(downsample2x(x), expected)
 
 
 def test_smoothing_has_the_deviation_that_it_is_given():
     spot = torch.zeros(1, 1, 5, 7)
     spot[..., 2, 3] = 1.0
-    found = smoothed(spot, 0.5)[0, 0]
+    found = smooth3x3(spot, 0.5)[0, 0]
     rows, columns = torch.meshgrid(torch.arange(5) - 2.0, torch.arange(7) - 3.0, indexing='ij')
     assert found.sum() == pytest.approx(1.0)
     for offset in (rows, columns):
         assert (found * offset).sum() == pytest.approx(0.0, abs=1e-7)
         assert (found * offset.square()).sum().sqrt() == pytest.approx(0.5)
-    assert torch.equal(smoothed(spot, 0.0), spot)
+    assert torch.equal(smooth3x3(spot, 0.0), spot)
     # What is even stays so up to the border.
-    torch.testing.assert_close(smoothed(torch.ones(1, 3, 4, 5), 0.7), torch.ones(1, 3, 4, 5))
+    torch.testing.assert_close(smooth3x3(torch.ones(1, 3, 4, 5), 0.7), torch.ones(1, 3, 4, 5))
 
 
 def test_a_network_that_smooths_sees_smoothed_images():
@@ -329,7 +329,7 @@ def test_a_network_that_smooths_sees_smoothed_images():
     images, focus = torch.rand(1, 3, 3, 40, 52), torch.tensor([[0.2, 1.0, 2.0]])
     with torch.inference_mode():
         found = network(images, focus).dioptres
-        softer = smoothed(images[0], 0.5)[None]
+        softer = smooth3x3(images[0], 0.5)[None]
         torch.testing.assert_close(found, sharp(softer, focus).dioptres)
         assert (found - sharp(images, focus).dioptres).abs().max() > 1e-4
 

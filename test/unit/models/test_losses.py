@@ -6,12 +6,12 @@ import torch
 
 from dualfocus_ros.models import CONFIGURATIONS, DualFocus, DualFocusConfig
 from dualfocus_ros.models.losses import (
-    LITERAL,
+    PAPER_LOSS,
     LossWeights,
     focal_constraint,
     masked_pool,
     sharpness_weights,
-    sigma_quantile,
+    sigma_quantile_loss,
     spatial_constraint,
     total_loss,
 )
@@ -83,11 +83,11 @@ def test_sigma_is_best_where_68_per_cent_of_the_errors_are_below():
     error[:, :10] *= 50.0
     valid = torch.ones_like(error, dtype=torch.bool)
     tried = torch.linspace(0.5, 3.0, 251)
-    costs = [sigma_quantile(error, torch.full_like(error, float(s)), valid) for s in tried]
+    costs = [sigma_quantile_loss(error, torch.full_like(error, float(s)), valid) for s in tried]
     best = tried[int(torch.stack(costs).argmin())]
     assert float((error < best).float().mean()) == pytest.approx(0.6827, abs=0.005)
     valid[:, :10] = False
-    masked = [sigma_quantile(error, torch.full_like(error, float(s)), valid) for s in tried]
+    masked = [sigma_quantile_loss(error, torch.full_like(error, float(s)), valid) for s in tried]
     assert float(tried[int(torch.stack(masked).argmin())]) == pytest.approx(1.0, abs=0.03)
 
 
@@ -129,7 +129,7 @@ def test_literal_loss_of_the_network_in_metres():
     assert torch.allclose(prediction.positions, 1.0 / focus)
     truth = torch.full((1, 32, 32), 1.0)
     valid = torch.ones_like(truth, dtype=torch.bool)
-    loss, terms = total_loss(prediction, focus, truth, valid, LITERAL, 'metres')
+    loss, terms = total_loss(prediction, focus, truth, valid, PAPER_LOSS, 'metres')
     # Smooth-L1 with beta 1 is half the square for errors below a metre.
     error = prediction.value - 1.0
     expected = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()

@@ -34,7 +34,7 @@ LIGHT = DualFocusConfig(
     keys=2,
     smoothing=0.5,
 )
-SIZE = onnx_export.StackSize(planes=3, height=26, width=45)
+SIZE = onnx_export.StackShape(planes=3, height=26, width=45)
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +91,9 @@ def test_the_whole_graph_computes_what_pytorch_does(model, whole):
     assert np.abs(sigma - expected.sigma.numpy()).max() < 1e-4
     # The network says something about these images, so that this compares more than constants.
     assert np.ptp(inverse_depth) > 0.1
-    differences = {d.output: d for d in onnx_export.compare(model, [whole], images, focus)}
+    differences = {
+        d.output: d for d in onnx_export.compare_with_pytorch(model, [whole], images, focus)
+    }
     found = differences['inverse_depth'].largest * 3.1
     assert found == pytest.approx(np.abs(inverse_depth - expected.dioptres.numpy()).max())
 

@@ -14,7 +14,7 @@ import torch
 
 from dualfocus_ros.evaluation.methods import load_dfv
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
-from dualfocus_ros.models.losses import LITERAL, LossWeights
+from dualfocus_ros.models.losses import PAPER_LOSS, LossWeights
 from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.simulation.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks import (
@@ -456,7 +456,7 @@ def test_ablations_leave_out_one_part_each():
     assert focal.weights == replace(LossWeights(), focal=0.0)
     projection = make_kind('small', ('projection',), configurations=known)
     assert projection.config == replace(SMALL, surfaces=0) and projection.weights.spatial == 0.0
-    assert make_kind('small', literal=True, configurations=known).weights == LITERAL
+    assert make_kind('small', literal=True, configurations=known).weights == PAPER_LOSS
     with pytest.raises(ValueError, match="unknown configuration 'large'"):
         make_kind('large', configurations=known)
     with pytest.raises(ValueError, match='DFV has no focal'):

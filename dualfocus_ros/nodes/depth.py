@@ -351,7 +351,7 @@ class DepthNode(ResponsiveLifecycleNode):
     def _tick(self) -> None:
         self.resume()
         worker = self._worker
-        if worker is not None and worker.state is WorkerState.DEAD and worker.restart():
+        if worker is not None and worker.state is WorkerState.CRASHED and worker.restart():
             self.get_logger().error(
                 f'the worker thread had died of {_cause(worker)} and was started anew '
                 f'({worker.restarts} times so far)'
@@ -448,7 +448,7 @@ class DepthNode(ResponsiveLifecycleNode):
             in_progress=source is not None and source.in_progress,
             wanted=source is not None and source.wanted,
             active=since is not None,
-            camera_problem=None if source is None else source.camera_problem,
+            calibration_error=None if source is None else source.calibration_error,
             lens=None if source is None else source.lens,
             sweep_seconds=None if source is None else source.sweep_seconds,
             callbacks=self._times.summary(),

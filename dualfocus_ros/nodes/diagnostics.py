@@ -135,7 +135,7 @@ class InputHealth:
     in_progress: bool
     wanted: bool
     active: bool
-    camera_problem: str | None = None
+    calibration_error: str | None = None
     lens: LensReading | None = None
     sweep_seconds: float | None = None
     callbacks: CallbackSummary | None = None
@@ -246,8 +246,8 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
         return level, text
     if health.age is None:
         return OK, f'waiting for the first image on {health.topics}'
-    if health.camera_problem is not None:
-        return WARN, health.camera_problem
+    if health.calibration_error is not None:
+        return WARN, health.calibration_error
     if health.lens is not None and health.lens.state == LensState.FAULT:
         return WARN, (
             f'the lens reports a fault at {health.lens.dioptres:.2f} dioptres: look at its driver'

@@ -31,7 +31,7 @@ class WorkerState(enum.Enum):
     LOADING = 'loading'
     READY = 'ready'
     FAILED = 'failed'  # the estimator could not be loaded in the first place
-    DEAD = 'dead'  # the thread has ended although nobody asked for it
+    CRASHED = 'dead'  # the thread has ended although nobody asked for it
     STOPPED = 'stopped'
 
 
@@ -66,9 +66,9 @@ class InferenceWorker(Generic[_Job]):
         self._stopping = False
         self._loaded = False
         # Once it could be loaded, a failure to load is a death like any other.
-        self._proven = False
+        self._loaded_once = False
         self._failure: BaseException | None = None
-        self._died_at: float | None = None
+        self._crashed_at: float | None = None
         self._pause = _MIN_RESTART_DELAY
         self.restarts = 0
         self.cause: BaseException | None = None
@@ -82,7 +82,7 @@ class InferenceWorker(Generic[_Job]):
         if self._failure is not None:
             return WorkerState.FAILED
         if not self._thread.is_alive():
-            return WorkerState.DEAD
+            return WorkerState.CRASHED
         return WorkerState.READY if self._loaded else WorkerState.LOADING
 
     @property
@@ -146,14 +146,14 @@ class InferenceWorker(Generic[_Job]):
 
         :returns: whether it was started now; call this from time to time.
         """
-        if self.state is not WorkerState.DEAD:
+        if self.state is not WorkerState.CRASHED:
             return False
         now = time.monotonic()
-        if self._died_at is None:
-            self._died_at = now
-        if now - self._died_at < self._pause:
+        if self._crashed_at is None:
+            self._crashed_at = now
+        if now - self._crashed_at < self._pause:
             return False
-        self._died_at = None
+        self._crashed_at = None
         self._pause = min(2.0 * self._pause, _MAX_RESTART_DELAY)
         self._loaded = False
         self.restarts += 1
@@ -178,14 +178,14 @@ class InferenceWorker(Generic[_Job]):
         try:
             estimator = self._load()
         except BaseException as error:
-            if self._proven:
+            if self._loaded_once:
                 raise
             with self._condition:
                 self._failure = error
                 self._condition.notify_all()
             return False
         with self._condition:
-            self._loaded = self._proven = True
+            self._loaded = self._loaded_once = True
             self._condition.notify_all()
         try:
             while self._work(estimator):

@@ -108,7 +108,7 @@ class StackSource(ABC):
         self._converter = converter
         self.arrivals = ArrivalStatistics()
         self.transport = TransportMonitor()
-        self.camera_problem: str | None = None
+        self.calibration_error: str | None = None
         # The newest report of the lens, and the time from the first to the last plane.
         self.lens: LensReading | None = None
         self.sweep_seconds: float | None = None
@@ -255,10 +255,10 @@ class StackSource(ABC):
         try:
             calibration = input_messages.calibration_from_msg(msg)
         except MessageError as error:
-            self.camera_problem = str(error)
+            self.calibration_error = str(error)
             self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
             return
-        self.camera_problem = None
+        self.calibration_error = None
         self._on_calibration(stamp_ns(msg.header.stamp), calibration)
 
     def _send(self, stacks: list[FocalStack]) -> None:

@@ -283,7 +283,7 @@ def test_camera_infos(nodes, tally, message, kind):
     rig = nodes(**(PLANES if kind == 'planes' else {'input': kind}))
     new, _ = give(rig, message, rig.node._input._on_camera_info)
     reasons = [r for (_, r), n in new.items() if r in ('uncalibrated', 'camera_info')]
-    assert len(reasons) == (rig.node._input.camera_problem is not None)
+    assert len(reasons) == (rig.node._input.calibration_error is not None)
     tally.note('CameraInfo', reasons)
 
 

@@ -127,7 +127,7 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
     rig.submit(SystemExit('killed'))
     rig._thread.join(10)
-    assert rig.state is WorkerState.DEAD
+    assert rig.state is WorkerState.CRASHED
     assert not rig.restart()
     clock[0] += 0.9
     assert not rig.restart()
@@ -188,7 +188,7 @@ def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
     worker.submit(SystemExit())
     for restarts in (1, 2):
         worker._thread.join(10)
-        assert worker.state is WorkerState.DEAD
+        assert worker.state is WorkerState.CRASHED
         worker.restart()
         clock[0] += 31.0
         assert worker.restart() and worker.restarts == restarts

@@ -22,10 +22,10 @@ from dualfocus_ros.evaluation.methods import save_dfv
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.dualfocus import DualFocus, Prediction
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
-from dualfocus_ros.models.losses import PAPER_LOSS, LossWeights, total_loss
 from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import save_model
 from dualfocus_ros.training.batches import LOWEST, Batch
+from dualfocus_ros.training.losses import PAPER_LOSS, LossWeights, total_loss
 
 DFV_NAME = 'dfv'
 ABLATIONS = ('spatial', 'focal', 'projection')

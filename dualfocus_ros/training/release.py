@@ -20,8 +20,8 @@ from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
 from dualfocus_ros.inference.device import describe
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.models.losses import ONE_SIGMA
 from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.losses import ONE_SIGMA
 from dualfocus_ros.training.model_adapters import Kind
 
 

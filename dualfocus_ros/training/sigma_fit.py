@@ -19,8 +19,8 @@ from tqdm import tqdm
 from dualfocus_ros.models.decoder import SigmaHead
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.layers import upsample_bilinear
-from dualfocus_ros.models.losses import regression_target, sigma_quantile_loss
 from dualfocus_ros.training.batch_sources import BatchSource
+from dualfocus_ros.training.losses import regression_target, sigma_quantile_loss
 from dualfocus_ros.training.model_adapters import training_mask
 
 logger = logging.getLogger(__name__)

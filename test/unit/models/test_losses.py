@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dualfocus_ros.models import CONFIGURATIONS, DualFocus, DualFocusConfig
-from dualfocus_ros.models.losses import (
+from dualfocus_ros.models.projection import forward_differences
+from dualfocus_ros.training.losses import (
     PAPER_LOSS,
     LossWeights,
     focal_constraint,
@@ -15,7 +16,6 @@ from dualfocus_ros.models.losses import (
     spatial_constraint,
     total_loss,
 )
-from dualfocus_ros.models.projection import forward_differences
 
 
 def column(*values: float) -> torch.Tensor:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from dualfocus_ros.models.dualfocus import DualFocusConfig
-from dualfocus_ros.models.losses import LossWeights
 from dualfocus_ros.training import run_log
 from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.losses import LossWeights
 from dualfocus_ros.training.model_adapters import DualFocusKind
 from dualfocus_ros.training.run_log import RunLog, device_use
 from dualfocus_ros.training.sample_images import sample_picture

@@ -14,7 +14,6 @@ import torch
 
 from dualfocus_ros.evaluation.methods import load_dfv
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
-from dualfocus_ros.models.losses import PAPER_LOSS, LossWeights
 from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.simulation.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks import (
@@ -34,6 +33,7 @@ from dualfocus_ros.training.batches import (
     sharpened,
     to_stack,
 )
+from dualfocus_ros.training.losses import PAPER_LOSS, LossWeights
 from dualfocus_ros.training.model_adapters import DFVKind, DualFocusKind, make_kind
 from dualfocus_ros.training.release import calibrate_sigma, measure, write_release
 from dualfocus_ros.training.sigma_fit import PIXELS, collect_samples, fit_sigma

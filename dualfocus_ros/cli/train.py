@@ -241,10 +241,10 @@ def execute(arguments: argparse.Namespace) -> int:
     import torch
 
     from dualfocus_ros.exceptions import CommandError
-    from dualfocus_ros.training.distributed import join_team
+    from dualfocus_ros.training.distributed import join_process_group
     from dualfocus_ros.training.job import run_job
 
-    with join_team(arguments.device) as (team, device):
+    with join_process_group(arguments.device) as (team, device):
         try:
             return run_job(arguments, team, device)
         except torch.OutOfMemoryError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dualfocus_ros.simulation.random_stacks import RenderedStack
-from dualfocus_ros.training.batches import Batch, BatchSettings, Stack, draw_batch, to_stack
+from dualfocus_ros.training.batches import Batch, BatchConfig, TrainingStack, draw_batch, to_stack
 from dualfocus_ros.training.stack_generator import StackGenerator
 
 # Different draws of one seed: numbers behind the seed and the rank of the process.
@@ -42,7 +42,7 @@ class PoolSource:
     def __init__(
         self,
         pool: Sequence[RenderedStack],
-        settings: BatchSettings,
+        settings: BatchConfig,
         seed: int,
         rank: int,
         device: torch.device,
@@ -79,7 +79,7 @@ class GeneratedSource:
     def __init__(
         self,
         generator: StackGenerator,
-        settings: BatchSettings,
+        settings: BatchConfig,
         seed: int,
         rank: int,
         *,
@@ -171,5 +171,5 @@ class GeneratedSource:
 class _Group:
     """Stacks, and the event after which they are rendered; None: they are."""
 
-    stacks: list[Stack]
+    stacks: list[TrainingStack]
     done: torch.cuda.Event | None

@@ -15,20 +15,20 @@ from dualfocus_ros.simulation.batch_defocus import upload
 from dualfocus_ros.simulation.random_stacks import RenderedStack
 
 # Share of stacks whose focus and truth run the other way round.
-BACKWARDS = 0.2
+REVERSED_SHARE = 0.2
 # The range of a scene in dioptres, and what its farthest plane or point has, before positions
 # become dioptres. A network that is told nothing but ratios of positions does not care.
-SPAN, BASE = (0.8, 3.0), (0.1, 1.0)
+SPAN_DIOPTRES, BASE_DIOPTRES = (0.8, 3.0), (0.1, 1.0)
 # No scene has positions below this, whichever way round.
-LOWEST = -0.1
-_GREY = (0.299, 0.587, 0.114)
+MIN_POSITION = -0.1
+_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 # Fine detail is taken away (-1: all of it) or exaggerated, as cameras sharpen and smooth and as
 # images that were made smaller have it: a carpet may have four times what a photograph has.
-SHARPENED, SHARPENING = 0.6, (-1.0, 3.0)
+SHARPENED_SHARE, SHARPENING_RANGE = 0.6, (-1.0, 3.0)
 
 
 @dataclass(frozen=True)
-class BatchSettings:
+class BatchConfig:
     """Shape of a batch. ``planes`` is the inclusive range of planes per stack."""
 
     size: int = 4
@@ -37,7 +37,7 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class TrainingStack:
     """A rendered stack on a device.
 
     :param images: (N, 3, H, W) uint8 sRGB.
@@ -60,14 +60,14 @@ class Batch:
     truth: Tensor
 
 
-def to_stack(rendered: RenderedStack, device: torch.device) -> Stack:
+def to_stack(rendered: RenderedStack, device: torch.device) -> TrainingStack:
     """Return a stack on a device."""
     images = torch.from_numpy(rendered.images).permute(0, 3, 1, 2).contiguous().to(device)
-    return Stack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
+    return TrainingStack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
 
 
 def draw_batch(
-    rng: np.random.Generator, stacks: Sequence[Stack], settings: BatchSettings
+    rng: np.random.Generator, stacks: Sequence[TrainingStack], settings: BatchConfig
 ) -> Batch:
     """Draw stacks, a common number of planes, crops and photometric changes.
 
@@ -82,21 +82,27 @@ def draw_batch(
         stack = stacks[index]
         chosen = choose_planes(rng, len(stack.focus), count)
         # Disparity and slice lists come in either direction; tolerate the wrong one.
-        backwards = bool(rng.random() < BACKWARDS)
+        backwards = bool(rng.random() < REVERSED_SHARE)
         planes, truth = _crop(rng, stack, chosen[::-1] if backwards else chosen, settings.crop)
         images.append(planes)
         truths.append(truth)
         picked = stack.focus[chosen]
         # Positions x become dioptres: base + span (x - floor), positive everywhere.
-        span, base = rng.uniform(*SPAN), rng.uniform(*BASE)
+        span, base = rng.uniform(*SPAN_DIOPTRES), rng.uniform(*BASE_DIOPTRES)
         sign, start = (-1.0, 1.0) if backwards else (1.0, 0.0)
         planned = start + sign * (picked[::-1] if backwards else picked)
-        floor = min(float(planned[0]), LOWEST)
+        floor = min(float(planned[0]), MIN_POSITION)
         focus.append(base + span * (planned - floor))
         scales.append((sign * span, base + span * (start - floor)))
-        mixing.append(_mixing(rng))
+        mixing.append(_color_matrix(rng))
         gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)
-        tones.append((gain, gamma, rng.uniform(*SHARPENING) if rng.random() < SHARPENED else 0.0))
+        tones.append(
+            (
+                gain,
+                gamma,
+                rng.uniform(*SHARPENING_RANGE) if rng.random() < SHARPENED_SHARE else 0.0,
+            )
+        )
     device = stacks[0].images.device
     pixels = torch.stack(images).float() / 255.0
     colours = upload(np.stack(mixing), device)[:, None]
@@ -104,7 +110,7 @@ def draw_batch(
     gains, gammas, amounts = upload(np.array(tones), device).T[..., None, None, None, None]
     scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
-        images=(sharpened(mixed, amounts) * gains).clamp(0.0, 1.0) ** gammas,
+        images=(sharpen(mixed, amounts) * gains).clamp(0.0, 1.0) ** gammas,
         focus=upload(np.stack(focus).astype(np.float32), device),
         truth=torch.stack(truths) * scale + shift,
     )
@@ -118,7 +124,7 @@ def choose_planes(rng: np.random.Generator, available: int, count: int) -> np.nd
 
 
 def _crop(
-    rng: np.random.Generator, stack: Stack, chosen: np.ndarray, crop: int
+    rng: np.random.Generator, stack: TrainingStack, chosen: np.ndarray, crop: int
 ) -> tuple[Tensor, Tensor]:
     """Return the chosen planes and the truth of a random window, flipped and turned at random."""
     height, width = stack.truth.shape
@@ -133,7 +139,7 @@ def _crop(
     return torch.rot90(images, turns, (-2, -1)), torch.rot90(truth, turns, (-2, -1))
 
 
-def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
+def sharpen(images: Tensor, amounts: Tensor) -> Tensor:
     """Return images (B, N, 3, H, W) with a part of their fine detail added, all planes alike.
 
     Blur and this filter may change places: the planes stay what defocus makes of one scene.
@@ -146,9 +152,9 @@ def sharpened(images: Tensor, amounts: Tensor) -> Tensor:
     return images + amounts * detail
 
 
-def _mixing(rng: np.random.Generator) -> np.ndarray:
+def _color_matrix(rng: np.random.Generator) -> np.ndarray:
     """Return the (3, 3) matrix that makes colours grey, or swaps them, or leaves them."""
     if rng.random() < 0.2:
-        return np.repeat(np.array([_GREY], np.float32), 3, axis=0)
+        return np.repeat(np.array([_LUMA_WEIGHTS], np.float32), 3, axis=0)
     identity = np.eye(3, dtype=np.float32)
     return identity[rng.permutation(3)] if rng.random() < 0.5 else identity

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 import torch.distributed as dist
 
 # Others wait while the first process renders; a process that died is noticed by torchrun.
-PATIENCE = timedelta(hours=6)
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """This process among those that train together.
 
     :param rank: its number, 0 for the one that writes.
@@ -34,7 +34,7 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
@@ -66,7 +66,7 @@ class Team:
         """
         if self.size == 1:
             return stop, seconds
-        said = torch.tensor([float(stop), seconds if self.leads else 0.0], dtype=torch.float64)
+        said = torch.tensor([float(stop), seconds if self.is_main else 0.0], dtype=torch.float64)
         dist.all_reduce(said)
         return bool(said[0] > 0.0), float(said[1])
 
@@ -86,7 +86,7 @@ class Team:
 
 
 @contextmanager
-def join_team(device: str) -> Iterator[tuple[Team, str]]:
+def join_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
     """Join the processes that torchrun started; yields the team and the device to use.
 
     :param device: as on the command line; ``auto`` and ``cuda`` become this process's GPU.
@@ -94,7 +94,7 @@ def join_team(device: str) -> Iterator[tuple[Team, str]]:
     """
     size = int(os.environ.get('WORLD_SIZE', '1'))
     if size == 1:
-        yield Team(), device
+        yield DistributedContext(), device
         return
     local = int(os.environ.get('LOCAL_RANK', '0'))
     on_gpu = device.startswith('cuda') or (device == 'auto' and torch.cuda.is_available())
@@ -107,8 +107,8 @@ def join_team(device: str) -> Iterator[tuple[Team, str]]:
         device = f'cuda:{local}'
         torch.cuda.set_device(local)
     # gloo for what the host says, NCCL for gradients on GPUs.
-    dist.init_process_group('cpu:gloo,cuda:nccl' if on_gpu else 'gloo', timeout=PATIENCE)
+    dist.init_process_group('cpu:gloo,cuda:nccl' if on_gpu else 'gloo', timeout=COLLECTIVE_TIMEOUT)
     try:
-        yield Team(dist.get_rank(), size), device
+        yield DistributedContext(dist.get_rank(), size), device
     finally:
         dist.destroy_process_group()

@@ -19,21 +19,26 @@ from dualfocus_ros.models.weights import LoadedModel, load_model
 from dualfocus_ros.simulation.random_stacks import RenderedStack, RenderSettings
 from dualfocus_ros.simulation.random_textures import read_images
 from dualfocus_ros.training.batch_sources import BatchSource, GeneratedSource, PoolSource
-from dualfocus_ros.training.batches import BatchSettings, Stack, to_stack
-from dualfocus_ros.training.distributed import Team
-from dualfocus_ros.training.model_adapters import Kind, make_kind
-from dualfocus_ros.training.release import calibrate_sigma, circumstances, measure, write_release
-from dualfocus_ros.training.sigma_fit import collect_samples, fit_sigma
+from dualfocus_ros.training.batches import BatchConfig, TrainingStack, to_stack
+from dualfocus_ros.training.distributed import DistributedContext
+from dualfocus_ros.training.model_adapters import ModelAdapter, make_adapter
+from dualfocus_ros.training.release import (
+    calibrate_sigma,
+    environment_info,
+    evaluate_stacks,
+    write_release,
+)
+from dualfocus_ros.training.sigma_fit import collect_sigma_samples, fit_sigma
 from dualfocus_ros.training.stack_generator import StackGenerator
 from dualfocus_ros.training.stack_pool import (
     SCENE_SIZE,
-    Material,
-    indoor_views,
+    SceneFolders,
+    load_rgbd_views,
+    render_indoor_views,
     render_pool,
-    rgbd_views,
 )
 from dualfocus_ros.training.stop_signals import catch_stop
-from dualfocus_ros.training.trainer import Trainer, TrainSettings
+from dualfocus_ros.training.trainer import Trainer, TrainerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +53,21 @@ class _StoppedError(Exception):
     """A signal came."""
 
 
-def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
+def run_job(arguments: argparse.Namespace, team: DistributedContext, device_name: str) -> int:
     """Train as the arguments of ``dualfocus train`` say; return the exit status.
 
     0 when the plan is done or the window is over, 130 after Ctrl-C or SIGTERM.
     """
     device = resolve_device(device_name)
-    if not team.leads:
+    if not team.is_main:
         logging.getLogger('dualfocus_ros').setLevel(logging.WARNING)
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = True
-    kind = make_kind(
+    kind = make_adapter(
         arguments.config, tuple(arguments.without), arguments.literal, beta=arguments.beta
     )
     start = load_model(arguments.start) if arguments.start else None
-    settings = TrainSettings(
+    settings = TrainerConfig(
         steps=arguments.steps,
         max_minutes=arguments.max_minutes,
         window=arguments.window,
@@ -70,7 +75,7 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         precision=training_precision(arguments.precision, device),
         sample_every=arguments.sample_every,
         seed=arguments.seed,
-        batch=BatchSettings(arguments.batch, arguments.crop, tuple(arguments.planes)),
+        batch=BatchConfig(arguments.batch, arguments.crop, tuple(arguments.planes)),
     )
     data = _Data(arguments, device)
     if arguments.only_sigma:
@@ -88,12 +93,12 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
         settings.batch.size * team.size,
     )
     # The first process renders what is missing, then the others read it.
-    if team.leads:
+    if team.is_main:
         data.render()
     team.wait()
     if arguments.prepare:
         return _prepared()
-    held_out = data.held_out() if team.leads else []
+    held_out = data.held_out() if team.is_main else []
     source = data.source(settings.batch, team.rank)
     previews = held_out[:PREVIEWS] if settings.sample_every else []
     with catch_stop() as request:
@@ -105,7 +110,7 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
             settings.steps,
         )
         return INTERRUPTED if request else 0
-    if team.leads:
+    if team.is_main:
         facts = {
             'start': trainer.start_sha256,
             'steps': trainer.step,
@@ -120,14 +125,14 @@ def run_job(arguments: argparse.Namespace, team: Team, device_name: str) -> int:
 
 def _fit_sigma(
     arguments: argparse.Namespace,
-    kind: Kind,
+    kind: ModelAdapter,
     start: LoadedModel,
-    settings: TrainSettings,
+    settings: TrainerConfig,
     data: _Data,
     device: torch.device,
 ) -> int:
     """Fit sigma of given weights and write them; nothing is kept of a fit that is interrupted."""
-    kind = kind.going_on(start.network)
+    kind = kind.for_finetuning(start.network)
     data.render()
     if arguments.prepare:
         return _prepared()
@@ -135,13 +140,15 @@ def _fit_sigma(
     network = start.network.to(device)
     with catch_stop() as request:
 
-        def go_on() -> None:
+        def check_stop() -> None:
             if request:
                 raise _StoppedError
 
         try:
-            samples = collect_samples(network, source, settings.steps, settings.seed, go_on)
-            fit_sigma(network, samples, settings.seed, go_on)
+            samples = collect_sigma_samples(
+                network, source, settings.steps, settings.seed, check_stop
+            )
+            fit_sigma(network, samples, settings.seed, check_stop)
         except _StoppedError:
             logger.info('stopped, nothing was written: start again for the whole of it')
             return INTERRUPTED
@@ -184,7 +191,7 @@ class _Data:
         self._reuse = arguments.reuse
         self._held_out, self.device = arguments.held_out, device
         self._out: Path = arguments.out
-        self._material = Material(tuple(arguments.textures), tuple(arguments.rgbd))
+        self._material = SceneFolders(tuple(arguments.textures), tuple(arguments.rgbd))
         self._settings = RenderSettings(
             planes=max(arguments.planes[1], MEASURED_PLANES),
             asymmetry=arguments.asymmetry,
@@ -213,7 +220,7 @@ class _Data:
             self._training_views()
             self._held_out_views()
 
-    def held_out(self) -> list[Stack]:
+    def held_out(self) -> list[TrainingStack]:
         """Return stacks that are not trained on."""
         if self.kind == 'pool':
             pool = self._pool('held_out', self._held_out, self._seed + HELD_OUT)
@@ -221,7 +228,7 @@ class _Data:
         rng = np.random.default_rng(self._seed + HELD_OUT)
         return self._generator(self._held_out_views()).render(rng, self._held_out)
 
-    def source(self, settings: BatchSettings, rank: int) -> BatchSource:
+    def source(self, settings: BatchConfig, rank: int) -> BatchSource:
         """Return the source of batches for one process."""
         if self.kind == 'pool':
             pool = self._pool('stacks', self._stacks, self._seed)
@@ -235,11 +242,11 @@ class _Data:
 
     def _training_views(self) -> list[RgbdSample]:
         out, count = self._out / 'views', self._views
-        return indoor_views(out, count, self._seed, self._workers, SCENE_SIZE)
+        return render_indoor_views(out, count, self._seed, self._workers, SCENE_SIZE)
 
     def _held_out_views(self) -> list[RgbdSample]:
         out, count = self._out / 'held_out_views', max(self._held_out // 3, 1)
-        return indoor_views(out, count, self._seed + HELD_OUT, self._workers, SCENE_SIZE)
+        return render_indoor_views(out, count, self._seed + HELD_OUT, self._workers, SCENE_SIZE)
 
     def _generator(self, indoor: list[RgbdSample]) -> StackGenerator:
         return StackGenerator(
@@ -248,22 +255,22 @@ class _Data:
             self.device,
             textures=self._images,
             indoor=indoor,
-            rgbd=rgbd_views(self._material.rgbd),
+            rgbd=load_rgbd_views(self._material.rgbd),
         )
 
 
 def _release(
     arguments: argparse.Namespace,
-    kind: Kind,
+    kind: ModelAdapter,
     network: nn.Module,
     facts: dict[str, Any],
-    held_out: list[Stack],
+    held_out: list[TrainingStack],
     data: _Data,
 ) -> None:
     """Calibrate sigma on one half of the held-out stacks, measure on the other, write."""
     half = len(held_out) // 2
     factor = calibrate_sigma(kind, network, held_out[:half], MEASURED_PLANES)
-    metrics, _ = measure(kind, network, held_out[half:], MEASURED_PLANES)
+    metrics, _ = evaluate_stacks(kind, network, held_out[half:], MEASURED_PLANES)
     recipe = {
         'configuration': arguments.config,
         'without': arguments.without,
@@ -272,7 +279,7 @@ def _release(
         'seed': arguments.seed,
         **facts,
         'sigma_scaled_by': None if factor is None else round(factor, 4),
-        **circumstances(data.device),
+        **environment_info(data.device),
     }
     parts = [f'no-{p}' for p in arguments.without] + ['literal'] * arguments.literal
     name = arguments.name or '-'.join([arguments.config, *parts])

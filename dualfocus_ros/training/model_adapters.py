@@ -24,7 +24,7 @@ from dualfocus_ros.models.dualfocus import DualFocus, Prediction
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
 from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import save_model
-from dualfocus_ros.training.batches import LOWEST, Batch
+from dualfocus_ros.training.batches import MIN_POSITION, Batch
 from dualfocus_ros.training.losses import PAPER_LOSS, LossWeights, total_loss
 
 DFV_NAME = 'dfv'
@@ -33,11 +33,11 @@ ABLATIONS = ('spatial', 'focal', 'projection')
 DFV_SCALES = (8 / 15, 4 / 15, 2 / 15, 1 / 15)
 
 Autocast = Callable[[], AbstractContextManager[Any]]
-Loss = tuple[Tensor, dict[str, Tensor]]
+LossAndTerms = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Output:
+class PositionEstimate:
     """What a trained network says of stacks, in the unit of focus.
 
     :param position: (B, H, W); sigma its standard deviation (B, H, W).
@@ -49,7 +49,7 @@ class Output:
     probability: Tensor
 
 
-class Kind(Protocol):
+class ModelAdapter(Protocol):
     """A kind of network."""
 
     @property
@@ -57,22 +57,22 @@ class Kind(Protocol):
         """Sides of training crops must be multiples of it."""
 
     @property
-    def smallest_batch(self) -> int:
+    def min_batch_size(self) -> int:
         """Number of stacks that a batch needs at least."""
 
     def build(self) -> nn.Module:
         """Return the network with random weights."""
 
-    def going_on(self, network: DualFocus) -> Kind:
+    def for_finetuning(self, network: DualFocus) -> ModelAdapter:
         """Return this kind for training that begins with the weights of a DualFocus network.
 
         :raises ValueError: if it is a network of another kind.
         """
 
-    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
+    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
         """Return the loss, and terms of it for the log, among them ``error``."""
 
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Output:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
         """Estimate, with a network in evaluation mode and ascending focus."""
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
@@ -85,26 +85,26 @@ class Kind(Protocol):
         """Return everything that training depends on, for the checkpoint."""
 
 
-def training_mask(batch: Batch) -> tuple[Tensor, Tensor]:
+def mask_truth(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the truth without NaN, and where it is known."""
     known = torch.isfinite(batch.truth)
     return torch.where(known, batch.truth, torch.zeros_like(batch.truth)), known
 
 
 @dataclass(frozen=True)
-class DualFocusKind:
+class DualFocusAdapter:
     """DualFocus in any configuration, with any weights of its losses."""
 
     config: DualFocusConfig
     weights: LossWeights
     stride: int = 1
-    smallest_batch: int = 1
+    min_batch_size: int = 1
 
     def build(self) -> DualFocus:
         """Return the network with random weights."""
         return DualFocus(self.config)
 
-    def going_on(self, network: DualFocus) -> DualFocusKind:
+    def for_finetuning(self, network: DualFocus) -> DualFocusAdapter:
         """Smooth images as the network does; all else of the configurations must be equal."""
         config = replace(self.config, smoothing=network.config.smoothing)
         mine, other = asdict(config), asdict(network.config)
@@ -116,21 +116,21 @@ class DualFocusKind:
             )
         return replace(self, config=config)
 
-    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
+    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
         """Return :func:`total_loss`, computed in float32."""
         with autocast():
             prediction = network(batch.images, batch.focus)
         exact = Prediction(**{f.name: _float(getattr(prediction, f.name)) for f in _FIELDS})
-        truth, known = training_mask(batch)
+        truth, known = mask_truth(batch)
         return total_loss(exact, batch.focus, truth, known, self.weights, self.config.unit)
 
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Output:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
         """Estimate depth, its standard deviation and the focus probability."""
         # A network that works in metres needs positive dioptres, others do not care.
-        shift = 0.5 - focus[:, :1].clamp_max(LOWEST)
+        shift = 0.5 - focus[:, :1].clamp_max(MIN_POSITION)
         prediction = network(images, focus + shift)
         position = prediction.dioptres - shift[..., None]
-        return Output(position, prediction.sigma, prediction.probability)
+        return PositionEstimate(position, prediction.sigma, prediction.probability)
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
         """Scale what the head of sigma says, where there is one."""
@@ -159,29 +159,29 @@ def _float(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class DFVKind:
+class DFVAdapter:
     """DFV, the baseline: smooth-L1 at four scales, planes from far to near."""
 
     beta: float
     stride: int = 32
     # Its pooling leaves one value per stack, of which batch norm needs several.
-    smallest_batch: int = 2
+    min_batch_size: int = 2
 
     def build(self) -> DFV:
         """Return the network with random weights."""
         return DFV()
 
-    def going_on(self, network: DualFocus) -> Kind:
+    def for_finetuning(self, network: DualFocus) -> ModelAdapter:
         """Refuse."""
         raise ValueError('--from takes weights of DualFocus, and this is DFV')
 
-    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> Loss:
+    def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
         """Return the weighted smooth-L1 of the scales, each at full resolution."""
         low = batch.focus[:, :1]
         span = batch.focus[:, -1:] - low
         with autocast():
             estimates = network(normalize_imagenet(batch.images), (batch.focus - low) / span)
-        truth, known = training_mask(batch)
+        truth, known = mask_truth(batch)
         target = (truth - low[..., None]) / span[..., None]
         # An expectation over the planes cannot leave their range.
         mask = (known & (target >= 0.0) & (target <= 1.0)).to(target.dtype)
@@ -197,7 +197,7 @@ class DFVKind:
         terms['error'] = (finest * mask).sum() / count
         return total, terms
 
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Output:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
         """Estimate at the finest scale; sigma is the standard deviation of p."""
         assert isinstance(network, DFV)
         height, width = images.shape[-2:]
@@ -207,7 +207,7 @@ class DFVKind:
         planes = focus[..., None, None]
         position = (p * planes).sum(dim=1)
         sigma = (p * (planes - position[:, None]).square()).sum(dim=1).sqrt()
-        return Output(position, sigma, p)
+        return PositionEstimate(position, sigma, p)
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
         """Do nothing: DFV has no parameter for it."""
@@ -224,13 +224,13 @@ class DFVKind:
         return {'network': 'DFV', 'loss': {'beta': self.beta, 'scales': list(DFV_SCALES)}}
 
 
-def make_kind(
+def make_adapter(
     name: str,
     without: tuple[str, ...] = (),
     literal: bool = False,
     configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS,
     beta: float | None = None,
-) -> Kind:
+) -> ModelAdapter:
     """Return the kind of network of a configuration's name, with parts taken out.
 
     :param name: ``dfv`` or one of ``configurations``.
@@ -246,7 +246,7 @@ def make_kind(
         if without or literal:
             parts = [*without, *(['literal loss'] if literal else [])]
             raise ValueError(f'DFV has no {", ".join(parts)}')
-        return DFVKind(weights.beta)
+        return DFVAdapter(weights.beta)
     if name not in configurations:
         known = ', '.join([*configurations, DFV_NAME])
         raise ValueError(f"unknown configuration '{name}': give one of {known}")
@@ -258,4 +258,4 @@ def make_kind(
         weights = replace(weights, spatial=0.0)
     if 'focal' in without:
         weights = replace(weights, focal=0.0)
-    return DualFocusKind(config, weights)
+    return DualFocusAdapter(config, weights)

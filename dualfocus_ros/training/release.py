@@ -20,9 +20,9 @@ from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
 from dualfocus_ros.inference.device import describe
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.batches import TrainingStack
 from dualfocus_ros.training.losses import ONE_SIGMA
-from dualfocus_ros.training.model_adapters import Kind
+from dualfocus_ros.training.model_adapters import ModelAdapter
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class SyntheticMetrics:
     unimodal_mask: float
 
 
-def measure(
-    kind: Kind, network: nn.Module, stacks: Iterable[Stack], planes: int
+def evaluate_stacks(
+    kind: ModelAdapter, network: nn.Module, stacks: Iterable[TrainingStack], planes: int
 ) -> tuple[SyntheticMetrics, np.ndarray]:
     """Measure a network on whole stacks with ``planes`` evenly spaced planes each.
 
@@ -79,18 +79,18 @@ def measure(
 
 
 def calibrate_sigma(
-    kind: Kind, network: nn.Module, stacks: Sequence[Stack], planes: int
+    kind: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], planes: int
 ) -> float | None:
     """Scale the predicted sigma so that 68 % of the errors lie within it.
 
     :returns: the factor; None for a network whose sigma cannot be scaled.
     """
-    _, ratios = measure(kind, network, stacks, planes)
+    _, ratios = evaluate_stacks(kind, network, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
     return factor if kind.scale_sigma(network, factor) else None
 
 
-def circumstances(device: torch.device) -> dict[str, str]:
+def environment_info(device: torch.device) -> dict[str, str]:
     """Return when and on what something was trained."""
     return {
         'date': datetime.now(timezone.utc).date().isoformat(),
@@ -104,7 +104,7 @@ def circumstances(device: torch.device) -> dict[str, str]:
 def write_release(
     folder: Path,
     name: str,
-    kind: Kind,
+    kind: ModelAdapter,
     network: nn.Module,
     recipe: dict[str, Any],
     metrics: SyntheticMetrics,

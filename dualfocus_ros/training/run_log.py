@@ -97,7 +97,7 @@ class RunLog:
             csv.writer(file).writerows([self._columns, *kept] if self._columns else [])
 
 
-def device_use(device: torch.device) -> dict[str, float]:
+def gpu_usage(device: torch.device) -> dict[str, float]:
     """Return GPU memory in GiB and, where the driver tells, use in per cent; empty on a CPU."""
     if device.type != 'cuda':
         return {}

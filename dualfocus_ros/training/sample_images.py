@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from dualfocus_ros.training.batches import Stack
-from dualfocus_ros.training.model_adapters import Kind
+from dualfocus_ros.training.batches import TrainingStack
+from dualfocus_ros.training.model_adapters import ModelAdapter
 from dualfocus_ros.visualization.colour_scales import (
     error_scale,
     relative_depth_scale,
@@ -22,8 +22,8 @@ PLANES = 6
 SHOWN = 3
 
 
-def sample_picture(
-    kind: Kind, network: nn.Module, stacks: Sequence[Stack], step: int
+def render_sample_image(
+    kind: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], step: int
 ) -> np.ndarray:
     """Return a panel (H, W, 3) uint8, a row for each stack.
 

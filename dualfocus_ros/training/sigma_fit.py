@@ -21,17 +21,17 @@ from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.layers import upsample_bilinear
 from dualfocus_ros.training.batch_sources import BatchSource
 from dualfocus_ros.training.losses import regression_target, sigma_quantile_loss
-from dualfocus_ros.training.model_adapters import training_mask
+from dualfocus_ros.training.model_adapters import mask_truth
 
 logger = logging.getLogger(__name__)
 
 # Of each crop; more of one would say the same.
-PIXELS = 1200
+PIXELS_PER_CROP = 1200
 STEPS, BATCH, LEARNING_RATE = 4000, 8192, 2e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SigmaSamples:
     """Pixels of many crops.
 
     :param log_spread: (P,) logarithm of the standard deviation of p, in plane spacings.
@@ -44,9 +44,13 @@ class Samples:
     error: Tensor
 
 
-def collect_samples(
-    network: DualFocus, source: BatchSource, batches: int, seed: int, go_on: Callable[[], None]
-) -> Samples:
+def collect_sigma_samples(
+    network: DualFocus,
+    source: BatchSource,
+    batches: int,
+    seed: int,
+    check_stop: Callable[[], None],
+) -> SigmaSamples:
     """Return what the head of sigma sees at random pixels, and how wrong the depth is there.
 
     :param network: in evaluation mode, on the device of the batches.
@@ -60,8 +64,8 @@ def collect_samples(
     rng = torch.Generator().manual_seed(seed)
     found: list[tuple[Tensor, ...]] = []
     try:
-        for step in _shown(batches, 'looking', 'batch'):
-            go_on()
+        for step in _progress(batches, 'looking', 'batch'):
+            check_stop()
             batch = source.batch(step)
             with torch.no_grad():
                 prediction = network(batch.images, batch.focus)
@@ -69,7 +73,7 @@ def collect_samples(
                 # Its pixels are half as many. The network interpolates what the head says; here
                 # it is what the head sees, so that each pixel has an error of its own.
                 inputs = upsample_bilinear(inputs, 2)
-            truth, known = training_mask(batch)
+            truth, known = mask_truth(batch)
             target, inside = regression_target(batch.focus, truth, known, network.config.unit)
             ends = prediction.positions[:, -1] - prediction.positions[:, 0]
             spacing = ends.abs()[:, None, None] / (batch.focus.shape[1] - 1)
@@ -77,7 +81,7 @@ def collect_samples(
             for index in range(len(truth)):
                 places = inside[index].nonzero()
                 if len(places):
-                    chosen = torch.randint(len(places), (PIXELS,), generator=rng)
+                    chosen = torch.randint(len(places), (PIXELS_PER_CROP,), generator=rng)
                     y, x = places[chosen.to(places.device)].T
                     found.append(
                         (
@@ -90,10 +94,12 @@ def collect_samples(
         hook.remove()
     if not found:
         raise ValueError('no pixel has a known depth within the planes: nothing to learn from')
-    return Samples(*(torch.cat(part) for part in zip(*found, strict=True)))
+    return SigmaSamples(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
-def fit_sigma(network: DualFocus, samples: Samples, seed: int, go_on: Callable[[], None]) -> None:
+def fit_sigma(
+    network: DualFocus, samples: SigmaSamples, seed: int, check_stop: Callable[[], None]
+) -> None:
     """Train the head until 68 % of the errors of alike pixels are below what it says.
 
     :param go_on: called before each step; may raise.
@@ -102,8 +108,8 @@ def fit_sigma(network: DualFocus, samples: Samples, seed: int, go_on: Callable[[
     rng = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(head.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
-    for _ in _shown(STEPS, 'fitting sigma', 'step'):
-        go_on()
+    for _ in _progress(STEPS, 'fitting sigma', 'step'):
+        check_stop()
         chosen = torch.randint(len(samples.error), (BATCH,), generator=rng)
         chosen = chosen.to(samples.error.device)
         correction = head.layers(samples.inputs[chosen].T[None, :, :, None])[0, 0, :, 0]
@@ -121,6 +127,6 @@ def _head(network: DualFocus) -> SigmaHead:
     return network.sigma
 
 
-def _shown(count: int, what: str, unit: str) -> Iterable[int]:
+def _progress(count: int, what: str, unit: str) -> Iterable[int]:
     """Return 0 to count - 1, with a progress bar."""
     return tqdm(range(count), unit=unit, desc=what, disable=not logger.isEnabledFor(logging.INFO))

@@ -29,12 +29,12 @@ from dualfocus_ros.simulation.random_stacks import (
     draw_kind,
     expose,
 )
-from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.batches import TrainingStack
 
 # Scenes that are rendered at once: enough to feed a graphics processor, few enough for its memory.
-CHUNK = 8
+RENDER_CHUNK = 8
 # Scenes that are composed at once; their textures are in memory together.
-LARGEST = 32
+MAX_SCENES = 32
 
 
 class StackGenerator:
@@ -60,10 +60,10 @@ class StackGenerator:
         self._textures = BatchTextures(textures, device, settings.blank)
         self._indoor, self._rgbd = indoor, rgbd
 
-    def render(self, rng: np.random.Generator, count: int) -> list[Stack]:
+    def render(self, rng: np.random.Generator, count: int) -> list[TrainingStack]:
         """Render ``count`` stacks; they follow from the state of ``rng`` alone."""
-        if count > LARGEST:
-            return [*self.render(rng, LARGEST), *self.render(rng, count - LARGEST)]
+        if count > MAX_SCENES:
+            return [*self.render(rng, MAX_SCENES), *self.render(rng, count - MAX_SCENES)]
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         with torch.no_grad():
             colour, position, known = self._scenes(rng, generator, count)
@@ -74,8 +74,8 @@ class StackGenerator:
             order = np.argsort(radii, kind='stable')
             plain = [int(i) for i in order if captures[i].is_uniform]
             rendered: dict[int, Tensor] = {}
-            for begin in range(0, len(plain), CHUNK):
-                chosen = plain[begin : begin + CHUNK]
+            for begin in range(0, len(plain), RENDER_CHUNK):
+                chosen = plain[begin : begin + RENDER_CHUNK]
                 index = upload(chosen, self.device)
                 images = render_batch(
                     linear[index],
@@ -88,7 +88,9 @@ class StackGenerator:
                 )
                 rendered |= dict(zip(chosen, images, strict=True))
             for i in set(range(count)) - set(plain):
-                rendered[i] = self._asymmetric(captures[i], linear[i], position[i], radii[i])
+                rendered[i] = self._render_asymmetric(
+                    captures[i], linear[i], position[i], radii[i]
+                )
             for i, mask in known.items():
                 position[i] = torch.where(mask, position[i], torch.nan)
             return [
@@ -122,7 +124,7 @@ class StackGenerator:
                 known[index] = upload(scene.known, self.device)
         return colour, position, known
 
-    def _asymmetric(
+    def _render_asymmetric(
         self, capture: CaptureParameters, linear: Tensor, position: Tensor, radius: float
     ) -> Tensor:
         layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
@@ -140,12 +142,12 @@ class StackGenerator:
         linear: Tensor,
         truth: Tensor,
         generator: torch.Generator,
-    ) -> Stack:
+    ) -> TrainingStack:
         white = torch.randn(linear.shape, generator=generator, device=self.device)
         images = expose(linear, upload(capture.gain, self.device), white * capture.noise)
         if capture.warps is not None:
             images = _misalign(images, capture.warps)
-        return Stack((images * 255.0 + 0.5).to(torch.uint8), capture.focus, truth.clone())
+        return TrainingStack((images * 255.0 + 0.5).to(torch.uint8), capture.focus, truth.clone())
 
 
 def _misalign(images: Tensor, warps: np.ndarray) -> Tensor:

@@ -39,7 +39,7 @@ SCENE_SIZE = 256
 
 
 @dataclass(frozen=True)
-class Material:
+class SceneFolders:
     """What scenes are made of besides random numbers.
 
     :param textures: folders of images.
@@ -60,7 +60,7 @@ def render_pool(
     folder: Path,
     count: int,
     seed: int,
-    material: Material,
+    material: SceneFolders,
     workers: int,
     settings: RenderSettings,
     size: int = SCENE_SIZE,
@@ -76,16 +76,16 @@ def render_pool(
     _check_recipe(folder, recipe)
     render = partial(_render_stack, folder, seed, material, settings, size)
     _make_missing(folder, count, render, workers, 'stack')
-    return [load_stack(_path(folder, i)) for i in range(count)]
+    return [load_rendered_stack(_path(folder, i)) for i in range(count)]
 
 
-def load_stack(path: Path) -> RenderedStack:
+def load_rendered_stack(path: Path) -> RenderedStack:
     """Read a stack that :func:`render_pool` wrote."""
     with np.load(path, allow_pickle=False) as file:
         return RenderedStack(file['images'], file['focus'], file['position'])
 
 
-def indoor_views(
+def render_indoor_views(
     folder: Path, count: int, seed: int, workers: int, size: int = SCENE_SIZE
 ) -> list[RgbdSample]:
     """Render the views of indoor scenes that ``folder`` lacks and return the first ``count``.
@@ -102,7 +102,7 @@ def indoor_views(
 
 
 @lru_cache(maxsize=1)
-def rgbd_views(folders: tuple[Path, ...]) -> list[RgbdSample]:
+def load_rgbd_views(folders: tuple[Path, ...]) -> list[RgbdSample]:
     """Read the views of RGB-D folders, once per process."""
     datasets = [open_rgbd_folder(folder, {}) for folder in folders]
     samples = [dataset[index] for dataset in datasets for index in range(len(dataset))]
@@ -164,7 +164,12 @@ def _path(folder: Path, index: int) -> Path:
 
 
 def _render_stack(
-    folder: Path, seed: int, material: Material, settings: RenderSettings, size: int, index: int
+    folder: Path,
+    seed: int,
+    material: SceneFolders,
+    settings: RenderSettings,
+    size: int,
+    index: int,
 ) -> None:
     rng = np.random.default_rng([seed, index])
 
@@ -173,7 +178,7 @@ def _render_stack(
         if kind == 'indoor':
             return random_indoor_scene(rng, size)
         if kind == 'rgbd':
-            views = rgbd_views(material.rgbd)
+            views = load_rgbd_views(material.rgbd)
             return random_rgbd_crop(rng, views[rng.integers(len(views))], size)
         return random_scene(rng, _textures(material.textures, settings.blank), size)
 

@@ -17,26 +17,33 @@ from tqdm import tqdm
 
 from dualfocus_ros.models.weights import LoadedModel
 from dualfocus_ros.training.batch_sources import BatchSource
-from dualfocus_ros.training.batches import Batch, BatchSettings, Stack
+from dualfocus_ros.training.batches import Batch, BatchConfig, TrainingStack
 from dualfocus_ros.training.checkpoint import (
     check_plan,
     load_checkpoint,
     read_meta,
     save_checkpoint,
 )
-from dualfocus_ros.training.distributed import Team
-from dualfocus_ros.training.model_adapters import Kind
-from dualfocus_ros.training.run_log import RunLog, device_use
-from dualfocus_ros.training.sample_images import sample_picture
+from dualfocus_ros.training.distributed import DistributedContext
+from dualfocus_ros.training.model_adapters import ModelAdapter
+from dualfocus_ros.training.run_log import RunLog, gpu_usage
+from dualfocus_ros.training.sample_images import render_sample_image
 
 logger = logging.getLogger(__name__)
 
 # These may differ when a run goes on: how long it takes and what it writes, not what it does.
-FREE = ('steps', 'max_minutes', 'window', 'checkpoint_every', 'log_every', 'sample_every')
+RESUMABLE_CHANGES = (
+    'steps',
+    'max_minutes',
+    'window',
+    'checkpoint_every',
+    'log_every',
+    'sample_every',
+)
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainerConfig:
     """How to train.
 
     :param steps: of the whole plan; the learning rate falls towards its end.
@@ -61,7 +68,7 @@ class TrainSettings:
     log_every: int = 50
     sample_every: int = 500
     seed: int = 1
-    batch: BatchSettings = field(default_factory=BatchSettings)
+    batch: BatchConfig = field(default_factory=BatchConfig)
 
 
 class Trainer:
@@ -75,13 +82,13 @@ class Trainer:
 
     def __init__(
         self,
-        kind: Kind,
-        settings: TrainSettings,
+        kind: ModelAdapter,
+        settings: TrainerConfig,
         folder: Path,
         device: torch.device,
         *,
         data: dict[str, Any] | None = None,
-        team: Team | None = None,
+        team: DistributedContext | None = None,
         start: LoadedModel | None = None,
     ) -> None:
         if settings.batch.crop % kind.stride:
@@ -89,16 +96,16 @@ class Trainer:
                 f'crops must be multiples of {kind.stride} pixels for this network, '
                 f'got {settings.batch.crop}'
             )
-        if settings.batch.size < kind.smallest_batch:
+        if settings.batch.size < kind.min_batch_size:
             raise ValueError(
-                f'this network trains on {kind.smallest_batch} or more stacks per step and '
+                f'this network trains on {kind.min_batch_size} or more stacks per step and '
                 f'process, got {settings.batch.size}'
             )
         if start is not None:
-            kind = kind.going_on(start.network)
+            kind = kind.for_finetuning(start.network)
         torch.manual_seed(settings.seed)
         self.kind, self.settings, self.folder, self.device = kind, settings, folder, device
-        self.team = team or Team()
+        self.team = team or DistributedContext()
         self.model = kind.build()
         if start is not None:
             self.model.load_state_dict(start.network.state_dict())
@@ -112,7 +119,7 @@ class Trainer:
         self._dtype = dtype[settings.precision]
         scaled = self._dtype is torch.float16
         self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
-        plan = {k: v for k, v in asdict(settings).items() if k not in FREE}
+        plan = {k: v for k, v in asdict(settings).items() if k not in RESUMABLE_CHANGES}
         self._plan = {**kind.describe(), 'data': data, 'processes': self.team.size, **plan}
         self.start_sha256 = None if start is None else start.sha256
         if start is not None:
@@ -135,7 +142,7 @@ class Trainer:
     def run(
         self,
         source: BatchSource,
-        preview: Sequence[Stack] = (),
+        preview: Sequence[TrainingStack] = (),
         stop: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Train until the plan is done, the window is over, or ``stop`` says so.
@@ -146,13 +153,13 @@ class Trainer:
         began = time.monotonic()
         settings = self.settings
         with (
-            RunLog(self.folder, self.step) if self.team.leads else _NoLog() as log,
+            RunLog(self.folder, self.step) if self.team.is_main else _NoLog() as log,
             tqdm(
                 initial=self.step,
                 total=settings.steps,
                 unit='step',
                 mininterval=5.0,
-                disable=not (self.team.leads and logger.isEnabledFor(logging.INFO)),
+                disable=not (self.team.is_main and logger.isEnabledFor(logging.INFO)),
             ) as bar,
         ):
             meter = _Meter(self)
@@ -173,9 +180,11 @@ class Trainer:
                     bar.set_postfix(_short(values, self._minutes_left()))
                 if self.step % settings.checkpoint_every == 0:
                     self.save()
-                if preview and self.team.leads and self.step % settings.sample_every == 0:
+                if preview and self.team.is_main and self.step % settings.sample_every == 0:
                     network = self.averaged().to(self.device)
-                    log.picture(self.step, sample_picture(self.kind, network, preview, self.step))
+                    log.picture(
+                        self.step, render_sample_image(self.kind, network, preview, self.step)
+                    )
             self.save()
         return done
 
@@ -188,7 +197,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if not self.team.leads:
+        if not self.team.is_main:
             return
         meta: dict[str, Any] = {
             'step': self.step,
@@ -299,7 +308,7 @@ class _Meter:
         self._sums, self._count = {}, 0
         self._restart()
         minutes = {'minutes': trainer.seconds / 60.0}
-        return {**minutes, **means, **pace, **device_use(trainer.device)}
+        return {**minutes, **means, **pace, **gpu_usage(trainer.device)}
 
     def _restart(self) -> None:
         self._began, self._step = time.monotonic(), self._trainer.step

@@ -19,12 +19,12 @@ from dualfocus_ros.simulation.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
 from dualfocus_ros.simulation.random_textures import TextureSource
 from dualfocus_ros.training.batch_sources import PoolSource
-from dualfocus_ros.training.batches import Batch, BatchSettings
-from dualfocus_ros.training.distributed import join_team
-from dualfocus_ros.training.trainer import Trainer, TrainSettings
+from dualfocus_ros.training.batches import Batch, BatchConfig
+from dualfocus_ros.training.distributed import join_process_group
+from dualfocus_ros.training.trainer import Trainer, TrainerConfig
 
 STEPS = 4
-BATCH = BatchSettings(size=2, crop=48, planes=(3, 3))
+BATCH = BatchConfig(size=2, crop=48, planes=(3, 3))
 
 
 class Tiny(nn.Module):
@@ -46,7 +46,7 @@ class Tiny(nn.Module):
 
 
 class TinyKind:
-    stride = smallest_batch = 1
+    stride = min_batch_size = 1
 
     def build(self):
         return Tiny()
@@ -85,12 +85,12 @@ def main(folder, how):
         )
         for i in range(3)
     ]
-    with join_team('cpu') as (team, name):
+    with join_process_group('cpu') as (team, name):
         device = torch.device(name)
         source = PoolSource(pool, BATCH, 1, team.rank, device)
         if how == 'alone':
             source = Both([PoolSource(pool, BATCH, 1, rank, device) for rank in range(2)])
-        plan = TrainSettings(steps=STEPS, batch=BATCH, log_every=2, clip=0.5)
+        plan = TrainerConfig(steps=STEPS, batch=BATCH, log_every=2, clip=0.5)
         # Both processes name one folder: only the first may write there.
         trainer = Trainer(TinyKind(), plan, folder / how, device, team=team)
         if how == 'team':

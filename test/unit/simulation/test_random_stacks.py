@@ -20,7 +20,7 @@ from dualfocus_ros.simulation.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks import RenderSettings, draw_capture
 from dualfocus_ros.simulation.random_textures import TextureSource
 from dualfocus_ros.training.batch_sources import GeneratedSource
-from dualfocus_ros.training.batches import BatchSettings
+from dualfocus_ros.training.batches import BatchConfig
 from dualfocus_ros.training.stack_generator import StackGenerator
 
 CPU = torch.device('cpu')
@@ -220,7 +220,7 @@ def test_lenses_are_asymmetric_only_where_asked():
 
 
 def test_generated_batches_follow_from_seed_process_and_step():
-    batch = BatchSettings(size=2, crop=48, planes=(3, 4))
+    batch = BatchConfig(size=2, crop=48, planes=(3, 4))
 
     def source(rank=0):
         return GeneratedSource(generator(), batch, 1, rank, reuse=2, groups=2)
@@ -250,7 +250,7 @@ def test_stacks_are_rendered_once_and_replaced_after_their_time():
             return super().render(rng, count)
 
     made = Counting(SETTINGS, SIZE, CPU)
-    source = GeneratedSource(made, BatchSettings(2, 48, (3, 4)), 1, 0, reuse=2, groups=3)
+    source = GeneratedSource(made, BatchConfig(2, 48, (3, 4)), 1, 0, reuse=2, groups=3)
     for step in range(6):
         source.prepare(step)
         source.batch(step)
@@ -277,7 +277,7 @@ def test_the_host_waits_for_nothing_that_the_device_computes():
     made = StackGenerator(
         SETTINGS, SIZE, CPU, textures=[photograph()], indoor=[view()], rgbd=[view(holes=True)]
     )
-    source = GeneratedSource(made, BatchSettings(8, 48, (3, 4)), 1, 0, reuse=2, groups=1)
+    source = GeneratedSource(made, BatchConfig(8, 48, (3, 4)), 1, 0, reuse=2, groups=1)
     with Operations() as operations:
         source.batch(0)
     assert operations.waits == []

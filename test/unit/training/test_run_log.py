@@ -10,11 +10,11 @@ import torch
 
 from dualfocus_ros.models.dualfocus import DualFocusConfig
 from dualfocus_ros.training import run_log
-from dualfocus_ros.training.batches import Stack
+from dualfocus_ros.training.batches import TrainingStack
 from dualfocus_ros.training.losses import LossWeights
-from dualfocus_ros.training.model_adapters import DualFocusKind
-from dualfocus_ros.training.run_log import RunLog, device_use
-from dualfocus_ros.training.sample_images import sample_picture
+from dualfocus_ros.training.model_adapters import DualFocusAdapter
+from dualfocus_ros.training.run_log import RunLog, gpu_usage
+from dualfocus_ros.training.sample_images import render_sample_image
 
 
 def test_without_tensorboard_there_is_one_line_and_the_csv(tmp_path, monkeypatch, caplog):
@@ -74,19 +74,19 @@ def test_columns_stay_when_another_machine_measures_more(tmp_path):
 
 
 def test_a_cpu_has_no_gpu_use():
-    assert device_use(torch.device('cpu')) == {}
+    assert gpu_usage(torch.device('cpu')) == {}
 
 
 def test_a_picture_has_a_row_for_each_stack_and_unknown_truth_in_grey():
     config = DualFocusConfig()
-    kind = DualFocusKind(config, LossWeights())
+    kind = DualFocusAdapter(config, LossWeights())
     truth = torch.linspace(0.0, 1.0, 64).repeat(64, 1)
     truth[:20] = torch.nan
     images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
-    stack = Stack(images, np.linspace(0, 1, 4).astype(np.float32), truth)
+    stack = TrainingStack(images, np.linspace(0, 1, 4).astype(np.float32), truth)
     network = kind.build().eval()
-    one = sample_picture(kind, network, [stack], 10)
-    two = sample_picture(kind, network, [stack, stack], 10)
+    one = render_sample_image(kind, network, [stack], 10)
+    two = render_sample_image(kind, network, [stack, stack], 10)
     assert one.dtype == np.uint8 and one.shape[1:] == (1900, 3)
     assert two.shape[0] > 1.7 * one.shape[0]
     grey = (one == np.array([128, 132, 140])).all(axis=2)

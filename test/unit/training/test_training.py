@@ -27,21 +27,21 @@ from dualfocus_ros.training import sigma_fit
 from dualfocus_ros.training.batch_sources import PoolSource
 from dualfocus_ros.training.batches import (
     Batch,
-    BatchSettings,
+    BatchConfig,
     choose_planes,
     draw_batch,
-    sharpened,
+    sharpen,
     to_stack,
 )
 from dualfocus_ros.training.losses import PAPER_LOSS, LossWeights
-from dualfocus_ros.training.model_adapters import DFVKind, DualFocusKind, make_kind
-from dualfocus_ros.training.release import calibrate_sigma, measure, write_release
-from dualfocus_ros.training.sigma_fit import PIXELS, collect_samples, fit_sigma
+from dualfocus_ros.training.model_adapters import DFVAdapter, DualFocusAdapter, make_adapter
+from dualfocus_ros.training.release import calibrate_sigma, evaluate_stacks, write_release
+from dualfocus_ros.training.sigma_fit import PIXELS_PER_CROP, collect_sigma_samples, fit_sigma
 from dualfocus_ros.training.stop_signals import catch_stop
-from dualfocus_ros.training.trainer import Trainer, TrainSettings
+from dualfocus_ros.training.trainer import Trainer, TrainerConfig
 
 SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
-KIND = DualFocusKind(SMALL, LossWeights())
+KIND = DualFocusAdapter(SMALL, LossWeights())
 CPU = torch.device('cpu')
 RENDER = RenderSettings(planes=5, blur_range=(4.0, 10.0), layers=6, wide_sweeps=0.0)
 
@@ -74,8 +74,8 @@ def stacks(pool):
 
 
 def settings(steps, **changes):
-    batch = BatchSettings(size=2, crop=64, planes=(3, 5))
-    return TrainSettings(steps=steps, checkpoint_every=1000, batch=batch, **changes)
+    batch = BatchConfig(size=2, crop=64, planes=(3, 5))
+    return TrainerConfig(steps=steps, checkpoint_every=1000, batch=batch, **changes)
 
 
 def source(pool, seed=1, rank=0):
@@ -104,7 +104,7 @@ def test_some_sweeps_reach_far_beyond_the_scene():
 def test_batches_have_ascending_focus_and_matching_truth(stacks):
     rng = np.random.default_rng(0)
     for _ in range(20):
-        batch = draw_batch(rng, stacks, BatchSettings(size=3, crop=64, planes=(3, 5)))
+        batch = draw_batch(rng, stacks, BatchConfig(size=3, crop=64, planes=(3, 5)))
         size, planes = batch.images.shape[:2]
         assert size == 3 and 3 <= planes <= 5
         assert batch.images.shape[2:] == (3, 64, 64) and batch.truth.shape == (3, 64, 64)
@@ -124,7 +124,7 @@ def test_augmentation_keeps_sharpness_where_the_truth_says():
     images = np.stack([np.where(left, texture, flat), flat, np.where(left, flat, texture)])
     stack = to_stack(RenderedStack(images, np.float32([0.0, 0.5, 1.0]), position), CPU)
     for _ in range(30):
-        batch = draw_batch(rng, [stack], BatchSettings(size=1, crop=64, planes=(3, 3)))
+        batch = draw_batch(rng, [stack], BatchConfig(size=1, crop=64, planes=(3, 3)))
         grey = batch.images[0].mean(dim=1)
         near = batch.truth[0] > batch.focus[0, 1]
         assert grey[-1][near].std() > 5 * grey[0][near].std()
@@ -137,7 +137,7 @@ def test_sharpening_is_one_filter_for_all_planes_of_a_stack():
     grating = columns.expand(1, 2, 3, 32, 32).clone()
     grating[:, 1] = 0.25
     images = grating.repeat(3, 1, 1, 1, 1)
-    smooth, same, sharp = sharpened(images, torch.tensor([-1.0, 0.0, 3.0]).view(3, 1, 1, 1, 1))
+    smooth, same, sharp = sharpen(images, torch.tensor([-1.0, 0.0, 3.0]).view(3, 1, 1, 1, 1))
     torch.testing.assert_close(same, images[0])
     torch.testing.assert_close(smooth[0, ..., 1:-1], torch.full((3, 32, 30), 0.5))
     # Four times the contrast about the same mean.
@@ -197,17 +197,17 @@ def test_training_can_begin_with_given_weights(pool, tmp_path):
     # A run that began otherwise does not go on with them, nor one of another network.
     with pytest.raises(ValueError, match='start'):
         Trainer(KIND, settings(1, seed=2), tmp_path / 'second', CPU)
-    other = DualFocusKind(replace(SMALL, surfaces=0), LossWeights())
+    other = DualFocusAdapter(replace(SMALL, surfaces=0), LossWeights())
     with pytest.raises(ValueError, match=r'another configuration \(surfaces differ\)'):
         Trainer(other, settings(1), tmp_path / 'third', CPU, start=start)
     with pytest.raises(ValueError, match='this is DFV'):
-        Trainer(DFVKind(0.03), settings(1), tmp_path / 'fourth', CPU, start=start)
+        Trainer(DFVAdapter(0.03), settings(1), tmp_path / 'fourth', CPU, start=start)
 
 
 def test_training_goes_on_with_the_smoothing_of_the_weights():
     shipped = load_model('dualfocus-lite').network
     assert shipped.config.smoothing > 0.0
-    assert make_kind('dualfocus-lite').going_on(shipped).config == shipped.config
+    assert make_adapter('dualfocus-lite').for_finetuning(shipped).config == shipped.config
 
 
 def test_sigma_alone_can_be_fitted(pool, monkeypatch):
@@ -218,8 +218,8 @@ def test_sigma_alone_can_be_fitted(pool, monkeypatch):
     network.sigma.scale(0.05)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     data = source(pool)
-    samples = collect_samples(network, data, 6, 1, lambda: None)
-    assert len(samples.error) == 6 * settings(1).batch.size * PIXELS
+    samples = collect_sigma_samples(network, data, 6, 1, lambda: None)
+    assert len(samples.error) == 6 * settings(1).batch.size * PIXELS_PER_CROP
     assert samples.inputs.shape == (len(samples.error), network.sigma.layers[0].in_channels)
 
     def covered():
@@ -242,7 +242,9 @@ def test_sigma_alone_can_be_fitted(pool, monkeypatch):
 
 def test_a_sigma_that_is_not_learned_cannot_be_fitted(pool):
     with pytest.raises(ValueError, match='no learned sigma'):
-        collect_samples(make_kind('dualfocus-paper').build(), source(pool), 1, 1, lambda: None)
+        collect_sigma_samples(
+            make_adapter('dualfocus-paper').build(), source(pool), 1, 1, lambda: None
+        )
 
 
 def _moments(trainer):
@@ -289,18 +291,18 @@ def test_minutes_end_the_plan(pool, tmp_path):
         (KIND, {'precision': 'bf16'}, {'stacks': 2}, 'precision was fp32, now bf16'),
         (KIND, {}, {'stacks': 3}, 'data.stacks was 2, now 3'),
         (
-            DualFocusKind(replace(SMALL, surfaces=3), LossWeights()),
+            DualFocusAdapter(replace(SMALL, surfaces=3), LossWeights()),
             {},
             {'stacks': 2},
             'config.surfaces was 2, now 3',
         ),
         (
-            DualFocusKind(SMALL, LossWeights(focal=0.0)),
+            DualFocusAdapter(SMALL, LossWeights(focal=0.0)),
             {},
             {'stacks': 2},
             f'loss.focal was {LossWeights().focal}, now 0.0',
         ),
-        (DFVKind(0.03), {}, {'stacks': 2}, 'network was DualFocus, now DFV'),
+        (DFVAdapter(0.03), {}, {'stacks': 2}, 'network was DualFocus, now DFV'),
     ],
 )
 def test_other_settings_are_refused_by_name(pool, tmp_path, kind, changes, data, named):
@@ -309,7 +311,7 @@ def test_other_settings_are_refused_by_name(pool, tmp_path, kind, changes, data,
     with pytest.raises(ValueError, match='other settings') as error:
         Trainer(kind, replace(plan, **changes), tmp_path, CPU, data=data)
     assert named.partition(' ')[0] in str(error.value)
-    if not isinstance(kind, DFVKind):
+    if not isinstance(kind, DFVAdapter):
         assert named in str(error.value)
 
 
@@ -379,9 +381,9 @@ def test_mixed_precision_trains_with_losses_in_fp32(pool, tmp_path, precision):
 def test_training_lowers_the_error(pool, stacks, tmp_path):
     plan = settings(30, warmup=5, learning_rate=5e-3, sample_every=30, log_every=15)
     trainer = Trainer(KIND, plan, tmp_path, CPU)
-    before, _ = measure(KIND, trainer.averaged(), stacks, planes=5)
+    before, _ = evaluate_stacks(KIND, trainer.averaged(), stacks, planes=5)
     assert trainer.run(source(pool), preview=stacks)
-    after, _ = measure(KIND, trainer.averaged(), stacks, planes=5)
+    after, _ = evaluate_stacks(KIND, trainer.averaged(), stacks, planes=5)
     assert after.mean_absolute_error < 0.8 * before.mean_absolute_error
     rows = (tmp_path / 'log.csv').read_text().splitlines()
     assert rows[0].startswith('step,minutes,loss,depth') and rows[1].startswith('15,')
@@ -401,12 +403,12 @@ def test_the_log_of_a_resumed_run_has_no_step_twice(pool, tmp_path):
 
 
 def test_dfv_trains_in_the_same_loop(pool, stacks, tmp_path):
-    kind = DFVKind(beta=0.03)
+    kind = DFVAdapter(beta=0.03)
     trainer = Trainer(kind, settings(1), tmp_path, CPU)
     before = trainer.model.trunk.stem[0].weight.detach().clone()
     assert trainer.run(source(pool))
     assert not torch.equal(trainer.model.trunk.stem[0].weight, before)
-    metrics, _ = measure(kind, trainer.averaged(), stacks[:1], planes=3)
+    metrics, _ = evaluate_stacks(kind, trainer.averaged(), stacks[:1], planes=3)
     assert not kind.scale_sigma(trainer.model, 2.0)
     write_release(tmp_path, 'dfv', kind, trainer.averaged(), {}, metrics)
     loaded = load_dfv(tmp_path / 'dfv.safetensors')
@@ -426,7 +428,7 @@ def test_the_loss_of_dfv_weighs_four_scales(stacks):
         planes.append(focus)
         return [target + offset for offset in wrong]
 
-    loss, terms = DFVKind(beta=0.03).loss(network, batch, _exact)
+    loss, terms = DFVAdapter(beta=0.03).loss(network, batch, _exact)
     # Smooth-L1 beyond beta is |e| - beta / 2.
     expected = sum(w * (e - 0.015) for w, e in zip((8, 4, 2, 1), wrong, strict=True)) / 15
     assert float(loss) == pytest.approx(expected, rel=1e-4)
@@ -435,32 +437,32 @@ def test_the_loss_of_dfv_weighs_four_scales(stacks):
 
 
 def test_one_stack_is_too_few_for_dfv(tmp_path):
-    plan = replace(settings(1), batch=BatchSettings(size=1, crop=64, planes=(3, 3)))
+    plan = replace(settings(1), batch=BatchConfig(size=1, crop=64, planes=(3, 3)))
     with pytest.raises(ValueError, match='2 or more stacks'):
-        Trainer(DFVKind(0.03), plan, tmp_path, CPU)
+        Trainer(DFVAdapter(0.03), plan, tmp_path, CPU)
 
 
 def test_crops_must_fit_the_network(tmp_path):
-    plan = replace(settings(1), batch=BatchSettings(size=1, crop=80, planes=(3, 3)))
+    plan = replace(settings(1), batch=BatchConfig(size=1, crop=80, planes=(3, 3)))
     with pytest.raises(ValueError, match='multiples of 32 pixels'):
-        Trainer(DFVKind(0.03), plan, tmp_path, CPU)
+        Trainer(DFVAdapter(0.03), plan, tmp_path, CPU)
 
 
 def test_ablations_leave_out_one_part_each():
     known = {'small': SMALL}
-    whole = make_kind('small', configurations=known)
+    whole = make_adapter('small', configurations=known)
     assert whole.weights == LossWeights() and whole.config == SMALL
-    spatial = make_kind('small', ('spatial',), configurations=known)
+    spatial = make_adapter('small', ('spatial',), configurations=known)
     assert spatial.weights == replace(LossWeights(), spatial=0.0) and spatial.config == SMALL
-    focal = make_kind('small', ('focal',), configurations=known)
+    focal = make_adapter('small', ('focal',), configurations=known)
     assert focal.weights == replace(LossWeights(), focal=0.0)
-    projection = make_kind('small', ('projection',), configurations=known)
+    projection = make_adapter('small', ('projection',), configurations=known)
     assert projection.config == replace(SMALL, surfaces=0) and projection.weights.spatial == 0.0
-    assert make_kind('small', literal=True, configurations=known).weights == PAPER_LOSS
+    assert make_adapter('small', literal=True, configurations=known).weights == PAPER_LOSS
     with pytest.raises(ValueError, match="unknown configuration 'large'"):
-        make_kind('large', configurations=known)
+        make_adapter('large', configurations=known)
     with pytest.raises(ValueError, match='DFV has no focal'):
-        make_kind('dfv', ('focal',))
+        make_adapter('dfv', ('focal',))
 
 
 @pytest.mark.parametrize('without', [(), ('projection',), ('spatial', 'focal')])
@@ -469,7 +471,7 @@ def test_every_parameter_takes_part_in_the_loss(name, without):
     """Processes that train together wait for the gradient of each."""
     if name == 'dfv' and without:
         pytest.skip('DFV has no such parts')
-    kind = make_kind(name, without)
+    kind = make_adapter(name, without)
     network = kind.build()
     rng = torch.Generator().manual_seed(0)
     batch = Batch(
@@ -486,7 +488,7 @@ def test_every_parameter_takes_part_in_the_loss(name, without):
 @pytest.mark.parametrize('unit', ['dioptres', 'metres'])
 def test_networks_of_either_unit_say_positions(unit):
     """Positions below 0 are distances beyond infinity, unless they are moved first."""
-    kind = DualFocusKind(replace(SMALL, unit=unit), LossWeights())
+    kind = DualFocusAdapter(replace(SMALL, unit=unit), LossWeights())
     focus = torch.tensor([[-0.8, 0.1, 1.7]])
     output = kind.predict(kind.build().eval(), torch.rand(1, 3, 3, 32, 32), focus)
     assert output.position.min() >= -0.8 and output.position.max() <= 1.7
@@ -498,7 +500,7 @@ def test_released_weights_are_calibrated_and_listed(pool, stacks, tmp_path):
     trainer.run(source(pool))
     model = trainer.averaged()
     assert calibrate_sigma(KIND, model, stacks, planes=4) > 0.0
-    metrics, _ = measure(KIND, model, stacks, planes=4)
+    metrics, _ = evaluate_stacks(KIND, model, stacks, planes=4)
     assert metrics.within_one_sigma == pytest.approx(0.6827, abs=0.01)
     digest = write_release(tmp_path, 'tiny', KIND, model, {'seed': 1}, metrics)
     entry = json.loads((tmp_path / 'manifest.json').read_text())['models']['tiny']

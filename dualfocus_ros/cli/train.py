@@ -242,11 +242,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from dualfocus_ros.exceptions import CommandError
     from dualfocus_ros.training.distributed import join_process_group
-    from dualfocus_ros.training.job import run_job
+    from dualfocus_ros.training.training_run import run_training
 
     with join_process_group(arguments.device) as (team, device):
         try:
-            return run_job(arguments, team, device)
+            return run_training(arguments, team, device)
         except torch.OutOfMemoryError as error:
             out, smaller = arguments.out, max(arguments.batch // 2, 1)
             raise CommandError(

@@ -13,7 +13,7 @@ import torch
 
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.models import load_model
-from dualfocus_ros.training import batch_sources, job, sigma_fit
+from dualfocus_ros.training import batch_sources, sigma_fit, training_run
 
 SMALL = ['--stacks', '2', '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1']
 SMALL += ['--planes', '3', '4', '--sample-every', '0']
@@ -21,7 +21,7 @@ SMALL += ['--planes', '3', '4', '--sample-every', '0']
 
 @pytest.fixture(autouse=True)
 def small_scenes(monkeypatch):
-    monkeypatch.setattr(job, 'SCENE_SIZE', 80)
+    monkeypatch.setattr(training_run, 'SCENE_SIZE', 80)
 
 
 def write_rgbd(folder):
@@ -152,7 +152,7 @@ def test_out_of_memory_says_what_to_do(tmp_path, capsys, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
 
-    monkeypatch.setattr(job, 'run_job', full)
+    monkeypatch.setattr(training_run, 'run_training', full)
     assert main(['train', '-o', str(tmp_path), '--batch', '32']) == 1
     said = capsys.readouterr().err
     assert 'train with --batch 16' in said and 'Traceback' not in said

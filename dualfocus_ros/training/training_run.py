@@ -53,7 +53,7 @@ class _StoppedError(Exception):
     """A signal came."""
 
 
-def run_job(arguments: argparse.Namespace, team: DistributedContext, device_name: str) -> int:
+def run_training(arguments: argparse.Namespace, team: DistributedContext, device_name: str) -> int:
     """Train as the arguments of ``dualfocus train`` say; return the exit status.
 
     0 when the plan is done or the window is over, 130 after Ctrl-C or SIGTERM.

@@ -12,7 +12,7 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -93,7 +93,7 @@ class RenderedSweep:
 def write_stack(path: Path, stack: FocalStack) -> None:
     """Write a stack whose planes all have intrinsics, for another process."""
     cameras = [astuple(plane.camera) for plane in stack.planes if plane.camera is not None]
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         np.savez(
             partial,
             images=np.stack([plane.image for plane in stack.planes]),

@@ -25,7 +25,7 @@ from dualfocus_ros.cli import lens_arguments
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -321,7 +321,7 @@ def _plot(path: Path, report: LensReport) -> None:
         axis.set_minor_formatter(FuncFormatter(_few))
     axes.grid(alpha=0.3, which='both')
     axes.legend(loc='upper left')
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format='png')
 
 

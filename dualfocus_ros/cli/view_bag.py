@@ -23,7 +23,7 @@ from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
     OutputCollector,
     OutputMessages,
-    seconds_text,
+    format_stamp,
     to_ns,
 )
 from dualfocus_ros.visualization.sweep_view import SweepView
@@ -71,9 +71,9 @@ def recorded_only(recorded: list[OutputMessages]) -> list[SweepView]:
 
 def _as_recorded(outputs: OutputMessages, number: int) -> SweepView:
     try:
-        return outputs.sweep(f'{number}: depth at {seconds_text(outputs.stamp_ns)}')
+        return outputs.sweep(f'{number}: depth at {format_stamp(outputs.stamp_ns)}')
     except ValueError as error:
-        raise CommandError(f'depth at {seconds_text(outputs.stamp_ns)}: {error}') from None
+        raise CommandError(f'depth at {format_stamp(outputs.stamp_ns)}: {error}') from None
 
 
 def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _computed(
 
     def look(stack: FocalStack) -> None:
         nonlocal seen
-        name = f'{seen}: sweep {stack.sweep_id} at {seconds_text(stack.planes[0].stamp_ns)}'
+        name = f'{seen}: sweep {stack.sweep_id} at {format_stamp(stack.planes[0].stamp_ns)}'
         if recorded:
             stamps = {plane.stamp_ns for plane in stack.planes}
             match = next(
@@ -185,7 +185,7 @@ def _computed(
             shown[number] = _as_recorded(outputs, number)
             logger.warning(
                 'no images of the depth at %s: no planes, no focus curves',
-                seconds_text(outputs.stamp_ns),
+                format_stamp(outputs.stamp_ns),
             )
     if not shown:
         why = rejections_in_words(pipeline.stage_counter.snapshot())

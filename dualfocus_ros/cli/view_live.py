@@ -31,7 +31,7 @@ from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
     OutputCollector,
     OutputMessages,
-    seconds_text,
+    format_stamp,
 )
 from dualfocus_ros.visualization.page_server import PageServer
 from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
@@ -199,7 +199,7 @@ class LiveViewer:
         return newest
 
     def _show(self, outputs: OutputMessages, server: PageServer) -> None:
-        name = f'{self._shown}: depth at {seconds_text(outputs.stamp_ns)}'
+        name = f'{self._shown}: depth at {format_stamp(outputs.stamp_ns)}'
         try:
             sweep = self._with_planes(outputs, outputs.sweep(name))
         except ValueError as error:

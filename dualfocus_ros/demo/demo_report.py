@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros.demo.collector import DemoCollector, ExampleSweep, to_ns
-from dualfocus_ros.visualization.result_files import distance
+from dualfocus_ros.visualization.result_files import format_focus_distance
 from dualfocus_ros.evaluation.metrics import mean_errors
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
@@ -131,7 +131,7 @@ def _planes(example: ExampleSweep) -> list[Tile]:
     order = np.argsort(example.focus_dioptres)[::-1]
     picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
     return [
-        Tile(f'Focused at {distance(example.focus_dioptres[n])}', example.planes[n])
+        Tile(f'Focused at {format_focus_distance(example.focus_dioptres[n])}', example.planes[n])
         for n in order[picks]
     ]
 

@@ -22,7 +22,7 @@ from dualfocus_ros.evaluation.classical import FOCUS_MEASURES, classical_inverse
 from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.resnet import normalize_imagenet
@@ -244,7 +244,7 @@ def load_dfv(path: Path) -> DFV:
 def save_dfv(path: Path, network: DFV) -> None:
     """Write DFV weights in the form that ``dfv:PATH`` takes."""
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
 
 

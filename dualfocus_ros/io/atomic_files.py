@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a name beside ``path``, with its suffix; what is written there takes its place.
 
     After an exception nothing is left of it. A device or a pipe is written to directly.
@@ -37,5 +37,5 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data)

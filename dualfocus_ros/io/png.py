@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dualfocus_ros.io.atomic_files import replacing, write_bytes
+from dualfocus_ros.io.atomic_files import atomic_write, write_bytes
 
 PALETTE_SIZE = 128
 # PIL.Image.Quantize.FASTOCTREE, a name that Pillow 9.0 (Humble) does not have.
@@ -30,5 +30,5 @@ def save_palette_png(path: Path, picture: np.ndarray) -> None:
     For reports, which are kept in git: a third in size.
     """
     small = Image.fromarray(picture).quantize(PALETTE_SIZE, _FAST_OCTREE)
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         small.save(partial, optimize=True)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import ExportError
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.encoders import PlaneFeatures, cat_planes
@@ -248,7 +248,7 @@ def _write(
         )
     _drop_trace_metadata(program.model)
     program.model.metadata_props.update(about)
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         program.save(str(partial), external_data=False)
 
 

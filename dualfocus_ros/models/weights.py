@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.exceptions import WeightsError
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 
@@ -94,7 +94,7 @@ def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
         name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for name, value in network.state_dict().items()
     }
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
         # The library writes files that only their owner may read; an installed package is shared.
         partial.chmod(0o644)

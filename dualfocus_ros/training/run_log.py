@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 import torch
 
-from dualfocus_ros.io.atomic_files import replacing
+from dualfocus_ros.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class RunLog:
         folder = self._folder / 'samples'
         folder.mkdir(exist_ok=True)
         path = folder / f'{step:07d}.png'
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             Image.fromarray(image).save(partial)
         if self._board is not None:
             self._board.add_image('sample', image, step, dataformats='HWC')
@@ -93,7 +93,7 @@ class RunLog:
         kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= self._step]
         if rows and rows[0][0] == 'step':
             self._columns = rows[0]
-        with replacing(self._path) as partial, partial.open('w', newline='') as file:
+        with atomic_write(self._path) as partial, partial.open('w', newline='') as file:
             csv.writer(file).writerows([self._columns, *kept] if self._columns else [])
 
 

@@ -11,7 +11,7 @@ from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.visualization.colour_scales import depth_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel
-from dualfocus_ros.visualization.result_files import distance
+from dualfocus_ros.visualization.result_files import format_focus_distance
 
 _COLUMNS = 6
 
@@ -24,7 +24,10 @@ def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
     result = estimator.estimate(stack, Outputs(sigma=True, all_in_focus=True))
     planes = sorted(stack.planes, key=lambda plane: -plane.focus_dioptres)
     tiles = [
-        Tile(f'{distance(plane.focus_dioptres)}, {plane.focus_dioptres:.2f} dpt', plane.image)
+        Tile(
+            f'{format_focus_distance(plane.focus_dioptres)}, {plane.focus_dioptres:.2f} dpt',
+            plane.image,
+        )
         for plane in planes
     ]
     rows = [tiles[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)]

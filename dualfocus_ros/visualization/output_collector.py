@@ -104,7 +104,7 @@ class OutputCollector:
         return outputs
 
 
-def seconds_text(stamp_ns: int) -> str:
+def format_stamp(stamp_ns: int) -> str:
     """Return a stamp in seconds, to the millisecond."""
     return f'{stamp_ns // 1_000_000_000}.{stamp_ns // 1_000_000 % 1000:03d} s'
 

@@ -68,10 +68,13 @@ def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
     """Return up to PANEL_PLANES planes from near to far, titled with their distance."""
     order = sorted(planes, key=lambda plane: -plane.focus_dioptres)
     picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
-    return [Tile(f'Focused at {distance(order[k].focus_dioptres)}', order[k].image) for k in picks]
+    return [
+        Tile(f'Focused at {format_focus_distance(order[k].focus_dioptres)}', order[k].image)
+        for k in picks
+    ]
 
 
-def distance(dioptres: float) -> str:
+def format_focus_distance(dioptres: float) -> str:
     """Return a focus in words: metres, or infinity for 0 dioptres."""
     return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
 

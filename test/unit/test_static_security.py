@@ -20,7 +20,7 @@ from dualfocus_ros.bags.bag_files import find_bag_files
 from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import BagError
-from dualfocus_ros.io.atomic_files import replacing, write_text
+from dualfocus_ros.io.atomic_files import atomic_write, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'dualfocus_ros'
@@ -168,10 +168,10 @@ class Writers(ast.NodeVisitor):
     def visit_With(self, node: ast.With) -> None:
         for item in node.items:
             self.visit(item.context_expr)
-            self._replacing += 'replacing(' in ast.unparse(item.context_expr)
+            self._replacing += 'atomic_write(' in ast.unparse(item.context_expr)
         for child in node.body:
             self.visit(child)
-        self._replacing -= sum('replacing(' in ast.unparse(i.context_expr) for i in node.items)
+        self._replacing -= sum('atomic_write(' in ast.unparse(i.context_expr) for i in node.items)
 
     def visit_Call(self, node: ast.Call) -> None:
         self.generic_visit(node)
@@ -300,7 +300,7 @@ def test_the_types_of_a_bag_import_nothing_but_messages(message_type):
 def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):
     path = tmp_path / 'figures.txt'
     write_text(path, 'before')
-    with pytest.raises(RuntimeError), replacing(path) as partial:
+    with pytest.raises(RuntimeError), atomic_write(path) as partial:
         partial.write_text('half')
         assert partial.parent == tmp_path and partial.suffix == '.txt'
         raise RuntimeError

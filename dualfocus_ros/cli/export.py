@@ -157,9 +157,12 @@ def _random_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
 
 def _rendered_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
     """Return a random scene as a lens sees it: (1, N, 3, H, W) and its focus in 1/m."""
-    from dualfocus_ros.simulation.random_scenes import random_scene
-    from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
-    from dualfocus_ros.simulation.random_textures import TextureSource
+    from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
+    from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+    from dualfocus_ros.simulation.random_stacks.stack_renderer import (
+        RenderSettings,
+        render_training_stack,
+    )
 
     textures = TextureSource([])
     settings = RenderSettings(planes=size.planes, max_shift=0.0, wide_sweeps=0.0)

@@ -9,12 +9,15 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8
-from dualfocus_ros.datasets.indoor_views import random_indoor_scene
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample, StackSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.simulation.random_scenes import TrainingScene, random_scene
-from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
-from dualfocus_ros.simulation.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.indoor_scenes import random_indoor_scene
+from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene, random_scene
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
+    RenderSettings,
+    render_training_stack,
+)
 from dualfocus_ros.simulation.scenes import SCENES, make_scene
 
 # Distinguishes these seeds from those of training, which have two parts.

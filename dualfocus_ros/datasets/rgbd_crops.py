@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from dualfocus_ros.datasets.samples import RgbdSample
-from dualfocus_ros.simulation.random_scenes import POSITION_RANGE, TrainingScene
+from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE, TrainingScene
 
 # A part of which less is known says little about depth; after some tries it is taken anyway.
 MIN_VALID_SHARE = 0.6

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from dualfocus_ros.simulation.random_stacks import RenderedStack
+from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack
 from dualfocus_ros.training.batches import Batch, BatchConfig, TrainingStack, draw_batch, to_stack
 from dualfocus_ros.training.stack_generator import StackGenerator
 

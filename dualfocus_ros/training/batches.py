@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.models.layers import smooth3x3
-from dualfocus_ros.simulation.batch_defocus import upload
-from dualfocus_ros.simulation.random_stacks import RenderedStack
+from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
+from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack
 
 # Share of stacks whose focus and truth run the other way round.
 REVERSED_SHARE = 0.2

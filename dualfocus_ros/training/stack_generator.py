@@ -2,7 +2,7 @@
 """Renders training stacks on the training device: scenes, lens, sweep, noise, misalignment.
 
 The ranges are those of the stacks that the CPU renders
-(:func:`dualfocus_ros.simulation.random_stacks.render_training_stack`); the host only draws numbers.
+(:func:`dualfocus_ros.simulation.random_stacks.stack_renderer.render_training_stack`); the host only draws numbers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.nn import functional
 from dualfocus_ros.camera.srgb import srgb_to_linear
 from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.samples import RgbdSample
-from dualfocus_ros.simulation.batch_defocus import render_batch, upload
-from dualfocus_ros.simulation.batch_scenes import random_scene_batch
-from dualfocus_ros.simulation.batch_textures import BatchTextures
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
-from dualfocus_ros.simulation.random_scenes import POSITION_RANGE
-from dualfocus_ros.simulation.random_stacks import (
+from dualfocus_ros.simulation.random_stacks.batch_defocus import render_batch, upload
+from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
+from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
+from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     CaptureParameters,
     RenderSettings,
     draw_capture,

@@ -19,19 +19,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dualfocus_ros.datasets.indoor_views import random_indoor_image, random_indoor_scene
 from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.rgbd_sets import open_rgbd_folder
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.simulation.random_scenes import TrainingScene, random_scene
-from dualfocus_ros.simulation.random_stacks import (
+from dualfocus_ros.simulation.random_stacks.indoor_scenes import (
+    random_indoor_image,
+    random_indoor_scene,
+)
+from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene, random_scene
+from dualfocus_ros.simulation.random_stacks.random_textures import IMAGE_SUFFIXES, TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderedStack,
     RenderSettings,
     draw_kind,
     render_training_stack,
 )
-from dualfocus_ros.simulation.random_textures import IMAGE_SUFFIXES, TextureSource
 
 logger = logging.getLogger(__name__)
 

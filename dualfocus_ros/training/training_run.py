@@ -16,8 +16,8 @@ from torch import nn
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.inference.device import describe, resolve_device, resolve_precision
 from dualfocus_ros.models.weights import LoadedModel, load_model
-from dualfocus_ros.simulation.random_stacks import RenderedStack, RenderSettings
-from dualfocus_ros.simulation.random_textures import read_images
+from dualfocus_ros.simulation.random_stacks.random_textures import read_images
+from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack, RenderSettings
 from dualfocus_ros.training.batch_sources import BatchSource, GeneratedSource, PoolSource
 from dualfocus_ros.training.batches import BatchConfig, TrainingStack, to_stack
 from dualfocus_ros.training.distributed import DistributedContext

@@ -22,9 +22,12 @@ from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import Outputs
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.weights import load_model
-from dualfocus_ros.simulation.random_scenes import TrainingScene
-from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
-from dualfocus_ros.simulation.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
+    RenderSettings,
+    render_training_stack,
+)
 from rendered_scene import lens_for, rendered_stack
 from research.transfer import STACKS
 

@@ -15,9 +15,12 @@ from safetensors.torch import save_file
 import torch
 from torch import nn
 
-from dualfocus_ros.simulation.random_scenes import random_scene
-from dualfocus_ros.simulation.random_stacks import RenderSettings, render_training_stack
-from dualfocus_ros.simulation.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
+    RenderSettings,
+    render_training_stack,
+)
 from dualfocus_ros.training.batch_sources import PoolSource
 from dualfocus_ros.training.batches import Batch, BatchConfig
 from dualfocus_ros.training.distributed import join_process_group

@@ -11,7 +11,7 @@ from dualfocus_ros.simulation import defocus
 from dualfocus_ros.simulation.aberrations import FieldAberrations, field_tiles
 from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render, render_stack
 from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
-from dualfocus_ros.simulation.random_stacks import RenderSettings, draw_capture
+from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings, draw_capture
 
 STOP = OffAxis(0.9, 0.5, -0.2)
 SQUEEZED = OffAxis(squeeze=0.5, direction=0.6)

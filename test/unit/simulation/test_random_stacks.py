@@ -11,14 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.models.focus_measure import log_focus_measures
-from dualfocus_ros.simulation.batch_defocus import render_batch
-from dualfocus_ros.simulation.batch_scenes import random_scene_batch
-from dualfocus_ros.simulation.batch_textures import BatchTextures
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
-from dualfocus_ros.simulation.random_scenes import random_scene
-from dualfocus_ros.simulation.random_stacks import RenderSettings, draw_capture
-from dualfocus_ros.simulation.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.batch_defocus import render_batch
+from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
+from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
+from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings, draw_capture
 from dualfocus_ros.training.batch_sources import GeneratedSource
 from dualfocus_ros.training.batches import BatchConfig
 from dualfocus_ros.training.stack_generator import StackGenerator

@@ -15,14 +15,14 @@ import torch
 from dualfocus_ros.evaluation.methods import load_dfv
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
 from dualfocus_ros.models.weights import load_model
-from dualfocus_ros.simulation.random_scenes import random_scene
-from dualfocus_ros.simulation.random_stacks import (
+from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderedStack,
     RenderSettings,
     draw_capture,
     render_training_stack,
 )
-from dualfocus_ros.simulation.random_textures import TextureSource
 from dualfocus_ros.training import sigma_fit
 from dualfocus_ros.training.batch_sources import PoolSource
 from dualfocus_ros.training.batches import (

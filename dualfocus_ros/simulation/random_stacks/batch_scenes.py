@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random layered scenes composed on the training device, many at once.
 
-The ranges are those of :mod:`dualfocus_ros.simulation.random_scenes`; nothing waits for the device.
+The ranges are those of :mod:`dualfocus_ros.simulation.random_stacks.random_scenes`; nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dualfocus_ros.simulation.batch_defocus import upload
-from dualfocus_ros.simulation.batch_textures import BatchTextures
-from dualfocus_ros.simulation.random_scenes import (
+from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
+from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
+from dualfocus_ros.simulation.random_stacks.random_scenes import (
     BUMP_GRID,
     ELLIPSE,
     POSITION_RANGE,

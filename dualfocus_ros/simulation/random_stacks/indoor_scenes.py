@@ -11,7 +11,7 @@ import torch
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8, linear_to_srgb
 from dualfocus_ros.datasets.samples import RgbdSample
-from dualfocus_ros.simulation.random_scenes import TrainingScene
+from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import SCENES, make_scene
 

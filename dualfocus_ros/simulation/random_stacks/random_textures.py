@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random textures: what is drawn at random, and its drawing with numpy.
 
-The draws are kept apart from the drawing so that :mod:`dualfocus_ros.simulation.batch_textures`, which
+The draws are kept apart from the drawing so that :mod:`dualfocus_ros.simulation.random_stacks.batch_textures`, which
 draws on the training device, has the same ranges.
 """
 

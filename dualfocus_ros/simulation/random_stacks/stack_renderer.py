@@ -14,7 +14,7 @@ from dualfocus_ros.camera.srgb import linear_to_srgb, srgb_to_linear
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
-from dualfocus_ros.simulation.random_scenes import POSITION_RANGE, TrainingScene
+from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE, TrainingScene
 
 # The largest blur of a stack over that of a sweep that spans the scene.
 MAX_RELATIVE_BLUR = 1.4

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random textures drawn on the training device, many at once.
 
-The ranges are those of :mod:`dualfocus_ros.simulation.random_textures`. Nothing here waits for the
+The ranges are those of :mod:`dualfocus_ros.simulation.random_stacks.random_textures`. Nothing here waits for the
 device: parameters are drawn on the host and uploaded, pixels are only computed there.
 """
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dualfocus_ros.simulation.batch_defocus import upload
-from dualfocus_ros.simulation.random_textures import (
+from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
+from dualfocus_ros.simulation.random_stacks.random_textures import (
     CHECKS,
     DASHES,
     DOTS,
@@ -37,7 +37,7 @@ class BatchTextures:
     """Draws texture patches on a device; images are uploaded once.
 
     :param images: (H, W, 3) uint8 sRGB; may be none.
-    :param blank: see :func:`dualfocus_ros.simulation.random_textures.draw_tone`.
+    :param blank: see :func:`dualfocus_ros.simulation.random_stacks.random_textures.draw_tone`.
     """
 
     def __init__(

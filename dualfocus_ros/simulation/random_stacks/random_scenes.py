@@ -2,7 +2,7 @@
 """Random layered scenes for training: textured shapes at random depths, with exact truth.
 
 What is drawn at random is kept apart from the drawing, so that
-:mod:`dualfocus_ros.simulation.batch_scenes`, which draws on the training device, has the same ranges.
+:mod:`dualfocus_ros.simulation.random_stacks.batch_scenes`, which draws on the training device, has the same ranges.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dualfocus_ros.simulation.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
 
 # Shapes per scene, the upper end exclusive.
 SHAPE_COUNTS = (4, 26)

@@ -190,8 +190,8 @@ def _render_stack(
 
 
 def _render_view(folder: Path, seed: int, size: int, index: int) -> None:
-    view = random_indoor_image(np.random.default_rng([seed, index]), size)
-    _save(_path(folder, index), colour=view.colour, depth=view.depth)
+    colour, depth = random_indoor_image(np.random.default_rng([seed, index]), size)
+    _save(_path(folder, index), colour=colour, depth=depth)
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:

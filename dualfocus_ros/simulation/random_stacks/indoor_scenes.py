@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views of the procedural indoor scenes for training: tables, floors, corridors."""
+"""Random views of the procedural indoor scenes, for training."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import torch
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8, linear_to_srgb
-from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import SCENES, make_scene
 
-# Seeds of training scenes start here: the demo, the examples and the tests use small ones.
+# First seed of training scenes: the demo, the examples and the tests use smaller ones.
 FIRST_SEED = 1_000_000
 
 
 def random_indoor_scene(rng: np.random.Generator, size: int) -> TrainingScene:
-    """Return a random part of a random indoor scene seen through a random lens."""
+    """Return a random crop, ``size`` x ``size``, of a random indoor scene and lens."""
     scene = _random_view(rng, size)
     height, width = scene.depth.shape
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
@@ -35,11 +34,15 @@ def random_indoor_scene(rng: np.random.Generator, size: int) -> TrainingScene:
     )
 
 
-def random_indoor_image(rng: np.random.Generator, size: int) -> RgbdSample:
-    """Return the whole of such a view, 1.6 x 1.2 times ``size``, from which parts can be taken."""
+def random_indoor_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a whole random view, from which crops of ``size`` pixels can be taken.
+
+    :returns: colour (H, W, 3) uint8 sRGB and depth (H, W) float32 in metres; H = 1.2 ``size``,
+        W = 1.6 ``size``.
+    """
     scene = _random_view(rng, size)
     colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))
-    return RgbdSample('indoor', colour, scene.depth.astype(np.float32))
+    return colour, scene.depth.astype(np.float32)
 
 
 def _random_view(rng: np.random.Generator, size: int) -> SceneImage:

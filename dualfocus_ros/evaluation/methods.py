@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-import json
 import logging
 from pathlib import Path
 import typing
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
@@ -22,9 +19,8 @@ from dualfocus_ros.evaluation.classical import FOCUS_MEASURES, classical_inverse
 from dualfocus_ros.evaluation.protocols import Protocol, ProtocolB, make_case
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
-from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
-from dualfocus_ros.models.dfv import DFV
+from dualfocus_ros.models.dfv import load_dfv
 from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import load_model, shipped_models
 
@@ -34,7 +30,6 @@ RANGE_ONLY = 'range-only'
 SINGLE_IMAGE = 'single-image'
 # Seeds that no default of a command evaluates on.
 SINGLE_IMAGE_VIEWS = ('shapes:977,count=24', 'indoor:977,count=12')
-DFV_KEY = 'dfv_config'
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,44 +203,6 @@ class DFVMethod:
         probability = np.empty(p.shape, np.float32)
         probability[order] = p.cpu().numpy()
         return Estimate(position.cpu().numpy(), sigma.cpu().numpy(), probability)
-
-
-def load_dfv(path: Path) -> DFV:
-    """Load DFV weights in evaluation mode.
-
-    :raises WeightsError: if the file is missing or its tensors are not those of DFV, all finite.
-    """
-    if not path.is_file():
-        raise WeightsError(
-            f'no DFV weights at {path}: none are shipped; train them (dualfocus train --config '
-            "dfv) and give 'dfv:PATH'"
-        )
-    network = DFV()
-    expected = network.state_dict()
-    try:
-        with safe_open(str(path), framework='pt') as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise WeightsError(f'{path} is not a safetensors file: {error}') from None
-    differing = sorted(set(found) ^ set(expected)) or [
-        name for name, value in found.items() if value.shape != expected[name].shape
-    ]
-    if differing:
-        raise WeightsError(
-            f'{path} does not hold DFV: {len(differing)} tensors differ, first {differing[0]}'
-        )
-    broken = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise WeightsError(f'{path}: tensor {broken[0]} has values that are not finite')
-    network.load_state_dict({n: v.to(expected[n].dtype) for n, v in found.items()})
-    return network.eval()
-
-
-def save_dfv(path: Path, network: DFV) -> None:
-    """Write DFV weights in the form that ``dfv:PATH`` takes."""
-    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={DFV_KEY: json.dumps({'order': 'far to near'})})
 
 
 def images_to_tensor(images: np.ndarray, device: torch.device) -> Tensor:

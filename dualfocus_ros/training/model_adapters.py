@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualfocus_ros.evaluation.methods import save_dfv
-from dualfocus_ros.models.dfv import DFV
+from dualfocus_ros.models.dfv import DFV, save_dfv
 from dualfocus_ros.models.dualfocus import DualFocus, Prediction
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
 from dualfocus_ros.models.resnet import normalize_imagenet

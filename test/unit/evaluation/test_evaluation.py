@@ -15,7 +15,7 @@ from dualfocus_ros.cli.main import main
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.evaluation.cases import case_from_stack
-from dualfocus_ros.evaluation.methods import Estimate, load_dfv, open_methods, save_dfv
+from dualfocus_ros.evaluation.methods import Estimate, open_methods
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,
     ause,
@@ -26,7 +26,7 @@ from dualfocus_ros.evaluation.metric_accumulator import (
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.single_image import SingleImageRegression
 from dualfocus_ros.exceptions import WeightsError
-from dualfocus_ros.models.dfv import DFV
+from dualfocus_ros.models.dfv import DFV, load_dfv, save_dfv
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
 from dualfocus_ros.models.weights import save_model
 

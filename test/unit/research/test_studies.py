@@ -12,10 +12,10 @@ import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.evaluation.cases import case_from_stack
-from dualfocus_ros.evaluation.methods import Estimate, save_dfv
+from dualfocus_ros.evaluation.methods import Estimate
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import markdown_table
-from dualfocus_ros.models.dfv import DFV
+from dualfocus_ros.models.dfv import DFV, save_dfv
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research import equal_budget, transfer

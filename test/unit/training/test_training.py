@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from dualfocus_ros.evaluation.methods import load_dfv
+from dualfocus_ros.models.dfv import load_dfv
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfig
 from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene

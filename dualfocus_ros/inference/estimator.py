@@ -313,7 +313,7 @@ class DepthEstimator:
         def decode(tensors: Sequence[Tensor]) -> Prediction:
             far_to_near, *parts = tensors
             with self._autocast():
-                return self._network.predict(
+                return self._network.decode_sorted(
                     features.with_tensors(parts), far_to_near, size, with_sigma
                 )
 

@@ -37,7 +37,7 @@ class EncodedPlane:
     @property
     def memory(self) -> int:
         """Bytes."""
-        return self.features.memory + self.image.nbytes
+        return self.features.nbytes + self.image.nbytes
 
 
 class HasMemory(Protocol):

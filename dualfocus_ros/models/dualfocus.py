@@ -179,10 +179,10 @@ class DualFocus(nn.Module):
         order = torch.argsort(dioptres, dim=1, stable=True)
         far_to_near = torch.gather(dioptres, 1, order)
         if torch.equal(far_to_near, dioptres):
-            return self.predict(features, dioptres, size, with_sigma)
+            return self.decode_sorted(features, dioptres, size, with_sigma)
         first = planes * torch.arange(batch, device=order.device)[:, None]
         features = features.select((order + first).flatten())
-        prediction = self.predict(features, far_to_near, size, with_sigma)
+        prediction = self.decode_sorted(features, far_to_near, size, with_sigma)
         inverse = torch.argsort(order, dim=1)[..., None, None]
         probability = prediction.probability
         return replace(
@@ -190,7 +190,7 @@ class DualFocus(nn.Module):
             probability=torch.gather(probability, 1, inverse.expand_as(probability)),
         )
 
-    def predict(
+    def decode_sorted(
         self,
         features: PlaneFeatures,
         far_to_near: Tensor,

@@ -44,7 +44,7 @@ class PlaneFeatures:
     surfaces: PlaneTensors = ()
 
     @property
-    def memory(self) -> int:
+    def nbytes(self) -> int:
         """Bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)
 

@@ -63,7 +63,7 @@ class _Whole(nn.Module):
 
     def forward(self, images: Tensor, focus_dioptres: Tensor) -> tuple[Tensor, Tensor]:
         features = self.network.encode(images[0])
-        prediction = self.network.predict(features, focus_dioptres, images.shape[-2:])
+        prediction = self.network.decode_sorted(features, focus_dioptres, images.shape[-2:])
         return prediction.dioptres, prediction.sigma
 
 
@@ -89,7 +89,7 @@ class _Decoder(nn.Module):
 
     def forward(self, focus_dioptres: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
         planes = self.template.with_tensors(features)
-        prediction = self.network.predict(planes, focus_dioptres, self.size)
+        prediction = self.network.decode_sorted(planes, focus_dioptres, self.size)
         return prediction.dioptres, prediction.sigma
 
 

@@ -16,6 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from dualfocus_ros.nodes.security_policy import enclave_arguments
+from dualfocus_ros.simulation.scenes import CAMERA_SCENES
 
 SHARE = Path(get_package_share_directory('dualfocus_ros'))
 YES_NO = ['true', 'false']
@@ -33,7 +34,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'scene',
         default_value='table',
-        choices=['table', 'floor', 'corridor', 'target', 'rgbd'],
+        choices=list(CAMERA_SCENES),
         description='What the camera sees; target: a flat board to rehearse calibration with; '
         'rgbd: the RGB-D pair that params_file names.',
     ),

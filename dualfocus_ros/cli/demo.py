@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dualfocus_ros.exceptions import CommandError, UsageError
-
-SCENES = ('table', 'floor', 'corridor')
+from dualfocus_ros.simulation.scenes import SCENES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('demo'), metavar='DIR', help='(default: demo)'
     )
-    parser.add_argument('--scene', choices=SCENES, default='table', help='(default: table)')
+    parser.add_argument(
+        '--scene',
+        choices=SCENES,
+        default='table',
+        help='; '.join(f'{name}: {scene.description}' for name, scene in SCENES.items())
+        + ' (default: table)',
+    )
     parser.add_argument(
         '--seconds', type=float, default=20.0, help='of depth, after the first one (default: 20)'
     )

@@ -18,7 +18,7 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderSettings,
     render_training_stack,
 )
-from dualfocus_ros.simulation.scenes import SCENES, make_scene
+from dualfocus_ros.simulation.scenes import SCENE_NAMES, make_scene
 
 # Distinguishes these seeds from those of training, which have two parts.
 EVALUATION_SEED = 0x5EED
@@ -70,13 +70,13 @@ def open_indoor(seed: int, options: Mapping[str, str]) -> Dataset:
     camera = PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
     def load(index: int) -> RgbdSample:
-        name = SCENES[index % len(SCENES)]
-        number = seed * 1000 + index // len(SCENES)
+        name = SCENE_NAMES[index % len(SCENE_NAMES)]
+        number = seed * 1000 + index // len(SCENE_NAMES)
         scene = make_scene(name, number, camera)
         colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))
         return RgbdSample(f'{name}-{number}', colour, scene.depth.astype(np.float32))
 
-    about = f'{count} simulated views ({", ".join(SCENES)}), seed {seed}, {width}x{height}'
+    about = f'{count} simulated views ({", ".join(SCENE_NAMES)}), seed {seed}, {width}x{height}'
     return Dataset(_name('indoor', seed, options), 'indoor', about, count, load)
 
 

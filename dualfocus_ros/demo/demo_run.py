@@ -28,6 +28,7 @@ from dualfocus_ros.demo.collector import TRUTH, DemoCollector
 from dualfocus_ros.demo.node_processes import NodeGroup, isolated_environment
 from dualfocus_ros.demo.demo_report import compute_metrics, format_summary, write_pictures
 from dualfocus_ros.exceptions import CommandError
+from dualfocus_ros.simulation.scenes import SCENES
 from dualfocus_ros.cli.console import echo
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
         'rate': arguments.rate,
         **_lens(arguments),
     }
-    near, far = SWEEPS[arguments.scene]
+    far, near = SCENES[arguments.scene].focus_range
     sweep = {
         'mode': 'continuous',
         'near_dioptres': near,
@@ -188,10 +189,6 @@ def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
         'focus_sweep_node': sweep,
     }
     return {name: _words(parameters) for name, parameters in nodes.items()}
-
-
-# Nearest and farthest focus of a sweep in dioptres: the range of depths of each scene.
-SWEEPS = {'table': (2.5, 0.45), 'floor': (2.0, 0.18), 'corridor': (1.7, 0.13)}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
 from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
-from dualfocus_ros.simulation.scenes import SCENES, make_scene, make_target
+from dualfocus_ros.simulation.scenes import CAMERA_SCENES, make_scene, make_target
 from dualfocus_ros.simulation.simulated_camera import (
     SimulatedCamera,
     SimulatedCameraSettings,
@@ -42,7 +42,7 @@ PARAMETERS = (
         'table',
         'What the camera sees; target is a flat board to rehearse calibration '
         'with, rgbd takes the files of the rgbd parameters.',
-        choices=(*SCENES, 'target', 'rgbd'),
+        choices=CAMERA_SCENES,
     ),
     ParameterSpec('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
     ParameterSpec(

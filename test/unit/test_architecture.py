@@ -60,7 +60,7 @@ ALLOWED = {
         'simulation',
         'sweep',
     },
-    'demo': {'bags', 'cli', 'evaluation', 'io', 'msg', 'nodes', 'visualization'},
+    'demo': {'bags', 'cli', 'evaluation', 'io', 'msg', 'nodes', 'simulation', 'visualization'},
     'benchmark': {
         'camera',
         'demo',

@@ -12,7 +12,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8, linear_to_srgb
 from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene
 from dualfocus_ros.simulation.ray_casting import SceneImage
-from dualfocus_ros.simulation.scenes import SCENES, make_scene
+from dualfocus_ros.simulation.scenes import SCENE_NAMES, make_scene
 
 # First seed of training scenes: the demo, the examples and the tests use smaller ones.
 FIRST_SEED = 1_000_000
@@ -50,5 +50,5 @@ def _random_view(rng: np.random.Generator, size: int) -> SceneImage:
     field_of_view = math.radians(rng.uniform(18.0, 65.0))
     focal = 0.5 * width / math.tan(0.5 * field_of_view)
     camera = PinholeCamera(width, height, focal, focal, 0.5 * (width - 1), 0.5 * (height - 1))
-    name = SCENES[rng.integers(len(SCENES))]
+    name = SCENE_NAMES[rng.integers(len(SCENE_NAMES))]
     return make_scene(name, FIRST_SEED + int(rng.integers(2**31)), camera)

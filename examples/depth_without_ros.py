@@ -13,7 +13,7 @@ import numpy as np
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 
 DISTANCES = (0.35, 0.50, 0.90, 1.33, 2.21)  # metres, one for each image
 
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
         tuple(Plane(image, 1.0 / metres) for image, metres in zip(images, DISTANCES, strict=True))
     )
     estimator = DepthEstimator(model='auto', device='auto')
-    result = estimator.estimate(stack, Outputs(sigma=True, all_in_focus=True))
+    result = estimator.estimate(stack, OutputRequest(sigma=True, all_in_focus=True))
     # (H, W) float32 metres; what is not finite has no depth (REP 117).
     valid = np.isfinite(result.depth)
     row, column = (size // 2 for size in result.depth.shape)

@@ -89,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from dualfocus_ros.evaluation.evaluation_report import RunInfo, source_commit
     from dualfocus_ros.evaluation.methods import open_methods
-    from dualfocus_ros.inference.device import default_threads, describe, resolve_device
+    from dualfocus_ros.inference.device import default_threads, describe_device, resolve_device
 
     _check(arguments)
     device = resolve_device(arguments.device)
@@ -102,7 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
     facts = RunInfo(
         version=__version__,
         commit=source_commit(Path(__file__)),
-        device=describe(device),
+        device=describe_device(device),
         torch=torch.__version__,
         seed=arguments.seed,
         date=datetime.now(timezone.utc).date().isoformat(),

@@ -37,7 +37,7 @@ from dualfocus_ros.benchmark.timing import (
 )
 from dualfocus_ros.evaluation.evaluation_report import source_commit
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.device import describe
+from dualfocus_ros.inference.device import describe_device
 
 STANDARD_PLANES, STANDARD_SIZE = 5, (640, 480)
 LAST_PLANE, SLIDING = 'last plane', 'sliding'
@@ -333,7 +333,7 @@ def _run_info(plan: BenchmarkConfig, load: float | None) -> dict[str, Any]:
         'load_before': load,
         'busy': None if load is None else load > machine_info.BUSY_SHARE * count,
         'torch': torch.__version__,
-        'device': describe(device),
+        'device': describe_device(device),
         'device_kind': device.type,
         'threads': torch.get_num_threads(),
         'precision': plan.place.precision,

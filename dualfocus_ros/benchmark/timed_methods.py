@@ -25,7 +25,7 @@ from dualfocus_ros.evaluation.methods import images_to_tensor
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.device import default_threads, resolve_device, resolve_precision
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS
@@ -33,7 +33,7 @@ from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import load_model, save_model, shipped_models
 
 DFV_NAME = 'dfv'
-ALL_OUTPUTS = Outputs(
+ALL_OUTPUTS = OutputRequest(
     sigma=True, confidence=True, all_in_focus=True, points=True, points_decimated=True
 )
 # Of the estimator's stages, what is the network's.

@@ -245,7 +245,7 @@ def _estimate(
     """Run the network; the imports are here because torch takes seconds to load."""
     from dualfocus_ros.inference.estimator import DepthEstimator
     from dualfocus_ros.inference.large_images import downscale_stack, upscale_result
-    from dualfocus_ros.inference.result import Outputs
+    from dualfocus_ros.inference.result import OutputRequest
     from dualfocus_ros.inference.settings import EstimatorSettings
 
     # The images' own registration already takes out breathing and motion.
@@ -267,7 +267,7 @@ def _estimate(
     estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
     if small is not stack:
         logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))
-    result = estimator.estimate(small, Outputs(sigma=True, all_in_focus=True))
+    result = estimator.estimate(small, OutputRequest(sigma=True, all_in_focus=True))
     if small is not stack:
         result = upscale_result(result, stack)
     return result, estimator.model_name, estimator.device_name

@@ -91,7 +91,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from dualfocus_ros.evaluation.methods import open_methods
     from dualfocus_ros.evaluation.protocols import make_protocol
     from dualfocus_ros.exceptions import UsageError
-    from dualfocus_ros.inference.device import default_threads, describe, resolve_device
+    from dualfocus_ros.inference.device import default_threads, describe_device, resolve_device
 
     if arguments.planes == 1 or arguments.planes < 0:
         raise UsageError(f'--planes: depth from focus needs at least 2, got {arguments.planes}')
@@ -127,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
     facts = RunInfo(
         version=__version__,
         commit=source_commit(Path(__file__)),
-        device=describe(device),
+        device=describe_device(device),
         torch=torch.__version__,
         seed=arguments.seed,
         date=datetime.now(timezone.utc).date().isoformat(),

@@ -54,7 +54,7 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Return a name for people, such as ``cuda:0 (NVIDIA ...)``."""
     if device.type == 'cuda':
         return f'cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})'

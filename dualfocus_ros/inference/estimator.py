@@ -22,7 +22,7 @@ from dualfocus_ros.inference.decimation import PlaneDecimator
 from dualfocus_ros.inference.depth_filters import flying_pixels, out_of_sweep_masks
 from dualfocus_ros.inference.device import (
     default_threads,
-    describe,
+    describe_device,
     resolve_device,
     resolve_precision,
 )
@@ -40,7 +40,7 @@ from dualfocus_ros.inference.preparation import (
     resample_stack,
 )
 from dualfocus_ros.inference.resampling import to_tensor
-from dualfocus_ros.inference.result import DepthResult, Outputs
+from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import Prediction
@@ -79,7 +79,7 @@ class DepthEstimator:
             torch.set_num_threads(threads or default_threads())
             disable_malloc_trim()
         # Asked now: of a GPU that is lost even this question may fail.
-        self._device_name = describe(self._device)
+        self._device_name = describe_device(self._device)
         loaded = load_model(model)
         self.model_name = loaded.name
         self.sha256 = loaded.sha256
@@ -118,7 +118,9 @@ class DepthEstimator:
             Plane(rng.integers(0, 255, (height, width, 3), dtype=np.uint8), 0.2 + 0.2 * n)
             for n in range(planes)
         )
-        self.estimate(FocalStack(blank), Outputs(sigma=True, confidence=True, all_in_focus=True))
+        self.estimate(
+            FocalStack(blank), OutputRequest(sigma=True, confidence=True, all_in_focus=True)
+        )
         # The blank images foretell nothing, neither geometry nor brightness.
         self._reference = None
         self._seen.clear()
@@ -140,7 +142,7 @@ class DepthEstimator:
         del self._network
         self.clear_caches()
 
-    def estimate(self, stack: FocalStack, outputs: Outputs = Outputs()) -> DepthResult:
+    def estimate(self, stack: FocalStack, outputs: OutputRequest = OutputRequest()) -> DepthResult:
         """Estimate metric depth in the geometry of the stack's reference plane.
 
         With ``decimation`` everything is in the pixels of the shrunk reference plane.

@@ -12,7 +12,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 
 
 @dataclass(frozen=True)
-class Outputs:
+class OutputRequest:
     """Which products somebody wants; depth is always computed, the others only when asked."""
 
     sigma: bool = False

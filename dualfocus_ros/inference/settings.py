@@ -10,7 +10,7 @@ from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.thin_lens import Lens
 
 BREATHING_MODELS = ('none', 'thin_lens', 'polynomial')
-ALIGNMENTS = ('off', 'flag', 'correct')
+ALIGNMENT_MODES = ('off', 'flag', 'correct')
 # A measured kappa differs from the data sheet's by what the aperture does, which is less; a pixel
 # pitch of the sensor instead of the published image makes 2 or more.
 _KAPPA_AGREEMENT = 1.5
@@ -101,9 +101,9 @@ class EstimatorSettings:
                 'breathing.centre_drift needs breathing.model thin_lens or polynomial: with none '
                 'the camera_info of each image is taken as it is'
             )
-        if self.alignment not in ALIGNMENTS:
+        if self.alignment not in ALIGNMENT_MODES:
             raise ValueError(
-                f"alignment must be one of {', '.join(ALIGNMENTS)}, got '{self.alignment}'"
+                f"alignment must be one of {', '.join(ALIGNMENT_MODES)}, got '{self.alignment}'"
             )
         if not self.max_motion > 0.0:
             raise ValueError(f'alignment.max_motion must be positive, got {self.max_motion}')

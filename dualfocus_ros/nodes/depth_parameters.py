@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
-from dualfocus_ros.inference.settings import ALIGNMENTS, BREATHING_MODELS, EstimatorSettings
+from dualfocus_ros.inference.settings import ALIGNMENT_MODES, BREATHING_MODELS, EstimatorSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizerSettings
@@ -322,7 +322,7 @@ class DepthNodeSettings:
         'What to do about planes that a hand, a robot or a lens without feedback has '
         'displaced: correct: take it out; flag: only tell (StackInfo, /diagnostics); off: do not '
         'look',
-        choices=ALIGNMENTS,
+        choices=ALIGNMENT_MODES,
     )
     alignment_max_motion: float = _parameter(
         5.0,

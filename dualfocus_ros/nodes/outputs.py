@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from dualfocus_ros.focal_stack import FocalStack, StackFlag
-from dualfocus_ros.inference.result import DepthResult, Outputs
+from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes import output_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
@@ -153,9 +153,9 @@ class OutputPublishers:
         return latency_ms
 
 
-def requested_outputs(topics: frozenset[str]) -> Outputs:
+def requested_outputs(topics: frozenset[str]) -> OutputRequest:
     """Return what the estimator must compute for these topics."""
-    return Outputs(
+    return OutputRequest(
         sigma=SIGMA in topics,
         confidence=CONFIDENCE in topics,
         all_in_focus=RGB in topics,

@@ -12,7 +12,7 @@ import numpy as np
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
-from dualfocus_ros.inference.result import DepthResult, Outputs
+from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
@@ -35,7 +35,7 @@ class Estimator(Protocol):
     def device_memory(self) -> int:
         """Bytes of device memory in use."""
 
-    def estimate(self, stack: FocalStack, outputs: Outputs = ...) -> DepthResult:
+    def estimate(self, stack: FocalStack, outputs: OutputRequest = ...) -> DepthResult:
         """Estimate depth and whatever else is asked for."""
 
     def prefetch(self, plane: Plane) -> bool:
@@ -155,7 +155,9 @@ class StackProcessor:
         self._stage_counter.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
 
-    def _estimate(self, estimator: Estimator, stack: FocalStack, outputs: Outputs) -> DepthResult:
+    def _estimate(
+        self, estimator: Estimator, stack: FocalStack, outputs: OutputRequest
+    ) -> DepthResult:
         """Estimate; where memory runs out, once more with nothing but this stack in it."""
         try:
             return estimator.estimate(stack, outputs)

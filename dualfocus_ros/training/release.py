@@ -18,7 +18,7 @@ from torch import nn
 
 from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
-from dualfocus_ros.inference.device import describe
+from dualfocus_ros.inference.device import describe_device
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.training.batches import TrainingStack
 from dualfocus_ros.training.losses import ONE_SIGMA
@@ -94,7 +94,7 @@ def environment_info(device: torch.device) -> dict[str, str]:
     """Return when and on what something was trained."""
     return {
         'date': datetime.now(timezone.utc).date().isoformat(),
-        'device': describe(device),
+        'device': describe_device(device),
         'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
         'torch': torch.__version__,
         'version': __version__,

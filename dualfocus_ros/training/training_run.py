@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dualfocus_ros.datasets.samples import RgbdSample
-from dualfocus_ros.inference.device import describe, resolve_device, resolve_precision
+from dualfocus_ros.inference.device import describe_device, resolve_device, resolve_precision
 from dualfocus_ros.models.weights import LoadedModel, load_model
 from dualfocus_ros.simulation.random_stacks.random_textures import read_images
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack, RenderSettings
@@ -87,7 +87,7 @@ def run_training(arguments: argparse.Namespace, team: DistributedContext, device
     logger.info(
         'training %s on %s, %s, %d steps of %d stacks',
         arguments.config,
-        describe(device),
+        describe_device(device),
         settings.precision,
         settings.steps,
         settings.batch.size * team.size,

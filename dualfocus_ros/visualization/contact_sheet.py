@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.visualization.colour_scales import depth_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel
 from dualfocus_ros.visualization.result_files import format_focus_distance
@@ -21,7 +21,7 @@ def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
 
     :returns: (H, W, 3) uint8 RGB.
     """
-    result = estimator.estimate(stack, Outputs(sigma=True, all_in_focus=True))
+    result = estimator.estimate(stack, OutputRequest(sigma=True, all_in_focus=True))
     planes = sorted(stack.planes, key=lambda plane: -plane.focus_dioptres)
     tiles = [
         Tile(

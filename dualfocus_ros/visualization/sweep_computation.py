@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.visualization.sweep_view import SweepView
 
-_EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, planes=True)
+_EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, planes=True)
 
 
 def compute_sweep_view(

@@ -21,7 +21,7 @@ from dualfocus_ros.alignment.homography import align_planes
 from dualfocus_ros.evaluation.metrics import depth_errors
 from dualfocus_ros.focal_stack import FocalStack, StackFlag
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from faulty_camera import IDEAL, RATE, SETTLING_FRAMES, faulty_sweep
@@ -119,7 +119,7 @@ def test_exposure_that_follows_the_focus(abs_rel):
 def test_what_the_node_says_of_the_motion():
     stack, _ = faulty_sweep('table', 21, jitter=1.0)
     estimator = DepthEstimator('auto', 'cpu', threads=1, settings=DEFAULT)
-    result = estimator.estimate(stack, Outputs())
+    result = estimator.estimate(stack, OutputRequest())
     assert result.motion.failed == ()
     assert 1.0 < result.motion.largest < 8.0
     assert result.moved(0.5) and not result.moved(20.0)

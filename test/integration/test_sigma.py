@@ -19,7 +19,7 @@ from dualfocus_ros.evaluation.metric_accumulator import (
     texture_strength,
 )
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene
@@ -48,7 +48,7 @@ def normalised_errors():
     found = []
     for scene, seed in SCENES:
         stack, truth = rendered_stack(scene, seed, WIDTH, HEIGHT, PLANES)
-        result = estimator.estimate(stack, Outputs(sigma=True))
+        result = estimator.estimate(stack, OutputRequest(sigma=True))
         low, high = 1.0 / stack.focus_dioptres.max(), 1.0 / stack.focus_dioptres.min()
         # Beyond the planes no sweep tells how far something is.
         known = np.isfinite(result.depth) & (truth >= low) & (truth <= high)

@@ -13,7 +13,7 @@ from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.weights import load_model
 
@@ -107,7 +107,7 @@ def test_stacks_that_cannot_be_are_refused(images, focus, says):
 def test_estimator_takes_planes_in_any_order(estimator):
     images = wall()
     order = [2, 0, 3, 1]
-    wanted = Outputs(sigma=True, all_in_focus=True)
+    wanted = OutputRequest(sigma=True, all_in_focus=True)
     expected = estimator.estimate(stack(images), wanted)
     shuffled = stack([images[k] for k in order], [FOCUS[k] for k in order])
     found = estimator.estimate(shuffled, wanted)
@@ -119,7 +119,7 @@ def test_estimator_takes_planes_in_any_order(estimator):
 
 def test_estimator_takes_one_channel(estimator):
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in wall()]
-    result = estimator.estimate(stack(grey), Outputs(all_in_focus=True))
+    result = estimator.estimate(stack(grey), OutputRequest(all_in_focus=True))
     assert np.nanmedian(result.depth) == pytest.approx(1.0 / SHARP_AT, abs=0.1)
     assert result.all_in_focus.shape == (64, 80, 3)
 
@@ -136,7 +136,7 @@ def test_estimator_of_a_wall_at_infinity_says_beyond_the_limit(estimator, monkey
 
 
 def test_estimator_of_constant_images_is_sure_of_nothing(estimator):
-    wanted = Outputs(sigma=True, confidence=True, all_in_focus=True)
+    wanted = OutputRequest(sigma=True, confidence=True, all_in_focus=True)
     blank = [np.full((64, 80, 3), 90, np.uint8)] * 4
     result = estimator.estimate(stack(blank), wanted)
     seen = estimator.estimate(stack(wall()), wanted)

@@ -148,7 +148,9 @@ def test_brightness_and_contrast_do_not_matter():
 def test_stacks_that_overlap_share_pairs(monkeypatch):
     calls = []
     refine = motions._gauss_newton
-    monkeypatch.setattr(motions, '_refine', lambda *a, **k: calls.append(1) or refine(*a, **k))
+    monkeypatch.setattr(
+        motions, '_gauss_newton', lambda *a, **k: calls.append(1) or refine(*a, **k)
+    )
     looks = [RegistrationImage.at(image) for image in stack(SHIFTS)]
     known = PairCache()
     first = motions.estimate_motion(looks, FOCUS, REFERENCE, FACTOR, known)

@@ -16,11 +16,11 @@ from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import decimation
 from dualfocus_ros.inference.decimation import PlaneDecimator, downsample
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 
 CAMERA = PinholeCamera(128, 96, 150.0, 151.0, 60.3, 50.1)
-EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, points=True)
+EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, points=True)
 
 
 def scene(seed=0, shape=(96, 128, 3)):
@@ -147,7 +147,7 @@ class TestOnce:
             images.append(id(image))
             return downsample(image, size)
 
-        monkeypatch.setattr(decimation, 'shrunk', counted)
+        monkeypatch.setattr(decimation, 'downsample', counted)
         return images
 
     def test_planes_that_came_before_their_stack_are_neither_shrunk_nor_encoded_again(

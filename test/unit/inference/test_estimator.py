@@ -18,13 +18,13 @@ from dualfocus_ros.inference import cuda_graphs
 from dualfocus_ros.inference.depth_filters import flying_pixels
 from dualfocus_ros.inference.device import resolve_device, resolve_precision
 from dualfocus_ros.inference.estimator import DepthEstimator
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
 from dualfocus_ros.models.weights import save_model
 
 SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
-EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, points=True)
+EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, points=True)
 LENS = Lens(0.016, 1.4, 1.125e-5)
 CAMERA = PinholeCamera(64, 48, 80.0, 80.0, 31.5, 23.5)
 
@@ -76,7 +76,7 @@ def test_only_what_is_asked_for_is_returned(estimator):
 def test_planes_come_back_in_their_order_with_their_focus_probability(estimator):
     stack = make_stack(focus=(0.8, 2.0, 0.2, 1.4))
     estimator.settings = replace(estimator.settings, normalise_exposure=False, alignment='off')
-    result = estimator.estimate(stack, Outputs(all_in_focus=True, planes=True))
+    result = estimator.estimate(stack, OutputRequest(all_in_focus=True, planes=True))
     assert result.planes.dtype == np.uint8 and result.planes.shape == (4, 48, 64, 3)
     for seen, plane in zip(result.planes, stack.planes, strict=True):
         assert np.array_equal(seen, plane.image)
@@ -90,7 +90,7 @@ def test_points_without_colour_or_intrinsics(estimator):
     no_camera = estimator.estimate(make_stack(camera=None), EVERYTHING)
     assert no_camera.points is None and no_camera.camera is None
     estimator.settings = EstimatorSettings(points_color=False)
-    plain = estimator.estimate(make_stack(), Outputs(points=True))
+    plain = estimator.estimate(make_stack(), OutputRequest(points=True))
     assert plain.points is not None and plain.all_in_focus is None
 
 
@@ -99,10 +99,10 @@ def test_field_curvature_is_added_to_the_inverse_depth(estimator):
     stack = make_stack(camera=camera)
     flat = EstimatorSettings(edge_filter=0.0)
     estimator.settings = flat
-    before = estimator.estimate(stack, Outputs(sigma=True))
+    before = estimator.estimate(stack, OutputRequest(sigma=True))
     for coefficients in ((0.3, 0.0), (0.3, -0.1)):
         estimator.settings = replace(flat, field_curvature=coefficients)
-        after = estimator.estimate(stack, Outputs(sigma=True))
+        after = estimator.estimate(stack, OutputRequest(sigma=True))
         v, u = np.mgrid[0:48, 0:64]
         r = np.hypot(u - 20.0, v - 30.0) / 40.0
         added = 1.0 / after.depth - 1.0 / before.depth
@@ -130,7 +130,7 @@ def test_limits_follow_rep_117(estimator):
     plain = estimator.estimate(stack).depth
     middle = float(np.median(plain))
     estimator.settings = EstimatorSettings(depth_min=middle, depth_max=100.0)
-    nearer = estimator.estimate(stack, Outputs(sigma=True))
+    nearer = estimator.estimate(stack, OutputRequest(sigma=True))
     assert np.array_equal(np.isneginf(nearer.depth), plain < middle)
     assert np.isnan(nearer.sigma[np.isneginf(nearer.depth)]).all()
     estimator.settings = EstimatorSettings(depth_min=0.1, depth_max=middle)
@@ -166,7 +166,7 @@ def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, m
 
 def test_uncertain_pixels_become_nan(estimator):
     stack = make_stack()
-    sigma = estimator.estimate(stack, Outputs(sigma=True)).sigma
+    sigma = estimator.estimate(stack, OutputRequest(sigma=True)).sigma
     limit = float(np.median(sigma))
     estimator.settings = EstimatorSettings(max_sigma=limit)
     depth = estimator.estimate(stack).depth
@@ -182,7 +182,7 @@ def test_uncertain_pixels_become_nan(estimator):
     ],
 )
 def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
-    stack, wanted = make_stack(), Outputs(sigma=True, confidence=True)
+    stack, wanted = make_stack(), OutputRequest(sigma=True, confidence=True)
     free = estimator.estimate(stack, wanted)
     estimator.settings = settings = EstimatorSettings(**given)
     held = estimator.estimate(stack, wanted)
@@ -244,22 +244,22 @@ def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypat
 
     monkeypatch.setattr(type(estimator._network), '_sigma', refuse)
     estimator.settings = EstimatorSettings(points_color=False)
-    result = estimator.estimate(make_stack(), Outputs(points=True, points_decimated=True))
+    result = estimator.estimate(make_stack(), OutputRequest(points=True, points_decimated=True))
     assert {'sigma', 'confidence', 'colour'}.isdisjoint(result.stage_ms)
     assert result.points is not None and result.points_decimated is not None
-    for outputs in (Outputs(sigma=True), Outputs(confidence=True)):
+    for outputs in (OutputRequest(sigma=True), OutputRequest(confidence=True)):
         with pytest.raises(AssertionError, match='asked for sigma'):
             estimator.estimate(make_stack(), outputs)
 
 
 def test_decimated_points_by_stride_and_by_voxel(estimator):
-    few = estimator.estimate(make_stack(), Outputs(points_decimated=True))
+    few = estimator.estimate(make_stack(), OutputRequest(points_decimated=True))
     assert few.points is None
     assert few.points_decimated.shape[0] <= 12 * 16
     whole = estimator.estimate(make_stack(), EVERYTHING).points.reshape(-1, 4)
     assert {p.tobytes() for p in few.points_decimated} <= {p.tobytes() for p in whole}
     estimator.settings = EstimatorSettings(points_voxel_size=0.5)
-    cubes = estimator.estimate(make_stack(), Outputs(points_decimated=True)).points_decimated
+    cubes = estimator.estimate(make_stack(), OutputRequest(points_decimated=True)).points_decimated
     cells = np.floor(cubes[:, :3] / 0.5 + 1e-4).astype(int)
     assert 0 < len(cubes) < len(few.points_decimated)
     assert len({tuple(cell) for cell in cells}) >= 0.95 * len(cubes)
@@ -316,7 +316,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
     plain = DepthEstimator(weights, 'cpu', threads=1)
     captured = DepthEstimator(weights, 'cpu', threads=1)
     captured._calls.wanted = True
-    for count, outputs in ((4, Outputs()), (4, EVERYTHING), (3, EVERYTHING)):
+    for count, outputs in ((4, OutputRequest()), (4, EVERYTHING), (3, EVERYTHING)):
         for seed in range(4):
             stack = make_stack((0.2, 0.8, 1.4, 2.0)[:count], seed=seed)
             one, other = plain.estimate(stack, outputs), captured.estimate(stack, outputs)
@@ -456,5 +456,5 @@ def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch)
     def lost(device):
         raise RuntimeError('CUDA error: device-side assert triggered')
 
-    monkeypatch.setattr('dualfocus_ros.inference.estimator.describe', lost)
+    monkeypatch.setattr('dualfocus_ros.inference.estimator.describe_device', lost)
     assert estimator.device_name == 'cpu (1 threads)'

@@ -15,14 +15,14 @@ from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import preparation
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.plane_cache import EncodedPlane, PlaneCache
-from dualfocus_ros.inference.result import Outputs
+from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
 from dualfocus_ros.models.encoders import PlaneFeatures
 from dualfocus_ros.models.weights import save_model
 
 SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
-EVERYTHING = Outputs(sigma=True, confidence=True, all_in_focus=True, points=True)
+EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, points=True)
 CAMERA = PinholeCamera(64, 48, 80.0, 80.0, 31.5, 23.5)
 LENS = Lens(0.016, 1.4, 1.125e-5)
 FOCUS = (0.2, 0.8, 1.4, 2.0)
@@ -165,10 +165,10 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     glances, refined = [], []
     look, refine = preparation.analyze_plane, plane_motion._gauss_newton
     monkeypatch.setattr(
-        preparation, '_glance', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
+        preparation, 'analyze_plane', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
     )
     monkeypatch.setattr(
-        plane_motion, '_refine', lambda *a, **k: refined.append(1) or refine(*a, **k)
+        plane_motion, '_gauss_newton', lambda *a, **k: refined.append(1) or refine(*a, **k)
     )
     estimator.estimate(stack_of(planes_of(1)))
     of_a_stack = len(refined)

@@ -22,15 +22,14 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli import lens_arguments
 from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.focus_arguments import find_images, focus_dioptres
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
-from dualfocus_ros.io.focal_stack_files import (
+from dualfocus_ros.io.stack_files import (
     DIAGONAL_35MM,
     StackImage,
-    find_images,
-    read_image,
-    to_common_depth,
-    to_dioptres,
+    read_stack_image,
+    to_uint8,
 )
 
 if TYPE_CHECKING:
@@ -99,13 +98,13 @@ def execute(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f'--field-curvature: {error}') from None
     images = _read(names)
-    dioptres = to_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
+    dioptres = focus_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
     images, dioptres = _thin(images, dioptres)
     _check(images, dioptres)
     _check_output(arguments.output)
     camera = _camera(arguments, images, dioptres, lens)
 
-    pixels = to_common_depth([image.pixels for image in images])
+    pixels = to_uint8([image.pixels for image in images])
     alignment, covered = None, np.ones(pixels[0].shape[:2], bool)
     if arguments.align:
         pixels, covered, alignment = _align(pixels, dioptres, lens)
@@ -152,7 +151,7 @@ def _read(names: list[str]) -> list[StackImage]:
         raise UsageError('no images given: name the image files or their folder')
     paths = find_images(names)
     bar = tqdm(paths, desc='reading', unit='image', leave=False, disable=_no_bar(len(paths) < 8))
-    images = [read_image(path) for path in bar]
+    images = [read_stack_image(path) for path in bar]
     sizes = {image.pixels.shape[:2] for image in images}
     if len(sizes) > 1:
         first = images[0]

@@ -20,14 +20,10 @@ from dualfocus_ros.calibration.settling import LensCommand
 from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.cli import bag_topics
 from dualfocus_ros.cli.bag_arguments import open_bag, require_ros
+from dualfocus_ros.cli.focus_arguments import find_images, read_numbers
 from dualfocus_ros.cli.node_parameters import DepthNodeParameters
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.io.focal_stack_files import (
-    find_images,
-    read_image,
-    read_numbers,
-    to_common_depth,
-)
+from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.focus_sources import (
@@ -181,7 +177,7 @@ def _folder_frames(
                 )
             numbers.append(float(found[-1]))
     for path, number in zip(_bar(paths, len(paths)), numbers, strict=True):
-        pixels = to_common_depth([read_image(path).pixels])[0]
+        pixels = to_uint8([read_stack_image(path).pixels])[0]
         linear = arguments.response == 'linear'
         if focus == 'position':
             yield FocusImage(pixels, position=number, linear=linear)

@@ -12,13 +12,8 @@ import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.image_files import (
-    IMAGE_SUFFIXES,
-    natural_sort_key,
-    open_hdf5,
-    read_depth,
-    read_rgb,
-)
+from dualfocus_ros.io.depth_files import open_hdf5, read_depth
+from dualfocus_ros.io.image_files import IMAGE_SUFFIXES, natural_sort_key, read_rgb
 
 Pair = tuple[Path, Path]
 DEPTH_SUFFIXES = ('.png', '.npy', '.exr', '.tif', '.tiff', '.pgm')

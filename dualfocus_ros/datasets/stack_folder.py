@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-import csv
+from collections.abc import Mapping
 from pathlib import Path
-import re
 
 import numpy as np
-import yaml
 
 from dualfocus_ros.alignment.homography import align_planes, warp_planes
 from dualfocus_ros.datasets.samples import METRIC_UNITS, UNITS, Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.image_files import list_images, read_float_map, read_rgb
+from dualfocus_ros.io.depth_files import read_float_map
+from dualfocus_ros.io.focus_files import parse_float, read_focus
+from dualfocus_ros.io.image_files import list_images, read_rgb
 
-FOCUS_FILES = ('focus.txt', 'focus.csv', 'focus.yaml', 'focus.yml')
 OPTIONS = {
     'unit': f'unit of focus: {", ".join(UNITS)} (default metres)',
     'focus': 'file with the focus of each image, `name` (last number of the file name) or `index`',
@@ -60,82 +58,6 @@ def open_stack_folder(place: Path, options: Mapping[str, str]) -> Dataset:
     if 'align' in options:
         about += ', aligned'
     return Dataset(place.name, 'stack', about, 1, load)
-
-
-def read_focus(place: Path, paths: Sequence[Path], source: str | None = None) -> np.ndarray:
-    """Return the focus of each image, (N,) float64.
-
-    :param source: a file of the folder, ``name``, ``index``, or None: ``focus.txt``,
-        ``focus.csv`` or ``focus.yaml`` if there is one, else the file names.
-    :raises DataError: if there is not exactly one number per image.
-    """
-    if source is None:
-        source = next((name for name in FOCUS_FILES if (place / name).is_file()), 'name')
-    if source == 'index':
-        return np.arange(len(paths), dtype=np.float64)
-    if source == 'name':
-        return np.array([_number_in(path) for path in paths])
-    path = place / source
-    try:
-        text = path.read_text('utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path}: cannot be read ({error})') from None
-    rows = _from_yaml(path, text) if path.suffix in ('.yaml', '.yml') else _from_table(text)
-    named = {name: value for name, value in rows if name}
-    if named:
-        missing = [p.name for p in paths if p.name not in named and p.stem not in named]
-        if missing:
-            raise DataError(f'{path}: no focus for {missing[0]}')
-        return np.array([named[p.name] if p.name in named else named[p.stem] for p in paths])
-    if len(rows) != len(paths):
-        raise DataError(f'{path}: {len(rows)} focus values for {len(paths)} images')
-    return np.array([value for _, value in rows])
-
-
-def _number_in(path: Path) -> float:
-    # A minus sign counts only before a decimal fraction: img-003 is image 3.
-    found = re.findall(r'[-+]?\d+\.\d+|\d+', path.stem)
-    if not found:
-        raise DataError(f'{path.name}: no number in the file name to take the focus from')
-    return float(found[-1])
-
-
-def _from_table(text: str) -> list[tuple[str, float]]:
-    """Rows of numbers, or of a name and a number; ``#`` comments, a heading is skipped."""
-    rows: list[tuple[str, float]] = []
-    lines = [line.split('#')[0].replace(',', ' ').replace(';', ' ') for line in text.splitlines()]
-    for words in csv.reader(lines, delimiter=' ', skipinitialspace=True):
-        words = [word for word in words if word]
-        numbers = [value for value in map(_to_number, words) if value is not None]
-        if words and len(numbers) == len(words):
-            rows += [('', value) for value in numbers]
-        elif numbers:
-            rows.append((words[0], numbers[-1]))
-    return rows
-
-
-def _from_yaml(path: Path, text: str) -> list[tuple[str, float]]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(f'{path}: not YAML ({error})') from None
-    if isinstance(content, dict) and isinstance(content.get('focus'), (list, dict)):
-        content = content['focus']
-    items = (
-        list(content.items())
-        if isinstance(content, dict)
-        else [('', value) for value in content or []]
-    )
-    if any(not isinstance(value, (int, float)) for _, value in items):
-        raise DataError(f'{path}: expected a list of numbers or names with a number each')
-    return [(str(name), float(value)) for name, value in items]
-
-
-def _to_number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def _images(place: Path, options: Mapping[str, str]) -> list[Path]:
@@ -195,7 +117,7 @@ def _numbers(
 
 
 def _number(options: Mapping[str, str], name: str, default: float) -> float:
-    value = _to_number(options.get(name, str(default)))
+    value = parse_float(options.get(name, str(default)))
     if value is None:
         raise DataError(f"stack: {name} must be a number, got '{options[name]}'")
     return value

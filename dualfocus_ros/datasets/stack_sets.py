@@ -11,7 +11,8 @@ import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.image_files import open_hdf5, read_exr, read_rgb
+from dualfocus_ros.io.depth_files import open_hdf5, read_exr
+from dualfocus_ros.io.image_files import read_rgb
 
 FOD_FOCUS = (0.1, 0.15, 0.3, 0.7, 1.5)
 # DFV clips truth and estimates of FoD500 here, and keeps the scenes before this for training.

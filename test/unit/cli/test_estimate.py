@@ -12,8 +12,9 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 import pytest
 
+from dualfocus_ros.cli.focus_arguments import find_images
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.io.focal_stack_files import find_images, read_image, to_common_depth
+from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 
 HEIGHT, WIDTH = 96, 128
 DISTANCES = ['0.4', '0.6', '1.0', '2.0']
@@ -216,7 +217,7 @@ def test_estimate_takes_the_field_curvature_out(folder, tmp_path):
         (['--focus-dioptres', '1', '1', '1', '1'], 2, 'focused at one distance'),
         (['--focus-distances', '0.4', 'x', '1', '2'], 2, "'x' is not a number"),
         (['--focus-distances', 'no_such.txt'], 2, "'no_such.txt' is neither a number nor"),
-        ([], 2, 'frame_8.png does not say in EXIF how far away it is focused'),
+        ([], 2, 'frame_8.png has no focus distance in EXIF'),
         (['--focus-distances', *DISTANCES, '--intrinsics', '1,2,3'], 2, "'1,2,3' is not FX,FY"),
         (['--focus-distances', *DISTANCES, '--focal-length', '6.8'], 2, 'needed together'),
         (['--focus-distances', *DISTANCES, '--field-curvature', 'nan', '0'], 2, 'two numbers'),
@@ -305,15 +306,15 @@ def test_images_of_every_kind(tmp_path, scene):
     cv2.imwrite(str(tmp_path / 'colour16.tif'), scene[..., ::-1].astype(np.uint16) * 16)
     Image.fromarray(np.dstack([scene, scene[..., :1]])).save(tmp_path / 'alpha.png')
     Image.fromarray(scene[..., 0]).save(tmp_path / 'grey.png')
-    images = {path.stem: read_image(path).pixels for path in tmp_path.iterdir()}
+    images = {path.stem: read_stack_image(path).pixels for path in tmp_path.iterdir()}
     assert (images['grey16'].dtype, images['grey16'].shape) == (np.uint16, (HEIGHT, WIDTH))
     assert images['colour16'].dtype == np.uint16
     assert np.array_equal(images['alpha'], scene)
     assert np.array_equal(images['grey'], scene[..., 0])
 
-    grey, deep = to_common_depth([images['grey'], images['grey16']])
+    grey, deep = to_uint8([images['grey'], images['grey16']])
     assert grey.ndim == 2 and deep.dtype == np.uint8
     assert np.abs(deep.astype(int) - scene[..., 0]).max() <= 1
-    mixed = to_common_depth([images['grey'], images['colour16'], images['alpha']])
+    mixed = to_uint8([images['grey'], images['colour16'], images['alpha']])
     assert [image.shape for image in mixed] == [(HEIGHT, WIDTH, 3)] * 3
     assert np.abs(mixed[1].astype(int) - scene).max() <= 1

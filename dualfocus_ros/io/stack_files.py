@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Focal stacks from folders of image files, with their focus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.io.focus_files import find_focus_file, read_focus
+from dualfocus_ros.io.image_files import list_images, read_pixels
+
+# EXIF tags (Exif 2.32), all in the Exif sub-directory.
+EXIF_DIRECTORY = 0x8769
+SUBJECT_DISTANCE = 0x9206
+FOCAL_LENGTH_35MM = 0xA405
+UNKNOWN_DISTANCE, INFINITE_DISTANCE = 0, 0xFFFFFFFF
+DIAGONAL_35MM = math.hypot(36.0, 24.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StackImage:
+    """An image file with its EXIF focus and focal length.
+
+    :param pixels: (H, W) or (H, W, 3) RGB, uint8 or uint16, upright.
+    :param focus_dioptres: from the EXIF subject distance; None if absent.
+    :param focal_length_35mm: 35 mm equivalent focal length in mm, from EXIF; None if absent.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    focus_dioptres: float | None = None
+    focal_length_35mm: float | None = None
+
+
+def load_stack(
+    folder: str | Path,
+    *,
+    focus: str | Sequence[float] | None = None,
+    unit: str = 'metres',
+) -> FocalStack:
+    """Read the images of a folder as a focal stack, in natural order of the file names.
+
+    :param focus: one number per image; or their source: ``exif`` (subject distance), ``name``
+        (last number of each file name) or a file of the folder with one number per image or pairs
+        of image name and number (text, CSV or YAML). None takes ``focus.txt``, ``focus.csv`` or
+        ``focus.yaml`` if the folder has one, else ``exif``.
+    :param unit: ``metres`` or ``dioptres``, the unit of all sources but ``exif``.
+    :raises DataError: for missing, damaged or unequal images, or unless each has one valid focus.
+    """
+    folder = Path(folder)
+    paths = list_images(folder)
+    images = [read_stack_image(path) for path in paths]
+    if focus is None:
+        focus = find_focus_file(folder) or 'exif'
+    if isinstance(focus, str) and focus == 'exif':
+        dioptres = [exif_dioptres(image) for image in images]
+    else:
+        numbers = read_focus(folder, paths, focus) if isinstance(focus, str) else focus
+        dioptres = to_dioptres(numbers, unit)
+    if len(dioptres) != len(images):
+        raise DataError(f'{folder}: {len(dioptres)} focus values for {len(images)} images')
+    pixels = to_uint8([image.pixels for image in images])
+    try:
+        return FocalStack(tuple(map(Plane, pixels, dioptres)))
+    except ValueError as error:
+        raise DataError(f'{folder}: {error}') from None
+
+
+def read_stack_image(path: Path) -> StackImage:
+    """Read an image of 8 or 16 bits, grey or colour, with its EXIF focus.
+
+    :raises DataError: if the file is damaged or has another pixel type.
+    """
+    try:
+        with Image.open(path) as image:
+            # In this order: Pillow 9.0 does not find the EXIF of a TIFF file after load().
+            directory = image.getexif().get_ifd(EXIF_DIRECTORY)
+            image.load()  # OpenCV silently fills in the missing part of a truncated file
+    except UnidentifiedImageError:
+        directory = {}  # such as 16-bit colour TIFF, which OpenCV reads
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f'{path}: damaged or not an image ({error})') from None
+    return StackImage(path, read_pixels(path), _exif_focus(directory), _exif_35mm(directory))
+
+
+def exif_dioptres(image: StackImage) -> float:
+    """Return the focus from EXIF in dioptres.
+
+    :raises DataError: if the file has no subject distance.
+    """
+    if image.focus_dioptres is None:
+        raise DataError(
+            f'{image.path}: no subject distance in EXIF; give the focus of each image as numbers '
+            'or in a file'
+        )
+    return image.focus_dioptres
+
+
+def to_dioptres(focus: Sequence[float] | np.ndarray, unit: str) -> list[float]:
+    """Convert focus distances in ``metres`` (inf allowed) or ``dioptres`` to dioptres.
+
+    :raises DataError: for an unknown unit, or a focus that is not a distance in front of the lens.
+    """
+    values = [float(value) for value in focus]
+    if unit == 'dioptres':
+        for value in values:
+            if not (math.isfinite(value) and value >= 0.0):
+                raise DataError(f'{value:g} is not a focus in dioptres: it must be 0 or positive')
+        return values
+    if unit != 'metres':
+        raise DataError(f"unit must be metres or dioptres, got '{unit}'")
+    for value in values:
+        if not value > 0.0:
+            raise DataError(f'{value:g} is not a focus in metres: it must be positive')
+    return [1.0 / value for value in values]
+
+
+def to_uint8(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Convert the images of a stack to 8 bits, and all to colour if one is in colour.
+
+    16-bit images share one scale, the smallest of 10, 12, 14 and 16 bits that holds them all, so
+    that 12-bit data in 16-bit files does not turn black.
+    """
+    largest = max((int(i.max()) for i in images if i.dtype == np.uint16 and i.size), default=0)
+    bits = next(b for b in (10, 12, 14, 16) if largest < 2**b)
+    eight = [
+        image
+        if image.dtype == np.uint8
+        else (image.astype(np.float32) * (255.0 / (2**bits - 1)) + 0.5).astype(np.uint8)
+        for image in images
+    ]
+    if any(image.ndim == 3 for image in eight):
+        return [np.repeat(i[..., None], 3, axis=2) if i.ndim == 2 else i for i in eight]
+    return eight
+
+
+def _exif_focus(directory: dict[int, object]) -> float | None:
+    value = directory.get(SUBJECT_DISTANCE)
+    numerator = getattr(value, 'numerator', None)
+    if numerator is None or numerator == UNKNOWN_DISTANCE:
+        return None
+    if numerator == INFINITE_DISTANCE:
+        return 0.0
+    metres = float(value)  # type: ignore[arg-type]
+    return 1.0 / metres if math.isfinite(metres) and metres > 0.0 else None
+
+
+def _exif_35mm(directory: dict[int, object]) -> float | None:
+    value = directory.get(FOCAL_LENGTH_35MM)
+    return float(value) if isinstance(value, int) and value > 0 else None

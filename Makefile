@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# Everything from a fresh clone: each target makes or updates the environment first.
-# A machine with a sourced ROS 2 distro uses that; any other gets ROS 2 from PyPI (see tools/).
+# Each target first makes or updates the environment: with a sourced ROS 2 distribution, else with
+# ROS 2 from PyPI (see tools/).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test faults fuzz soak kill lint docs clean clean-all lock
+.PHONY: help setup build demo bench smoke test test-all coverage faults fuzz soak kill lint docs clean clean-all lock
 
-# make setup PYTHON=python3.12; remembered by the environment.
+# make setup PYTHON=python3.12; stored in the environment.
 PYTHON ?=
-# Passed on to what a target runs:   make test ARGS='-k lens'
+# Passed to the command of a target:   make test ARGS='-k lens'
 ARGS ?=
-# How long or how many: make soak MINUTES=10, make kill COUNT=20, make fuzz EXAMPLES=100000
+# Duration or count: make soak MINUTES=10, make kill COUNT=20, make fuzz EXAMPLES=100000
 MINUTES ?= 60
 COUNT ?= 100
 EXAMPLES ?= 10000
@@ -23,42 +23,57 @@ help:  ## Show this
 setup:  ## Make or update .venv and the build; then: source activate.sh
 	@PYTHON='$(PYTHON)' tools/set_up.sh
 
-build: setup  ## The same; builds again when files were added or messages changed
+build: setup  ## The same; rebuilds after files were added or messages changed
 
 demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo/
 	@$(in_env) dualfocus demo $(ARGS)
 
-bench: setup  ## How long everything takes here, over DDS too (15 minutes); writes bench/
+bench: setup  ## Latency and memory of this machine, over DDS too (15 minutes); writes bench/
 	@$(in_env) dualfocus benchmark --node $(ARGS)
 
-test: setup  ## Every test that needs no GPU
-	@$(in_env) pytest -q $(ARGS)
+smoke: setup  ## Core and one node, one minute
+	@$(in_env) OMP_NUM_THREADS=1 pytest -q -m smoke $(ARGS)
 
-faults: setup  ## The tests of docs/reliability.md, and a line for each of its faults
+test: setup  ## Every test that needs no GPU, but for slow ones; 8 minutes
+ifeq ($(ARGS),)
+	@$(in_env) OMP_NUM_THREADS=1 pytest -q -m 'not slow' -n auto --dist loadfile test/unit
+	@$(in_env) pytest -q -m 'not slow' -rR --durations=12 --durations-min=5 test/integration test/launch
+else
+	@$(in_env) pytest -q -m 'not slow' $(ARGS)
+endif
+
+test-all: setup  ## Slow tests too: rehearsals in real time, kills, soak; half an hour
+	@$(in_env) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile test/unit
+	@$(in_env) pytest -q -rR test/integration test/launch $(ARGS)
+
+coverage: setup  ## Line coverage of the unit tests
+	@$(in_env) OMP_NUM_THREADS=1 pytest -q -m 'not slow' -n auto --dist loadfile --cov --cov-report=term test/unit $(ARGS)
+
+faults: setup  ## Tests of docs/reliability.md, one line per fault
 	@$(in_env) pytest -q --faults $(ARGS)
 
-fuzz: setup  ## Ten thousand hostile messages at everything that takes messages
+fuzz: setup  ## Ten thousand hostile messages for each input
 	@$(in_env) DUALFOCUS_FUZZ=$(EXAMPLES) pytest -q test/unit/test_fuzz.py $(ARGS)
 
-soak: setup  ## Camera, sweep and depth for MINUTES=60; fails on growth or loss; writes soak/
+soak: setup  ## Run all nodes for MINUTES=60; fail on growth or loss; writes soak/
 	@$(in_env) python test/endurance/soak.py --minutes $(MINUTES) --output soak $(ARGS)
 
-kill: setup  ## COUNT=100 random kills of camera and sweep, and what they cost; writes kill/
+kill: setup  ## Kill camera and sweep node COUNT=100 times at random; writes kill/
 	@$(in_env) python test/endurance/kill.py --count $(COUNT) --output kill $(ARGS)
 
-lint: setup  ## ruff, mypy and known vulnerabilities of what is pinned
-	@$(in_env) ruff check . && mypy
+lint: setup  ## ruff, mypy, prose and known vulnerabilities of pinned packages
+	@$(in_env) ruff check . && ruff format --check . && mypy && python tools/check_prose.py
 	@tools/audit.sh
 
-docs:  ## The documentation as a site in site/; needs no ROS, and any warning fails it
+docs:  ## Build the documentation in site/, without ROS; warnings are errors
 	@tools/build_docs.sh $(ARGS)
 
-clean:  ## Remove what was built and written, but not .venv
+clean:  ## Remove builds and outputs, keep .venv
 	rm -rf build install log demo bench soak kill site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too
 	rm -rf .venv .venv-docs .venv-audit
 
-lock:  ## Write tools/requirements*.lock anew from requirements*.in
+lock:  ## Write tools/requirements*.lock from requirements*.in
 	@tools/lock.sh

@@ -16,9 +16,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from dualfocus_ros.nodes.security_policy import enclave_arguments
+from dualfocus_ros.topics import SWEEP_INPUTS
 
 CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
-INPUTS = ('image_raw', 'image_raw/compressed', 'camera_info', 'focus_state', 'metadata')
 YES_NO = ['true', 'false']
 # Under which prefix each driver publishes its images when it is started as its makers say.
 CAMERAS = {'camera_ros': 'camera', 'v4l2': '', 'depthai': 'oak/rgb', 'topic': '', 'none': ''}
@@ -128,7 +128,7 @@ def _nodes(context: LaunchContext) -> list[Action]:
         CONFIG / ('dualfocus.yaml' if driver == 'none' else f'{driver}.yaml')
     )
     prefix = (value('camera') or CAMERAS[driver]).rstrip('/')
-    topics = {name: f'{prefix}/{name}' for name in (*INPUTS, 'focus_command')} if prefix else {}
+    topics = {topic.name: f'{prefix}/{topic.name}' for topic in SWEEP_INPUTS} if prefix else {}
     metadata = value('metadata') or ('/diagnostics' if driver == 'camera_ros' else '')
     if metadata:
         topics['metadata'] = metadata

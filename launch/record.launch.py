@@ -9,24 +9,7 @@ from launch.action import Action
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
-INPUTS = (
-    'image_raw',
-    'image_raw/compressed',
-    'camera_info',
-    'focus_state',
-    'metadata',
-    'focus_command',
-)
-OUTPUTS = (
-    'depth/image_rect',
-    'depth/camera_info',
-    'depth/points',
-    'depth/sigma',
-    'depth/confidence',
-    'rgb/image_rect',
-    'rgb/camera_info',
-    'stack_info',
-)
+from dualfocus_ros.topics import DIAGNOSTICS, RECORDED_OUTPUTS, SWEEP_INPUTS
 
 ARGUMENTS = [
     DeclareLaunchArgument('bag', description='Folder to create for the bag.'),
@@ -79,9 +62,9 @@ def _record(context: LaunchContext) -> list[Action]:
     camera = value('camera').rstrip('/')
     if not camera.startswith('/'):
         camera = f'{base}/{camera}' if camera else base
-    topics = [f'{camera}/{name}' for name in INPUTS]
+    topics = [f'{camera}/{topic.name}' for topic in SWEEP_INPUTS]
     if value('what') == 'all':
-        topics += [f'{base}/{name}' for name in OUTPUTS] + ['/diagnostics']
+        topics += [f'{base}/{topic.name}' for topic in RECORDED_OUTPUTS] + [DIAGNOSTICS]
     command = ['ros2', 'bag', 'record', '--storage', value('storage'), '--output', value('bag')]
     if float(value('split_size')) > 0.0:
         command += ['--max-bag-size', str(round(float(value('split_size')) * 1e6))]

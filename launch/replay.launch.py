@@ -18,16 +18,10 @@ from launch.actions import (
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+from dualfocus_ros.topics import SWEEP_INPUTS
+
 SHARE = Path(get_package_share_directory('dualfocus_ros'))
 YES_NO = ['true', 'false']
-INPUTS = (
-    'image_raw',
-    'image_raw/compressed',
-    'camera_info',
-    'focus_state',
-    'metadata',
-    'focus_command',
-)
 PASSED_ON = (
     'params_file',
     'namespace',
@@ -112,5 +106,5 @@ def _play(context: LaunchContext) -> list[Action]:
         command += ['--start-offset', value('start_offset')]
     if value('paused') == 'true':
         command.append('--start-paused')
-    topics = [f'{camera}/{name}' for name in INPUTS]
+    topics = [f'{camera}/{topic.name}' for topic in SWEEP_INPUTS]
     return [ExecuteProcess(cmd=[*command, '--topics', *topics], output='screen', name='play')]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other end of the benchmark: notes when messages come.
 
-``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable_qos``
+``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable``
 or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an image, or
 ``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with those of the
 callbacks of the depth node, from its diagnostics.

@@ -7,30 +7,26 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from dualfocus_ros import topics
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.cli.node_parameters import DepthNodeParameters
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
-STACK = 'dualfocus_ros/msg/FocalStack'
+COMPRESSED, CAMERA_INFO = topics.COMPRESSED_IMAGE, topics.CAMERA_INFO_TYPE
+IMAGE, STACK = topics.IMAGE, topics.FOCAL_STACK.message_type
 # Sources of focus: type and name, in the order of preference.
 FOCUS = {
-    'focus_state': ('dualfocus_ros/msg/FocusState', 'focus_state'),
-    'camera_ros': ('diagnostic_msgs/msg/DiagnosticArray', 'metadata'),
-    'command': ('dualfocus_ros/msg/FocusCommand', 'focus_command'),
+    source: (topic.message_type, topic.name) for source, topic in topics.FOCUS_SOURCES.items()
 }
-# Images that the depth node or the simulated camera make; never what depth is computed from.
-_MADE = (
-    '/depth/image_rect',
-    '/depth/sigma',
-    '/depth/confidence',
-    '/rgb/image_rect',
-    '/ground_truth/depth',
-    '/depth/camera_info',
-    '/rgb/camera_info',
-    '/ground_truth/camera_info',
+# Endings of the names of outputs; depth is never computed from these.
+_OUTPUTS = tuple(
+    f'/{name}'
+    for name in (
+        *(topic.name for topic in topics.OUTPUTS),
+        topics.GROUND_TRUTH_DEPTH,
+        topics.GROUND_TRUTH_CAMERA_INFO,
+    )
 )
 
 
@@ -295,7 +291,7 @@ def _of_type(types: Mapping[str, str], *kinds: str) -> list[str]:
 
 def is_output_topic(topic: str) -> bool:
     """Whether a topic is named as an output of this package."""
-    return topic.endswith(_MADE)
+    return topic.endswith(_OUTPUTS)
 
 
 def _not_made(names: Iterable[str]) -> list[str]:

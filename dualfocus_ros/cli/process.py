@@ -23,22 +23,9 @@ from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.range_monitor import RangeMonitor
 from dualfocus_ros.sweep.stage_counter import StageCounts
+from dualfocus_ros.topics import DEPTH, OUTPUTS
 
 logger = logging.getLogger(__name__)
-
-ALWAYS = (
-    'depth/image_rect',
-    'depth/camera_info',
-    'depth/sigma',
-    'rgb/image_rect',
-    'rgb/camera_info',
-    'stack_info',
-)
-OPTIONAL = {
-    'points': 'depth/points',
-    'points_decimated': 'depth/points_decimated',
-    'confidence': 'depth/confidence',
-}
 
 
 @dataclass
@@ -57,11 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('input', type=Path, metavar='IN', help='bag: folder, .mcap or .db3')
     parser.add_argument('output', type=Path, metavar='OUT', help='folder to create for the bag')
-    parser.add_argument('--points', action='store_true', help='write depth/points')
-    parser.add_argument(
-        '--points-decimated', action='store_true', help='write depth/points_decimated'
-    )
-    parser.add_argument('--confidence', action='store_true', help='write depth/confidence')
+    for topic in OUTPUTS:
+        if topic.process_option:
+            option = f'--{topic.process_option.replace("_", "-")}'
+            parser.add_argument(option, action='store_true', help=f'write {topic.name}')
     parser.add_argument(
         '--inputs', action='store_true', help='copy what the depth was computed from'
     )
@@ -124,7 +110,11 @@ def _process(
     """Compute and write everything; Ctrl-C ends it early with a whole bag."""
     from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 
-    wanted = [*ALWAYS, *(topic for name, topic in OPTIONAL.items() if getattr(arguments, name))]
+    wanted = [
+        topic.name
+        for topic in OUTPUTS
+        if not topic.process_option or getattr(arguments, topic.process_option)
+    ]
     summary = ProcessingSummary()
 
     def write(topic: str, message: Any) -> None:
@@ -133,7 +123,7 @@ def _process(
             summary.depths += 1
 
     node = OfflineNode(inputs.remap, wanted, write)
-    depth_topic = node.resolve_topic_name('depth/image_rect')
+    depth_topic = node.resolve_topic_name(DEPTH.name)
     watch = RangeMonitor()
 
     def look(stack: FocalStack) -> None:

@@ -22,32 +22,20 @@ from dualfocus_ros.cli.bag_topics import absolute_name
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.topics import (
+    COMPRESSED_IMAGE,
+    DIAGNOSTICS,
+    FOCAL_STACK,
+    IMAGE,
+    RECORDED_OUTPUTS,
+    SWEEP_INPUTS,
+)
 
 logger = logging.getLogger(__name__)
 
-_IMAGE, _COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-_INFO, _CLOUD = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2'
-# What depth can be computed from again.
-INPUTS = {
-    'image_raw': _IMAGE,
-    'image_raw/compressed': _COMPRESSED,
-    'camera_info': _INFO,
-    'focus_state': 'dualfocus_ros/msg/FocusState',
-    'metadata': 'diagnostic_msgs/msg/DiagnosticArray',
-    'focus_command': 'dualfocus_ros/msg/FocusCommand',
-    'focal_stack': 'dualfocus_ros/msg/FocalStack',
-}
-OUTPUTS = {
-    'depth/image_rect': _IMAGE,
-    'depth/camera_info': _INFO,
-    'depth/points': _CLOUD,
-    'depth/sigma': _IMAGE,
-    'depth/confidence': _IMAGE,
-    'rgb/image_rect': _IMAGE,
-    'rgb/camera_info': _INFO,
-    'stack_info': 'dualfocus_ros/msg/StackInfo',
-}
-_DIAGNOSTICS = '/diagnostics'
+# Topics by name, with their types.
+INPUTS = {topic.name: topic.message_type for topic in (*SWEEP_INPUTS, FOCAL_STACK)}
+OUTPUTS = {topic.name: topic.message_type for topic in RECORDED_OUTPUTS}
 _FLUSH_SECONDS = 1.0
 # The disk, the quota, or what one file may have.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -72,13 +60,13 @@ class TopicSelection:
         """Whether a topic is recorded."""
         if self.topics is not None:
             return name in self.topics
-        if self.outputs and (_named(name, message_type, OUTPUTS) or name == _DIAGNOSTICS):
+        if self.outputs and (_named(name, message_type, OUTPUTS) or name == DIAGNOSTICS):
             return True
         if self.prefix and not name.startswith(f'{self.prefix}/'):
             return False
         if _named(name, message_type, OUTPUTS) or not _named(name, message_type, INPUTS):
             return False
-        left_out = {'raw': _COMPRESSED, 'compressed': _IMAGE}.get(self.transport)
+        left_out = {'raw': COMPRESSED_IMAGE, 'compressed': IMAGE}.get(self.transport)
         return message_type != left_out
 
 

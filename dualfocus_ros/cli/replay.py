@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Made by whoever runs now; those of the bag would contradict them.
 _NOT_PLAYED = ('/clock', '/rosout', '/parameter_events', '/diagnostics', '/diagnostics_agg')
-_OUTPUTS = ('/depth/points', '/depth/points_decimated', '/stack_info')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,11 +141,7 @@ def _topics(arguments: argparse.Namespace, bag: BagReader) -> list[str]:
         return chosen
     if arguments.all:
         return [topic for topic in known if topic != '/clock']
-    return [
-        topic
-        for topic in known
-        if topic not in _NOT_PLAYED and not is_output_topic(topic) and not topic.endswith(_OUTPUTS)
-    ]
+    return [topic for topic in known if topic not in _NOT_PLAYED and not is_output_topic(topic)]
 
 
 def _play(

@@ -17,9 +17,8 @@ from dualfocus_ros.cli.bag_arguments import open_bag, rejections_in_words, requi
 from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.topics import DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
-    DEPTH,
-    IMAGE,
     OUTPUTS,
     OutputCollector,
     OutputMessages,
@@ -79,7 +78,9 @@ def _as_recorded(outputs: OutputMessages, number: int) -> SweepView:
 def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str, str]:
     """Return the outputs that the bag has, by relative name; empty without depth."""
     types = {name: topic.message_type for name, topic in bag.topics.items() if topic.count}
-    found = [name for name, kind in types.items() if kind == IMAGE and name.endswith(f'/{DEPTH}')]
+    found = [
+        name for name, kind in types.items() if kind == IMAGE and name.endswith(f'/{DEPTH.name}')
+    ]
     if arguments.depth_topic is not None:
         if arguments.depth_topic not in found:
             raise UsageError(
@@ -94,7 +95,7 @@ def _recorded_topics(arguments: argparse.Namespace, bag: BagReader) -> dict[str,
         )
     if not found:
         return {}
-    base = found[0].removesuffix(DEPTH)
+    base = found[0].removesuffix(DEPTH.name)
     return {
         relative: base + relative
         for relative, kind in OUTPUTS.items()
@@ -107,7 +108,7 @@ def _recorded(
 ) -> list[OutputMessages]:
     """Return the depth images that were asked for with all that has their stamps."""
     wanted: list[int] = []
-    for number, message in enumerate(bag.messages([topics[DEPTH]])):
+    for number, message in enumerate(bag.messages([topics[DEPTH.name]])):
         if _chosen(arguments, number):
             try:
                 wanted.append(to_ns(message.message.header.stamp))
@@ -126,7 +127,7 @@ def _recorded(
         if to_ns(decoded.header.stamp) in wanted:
             outputs = gatherer.take(message.topic, decoded)
             found[outputs.stamp_ns] = outputs
-    return [found[stamp] for stamp in wanted if DEPTH in found[stamp].messages]
+    return [found[stamp] for stamp in wanted if DEPTH.name in found[stamp].messages]
 
 
 def _chosen(arguments: argparse.Namespace, number: int) -> bool:

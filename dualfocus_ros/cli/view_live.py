@@ -26,8 +26,8 @@ from dualfocus_ros.cli.live_node import live_node
 from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.demo.collector import read_stamp
 from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.topics import DEPTH
 from dualfocus_ros.visualization.output_collector import (
-    DEPTH,
     OUTPUTS,
     OutputCollector,
     OutputMessages,
@@ -76,7 +76,7 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
                 from dualfocus_ros.nodes.stack_processor import load_estimator
 
                 estimator = load_estimator(parameters.settings)
-            page = build_page(arguments.title or f'live: {outputs[DEPTH]}', [], live=True)
+            page = build_page(arguments.title or f'live: {outputs[DEPTH.name]}', [], live=True)
             with start_server(arguments, page) as server:
                 announce(arguments, server.url, {'url': server.url, 'topics': outputs})
                 viewer = LiveViewer(node, arguments, outputs, names, estimator, parameters)
@@ -149,7 +149,7 @@ class LiveViewer:
             self._pending.clear()
             return
         missing = self._recorder.discover()
-        depth = self._outputs[DEPTH]
+        depth = self._outputs[DEPTH.name]
         if depth in missing:
             server.state(f'waiting: nobody publishes {depth}')
             return
@@ -188,7 +188,7 @@ class LiveViewer:
         ready = [
             outputs
             for outputs, since in self._pending.values()
-            if DEPTH in outputs.messages
+            if DEPTH.name in outputs.messages
             and (len(outputs.messages) == len(self._outputs) or now - since > _COMPLETION_TIMEOUT)
         ]
         if not ready:
@@ -286,7 +286,7 @@ def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dic
     while True:
         known = dict(node.get_topic_names_and_types())
         depths = sorted(
-            n for n, types in known.items() if n.endswith(f'/{DEPTH}') and IMAGE in types
+            n for n, types in known.items() if n.endswith(f'/{DEPTH.name}') and IMAGE in types
         )
         # A name that is neither an output nor a topic is a namespace.
         namespaces = {
@@ -299,13 +299,13 @@ def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dic
     if len(bases) > 1:
         raise UsageError(f'one depth node at a time, not {", ".join(sorted(bases))}')
     if arguments.depth_topic is not None:
-        remap[f'/{DEPTH}'] = arguments.depth_topic
+        remap[f'/{DEPTH.name}'] = arguments.depth_topic
     base = next(iter(bases), None)
     if base is None:
-        if len(depths) > 1 and f'/{DEPTH}' not in remap:
-            choices = ', '.join(depth.removesuffix(DEPTH) for depth in depths)
+        if len(depths) > 1 and f'/{DEPTH.name}' not in remap:
+            choices = ', '.join(depth.removesuffix(DEPTH.name) for depth in depths)
             raise UsageError(f'several depth nodes are running: name the namespace, of {choices}')
-        base = depths[0].removesuffix(DEPTH) if depths else '/'
+        base = depths[0].removesuffix(DEPTH.name) if depths else '/'
     if not arguments.live and not any(name.startswith(base) for name in depths):
         raise UsageError(
             f'{names[0]} is neither a bag nor where a depth node publishes '
@@ -324,7 +324,7 @@ def _base(name: str) -> str | None:
 
 def _planes_of(node: Any, outputs: dict[str, str], named: set[str]) -> LiveTopics | None:
     """Return which frames the depth node takes, as the graph tells; None before it does."""
-    publishers = node.get_publishers_info_by_topic(outputs[DEPTH])
+    publishers = node.get_publishers_info_by_topic(outputs[DEPTH.name])
     if not publishers:
         return None
     peer = publishers[0]

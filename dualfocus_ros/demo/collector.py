@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from dualfocus_ros import topics
 from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
 from dualfocus_ros.stamps import to_ns
 
-DEPTH, TRUTH, INFO = '/depth/image_rect', '/ground_truth/depth', '/stack_info'
-IMAGE, COLOUR, SIGMA, POINTS = '/image_raw', '/rgb/image_rect', '/depth/sigma', '/depth/points'
+# Absolute names: the demo runs in the root namespace.
+DEPTH, SIGMA, POINTS = f'/{topics.DEPTH.name}', f'/{topics.SIGMA.name}', f'/{topics.POINTS.name}'
+IMAGE, COLOUR, INFO = f'/{topics.IMAGE_RAW.name}', f'/{topics.RGB.name}', f'/{topics.STACK_INFO.name}'
+TRUTH = f'/{topics.GROUND_TRUTH_DEPTH}'
 PICTURED = (IMAGE, DEPTH, TRUTH, COLOUR, SIGMA, POINTS)
 KEEP = {IMAGE: 128, TRUTH: 128}  # messages; at 10 Hz, longer than any sweep and its inference
 KEEP_OTHERS = 3
 INCOMPLETE_FLAGS = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
-TYPES = {INFO: 'dualfocus_ros/msg/StackInfo', POINTS: 'sensor_msgs/msg/PointCloud2'}
+TYPES = {INFO: topics.STACK_INFO.message_type, POINTS: topics.POINTS.message_type}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.demo.collector import TRUTH, DemoCollector
@@ -30,6 +31,16 @@ from dualfocus_ros.demo.demo_report import compute_metrics, format_summary, writ
 from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.simulation.scenes import SCENES
 from dualfocus_ros.cli.console import echo
+
+from dualfocus_ros.topics import (
+    CAMERA_INFO,
+    DIAGNOSTIC_ARRAY,
+    DIAGNOSTICS,
+    FOCUS_COMMAND,
+    FOCUS_STATE,
+    IMAGE_RAW,
+    RECORDED_OUTPUTS,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -191,32 +202,25 @@ def _nodes(arguments: argparse.Namespace) -> dict[str, list[str]]:
     return {name: _words(parameters) for name, parameters in nodes.items()}
 
 
+def _recorded_topics() -> list[tuple[str, str]]:
+    """Return names and types of the topics that go into the bag."""
+    inputs = (IMAGE_RAW, CAMERA_INFO, FOCUS_STATE, FOCUS_COMMAND)
+    return [
+        *((topic.name, topic.message_type) for topic in inputs),
+        *((topic.name, topic.message_type) for topic in RECORDED_OUTPUTS),
+        (DIAGNOSTICS.lstrip('/'), DIAGNOSTIC_ARRAY),
+    ]
+
+
 @contextmanager
 def _listening(collector: DemoCollector, bag: BagWriter) -> Iterator[Any]:
     """Subscribe to all topics; yields a function that takes what comes for a moment."""
-    from diagnostic_msgs.msg import DiagnosticArray
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
-    from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+    from sensor_msgs.msg import Image
 
-    from dualfocus_ros.msg import FocusCommand, FocusState, StackInfo
-
-    recorded = {
-        '/image_raw': Image,
-        '/camera_info': CameraInfo,
-        '/focus_state': FocusState,
-        '/focus_command': FocusCommand,
-        '/depth/image_rect': Image,
-        '/depth/camera_info': CameraInfo,
-        '/depth/points': PointCloud2,
-        '/depth/sigma': Image,
-        '/depth/confidence': Image,
-        '/rgb/image_rect': Image,
-        '/rgb/camera_info': CameraInfo,
-        '/stack_info': StackInfo,
-        '/diagnostics': DiagnosticArray,
-    }
+    recorded = {f'/{name}': import_message_class(kind) for name, kind in _recorded_topics()}
     # The demo handles Ctrl-C itself: the context must outlive it.
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:

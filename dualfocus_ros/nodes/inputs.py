@@ -21,14 +21,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dualfocus_ros.camera.rectification import CameraCalibration
-from dualfocus_ros.focal_stack import MAX_PLANES, FocalStack, Plane
+from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
 from dualfocus_ros.nodes import input_messages
 from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
-from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
+from dualfocus_ros.nodes.qos import IMAGE_QUEUE, AdaptiveQosSubscription, input_queue, type_name
 from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.sweep.focus_sources import (
@@ -41,10 +41,6 @@ from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.time_synchronizer import Frame, LensReading
 
 R = TypeVar('R')
-# Messages that may wait for the executor, which is never long busy: a whole stack may come at
-# once, from a bag or a camera that stores a burst.
-IMAGE_DEPTH = MAX_PLANES
-SMALL_DEPTH = 50
 # Times between images that tell how often they come.
 ARRIVAL_WINDOW = 21
 
@@ -85,7 +81,7 @@ class StackSource(ABC):
     """
 
     # How many may wait to be converted.
-    max_pending = IMAGE_DEPTH
+    max_pending = IMAGE_QUEUE
 
     def __init__(
         self,
@@ -142,7 +138,7 @@ class StackSource(ABC):
 
     def start(self) -> None:
         """Subscribe."""
-        self._subscribe(CameraInfo, 'camera_info', self._on_camera_info, SMALL_DEPTH)
+        self._subscribe(CameraInfo, 'camera_info', self._on_camera_info)
 
     def stop(self) -> None:
         """Unsubscribe and forget what has come."""
@@ -169,9 +165,10 @@ class StackSource(ABC):
         """Take a calibration."""
 
     def _subscribe(
-        self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int
+        self, kind: Any, topic: str, callback: Callable[[Any], None]
     ) -> AdaptiveQosSubscription:
         timed = self._times.timed(callback)
+        depth = input_queue(type_name(kind))
         subscription = AdaptiveQosSubscription(self._node, kind, topic, timed, depth)
         self.subscriptions.append(subscription)
         return subscription
@@ -184,7 +181,7 @@ class StackSource(ABC):
             # As image_transport does: first the base topic is remapped, then the name appended.
             kind, name = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
         on_image = partial(self._on_image, topic, take)
-        self.images.append(self._subscribe(kind, name, on_image, IMAGE_DEPTH))
+        self.images.append(self._subscribe(kind, name, on_image))
 
     def _on_image(
         self, topic: str, take: Callable[[Frame], None], msg: Image | CompressedImage
@@ -291,13 +288,13 @@ class SweepInput(StackSource):
         super().start()
         source = self._settings().focus_source
         if source == 'focus_state':
-            self._subscribe(FocusState, 'focus_state', self._on_focus_state, SMALL_DEPTH)
+            self._subscribe(FocusState, 'focus_state', self._on_focus_state)
             # Where the lens was sent, to compare with; nothing waits for it.
-            self._subscribe(FocusCommand, 'focus_command', self._on_intention, SMALL_DEPTH)
+            self._subscribe(FocusCommand, 'focus_command', self._on_intention)
         elif source == 'camera_ros':
-            self._subscribe(DiagnosticArray, 'metadata', self._on_metadata, SMALL_DEPTH)
+            self._subscribe(DiagnosticArray, 'metadata', self._on_metadata)
         else:
-            self._subscribe(FocusCommand, 'focus_command', self._on_command, SMALL_DEPTH)
+            self._subscribe(FocusCommand, 'focus_command', self._on_command)
         # Last, so that the small messages of the first image are not missed.
         self._subscribe_image('image_raw', self._on_frame)
 
@@ -450,7 +447,7 @@ class StackInput(_FixedFocusSource):
 
     def start(self) -> None:
         super().start()
-        self.images.append(self._subscribe(FocalStackMsg, 'focal_stack', self._on_stack, 1))
+        self.images.append(self._subscribe(FocalStackMsg, 'focal_stack', self._on_stack))
 
     def tick(self, now_ns: int) -> None:
         """Do nothing: nothing waits here."""

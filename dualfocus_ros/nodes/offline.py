@@ -25,10 +25,11 @@ from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.diagnostics import OutputStatistics
 from dualfocus_ros.nodes.inputs import INPUTS
-from dualfocus_ros.nodes.outputs import STACK_INFO, OutputPublishers
+from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.qos import AS_OFFERED
 from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
+from dualfocus_ros.topics import STACK_INFO
 
 # The node looks for sweeps that have ended this often (its timer is of 0.1 s too).
 _TICK_NS = 100_000_000
@@ -57,7 +58,7 @@ class _Publisher:
         return self._listeners
 
     def publish(self, message: Any) -> None:
-        if self._name == STACK_INFO:
+        if self._name == STACK_INFO.name:
             # How long it took differs from run to run; the same bag shall give the same bytes.
             message.assemble_ms = message.inference_ms = message.publish_ms = math.nan
         self._sink(self.topic_name, message)

@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages that go out: depth by REP 117 and 118, camera_info, clouds and stack_info.
+"""Output messages: depth by REP 117 and 118, camera_info, point clouds and stack_info.
 
-Arrays are appended to the ``array.array`` that a ``uint8[]`` field already is: one copy at the
-speed of memory. Its setter would copy once more, and an ndarray or memoryview element by element,
-a hundred ms a megabyte.
+Arrays are appended to the ``array.array`` that already is in a ``uint8[]`` field: one copy at
+memory speed. The setter of the field would copy twice, and an ndarray or memoryview element by
+element, 100 ms a megabyte.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 import sys
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from dualfocus_ros import topics
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import StackInfo
+from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.input_messages import to_stamp
 
 POINT_STEP = 16
@@ -32,7 +37,7 @@ def _fill(data: array, values: np.ndarray) -> None:
 
 
 def image_message(header: Header, image: np.ndarray, encoding: str) -> Image:
-    """Return an image message of an array that already has the layout of ``encoding``."""
+    """Return the image message of an array in the memory layout of ``encoding``."""
     height, width = image.shape[:2]
     msg = Image(
         header=header,
@@ -50,8 +55,8 @@ def depth_message(header: Header, depth: np.ndarray, encoding: str) -> Image:
     """Return a depth image by REP 118.
 
     :param depth: (H, W) float32 metres; NaN invalid, -inf too near, +inf too far (REP 117).
-    :param encoding: ``32FC1``, or ``16UC1`` for millimetres with 0 for everything that is not a
-        distance below 65.536 m.
+    :param encoding: ``32FC1``, or ``16UC1`` for millimetres, 0 where the depth is not finite or
+        not below 65.536 m.
     """
     if encoding == '32FC1':
         return image_message(header, depth.astype(np.float32, copy=False), encoding)
@@ -59,7 +64,7 @@ def depth_message(header: Header, depth: np.ndarray, encoding: str) -> Image:
 
 
 def to_millimetres(depth: np.ndarray) -> np.ndarray:
-    """Return depth in whole millimetres, uint16; 0 where there is none."""
+    """Return depth in whole millimetres, uint16; 0 for invalid pixels."""
     with np.errstate(invalid='ignore', over='ignore'):
         millimetres = np.rint(depth * np.float32(1000.0))
         valid = (millimetres >= 1.0) & (millimetres <= _MAX_MILLIMETRES)
@@ -67,7 +72,7 @@ def to_millimetres(depth: np.ndarray) -> np.ndarray:
 
 
 def camera_message(header: Header, camera: PinholeCamera) -> CameraInfo:
-    """Return the CameraInfo of a rectified image: no distortion, R identity, P = [K 0]."""
+    """Return the CameraInfo of a rectified image: no distortion, R = I, P = [K 0]."""
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     return CameraInfo(
         header=header,
@@ -106,7 +111,7 @@ def cloud_message(header: Header, points: np.ndarray, color: bool) -> PointCloud
 
 
 def output_stamp(stack: FocalStack, policy: str) -> int:
-    """Return the stamp of the depth map, in nanoseconds: that of one of the stack's planes.
+    """Return the stamp of the outputs in nanoseconds: the stamp of one plane of the stack.
 
     :param policy: ``reference``, ``first``, ``mid`` (the plane nearest to the middle of the
         sweep) or ``last``.
@@ -122,7 +127,7 @@ def output_stamp(stack: FocalStack, policy: str) -> int:
 
 
 def stack_info_message(header: Header, stack: FocalStack) -> StackInfo:
-    """Return what the stack was made of; the caller adds timings, model and device."""
+    """Return planes and flags of a stack; the caller adds timings, model and device."""
     return StackInfo(
         header=header,
         stamps=[to_stamp(plane.stamp_ns) for plane in stack.planes],
@@ -131,3 +136,45 @@ def stack_info_message(header: Header, stack: FocalStack) -> StackInfo:
         flags=int(stack.flags),
         sweep_duration=stack.sweep_duration_ns * 1e-9,
     )
+
+
+def _image_if_computed(header: Header, values: np.ndarray | None, encoding: str) -> Image | None:
+    return None if values is None else image_message(header, values, encoding)
+
+
+def _camera_if_known(
+    header: Header, result: DepthResult, settings: DepthNodeSettings
+) -> CameraInfo | None:
+    return None if result.camera is None else camera_message(header, result.camera)
+
+
+def _cloud_if_computed(
+    header: Header, points: np.ndarray | None, settings: DepthNodeSettings
+) -> PointCloud2 | None:
+    return None if points is None else cloud_message(header, points, settings.points_color)
+
+
+# Builder of the message of each output topic but stack_info, which needs the timings. Returns None
+# where the result lacks the data.
+BUILDERS: dict[str, Callable[[Header, DepthResult, DepthNodeSettings], Any]] = {
+    topics.DEPTH.name: lambda header, result, settings: depth_message(
+        header, result.depth, settings.depth_encoding
+    ),
+    topics.DEPTH_CAMERA_INFO.name: _camera_if_known,
+    topics.POINTS.name: lambda header, result, settings: _cloud_if_computed(
+        header, result.points, settings
+    ),
+    topics.POINTS_DECIMATED.name: lambda header, result, settings: _cloud_if_computed(
+        header, result.points_decimated, settings
+    ),
+    topics.SIGMA.name: lambda header, result, settings: _image_if_computed(
+        header, result.sigma, '32FC1'
+    ),
+    topics.CONFIDENCE.name: lambda header, result, settings: _image_if_computed(
+        header, result.confidence, 'mono8'
+    ),
+    topics.RGB.name: lambda header, result, settings: _image_if_computed(
+        header, result.all_in_focus, 'rgb8'
+    ),
+    topics.RGB_CAMERA_INFO.name: _camera_if_known,
+}

@@ -1,57 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the depth node publishes, and only what somebody listens to."""
+"""Publishers of the depth node; only topics with subscribers are computed and published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 import time
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNodeMixin
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from dualfocus_ros.focal_stack import FocalStack, StackFlag
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
-from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes import output_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.input_messages import to_stamp
-from dualfocus_ros.nodes.qos import create_publisher, format_qos, incompatible_endpoints, type_name
+from dualfocus_ros.nodes.qos import (
+    OUTPUT_QUEUE,
+    create_publisher,
+    format_qos,
+    incompatible_endpoints,
+)
+from dualfocus_ros.topics import OUTPUTS, POINTS, POINTS_DECIMATED, STACK_INFO
 
-DEPTH = 'depth/image_rect'
-DEPTH_CAMERA = 'depth/camera_info'
-POINTS = 'depth/points'
-POINTS_DECIMATED = 'depth/points_decimated'
-SIGMA = 'depth/sigma'
-CONFIDENCE = 'depth/confidence'
-RGB = 'rgb/image_rect'
-RGB_CAMERA = 'rgb/camera_info'
-STACK_INFO = 'stack_info'
-
-TOPICS = {
-    DEPTH: Image,
-    DEPTH_CAMERA: CameraInfo,
-    POINTS: PointCloud2,
-    POINTS_DECIMATED: PointCloud2,
-    SIGMA: Image,
-    CONFIDENCE: Image,
-    RGB: Image,
-    RGB_CAMERA: CameraInfo,
-    STACK_INFO: StackInfo,
-}
-QUEUE = 2
+_CLOUDS = frozenset({POINTS.name, POINTS_DECIMATED.name})
+# Tolerance of the rate limit: with less, jitter would halve a rate that equals the depth's.
+_RATE_TOLERANCE_NS = 1e6
 
 
 @dataclass(frozen=True)
 class StackTimings:
-    """When things happened to one stack, by the steady clock, in seconds.
+    """Times of one stack in seconds of the steady clock.
 
-    :param arrived: the message that completed it.
-    :param began: the worker took it.
-    :param inferred: the estimator had finished.
+    :param arrived: arrival of the message that completed the stack.
+    :param began: start of the estimate.
+    :param inferred: end of the estimate.
     """
 
     arrived: float
@@ -60,14 +44,20 @@ class StackTimings:
 
 
 class OutputPublishers:
-    """The publishers of the depth node. ``publish`` is for the worker's thread."""
+    """The publishers of the depth node. ``publish`` is called on the worker's thread."""
 
     def __init__(self, node: LifecycleNodeMixin) -> None:
         self._node: Any = node
         self._last_cloud_ns: dict[str, int] = {}
         self._publishers = {
-            topic: create_publisher(node.create_lifecycle_publisher, kind, topic, QUEUE, None)
-            for topic, kind in TOPICS.items()
+            topic.name: create_publisher(
+                node.create_lifecycle_publisher,
+                _message_class(topic.message_type),
+                topic.name,
+                OUTPUT_QUEUE,
+                None,
+            )
+            for topic in OUTPUTS
         }
 
     def destroy(self) -> None:
@@ -79,12 +69,12 @@ class OutputPublishers:
     def descriptions(self) -> list[str]:
         """Return topic, type and quality of service of each publisher."""
         return [
-            f'{publisher.topic_name} [{type_name(kind)}] {format_qos(publisher.qos_profile)}'
-            for publisher, kind in zip(self._publishers.values(), TOPICS.values(), strict=True)
+            f'{publisher.topic_name} [{topic.message_type}] {format_qos(publisher.qos_profile)}'
+            for topic, publisher in zip(OUTPUTS, self._publishers.values(), strict=False)
         ]
 
     def incompatible_endpoints(self) -> list[str]:
-        """Return in words which subscriptions can never match."""
+        """Describe the subscriptions that cannot match."""
         return [
             text
             for publisher in self._publishers.values()
@@ -99,18 +89,19 @@ class OutputPublishers:
             if publisher.get_subscription_count() > 0
         )
 
-    def due(self, settings: DepthNodeSettings, stack: FocalStack) -> frozenset[str]:
-        """Return the topics to publish for a stack: those listened to, clouds at their rate."""
+    def due_topics(self, settings: DepthNodeSettings, stack: FocalStack) -> frozenset[str]:
+        """Return the subscribed topics to publish for a stack, with the rate limit of clouds."""
         rates = {
-            POINTS: settings.points_max_rate,
-            POINTS_DECIMATED: settings.points_decimated_max_rate,
+            POINTS.name: settings.points_max_rate,
+            POINTS_DECIMATED.name: settings.points_decimated_max_rate,
         }
-        newest = _newest_ns(stack)
+        newest = _newest_stamp_ns(stack)
         topics = self.subscribed_topics()
         for topic, rate in rates.items():
             last = self._last_cloud_ns.get(topic)
-            # A millisecond of slack, or jitter would halve a rate that equals the depth's.
-            if rate > 0.0 and last is not None and 0 <= newest - last < 1e9 / rate - 1e6:
+            if rate <= 0.0 or last is None:
+                continue
+            if 0 <= newest - last < 1e9 / rate - _RATE_TOLERANCE_NS:
                 topics -= {topic}
         return topics
 
@@ -126,20 +117,20 @@ class OutputPublishers:
         """Publish a result on ``topics``; all messages have the same header.
 
         :param model: name of the model and of its device.
-        :returns: milliseconds from the last plane's stamp to now, by the node's clock.
+        :returns: latency in ms, from the last plane's stamp to now, by the node's clock.
         """
         stamp = output_messages.output_stamp(stack, settings.stamp_policy)
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
-        for topic, make in _message_builders(header, result, settings).items():
+        for topic, build in output_messages.BUILDERS.items():
             if topic in topics:
-                message = make()
+                message = build(header, result, settings)
                 if message is not None:
                     self._publishers[topic].publish(message)
-        newest = _newest_ns(stack)
+        newest = _newest_stamp_ns(stack)
         if result.camera is not None:
-            self._last_cloud_ns.update(dict.fromkeys(topics & {POINTS, POINTS_DECIMATED}, newest))
+            self._last_cloud_ns.update(dict.fromkeys(topics & _CLOUDS, newest))
         latency_ms = (self._node.get_clock().now().nanoseconds - newest) * 1e-6
-        if STACK_INFO in topics:
+        if STACK_INFO.name in topics:
             info = output_messages.stack_info_message(header, stack)
             info.flags |= int(StackFlag.SATURATED) if result.saturated else 0
             if result.moved(settings.alignment_max_motion):
@@ -149,54 +140,20 @@ class OutputPublishers:
             info.publish_ms = (time.monotonic() - timings.inferred) * 1e3
             info.latency_ms = latency_ms
             info.model, info.device = model
-            self._publishers[STACK_INFO].publish(info)
+            self._publishers[STACK_INFO.name].publish(info)
         return latency_ms
 
 
 def requested_outputs(topics: frozenset[str]) -> OutputRequest:
-    """Return what the estimator must compute for these topics."""
-    return OutputRequest(
-        sigma=SIGMA in topics,
-        confidence=CONFIDENCE in topics,
-        all_in_focus=RGB in topics,
-        points=POINTS in topics,
-        points_decimated=POINTS_DECIMATED in topics,
-    )
+    """Return the estimator's request for these topics."""
+    requests = (topic.request for topic in OUTPUTS if topic.request and topic.name in topics)
+    return OutputRequest(**dict.fromkeys(requests, True))
 
 
-def _newest_ns(stack: FocalStack) -> int:
+def _message_class(message_type: str) -> Any:
+    package, _, name = message_type.split('/')
+    return getattr(import_module(f'{package}.msg'), name)
+
+
+def _newest_stamp_ns(stack: FocalStack) -> int:
     return max(plane.stamp_ns for plane in stack.planes)
-
-
-def _message_builders(
-    header: Header, result: DepthResult, settings: DepthNodeSettings
-) -> dict[str, Callable[[], Any]]:
-    """Return how to make the message of each topic; None where the result does not have it."""
-
-    def image(values: np.ndarray | None, encoding: str) -> Image | None:
-        return None if values is None else output_messages.image_message(header, values, encoding)
-
-    def camera() -> CameraInfo | None:
-        return (
-            None
-            if result.camera is None
-            else output_messages.camera_message(header, result.camera)
-        )
-
-    def cloud(points: np.ndarray | None) -> PointCloud2 | None:
-        if points is None:
-            return None
-        return output_messages.cloud_message(header, points, settings.points_color)
-
-    return {
-        DEPTH: lambda: output_messages.depth_message(
-            header, result.depth, settings.depth_encoding
-        ),
-        DEPTH_CAMERA: camera,
-        POINTS: lambda: cloud(result.points),
-        POINTS_DECIMATED: lambda: cloud(result.points_decimated),
-        SIGMA: lambda: image(result.sigma, '32FC1'),
-        CONFIDENCE: lambda: image(result.confidence, 'mono8'),
-        RGB: lambda: image(result.all_in_focus, 'rgb8'),
-        RGB_CAMERA: camera,
-    }

@@ -27,17 +27,32 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from dualfocus_ros.focal_stack import MAX_PLANES
+from dualfocus_ros.topics import COMPRESSED_IMAGE, FOCAL_STACK, IMAGE
+
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 AS_OFFERED = 'as_offered'
+# Queue depths. A whole stack of images may come at once, from a bag or a camera that stores a
+# burst; the executor is never busy for long.
+IMAGE_QUEUE = MAX_PLANES
+SMALL_MESSAGE_QUEUE = 50
+OUTPUT_QUEUE = 2
+DIAGNOSTICS_QUEUE = 10
+_INPUT_QUEUES = {IMAGE: IMAGE_QUEUE, COMPRESSED_IMAGE: IMAGE_QUEUE, FOCAL_STACK.message_type: 1}
 _RELIABILITY = {
     'reliable': ReliabilityPolicy.RELIABLE,
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
     'system_default': ReliabilityPolicy.SYSTEM_DEFAULT,
 }
+
+
+def input_queue(message_type: str) -> int:
+    """Return the queue depth of the subscriptions of the depth node to a message type."""
+    return _INPUT_QUEUES.get(message_type, SMALL_MESSAGE_QUEUE)
 
 
 def reliable_qos(depth: int) -> QoSProfile:
@@ -62,8 +77,8 @@ def format_qos(qos: QoSProfile) -> str:
 
 
 def type_name(kind: Any) -> str:
-    """Return the name of a message type, such as ``sensor_msgs/Image``."""
-    return f'{kind.__module__.split(".")[0]}/{kind.__name__}'
+    """Return the name of a message class, such as ``sensor_msgs/msg/Image``."""
+    return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
 
 def create_publisher(

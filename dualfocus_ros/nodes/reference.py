@@ -7,71 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 import sys
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import depth_parameters, focus_sweep, outputs, sim_camera
-from dualfocus_ros.nodes.inputs import IMAGE_DEPTH, SMALL_DEPTH
-from dualfocus_ros.nodes.qos import type_name
-
-
-@dataclass(frozen=True)
-class Input:
-    """One subscription of the depth node.
-
-    :param depth: how many messages may wait.
-    :param when: the parameters with which there is one.
-    """
-
-    topic: str
-    kind: Any
-    depth: int
-    when: str
-
-
-INPUTS = (
-    Input('image_raw', Image, IMAGE_DEPTH, '`input: sweep`, `image_transport: raw`'),
-    Input(
-        'image_raw/compressed',
-        CompressedImage,
-        IMAGE_DEPTH,
-        '`input: sweep`, `image_transport: compressed`',
-    ),
-    Input('camera_info', CameraInfo, SMALL_DEPTH, 'always'),
-    Input('focus_state', FocusState, SMALL_DEPTH, '`focus_source: focus_state`'),
-    Input('metadata', DiagnosticArray, SMALL_DEPTH, '`focus_source: camera_ros`'),
-    Input(
-        'focus_command',
-        FocusCommand,
-        SMALL_DEPTH,
-        '`focus_source: command`; `focus_state`, to compare with',
-    ),
-    Input('plane_0/image_raw', Image, IMAGE_DEPTH, '`input: planes`, and so on for each plane'),
-    Input('focal_stack', FocalStack, 1, '`input: stack`'),
-)
-
-OUTPUTS = {
-    outputs.DEPTH: 'Metres along z, 32FC1: NaN invalid, -Inf nearer than `depth.min`, +Inf '
-    'farther than `depth.max` (REP 117), and either beyond the outermost plane of '
-    'a sweep that lost those beyond; or 16UC1 millimetres, 0 invalid (REP 118)',
-    outputs.DEPTH_CAMERA: 'K and P of the rectified reference plane, no distortion',
-    outputs.POINTS: 'Organised; x y z (rgb) FLOAT32, 16 bytes a point; invalid points NaN',
-    outputs.POINTS_DECIMATED: 'The valid points, fewer: `points.decimation`, `points.voxel_size`',
-    outputs.SIGMA: '32FC1, one standard deviation in metres: 68 % of the errors are smaller; NaN '
-    'where depth is not finite',
-    outputs.CONFIDENCE: 'mono8, 255 times the probability that the inverse depth is right to half '
-    'the spacing of the planes; 0 where depth is NaN',
-    outputs.RGB: 'rgb8, each pixel from the planes in which it is in focus',
-    outputs.RGB_CAMERA: 'As `depth/camera_info`',
-    outputs.STACK_INFO: 'Planes used, their stamps and focus, flags, timings',
-}
+from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
+from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
+from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
 
 _MADE = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edit. -->'
 
@@ -94,12 +37,20 @@ def topics_page() -> str:
         '',
         *_table(
             ('topic', 'type', 'keeps last', 'when'),
-            [(f'`{i.topic}`', f'`{type_name(i.kind)}`', str(i.depth), i.when) for i in INPUTS],
+            [
+                (
+                    f'`{topic.name}`',
+                    f'`{topic.message_type}`',
+                    str(input_queue(topic.message_type)),
+                    topic.condition,
+                )
+                for topic in INPUTS
+            ],
         ),
         '',
         '## Publishers',
         '',
-        f'Reliable, volatile, keep last {outputs.QUEUE}; '
+        f'Reliable, volatile, keep last {OUTPUT_QUEUE}; '
         '`qos_overrides./TOPIC.publisher.reliability`, `…history`, `…depth` override it. '
         'All messages of one stack have the same header: the stamp by `stamp_policy`, the frame '
         'of the images, which is an optical one (x right, y down, z forward). Nothing is computed '
@@ -108,13 +59,13 @@ def topics_page() -> str:
         *_table(
             ('topic', 'type', 'content'),
             [
-                (f'`{topic}`', f'`{type_name(kind)}`', OUTPUTS[topic])
-                for topic, kind in outputs.TOPICS.items()
+                (f'`{topic.name}`', f'`{topic.message_type}`', topic.description)
+                for topic in OUTPUTS
             ]
             + [
                 (
-                    '`/diagnostics`',
-                    f'`{type_name(DiagnosticArray)}`',
+                    f'`{DIAGNOSTICS}`',
+                    f'`{DIAGNOSTIC_ARRAY}`',
                     '1 Hz: how far images get and why not farther, rate, latency, stages, how '
                     'long callbacks took, model, device, memory, clock, connections',
                 )

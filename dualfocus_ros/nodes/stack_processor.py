@@ -113,7 +113,7 @@ class StackProcessor:
         if self._out_of_date(job, Stage.INFERRED):
             return
         stack, settings = job.stack, job.settings
-        topics = self._outputs.due(settings, stack)
+        topics = self._outputs.due_topics(settings, stack)
         if not topics:
             return
         began = time.monotonic()

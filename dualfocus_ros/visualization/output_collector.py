@@ -15,20 +15,15 @@ from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.topics import CONFIDENCE, DEPTH, DEPTH_CAMERA_INFO, RGB, SIGMA, STACK_INFO
 from dualfocus_ros.visualization.sweep_view import SweepView
 
 logger = logging.getLogger(__name__)
 
-IMAGE, INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
-DEPTH, STACK_INFO = 'depth/image_rect', 'stack_info'
-# Outputs of the depth node by their relative names.
+# Outputs that a viewed sweep is built from: relative names, with their types.
 OUTPUTS = {
-    DEPTH: IMAGE,
-    'depth/camera_info': INFO,
-    'depth/sigma': IMAGE,
-    'depth/confidence': IMAGE,
-    'rgb/image_rect': IMAGE,
-    STACK_INFO: 'dualfocus_ros/msg/StackInfo',
+    topic.name: topic.message_type
+    for topic in (DEPTH, DEPTH_CAMERA_INFO, SIGMA, CONFIDENCE, RGB, STACK_INFO)
 }
 
 
@@ -42,7 +37,7 @@ class OutputMessages:
     @property
     def plane_stamps_ns(self) -> list[int]:
         """The stamps of the planes; empty where nothing tells them."""
-        info = self.messages.get(STACK_INFO)
+        info = self.messages.get(STACK_INFO.name)
         return [] if info is None else [to_ns(stamp) for stamp in info.stamps]
 
     def sweep(self, name: str) -> SweepView:
@@ -50,17 +45,17 @@ class OutputMessages:
 
         :raises ValueError: if the depth image cannot be read; what else cannot be is left out.
         """
-        depth = image_to_array(self.messages[DEPTH])
-        info = self.messages.get(STACK_INFO)
+        depth = image_to_array(self.messages[DEPTH.name])
+        info = self.messages.get(STACK_INFO.name)
         focus = None if info is None else np.asarray(info.focus_dioptres, np.float64)
         return SweepView(
             name,
             depth.astype(np.float32, copy=False),
-            self._image('depth/sigma', depth.shape),
-            self._image('depth/confidence', depth.shape),
-            self._image('rgb/image_rect'),
+            self._image(SIGMA.name, depth.shape),
+            self._image(CONFIDENCE.name, depth.shape),
+            self._image(RGB.name),
             None if focus is None or not np.isfinite(focus).all() else focus,
-            camera=_camera(self.messages.get('depth/camera_info'), depth.shape),
+            camera=_camera(self.messages.get(DEPTH_CAMERA_INFO.name), depth.shape),
             facts={} if info is None else _facts(info),
         )
 

@@ -43,8 +43,7 @@ from depth_rig import (
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes import input_messages, reference
 from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
-from dualfocus_ros.nodes.inputs import IMAGE_DEPTH
-from dualfocus_ros.nodes.qos import type_name
+from dualfocus_ros.nodes.qos import IMAGE_QUEUE, type_name
 from dualfocus_ros.sweep.stage_counter import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -483,12 +482,12 @@ class TestInputs:
         monkeypatch.setattr(input_messages, 'compressed_to_array', wait)
         rig, _ = self.compressed(make)
         counts = rig.node._stage_counter.snapshot
-        for n in range(IMAGE_DEPTH + 3):
+        for n in range(IMAGE_QUEUE + 3):
             rig.shoot(START + n * 33 * MS, 1.0, 1, n, 100)
             rig.until(lambda n=n: counts().counts[Stage.RECEIVED] == n + 1)
         assert [(r.reason, r.count) for r in counts().rejections] == [('conversion_too_slow', 3)]
         permit.set()
-        rig.until(lambda: counts().counts[Stage.VALID] == IMAGE_DEPTH)
+        rig.until(lambda: counts().counts[Stage.VALID] == IMAGE_QUEUE)
         stamps = rig.sweep(start=START + 10**10, sweep=2)
         rig.until(lambda: rig.received['rgb/image_rect'])
         assert stamps_of(rig.received['rgb/image_rect'])[-1] == stamps[-1]

@@ -21,7 +21,7 @@ from dualfocus_ros.datasets.samples import Dataset, RgbdSample, Sample
 from dualfocus_ros.evaluation.cases import Case, case_from_stack
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.simulation.aberrations import FieldAberrations
-from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render_stack
+from dualfocus_ros.simulation.defocus import layer_scene, max_blur_radius, render_stack
 from dualfocus_ros.simulation.psf import Aperture
 
 GATHER_WINDOW = 7  # pixels, of the gather filter of protocol A
@@ -183,7 +183,7 @@ class ProtocolB:
         focus = torch.from_numpy(self.focus.astype(np.float32))
         aberrations: dict[str, Any] = {'aperture': self.aperture, 'field': self.field}
         low, high = float(dioptres.min()), float(dioptres.max())
-        reach = blur_reach(kappa, focus, low, high, **aberrations)
+        reach = max_blur_radius(kappa, focus, low, high, **aberrations)
         with torch.inference_mode():
             linear = torch.from_numpy(decode_srgb8(sample.colour)).permute(2, 0, 1).contiguous()
             scene = layer_scene(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What defocus does differently from place to place in the image.
+"""Aberrations that vary over the image: cat's eyes, astigmatism, field curvature and tilt.
 
-Mechanical vignetting gives the blur spot the form of a cat's eye towards the corners; a tilted
-lens or a curved field moves the focus. Both are computed at nodes of a coarse grid and blended
-between them, so that the spot changes steadily over the image.
+Mechanical vignetting cuts the blur spot into a cat's eye towards the corners; a tilted lens or a
+curved field moves the focus. Both are computed at the nodes of a coarse grid and blended between
+them, so that the spot changes smoothly over the image.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ from dualfocus_ros.simulation.psf import OffAxis
 
 @dataclass(frozen=True)
 class FieldAberrations:
-    """Aberrations that depend on the place (x, y), in half diagonals from the image's centre.
+    """Aberrations as functions of (x, y), in half diagonals from the image centre.
 
-    The focus distance is s(x, y) = s0 (1 + c1 rho^2 + c2 x) with rho^2 = x^2 + y^2; the spot is
-    cut by a second disc of ``cat_eye_radius`` times its radius, moved by ``cat_eye`` * (x, y)
-    times its radius, in opposite directions before and beyond the focus. Astigmatism makes it an
-    ellipse, ``astigmatism`` * rho^2 narrower than long, radial beyond the focus and tangential
-    before it.
+    Focus distance: s(x, y) = s0 (1 + c1 rho^2 + c2 x) with rho^2 = x^2 + y^2. This curvature is
+    relative to the focus distance; the calibrated one of
+    :mod:`dualfocus_ros.camera.field_curvature` is an offset in dioptres.
+
+    Cat's eye: a second disc of ``cat_eye_radius`` times the spot's radius cuts the spot. Its
+    offset is ``cat_eye`` * (x, y) times the radius, in opposite directions before and beyond the
+    focus.
+
+    Astigmatism: an ellipse, ``astigmatism`` * rho^2 narrower than long, radial beyond the focus
+    and tangential before it.
 
     :param cat_eye: tau, 0 for none.
     :param cat_eye_radius: k.
-    :param astigmatism: of the corners, where rho is 1; negative: tangential beyond the focus.
+    :param astigmatism: value in the corners, where rho is 1; negative: tangential beyond the
+        focus.
     :param curvature: c1.
     :param tilt: c2.
     :param tilt_direction: in radians: 0 tilts along x, pi/2 along y.
-    :param infinity: the value of the focus scale that means infinity: 0 for dioptres, something
-        else for another scale that is affine in them.
+    :param infinity: focus value of infinity: 0 for dioptres, another one for another scale that
+        is affine in dioptres.
     :param nodes: nodes along each side of the image, the outer ones on its border.
     :raises ValueError: for a value out of range.
     """
@@ -60,16 +66,16 @@ class FieldAberrations:
                 f'got {self.curvature} and {self.tilt}'
             )
         if self.nodes < 2:
-            raise ValueError(f'a field needs at least 2 nodes a side, got {self.nodes}')
+            raise ValueError(f'nodes must be at least 2, got {self.nodes}')
 
     @property
     def is_uniform(self) -> bool:
-        """Whether the image is the same as without."""
-        stopped = self.cat_eye or self.cat_eye_radius < 1.0
-        return not (stopped or self.astigmatism or self.curvature or self.tilt)
+        """Whether there is no aberration."""
+        clipped = self.cat_eye or self.cat_eye_radius < 1.0
+        return not (clipped or self.astigmatism or self.curvature or self.tilt)
 
     def off_axis(self, x: float, y: float) -> OffAxis:
-        """Return what the spot at (x, y) has that one on the axis of a wide lens has not."""
+        """Return the shape of the blur spot at (x, y)."""
         squared = x * x + y * y
         cuts = self.cat_eye_radius < 1.0 + self.cat_eye * math.sqrt(squared)
         return OffAxis(
@@ -81,7 +87,7 @@ class FieldAberrations:
         )
 
     def focus(self, focus: torch.Tensor, x: float, y: float) -> torch.Tensor:
-        """Return the inverse focus distance at (x, y) where it is ``focus`` in the centre."""
+        """Return the inverse focus distance at (x, y), given ``focus`` in the centre."""
         along = math.cos(self.tilt_direction) * x + math.sin(self.tilt_direction) * y
         factor = 1.0 + self.curvature * (x * x + y * y) + self.tilt * along
         return self.infinity + (focus - self.infinity) / factor
@@ -95,13 +101,13 @@ class FieldAberrations:
 
 @dataclass(frozen=True, eq=False)
 class FieldTile:
-    """The part of an image that a node has a say in.
+    """Part of an image around a node.
 
-    :param rows: of the image.
-    :param columns: of the image.
-    :param weight: (h, w) share of the node; over all tiles the shares of a pixel add up to 1.
-    :param x: place of the node in half diagonals from the centre.
-    :param y: the same, downwards.
+    :param rows: image rows of the tile.
+    :param columns: image columns of the tile.
+    :param weight: (h, w) bilinear weights; the weights of a pixel sum to 1 over all tiles.
+    :param x: position of the node to the right, in half diagonals from the centre.
+    :param y: position of the node downwards, in half diagonals from the centre.
     """
 
     rows: slice
@@ -112,33 +118,34 @@ class FieldTile:
 
 
 def field_tiles(nodes: int, height: int, width: int, device: torch.device) -> list[FieldTile]:
-    """Return overlapping tiles around a grid of nodes, with bilinear shares."""
+    """Return overlapping tiles around a grid of nodes, with bilinear weights."""
     half_diagonal = 0.5 * math.hypot(height - 1, width - 1) or 1.0
-    out = []
-    for top, rows, down in _hats(nodes, height, device):
-        for left, columns, right in _hats(nodes, width, device):
+    tiles = []
+    for top, rows, row_weights in _linear_weights(nodes, height, device):
+        for left, columns, column_weights in _linear_weights(nodes, width, device):
             x = (left - 0.5 * (width - 1)) / half_diagonal
             y = (top - 0.5 * (height - 1)) / half_diagonal
-            out.append(FieldTile(rows, columns, down[:, None] * right[None, :], x, y))
-    return out
+            weight = row_weights[:, None] * column_weights[None, :]
+            tiles.append(FieldTile(rows, columns, weight, x, y))
+    return tiles
 
 
-def _hats(
+def _linear_weights(
     nodes: int, length: int, device: torch.device
 ) -> list[tuple[float, slice, torch.Tensor]]:
-    """Return per node its coordinate, the pixels that it reaches and its share of each."""
+    """Return the coordinate, the pixels and their weights of each node along one side."""
     count = max(min(nodes, length), 1)
     if count == 1:
         return [(0.0, slice(0, length), torch.ones(length, device=device))]
     step = (length - 1) / (count - 1)
     pixels = torch.arange(length, device=device, dtype=torch.float32)
-    at = step * torch.arange(count, device=device)
-    shares = (1.0 - (pixels[None] - at[:, None]).abs() / step).clamp_min(0.0)
-    # Rounding must not make the shares of a pixel add up to anything but 1.
-    shares = shares / shares.sum(dim=0, keepdim=True)
-    out = []
-    for index, share in enumerate(shares):
+    centres = step * torch.arange(count, device=device)
+    weights = (1.0 - (pixels[None] - centres[:, None]).abs() / step).clamp_min(0.0)
+    # Normalize: rounding must not change the sum of a pixel's weights.
+    weights = weights / weights.sum(dim=0, keepdim=True)
+    nodes_found = []
+    for index, weight in enumerate(weights):
         first = max(math.floor(step * (index - 1)), 0)
         last = min(math.ceil(step * (index + 1)) + 1, length)
-        out.append((step * index, slice(first, last), share[first:last]))
-    return out
+        nodes_found.append((step * index, slice(first, last), weight[first:last]))
+    return nodes_found

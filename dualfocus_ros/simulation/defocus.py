@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Occlusion-aware defocus of an image with known depth, by layers of constant blur.
+"""Layered defocus renderer with occlusion, for an image with known depth.
 
-The scene is cut into layers uniform in dioptres (:mod:`dualfocus_ros.simulation.depth_layers`), each with
-one point spread function per focus distance, or several where the spot changes over the image
-(:mod:`dualfocus_ros.simulation.aberrations`). Everything is in linear light.
+The scene is sliced uniformly in dioptres (:mod:`dualfocus_ros.simulation.depth_layers`). Each
+slice has one point spread function per focus distance, or several where the spot varies over the
+image (:mod:`dualfocus_ros.simulation.aberrations`). Colour is linear light.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from dualfocus_ros.simulation.aberrations import FieldAberrations, FieldTile, fi
 from dualfocus_ros.simulation.depth_layers import Layer, LayeredScene, layer_scene
 from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 
-__all__ = ['LayeredScene', 'blur_reach', 'coc_radius', 'layer_scene', 'render', 'render_stack']
+__all__ = [
+    'LayeredScene',
+    'coc_radius',
+    'layer_scene',
+    'max_blur_radius',
+    'render',
+    'render_stack',
+]
 
 _TINY = 1e-12
 # Below this kernel width a direct convolution is faster than Fourier transforms on a CPU.
@@ -29,14 +36,14 @@ _DIRECT_WIDTH = 11
 def coc_radius(
     kappa: torch.Tensor, focus_dioptres: torch.Tensor, depth_dioptres: float
 ) -> torch.Tensor:
-    """Return (N,) signed radii of the circle of confusion in pixels.
+    """Return (N,) signed radii of the circle of confusion, in pixels.
 
-    r = kappa / 2 * (1/s - 1/d): negative for points nearer than the focus.
+    r = kappa / 2 * (1/s - 1/d); negative for points nearer than the focus.
     """
     return 0.5 * kappa * (focus_dioptres - depth_dioptres)
 
 
-def blur_reach(
+def max_blur_radius(
     kappa: float | torch.Tensor,
     focus_dioptres: torch.Tensor,
     farthest: float,
@@ -45,10 +52,10 @@ def blur_reach(
     aperture: Aperture | None = None,
     field: FieldAberrations | None = None,
 ) -> float:
-    """Return the ``max_radius`` in pixels that :func:`layer_scene` needs for such a stack.
+    """Return the largest blur radius of a stack in pixels, ``max_radius`` of ``layer_scene``.
 
-    :param farthest: least inverse depth of the scene in 1/m.
-    :param nearest: largest inverse depth of the scene.
+    :param farthest: smallest inverse depth of the scene in 1/m.
+    :param nearest: largest inverse depth of the scene in 1/m.
     """
     focus = torch.as_tensor(focus_dioptres, dtype=torch.float32).reshape(-1).cpu()
     kappas = torch.as_tensor(kappa, dtype=torch.float32).cpu().expand(focus.shape)
@@ -69,7 +76,7 @@ def render(
     aperture: Aperture | None = None,
     field: FieldAberrations | None = None,
 ) -> torch.Tensor:
-    """Render one plane; see :func:`render_stack`. Returns (3, H, W) linear light."""
+    """Return one plane, (3, H, W) linear light; see :func:`render_stack`."""
     focus = torch.tensor([float(focus_dioptres)])
     return render_stack(scene, kappa, focus, aperture=aperture, field=field)[0]
 
@@ -82,58 +89,58 @@ def render_stack(
     aperture: Aperture | None = None,
     field: FieldAberrations | None = None,
 ) -> torch.Tensor:
-    """Render the scene at several focus distances.
+    """Return the scene rendered at several focus distances.
 
     :param kappa: circle-of-confusion diameter in pixels per dioptre: one value or (N,).
     :param focus_dioptres: (N,) focus of each plane in 1/m.
-    :param aperture: form of the blur spot; a disc by default.
-    :param field: how the spot and the focus change over the image; by default they do not.
+    :param aperture: shape of the blur spot; a disc by default.
+    :param field: variation of spot and focus over the image; none by default.
     :returns: (N, 3, H, W) linear light on the scene's device.
-    :raises ValueError: if a layer needs more blur than the scene was prepared for, or for a
-        Gaussian aperture with a cat's eye.
+    :raises ValueError: for a blur radius above the scene's ``max_radius``, or for a Gaussian
+        aperture with a cat's eye.
     """
     aperture = aperture or Aperture()
     focus = torch.as_tensor(focus_dioptres, dtype=torch.float32, device='cpu').reshape(-1)
     kappas = torch.as_tensor(kappa, dtype=torch.float32, device='cpu').expand(focus.shape)
     focus = focus + aperture.focus_shift * aperture.spherical
     device = scene.layers[0].planes.device
-    places = _places(scene, focus, field, device)
-    colours = _COLOURS if aperture.chromatic else _TOGETHER
+    regions = _regions(scene, focus, field, device)
+    groups = _PER_CHANNEL if aperture.chromatic else _ALL_CHANNELS
     count, height, width = len(focus), scene.height, scene.width
-    out = torch.zeros((count, 3, height, width), device=device)
-    left = torch.ones((count, len(colours), height, width), device=device)
+    images = torch.zeros((count, 3, height, width), device=device)
+    transmittance = torch.ones((count, len(groups), height, width), device=device)
     for layer in scene.layers:
-        for index, (channels, sign) in enumerate(colours):
+        for index, (channels, sign) in enumerate(groups):
             part = layer.colour(channels) if aperture.chromatic else layer
-            radii = torch.stack([coc_radius(kappas, p.focus, layer.dioptres) for p in places])
+            radii = torch.stack([coc_radius(kappas, p.focus, layer.dioptres) for p in regions])
             if sign:
                 radii = radii + sign * aperture.chromatic * radii.abs()
-            _check_reach(scene, layer, float(radii.abs().max()))
-            free_of_colour = left[:, index : index + 1]
+            _check_radius(scene, layer, float(radii.abs().max()))
+            group_transmittance = transmittance[:, index : index + 1]
             for planes in _by_kernel_size(radii, aperture, device):
                 chosen = torch.tensor(planes, device=device)
-                blurred, rows, columns = _blur(scene, part, radii[:, planes], places, aperture)
-                free = free_of_colour[chosen, :, rows, columns]
+                blurred, rows, columns = _blur(scene, part, radii[:, planes], regions, aperture)
+                free = group_transmittance[chosen, :, rows, columns]
                 coverage = blurred[:, -1:].clamp_min(0.0)
-                # Slices of one surface share its edge, so their coverages add up (up to 1); the
-                # product 1 - a, right for unrelated edges, would widen soft-sliced objects.
-                taken = torch.minimum(coverage, free)
-                gain = taken / coverage.clamp_min(_TINY)
-                out[chosen, channels, rows, columns] += gain * blurred[:, :-1]
-                free_of_colour[chosen, :, rows, columns] = free - taken
-    return out / (1.0 - left).clamp_min(_TINY)
+                # Slices of one surface share its edge: their coverages add, up to 1. The usual
+                # product of 1 - coverage, right for unrelated edges, would widen soft slices.
+                alpha = torch.minimum(coverage, free)
+                gain = alpha / coverage.clamp_min(_TINY)
+                images[chosen, channels, rows, columns] += gain * blurred[:, :-1]
+                group_transmittance[chosen, :, rows, columns] = free - alpha
+    return images / (1.0 - transmittance).clamp_min(_TINY)
 
 
-# Channels that share a spot, and how its size differs before and beyond the focus.
-_TOGETHER = ((slice(0, 3), 0.0),)
-_COLOURS = ((slice(0, 1), 1.0), (slice(1, 2), 0.0), (slice(2, 3), -1.0))
+# Channels with a common spot, and the sign of the change of its radius by ``chromatic``.
+_ALL_CHANNELS = ((slice(0, 3), 0.0),)
+_PER_CHANNEL = ((slice(0, 1), 1.0), (slice(1, 2), 0.0), (slice(2, 3), -1.0))
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
-    """What of the image has one spot per plane: a tile, or all of it.
+class _Region:
+    """Part of the image with one spot per plane: a tile, or the whole image.
 
-    :param focus: (N,) of each plane there, in 1/m.
+    :param focus: (N,) focus of each plane in the region, in 1/m.
     """
 
     focus: torch.Tensor
@@ -141,21 +148,21 @@ class _Place:
     off_axis: OffAxis | None = None
 
 
-def _places(
+def _regions(
     scene: LayeredScene,
     focus: torch.Tensor,
     field: FieldAberrations | None,
     device: torch.device,
-) -> list[_Place]:
+) -> list[_Region]:
     if field is None or field.is_uniform:
-        return [_Place(focus)]
+        return [_Region(focus)]
     return [
-        _Place(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
+        _Region(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
         for tile in field_tiles(field.nodes, scene.height, scene.width, device)
     ]
 
 
-def _check_reach(scene: LayeredScene, layer: Layer, largest: float) -> None:
+def _check_radius(scene: LayeredScene, layer: Layer, largest: float) -> None:
     if largest > scene.max_radius + 1e-3:
         raise ValueError(
             f'a layer at {layer.dioptres:.3f} dioptres needs a blur radius of {largest:.1f} '
@@ -166,9 +173,9 @@ def _check_reach(scene: LayeredScene, layer: Layer, largest: float) -> None:
 def _by_kernel_size(
     radii: torch.Tensor, aperture: Aperture, device: torch.device
 ) -> list[list[int]]:
-    """Group planes that one call blurs: on a CPU small and large kernels go apart.
+    """Group planes for joint blurring; on a CPU small and large kernels are separate.
 
-    :param radii: (P, N) of each place and plane.
+    :param radii: (P, N) blur radii of each region and plane.
     """
     everything = list(range(radii.shape[1]))
     if device.type != 'cpu':
@@ -184,50 +191,50 @@ def _blur(
     scene: LayeredScene,
     layer: Layer,
     radii: torch.Tensor,
-    places: Sequence[_Place],
+    regions: Sequence[_Region],
     aperture: Aperture,
 ) -> tuple[torch.Tensor, slice, slice]:
-    """Blur one layer; returns (N, C, h, w) and the rows and columns of the image it covers.
+    """Return the blurred layer (N, C, h, w) and its rows and columns in the image.
 
-    :param radii: (P, N) of each place and plane.
+    :param radii: (P, N) blur radii of each region and plane.
     """
     device = layer.planes.device
     half = aperture.half_size(float(radii.abs().max()))
-    reached = _reached(scene, layer, half)
-    if places[0].tile is None:
+    window = _blurred_window(scene, layer, half)
+    if regions[0].tile is None:
         kernels = blur_kernels(radii[0].to(device), aperture, half)
-        # Lengths for the largest spot of the scene, so that one transform serves every plane.
+        # Lengths for the largest spot of the scene: all planes share one transform.
         largest = max(half, aperture.half_size(scene.max_radius))
-        shape = _transform_shape(layer, _reached(scene, layer, largest), largest)
-        blurred = _convolve(layer, kernels, reached, shape)
+        shape = _transform_shape(layer, _blurred_window(scene, layer, largest), largest)
+        blurred = _convolve(layer, kernels, window, shape)
     else:
-        (top, bottom), (left, right) = reached
+        (top, bottom), (left, right) = window
         size = (radii.shape[1], len(layer.planes), bottom - top, right - left)
         blurred = torch.zeros(size, device=device)
-        for place, at in zip(places, radii):
-            assert place.tile is not None
-            tile = _of_frame(scene, place.tile)
+        for region, at in zip(regions, radii):
+            assert region.tile is not None
+            tile = _tile_window(scene, region.tile)
+            # Spots may be smaller in this tile than in others.
             half = aperture.half_size(float(at.abs().max()))
-            # Spots may reach less far here than elsewhere.
-            shared = _intersection(_reached(scene, layer, half), tile)
+            shared = _intersection(_blurred_window(scene, layer, half), tile)
             source = layer.crop(*((first - half, last + half) for first, last in shared))
             if not source.planes.numel():
                 continue
-            kernels = blur_kernels(at.to(device), aperture, half, off_axis=place.off_axis)
+            kernels = blur_kernels(at.to(device), aperture, half, off_axis=region.off_axis)
             piece = _convolve(source, kernels, shared, _transform_shape(source, shared, half))
-            share = place.tile.weight[_inside(shared, tile)]
-            rows, columns = _inside(shared, reached)
-            blurred[..., rows, columns] += share * piece
-    rows, columns = _inside(reached, ((scene.pad, 0), (scene.pad, 0)))
+            weight = region.tile.weight[_slices(shared, tile)]
+            rows, columns = _slices(shared, window)
+            blurred[..., rows, columns] += weight * piece
+    rows, columns = _slices(window, ((scene.pad, 0), (scene.pad, 0)))
     return blurred, rows, columns
 
 
-# First row and the one after the last, and the same of columns, in the padded frame.
+# (first row, end row), (first column, end column) in the padded frame.
 _Window = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _reached(scene: LayeredScene, layer: Layer, half: int) -> _Window:
-    """Return the part of the image that a layer's spots reach."""
+def _blurred_window(scene: LayeredScene, layer: Layer, half: int) -> _Window:
+    """Return the window of the image that is affected by a layer blurred by ``half`` pixels."""
     spans = []
     for start, length, size in (
         (layer.top, layer.planes.shape[1], scene.height),
@@ -239,13 +246,13 @@ def _reached(scene: LayeredScene, layer: Layer, half: int) -> _Window:
     return spans[0], spans[1]
 
 
-def _of_frame(scene: LayeredScene, tile: FieldTile) -> _Window:
+def _tile_window(scene: LayeredScene, tile: FieldTile) -> _Window:
     pad, rows, columns = scene.pad, tile.rows, tile.columns
     return (rows.start + pad, rows.stop + pad), (columns.start + pad, columns.stop + pad)
 
 
 def _intersection(one: _Window, other: _Window) -> _Window:
-    """Return what both windows hold; its spans are empty (last = first) if there is nothing."""
+    """Return the intersection of two windows; spans with first = end are empty."""
     spans = []
     for (a, b), (c, d) in zip(one, other):
         first = max(a, c)
@@ -253,14 +260,14 @@ def _intersection(one: _Window, other: _Window) -> _Window:
     return spans[0], spans[1]
 
 
-def _inside(window: _Window, whole: _Window) -> tuple[slice, slice]:
-    """Return the slices that cut ``window`` out of an array that holds ``whole``."""
+def _slices(window: _Window, whole: _Window) -> tuple[slice, slice]:
+    """Return the slices of ``window`` in an array that covers ``whole``."""
     (rows, columns), ((top, _), (left, _)) = window, whole
     return slice(rows[0] - top, rows[1] - top), slice(columns[0] - left, columns[1] - left)
 
 
 def _transform_shape(layer: Layer, window: _Window, half: int) -> tuple[int, int]:
-    """Return fast transform lengths for which wrap-around reaches nothing of the window."""
+    """Return fast transform lengths that keep the window free of wrap-around."""
     lengths = []
     for start, length, span in zip((layer.top, layer.left), layer.planes.shape[1:], window):
         first, last = span[0] - start, span[1] - start
@@ -272,9 +279,9 @@ def _transform_shape(layer: Layer, window: _Window, half: int) -> tuple[int, int
 def _convolve(
     layer: Layer, kernels: torch.Tensor, window: _Window, shape: tuple[int, int]
 ) -> torch.Tensor:
-    """Return (N, C, h, w), the layer convolved with each kernel, within a window.
+    """Return the layer convolved with each kernel, (N, C, h, w), within a window.
 
-    :param shape: of the Fourier transforms, see :func:`_transform_shape`.
+    :param shape: shape of the Fourier transforms, see :func:`_transform_shape`.
     """
     y, x = (
         (first - start, last - start)
@@ -288,7 +295,7 @@ def _convolve(
 def _convolve_direct(
     layer: Layer, kernels: torch.Tensor, y: tuple[int, int], x: tuple[int, int]
 ) -> torch.Tensor:
-    """Convolve by summation, for rows y and columns x counted from the crop."""
+    """Convolve in the image domain; rows y and columns x are relative to the crop."""
     count, width, _ = kernels.shape
     half = width // 2
     channels, height_in, width_in = layer.planes.shape
@@ -306,11 +313,11 @@ def _convolve_fourier(
     x: tuple[int, int],
     shape: tuple[int, int],
 ) -> torch.Tensor:
-    """Convolve by real Fourier transforms, for rows y and columns x counted from the crop."""
+    """Convolve in the Fourier domain; rows y and columns x are relative to the crop."""
     half = kernels.shape[1] // 2
     fill = (0, shape[1] - kernels.shape[2], 0, shape[0] - kernels.shape[1])
     centred = functional.pad(kernels, fill).roll((-half - y[0], -half - x[0]), dims=(1, 2))
     product = layer.spectrum(shape) * torch.fft.rfft2(centred)[:, None]
-    # Two one-dimensional steps: rows that are not kept need no second transform.
-    kept = torch.fft.ifft(product, dim=-2)[..., : y[1] - y[0], :]
-    return torch.fft.irfft(kept, n=shape[1], dim=-1)[..., : x[1] - x[0]]
+    # Two 1-D transforms: the second one only for the rows of the result.
+    partial = torch.fft.ifft(product, dim=-2)[..., : y[1] - y[0], :]
+    return torch.fft.irfft(partial, n=shape[1], dim=-1)[..., : x[1] - x[0]]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image with known depth cut into layers of constant depth, ready for defocus.
+"""Slices of constant inverse depth of an image with known depth, for defocus rendering.
 
-Where a nearer layer hides a layer, its colour is continued from what is visible around: that is
-the background that shows through the blurred rim of a near object. Everything is in linear light.
+Behind nearer slices the colour of a slice is extrapolated from its visible surroundings: this is
+the background that shows through the blurred rim of a near object. Colour is linear light.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One slice of the scene, cropped to where it has content.
+    """One slice of the scene, cropped to its content.
 
-    :param dioptres: inverse depth of the slice.
-    :param planes: (4, h, w) premultiplied linear RGB, or part of it, and coverage.
+    :param dioptres: inverse depth of the slice in 1/m.
+    :param planes: (C + 1, h, w) premultiplied linear colour channels and coverage.
     :param top: row of the crop in the padded frame.
     :param left: column of the crop in the padded frame.
+    :param spectra: cache of Fourier transforms by shape.
     """
 
     dioptres: float
@@ -31,7 +32,7 @@ class Layer:
     spectra: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def spectrum(self, shape: tuple[int, int]) -> torch.Tensor:
-        """Return the real 2-D Fourier transform, zero-padded to ``shape``; computed once."""
+        """Return the cached real 2-D Fourier transform, zero-padded to ``shape``."""
         if shape not in self.spectra:
             self.spectra[shape] = torch.fft.rfft2(self.planes, s=shape)
         return self.spectra[shape]
@@ -45,14 +46,17 @@ class Layer:
         return Layer(self.dioptres, planes, self.top + top, self.left + left)
 
     def colour(self, channels: slice) -> Layer:
-        """Return some of the colour channels, with the coverage."""
+        """Return the layer with some of the colour channels, and the coverage."""
         planes = torch.cat((self.planes[:3][channels], self.planes[3:]))
         return Layer(self.dioptres, planes, self.top, self.left)
 
 
 @dataclass(frozen=True, eq=False)
 class LayeredScene:
-    """A scene ready for rendering: layers from near to far, with the frame padded by ``pad``."""
+    """Scene ready for rendering: layers from near to far, in a frame padded by ``pad`` pixels.
+
+    :param max_radius: the largest blur radius in pixels that may be rendered.
+    """
 
     layers: tuple[Layer, ...]
     height: int
@@ -69,15 +73,15 @@ def layer_scene(
     max_radius: float,
     soft: bool = True,
 ) -> LayeredScene:
-    """Cut an image into layers of inverse depth, with hidden background filled in.
+    """Slice an image by inverse depth and fill in hidden background.
 
     :param image: (3, H, W) float, linear light.
     :param dioptres: (H, W) inverse depth in 1/m, finite, on the same device.
     :param layers: number of slices, uniform in dioptres over the range of ``dioptres``; empty
-        ones cost nothing.
+        ones are skipped.
     :param max_radius: the largest circle-of-confusion radius in pixels that will be rendered.
-    :param soft: share a pixel between the two slices around its depth, so that the blur of a
-        slanted surface changes steadily; otherwise the nearest slice takes all of it.
+    :param soft: split a pixel between the two slices around its depth, so that the blur of a
+        slanted surface changes smoothly; otherwise the nearest slice gets all of it.
     :raises ValueError: for wrong shapes, depth that is not finite or a bad layer count.
     """
     if image.ndim != 3 or image.shape[0] != 3 or image.shape[1:] != dioptres.shape:
@@ -105,7 +109,7 @@ def layer_scene(
     if not soft:
         position = position.round()
     reach = math.ceil(max_radius)
-    found = []
+    slices = []
     for index in range(layers):
         offset = position - index
         weight = (1.0 - offset.abs()).clamp_min(0.0)
@@ -116,12 +120,12 @@ def layer_scene(
         planes = _layer_planes(
             colour[:, rows, columns], weight[rows, columns], offset[rows, columns] <= -1.0, reach
         )
-        found.append(Layer(nearest - index * step, planes, rows.start, columns.start))
-    return LayeredScene(tuple(found), height, width, pad, max_radius)
+        slices.append(Layer(nearest - index * step, planes, rows.start, columns.start))
+    return LayeredScene(tuple(slices), height, width, pad, max_radius)
 
 
 def _bounding_box(mask: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
-    """Return the rows and columns that hold the mask and ``margin`` around it."""
+    """Return rows and columns of the bounding box of a mask, with a margin; None if empty."""
     slices = []
     for axis in (1, 0):
         used = mask.any(dim=axis).nonzero()
@@ -135,24 +139,37 @@ def _bounding_box(mask: torch.Tensor, margin: int) -> tuple[slice, slice] | None
 def _layer_planes(
     colour: torch.Tensor, weight: torch.Tensor, hidden: torch.Tensor, reach: int
 ) -> torch.Tensor:
-    """Return premultiplied colour and coverage, continued under nearer layers."""
-    own = torch.cat((colour * weight, weight[None]))
+    """Return premultiplied colour and coverage (4, h, w), extrapolated behind nearer layers."""
+    planes = torch.cat((colour * weight, weight[None]))
     if reach < 1 or not bool(hidden.any()):
-        return own
-    visible = (~hidden).to(own.dtype)[None]
-    sums = _box_sum(torch.cat((own, visible)), reach)
-    # Half a pixel: sums of float differences leave traces where the box saw nothing.
-    continued = torch.where(sums[4:] > 0.5, sums[:4] / sums[4:].clamp_min(0.5), 0.0)
-    return torch.where(hidden, continued, own).contiguous()
+        return planes
+    box = torch.tensor([reach], device=planes.device)
+    return fill_hidden(planes[None], hidden[None, None], box)[0].contiguous()
 
 
-def _box_sum(planes: torch.Tensor, reach: int) -> torch.Tensor:
+def fill_hidden(planes: torch.Tensor, hidden: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """Replace hidden pixels by the mean of the visible ones in a square around them.
+
+    :param planes: (B, C, H, W) premultiplied colour and coverage.
+    :param hidden: (B, 1, H, W) bool.
+    :param reach: (B,) integer half widths of the squares in pixels.
+    :returns: (B, C, H, W); 0 where a square has no visible pixel.
+    """
+    sums = _box_sum(torch.cat((planes, (~hidden).to(planes.dtype)), dim=1), reach)
+    total, count = sums[:, :-1], sums[:, -1:]
+    # Half a pixel: differences of float sums are not exactly 0 for a square without pixels.
+    mean = torch.where(count > 0.5, total / count.clamp_min(0.5), 0.0)
+    return torch.where(hidden, mean, planes)
+
+
+def _box_sum(planes: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     """Return sums over squares of 2 * reach + 1 pixels, cut off at the border."""
-    for axis in (-1, -2):
+    for axis in (3, 2):
         length = planes.shape[axis]
-        total = functional.pad(planes.cumsum(axis), (1, 0) if axis == -1 else (0, 0, 1, 0))
-        index = torch.arange(length, device=planes.device)
-        last = (index + reach + 1).clamp_max(length)
-        first = (index - reach).clamp_min(0)
-        planes = total.index_select(axis, last) - total.index_select(axis, first)
+        total = functional.pad(planes.cumsum(axis), (1, 0) if axis == 3 else (0, 0, 1, 0))
+        index = torch.arange(length, device=planes.device)[None]
+        view = (-1, 1, length, 1) if axis == 2 else (-1, 1, 1, length)
+        last = (index + reach[:, None] + 1).clamp_max(length).view(view).expand_as(planes)
+        first = (index - reach[:, None]).clamp_min(0).view(view).expand_as(planes)
+        planes = total.gather(axis, last) - total.gather(axis, first)
     return planes

@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps as images: filling holes, and resampling that never mixes two surfaces."""
+"""Hole filling and edge-preserving resampling of depth maps."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from scipy.ndimage import distance_transform_edt
 
 
 def fill_holes(depth: np.ndarray) -> np.ndarray:
-    """Return (H, W) depth with each unknown pixel given the depth of the nearest known one.
+    """Return (H, W) depth with each invalid pixel replaced by the nearest valid one.
 
-    :raises ValueError: if nothing is known.
+    :param depth: (H, W), not finite where invalid.
+    :raises ValueError: without a valid pixel.
     """
-    unknown = ~np.isfinite(depth)
-    if not unknown.any():
+    invalid = ~np.isfinite(depth)
+    if not invalid.any():
         return depth
-    if unknown.all():
-        raise ValueError('the depth image has no valid pixel')
-    index = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-    return depth[tuple(index)]
+    if invalid.all():
+        raise ValueError('the depth map has no valid pixel')
+    rows, columns = distance_transform_edt(invalid, return_distances=False, return_indices=True)
+    return np.asarray(depth[rows, columns])
 
 
 def resample_depth(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sample a depth map on a grid of other positions.
+    """Resample a depth map on a separable grid.
 
-    Inverse depth is affine over a plane, so it is interpolated where the neighbours belong to one
-    surface; across an edge, next to a hole and outside the image the nearest pixel counts.
+    Inverse depth is affine over a planar surface: it is interpolated linearly within a surface.
+    Across an edge, next to a hole and outside the image the nearest pixel is taken.
 
     :param depth: (H, W) metres, NaN where unknown.
-    :param rows: (h,) row positions to sample, in pixels.
-    :param columns: (w,) column positions to sample, in pixels.
+    :param rows: (h,) row coordinates in pixels.
+    :param columns: (w,) column coordinates in pixels.
     :returns: (h, w) float32.
     """
     height, width = depth.shape
@@ -55,13 +56,13 @@ def resample_depth(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
 
 
 def _continuous(inverse: np.ndarray) -> np.ndarray:
-    """Return (H, W - 1) whether pixel and right neighbour lie on one surface.
+    """Return (H, W - 1) whether a pixel and its right neighbour lie on one surface.
 
-    The step between them must not be larger than the steps on both sides suggest.
+    Criterion: the step between them is at most twice the smaller step next to it.
     """
     step = np.abs(np.diff(inverse, axis=1))
     padded = np.pad(step, ((0, 0), (1, 1)), mode='edge')
     around = np.minimum(padded[:, :-2], padded[:, 2:])
-    # The tolerance lets through the rounding of depth in millimetres.
+    # The tolerance covers depth rounded to millimetres.
     with np.errstate(invalid='ignore'):
         return step <= 2.0 * around + 1e-3 * inverse[:, :-1]

@@ -16,21 +16,21 @@ _GAUSSIAN_EXTENT = 3.0
 
 @dataclass(frozen=True)
 class Aperture:
-    """The form of the aperture, and so of the blur spot.
+    """Shape of the aperture, and so of the blur spot.
 
     :param shape: ``disc``, ``gaussian`` (standard deviation half the radius of the circle of
         confusion) or ``polygon`` (regular, with the area of the disc).
-    :param softness: standard deviation in pixels of the Gaussian that the spot is convolved
-        with: diffraction, residual aberrations and the pixel's own area.
+    :param softness: standard deviation in pixels of a Gaussian convolved with the spot:
+        diffraction, residual aberrations and the pixel area.
     :param blades: number of sides of the polygon.
     :param rotation: rotation of the polygon in radians.
-    :param spherical: a of spherical aberration: light at rho, the distance from the centre over
-        the radius, has the weight 1 + a (2 rho^2 - 1) beyond the focus and 1 - a (2 rho^2 - 1)
-        before it, so that the spot has a bright rim on one side and a bright core on the other.
-    :param focus_shift: how far spherical aberration moves the focus, per unit of ``spherical``,
-        in the unit of focus (dioptres).
-    :param chromatic: how much larger the spot of red is than that of green beyond the focus,
-        relative; blue is as much smaller, and before the focus it is the other way round.
+    :param spherical: coefficient a of spherical aberration. Light at rho, the distance from the
+        centre over the radius, has the weight 1 + a (2 rho^2 - 1) beyond the focus and
+        1 - a (2 rho^2 - 1) before it: a bright rim on one side, a bright core on the other.
+    :param focus_shift: focus shift by spherical aberration, per unit of ``spherical``, in the
+        unit of focus (dioptres).
+    :param chromatic: relative excess of the red spot's radius over the green one beyond the
+        focus; blue is as much smaller, and before the focus red and blue swap.
     :raises ValueError: for an unknown shape or a value out of range.
     """
 
@@ -64,7 +64,7 @@ class Aperture:
         return math.sqrt(math.pi / (self.blades * math.tan(math.pi / self.blades)))
 
     def half_size(self, radius: float) -> int:
-        """Return the number of pixels by which a spot of ``radius`` reaches from its centre."""
+        """Return the half width in pixels of the kernel of a spot of ``radius``."""
         radius = max(abs(radius), MIN_RADIUS)
         if self.shape == 'gaussian':
             reach = _GAUSSIAN_EXTENT * 0.5 * radius
@@ -77,16 +77,16 @@ class Aperture:
 
 @dataclass(frozen=True)
 class OffAxis:
-    """What the spot of a point off the optical axis has that one on the axis has not.
+    """Shape of the blur spot of a point off the optical axis.
 
-    :param stop: radius of a second round stop that cuts into the spot, in radii of the spot: the
-        rim of the lens barrel.
-    :param x: centre of that stop in the spot of a point beyond the focus, in radii, to the right;
-        before the focus it lies on the other side, as everything mirrors through the focus.
-    :param y: the same, downwards.
-    :param squeeze: by how much the spot is narrower than long beyond the focus, relative; before
-        the focus it is as much shorter along the same direction (astigmatism).
-    :param direction: of its length beyond the focus, in radians from x towards y.
+    :param stop: radius of a second round stop, the rim of the lens barrel, that cuts into the
+        spot; in radii of the spot.
+    :param x: offset of that stop to the right for points beyond the focus, in radii; mirrored
+        before the focus, as the whole spot is.
+    :param y: offset of that stop downwards, likewise.
+    :param squeeze: astigmatism: relative reduction of the width beyond the focus, and of the
+        length before the focus.
+    :param direction: direction of the length beyond the focus, in radians from x towards y.
     """
 
     stop: float = math.inf
@@ -105,10 +105,10 @@ def blur_kernels(
 ) -> torch.Tensor:
     """Return the point spread functions for circles of confusion of the given radii.
 
-    :param radii: (N,) signed radius in pixels; a negative one (nearer than the focus) mirrors
-        the spot through its centre. Never taken smaller than 0.5.
+    :param radii: (N,) signed radii in pixels; a negative one (nearer than the focus) mirrors the
+        spot through its centre. Magnitudes below 0.5 count as 0.5.
     :param half_size: the kernels are 2 * half_size + 1 wide; by default as the largest needs.
-    :param off_axis: what differs from a spot on the axis; no light is lost by it.
+    :param off_axis: shape off the axis; the kernels stay normalized.
     :returns: (N, K, K) weights, each kernel non-negative with the sum 1.
     :raises ValueError: for a second stop in a Gaussian spot, which has no edge.
     """
@@ -123,10 +123,10 @@ def blur_kernels(
     steps = torch.arange((2 * half_size + 1) * fine, device=radii.device, dtype=torch.float32)
     grid = (steps + 0.5) / fine - (half_size + 0.5)
     y, x = grid.view(1, -1, 1), grid.view(1, 1, -1)
-    # The side of the focus, with a steady passage through it.
+    # Sign of the side of the focus, continuous through the focus.
     side = (radii / MIN_RADIUS).clamp(-1.0, 1.0).view(-1, 1, 1)
     if off_axis.squeeze != 0.0:
-        y, x = _unsqueezed(y, x, side, off_axis)
+        y, x = _to_round_spot(y, x, side, off_axis)
     if aperture.shape == 'gaussian':
         weight = torch.exp(-2.0 * (x / size) ** 2) * torch.exp(-2.0 * (y / size) ** 2)
     else:
@@ -137,13 +137,13 @@ def blur_kernels(
             mirror = torch.where(radii < 0.0, -1.0, 1.0).view(-1, 1, 1)
             rho = _polygon_distance(y * mirror, x * mirror, aperture)
             edge = size * aperture.apothem
-        # A ramp one sub-sample wide makes the spot change steadily with its radius.
+        # A ramp one sub-sample wide makes the spot a continuous function of its radius.
         weight = ((edge - rho) * fine + 0.5).clamp(0.0, 1.0)
     if off_axis.stop < math.inf:
         shift = side * size
-        away = torch.sqrt((y - off_axis.y * shift) ** 2 + (x - off_axis.x * shift) ** 2)
-        # The smaller, not the product: where both edges coincide, there is one edge.
-        stop = ((off_axis.stop * size - away) * fine + 0.5).clamp(0.0, 1.0)
+        distance = torch.sqrt((y - off_axis.y * shift) ** 2 + (x - off_axis.x * shift) ** 2)
+        # Minimum instead of product: coincident edges stay one edge.
+        stop = ((off_axis.stop * size - distance) * fine + 0.5).clamp(0.0, 1.0)
         weight = torch.minimum(weight, stop)
     if aperture.spherical != 0.0:
         squared = (y**2 + x**2) / size**2
@@ -156,10 +156,10 @@ def blur_kernels(
     return kernels / kernels.sum(dim=(1, 2), keepdim=True)
 
 
-def _unsqueezed(
+def _to_round_spot(
     y: torch.Tensor, x: torch.Tensor, side: torch.Tensor, off_axis: OffAxis
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where in a round spot the pixels of a squeezed one lie, each (N, K, K)."""
+    """Map pixels of an elliptic spot to those of a round one; both (N, K, K)."""
     cosine, sine = math.cos(off_axis.direction), math.sin(off_axis.direction)
     signed = off_axis.squeeze * side
     along = (cosine * x + sine * y) / (1.0 - (-signed).clamp_min(0.0))
@@ -168,7 +168,7 @@ def _unsqueezed(
 
 
 def _polygon_distance(y: torch.Tensor, x: torch.Tensor, aperture: Aperture) -> torch.Tensor:
-    """Return the largest distance along the side normals: at most the apothem inside."""
+    """Return the largest distance along the side normals; inside at most the apothem."""
     distance = torch.full((1, 1, 1), -math.inf, device=x.device)
     for side in range(aperture.blades):
         angle = aperture.rotation + 2.0 * math.pi * side / aperture.blades

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layered renderer for many scenes at once, on any device, without waiting for it.
+"""Layered defocus renderer for batches of scenes, without device synchronization.
 
-The method is that of :mod:`dualfocus_ros.simulation.defocus`, whose images it reproduces: layers
-uniform in inverse depth, hidden background continued from what is visible, one spot per layer and
-plane, composed from near to far. That one is for single scenes on a CPU and skips what is empty;
-here every scene takes the same steps, so that a graphics processor is fed with few, large
-operations. For lenses whose spot is the same all over the image and in all colours.
+Same method and images as :mod:`dualfocus_ros.simulation.defocus`: slices uniform in inverse
+depth, extrapolated hidden background, one point spread function per slice and plane, composition
+from near to far. That renderer is for single scenes on a CPU and skips empty slices; this one
+runs the same few large operations for all scenes, as GPUs prefer. The point spread function must
+be the same all over the image and in all colours.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dualfocus_ros.simulation.depth_layers import fill_hidden
 from dualfocus_ros.simulation.psf import Aperture, blur_kernels
 
 _TINY = 1e-12
 
 
 def upload(values: np.ndarray | Sequence[float] | Sequence[int], device: torch.device) -> Tensor:
-    """Return a tensor on the device without waiting for what the device does now.
-
-    Floating-point values become float32.
-    """
+    """Return a tensor on the device, copied asynchronously; float64 becomes float32."""
     array = np.asarray(values)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
@@ -54,14 +52,14 @@ def render_batch(
     :param position: (B, H, W) inverse depth in the unit of ``focus``, finite, same device.
     :param kappa: (B,) diameter of the circle of confusion in pixels per unit of inverse depth.
     :param focus: (B, N) focus of each plane.
-    :param apertures: the form of the blur spot of each scene, without chromatic differences.
-    :param max_radius: (B,) the largest blur radius in pixels that each scene needs.
+    :param apertures: shape of the blur spot of each scene, without chromatic aberration.
+    :param max_radius: (B,) the largest blur radius in pixels of each scene.
     :param layers: number of slices.
     :returns: (B, N, 3, H, W) linear light.
-    :raises ValueError: for an aperture with chromatic differences.
+    :raises ValueError: for an aperture with chromatic aberration.
     """
     if any(aperture.chromatic for aperture in apertures):
-        raise ValueError('render_batch blurs all colours alike: use render_stack')
+        raise ValueError('render_batch has no chromatic aberration: use render_stack')
     device = colour.device
     batch, _, height, width = colour.shape
     planes = focus.shape[1]
@@ -82,59 +80,42 @@ def render_batch(
     kernels = _kernels(upload(kappa, device), upload(focus, device), depths, apertures, half)
     reach = upload(np.ceil(max_radius).astype(np.int64), device)
 
-    out = torch.zeros((batch, planes, 3, height, width), device=device)
-    left = torch.ones((batch, planes, 1, height, width), device=device)
-    # Transforms are longer than the padded frame: what wraps around stays outside of this part.
+    images = torch.zeros((batch, planes, 3, height, width), device=device)
+    transmittance = torch.ones((batch, planes, 1, height, width), device=device)
+    # Transforms are longer than the padded frame, so that this part is free of wrap-around.
     first = pad + half
     rows, columns = slice(first, first + height), slice(first, first + width)
     for index in range(layers):
-        content = _layer(padded[:, :3], offset - index, reach)
+        content = _layer_planes(padded[:, :3], offset - index, reach)
         spectrum = torch.fft.rfft2(content, s=shape)[:, None]
         product = spectrum * torch.fft.rfft2(kernels[:, index], s=shape)[:, :, None]
-        # Two one-dimensional steps: rows that are not kept need no second transform.
-        kept = torch.fft.ifft(product, dim=-2)[..., rows, :]
-        blurred = torch.fft.irfft(kept, n=shape[1], dim=-1)[..., columns]
+        # Two 1-D transforms: the second one only for the rows of the result.
+        partial = torch.fft.ifft(product, dim=-2)[..., rows, :]
+        blurred = torch.fft.irfft(partial, n=shape[1], dim=-1)[..., columns]
         coverage = blurred[:, :, 3:].clamp_min(0.0)
-        # Slices of one surface share its edge, so their coverages add up (up to 1).
-        taken = torch.minimum(coverage, left)
-        out += taken / coverage.clamp_min(_TINY) * blurred[:, :, :3]
-        left = left - taken
-    return out / (1.0 - left).clamp_min(_TINY)
+        # Slices of one surface share its edge: their coverages add, up to 1.
+        alpha = torch.minimum(coverage, transmittance)
+        images += alpha / coverage.clamp_min(_TINY) * blurred[:, :, :3]
+        transmittance = transmittance - alpha
+    return images / (1.0 - transmittance).clamp_min(_TINY)
 
 
 def _kernels(
     kappa: Tensor, focus: Tensor, depths: Tensor, apertures: Sequence[Aperture], half: int
 ) -> Tensor:
-    """Return spots (B, L, N, K, K) of every layer in every plane."""
+    """Return point spread functions (B, L, N, K, K) of each layer in each plane."""
     kernels = []
     for index, aperture in enumerate(apertures):
         # Spherical aberration moves the focus.
         planes = focus[index] + aperture.focus_shift * aperture.spherical
         radii = 0.5 * kappa[index] * (planes[None] - depths[index][:, None])
-        spots = blur_kernels(radii.flatten(), aperture, half)
-        kernels.append(spots.view(*radii.shape, *spots.shape[1:]))
+        flat = blur_kernels(radii.flatten(), aperture, half)
+        kernels.append(flat.view(*radii.shape, *flat.shape[1:]))
     return torch.stack(kernels)
 
 
-def _layer(colour: Tensor, offset: Tensor, reach: Tensor) -> Tensor:
-    """Return premultiplied colour and coverage (B, 4, H, W), continued under nearer layers."""
+def _layer_planes(colour: Tensor, offset: Tensor, reach: Tensor) -> Tensor:
+    """Return premultiplied colour and coverage (B, 4, H, W), extrapolated behind nearer layers."""
     weight = (1.0 - offset.abs()).clamp_min(0.0)[:, None]
-    hidden = (offset <= -1.0)[:, None]
-    own = torch.cat((colour * weight, weight), dim=1)
-    sums = _box_sum(torch.cat((own, (~hidden).to(own.dtype)), dim=1), reach)
-    # Half a pixel: sums of float differences leave traces where the box saw nothing.
-    continued = sums[:, :4] / sums[:, 4:].clamp_min(0.5) * (sums[:, 4:] > 0.5)
-    return torch.where(hidden, continued, own)
-
-
-def _box_sum(planes: Tensor, reach: Tensor) -> Tensor:
-    """Return sums over squares of 2 * reach + 1 pixels, cut off at the border; reach (B,)."""
-    for axis in (2, 3):
-        length = planes.shape[axis]
-        total = functional.pad(planes.cumsum(axis), (1, 0) if axis == 3 else (0, 0, 1, 0))
-        index = torch.arange(length, device=planes.device)[None]
-        view = (-1, 1, length, 1) if axis == 2 else (-1, 1, 1, length)
-        last = (index + reach[:, None] + 1).clamp_max(length).view(view).expand_as(planes)
-        first = (index - reach[:, None]).clamp_min(0).view(view).expand_as(planes)
-        planes = total.gather(axis, last) - total.gather(axis, first)
-    return planes
+    planes = torch.cat((colour * weight, weight), dim=1)
+    return fill_hidden(planes, (offset <= -1.0)[:, None], reach)

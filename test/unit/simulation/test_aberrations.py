@@ -9,7 +9,7 @@ import torch
 
 from dualfocus_ros.simulation import defocus
 from dualfocus_ros.simulation.aberrations import FieldAberrations, field_tiles
-from dualfocus_ros.simulation.defocus import blur_reach, layer_scene, render, render_stack
+from dualfocus_ros.simulation.defocus import layer_scene, max_blur_radius, render, render_stack
 from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings, draw_capture
 
@@ -225,7 +225,7 @@ def test_fourier_form_equals_direct_convolution_where_spots_differ(size, monkeyp
     dioptres[44:48, 60:63], dioptres[:6, -9:] = 2.5, 1.4
     # With two nodes a side every tile is the whole image, and a small object lies within.
     field = FieldAberrations(curvature=0.15, tilt=-0.3, cat_eye=0.4, nodes=2)
-    reach = blur_reach(6.0, FOCUS, 0.5, 2.5, field=field)
+    reach = max_blur_radius(6.0, FOCUS, 0.5, 2.5, field=field)
     scene = layer_scene(image, dioptres, layers=9, max_radius=reach)
     stacks = []
     for widest in (0, 1000):
@@ -266,8 +266,8 @@ def test_reach_covers_what_is_rendered():
     focus = torch.tensor([0.4, 3.2])
     lens = Aperture(spherical=-0.5, focus_shift=0.4, chromatic=-0.05)
     field = FieldAberrations(curvature=0.1, tilt=-0.2, tilt_direction=2.0)
-    needed = blur_reach(5.0, focus, 0.5, 3.0, aperture=lens, field=field)
-    assert blur_reach(5.0, focus, 0.5, 3.0) == pytest.approx(0.5 * 5.0 * 2.7)
+    needed = max_blur_radius(5.0, focus, 0.5, 3.0, aperture=lens, field=field)
+    assert max_blur_radius(5.0, focus, 0.5, 3.0) == pytest.approx(0.5 * 5.0 * 2.7)
     assert needed > 0.5 * 5.0 * 2.7
     scene = steps_scene(needed)
     assert torch.isfinite(render_stack(scene, 5.0, focus, aperture=lens, field=field)).all()

@@ -68,7 +68,7 @@ def test_target_is_a_textured_plane_with_a_slanted_edge():
     assert light[:20].std() > 0.1 * light[:20].mean()
     # However far away it is, it fills the view.
     assert np.abs(make_target(3.0, 3, camera).colour - scene.colour).mean() < 0.02
-    with pytest.raises(ValueError, match='positive distance'):
+    with pytest.raises(ValueError, match='distance must be positive'):
         make_target(0.0, 0, camera)
 
 

@@ -139,7 +139,7 @@ class TestDepthResampling:
         depth[2, 1] = depth[2, 6] = np.nan
         filled = fill_holes(depth)
         assert filled[2, 1] == 1.0 and filled[2, 6] == 3.0
-        with pytest.raises(ValueError, match='no valid'):
+        with pytest.raises(ValueError, match='no valid pixel'):
             fill_holes(np.full((3, 3), np.nan))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DualFocus network, its losses and its weights. Imports no ROS."""
+"""Networks, their weights and ONNX export."""
 
 from dualfocus_ros.exceptions import WeightsError
 from dualfocus_ros.models.dualfocus import DualFocus, Prediction

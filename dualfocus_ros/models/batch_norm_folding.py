@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folds batch normalisation into the convolutions, for inference only."""
+"""Fold batch normalisation into convolutions, for inference."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from dualfocus_ros.models.layers import FocalBlock, FocalConv, FullFocalBlock
 
 
 def fold_batch_norm(network: DualFocus) -> DualFocus:
-    """Return a copy without batch normalisation that computes the same to rounding.
+    """Return a copy without batch normalisation, equal up to rounding.
 
     :raises ValueError: if the network is in training mode.
     """
     if network.training:
-        raise ValueError('only a network in evaluation mode can be fused')
-    fused = copy.deepcopy(network)
-    for module in fused.modules():
+        raise ValueError(
+            'network is in training mode, expected evaluation mode: call eval() first'
+        )
+    folded = copy.deepcopy(network)
+    for module in folded.modules():
         for name, child in module.named_children():
             if (
                 isinstance(child, nn.Sequential)
@@ -30,21 +32,21 @@ def fold_batch_norm(network: DualFocus) -> DualFocus:
                 and isinstance(child[1], nn.BatchNorm2d)
             ):
                 setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
-    for module in fused.modules():
+    for module in folded.modules():
         if isinstance(module, FocalBlock):
             module.norm = _fold_into_focal_conv(module.focal, module.norm, module.context)
         elif isinstance(module, FullFocalBlock):
             module.first_norm = _fold_into_focal_conv(module.first, module.first_norm)
             module.second_norm = _fold_into_focal_conv(module.second, module.second_norm)
-    return fused
+    return folded
 
 
 def _fold_into_focal_conv(
     focal: FocalConv, norm: nn.BatchNorm2d, context: nn.Conv2d | None = None
 ) -> nn.BatchNorm2d:
-    """Scale all three taps, and the context that is added to them.
+    """Scale the three taps and the context; return a module in place of the norm.
 
-    The shift goes to the middle tap, which every plane has.
+    The shift goes to the middle tap, which contributes to every plane.
     """
     taps = focal.taps
     assert norm.running_var is not None and norm.running_mean is not None

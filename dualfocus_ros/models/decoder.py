@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads and levels that turn the planes' features into focus probabilities."""
+"""Decoder: heads and levels from plane features to focus probabilities."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ from dualfocus_ros.models.layers import (
 )
 from dualfocus_ros.models.projection import integrate
 
-# From so many planes on the logits are smoothed along them, once more from each of these on.
-# Chosen so that p has one peak at 99 % of the pixels, on generated views (seeds 0, 31 and 32).
+# Numbers of planes from which on the logits are smoothed along the planes, once for each entry.
+# Chosen so that p is unimodal at 99 % of the pixels of generated views (seeds 0, 31 and 32).
 SMOOTHING_MIN_PLANES = (16, 26)
 
 
 def expectation(probability: Tensor, values: Tensor) -> Tensor:
-    """Return sum p_n v_n, (B, H, W), of p (B, N, H, W) and v (B, N): one product of matrices.
+    """Return sum p_n v_n, (B, H, W), of p (B, N, H, W) and v (B, N).
 
-    In float32 even under autocast, in which 256 or 2048 steps of depth would be left of a sweep.
+    In float32 even under autocast: half precision would leave 256 or 2048 depth steps per sweep.
     """
     return weighted_sum(values[:, None], probability)[:, 0]
 
 
 def weighted_sum(weights: Tensor, planes: Tensor) -> Tensor:
-    """Return sums over the planes, (B, M, H, W), of (B, N, H, W) with weights (B, M, N).
+    """Return M weighted sums over planes, (B, M, H, W), in float32 even under autocast.
 
-    In float32 even under autocast.
+    :param weights: (B, M, N).
+    :param planes: (B, N, H, W).
     """
     with torch.autocast(planes.device.type, enabled=False):
         product = torch.bmm(weights.float(), planes.float().flatten(2))
@@ -49,7 +50,7 @@ def weighted_sum(weights: Tensor, planes: Tensor) -> Tensor:
 
 
 class SurfaceHead(nn.Module):
-    """Gradient features, their integrable projection z*, and theta_grad (DualFocus sec. 3.2)."""
+    """Gradient features, integrable projection z* and theta_grad (DualFocus section 3.2)."""
 
     def __init__(self, channels: int, surfaces: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -58,35 +59,37 @@ class SurfaceHead(nn.Module):
             *(nn.Sequential(conv_bn(i, o), nn.ReLU()) for i, o in zip(widths, hidden))
         )
         self.gradient = nn.Conv2d(widths[-1], 2 * surfaces, 3, padding=1)
-        # z* grows with the size of the grid; the decoder gets it at a size-free scale.
+        # z* grows with the size of the grid; the decoder needs a scale independent of it.
         self.norm = nn.GroupNorm(1, surfaces)
         self.theta = nn.Conv2d(surfaces, 2, 3, padding=1, padding_mode='replicate', bias=False)
 
-    def split_planes(self, features: Tensor) -> Tensor:
-        """Return what the first convolution makes of planes (M, C, h, w), each on its own.
+    def precompute(self, features: Tensor) -> Tensor:
+        """Return the per-plane part of the first convolution, (M, C', h, w).
 
         See :func:`precompute_difference_conv`.
+
+        :param features: (M, C, h, w).
         """
-        value, steps, _ = self._first_weights(features.shape[1])
-        convolution, _ = _convolution(next(self.hidden[0].children()))
-        return precompute_difference_conv(features, value, steps, convolution.bias)
+        value, difference, _ = self._first_weights(features.shape[1])
+        convolution, _ = _conv_and_norm(next(self.hidden[0].children()))
+        return precompute_difference_conv(features, value, difference, convolution.bias)
 
     def forward(
-        self, begun: PlaneTensors, condition: Tensor | None, planes: int
+        self, partial: PlaneTensors, condition: Tensor | None, planes: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised surfaces (B*N, C2, h, w) and gradients (B*N, 2, h, w).
 
-        Only the loss asks for the gradients: they are None where nothing is learned.
+        Only the loss needs the gradients: they are None while autograd is off.
 
-        :param begun: (B*N, C', h, w) by :meth:`split_planes`.
-        :param condition: (B*N, K) the same over the image.
+        :param partial: (B*N, C', h, w) by :meth:`precompute`.
+        :param condition: (B*N, K), constant over the image.
         """
         (first, activation), *others = (tuple(layer.children()) for layer in self.hidden)
-        convolution, norm = _convolution(first)
-        x = finish_difference_conv(begun, planes)
+        convolution, norm = _conv_and_norm(first)
+        x = finish_difference_conv(partial, planes)
         if condition is not None:
             inputs = (convolution.in_channels - condition.shape[1]) // 2
-            # Not the same at the border, beyond which there is nothing.
+            # Full maps, since zero padding makes the result differ at the border.
             maps = condition[..., None, None].expand(-1, -1, *x.shape[-2:])
             x = inplace_add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
         x = activation(norm(x))
@@ -98,13 +101,13 @@ class SurfaceHead(nn.Module):
         return self.norm(surfaces).to(x.dtype), gradients
 
     def _first_weights(self, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weights for planes of this many channels, their steps and the conditions."""
-        weight = _convolution(next(self.hidden[0].children()))[0].weight
+        """Return the weights of plane values (``inputs`` channels), differences and conditions."""
+        weight = _conv_and_norm(next(self.hidden[0].children()))[0].weight
         return weight[:, :inputs], weight[:, inputs : 2 * inputs], weight[:, 2 * inputs :]
 
 
-def _convolution(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
-    """Return a convolution and its normalisation; fusing leaves the convolution alone."""
+def _conv_and_norm(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+    """Return a convolution and its normalisation, the identity after batch norm folding."""
     norm: nn.Module = nn.Identity()
     if isinstance(module, nn.Sequential):
         module, norm = module
@@ -113,37 +116,36 @@ def _convolution(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
 
 
 def precompute_difference_conv(
-    features: Tensor, here: Tensor, steps: Tensor, bias: Tensor | None
+    features: Tensor, value_weight: Tensor, difference_weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Return what a convolution of the differential volume makes of planes, each on its own.
+    """Return the per-plane part of a convolution of the differential volume, (M, 2 C', h, w).
 
-    That convolution is one of the planes and one of their steps together, A V_n + B (V_{n+1} -
-    V_n), and a step may as well be taken after it: in the first half of the channels is (A - B)
-    V_n, in the second B V_n, for :func:`finish_difference_conv`.
+    The convolution is A V_n + B (V_{n+1} - V_n) = (A - B) V_n + B V_{n+1}. The first half of the
+    channels is (A - B) V_n, the second B V_n; :func:`finish_difference_conv` adds neighbours.
 
-    :param features: (M, C, h, w).
-    :param here: A, (C', C, k, k).
-    :param steps: B, likewise.
+    :param features: V, (M, C, h, w).
+    :param value_weight: A, (C', C, k, k).
+    :param difference_weight: B, (C', C, k, k).
     """
     if bias is not None:
         bias = torch.cat([bias, torch.zeros_like(bias)])
-    weight = torch.cat([here - steps, steps])
-    return functional.conv2d(features, weight, bias, padding=here.shape[-1] // 2)
+    weight = torch.cat([value_weight - difference_weight, difference_weight])
+    return functional.conv2d(features, weight, bias, padding=value_weight.shape[-1] // 2)
 
 
-def finish_difference_conv(begun: PlaneTensors, planes: int) -> Tensor:
-    """Return the convolution of the differential volume, (B*N, C', h, w); see :func:`precompute_difference_conv`.
+def finish_difference_conv(partial: PlaneTensors, planes: int) -> Tensor:
+    """Return a convolution of the differential volume, (B*N, C', h, w).
 
-    :param begun: (B*N, 2 C', h, w).
+    :param partial: (B*N, 2 C', h, w) by :func:`precompute_difference_conv`.
     """
-    halves = [plane.chunk(2, dim=1) for plane in split_planes(begun, planes)]
+    halves = [plane.chunk(2, dim=1) for plane in split_planes(partial, planes)]
     (_, before), (last, ahead) = halves[-2:]
-    # The step of the last plane is the one before it.
+    # The last plane has the backward difference: (A - B) V_n + B (2 V_n - V_{n-1}).
     pairs = [(here, following) for (here, _), (_, following) in pairwise(halves)]
     pairs.append((last, 2.0 * ahead - before))
     if torch.is_grad_enabled():
         return torch.stack([here + following for here, following in pairs], dim=1).flatten(0, 1)
-    # The same without writing everything twice.
+    # Sum into the volume directly, to write each plane once.
     batch, *shape = last.shape
     volume = torch.empty(
         batch * planes,
@@ -158,9 +160,9 @@ def finish_difference_conv(begun: PlaneTensors, planes: int) -> Tensor:
 
 
 class DecoderLevel(nn.Module):
-    """Merge the volume, the surfaces and the coarser level, then mix along planes and space.
+    """Merge the volume, the surfaces and the coarser level, then convolve over planes and space.
 
-    :param widths: channels of the planes' features, of the conditions, surfaces and coarser level.
+    :param widths: channels of plane features, conditions, surfaces and the coarser level.
     :param level: 0 at 1/4 of the image, 1 at 1/8, ..., -1 at 1/2 (without surfaces).
     """
 
@@ -174,8 +176,8 @@ class DecoderLevel(nn.Module):
     ) -> None:
         super().__init__()
         features, *others = widths
-        self.parts = (features, features, *others)
-        inputs = sum(self.parts)
+        self.widths = (features, features, *others)
+        inputs = sum(self.widths)
         self.level = level
         self.merge: nn.Module | None = None if full_3d else conv_bn(inputs, channels, 1)
         self.blocks = nn.ModuleList(
@@ -185,16 +187,18 @@ class DecoderLevel(nn.Module):
             for index in range(blocks)
         )
 
-    def split_planes(self, features: Tensor) -> Tensor:
-        """Return what this level needs of planes (M, C, h, w), each on its own.
+    def precompute(self, features: Tensor) -> Tensor:
+        """Return the per-plane part of the merge; a level of 3-D convolutions has none.
 
-        See :func:`precompute_difference_conv`; a level of whole 3-D convolutions has no such part.
+        See :func:`precompute_difference_conv`.
+
+        :param features: (M, C, h, w).
         """
         if self.merge is None:
             return features
-        convolution, _ = _convolution(self.merge)
-        here, steps, *_ = convolution.weight.split(self.parts, dim=1)
-        return precompute_difference_conv(features, here, steps, convolution.bias)
+        convolution, _ = _conv_and_norm(self.merge)
+        value, difference, *_ = convolution.weight.split(self.widths, dim=1)
+        return precompute_difference_conv(features, value, difference, convolution.bias)
 
     def forward(
         self,
@@ -206,8 +210,8 @@ class DecoderLevel(nn.Module):
     ) -> Tensor:
         """Return (B*N, channels, h, w).
 
-        :param features: (B*N, C', h, w) by :meth:`split_planes`.
-        :param condition: (B*N, K) the same over the image.
+        :param features: (B*N, C', h, w) by :meth:`precompute`.
+        :param condition: (B*N, K), constant over the image.
         :param surfaces: (B*N, C2, H/8, W/8).
         :param coarser: (B*N, C', h/2, w/2).
         """
@@ -215,17 +219,17 @@ class DecoderLevel(nn.Module):
             difference = differential_volume(cat_planes(features), planes)
             volume = [append_conditions(difference, condition)]
             if surfaces is not None:
-                volume.append(self._resized(surfaces))
+                volume.append(self._resize_surfaces(surfaces))
             if coarser is not None:
                 volume.append(upsample_bilinear(coarser, 2))
             x = torch.cat(volume, dim=1)
         else:
-            x = inplace_relu(self._merged(features, condition, surfaces, coarser, planes))
+            x = inplace_relu(self._merge_inputs(features, condition, surfaces, coarser, planes))
         for block in self.blocks:
             x = block(x, planes)
         return x
 
-    def _merged(
+    def _merge_inputs(
         self,
         features: PlaneTensors,
         condition: Tensor | None,
@@ -233,27 +237,29 @@ class DecoderLevel(nn.Module):
         coarser: Tensor | None,
         planes: int,
     ) -> Tensor:
-        """Return the 1x1 convolution of all inputs together, without putting them together.
+        """Return the 1x1 convolution of all inputs without concatenating them.
 
-        Each has its part of the weights, and a 1x1 convolution may as well come before
-        differences and enlargement: then these have fewer channels.
+        The sum of one convolution per input is the same. A 1x1 convolution also commutes with
+        differences and upsampling, which then have fewer channels.
         """
         assert self.merge is not None
-        convolution, norm = _convolution(self.merge)
-        _, _, given, shaped, above = convolution.weight.split(self.parts, dim=1)
+        convolution, norm = _conv_and_norm(self.merge)
+        _, _, condition_weight, surface_weight, coarser_weight = convolution.weight.split(
+            self.widths, dim=1
+        )
         x = finish_difference_conv(features, planes)
         if surfaces is not None:
-            # Enlarged last and shrunk first.
+            # Convolve at the smaller of the two sizes.
             x = inplace_add(
                 x,
-                self._resized(functional.conv2d(surfaces, shaped))
+                self._resize_surfaces(functional.conv2d(surfaces, surface_weight))
                 if self.level == 0
-                else functional.conv2d(self._resized(surfaces), shaped),
+                else functional.conv2d(self._resize_surfaces(surfaces), surface_weight),
             )
         if condition is not None:
-            constant = functional.linear(condition, given[:, :, 0, 0])[..., None, None]
+            constant = functional.linear(condition, condition_weight[:, :, 0, 0])[..., None, None]
         if coarser is not None:
-            small = functional.conv2d(coarser, above)
+            small = functional.conv2d(coarser, coarser_weight)
             x = inplace_add(
                 x,
                 upsample_bilinear(small if condition is None else inplace_add(small, constant), 2),
@@ -262,7 +268,8 @@ class DecoderLevel(nn.Module):
             x = inplace_add(x, constant)
         return norm(x)
 
-    def _resized(self, surfaces: Tensor) -> Tensor:
+    def _resize_surfaces(self, surfaces: Tensor) -> Tensor:
+        """Resize surfaces from 1/8 of the image to this level."""
         if self.level == 0:
             return upsample_bilinear(surfaces, 2)
         if self.level == 1:
@@ -271,7 +278,7 @@ class DecoderLevel(nn.Module):
 
 
 def append_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
-    """Return a volume (M, C, h, w) with conditions (M, K) as further, constant channels."""
+    """Append conditions (M, K) to a volume (M, C, h, w) as constant channels."""
     if condition is None:
         return volume
     maps = condition[..., None, None].expand(-1, -1, *volume.shape[-2:])
@@ -279,24 +286,24 @@ def append_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
 
 
 def smooth_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
-    """Return the logits of a dense sweep, each with a share of its neighbours'.
+    """Smooth the logits of a dense sweep along its planes.
 
-    Planes so close differ by less blur than noise makes of it, and p would have a peak at several
-    of them. What is linear in the focus stays as it is, however uneven the sweep, and so does an
-    expectation far from its ends.
+    The blur of neighbouring planes of a dense sweep differs by less than the noise, which would
+    give p several peaks. Logits linear in focus stay unchanged, also in uneven sweeps, and so does
+    an expectation far from the ends.
 
     :param logits: (B, N, H, W).
-    :param fraction: (B, N) planes from 0 to 1, ascending.
+    :param fraction: (B, N) focus of the planes from 0 to 1, ascending.
     """
     planes = logits.shape[1]
-    passes = sum(planes >= least for least in SMOOTHING_MIN_PLANES)
+    passes = sum(planes >= minimum for minimum in SMOOTHING_MIN_PLANES)
     if not passes:
         return logits
-    # Two planes at the same focus share evenly.
+    # The lower limit makes planes at equal focus share evenly.
     gaps = (fraction[:, 1:] - fraction[:, :-1]).clamp_min(1e-6)
     before, after = torch.cat([gaps[:, :1], gaps], 1), torch.cat([gaps, gaps[:, -1:]], 1)
-    # Of an even sweep a half stays and a quarter goes to each side, a variance of half a step
-    # squared; it is the same for planes farther apart, and nearer ones at most share evenly.
+    # Kernel (1/4, 1/2, 1/4) in an even sweep: a variance of half a squared step. Other spacings
+    # keep that variance, limited to equal weights of both sides.
     variance = 0.5 / (planes - 1) ** 2
     share = torch.minimum(variance / (before * after), before.new_tensor(0.5)) / (before + after)
     below, above = share * after, share * before
@@ -312,10 +319,10 @@ def smooth_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:
 
 
 class FocusWindow(nn.Module):
-    """Bends logits down away from their mean plane, by a curvature that each pixel chooses.
+    """Subtract a parabola about the mean plane from the logits, with a curvature per pixel.
 
-    Where the curvature outweighs what the logits still say, p falls to both sides of its peak:
-    far tails cannot rise again. Of many planes, neighbours are smoothed first.
+    A large curvature makes p unimodal: far tails cannot rise again. The logits of dense sweeps are
+    smoothed first, see :func:`smooth_along_focus`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -327,22 +334,22 @@ class FocusWindow(nn.Module):
         """Return logits of the same shape, in float32.
 
         :param logits: (B, N, H, W).
-        :param mean_features: (B, C, H/4, W/4) the decoder's, averaged over the planes.
-        :param fraction: (B, N) planes from 0 to 1.
+        :param mean_features: (B, C, H/4, W/4) decoder features, averaged over the planes.
+        :param fraction: (B, N) focus of the planes from 0 to 1.
         """
         logits = smooth_along_focus(logits, fraction)
         steps = fraction * (fraction.shape[1] - 1)
         mean = expectation(torch.softmax(logits.float(), dim=1), steps)[:, None]
         curvature = functional.softplus(conv_to_one_channel(self.curvature, mean_features).float())
         curvature = upsample_bilinear(curvature, 4)
-        # -c (s - m)^2 up to c m^2, which is the same for all planes and so says nothing.
+        # -c (s - m)^2 without c m^2, which softmax cancels.
         steps = steps[..., None, None]
-        bent = torch.addcmul(logits.float(), steps, 2.0 * curvature * mean)
-        return torch.addcmul(bent, steps.square(), curvature, value=-1.0)
+        linear = torch.addcmul(logits.float(), steps, 2.0 * curvature * mean)
+        return torch.addcmul(linear, steps.square(), curvature, value=-1.0)
 
 
 class SigmaHead(nn.Module):
-    """Log standard deviation, in units of the mean plane spacing, from the shape of p."""
+    """Log standard deviation from the shape of p, in units of the mean plane spacing."""
 
     def __init__(self, context: int) -> None:
         super().__init__()
@@ -355,7 +362,7 @@ class SigmaHead(nn.Module):
         )
 
     def scale(self, factor: float) -> None:
-        """Multiply every predicted standard deviation by ``factor`` from now on."""
+        """Multiply all later predictions by ``factor``."""
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         with torch.no_grad():
@@ -364,14 +371,14 @@ class SigmaHead(nn.Module):
     def forward(
         self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
     ) -> Tensor:
-        """Return the logarithm, (B, 1, H, W): that of the spread, corrected.
+        """Return log sigma (B, 1, H, W): the log spread plus a learned correction.
 
-        The correction varies less than the spread; at half the size it costs a quarter.
+        The correction varies slowly and is computed at half size, for a quarter of the time.
 
-        :param spread: (B, 1, H, W) standard deviation of p, in the same units.
-        :param peak: (B, 1, H, W) the largest of the probabilities.
-        :param texture: (B, 2, H, W).
-        :param context: (B, K, H/4, W/4), of images that may be padded to the right and below.
+        :param spread: (B, 1, H, W) standard deviation of p, in plane spacings.
+        :param peak: (B, 1, H, W) largest probability.
+        :param texture: (B, 2, H, W) focus measures.
+        :param context: (B, K, H/4, W/4), may include padding on the right and below.
         """
         log_spread, pixels = self.inputs(spread, peak, texture, context)
         correction = upsample_bilinear(self.layers(pixels), 2)
@@ -380,12 +387,12 @@ class SigmaHead(nn.Module):
     def inputs(
         self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the logarithm of the spread, and (B, C, H/2, W/2) what corrects it."""
+        """Return the log spread (B, 1, H, W) and the inputs of its correction (B, C, H/2, W/2)."""
         log_spread = torch.log(spread + 0.02)
-        parts = [downsample2x(part) for part in (log_spread, peak, texture)]
-        height, width = parts[0].shape[-2:]
+        inputs = [downsample2x(values) for values in (log_spread, peak, texture)]
+        height, width = inputs[0].shape[-2:]
         if context is not None:
-            parts.append(upsample_bilinear(context, 2)[..., :height, :width])
-        # With channels last, as the convolutions want them: else all of it is copied once more.
-        pixels = torch.cat([part.movedim(1, -1) for part in parts], dim=-1)
+            inputs.append(upsample_bilinear(context, 2)[..., :height, :width])
+        # Concatenate in channels-last order, the format of the convolutions, to save a copy.
+        pixels = torch.cat([values.movedim(1, -1) for values in inputs], dim=-1)
         return log_spread, pixels.movedim(-1, 1)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DFV, the baseline that DualFocus is compared with, written from its description.
+"""DFV, a published baseline for comparison with DualFocus.
 
 Yang et al., "Deep Depth from Focus with Differential Focus Volume", CVPR 2022: a ResNet-18 trunk
 with pyramid pooling, differential volumes at four scales and a coarse-to-fine 3-D decoder. Focus
-distances enter only in the final expectation. Layers and channels are those of the published
-network, so that its size and speed can be compared too; nothing of its code is used.
+distances enter only in the final expectation. Layers and channels are those of the publication, so
+that size and speed are comparable; the code is independent of theirs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def _conv3d_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class _Residual3(nn.Module):
+class _Residual3d(nn.Module):
+    """Residual block of two 3x3x3 convolutions."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -50,11 +52,11 @@ class _Residual3(nn.Module):
 
 
 class _DecoderBlock(nn.Module):
-    """Two residual blocks, optional pyramid pooling, a classifier and the path to finer levels."""
+    """Decoder level: residual blocks, optional pyramid pooling, classifier, upsampling."""
 
     def __init__(self, inputs: int, outputs: int, pyramid: bool, up: bool) -> None:
         super().__init__()
-        self.body = nn.Sequential(_Residual3(inputs, outputs), _Residual3(outputs, outputs))
+        self.body = nn.Sequential(_Residual3d(inputs, outputs), _Residual3d(outputs, outputs))
         self.pyramid: nn.Module = PyramidPooling(outputs, dims=3) if pyramid else nn.Identity()
         self.classifier = nn.Sequential(
             _conv3d_block(outputs, outputs), nn.Conv3d(outputs, 1, 3, padding=1)
@@ -73,7 +75,7 @@ class _DecoderBlock(nn.Module):
 
 
 class DFV(nn.Module):
-    """Differential focus volume network; sides of the images are multiples of 32."""
+    """Differential focus volume network, for images with sides that are multiples of 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +93,7 @@ class DFV(nn.Module):
     def forward(self, images: Tensor, focus: Tensor) -> list[Tensor]:
         """Return depth maps (B, H, W) in the unit of ``focus``, finest first.
 
-        In evaluation mode only the finest is computed.
+        Evaluation mode computes only the finest.
 
         :param images: (B, N, 3, H, W), normalised by the ImageNet mean and deviation.
         :param focus: (B, N), in the order of the planes.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """DualFocus: depth from a focal stack with spatial and focal variational constraints.
 
-Woo and Lee, NeurIPS 2025 (arXiv 2509.21992). Ours beyond the paper, each a switch of the
-configuration: the planes' focus distances are an input, focus measures enter beside the image,
-the expectation is taken in dioptres (blur is linear in them), decoding ends at full resolution,
-and a standard deviation is predicted. ``dualfocus-paper`` has none of them.
+Woo and Lee, NeurIPS 2025 (arXiv 2509.21992). Extensions, each switched by the configuration: focus
+distances and focus measures as further inputs, the expectation in dioptres (blur is linear in
+them), decoding to full resolution, and a predicted standard deviation. ``dualfocus-paper`` has
+none of them.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ from dualfocus_ros.models.layers import (
 )
 
 CONDITION_CHANNELS = 3
-# Nothing farther than this many metres is told apart where the expectation is in metres.
+# Largest depth in metres of networks whose expectation is in metres.
 MAX_METRES = 100.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of a batch of stacks.
+    """Output of the network for a batch of stacks.
 
     :param dioptres: (B, H, W) inverse depth in 1/m.
-    :param sigma: (B, H, W) one standard deviation of the inverse depth, in 1/m; NaN where it was
-        not asked for.
-    :param probability: (B, N, H, W) focus probability p_n in the caller's order of planes.
+    :param sigma: (B, H, W) one standard deviation of the inverse depth in 1/m; NaN if not
+        requested.
+    :param probability: (B, N, H, W) focus probability p_n, planes in the caller's order.
     :param value: (B, H, W) sum p_n f_n in the unit of the expectation: inverse depth with 0 at
         the farthest plane and 1 at the nearest, or metres.
-    :param value_sigma: (B, H, W) its standard deviation.
-    :param positions: (B, N) the planes in that unit, from far to near.
+    :param value_sigma: (B, H, W) standard deviation of ``value``.
+    :param positions: (B, N) focus f_n in the unit of ``value``, planes from far to near.
     :param coarse_probability: (B, N, H/4, W/4), planes from far to near.
-    :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of the value between
-        neighbouring cells as each plane's surfaces see it, planes from far to near; None for a
-        network without surfaces, and where nothing is learned (gradients are off).
+    :param gradients: (B, N, 2, H/8, W/8) theta_grad(z*): differences of ``value`` between
+        neighbouring cells, estimated from the surfaces of each plane, planes from far to near;
+        None without surfaces and while autograd is off.
     """
 
     dioptres: Tensor
@@ -76,17 +76,17 @@ class Prediction:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors, in the order of the parameters."""
-        parts = (getattr(self, part.name) for part in fields(self))
-        return [part for part in parts if part is not None]
+        """All tensors, in the order of the fields."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return [value for value in values if value is not None]
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> Prediction:
-        """Return a prediction of the same form with other tensors."""
+        """Return a prediction of the same structure with other tensors."""
         return Prediction(*tensors)
 
 
 class DualFocus(nn.Module):
-    """The network: any number of planes from 2, any image size, any order of planes."""
+    """DualFocus network for two or more planes in any order and images of any size."""
 
     def __init__(self, config: DualFocusConfig | None = None) -> None:
         super().__init__()
@@ -130,8 +130,9 @@ class DualFocus(nn.Module):
 
         :param images: (B, N, 3, H, W) RGB in [0, 1], aligned.
         :param dioptres: (B, N) focus of each plane in 1/m.
-        :param with_sigma: whether the standard deviation is wanted.
-        :raises ValueError: for shapes that do not fit, or planes that are all focused alike.
+        :param with_sigma: whether to compute the standard deviation.
+        :raises ValueError: for mismatched shapes, fewer than two planes, or equal focus of all
+            planes.
         """
         if images.dim() != 5 or images.shape[2] != 3:
             raise ValueError(f'images must be (B, N, 3, H, W), got {tuple(images.shape)}')
@@ -143,22 +144,22 @@ class DualFocus(nn.Module):
         return self.decode(features, dioptres, images.shape[-2:], with_sigma)
 
     def encode(self, images: Tensor) -> PlaneFeatures:
-        """Return the features of (M, 3, H, W) images in [0, 1], each on its own.
+        """Return the features of single planes, with the per-plane part of the decoder applied.
 
-        What the decoder does with each plane on its own is done with them.
+        :param images: (M, 3, H, W) in [0, 1].
         """
         images = _pad(smooth3x3(images, self.config.smoothing), self.config.stride)
         features: PlaneFeatures = self.encoder(images)
-        begun = []
-        for level, part in zip(self.levels, features.levels, strict=True):
+        levels = []
+        for level, tensors in zip(self.levels, features.levels, strict=True):
             assert isinstance(level, DecoderLevel)
-            begun.append((level.split_planes(cat_planes(part)),))
+            levels.append((level.precompute(cat_planes(tensors)),))
         if self.fine is not None:
-            features = replace(features, fine=(self.fine.split_planes(cat_planes(features.fine)),))
+            features = replace(features, fine=(self.fine.precompute(cat_planes(features.fine)),))
         if self.surfaces is not None:
-            surfaces = self.surfaces.split_planes(cat_planes(features.levels[1]))
+            surfaces = self.surfaces.precompute(cat_planes(features.levels[1]))
             features = replace(features, surfaces=(surfaces,))
-        return replace(features, levels=tuple(begun))
+        return replace(features, levels=tuple(levels))
 
     def decode(
         self,
@@ -167,12 +168,12 @@ class DualFocus(nn.Module):
         size: tuple[int, int] | torch.Size,
         with_sigma: bool = True,
     ) -> Prediction:
-        """Estimate the inverse depth of stacks from their planes' features.
+        """Estimate the inverse depth of stacks from plane features.
 
         :param features: of the B * N planes, stack by stack.
         :param dioptres: (B, N) focus of each plane in 1/m.
-        :param size: height and width of the images.
-        :raises ValueError: for fewer than two planes, or planes that are all focused alike.
+        :param size: height and width of the images in pixels.
+        :raises ValueError: for fewer than two planes, or equal focus of all planes.
         """
         _check_focus(dioptres)
         batch, planes = dioptres.shape
@@ -197,10 +198,9 @@ class DualFocus(nn.Module):
         size: tuple[int, int] | torch.Size,
         with_sigma: bool = True,
     ) -> Prediction:
-        """Do what :meth:`decode` does for planes that are known to be sorted and to differ.
+        """Decode planes sorted by focus, without the checks of :meth:`decode`.
 
-        Nothing here waits for the device or depends on values, so that it can be captured in a
-        CUDA graph and exported.
+        No synchronisation and no control flow by values, so that CUDA graphs and ONNX export work.
 
         :param features: of the B * N planes, stack by stack, from far to near.
         :param far_to_near: (B, N) focus of each plane in 1/m, ascending.
@@ -272,13 +272,13 @@ class DualFocus(nn.Module):
             logits = upsample_bilinear(upsample_bilinear(coarse, 2) + finer, 2)
         queries = None
         if self.query is not None:
-            # What evidence counts at a pixel is the same for all planes of its stack.
-            # One plane after the other, as plane_mean() does: a reduction over them is slow.
+            # One query per pixel for all planes: which evidence counts there.
+            # Plane by plane like plane_mean(): a reduction over them is slow.
             largest = reduce(torch.maximum, stacks.unbind(dim=1))
             pooled = torch.cat([mean, largest], dim=1)
             queries = self.query(pooled)
             keys = split_planes(features.keys, planes)
-            # Channel after channel in memory, as the keys lie.
+            # Contiguous by channel, the memory format of the keys.
             logits = _add_query_scores(logits, upsample_bilinear(queries.contiguous(), 4), keys)
         if self.window is not None:
             logits = self.window(logits, mean, fraction)
@@ -293,9 +293,9 @@ class DualFocus(nn.Module):
         context: Tensor | None,
     ) -> Tensor:
         """Return the standard deviation of the value, (B, H, W)."""
-        # The mean is left to the accuracy losses: sigma only learns how wrong it is.
+        # Detach: the loss of sigma must not move the depth.
         probability = probability.detach()
-        # Not E[x^2] - E[x]^2, which loses what a narrow p has: most of all with many planes.
+        # E[x^2] - E[x]^2 would cancel for a narrow p, most of all with many planes.
         spread = _standard_deviation(probability, value.detach(), positions)[:, None]
         if self.sigma is None:
             return spread[:, 0]
@@ -314,18 +314,22 @@ class DualFocus(nn.Module):
 
 
 def _check_focus(dioptres: Tensor) -> None:
+    """Check the focus distances (B, N) of stacks."""
     if dioptres.dim() != 2 or dioptres.shape[1] < 2:
         raise ValueError(
             f'a focal stack needs at least 2 planes, got dioptres {tuple(dioptres.shape)}'
         )
     if not torch.isfinite(dioptres).all():
-        raise ValueError('focus distances must be finite dioptres')
+        raise ValueError(f'dioptres must be finite, got {dioptres.tolist()}')
     if bool((dioptres.amax(dim=1) <= dioptres.amin(dim=1)).any()):
-        raise ValueError('all planes of a stack are focused at the same distance')
+        raise ValueError(
+            f'all planes of a stack have the same distance, got dioptres {dioptres.tolist()}; '
+            'give planes of different focus'
+        )
 
 
 def _pad(images: Tensor, stride: int) -> Tensor:
-    """Replicate the right and bottom border up to a multiple of the stride."""
+    """Pad right and bottom to a multiple of the stride, by replication."""
     height, width = images.shape[-2:]
     bottom, right = -height % stride, -width % stride
     if bottom or right:
@@ -334,15 +338,15 @@ def _pad(images: Tensor, stride: int) -> Tensor:
 
 
 def _add_query_scores(logits: Tensor, queries: Tensor, keys: PlaneTensors) -> Tensor:
-    """Add the inner product of the queries and each plane's keys at each pixel.
+    """Add the inner product of queries and keys at each pixel to the logits of each plane.
 
-    :param logits: (B, N, H, W), which nobody else needs.
+    :param logits: (B, N, H, W); overwritten in inference on a CPU.
     :param queries: (B, K, H, W).
     :param keys: N times (B, K, H, W).
     """
     if not is_cpu_inference(queries):
         return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
-    # Channel by channel the sum stays in the processor's cache.
+    # Channel by channel the sum stays in the CPU cache.
     for plane, key in zip(logits.unbind(dim=1), keys, strict=True):
         for query, value in zip(queries.unbind(dim=1), key.unbind(dim=1), strict=True):
             plane.addcmul_(query, value)
@@ -350,9 +354,9 @@ def _add_query_scores(logits: Tensor, queries: Tensor, keys: PlaneTensors) -> Te
 
 
 def _standard_deviation(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
-    """Return the standard deviation of p, (B, H, W), about a value that nothing is learned of.
+    """Return the standard deviation of p about ``value``, (B, H, W), not differentiable.
 
-    One plane after the other, as :func:`plane_mean` does.
+    Plane by plane like :func:`plane_mean`: a reduction over them is slow.
     """
     variance = torch.zeros_like(value)
     for weight, position in zip(probability.unbind(dim=1), positions.unbind(dim=1), strict=True):
@@ -361,10 +365,10 @@ def _standard_deviation(probability: Tensor, value: Tensor, positions: Tensor) -
 
 
 def _sweep_conditions(fraction: Tensor) -> Tensor:
-    """Return (B*N, 3): where a plane lies in the sweep, its local and the mean spacing.
+    """Return the conditioning (B*N, 3): position in the sweep, local and mean plane spacing.
 
-    All are relative to the sweep, so that a stack in any unit that is affine in dioptres (lens
-    codes, disparity) gives the same network output.
+    All are relative to the sweep, so that the output is the same for focus in any unit affine in
+    dioptres (lens positions, disparity).
     """
     planes = fraction.shape[1]
     gaps = fraction[:, 1:] - fraction[:, :-1]

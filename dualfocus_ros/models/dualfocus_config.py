@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configurations of the one implementation of DualFocus, and the switches of its ablations."""
+"""Configurations of the DualFocus network."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from dataclasses import dataclass
 
 TRUNKS = ('light', 'resnet18')
 UNITS = ('dioptres', 'metres')
-MAX_SMOOTHING = 0.7  # px; more would take a kernel of more than 3 x 3
+MAX_SMOOTHING = 0.7  # pixels; more would need a kernel larger than 3x3
 
 
 @dataclass(frozen=True)
 class DualFocusConfig:
-    """Shape of the network. Tuples of widths go from fine to coarse, by halves from 1/4 on.
+    """Architecture of the network. Tuples of widths go from fine to coarse: 1/4, 1/8, ...
 
-    :param trunk: ``light`` (ours) or ``resnet18`` with DFV's pyramid neck, per plane.
+    Field names are part of the weights format.
+
+    :param trunk: ``light`` (ours) or ``resnet18`` with the pyramid neck of DFV, per plane.
     :param encoder: channels of the light trunk at 1/2, 1/4, 1/8, ...
     :param encoder_blocks: residual blocks of the light trunk at each level from 1/4 on.
     :param volume: channels per plane of the focal volume at each level.
     :param decoder: channels of the decoder at each level.
     :param blocks: residual blocks per decoder level.
-    :param full_3d: whole 3x3x3 convolutions in the decoder rather than factorised ones that also
-        see the mean over the stack.
-    :param surfaces: C2, implicit surfaces per plane; 0 leaves the projection and z* out.
-    :param fine: channels of a last decoder level at 1/2, which mixes planes and pixels where the
-        spot of a dense stack is smaller than a cell of the level at 1/4; 0 leaves it out.
+    :param full_3d: 3x3x3 convolutions in the decoder, instead of factorised ones with the mean
+        over the stack as context.
+    :param surfaces: C2, implicit surfaces per plane; 0 disables the projection and z*.
+    :param fine: channels of a further decoder level at 1/2, for dense stacks whose blur is smaller
+        than a cell at 1/4; 0 disables it.
     :param keys: learned full-resolution features per plane; 0 ends decoding at 1/4.
-    :param window: whether coarse logits are bent down away from their mean (a parabola whose
-        curvature each pixel chooses), so that far tails of p cannot rise again.
-    :param smoothing: standard deviation in pixels, 0 to 0.7, of what images are smoothed by first.
-        Cameras sharpen their images and lenses outresolve pixels; such detail is in few training
-        images, and the peaks of focus stay where they are without it.
-    :param measures: whether hand-made focus measures enter beside the image.
-    :param conditioning: whether the network is told where each plane lies in the sweep.
-    :param unit: what the expectation over the planes is taken in.
+    :param window: subtract a parabola about the mean plane from the logits, with a curvature
+        per pixel, so that far tails of p cannot rise again.
+    :param smoothing: standard deviation of the initial smoothing of images in pixels, 0 to 0.7. It
+        removes detail by in-camera sharpening and aliasing, which is rare in training images, and
+        keeps the peaks of focus.
+    :param measures: hand-crafted focus measures as further input channels.
+    :param conditioning: position of each plane in the sweep as further input.
+    :param unit: unit of the expectation over the planes, ``dioptres`` or ``metres``.
     :param learned_sigma: predict sigma; otherwise it is the standard deviation of p.
-    :raises ValueError: for widths that do not fit together or an unknown choice.
+    :raises ValueError: for inconsistent widths or an unknown choice.
     """
 
     trunk: str = 'light'
@@ -63,29 +65,29 @@ class DualFocusConfig:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, got '{self.unit}'")
         if levels < 2 or len(self.decoder) != levels:
             raise ValueError(
-                f'volume and decoder need the same number of levels, 2 or more; got {levels} '
-                f'and {len(self.decoder)}'
+                f'volume and decoder must have the same number of levels, at least 2; got '
+                f'{levels} and {len(self.decoder)}'
             )
         if self.trunk == 'light':
             if len(self.encoder) != levels + 1 or len(self.encoder_blocks) != levels:
                 raise ValueError(
-                    f'{levels} levels need {levels + 1} encoder widths and {levels} numbers of '
-                    f'blocks, got {len(self.encoder)} and {len(self.encoder_blocks)}'
+                    f'{levels} levels need {levels + 1} encoder widths and {levels} '
+                    f'encoder_blocks, got {len(self.encoder)} and {len(self.encoder_blocks)}'
                 )
         elif levels != 4 or self.fine or self.keys or self.measures:
             raise ValueError(
-                'the resnet18 trunk has 4 levels and neither a fine one nor keys nor measures'
+                'the resnet18 trunk has 4 levels: give 4 widths, fine=0, keys=0, measures=False'
             )
         if not 0.0 <= self.smoothing <= MAX_SMOOTHING:
             raise ValueError(
                 f'smoothing must be from 0 to {MAX_SMOOTHING} pixels, got {self.smoothing}'
             )
         if self.learned_sigma and not self.measures:
-            raise ValueError('a learned sigma needs the focus measures')
+            raise ValueError('learned_sigma needs the focus measures: set measures=True')
 
     @property
     def stride(self) -> int:
-        """Sides of the images are padded to multiples of this."""
+        """Factor that the sides of images are padded to a multiple of."""
         return 2 ** (len(self.volume) + 1)
 
 
@@ -101,8 +103,8 @@ CONFIGURATIONS = {
         keys=8,
     ),
     'dualfocus-lite': DualFocusConfig(fine=8),
-    # As published, as far as the publication says: metres, no conditioning, no measures, decoding
-    # that ends at 1/4. The trunk is DFV's; the decoder is widened to reach the stated 27 M.
+    # The publication as far as it states details: metres, no conditioning, no measures, decoding
+    # to 1/4. Our choices: the trunk of DFV, and decoder widths for the stated 27 M parameters.
     'dualfocus-paper': DualFocusConfig(
         trunk='resnet18',
         encoder=(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of one plane: they need no other plane and no focus distance, so they can be kept."""
+"""Encoders: features of single planes, independent of other planes and of focus distances."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dualfocus_ros.models.resnet import (
     ResNet18,
 )
 
-# A tensor of all planes, (B * N, ...), or one for each plane of a single stack, (1, ...): what
-# came one by one is put together only where the decoder computes with it.
+# One tensor of all planes, (B * N, ...), or one tensor per plane of a single stack, (1, ...).
+# Planes encoded one by one are concatenated only where the decoder needs them.
 PlaneTensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneFeatures:
-    """What the network remembers of M planes; sides are padded to the network's stride.
+    """Features of M planes, with sides padded to the stride of the network.
 
     :param levels: (M, C, H/4, W/4), (M, C, H/8, W/8), ...
-    :param fine: (M, C, H/2, W/2); empty if the network has no such level.
-    :param keys: (M, K, H, W) features at full resolution; empty if the network has none.
-    :param texture: (M, 2, H, W) the coarser focus measures, likewise.
-    :param surfaces: (M, C, H/8, W/8) for the implicit surfaces; empty before the network has begun
-        with them, or if it has none.
+    :param fine: (M, C, H/2, W/2); empty without a fine level.
+    :param keys: (M, K, H, W) keys at full resolution; empty without keys.
+    :param texture: (M, 2, H, W) the coarser focus measures; empty without focus measures.
+    :param surfaces: (M, C, H/8, W/8) input of the implicit surfaces; empty without surfaces, and
+        in the output of an encoder.
     """
 
     levels: tuple[PlaneTensors, ...]
@@ -45,46 +45,46 @@ class PlaneFeatures:
 
     @property
     def nbytes(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors, in the order in which :meth:`refilled` takes them."""
-        parts = *self.levels, self.fine, self.keys, self.texture, self.surfaces
-        return [tensor for tensors in parts for tensor in tensors]
+        """All tensors, in the order of :meth:`with_tensors`."""
+        groups = *self.levels, self.fine, self.keys, self.texture, self.surfaces
+        return [tensor for group in groups for tensor in group]
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> PlaneFeatures:
-        """Return features of the same form with other tensors."""
+        """Return features of the same structure with other tensors."""
         rest = iter(tensors)
 
-        def filled(parts: PlaneTensors) -> PlaneTensors:
-            return tuple(next(rest) for _ in parts)
+        def take(group: PlaneTensors) -> PlaneTensors:
+            return tuple(next(rest) for _ in group)
 
         return PlaneFeatures(
-            tuple(filled(level) for level in self.levels),
-            filled(self.fine),
-            filled(self.keys),
-            filled(self.texture),
-            filled(self.surfaces),
+            tuple(take(level) for level in self.levels),
+            take(self.fine),
+            take(self.keys),
+            take(self.texture),
+            take(self.surfaces),
         )
 
     @staticmethod
     def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
-        """Put features of planes together in the given order, without copying them."""
+        """Return the features of several planes, in the given order, without copying."""
         return PlaneFeatures(
             tuple(sum(level, ()) for level in zip(*(p.levels for p in planes), strict=True)),
-            tuple(part for p in planes for part in p.fine),
-            tuple(part for p in planes for part in p.keys),
-            tuple(part for p in planes for part in p.texture),
-            tuple(part for p in planes for part in p.surfaces),
+            tuple(tensor for p in planes for tensor in p.fine),
+            tuple(tensor for p in planes for tensor in p.keys),
+            tuple(tensor for p in planes for tensor in p.texture),
+            tuple(tensor for p in planes for tensor in p.surfaces),
         )
 
     def select(self, index: Tensor) -> PlaneFeatures:
-        """Return the planes of these indices, in this order."""
+        """Return the features of planes by index, in the order of ``index``."""
 
-        def pick(parts: PlaneTensors) -> PlaneTensors:
-            return (cat_planes(parts)[index],) if parts else ()
+        def pick(group: PlaneTensors) -> PlaneTensors:
+            return (cat_planes(group)[index],) if group else ()
 
         return PlaneFeatures(
             tuple(pick(level) for level in self.levels),
@@ -95,28 +95,28 @@ class PlaneFeatures:
         )
 
 
-def cat_planes(parts: PlaneTensors) -> Tensor:
-    """Return all planes in one tensor, (B * N, ...)."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def cat_planes(tensors: PlaneTensors) -> Tensor:
+    """Concatenate all planes, (B * N, ...)."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
-def split_planes(parts: PlaneTensors, planes: int) -> PlaneTensors:
-    """Return each plane of the stacks, N times (B, ...)."""
-    if len(parts) == planes and all(len(part) == 1 for part in parts):
-        return parts
-    whole = cat_planes(parts)
-    return whole.view(-1, planes, *whole.shape[1:]).unbind(dim=1)
+def split_planes(tensors: PlaneTensors, planes: int) -> PlaneTensors:
+    """Return one tensor per plane, N times (B, ...)."""
+    if len(tensors) == planes and all(len(tensor) == 1 for tensor in tensors):
+        return tensors
+    joined = cat_planes(tensors)
+    return joined.view(-1, planes, *joined.shape[1:]).unbind(dim=1)
 
 
 class LightEncoder(nn.Module):
-    """A small convolutional trunk with a top-down path, and keys at full resolution."""
+    """Small convolutional trunk with a top-down path, and keys at full resolution."""
 
     def __init__(self, config: DualFocusConfig) -> None:
         super().__init__()
         half, *widths = config.encoder
         self.measures = config.measures
         channels = 3 + (len(LAPLACIAN_STEPS) if config.measures else 0)
-        # Pixels are folded into channels rather than skipped: blur lives in the finest detail.
+        # Fold pixels into channels instead of striding: blur shows in the finest detail.
         self.stem = conv_bn(4 * channels, half)
         self.fine = conv_bn(half, config.fine, 1) if config.fine else None
         self.keys = conv_bn(half, 4 * config.keys) if config.keys else None
@@ -134,6 +134,7 @@ class LightEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> PlaneFeatures:
+        """Encode (M, 3, H, W) images in [0, 1]."""
         x = (images - 0.45) * 4.0
         measures = log_focus_measures(images) if self.measures else None
         if measures is not None:
@@ -145,7 +146,7 @@ class LightEncoder(nn.Module):
             learned = functional.pixel_shuffle(self.keys(x), 2)
             if measures is not None:
                 learned = torch.cat([learned, measures.to(learned.dtype)], dim=1)
-                # A part of them, rather than the same numbers once more.
+                # A view, to store the measures once.
                 measures = learned[:, -measures.shape[1] :]
             keys = (learned,)
         features = []
@@ -162,19 +163,19 @@ class LightEncoder(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """ResNet-18 with DFV's neck, as the published network is understood to have it."""
+    """ResNet-18 with the neck of DFV, our reading of the published DualFocus."""
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = ResNet18()
         self.neck = PyramidNeck()
         self.register_buffer('mean', torch.tensor(IMAGENET_MEAN)[:, None, None], False)
-        deviation = torch.tensor(IMAGENET_STD)[:, None, None]
-        self.register_buffer('deviation', deviation, False)
+        self.register_buffer('std', torch.tensor(IMAGENET_STD)[:, None, None], False)
 
     def forward(self, images: Tensor) -> PlaneFeatures:
-        normalised = (images - self.mean) / self.deviation
+        """Encode (M, 3, H, W) images in [0, 1]."""
+        normalised = (images - self.mean) / self.std
         return PlaneFeatures(tuple((level,) for level in self.neck(self.trunk(normalised))))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand-made focus measures: they need no training and so carry over to every camera."""
+"""Hand-crafted focus measures. They need no training and so generalise to every camera."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
+# Pixel steps of the modified Laplacian, and radii of its windows.
 LAPLACIAN_STEPS = (1, 2, 4)
-# Below this second difference (of luma in 0..1) an 8-bit camera shows noise, not texture.
+# Second differences of luma in [0, 1] below this are noise of an 8-bit camera, not texture.
 NOISE_FLOOR = 0.01
 
 
@@ -33,39 +34,40 @@ def modified_laplacian(grey: Tensor, step: int) -> Tensor:
     return horizontal.abs() + vertical.abs()
 
 
-def box_mean(values: Tensor, reach: int) -> Tensor:
-    """Return the mean over windows of 2 * reach + 1 pixels, cut off at the border.
+def box_mean(values: Tensor, radius: int) -> Tensor:
+    """Return the mean over square windows of 2 * radius + 1 pixels, cropped at the border.
 
-    Rows and columns one after the other, each window from sums of 2, 4, 8 pixels: a window of
-    9x9 costs eight additions rather than 81.
+    Separable; each window is built from sums of 2, 4, 8 pixels, so that 9x9 takes eight additions
+    instead of 81.
 
     :param values: (B, 1, H, W).
-    :param reach: a power of two, or 1.
+    :param radius: in pixels, a power of two.
     """
     for axis in (-1, -2):
         length = values.shape[axis]
-        edge = (reach, reach) if axis == -1 else (0, 0, reach, reach)
-        sums = functional.pad(values, edge)
-        last = sums.narrow(axis, 2 * reach, length)
+        border = (radius, radius) if axis == -1 else (0, 0, radius, radius)
+        sums = functional.pad(values, border)
+        last = sums.narrow(axis, 2 * radius, length)
         width = 1
-        while width < 2 * reach:
-            kept = sums.shape[axis] - width
-            sums = sums.narrow(axis, 0, kept) + sums.narrow(axis, width, kept)
+        while width < 2 * radius:
+            size = sums.shape[axis] - width
+            sums = sums.narrow(axis, 0, size) + sums.narrow(axis, width, size)
             width *= 2
         index = torch.arange(length, device=values.device, dtype=values.dtype)
-        count = (index.clamp_max(reach) + index.flip(0).clamp_max(reach) + 1.0).reciprocal()
-        values = (sums.narrow(axis, 0, length) + last) * (count if axis == -1 else count[:, None])
+        count = index.clamp_max(radius) + index.flip(0).clamp_max(radius) + 1.0
+        scale = count.reciprocal()
+        values = (sums.narrow(axis, 0, length) + last) * (scale if axis == -1 else scale[:, None])
     return values
 
 
 def log_focus_measures(images: Tensor) -> Tensor:
-    """Return the logarithm of the windowed modified Laplacian at each of ``LAPLACIAN_STEPS``.
+    """Return log(1 + windowed modified Laplacian / noise floor) at each of ``LAPLACIAN_STEPS``.
 
-    The logarithm makes the contrast of the texture additive, so that the difference between
-    planes depends on blur alone.
+    The logarithm makes texture contrast additive, so that differences between planes depend on
+    blur alone.
 
     :param images: (B, 3, H, W) in [0, 1].
-    :returns: (B, 3, H, W), 0 where nothing exceeds the noise floor.
+    :returns: (B, 3, H, W); 0 in uniform regions.
     """
     grey = luma(images)
     measures = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Building blocks. Volumes are kept as (B * N, C, H, W): planes folded into the batch.
+"""Layers of the networks. Volumes are (B * N, C, H, W): planes folded into the batch.
 
-A 3 x 3 x 3 convolution over (plane, y, x) is factorised into a (1, 3, 3) and a (3, 1, 1) part.
-Both are 2-D convolutions in this layout, which run on the fast kernels of every backend.
+A 3x3x3 convolution over (plane, y, x) is factorised into a (1, 3, 3) and a (3, 1, 1) part. In this
+layout both are 2-D convolutions, for which every backend has fast kernels.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ import torch.nn.functional as functional
 
 
 def is_cpu_inference(x: Tensor) -> bool:
-    """Tell whether what is fast on a CPU may be done in place of what can be learned from."""
+    """Return whether to take the code path that is fast on a CPU but not differentiable."""
     return x.device.type == 'cpu' and not torch.is_grad_enabled()
 
 
 def inplace_relu(x: Tensor) -> Tensor:
-    """Return max(x, 0) of a tensor that nobody else needs."""
+    """Return max(x, 0); without gradients the result overwrites ``x``."""
     return functional.relu(x, inplace=not torch.is_grad_enabled())
 
 
 def inplace_add(x: Tensor, y: Tensor) -> Tensor:
-    """Return x + y of an x that nobody else needs and that has the shape of the sum."""
+    """Return x + y, of the shape of ``x``; without gradients the result overwrites ``x``."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def conv_to_one_channel(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return a 3x3 convolution, zero padded, to a single channel: (M, 1, h, w) of (M, C, h, w).
+    """Apply a zero-padded 3x3 convolution with one output channel.
 
-    Kernels for a CPU compute as many channels as a register holds. One product of matrices and
-    shifted sums of its nine maps take a third of that time. Half precision would lose in them.
+    CPU kernels compute as many output channels as a register holds. A matrix product and shifted
+    sums of its nine maps take a third of that time. The sums need float32.
+
+    :param x: (M, C, h, w).
+    :returns: (M, 1, h, w).
     """
     if not is_cpu_inference(x) or x.dtype != torch.float32:
         result: Tensor = convolution(x)
@@ -54,7 +57,7 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
     stacks = x.view(-1, planes, *x.shape[1:])
     if not is_cpu_inference(x):
         return stacks.mean(dim=1)
-    # One plane after the other, in the order of memory: several times faster than the reduction.
+    # Adding planes in memory order is several times faster than the reduction over them.
     total = stacks[:, 0] + stacks[:, 1]
     for index in range(2, planes):
         total += stacks[:, index]
@@ -62,22 +65,26 @@ def plane_mean(x: Tensor, planes: int) -> Tensor:
 
 
 def smooth3x3(images: Tensor, deviation: float) -> Tensor:
-    """Return images (B, C, H, W) after a 3x3 kernel of this standard deviation in pixels."""
+    """Smooth images (B, C, H, W) by a separable 3x3 kernel.
+
+    :param deviation: standard deviation of the kernel in pixels, 0 to 0.7.
+    """
     if deviation == 0.0:
         return images
-    beside = 0.5 * deviation**2
+    side_weight = 0.5 * deviation**2
     for axis, border in ((-1, (1, 1, 0, 0)), (-2, (0, 0, 1, 1))):
         length = images.shape[axis]
         padded = functional.pad(images, border, mode='replicate')
         sides = padded.narrow(axis, 0, length) + padded.narrow(axis, 2, length)
-        images = torch.add(images * (1.0 - 2.0 * beside), sides, alpha=beside)
+        images = torch.add(images * (1.0 - 2.0 * side_weight), sides, alpha=side_weight)
     return images
 
 
 def downsample2x(x: Tensor) -> Tensor:
-    """Return the mean of each 2x2 pixels, (..., ceil(H/2), ceil(W/2)); odd sides end in fewer.
+    """Return the mean of each 2x2 pixels, (..., ceil(H/2), ceil(W/2)).
 
-    Sums of every other row and column take a fourth of what a pooling kernel for a CPU takes.
+    The last cell of an odd side averages fewer pixels. Strided sums take a fourth of the time of
+    a CPU pooling kernel.
     """
     height, width = x.shape[-2:]
     if height % 2 or width % 2:
@@ -87,13 +94,13 @@ def downsample2x(x: Tensor) -> Tensor:
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Return convolution and batch normalisation, without activation."""
+    """Return a convolution with batch normalisation and no activation."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a skip, for one plane on its own."""
+    """Residual block of two 3x3 convolutions, within each plane."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -105,9 +112,9 @@ class ResidualBlock(nn.Module):
 
 
 class FocalConv(nn.Module):
-    """A (3, k, k) convolution along the planes of a volume (B * N, C, H, W), zero padded.
+    """Zero-padded (3, k, k) convolution along the planes of a volume (B * N, C, H, W).
 
-    One 2-D convolution gives what each plane contributes to its neighbours and itself.
+    One 2-D convolution computes the contributions of each plane to itself and its neighbours.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1) -> None:
@@ -127,16 +134,16 @@ class FocalConv(nn.Module):
         return out.flatten(0, 1)
 
     def _along_planes(self, x: Tensor, planes: int) -> Tensor:
-        """Return the same for k = 1: a (3, 1) convolution of an image with a row for each plane.
+        """Compute the case k = 1 as a (3, 1) convolution of an image with one row per plane.
 
-        With channels last such an image is the volume as it lies in memory.
+        In the channels-last format this image is a view of the volume.
         """
         channels, height, width = x.shape[1:]
         rows = x.permute(0, 2, 3, 1).reshape(-1, planes, height * width, channels)
         weight = torch.stack(self.taps.weight[:, :, 0].split(self.outputs), dim=2)
         bias = self.taps.bias
         if bias is not None:
-            # Fusing leaves one to the middle tap only.
+            # Folding batch normalisation gives a bias to the middle tap only.
             bias = bias[self.outputs : 2 * self.outputs]
         out = functional.conv2d(rows.permute(0, 3, 1, 2), weight, bias, padding=(1, 0))
         pixels = out.permute(0, 2, 3, 1).reshape(-1, height, width, self.outputs)
@@ -144,9 +151,9 @@ class FocalConv(nn.Module):
 
 
 class FocalBlock(nn.Module):
-    """A residual (2+1)-D block that also sees the mean over the stack.
+    """Residual (2+1)-D block with the mean over the planes as context.
 
-    The mean gives every plane the whole stack at once, however many planes there are.
+    The mean extends the receptive field to the whole stack for any number of planes.
     """
 
     def __init__(self, channels: int, context: bool = True) -> None:
@@ -166,7 +173,7 @@ class FocalBlock(nn.Module):
 
 
 class FullFocalBlock(nn.Module):
-    """A residual block of two whole 3x3x3 convolutions, as DFV and DualFocus have it."""
+    """Residual block of two 3x3x3 convolutions, as in DFV and the published DualFocus."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -184,18 +191,18 @@ class FullFocalBlock(nn.Module):
 
 
 def upsample_bilinear(x: Tensor, factor: int) -> Tensor:
-    """Enlarge (B, C, h, w) by a whole factor."""
+    """Upsample (B, C, h, w) bilinearly by an integer factor."""
     return functional.interpolate(
         x, scale_factor=float(factor), mode='bilinear', align_corners=False
     )
 
 
 def differential_volume(features: Tensor, planes: int) -> Tensor:
-    """Return V* = [V_n, V_{n+1} - V_n]; the last plane takes the backward difference.
+    """Return V* = [V_n, V_{n+1} - V_n]; the last plane has the backward difference.
 
     DualFocus section 3.1.
 
-    :param features: (B * N, C, H, W).
+    :param features: V, (B * N, C, H, W).
     :returns: (B * N, 2 C, H, W).
     """
     volume = features.view(-1, planes, *features.shape[1:])

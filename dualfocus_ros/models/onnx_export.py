@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network as ONNX graphs of fixed size, for runtimes without PyTorch.
+"""ONNX export of the network, for stacks of a fixed size.
 
-Only the network: what aligns, rectifies and evens out the planes before it, and what makes metric
-depth of its output, is in :mod:`dualfocus_ros.inference`.
+The graphs contain the network only; alignment, rectification, exposure correction and metric depth
+are in :mod:`dualfocus_ros.inference`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from dualfocus_ros.models.weights import LoadedModel, shipped_models
 WHOLE, ENCODER, DECODER = 'whole', 'encoder', 'decoder'
 IMAGES, IMAGE, FOCUS = 'images', 'image', 'focus_dioptres'
 OUTPUTS = ('inverse_depth', 'sigma')
-# The features beside those of the levels.
+# Fields of PlaneFeatures other than levels.
 _SINGLE_FEATURES = ('fine', 'keys', 'texture', 'surfaces')
-# The lowest that has every operator needed: the older, the more runtimes read it.
+# Oldest operator set with all operators, for the widest support by runtimes.
 OPSET = 18
 LICENCE = 'Apache-2.0'
 INSTALL = "pip install 'dualfocus_ros[export]', or onnx onnxscript onnxruntime"
@@ -42,19 +42,14 @@ INSTALL = "pip install 'dualfocus_ros[export]', or onnx onnxscript onnxruntime"
 
 @dataclass(frozen=True)
 class StackShape:
-    """What a graph is made for.
-
-    :param planes: N.
-    :param height: H in pixels.
-    :param width: W in pixels.
-    """
+    """Stack size of a graph: N planes of height x width pixels."""
 
     planes: int
     height: int
     width: int
 
 
-class _Whole(nn.Module):
+class _WholeGraph(nn.Module):
     """Stack to inverse depth and sigma."""
 
     def __init__(self, network: DualFocus) -> None:
@@ -67,7 +62,7 @@ class _Whole(nn.Module):
         return prediction.dioptres, prediction.sigma
 
 
-class _Encoder(nn.Module):
+class _EncoderGraph(nn.Module):
     """One plane to its features."""
 
     def __init__(self, network: DualFocus) -> None:
@@ -78,7 +73,7 @@ class _Encoder(nn.Module):
         return tuple(_named_tensors(self.network.encode(image)).values())
 
 
-class _Decoder(nn.Module):
+class _DecoderGraph(nn.Module):
     """Features of N planes to inverse depth and sigma."""
 
     def __init__(self, network: DualFocus, size: StackShape, template: PlaneFeatures) -> None:
@@ -94,63 +89,64 @@ class _Decoder(nn.Module):
 
 
 def _named_tensors(features: PlaneFeatures) -> dict[str, Tensor]:
-    """Return the tensors of features, each of all planes, under the names that the graphs use."""
+    """Return features, concatenated over planes, by their names in the graphs."""
     named = {f'levels_{index}': cat_planes(level) for index, level in enumerate(features.levels)}
     for field in _SINGLE_FEATURES:
-        if parts := getattr(features, field):
-            named[field] = cat_planes(parts)
+        if tensors := getattr(features, field):
+            named[field] = cat_planes(tensors)
     return named
 
 
 def export_whole(model: LoadedModel, path: Path, size: StackShape) -> None:
     """Write one graph: images (1, N, 3, H, W) and focus (1, N) to inverse depth and sigma.
 
-    :param path: is replaced once the new file is complete.
-    :raises ExportError: without the packages that write ONNX.
+    :param path: replaced atomically.
+    :raises ExportError: if onnx or onnxscript is not installed.
     """
-    images, focus = _example(size)
+    images, focus = _example_inputs(size)
     network = fold_batch_norm(model.network)
-    about = _metadata(model, size, WHOLE) | {
+    metadata = _metadata(model, size, WHOLE) | {
         IMAGES: '(1, N, 3, H, W) float32 sRGB in [0, 1], channels R G B, planes from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
     }
-    _write(_Whole(network), (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, about)
+    _write(_WholeGraph(network), (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, metadata)
 
 
 def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackShape) -> None:
     """Write two graphs: one plane to its features, and the features of N planes to depth.
 
-    The features of the planes are concatenated along their first axis, from far to near.
+    The input of the second graph is the features concatenated along the first axis, from far to
+    near.
 
-    :raises ExportError: without the packages that write ONNX.
+    :raises ExportError: if onnx or onnxscript is not installed.
     """
-    images, focus = _example(size)
+    images, focus = _example_inputs(size)
     network = fold_batch_norm(model.network)
     with torch.no_grad():
         features = network.encode(images[0])
     named = _named_tensors(features)
     names = list(named)
-    about = _metadata(model, size, ENCODER) | {
+    metadata = _metadata(model, size, ENCODER) | {
         IMAGE: '(1, 3, H, W) float32 sRGB in [0, 1], channels R G B',
     }
-    _write(_Encoder(network), (images[0, :1],), [IMAGE], names, encoder, about)
-    about = _metadata(model, size, DECODER) | {
+    _write(_EncoderGraph(network), (images[0, :1],), [IMAGE], names, encoder, metadata)
+    metadata = _metadata(model, size, DECODER) | {
         'features': '(N, C, h, w) outputs of the encoder, joined along the first axis, planes '
         'from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
     }
-    module = _Decoder(network, size, features)
-    _write(module, (focus, *named.values()), [FOCUS, *names], list(OUTPUTS), decoder, about)
+    module = _DecoderGraph(network, size, features)
+    _write(module, (focus, *named.values()), [FOCUS, *names], list(OUTPUTS), decoder, metadata)
 
 
 def run_onnx(paths: list[Path], images: np.ndarray, focus: np.ndarray) -> list[np.ndarray]:
     """Run a whole graph, or encoder and decoder, in onnxruntime on the CPU.
 
-    :param paths: of the whole graph, or of encoder and decoder.
-    :param images: (1, N, 3, H, W) float32.
-    :param focus: (1, N) float32.
+    :param paths: the whole graph, or encoder and decoder.
+    :param images: (1, N, 3, H, W) float32, planes from far to near.
+    :param focus: (1, N) float32 in 1/m, ascending.
     :returns: inverse depth and sigma, each (1, H, W) in 1/m.
-    :raises ExportError: without onnxruntime.
+    :raises ExportError: if onnxruntime is not installed.
     """
     last = _inference_session(paths[-1])
     feed = {IMAGES: images}
@@ -158,14 +154,16 @@ def run_onnx(paths: list[Path], images: np.ndarray, focus: np.ndarray) -> list[n
         encoder = _inference_session(paths[0])
         names = [output.name for output in encoder.get_outputs()]
         planes = [encoder.run(names, {IMAGE: image[None]}) for image in images[0]]
-        feed = {name: np.concatenate(parts) for name, parts in zip(names, zip(*planes))}
+        feed = {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*planes))}
     outputs: list[np.ndarray] = last.run(list(OUTPUTS), feed | {FOCUS: focus})
     return outputs
 
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """How far an ONNX graph is from PyTorch, as shares of the sweep (nearest - farthest focus).
+    """Absolute differences of one output to PyTorch, as shares of the sweep.
+
+    The sweep is the nearest minus the farthest focus in 1/m.
 
     :param output: ``inverse_depth`` or ``sigma``.
     """
@@ -178,7 +176,7 @@ class OutputDifference:
 def compare_with_pytorch(
     model: LoadedModel, paths: list[Path], images: np.ndarray, focus: np.ndarray
 ) -> list[OutputDifference]:
-    """Run ONNX and the network as it is used in PyTorch on one stack; see :func:`run_onnx`."""
+    """Compare ONNX with PyTorch on one stack; parameters as of :func:`run_onnx`."""
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(images), torch.from_numpy(focus))
     sweep = float(focus.max() - focus.min())
@@ -193,20 +191,21 @@ def compare_with_pytorch(
 def require_packages(*packages: str) -> None:
     """Check that packages are installed.
 
-    :raises ExportError: if one of them is not.
+    :raises ExportError: naming the missing ones.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ExportError(f'{" and ".join(missing)} not installed: {INSTALL}')
 
 
-def _example(size: StackShape) -> tuple[Tensor, Tensor]:
-    """Return inputs to trace with: only their shapes enter the graph."""
+def _example_inputs(size: StackShape) -> tuple[Tensor, Tensor]:
+    """Return inputs for tracing; only their shapes enter the graph."""
     shape = (1, size.planes, 3, size.height, size.width)
     return torch.full(shape, 0.5), torch.linspace(0.2, 2.0, size.planes)[None]
 
 
 def _metadata(model: LoadedModel, size: StackShape, part: str) -> dict[str, str]:
+    """Return metadata common to all graphs."""
     shipped = any(entry['sha256'] == model.sha256 for entry in shipped_models().values())
     return {
         'model': model.name,
@@ -228,14 +227,18 @@ def _write(
     input_names: list[str],
     output_names: list[str],
     path: Path,
-    about: dict[str, str],
+    metadata: dict[str, str],
 ) -> None:
+    """Export a module to ONNX with metadata.
+
+    :raises ExportError: if onnx or onnxscript is not installed.
+    """
     require_packages('onnx', 'onnxscript')
     with torch.no_grad():
-        # Once for real: the projection's matrices become constants of the graph that way, where
-        # tracing alone would leave the runtime to compute them in every run.
+        # Fill the cache of the projection: cached matrices become constants of the graph, others
+        # would be recomputed in each run.
         module.eval()(*inputs)
-    # With gradients on, the network leaves out what it does only to be quick in PyTorch on a CPU.
+    # Autograd disables the code paths that are fast in PyTorch on a CPU only.
     with torch.enable_grad(), _silence_exporter():
         program: Any = torch.onnx.export(
             module,
@@ -247,13 +250,13 @@ def _write(
             verbose=False,
         )
     _drop_trace_metadata(program.model)
-    program.model.metadata_props.update(about)
+    program.model.metadata_props.update(metadata)
     with atomic_write(path) as partial:
         program.save(str(partial), external_data=False)
 
 
 def _drop_trace_metadata(model: Any) -> None:
-    """Drop what the exporter notes about operators: stack traces with paths of this machine."""
+    """Remove the metadata of operators: stack traces with paths of this machine."""
     graph = model.graph
     values = [*graph.inputs, *graph.initializers.values()]
     for node in graph:
@@ -265,7 +268,7 @@ def _drop_trace_metadata(model: Any) -> None:
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Keep the exporter's advice to its own developers from the user; errors are raised."""
+    """Suppress warnings and log messages of the exporter below ERROR."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -281,8 +284,9 @@ def _silence_exporter() -> Iterator[None]:
 
 
 def _inference_session(path: Path) -> Any:
+    """Return an onnxruntime session on the CPU."""
     require_packages('onnxruntime')
     runtime = import_module('onnxruntime')
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # ERROR
     return runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integrable projection: the surface whose differences best fit a gradient field.
+"""Integrable projection: the least-squares surface of a gradient field.
 
 DualFocus section 3.2 (arXiv 2509.21992): z* = argmin_z ||P z - Gamma||^2 with P the fixed
 one-hop forward-difference operator of the pixel grid. P^T P is the Kronecker sum of two
-path-graph Laplacians, which the orthonormal DCT-II diagonalises exactly, so that the minimum-norm
-least-squares solution (zero mean) costs four small matrix products and no stored inverse.
+path-graph Laplacians. The orthonormal DCT-II diagonalises it exactly, so that the minimum-norm
+solution (zero mean) takes four small matrix products and no stored inverse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-# The matrices of one size of grid, and how many sizes are kept.
+# C_H, C_W and inverse eigenvalues of one grid size; the cache is bounded in grid sizes.
 Basis = tuple[Tensor, Tensor, Tensor]
 _BASIS_CACHE_SIZE = 32
 _basis_cache: dict[tuple[int, int, torch.dtype, torch.device], Basis] = {}
@@ -32,15 +32,15 @@ def dct_matrix(size: int) -> Tensor:
 def _basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
     """Return C_H, C_W and the inverse eigenvalues of P^T P (0 for the constant)."""
     key = (height, width, dtype, device)
-    found = _basis_cache.get(key)
-    if found is None:
-        found = _compute_basis(height, width, dtype, device)
-        # While a graph is traced these are stand-ins without values, of no use to a later call.
-        if all(type(part) is Tensor for part in found):
+    basis = _basis_cache.get(key)
+    if basis is None:
+        basis = _compute_basis(height, width, dtype, device)
+        # Do not cache the fake tensors of a traced graph: they have no values.
+        if all(type(matrix) is Tensor for matrix in basis):
             while len(_basis_cache) >= _BASIS_CACHE_SIZE:
                 _basis_cache.pop(next(iter(_basis_cache)), None)
-            _basis_cache[key] = found
-    return found
+            _basis_cache[key] = basis
+    return basis
 
 
 def _compute_basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
@@ -52,7 +52,7 @@ def _compute_basis(height: int, width: int, dtype: torch.dtype, device: torch.de
     eigenvalues[0, 0] = 1.0
     inverse = 1.0 / eigenvalues
     inverse[0, 0] = 0.0
-    # A plain tensor even when the first call happens under inference_mode: the cache outlives it.
+    # Inference tensors in the cache would break later training in the same process.
     with torch.inference_mode(False):
         return (
             dct_matrix(height).to(device, dtype),
@@ -62,7 +62,7 @@ def _compute_basis(height: int, width: int, dtype: torch.dtype, device: torch.de
 
 
 def forward_differences(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply P: differences to the right and downward neighbour, zero at the far border.
+    """Apply P: differences to the neighbours right and below, zero at the far border.
 
     :param z: (..., H, W).
     :returns: (dx, dy), each (..., H, W); the last column of dx and the last row of dy are 0.
@@ -75,8 +75,8 @@ def forward_differences(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _adjoint(gx: Tensor, gy: Tensor) -> Tensor:
-    """Apply P^T (minus the divergence, no flux through the border) to (..., H, W) fields."""
-    # Rows of P exist only where both pixels do: the last column and row of Gamma carry nothing.
+    """Apply P^T (negative divergence, no flux through the border) to (..., H, W) fields."""
+    # P has no rows for neighbours outside the grid: ignore the last column and row of Gamma.
     gx = gx[..., :, :-1]
     gy = gy[..., :-1, :]
     pad = torch.nn.functional.pad
@@ -86,7 +86,7 @@ def _adjoint(gx: Tensor, gy: Tensor) -> Tensor:
 def integrate(gx: Tensor, gy: Tensor) -> Tensor:
     """Return the zero-mean surface whose forward differences are nearest to (gx, gy).
 
-    Computed in float32 even under autocast (float64 stays float64): the condition number of
+    Computes in float32 even under autocast (float64 stays float64), since the condition number of
     P^T P grows with the square of the image side.
 
     :param gx: (..., H, W) differences to the right neighbour; the last column is ignored.

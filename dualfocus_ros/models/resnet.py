@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet-18 with the pyramid neck of DFV (Yang et al., CVPR 2022), per plane.
 
-Layers and channels are the published ones; nothing of that code is used.
+Layers and channels are those of the publication; the code is independent of theirs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 
 LEAK = 0.1
-# What the images are normalised by.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalize_imagenet(images: Tensor) -> Tensor:
-    """Return (..., 3, H, W) images in [0, 1] less the mean of ImageNet, over its deviation."""
+    """Normalise (..., 3, H, W) images in [0, 1] by the mean and deviation of ImageNet."""
     mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
     return (images - mean) / images.new_tensor(IMAGENET_STD).view(3, 1, 1)
 
@@ -32,7 +31,7 @@ def _conv_block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 class _BasicBlock(nn.Module):
-    """The residual block of ResNet-18."""
+    """Residual block of ResNet-18."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class ResNet18(nn.Module):
             inputs = outputs
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return 64, 128, 256 and 512 channels of (B, 3, H, W), fine to coarse."""
+        """Return features of 64, 128, 256 and 512 channels, fine to coarse."""
         x = self.stem(x)
         taps = []
         for layer in self.layers:
@@ -80,9 +79,9 @@ class ResNet18(nn.Module):
 
 
 def _bins(smallest_side: int) -> list[int]:
-    """Four bin counts, evenly from 1 to half the smallest side."""
-    most = max(smallest_side // 2, 1)
-    return [1 + (most - 1) * step // 3 for step in range(4)]
+    """Return four bin counts, evenly spaced from 1 to half the smallest side."""
+    largest = max(smallest_side // 2, 1)
+    return [1 + (largest - 1) * step // 3 for step in range(4)]
 
 
 class PyramidPooling(nn.Module):
@@ -116,7 +115,7 @@ class PyramidPooling(nn.Module):
 
 
 class PyramidNeck(nn.Module):
-    """Top-down path over the taps; returns 16, 32, 64 and 128 channels, fine to coarse."""
+    """Top-down path over the taps of ResNet-18."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +125,7 @@ class PyramidNeck(nn.Module):
         self.project = nn.ModuleList(_conv_block(c, c // 4, 1) for c in (512, 256, 128, 64))
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
-        """Return features at 1/4, 1/8, 1/16 and 1/32."""
+        """Return 16, 32, 64 and 128 channels at 1/4, 1/8, 1/16 and 1/32."""
         x = self.pyramid(taps[3])
         features = [x]
         for up, merge, lateral in zip(self.up, self.merge, taps[2::-1], strict=True):

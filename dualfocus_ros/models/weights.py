@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights on disk: safetensors only, checked against the manifest and the network."""
+"""Weights files: safetensors, checked against the manifest and the network."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CONFIG_KEY = 'dualfocus_config'
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A network ready for inference.
+    """Network with loaded weights.
 
-    :param name: the shipped name, or the file's name without its suffix.
+    :param name: shipped name, or file name without its suffix.
     :param sha256: hash of the weights file.
     """
 
@@ -40,7 +40,7 @@ class LoadedModel:
 
 
 def shipped_models() -> dict[str, dict[str, Any]]:
-    """Return the manifest: what ships under which name, and how it was trained."""
+    """Return the manifest of shipped weights: file, hash and training recipe by name."""
     if not MANIFEST.is_file():
         return {}
     models: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())['models']
@@ -52,7 +52,7 @@ def resolve_model(model: str) -> tuple[Path, str, str | None]:
 
     ``auto`` is the first model of the manifest.
 
-    :raises WeightsError: for an unknown name or a file that is not there.
+    :raises WeightsError: for an unknown name.
     """
     shipped = shipped_models()
     if model == 'auto' and shipped:
@@ -63,8 +63,8 @@ def resolve_model(model: str) -> tuple[Path, str, str | None]:
     if path.suffix != '.safetensors':
         names = ', '.join(['auto', *shipped]) or 'none'
         raise WeightsError(
-            f"unknown model '{model}': give one of the shipped names ({names}) "
-            'or the path of a .safetensors file'
+            f"unknown model '{model}': give a shipped name ({names}) or the path of a "
+            '.safetensors file'
         )
     return path, path.stem, None
 
@@ -72,15 +72,16 @@ def resolve_model(model: str) -> tuple[Path, str, str | None]:
 def load_model(model: str = 'auto') -> LoadedModel:
     """Load a network in float32 on the CPU, in evaluation mode.
 
-    :param model: a shipped name, ``auto``, or the path of a ``.safetensors`` file.
-    :raises WeightsError: if the file is missing, damaged, not the one in the manifest, or does
-        not fit the network that it says it belongs to.
+    :param model: shipped name, ``auto`` (the first of the manifest), or path of a
+        ``.safetensors`` file.
+    :raises WeightsError: if the file is missing or damaged, or does not match the manifest or
+        its configuration.
     """
     path, name, expected = resolve_model(model)
     digest = _sha256(path)
     if expected is not None and digest != expected:
         raise WeightsError(
-            f'weights {path} are not those of the manifest: SHA-256 {digest[:12]}…, '
+            f'weights {path} do not match the manifest: SHA-256 {digest[:12]}…, '
             f'expected {expected[:12]}…; install the package again'
         )
     network, tensors = _read(path)
@@ -89,14 +90,17 @@ def load_model(model: str = 'auto') -> LoadedModel:
 
 
 def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
-    """Write weights (half precision by default) with their configuration; return the SHA-256."""
+    """Write weights with their configuration; return the SHA-256.
+
+    :param half: store floating-point tensors as float16.
+    """
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for name, value in network.state_dict().items()
     }
     with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
-        # The library writes files that only their owner may read; an installed package is shared.
+        # safetensors writes files readable by their owner only.
         partial.chmod(0o644)
     return _sha256(path)
 
@@ -113,9 +117,9 @@ def _sha256(path: Path) -> str:
 
 
 def _read(path: Path) -> tuple[DualFocus, dict[str, Tensor]]:
-    """Return the network and its weights; nothing is allocated for what does not fit.
+    """Return the network and its weights; check shapes before allocating.
 
-    :raises WeightsError: saying what differs.
+    :raises WeightsError: naming the difference.
     """
     try:
         with safe_open(str(path), framework='pt') as file:
@@ -126,19 +130,19 @@ def _read(path: Path) -> tuple[DualFocus, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(
-            f'{path} is not a whole safetensors file ({error}); copy or train it again'
+            f'{path} is not a complete safetensors file ({error}); copy or train it again'
         ) from None
     network = DualFocus(config)
     for name, tensor in network.state_dict().items():
         if tensors[name].is_floating_point() != tensor.is_floating_point():
             raise WeightsError(f'{path}: {name} is {tensors[name].dtype}, expected {tensor.dtype}')
         if not torch.isfinite(tensors[name].to(tensor.dtype)).all():
-            raise WeightsError(f'{path}: {name} holds values that are not finite')
+            raise WeightsError(f'{path}: {name} has values that are not finite; train it again')
     return network, tensors
 
 
 def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFocusConfig:
-    """Return the configuration of a network of so many tensors."""
+    """Return the configuration from the metadata of a file with ``count`` tensors."""
     try:
         values = json.loads(metadata[CONFIG_KEY])
         known = {item.name for item in fields(DualFocusConfig)}
@@ -150,26 +154,26 @@ def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFoc
             for name, value in values.items()
         }
         config = DualFocusConfig(**widths)
-        # Each block and each level is made of tensors.
-        parts = (config.blocks, *config.encoder_blocks, len(config.volume))
-        if max(parts) > count:
-            raise ValueError(f'{max(parts)} blocks or levels of {count} tensors')
+        # Each block and level has at least one tensor: bounds the time to build the network.
+        largest = max(config.blocks, *config.encoder_blocks, len(config.volume))
+        if largest > count:
+            raise ValueError(f'{largest} blocks or levels, but {count} tensors')
         return config
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path} holds no usable '{CONFIG_KEY}' ({error}): it was not written by this package"
+            f"{path} has no usable '{CONFIG_KEY}' ({error}): it was not written by this package"
         ) from None
 
 
 def _expected_shapes(path: Path, config: DualFocusConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors of a network, without memory for any."""
+    """Return the shapes of all tensors of a network, without allocating them."""
     try:
         with torch.device('meta'), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of tensors without elements, which do not fit
+            warnings.simplefilter('ignore')  # about empty tensors, which fail the check of shapes
             return {n: tuple(t.shape) for n, t in DualFocus(config).state_dict().items()}
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: there is no network with its '{CONFIG_KEY}' ({error})"
+            f"{path}: cannot build a network from its '{CONFIG_KEY}' ({error})"
         ) from None
 
 
@@ -179,9 +183,9 @@ def _check_shapes(
     missing = sorted(expected.keys() - found.keys())
     extra = sorted(found.keys() - expected.keys())
     if missing or extra:
-        parts = [f'lacks {missing[0]}' + _more(missing)] if missing else []
-        parts += [f'has unexpected {extra[0]}' + _more(extra)] if extra else []
-        raise WeightsError(f'{path} does not fit its configuration: it {" and ".join(parts)}')
+        faults = [f'lacks {missing[0]}' + _more(missing)] if missing else []
+        faults += [f'has unexpected {extra[0]}' + _more(extra)] if extra else []
+        raise WeightsError(f'{path} does not match its configuration: it {" and ".join(faults)}')
     for name, shape in expected.items():
         if found[name] != shape:
             raise WeightsError(f'{path}: {name} has shape {found[name]}, expected {shape}')

@@ -541,10 +541,10 @@ def pickled(path):
 @pytest.mark.parametrize(
     ('spoil', 'words'),
     [
-        (truncated, 'not a whole safetensors file'),
+        (truncated, 'not a complete safetensors file'),
         (not_a_number, 'values that are not finite'),
         (without_one, 'lacks '),
-        (pickled, 'not a whole safetensors file'),
+        (pickled, 'not a complete safetensors file'),
     ],
 )
 def test_weights_that_are_wrong_leave_the_node_unconfigured(make, tmp_path, capfd, spoil, words):
@@ -570,7 +570,7 @@ def test_shipped_weights_of_another_hash_leave_it_unconfigured(make, tmp_path, m
     monkeypatch.setattr(weights, 'WEIGHTS_FOLDER', tmp_path)
     rig = make(load=load_estimator, model=name, device='cpu')
     rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.ERROR)
-    assert 'not those of the manifest' in rig.status('model')[1]
+    assert 'do not match the manifest' in rig.status('model')[1]
     assert rig.get_state() == 'unconfigured'
 
 

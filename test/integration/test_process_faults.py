@@ -255,7 +255,7 @@ def test_a_pickle_for_weights_is_named_and_not_run(start, listener, tmp_path):
 
     def refused():
         return any(
-            s.level == DiagnosticStatus.ERROR and 'not a whole safetensors file' in s.message
+            s.level == DiagnosticStatus.ERROR and 'not a complete safetensors file' in s.message
             for array in diagnostics
             for s in array.status
         )
@@ -264,6 +264,6 @@ def test_a_pickle_for_weights_is_named_and_not_run(start, listener, tmp_path):
     state = listener.call(GetState, 'dualfocus/get_state', GetState.Request()).current_state
     assert state.label == 'unconfigured'
     assert node.stop() == 0
-    assert 'not a whole safetensors file' in node.output
+    assert 'not a complete safetensors file' in node.output
     check_quiet(node)
     assert not witness.exists()

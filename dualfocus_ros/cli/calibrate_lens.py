@@ -22,7 +22,7 @@ from dualfocus_ros.cli import focus_frames, lens_arguments
 from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.cli.progress import progress
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.nodes.depth_parameters import coerce
+from dualfocus_ros.nodes.depth_parameters import SPECS
 
 WHAT_TO_RECORD = """\
 what to record:
@@ -130,8 +130,9 @@ def _magnification(
 
 
 def _coefficients(path: Path) -> list[float]:
+    name = 'breathing.coefficients'
     try:
-        return list(coerce('breathing.coefficients', read_numbers(path, 'breathing.coefficients')))
+        return list(SPECS[name].coerce(read_numbers(path, name)))
     except ValueError as error:
         raise UsageError(f'--breathing: {error}') from None
 

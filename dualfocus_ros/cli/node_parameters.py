@@ -17,9 +17,9 @@ import yaml
 from dualfocus_ros.cli.completers import offer
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_parameters import (
-    FIELD_NAMES,
+    SPECS,
     DepthNodeSettings,
-    coerce,
+    settings_from,
     validate,
 )
 
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME:=VALUE',
         help='one parameter, such as depth.max:=5.0; wins over files',
     )
-    offer(one, (f'{name}:=' for name in FIELD_NAMES))
+    offer(one, (f'{name}:=' for name in SPECS))
     group.add_argument('--model', metavar='NAME', help='the parameter model')
     device = group.add_argument('--device', metavar='DEVICE', help='the parameter device')
     offer(device, ('auto', 'cpu', 'cuda'))
@@ -86,15 +86,13 @@ def read_parameters(arguments: argparse.Namespace) -> DepthNodeParameters:
         for name, value in values.items()
         if name.partition('.')[0] not in _OF_EVERY_NODE
     }
-    unknown = sorted(set(values) - set(FIELD_NAMES))
+    unknown = sorted(set(values) - set(SPECS))
     if unknown:
         raise UsageError(
-            f'the depth node has no parameter {", ".join(unknown)}; it has {", ".join(FIELD_NAMES)}'
+            f'the depth node has no parameter {", ".join(unknown)}; it has {", ".join(SPECS)}'
         )
     try:
-        settings = DepthNodeSettings(
-            **{FIELD_NAMES[name]: coerce(name, value) for name, value in values.items()}
-        )
+        settings = settings_from(values)
     except ValueError as error:
         raise UsageError(str(error)) from None
     wrong = validate(settings)
@@ -116,7 +114,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         if isinstance(node, dict) and isinstance(node.get('ros__parameters'), dict):
             found = _flat(node['ros__parameters'])
             if key in _EVERY_NODE_KEYS:  # what others have means nothing to this one, as in ROS
-                found = {name: value for name, value in found.items() if name in FIELD_NAMES}
+                found = {name: value for name, value in found.items() if name in SPECS}
             values.update(found)
     return values
 

@@ -23,12 +23,12 @@ from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.nodes import diagnostics
 from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
 from dualfocus_ros.nodes.inputs import INPUTS, StackSource
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.outputs import OutputPublishers
-from dualfocus_ros.nodes.parameters import DepthNodeParameters
 from dualfocus_ros.nodes.qos import create_publisher, incompatible_endpoints
 from dualfocus_ros.nodes.range_monitor import RangeMonitor
 from dualfocus_ros.nodes.stack_processor import (
@@ -75,7 +75,7 @@ class DepthNode(ResponsiveLifecycleNode):
     ) -> None:
         super().__init__('dualfocus', **arguments)
         self._load = load
-        self._params = DepthNodeParameters(self)
+        self._params = DynamicParameters(self)
         self._stage_counter = StageCounter()
         self._statistics = diagnostics.OutputStatistics()
         self._input: StackSource | None = None

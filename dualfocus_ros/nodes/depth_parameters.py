@@ -6,14 +6,15 @@ The one table from which the ROS parameters are declared, checked and documented
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
 import re
 from typing import Any, TypeVar
 
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.settings import ALIGNMENT_MODES, BREATHING_MODELS, EstimatorSettings
+from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.sweep.assembler import AssemblerSettings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizerSettings
@@ -36,36 +37,6 @@ _DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 _T = TypeVar('_T')
 
 
-@dataclass(frozen=True)
-class ParameterSpec:
-    """What is known about one parameter besides its default.
-
-    :param static: a change needs the node to be configured anew, so it is read-only.
-    """
-
-    description: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    static: bool = False
-
-    def allowed(self, kind: type) -> str:
-        """Return in words which values are allowed."""
-        if self.choices:
-            return 'one of ' + ', '.join(self.choices)
-        noun = {
-            bool: 'true or false',
-            int: 'a whole number',
-            float: 'a number',
-            str: 'a string',
-            tuple: 'a list of numbers',
-        }[kind]
-        if self.low is not None and self.high is not None:
-            low, high = (int(v) if kind is int else f'{v:g}' for v in (self.low, self.high))
-            return f'{noun} from {low} to {high}'
-        return noun
-
-
 def _parameter(
     default: _T,
     description: str,
@@ -73,10 +44,16 @@ def _parameter(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
-    static: bool = False,
+    read_only: bool = False,
 ) -> _T:
-    entry = ParameterSpec(description, low, high, choices, static)
-    return field(default=default, metadata={'entry': entry})
+    spec = {
+        'description': description,
+        'low': low,
+        'high': high,
+        'choices': choices,
+        'read_only': read_only,
+    }
+    return field(default=default, metadata=spec)
 
 
 @dataclass(frozen=True)
@@ -87,36 +64,38 @@ class DepthNodeSettings:
         'auto',
         'Weights: a shipped name, or the path of a .safetensors file; auto takes the '
         'default of this release',
-        static=True,
+        read_only=True,
     )
     device: str = _parameter(
-        'auto', 'Where to compute: auto (a GPU if there is one), cuda, cuda:N or cpu', static=True
+        'auto',
+        'Where to compute: auto (a GPU if there is one), cuda, cuda:N or cpu',
+        read_only=True,
     )
     precision: str = _parameter(
         'auto',
         'Number format of the convolutions; auto is fp16 on CUDA and fp32 on a CPU',
         choices=('auto', 'fp32', 'fp16', 'bf16'),
-        static=True,
+        read_only=True,
     )
     threads: int = _parameter(
         0,
         'CPU threads of the network; 0 takes all processors but one',
         low=0,
         high=256,
-        static=True,
+        read_only=True,
     )
     cuda_graphs: bool = _parameter(
         True,
         'On a GPU, launch the network in one piece; where that fails the node goes on '
         'without and says so',
-        static=True,
+        read_only=True,
     )
     input: str = _parameter(
         'sweep',
         'sweep: one camera whose focus moves; planes: several cameras at fixed focus, '
         'taken together; stack: whole FocalStack messages',
         choices=('sweep', 'planes', 'stack'),
-        static=True,
+        read_only=True,
     )
     focus_source: str = _parameter(
         'focus_state',
@@ -124,16 +103,16 @@ class DepthNodeSettings:
         'the image; metadata of camera_ros with the stamp of the image; or the commanded position '
         'and a settling model',
         choices=('focus_state', 'camera_ros', 'command'),
-        static=True,
+        read_only=True,
     )
     image_transport: str = _parameter(
         'raw',
         'raw: image_raw; compressed: image_raw/compressed (JPEG or PNG)',
         choices=('raw', 'compressed'),
-        static=True,
+        read_only=True,
     )
     autostart: bool = _parameter(
-        True, 'Configure and activate without waiting for a lifecycle manager', static=True
+        True, 'Configure and activate without waiting for a lifecycle manager', read_only=True
     )
     camera_info_policy: str = _parameter(
         'exact',
@@ -214,7 +193,7 @@ class DepthNodeSettings:
         'number of topics (input planes)',
         low=-100.0,
         high=100.0,
-        static=True,
+        read_only=True,
     )
 
     depth_decimation: int = _parameter(
@@ -435,53 +414,24 @@ def _ros_name(attribute: str) -> str:
     return attribute
 
 
-# ROS name of each parameter -> name of its field in DepthNodeSettings.
-FIELD_NAMES = {_ros_name(f.name): f.name for f in fields(DepthNodeSettings)}
-SPECS: dict[str, ParameterSpec] = {
-    _ros_name(f.name): f.metadata['entry'] for f in fields(DepthNodeSettings)
-}
-DEFAULTS: dict[str, Any] = {_ros_name(f.name): f.default for f in fields(DepthNodeSettings)}
+def _spec(parameter: Field[Any]) -> ParameterSpec:
+    default: Any = parameter.default
+    return ParameterSpec(_ros_name(parameter.name), default, **parameter.metadata)
 
 
-def coerce(name: str, value: Any) -> Any:
-    """Return a value in the type of its parameter: an integer may stand for a number.
+PARAMETERS = tuple(_spec(f) for f in fields(DepthNodeSettings))
+SPECS = {spec.name: spec for spec in PARAMETERS}
+_FIELD_NAMES = {_ros_name(f.name): f.name for f in fields(DepthNodeSettings)}
 
-    :raises ValueError: naming the parameter, what is allowed and what was given.
+
+def settings_from(values: Mapping[str, Any]) -> DepthNodeSettings:
+    """Return the settings with these parameter values, by ROS name, and defaults for the others.
+
+    :raises ValueError: if a value is not allowed; see :meth:`ParameterSpec.coerce`.
     """
-    kind, entry = type(DEFAULTS[name]), SPECS[name]
-    if value is False and 'off' in entry.choices:
-        value = 'off'  # what YAML makes of the bare word, in files and on the command line
-    try:
-        if kind is tuple:
-            if isinstance(value, str | bytes):
-                raise TypeError
-            coerced: Any = tuple(_number(v) for v in value)
-        elif kind is float:
-            coerced = _number(value)
-        elif isinstance(value, bool) == (kind is bool) and isinstance(value, kind):
-            coerced = value
-        else:
-            raise TypeError
-    except TypeError:
-        raise ValueError(f'{name} must be {entry.allowed(kind)}, got {value!r}') from None
-    for number in coerced if kind is tuple else (coerced,):
-        if not _within(entry, number):
-            raise ValueError(f'{name} must be {entry.allowed(kind)}, got {value!r}')
-    return coerced
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return float(value)
-
-
-def _within(entry: ParameterSpec, value: Any) -> bool:
-    if entry.choices:
-        return value in entry.choices
-    if entry.low is None or entry.high is None:
-        return True
-    return math.isfinite(value) and entry.low <= value <= entry.high
+    return DepthNodeSettings(
+        **{_FIELD_NAMES[name]: SPECS[name].coerce(value) for name, value in values.items()}
+    )
 
 
 def validate(settings: DepthNodeSettings) -> list[str]:

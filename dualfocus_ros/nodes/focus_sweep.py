@@ -32,7 +32,8 @@ from dualfocus_ros.nodes.lens_drivers.lens_readings import (
     SettlingModelSource,
 )
 from dualfocus_ros.nodes.lens_drivers.parameter_client import DriverClientSettings
-from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
+from dualfocus_ros.nodes.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import create_publisher
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.sweep_controller import (
@@ -55,18 +56,21 @@ PARAMETERS = (
         'How the lens is driven: topic by focus_command; camera_ros, v4l2 '
         '(v4l2_camera) and depthai through the parameters of that driver.',
         choices=DRIVERS,
+        read_only=True,
     ),
     ParameterSpec(
         'driver_node',
         '',
         'Name of the node of the driver; empty: camera for camera_ros, '
         'v4l2_camera for v4l2, oak for depthai.',
+        read_only=True,
     ),
     ParameterSpec(
         'driver_prefix',
         '',
         'What stands before the names of the parameters of an OAK camera; '
         'empty: rgb. (driver depthai).',
+        read_only=True,
     ),
     ParameterSpec(
         'driver_timeout',
@@ -74,6 +78,7 @@ PARAMETERS = (
         'Seconds that a driver may take for an answer, and between attempts to set it up.',
         0.05,
         60.0,
+        read_only=True,
     ),
     ParameterSpec(
         'driver_check_period',
@@ -81,12 +86,14 @@ PARAMETERS = (
         'Seconds between two looks at whether the driver still has what it was given.',
         0.1,
         60.0,
+        read_only=True,
     ),
     ParameterSpec(
         'lock_exposure',
         True,
         'Hold exposure, gain and white balance still during sweeps, '
         'where the driver has parameters for that.',
+        read_only=True,
     ),
     ParameterSpec(
         'calibration.positions',
@@ -95,6 +102,7 @@ PARAMETERS = (
         'v4l2 and depthai); `dualfocus calibrate focus` measures them.',
         -1e6,
         1e6,
+        read_only=True,
     ),
     ParameterSpec(
         'calibration.dioptres',
@@ -102,6 +110,7 @@ PARAMETERS = (
         'What these positions focus at in 1/m, strictly up or down.',
         -50.0,
         100.0,
+        read_only=True,
     ),
     ParameterSpec(
         'mode',
@@ -109,26 +118,21 @@ PARAMETERS = (
         'continuous sweeps without end, once sweeps at each call of '
         '~/capture, hold rests at hold_dioptres.',
         choices=MODES,
-        fixed=False,
     ),
     ParameterSpec(
         'pattern',
         'triangle',
         'triangle turns round at the last plane, sawtooth flies back.',
         choices=PATTERNS,
-        fixed=False,
     ),
-    ParameterSpec('near_dioptres', 2.5, 'Nearest plane in 1/m.', 0.0, 50.0, fixed=False),
-    ParameterSpec(
-        'far_dioptres', 0.2, 'Farthest plane in 1/m; 0 is infinity.', 0.0, 50.0, fixed=False
-    ),
+    ParameterSpec('near_dioptres', 2.5, 'Nearest plane in 1/m.', 0.0, 50.0),
+    ParameterSpec('far_dioptres', 0.2, 'Farthest plane in 1/m; 0 is infinity.', 0.0, 50.0),
     ParameterSpec(
         'count',
         8,
         'Number of planes, uniform in dioptres from near to far.',
         MIN_PLANES,
         MAX_PLANES,
-        fixed=False,
     ),
     ParameterSpec(
         'planes_dioptres',
@@ -136,30 +140,23 @@ PARAMETERS = (
         'Planes in 1/m, in their order, instead of near, far and count.',
         0.0,
         50.0,
-        fixed=False,
     ),
-    ParameterSpec('hold_dioptres', 1.0, 'Focus of mode hold in 1/m.', 0.0, 50.0, fixed=False),
+    ParameterSpec('hold_dioptres', 1.0, 'Focus of mode hold in 1/m.', 0.0, 50.0),
     ParameterSpec(
         'tolerance',
         0.02,
         'Dioptres between report and command that count as arrived.',
         1e-4,
         1.0,
-        fixed=False,
     ),
-    ParameterSpec(
-        'settle_frames', 1, 'Frames on target before the next plane.', 1, 100, fixed=False
-    ),
-    ParameterSpec(
-        'settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0, fixed=False
-    ),
+    ParameterSpec('settle_frames', 1, 'Frames on target before the next plane.', 1, 100),
+    ParameterSpec('settle_time', 0.0, 'Seconds on target before the next plane.', 0.0, 10.0),
     ParameterSpec(
         'model_time',
         0.3,
         'Seconds for each plane where no focus is reported.',
         0.0,
         10.0,
-        fixed=False,
     ),
     ParameterSpec(
         'report_timeout',
@@ -168,7 +165,6 @@ PARAMETERS = (
         'times as long before the first one.',
         0.05,
         60.0,
-        fixed=False,
     ),
     ParameterSpec(
         'resend_time',
@@ -176,7 +172,6 @@ PARAMETERS = (
         'Seconds after which a command that is not obeyed is repeated.',
         0.05,
         60.0,
-        fixed=False,
     ),
     ParameterSpec(
         'plane_timeout',
@@ -184,7 +179,6 @@ PARAMETERS = (
         'Seconds after which a plane that is never reached is given up.',
         0.1,
         600.0,
-        fixed=False,
     ),
     ParameterSpec(
         'command.latency_frames',
@@ -193,6 +187,7 @@ PARAMETERS = (
         'or the movement (drivers v4l2 and depthai); as in the depth node.',
         0,
         60,
+        read_only=True,
     ),
     ParameterSpec(
         'command.settling_time',
@@ -201,6 +196,7 @@ PARAMETERS = (
         'v4l2 and depthai); as in the depth node.',
         0.0,
         10.0,
+        read_only=True,
     ),
     ParameterSpec(
         'camera_ros.latency_frames',
@@ -209,6 +205,7 @@ PARAMETERS = (
         'still moves (driver camera_ros); as in the depth node.',
         0,
         60,
+        read_only=True,
     ),
     ParameterSpec(
         'camera_ros.settling_time',
@@ -217,6 +214,7 @@ PARAMETERS = (
         '(driver camera_ros); as in the depth node.',
         0.0,
         10.0,
+        read_only=True,
     ),
 )
 
@@ -363,7 +361,7 @@ class FocusSweepNode(Node):
         try:
             for change in changes:
                 if change.name in entries:
-                    values[change.name] = entries[change.name].check(change.value)
+                    values[change.name] = entries[change.name].coerce(change.value)
             settings = _settings(values, self._profile)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 import sys
-from typing import Any
 
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
+from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
 from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
 
@@ -101,48 +101,32 @@ def parameters_page() -> str:
         'stack on. Values that are wrong or contradict each other are refused together, with a '
         'text that names what is allowed. '
         '[config/dualfocus.yaml](../config/dualfocus.yaml) has all of the depth node.',
-        '',
-        '## depth_node',
-        '',
-        *_table(
-            _COLUMNS,
-            [
-                _row(name, default, entry.allowed(type(default)), entry.static, entry.description)
-                for name, default in depth_parameters.DEFAULTS.items()
-                for entry in [depth_parameters.SPECS[name]]
-            ],
-        ),
     ]
     for node, table in (
+        ('depth_node', depth_parameters.PARAMETERS),
         ('focus_sweep_node', focus_sweep.PARAMETERS),
         ('sim_camera_node', sim_camera.PARAMETERS),
     ):
-        lines += [
-            '',
-            f'## {node}',
-            '',
-            *_table(
-                _COLUMNS,
-                [_row(e.name, e.default, e.allowed, e.fixed, e.description) for e in table],
-            ),
-        ]
+        lines += ['', f'## {node}', '', *_table(_COLUMNS, [_row(spec) for spec in table])]
     return '\n'.join(lines) + '\n'
 
 
 _COLUMNS = ('name', 'default', 'allowed', 'meaning')
 
 
-def _row(name: str, default: Any, allowed: str, fixed: bool, text: str) -> tuple[str, ...]:
-    shown = (
-        {True: 'true', False: 'false'}.get(default)
-        if isinstance(default, bool)
-        else (f'[{", ".join(map(str, default))}]' if isinstance(default, tuple) else str(default))
-    )
+def _row(spec: ParameterSpec) -> tuple[str, ...]:
+    default = spec.default
+    if isinstance(default, bool):
+        shown = str(default).lower()
+    elif isinstance(default, tuple):
+        shown = f'[{", ".join(map(str, default))}]'
+    else:
+        shown = str(default)
     return (
-        f'`{name}`',
+        f'`{spec.name}`',
         f'`{shown}`' if shown else 'empty',
-        allowed,
-        (text.rstrip('.') + (' *(fixed)*' if fixed else '')),
+        spec.allowed,
+        spec.description.rstrip('.') + (' *(fixed)*' if spec.read_only else ''),
     )
 
 

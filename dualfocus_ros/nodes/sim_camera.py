@@ -18,7 +18,8 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
-from dualfocus_ros.nodes.parameter_declaration import ParameterSpec, declare_parameters
+from dualfocus_ros.nodes.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
 from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
@@ -43,22 +44,56 @@ PARAMETERS = (
         'What the camera sees; target is a flat board to rehearse calibration '
         'with, rgbd takes the files of the rgbd parameters.',
         choices=CAMERA_SCENES,
+        read_only=True,
     ),
-    ParameterSpec('target.distance', 1.0, 'Distance of the scene target in metres.', 0.05, 100.0),
     ParameterSpec(
-        'seed', 0, 'Varies layout, textures and pose of the scene, and the noise.', 0, 2**31 - 1
+        'target.distance',
+        1.0,
+        'Distance of the scene target in metres.',
+        0.05,
+        100.0,
+        read_only=True,
     ),
-    ParameterSpec('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.'),
-    ParameterSpec('rgbd.depth', '', 'Its depth: a 16-bit image in mm, or a .npy array in metres.'),
-    ParameterSpec('rgbd.intrinsics', (), 'fx, fy, cx, cy of these files in pixels.', -1e5, 1e5),
-    ParameterSpec('width', 640, 'Width of the images in pixels.', 64, 4096),
-    ParameterSpec('height', 480, 'Height of the images in pixels.', 64, 4096),
-    ParameterSpec('rate', 15.0, 'Frames per second.', 0.1, 240.0),
     ParameterSpec(
-        'frame_id', 'camera_optical_frame', 'Frame of the images: z forward, x right, y down.'
+        'seed',
+        0,
+        'Varies layout, textures and pose of the scene, and the noise.',
+        0,
+        2**31 - 1,
+        read_only=True,
     ),
-    ParameterSpec('lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0),
-    ParameterSpec('lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0),
+    ParameterSpec(
+        'rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.', read_only=True
+    ),
+    ParameterSpec(
+        'rgbd.depth',
+        '',
+        'Its depth: a 16-bit image in mm, or a .npy array in metres.',
+        read_only=True,
+    ),
+    ParameterSpec(
+        'rgbd.intrinsics',
+        (),
+        'fx, fy, cx, cy of these files in pixels.',
+        -1e5,
+        1e5,
+        read_only=True,
+    ),
+    ParameterSpec('width', 640, 'Width of the images in pixels.', 64, 4096, read_only=True),
+    ParameterSpec('height', 480, 'Height of the images in pixels.', 64, 4096, read_only=True),
+    ParameterSpec('rate', 15.0, 'Frames per second.', 0.1, 240.0, read_only=True),
+    ParameterSpec(
+        'frame_id',
+        'camera_optical_frame',
+        'Frame of the images: z forward, x right, y down.',
+        read_only=True,
+    ),
+    ParameterSpec(
+        'lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0, read_only=True
+    ),
+    ParameterSpec(
+        'lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0, read_only=True
+    ),
     ParameterSpec(
         'lens.pixel_pitch',
         0.0,
@@ -66,6 +101,7 @@ PARAMETERS = (
         '0 for a sensor 7.2 mm wide, or for the focal length in pixels of the RGB-D pair.',
         0.0,
         1e-3,
+        read_only=True,
     ),
     ParameterSpec(
         'lens.field_curvature',
@@ -75,25 +111,47 @@ PARAMETERS = (
         'being its distance from the principal point in half diagonals of the image.',
         -5.0,
         5.0,
-    ),
-    ParameterSpec('focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0),
-    ParameterSpec(
-        'focus.far_dioptres', 0.0, 'Farthest focus of the lens in 1/m; 0 is infinity.', 0.0, 50.0
+        read_only=True,
     ),
     ParameterSpec(
-        'settling_time', 0.12, 'Seconds until 98 % of a focus step are done.', 0.0, 10.0
+        'focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0, read_only=True
     ),
     ParameterSpec(
-        'latency', 0.02, 'Seconds from a focus command to the start of the movement.', 0.0, 10.0
+        'focus.far_dioptres',
+        0.0,
+        'Farthest focus of the lens in 1/m; 0 is infinity.',
+        0.0,
+        50.0,
+        read_only=True,
     ),
     ParameterSpec(
-        'breathing', True, 'Whether the image scale follows the focus, as in a thin lens.'
+        'settling_time',
+        0.12,
+        'Seconds until 98 % of a focus step are done.',
+        0.0,
+        10.0,
+        read_only=True,
+    ),
+    ParameterSpec(
+        'latency',
+        0.02,
+        'Seconds from a focus command to the start of the movement.',
+        0.0,
+        10.0,
+        read_only=True,
+    ),
+    ParameterSpec(
+        'breathing',
+        True,
+        'Whether the image scale follows the focus, as in a thin lens.',
+        read_only=True,
     ),
     ParameterSpec(
         'exposure_breathing',
         False,
         'Whether images darken as the lens extends to focus near, '
         'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.',
+        read_only=True,
     ),
     ParameterSpec(
         'exposure_jitter',
@@ -102,8 +160,11 @@ PARAMETERS = (
         'frame, in natural logarithms: what automatic exposure leaves.',
         0.0,
         1.0,
+        read_only=True,
     ),
-    ParameterSpec('noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0),
+    ParameterSpec(
+        'noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0, read_only=True
+    ),
     ParameterSpec(
         'jitter_px',
         0.0,
@@ -111,9 +172,16 @@ PARAMETERS = (
         'camera_info does not know; the truth moves with the image.',
         0.0,
         20.0,
+        read_only=True,
     ),
-    ParameterSpec('device', 'auto', 'Where defocus is rendered.', choices=('auto', 'cpu', 'cuda')),
-    ParameterSpec('threads', 2, 'Processor threads for rendering.', 1, 64),
+    ParameterSpec(
+        'device',
+        'auto',
+        'Where defocus is rendered.',
+        choices=('auto', 'cpu', 'cuda'),
+        read_only=True,
+    ),
+    ParameterSpec('threads', 2, 'Processor threads for rendering.', 1, 64, read_only=True),
 )
 
 

@@ -239,10 +239,10 @@ def test_a_command_that_is_no_number_is_ignored(start, listener):
     ('name', 'parameters', 'text'),
     [
         ('sim_camera_node', {'scene': 'moon'}, 'one of table, floor, corridor, target, rgbd'),
-        ('sim_camera_node', {'rate': -3.0}, 'rate: expected a number from 0.1 to 240'),
+        ('sim_camera_node', {'rate': -3.0}, 'rate must be a number from 0.1 to 240'),
         ('sim_camera_node', {'scene': 'rgbd'}, 'rgbd.colour'),
         ('sim_camera_node', {'focus__near_dioptres': 0.0}, 'far < near'),
-        ('sim_camera_node', {'width': 'broad'}, 'width: expected a whole number'),
+        ('sim_camera_node', {'width': 'broad'}, 'width must be a whole number'),
         ('focus_sweep_node', {'driver': 'telepathy'}, 'one of topic'),
         ('focus_sweep_node', {'near_dioptres': 0.1, 'far_dioptres': 2.0}, 'far < near'),
         ('focus_sweep_node', {'planes_dioptres': '[1.0]'}, '2 to 32'),

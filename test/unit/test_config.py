@@ -25,16 +25,18 @@ def parameters(name: str, node: str) -> dict:
 def test_dualfocus_yaml_states_every_parameter_with_its_default():
     stated = parameters('dualfocus.yaml', 'dualfocus')
     stated = {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
-    assert stated == {k: v for k, v in settings.DEFAULTS.items() if v != ()}
+    assert stated == {
+        spec.name: spec.default for spec in settings.PARAMETERS if spec.default != ()
+    }
     for name, value in stated.items():
-        assert settings.coerce(name, value) == value
+        assert settings.SPECS[name].coerce(value) == value
 
 
 def test_parameters_without_a_default_have_a_valid_example():
     text = (CONFIG / 'dualfocus.yaml').read_text('utf-8')
-    for name in (name for name, value in settings.DEFAULTS.items() if value == ()):
+    for name in (spec.name for spec in settings.PARAMETERS if spec.default == ()):
         (example,) = re.findall(rf'^    # {re.escape(name)}: (.+)$', text, re.MULTILINE)
-        assert settings.coerce(name, yaml.safe_load(example))
+        assert settings.SPECS[name].coerce(yaml.safe_load(example))
 
 
 def test_every_parameter_is_explained():
@@ -61,7 +63,7 @@ def test_sim_yaml_sets_parameters_that_the_simulation_has(node, module):
 def test_sim_yaml_gives_the_depth_node_the_lens_of_the_camera():
     camera, depth = parameters('sim.yaml', 'sim_camera'), parameters('sim.yaml', 'dualfocus')
     for name, value in depth.items():
-        assert settings.coerce(name, value) == value
+        assert settings.SPECS[name].coerce(value) == value
     for name in ('lens.focal_length', 'lens.f_number'):
         assert depth[name] == camera[name]
     assert depth['breathing.model'] == 'thin_lens'
@@ -125,7 +127,7 @@ def test_nav2_gets_points_within_the_range_of_the_node():
     assert layer['max_obstacle_height'] <= layer['z_voxels'] * layer['z_resolution'] + 1e-9
     node = content['/**/dualfocus']['ros__parameters']
     for name, value in node.items():
-        assert settings.coerce(name, value) == value
+        assert settings.SPECS[name].coerce(value) == value
     assert node['depth.min'] <= low
     assert source['raytrace_max_range'] <= node['depth.max']
 
@@ -217,7 +219,7 @@ def test_foxglove_colours_are_those_of_our_pictures(foxglove):
     np = pytest.importorskip('numpy')
     colour = pytest.importorskip('dualfocus_ros.visualization.colour_scales')
     scales = {
-        'Image!depth': colour.fixed_depth_scale(0.3, 2.5),
+        'Image!depth': colour.log_depth_scale(0.3, 2.5),
         'Image!sigma': colour.sigma_scale(np.ones((2, 2))),
     }
     for name, scale in scales.items():

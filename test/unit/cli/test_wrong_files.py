@@ -20,22 +20,10 @@ from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
 from dualfocus_ros.nodes.depth import DepthNode
 from dualfocus_ros.nodes.focus_sweep import FocusSweepNode
-from dualfocus_ros.nodes.parameter_declaration import ParameterSpec
 from dualfocus_ros.nodes.sim_camera import SimCameraNode
 
-DEPTH = tuple(
-    ParameterSpec(
-        name,
-        depth_parameters.DEFAULTS[name],
-        entry.description,
-        entry.low,
-        entry.high,
-        entry.choices,
-    )
-    for name, entry in depth_parameters.SPECS.items()
-)
 TABLES = {
-    'dualfocus': DEPTH,
+    'dualfocus': depth_parameters.PARAMETERS,
     'focus_sweep': focus_sweep.PARAMETERS,
     'sim_camera': sim_camera.PARAMETERS,
 }
@@ -63,9 +51,7 @@ def wrong_values(entry):
 
 def check(node, name, value):
     """Check a value as the node does at its start."""
-    if node == 'dualfocus':
-        return depth_parameters.coerce(name, value)
-    return next(e for e in TABLES[node] if e.name == name).check(value)
+    return next(e for e in TABLES[node] if e.name == name).coerce(value)
 
 
 @pytest.mark.parametrize(('node', 'name'), CASES)
@@ -154,10 +140,10 @@ def estimate_with(path):
 
 
 @pytest.mark.parametrize(
-    'name', [n for n in depth_parameters.DEFAULTS if n not in ('input', 'autostart')]
+    'name', [n for n in depth_parameters.SPECS if n not in ('input', 'autostart')]
 )
 def test_the_command_line_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
-    entry = next(e for e in DEPTH if e.name == name)
+    entry = depth_parameters.SPECS[name]
     path = tmp_path / 'wrong.yaml'
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': {name: wrong_values(entry)[0]}}}))
     assert estimate_with(path) == 2

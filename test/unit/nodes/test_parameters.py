@@ -10,8 +10,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from dualfocus_ros.nodes.depth_parameters import DEFAULTS, SPECS, DepthNodeSettings, coerce
-from dualfocus_ros.nodes.parameters import DepthNodeParameters, descriptor
+from dualfocus_ros.nodes.depth_parameters import SPECS, DepthNodeSettings
+from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
+from dualfocus_ros.nodes.parameter_declaration import descriptor
 
 CONTRACT = {
     'model',
@@ -71,7 +72,7 @@ def make():
         overrides = [Parameter(name.replace('__', '.'), value=v) for name, v in given.items()]
         node = Node('dualfocus', context=context, parameter_overrides=overrides)
         nodes.append(node)
-        return node, DepthNodeParameters(node)
+        return node, DynamicParameters(node)
 
     yield make_node
     for node in nodes:
@@ -80,15 +81,15 @@ def make():
 
 
 def test_every_parameter_of_the_contract_exists():
-    assert set(DEFAULTS) >= CONTRACT
+    assert set(SPECS) >= CONTRACT
 
 
-@pytest.mark.parametrize('name', sorted(DEFAULTS))
+@pytest.mark.parametrize('name', sorted(SPECS))
 def test_each_is_described_and_bounded(name):
-    described = descriptor(name)
+    described = descriptor(SPECS[name])
     assert len(described.description) > 10
     assert described.read_only == (name in STATIC)
-    free = isinstance(DEFAULTS[name], bool) or name in ('model', 'device')
+    free = isinstance(SPECS[name].default, bool) or name in ('model', 'device')
     bounded = (
         described.integer_range
         or described.floating_point_range
@@ -266,7 +267,7 @@ def test_the_settings_of_each_part():
 
 @pytest.mark.parametrize('name', sorted(SPECS))
 def test_defaults_are_allowed(name):
-    assert coerce(name, DEFAULTS[name]) == DEFAULTS[name]
+    assert SPECS[name].coerce(SPECS[name].default) == SPECS[name].default
 
 
 @pytest.mark.parametrize('name', ['rectify', 'alignment.mode'])
@@ -275,8 +276,8 @@ def test_a_bare_off_which_yaml_makes_false_means_off(make, name):
     attribute = name.replace('.', '_')
     assert parameters.problems == []
     assert getattr(parameters.current(), attribute) == 'off'
-    (result,) = node.set_parameters([Parameter(name, value=DEFAULTS[name])])
-    assert result.successful and getattr(parameters.current(), attribute) == DEFAULTS[name]
+    (result,) = node.set_parameters([Parameter(name, value=SPECS[name].default)])
+    assert result.successful and getattr(parameters.current(), attribute) == SPECS[name].default
     (result,) = node.set_parameters([Parameter(name, value=False)])
     assert result.successful and getattr(parameters.current(), attribute) == 'off'
     (result,) = node.set_parameters([Parameter(name, value=True)])

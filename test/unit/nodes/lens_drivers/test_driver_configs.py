@@ -35,26 +35,21 @@ def sweep_values(driver, example=True):
     if example:
         for name, numbers in re.findall(r'# (calibration\.\w+): (.+)', text):
             values[name] = yaml.safe_load(numbers)
-    return {name: ENTRIES[name].check(value) for name, value in values.items()}
+    return {name: ENTRIES[name].coerce(value) for name, value in values.items()}
 
 
 def depth_settings(driver):
     """Return the settings of the depth node."""
     _, sections = content(driver)
-    values = depth_parameters.DEFAULTS | sections['/**'] | sections['/**/dualfocus']
-    return depth_parameters.DepthNodeSettings(
-        **{
-            depth_parameters.FIELD_NAMES[name]: depth_parameters.coerce(name, value)
-            for name, value in values.items()
-        }
-    )
+    values = sections['/**'] | sections['/**/dualfocus']
+    return depth_parameters.settings_from(values)
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
 def test_every_name_is_known_and_every_value_allowed(driver):
     _, sections = content(driver)
     assert sections.keys() == SECTIONS
-    assert sections['/**'].keys() <= ENTRIES.keys() & depth_parameters.DEFAULTS.keys()
+    assert sections['/**'].keys() <= ENTRIES.keys() & depth_parameters.SPECS.keys()
     values = sweep_values(driver)
     assert values['driver'] == driver
     assert depth_parameters.validate(depth_settings(driver)) == []

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from dualfocus_ros.alignment.homography import Alignment, align_planes, warp_planes
+from dualfocus_ros.alignment.align import align, warp_planes
+from dualfocus_ros.alignment.alignment_result import Alignment
 from dualfocus_ros.camera.depth_resolution import check_range
 from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.pinhole import PinholeCamera
@@ -233,7 +234,7 @@ def _align(
 ) -> tuple[list[np.ndarray], np.ndarray, Alignment]:
     steps = len(pixels) - 1
     with tqdm(total=steps, desc='aligning', unit='plane', leave=False, disable=_no_bar()) as bar:
-        alignment = align_planes(pixels, dioptres, lens=lens, progress=bar.update)
+        alignment = align(pixels, dioptres, model='homography', lens=lens, progress=bar.update)
     warped, covered = warp_planes(pixels, alignment)
     return warped, covered, alignment
 

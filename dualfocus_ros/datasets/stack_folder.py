@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.alignment.homography import align_planes, warp_planes
+from dualfocus_ros.alignment.align import align, warp_planes
 from dualfocus_ros.datasets.samples import METRIC_UNITS, UNITS, Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.depth_files import read_float_map
@@ -48,7 +48,7 @@ def open_stack_folder(place: Path, options: Mapping[str, str]) -> Dataset:
         if options.get('align', '0') not in ('0', 'no', 'false'):
             # Alignment wants neighbours in focus, which are the same in any unit.
             dioptres = 1.0 / focus if unit == 'metres' else focus
-            images, seen = warp_planes(images, align_planes(images, dioptres))
+            images, seen = warp_planes(images, align(images, dioptres, model='homography'))
         truth = _truth(place, options, seen)
         return StackSample(
             place.name, np.stack(images), focus, unit, truth, plane=_region(options, seen.shape)

@@ -244,7 +244,7 @@ class DepthEstimator:
                 probability=host[7],
                 camera=camera,
                 saturated=is_saturated(found.clipped),
-                motion=found.motion and found.motion.enlarged(settings.decimation),
+                alignment=found.motion and found.motion.at_full_size(1.0 / settings.decimation),
                 gains=found.gains,
                 stage_ms=stages,
             )

@@ -15,13 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.alignment.plane_motion import (
-    SIDE,
-    Motion,
-    PairCache,
-    RegistrationImage,
-    estimate_motion,
-)
+from dualfocus_ros.alignment.align import align
+from dualfocus_ros.alignment.alignment_result import Alignment
+from dualfocus_ros.alignment.shift_scale import PairCache, RegistrationImage, registration_scale
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration, ViewMapping, source_coordinates
 from dualfocus_ros.camera.srgb import decode_srgb8
@@ -116,7 +112,7 @@ class AnalysisCache:
             # Only what it leaves in the memory is wanted.
             looks = [glance.look for glance in glances if glance.look is not None]
             focus = np.array([glance.focus for glance in glances])
-            estimate_motion(looks, focus, int(np.argmax(focus)), 1.0, self.pairs)
+            align(looks, focus, model='shift_scale', pairs=self.pairs)
 
     def finish(self, stack: FocalStack) -> None:
         """Forget what no stack after this one can need."""
@@ -145,7 +141,7 @@ class StackAnalysis:
 
     reference: ReferenceView
     views: tuple[CameraCalibration, ...]
-    motion: Motion | None
+    motion: Alignment | None
     corrections: tuple[np.ndarray | None, ...]
     gains: np.ndarray
     clipped: tuple[np.ndarray | None, ...]
@@ -194,9 +190,12 @@ def analyze_stack(
     motion, gains = None, np.ones(len(stack.planes))
     looks = [glance.look for glance in glances if glance.look is not None]
     if settings.alignment != 'off':
-        factor = _shrunk_by(stack.size)
-        motion = estimate_motion(
-            looks, stack.focus_dioptres, stack.reference, factor, memory.pairs
+        motion = align(
+            looks,
+            stack.focus_dioptres,
+            model='shift_scale',
+            reference=stack.reference,
+            pairs=memory.pairs,
         )
     if settings.normalise_exposure:
         patches = [glance.patches for glance in glances if glance.patches is not None]
@@ -220,10 +219,6 @@ def _newest(glances: Iterable[PlaneAnalysis]) -> list[PlaneAnalysis]:
     return kept
 
 
-def _shrunk_by(size: tuple[int, int]) -> float:
-    return min(1.0, SIDE / max(size))
-
-
 def _suffices(glance: PlaneAnalysis, settings: EstimatorSettings) -> bool:
     motion, gains = settings.alignment != 'off', settings.normalise_exposure
     return (glance.look is not None or not motion) and (glance.patches is not None or not gains)
@@ -241,7 +236,9 @@ def analyze_plane(
             patches = exposure.PatchBrightness.of(light, clipped)
         if settings.alignment != 'off':
             # The square root is about as even in its steps as the code of the image.
-            look = RegistrationImage.at(cv2.sqrt(light) * 255.0)
+            look = RegistrationImage.from_grey(
+                cv2.sqrt(light) * 255.0, registration_scale(plane.image.shape)
+            )
     return PlaneAnalysis(plane.focus_dioptres, patches, look, clipped, burnt)
 
 
@@ -341,7 +338,7 @@ def _breathed(
 def _small_light(image: np.ndarray, mapping: ViewMapping) -> np.ndarray:
     """Return a small image of linear light, float32 of 0 to 1, in the reference geometry."""
     height, width = image.shape[:2]
-    factor = _shrunk_by((height, width))
+    factor = registration_scale((height, width))
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
+from dualfocus_ros.alignment.registration import covers
+
 # Columns (W,) and rows (H,), or both (H, W), in pixels; None for the pixel's own place.
 SourcePositions = tuple[np.ndarray, np.ndarray] | None
-# Samples up to half a pixel beyond the centre of an outermost pixel lie within that pixel.
-_SLACK = 0.5
 
 
 def sampling_grid(
@@ -61,8 +61,7 @@ def common_valid_mask(
         if position is None:
             continue
         x, y = position
-        across = (x >= -_SLACK) & (x <= width - 1 + _SLACK)
-        down = (y >= -_SLACK) & (y <= height - 1 + _SLACK)
+        across, down = covers(x, width), covers(y, height)
         if across.all() and down.all():
             continue
         inside = across & (down[:, None] if down.ndim == 1 else down)

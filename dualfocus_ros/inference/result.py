@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dualfocus_ros.alignment.plane_motion import Motion
+from dualfocus_ros.alignment.alignment_result import Alignment
 from dualfocus_ros.camera.pinhole import PinholeCamera
 
 
@@ -42,8 +42,8 @@ class DepthResult:
     :param probability: (N, H, W) float32, the focus probability p_n of each of them; sums to one.
     :param camera: intrinsics of the reference plane, None when no plane had any.
     :param saturated: whether a plane is clipped to white in more than a few pixels.
-    :param motion: how far the planes were displaced, in their pixels as they came, None
-        where nobody looked.
+    :param alignment: measured displacement of the planes, in pixels before decimation; None with
+        ``alignment='off'``.
     :param gains: (N,) what the light of each plane was multiplied by.
     :param stage_ms: milliseconds spent per stage.
     """
@@ -60,10 +60,10 @@ class DepthResult:
     probability: np.ndarray | None = None
     camera: PinholeCamera | None = None
     saturated: bool = False
-    motion: Motion | None = None
+    alignment: Alignment | None = None
     gains: np.ndarray | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
 
     def moved(self, limit: float) -> bool:
-        """Tell whether a plane was displaced by more than ``limit`` of its pixels."""
-        return self.motion is not None and self.motion.largest > limit
+        """Return whether a plane was displaced by more than ``limit`` of its pixels."""
+        return self.alignment is not None and self.alignment.max_displacement_px > limit

@@ -180,14 +180,14 @@ class StackProcessor:
 
 def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQuality:
     """Return what is to be said of a stack."""
-    motion, gains = result.motion, result.gains
+    alignment, gains = result.alignment, result.gains
     return StackQuality(
         # A sixteenth of the pixels tells as much.
         valid_share=float(np.isfinite(result.depth[::4, ::4]).mean()),
         has_points=result.camera is not None,
-        motion_px=None if motion is None else motion.largest,
+        motion_px=None if alignment is None else alignment.max_displacement_px,
         max_motion_px=settings.alignment_max_motion,
-        unaligned=() if motion is None else motion.failed,
+        unaligned=() if alignment is None else alignment.failed,
         brightness_ratio=1.0 if gains is None else float(gains.max() / gains.min()),
         clipped=result.saturated,
     )

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dualfocus_ros.alignment.homography import align_planes, warp_planes
+from dualfocus_ros.alignment.align import align, warp_planes
 from dualfocus_ros.bags.player import BagPlayer
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import write_stack_bag
@@ -125,7 +125,7 @@ def test_real_frames_through_both_ways(tmp_path):
     focus = [1.0 / m for m in metres]
     images = [cv2.imread(str(file))[..., ::-1] for file in files]
     small = [cv2.resize(image, (680, 512), interpolation=cv2.INTER_AREA) for image in images]
-    aligned, _ = warp_planes(small, align_planes(small, focus))
+    aligned, _ = warp_planes(small, align(small, focus, model='homography'))
     depth = compare(tmp_path, aligned, focus)
     # The carpet is a plane: inverse depth falls linearly from the near rows to the far ones.
     rows = np.arange(290, 425)

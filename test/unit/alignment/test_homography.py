@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alignment of hand-held, breathing focal stacks, against warps that are known."""
+"""Alignment by homography of breathing, hand-held stacks, against known warps."""
 
 import cv2
 import numpy as np
 import pytest
 
-from dualfocus_ros.alignment.homography import Alignment, align_planes, warp_planes
+from dualfocus_ros.alignment.align import align, warp_planes
+from dualfocus_ros.alignment.alignment_result import Alignment
 from dualfocus_ros.camera.thin_lens import Lens
 
 HEIGHT, WIDTH = 300, 400
@@ -64,7 +65,7 @@ def errors(alignment: Alignment, index: int, truth: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize('radial', [0.0, 0.006])
-def test_recovers_scale_shift_and_radial_distortion_of_blurred_planes(radial):
+def test_recovers_scale_shift_and_radial_distortion(radial):
     scene = texture()
     warps = [(0.975, (9.0, -6.0), 1.0), (0.985, (4.5, 3.0), 2 / 3), (0.993, (-3.2, 1.4), 1 / 3)]
     images = [
@@ -73,10 +74,10 @@ def test_recovers_scale_shift_and_radial_distortion_of_blurred_planes(radial):
     ]
     images.append(make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8))
 
-    alignment = align_planes(images, FOCUS)
+    alignment = align(images, FOCUS, model='homography')
 
     assert alignment.reference == 3
-    assert alignment.ok.all()
+    assert alignment.failed == ()
     for index, (scale, shift, part) in enumerate(warps):
         error = errors(alignment, index, true_positions(scale, shift, radial * part))
         assert np.median(error) < 0.2, (index, np.median(error))
@@ -91,28 +92,28 @@ def test_colour_planes_in_any_order_and_a_chosen_reference():
         make_plane(scene, 0.985, (2.0, 1.0), 0.0, 1.4),
     ]
     images = [np.repeat(image[..., None], 3, axis=2) for image in grey]
-    alignment = align_planes(images, [2.0, 0.5, 1.2], reference=0)
+    alignment = align(images, [2.0, 0.5, 1.2], reference=0, model='homography')
     warped, covered = warp_planes(images, alignment)
     assert all(image.shape == (HEIGHT, WIDTH, 3) for image in warped)
     error = errors(alignment, 1, true_positions(0.97, (5.0, 2.0), 0.0))
     assert np.median(error) < 0.2
-    # Aligned planes show the same thing at the same place, up to blur.
+    # Aligned planes agree up to blur.
     difference = np.abs(warped[1].astype(float) - grey[0][..., None])[covered]
     before = np.abs(grey[1].astype(float) - grey[0])[covered]
     assert difference.mean() < 0.6 * before.mean()
 
 
-def test_an_aligned_stack_is_left_alone():
+def test_leaves_an_aligned_stack_unchanged():
     scene = texture(7)
     images = [make_plane(scene, 1.0, (0.0, 0.0), 0.0, blur) for blur in (3.0, 2.0, 1.0, 0.8)]
-    alignment = align_planes(images, FOCUS)
+    alignment = align(images, FOCUS, model='homography')
     assert all(alignment.is_identity(index) for index in range(4))
     warped, covered = warp_planes(images, alignment)
     assert covered.all()
     assert all(np.array_equal(one, two) for one, two in zip(images, warped, strict=True))
 
 
-def test_lens_breathing_starts_far_planes_that_chance_would_not_find():
+def test_lens_breathing_is_the_initial_guess():
     lens = Lens(focal_length=0.025, f_number=2.0, pixel_pitch=1e-5)
     focus = [0.0, 5.0]
     scale = lens.magnification(focus[0], focus[1])
@@ -122,64 +123,64 @@ def test_lens_breathing_starts_far_planes_that_chance_would_not_find():
         make_plane(scene, scale, (0.0, 0.0), 0.0, 1.2),
         make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8),
     ]
-    alignment = align_planes(images, focus, lens=lens)
-    assert alignment.ok.all()
+    alignment = align(images, focus, lens=lens, model='homography')
+    assert alignment.failed == ()
     assert np.median(errors(alignment, 0, true_positions(scale, (0.0, 0.0), 0.0))) < 0.2
 
 
-def test_covered_excludes_what_a_shifted_plane_does_not_see():
+def test_mask_excludes_pixels_outside_a_shifted_plane():
     scene = texture(13)
     images = [
         make_plane(scene, 1.0, (20.0, 0.0), 0.0, 1.2),
         make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8),
     ]
-    alignment = align_planes(images, [0.5, 2.0])
+    alignment = align(images, [0.5, 2.0], model='homography')
     _, covered = warp_planes(images, alignment)
     # Pixels further right than WIDTH - 20 lie outside the shifted plane.
     assert covered[20:-20, : WIDTH - 22].all()
     assert not covered[:, WIDTH - 18 :].any()
 
 
-def test_a_plane_that_shows_something_else_is_kept_and_flagged(caplog):
+def test_warns_of_a_plane_with_other_content(caplog):
     scene = texture(17)
     images = [
         make_plane(scene, 0.98, (3.0, 0.0), 0.0, 1.6),
         make_plane(texture(18), 1.0, (0.0, 0.0), 0.0, 1.0),
         make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8),
     ]
-    alignment = align_planes(images, [0.5, 1.0, 2.0])
-    assert list(alignment.ok) == [True, False, True]
+    alignment = align(images, [0.5, 1.0, 2.0], model='homography')
+    assert alignment.failed == (1,)
     assert 'plane 1 (1.00 dioptres) could not be aligned' in caplog.text
-    # Its neighbour beyond is aligned to the last good plane.
+    # The plane behind it is aligned to the last registered plane.
     assert np.median(errors(alignment, 0, true_positions(0.98, (3.0, 0.0), 0.0))) < 0.2
 
 
-def test_planes_without_texture_do_not_raise():
+def test_planes_without_texture_fail_without_an_error():
     flat = [np.full((HEIGHT, WIDTH), 128, np.uint8)] * 3
-    alignment = align_planes(flat, [0.5, 1.0, 2.0])
-    assert not alignment.ok[:2].any()
+    alignment = align(flat, [0.5, 1.0, 2.0], model='homography')
+    assert alignment.failed == (0, 1)
     warped, covered = warp_planes(flat, alignment)
     assert covered.all()
     assert all(np.array_equal(image, flat[0]) for image in warped)
 
 
-def test_wrong_input_is_refused():
+def test_rejects_mismatched_input():
     image = np.zeros((HEIGHT, WIDTH), np.uint8)
     with pytest.raises(ValueError, match='2 images but 3 focus distances'):
-        align_planes([image, image], [1.0, 2.0, 3.0])
+        align([image, image], [1.0, 2.0, 3.0], model='homography')
     with pytest.raises(ValueError, match='differ in size'):
-        align_planes([image, image[:-1]], [1.0, 2.0])
+        align([image, image[:-1]], [1.0, 2.0], model='homography')
 
 
-def test_large_images_are_registered_at_a_working_size(monkeypatch):
+def test_large_images_are_registered_at_reduced_size(monkeypatch):
     monkeypatch.setattr('dualfocus_ros.alignment.homography.WORK_SIDE', 250)
     scene = texture(19)
     images = [
         make_plane(scene, 0.98, (6.0, -3.0), 0.0, 1.6),
         make_plane(scene, 1.0, (0.0, 0.0), 0.0, 0.8),
     ]
-    alignment = align_planes(images, [0.5, 2.0])
+    alignment = align(images, [0.5, 2.0], model='homography')
     error = errors(alignment, 0, true_positions(0.98, (6.0, -3.0), 0.0))
     assert np.median(error) < 0.3
-    still = align_planes([images[1], images[1]], [0.5, 2.0])
+    still = align([images[1], images[1]], [0.5, 2.0], model='homography')
     assert all(still.is_identity(index) for index in range(2))

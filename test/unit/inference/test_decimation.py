@@ -132,8 +132,8 @@ def test_motion_is_told_in_the_pixels_that_came():
     moved[0] = replace(moved[0], image=np.roll(moved[0].image, 6, axis=1), camera=None)
     moved = replace(stack, planes=tuple(replace(plane, camera=None) for plane in moved))
     result = estimator(decimation=2).estimate(moved)
-    assert result.motion.largest == pytest.approx(6.0, abs=0.3)
-    np.testing.assert_allclose(result.motion.transforms[0][:2, 2], [6.0, 0.0], atol=0.4)
+    assert result.alignment.max_displacement_px == pytest.approx(6.0, abs=0.3)
+    np.testing.assert_allclose(result.alignment.transforms[0][:2, 2], [6.0, 0.0], atol=0.4)
     assert result.moved(5.0) and not result.moved(7.0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.alignment import plane_motion
+from dualfocus_ros.alignment import shift_scale
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration, ViewMapping
 from dualfocus_ros.camera.thin_lens import Lens
@@ -163,12 +163,12 @@ def test_whole_sweeps_leave_nothing_behind(estimator):
 
 def test_planes_are_looked_at_once(estimator, monkeypatch):
     glances, refined = [], []
-    look, refine = preparation.analyze_plane, plane_motion._gauss_newton
+    look, refine = preparation.analyze_plane, shift_scale._gauss_newton
     monkeypatch.setattr(
         preparation, 'analyze_plane', lambda p, *a: glances.append(p.focus_dioptres) or look(p, *a)
     )
     monkeypatch.setattr(
-        plane_motion, '_gauss_newton', lambda *a, **k: refined.append(1) or refine(*a, **k)
+        shift_scale, '_gauss_newton', lambda *a, **k: refined.append(1) or refine(*a, **k)
     )
     estimator.estimate(stack_of(planes_of(1)))
     of_a_stack = len(refined)
@@ -183,7 +183,7 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     found = estimator.estimate(stack_of(second))
     assert glances == [FOCUS[-1]]
     assert 0 < len(refined) < of_a_stack
-    assert found.motion.failed == ()
+    assert found.alignment.failed == ()
 
     # In sliding mode only the new plane is new.
     estimator.estimate(stack_of(second))
@@ -197,7 +197,7 @@ def test_planes_are_looked_at_once(estimator, monkeypatch):
     for _ in range(2):
         estimator.estimate(stack_of(third))
     estimator.settings = EstimatorSettings()
-    assert estimator.estimate(stack_of(third)).motion is not None
+    assert estimator.estimate(stack_of(third)).alignment is not None
 
 
 def test_a_plane_that_is_needed_otherwise_is_encoded_again(estimator, weights):

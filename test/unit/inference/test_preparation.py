@@ -164,7 +164,7 @@ def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolati
     stack = stack_of([photograph()] * 3)
     result, found = prepared(stack, EstimatorSettings())
     assert not interpolations
-    assert found.motion.largest < 0.1
+    assert found.motion.max_displacement_px < 0.1
     for image, plane in zip(result.images, stack.planes, strict=True):
         assert torch.equal(image, to_tensor(torch.from_numpy(plane.image)))
 
@@ -176,7 +176,7 @@ def test_motion_is_ignored_or_told_or_taken_out(mode):
     if mode == 'off':
         assert found.motion is None
     else:
-        assert found.motion.pixels[0] == pytest.approx(5.0, abs=0.3)
+        assert found.motion.displacement_px[0] == pytest.approx(5.0, abs=0.3)
     assert (worst(result, 2) < 6.0) == (mode == 'correct')
 
 

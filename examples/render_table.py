@@ -13,9 +13,9 @@ import sys
 import cv2
 import numpy as np
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 

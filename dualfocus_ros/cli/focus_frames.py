@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.calibration.settling import LensCommand
 from dualfocus_ros.calibration.target_images import FocusImage, Region
+from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.cli import bag_topics
 from dualfocus_ros.cli.bag_arguments import open_bag, require_ros
 from dualfocus_ros.cli.focus_arguments import find_images, read_numbers
@@ -25,15 +26,13 @@ from dualfocus_ros.cli.node_parameters import DepthNodeParameters
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.lens_messages import frame_metadata, lens_position, plane_target_from_msg
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.focus_sources import (
     CommandFocusSource,
-    FocusOrder,
     PositionFocusSource,
     SettlingModel,
-    lens_position,
 )
-from dualfocus_ros.sweep.time_synchronizer import LensState
 
 logger = logging.getLogger(__name__)
 
@@ -256,22 +255,17 @@ def _readings(
     """Return what tells the focus of the image with a stamp, called in the order of stamps."""
     model = SettlingModel(0, rest)
     if source == 'command':
-        orders = CommandFocusSource(model)
-        # All orders at once: there may be more than the node keeps.
-        waiting = [
-            FocusOrder(
-                to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres)
-            )
-            for m in bag.messages([topic])
-        ]
+        commands = CommandFocusSource(model)
+        # All commands at once: there may be more than the node keeps.
+        waiting = [plane_target_from_msg(m.message, m.stamp_ns) for m in bag.messages([topic])]
 
         def commanded(stamp: int) -> FocusReading | None:
             while waiting and waiting[0].stamp_ns <= stamp:
-                orders.add_command(waiting.pop(0))
-            report = orders.report(stamp)
-            if report is None or not math.isfinite(report.dioptres):
+                commands.add_command(waiting.pop(0))
+            reading = commands.reading(stamp)
+            if reading is None or not math.isfinite(reading.dioptres):
                 return None
-            return FocusReading(report.dioptres, report.dioptres, report.state == LensState.MOVING)
+            return FocusReading(reading.dioptres, reading.dioptres, reading.moving)
 
         return commanded
     known: dict[int, FocusReading] = {}
@@ -285,11 +279,10 @@ def _readings(
                 float(content.focus_dioptres), float(content.lens_position), moving
             )
             continue
-        values = [(v.key, v.value) for status in content.status for v in status.values]
-        dioptres = lens_position(values)
+        dioptres = lens_position(frame_metadata(content))
         if dioptres is not None and math.isfinite(dioptres):
-            state = reported.report(stamp, dioptres).state
-            known[stamp] = FocusReading(dioptres, dioptres, state == LensState.MOVING)
+            moving = reported.reading(stamp, dioptres).moving
+            known[stamp] = FocusReading(dioptres, dioptres, moving)
     return known.get
 
 

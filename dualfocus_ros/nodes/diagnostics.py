@@ -16,11 +16,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from dualfocus_ros.camera.depth_resolution import RangeCheck, inverse_depth_error
+from dualfocus_ros.camera.lens_state import LensReading, LensState
 from dualfocus_ros.nodes.callback_times import CallbackSummary
 from dualfocus_ros.nodes.transport_monitor import TransportHealth
 from dualfocus_ros.sweep.assembler import SweepProgress
 from dualfocus_ros.sweep.stage_counter import StageCounts
-from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

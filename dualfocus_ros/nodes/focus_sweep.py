@@ -13,9 +13,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.msg import FocusCommand
-from dualfocus_ros.nodes.input_messages import focus_command_from_msg
 from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile
 from dualfocus_ros.nodes.lens_drivers.drivers import (
     DRIVERS,
@@ -36,15 +36,8 @@ from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import create_publisher
 from dualfocus_ros.sweep.focus_sources import SettlingModel
-from dualfocus_ros.sweep.sweep_controller import (
-    MODES,
-    PATTERNS,
-    PlaneTarget,
-    Report,
-    SweepController,
-    SweepSettings,
-    uniform_planes,
-)
+from dualfocus_ros.sweep.sweep_controller import SweepController
+from dualfocus_ros.sweep.sweep_settings import MODES, PATTERNS, SweepSettings, uniform_planes
 
 _POLL_PERIOD = 0.02
 _KEPT = 10
@@ -233,7 +226,7 @@ class FocusSweepNode(Node):
         super().__init__('focus_sweep')
         self._values = declare_parameters(self, PARAMETERS)
         self._profile = make_profile(self._values)
-        self._plan = SweepController(_settings(self._values, self._profile))
+        self._controller = SweepController(_settings(self._values, self._profile))
         warn = self.get_logger().warning
         self._commands = create_publisher(
             self.create_publisher, FocusCommand, 'focus_command', _KEPT, warn
@@ -249,9 +242,9 @@ class FocusSweepNode(Node):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(_POLL_PERIOD, self._advance)
         self.create_timer(1.0, self._on_second)
-        planes = ', '.join(f'{plane:.3g}' for plane in self._plan.settings.planes)
+        planes = ', '.join(f'{plane:.3g}' for plane in self._controller.settings.planes)
         self.get_logger().info(
-            f'{self._plan.settings.mode} sweep over {planes} dioptres; driver '
+            f'{self._controller.settings.mode} sweep over {planes} dioptres; driver '
             f'{self._values["driver"]}, commands on {self._commands.topic_name}, '
             f'{self._reports.subscription}'
         )
@@ -263,8 +256,8 @@ class FocusSweepNode(Node):
 
     def _forget(self) -> None:
         """Take back the last command, because the lens may go elsewhere from now on."""
-        if self._profile is not None and self._known and self._plan.target is not None:
-            self._publish(self._plan.target, known=False)
+        if self._profile is not None and self._known and self._controller.target is not None:
+            self._publish(self._controller.target, known=False)
 
     def _make_driver(self) -> LensDriver:
         values = self._values
@@ -278,80 +271,79 @@ class FocusSweepNode(Node):
 
     def _make_reports(self) -> LensReadingSource:
         if isinstance(self._driver, TopicDriver):
-            return FocusStateSource(self, self._on_report)
+            return FocusStateSource(self, self._on_reading)
         assert isinstance(self._driver, ParameterDriver)
         source = 'camera_ros' if self._values['driver'] == 'camera_ros' else 'command'
         model = SettlingModel(
             self._values[f'{source}.latency_frames'], self._values[f'{source}.settling_time']
         )
         if source == 'camera_ros':
-            return MetadataSource(self, self._on_report, model, self._driver.observe)
-        return SettlingModelSource(self, self._on_report, model)
+            return MetadataSource(self, self._on_reading, model, self._driver.observe)
+        return SettlingModelSource(self, self._on_reading, model)
 
     def _now(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
 
-    def _on_report(self, report: Report) -> None:
-        self._plan.report(report, self._now())
+    def _on_reading(self, reading: LensReading) -> None:
+        self._controller.add_reading(reading, self._now())
         self._advance()
 
     def _advance(self) -> None:
         self._driver.tick()
         now = self._now()
         ready = self._driver.ready
-        self._plan.listeners(int(ready), now, self._driver.problem)
+        self._controller.set_listeners(int(ready), now, self._driver.problem)
         if not ready:
             self._forget()
         if self._driver.busy:
             return
-        step = self._plan.poll(now)
+        target = self._controller.update(now)
         self._warn_of_position_error()
-        if step is None:
+        if target is None:
             return
         if self._profile is not None:
-            self._publish(step, known=False)
-        self._driver.go(step)
+            self._publish(target, known=False)
+        self._driver.move_to(target)
 
-    def _on_done(self, step: PlaneTarget, refusal: str) -> None:
-        """Take notice that the driver has taken a command, or refused it."""
+    def _on_done(self, target: PlaneTarget, refusal: str) -> None:
+        """Handle the driver's answer to a command."""
+        if target != self._controller.target:  # the settings were replaced meanwhile
+            return
         if refusal:
-            self._plan.refused(refusal)
-        elif step == self._plan.target:  # and not of settings that have been replaced
-            self._plan.accepted(self._now())
-            self._publish(step, known=True)
+            self._controller.command_refused(refusal)
+        else:
+            self._controller.command_accepted(self._now())
+            self._publish(target, known=True)
 
-    def _publish(self, step: PlaneTarget, *, known: bool) -> None:
-        """Publish where the lens is going, or that nobody knows."""
-        msg = FocusCommand(
-            focus_dioptres=step.focus_dioptres if known else math.nan,
-            sweep_id=step.sweep_id,
-            plane_index=step.plane_index,
-            plane_count=step.plane_count,
-        )
+    def _publish(self, target: PlaneTarget, *, known: bool) -> None:
+        """Publish a command; NaN dioptres while the position is unknown."""
         now = self.get_clock().now()
+        dioptres = target.dioptres if known else math.nan
+        target = replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds)
+        msg = FocusCommand(
+            focus_dioptres=dioptres,
+            sweep_id=target.sweep_id,
+            plane_index=target.plane_index,
+            plane_count=target.plane_count,
+        )
         msg.header.stamp = now.to_msg()
         self._known = known
-        # In double precision, which the plan compares with what it asked for.
-        order = replace(
-            focus_command_from_msg(msg, now.nanoseconds),
-            dioptres=(step.focus_dioptres if known else math.nan),
-        )
-        self._reports.ordered(order)
+        self._reports.on_command(target)
         self._commands.publish(msg)
 
     def _warn_of_position_error(self) -> None:
-        text = self._plan.position_error
+        text = self._controller.position_error
         if text and not self._position_error_warned:
             self.get_logger().warning(text)
         self._position_error_warned = bool(text)
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            number = self._plan.request()
+            number = self._controller.request_sweep()
         except ValueError as error:
             response.success, response.message = False, str(error)
             return response
-        count = len(self._plan.settings.planes)
+        count = len(self._controller.settings.planes)
         response.success, response.message = True, f'sweep {number} of {count} planes started'
         return response
 
@@ -365,19 +357,19 @@ class FocusSweepNode(Node):
             settings = _settings(values, self._profile)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if settings != self._plan.settings:
-            self._plan.configure(settings)
+        if settings != self._controller.settings:
+            self._controller.configure(settings)
         self._values = values
         return SetParametersResult(successful=True)
 
     def _on_second(self) -> None:
         self._reports.subscription.refresh()
-        plan = self._plan
+        controller = self._controller
         status = DiagnosticStatus(
             name=f'{self.get_fully_qualified_name().lstrip("/")}: sweep',
             hardware_id=self._values['driver'],
-            level=DiagnosticStatus.WARN if plan.trouble else DiagnosticStatus.OK,
-            message=plan.trouble or plan.settings.mode,
+            level=DiagnosticStatus.WARN if controller.problem else DiagnosticStatus.OK,
+            message=controller.problem or controller.settings.mode,
         )
         status.values = [KeyValue(key=k, value=str(v)) for k, v in self._figures().items()]
         message = DiagnosticArray(status=[status])
@@ -389,20 +381,20 @@ class FocusSweepNode(Node):
         self._diagnostics.publish(message)
 
     def _figures(self) -> dict[str, Any]:
-        plan, target = self._plan, self._plan.target
+        controller, target = self._controller, self._controller.target
         figures: dict[str, Any] = {
-            'mode': plan.settings.mode,
-            'pattern': plan.settings.pattern,
-            'planes': len(plan.settings.planes),
-            'commanded dioptres': 'none' if target is None else f'{target.focus_dioptres:.4f}',
-            'reported dioptres': f'{plan.reported:.4f}',
-            'waiting for': plan.waiting,
-            'sweeps': plan.counts.sweeps,
-            'sweep rate (Hz)': f'{plan.counts.rate:.3f}',
-            'commands': plan.counts.commands,
-            'commands repeated': plan.counts.resent,
-            'planes given up': plan.counts.given_up,
-            'lens faults': plan.counts.faults,
+            'mode': controller.settings.mode,
+            'pattern': controller.settings.pattern,
+            'planes': len(controller.settings.planes),
+            'commanded dioptres': 'none' if target is None else f'{target.dioptres:.4f}',
+            'reported dioptres': f'{controller.measured:.4f}',
+            'waiting for': controller.waiting_for,
+            'sweeps': controller.counts.sweeps,
+            'sweep rate (Hz)': f'{controller.counts.rate:.3f}',
+            'commands': controller.counts.commands,
+            'commands repeated': controller.counts.resent,
+            'planes skipped': controller.counts.skipped_planes,
+            'lens faults': controller.counts.faults,
         }
         if target is not None and target.plane_count:
             figures['sweep'] = target.sweep_id

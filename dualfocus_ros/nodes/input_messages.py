@@ -23,10 +23,8 @@ from std_msgs.msg import Header
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
-from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
+from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.stamps import to_ns as stamp_ns
-from dualfocus_ros.sweep.focus_sources import FocusOrder
-from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
 # Texts that are repeated each second, and names that go into every output.
 _MAX_TEXT = 900
@@ -378,33 +376,6 @@ def _camera(msg: CameraInfo, fx: float, fy: float, cx: float, cy: float) -> Pinh
         fy / down,
         (cx - roi.x_offset + 0.5) / across - 0.5,
         (cy - roi.y_offset + 0.5) / down - 0.5,
-    )
-
-
-def lens_reading_from_msg(msg: FocusState) -> LensReading:
-    """Return what a FocusState message says; an unknown state counts as UNKNOWN."""
-    try:
-        state = LensState(msg.state)
-    except ValueError:
-        state = LensState.UNKNOWN
-    return LensReading(
-        stamp_ns(msg.header.stamp),
-        float(msg.focus_dioptres),
-        state,
-        msg.sweep_id,
-        msg.plane_index,
-        msg.plane_count,
-    )
-
-
-def focus_command_from_msg(msg: FocusCommand, now_ns: int) -> FocusOrder:
-    """Return what a FocusCommand message says; without a stamp it counts from ``now_ns``."""
-    return FocusOrder(
-        stamp_ns(msg.header.stamp) or now_ns,
-        float(msg.focus_dioptres),
-        msg.sweep_id,
-        msg.plane_index,
-        msg.plane_count,
     )
 
 

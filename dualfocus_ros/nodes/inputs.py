@@ -20,6 +20,7 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
@@ -28,17 +29,22 @@ from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
+from dualfocus_ros.nodes.lens_messages import (
+    frame_metadata,
+    lens_position,
+    lens_reading_from_msg,
+    plane_target_from_msg,
+)
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, AdaptiveQosSubscription, input_queue, type_name
 from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.sweep.focus_sources import (
     CommandFocusSource,
     PositionFocusSource,
-    lens_position,
 )
+from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
-from dualfocus_ros.sweep.time_synchronizer import Frame, LensReading
 
 R = TypeVar('R')
 # Times between images that tell how often they come.
@@ -323,38 +329,31 @@ class SweepInput(StackSource):
     def _on_frame(self, frame: Frame) -> None:
         self._apply()
         if self._settings().focus_source == 'command':
-            report = self._commanded.report(frame.stamp_ns)
-            if report is None:
+            reading = self._commanded.reading(frame.stamp_ns)
+            if reading is None:
                 self._stage_counter.reject(
                     Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
                 )
                 return
-            self._add_focus(report)
+            self._add_reading(reading)
         self._send(self._assembler.add_frame(frame))
 
-    def _add_focus(self, report: LensReading) -> None:
-        self.lens = report
-        self._send(self._assembler.add_focus(report))
+    def _add_reading(self, reading: LensReading) -> None:
+        self.lens = reading
+        self._send(self._assembler.add_reading(reading))
 
     def _on_focus_state(self, msg: FocusState) -> None:
-        self._add_focus(input_messages.lens_reading_from_msg(msg))
+        self._add_reading(lens_reading_from_msg(msg))
 
     def _on_intention(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        self._assembler.add_command(input_messages.focus_command_from_msg(msg, now_ns))
+        self._assembler.add_command(plane_target_from_msg(msg, now_ns))
 
     def _on_metadata(self, msg: DiagnosticArray) -> None:
-        # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
-        # names, those of frames have not.
-        pairs = [
-            (value.key, value.value)
-            for status in msg.status
-            if not status.name
-            for value in status.values
-        ]
-        if not pairs:
+        metadata = frame_metadata(msg)
+        if not metadata:
             return
-        dioptres = lens_position(pairs)
+        dioptres = lens_position(metadata)
         if dioptres is None:
             self._stage_counter.reject(
                 Stage.MATCHED,
@@ -363,11 +362,11 @@ class SweepInput(StackSource):
                 'camera one with autofocus, and AfMode manual?',
             )
             return
-        self._add_focus(self._reported.report(stamp_ns(msg.header.stamp), dioptres))
+        self._add_reading(self._reported.reading(stamp_ns(msg.header.stamp), dioptres))
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        misled = self._commanded.add_command(input_messages.focus_command_from_msg(msg, now_ns))
+        misled = self._commanded.add_command(plane_target_from_msg(msg, now_ns))
         if misled:
             self._assembler.drop_sweep(
                 'late_command',

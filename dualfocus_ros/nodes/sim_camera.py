@@ -13,15 +13,16 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.input_messages import to_stamp
+from dualfocus_ros.nodes.lens_messages import plane_target_from_msg
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
-from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import CAMERA_SCENES, make_scene, make_target
@@ -207,7 +208,7 @@ class SimCameraNode(Node):
             self, FocusCommand, 'focus_command', self._on_command, _COMMANDS_WAITING
         )
         self.create_timer(1.0, self._commands.refresh)
-        self._orders: deque[tuple[float, PlaneTarget]] = deque(maxlen=256)
+        self._commands_due: deque[tuple[float, PlaneTarget]] = deque(maxlen=256)
         self._wake = threading.Condition()
         self._due: int | None = None
         self._closing = False
@@ -244,8 +245,8 @@ class SimCameraNode(Node):
                 throttle_duration_sec=5,
             )
             return
-        order = PlaneTarget(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
-        self._orders.append((self.get_clock().now().nanoseconds * 1e-9, order))
+        now = self.get_clock().now().nanoseconds
+        self._commands_due.append((now * 1e-9, plane_target_from_msg(msg, now)))
 
     def _on_tick(self) -> None:
         with self._wake:
@@ -269,9 +270,9 @@ class SimCameraNode(Node):
 
     def _expose(self, stamp: int) -> None:
         time = stamp * 1e-9
-        while self._orders and not 0.0 < self._orders[0][0] - time < _CLOCK_JUMP:
-            given, order = self._orders.popleft()
-            self._camera.command(order, min(given, time))
+        while self._commands_due and not 0.0 < self._commands_due[0][0] - time < _CLOCK_JUMP:
+            given, target = self._commands_due.popleft()
+            self._camera.command(target, min(given, time))
         frame = self._camera.capture(time)
         header = Header(stamp=to_stamp(stamp), frame_id=self._frame_id)
         self._states.publish(_focus_state(header, frame))
@@ -284,13 +285,13 @@ class SimCameraNode(Node):
 def _focus_state(header: Header, frame: SimulatedFrame) -> FocusState:
     return FocusState(
         header=header,
-        focus_dioptres=frame.focus_dioptres,
+        focus_dioptres=frame.lens.dioptres,
         focus_sigma=0.0,
-        lens_position=round(frame.focus_dioptres * 1000.0),
-        state=FocusState.MOVING if frame.moving else FocusState.SETTLED,
-        sweep_id=frame.order.sweep_id,
-        plane_index=frame.order.plane_index,
-        plane_count=frame.order.plane_count,
+        lens_position=round(frame.lens.dioptres * 1000.0),
+        state=int(frame.lens.state),
+        sweep_id=frame.lens.sweep_id,
+        plane_index=frame.lens.plane_index,
+        plane_count=frame.lens.plane_count,
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import cv2
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from dualfocus_ros.camera.field_curvature import check_coefficients, field_curvature_map
+from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.defocus import LayeredScene, layer_scene, render
 from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.lens_motion import LensMotion, PlaneTarget
+from dualfocus_ros.simulation.lens_motion import LensMotion
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
@@ -84,9 +85,7 @@ class SimulatedFrame:
 
     :param image: (H, W, 3) uint8 sRGB.
     :param camera: intrinsics at this focus.
-    :param focus_dioptres: position of the lens.
-    :param moving: whether the lens was on its way.
-    :param order: the focus command that the lens obeyed.
+    :param lens: position and state of the lens, and the plane of its command.
     :param rendered_dioptres: focus of the image's geometry and blur; while the lens moves, up to
         a quarter of a pixel of blur diameter from its position.
     :param shift: x, y in pixels that the content moved by jitter.
@@ -94,9 +93,7 @@ class SimulatedFrame:
 
     image: np.ndarray
     camera: PinholeCamera
-    focus_dioptres: float
-    moving: bool
-    order: PlaneTarget
+    lens: LensReading
     rendered_dioptres: float
     shift: tuple[float, float] = (0.0, 0.0)
 
@@ -166,19 +163,19 @@ class SimulatedCamera:
             max_radius=0.5 * self._kappa * max(reach, 0.0) + 0.1,
         )
 
-    def command(self, order: PlaneTarget, time: float) -> PlaneTarget:
-        """Send the lens to a focus at ``time`` seconds; returns the order within the limits."""
-        if not math.isfinite(order.focus_dioptres):
-            raise ValueError(f'focus must be a finite number of dioptres: {order.focus_dioptres}')
-        focus = min(max(order.focus_dioptres, self.settings.far_limit), self.settings.near_limit)
-        order = PlaneTarget(focus, order.sweep_id, order.plane_index, order.plane_count)
-        self._motion.command(order, time)
-        return order
+    def command(self, target: PlaneTarget, time: float) -> PlaneTarget:
+        """Send the lens to a focus at ``time`` seconds; return the target within the limits."""
+        if not math.isfinite(target.dioptres):
+            raise ValueError(f'focus must be a finite number of dioptres: {target.dioptres}')
+        focus = min(max(target.dioptres, self.settings.far_limit), self.settings.near_limit)
+        target = replace(target, dioptres=focus)
+        self._motion.command(target, time)
+        return target
 
     def capture(self, time: float) -> SimulatedFrame:
         """Expose a frame at ``time`` seconds."""
         reading = self._motion.at(time)
-        rendered, codes = reading.focus_dioptres, None
+        rendered, codes = reading.dioptres, None
         if reading.moving:
             codes = self._blended(rendered)
         if codes is None:
@@ -200,16 +197,14 @@ class SimulatedCamera:
         return SimulatedFrame(
             self._sensor.expose(codes),
             self.scene.camera.magnified(self._magnification(rendered)),
-            reading.focus_dioptres,
-            reading.moving,
-            reading.order,
+            reading,
             rendered,
             shift,
         )
 
     def depth(self, frame: SimulatedFrame) -> np.ndarray:
         """Return the (H, W) float32 true depth of a frame in metres, NaN where unknown."""
-        if frame.moving or frame.shift != (0.0, 0.0):
+        if frame.lens.moving or frame.shift != (0.0, 0.0):
             return self._resampled_depth(frame)
         if frame.rendered_dioptres not in self._depths:
             _remember(

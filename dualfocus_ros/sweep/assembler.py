@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 import math
 
+from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import (
     FOCUS_TOLERANCE,
@@ -27,19 +28,12 @@ from dualfocus_ros.focal_stack import (
     Plane,
     StackFlag,
 )
-from dualfocus_ros.sweep.focus_sources import FocusOrder
+from dualfocus_ros.sweep.frames import Frame, MatchedFrame
 from dualfocus_ros.sweep.sliding_window import SlidingWindow
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.sweep_detection import Sweep, start_sweep
 from dualfocus_ros.sweep.sweep_extent import SweepExtent, estimate_extent
-from dualfocus_ros.sweep.time_synchronizer import (
-    ExactTimeSynchronizer,
-    Frame,
-    LensReading,
-    LensState,
-    MatchedFrame,
-    TimeSynchronizerSettings,
-)
+from dualfocus_ros.sweep.time_synchronizer import ExactTimeSynchronizer, TimeSynchronizerSettings
 
 # Four of the largest sweeps: an image may come long after the command.
 _COMMANDS_KEPT = 4 * MAX_PLANES
@@ -149,17 +143,17 @@ class SweepAssembler:
             self._format = frame.format
         return self._add(self._pairing.add_frame(frame))
 
-    def add_focus(self, report: LensReading) -> list[FocalStack]:
+    def add_reading(self, report: LensReading) -> list[FocalStack]:
         """Add a report of the lens position; see the class."""
-        return self._add(self._pairing.add_focus(report))
+        return self._add(self._pairing.add_reading(report))
 
     def add_camera(self, stamp_ns: int, calibration: CameraCalibration) -> list[FocalStack]:
         """Add the calibration of the image with this stamp; see the class."""
         return self._add(self._pairing.add_camera(stamp_ns, calibration))
 
-    def add_command(self, order: FocusOrder) -> None:
+    def add_command(self, order: PlaneTarget) -> None:
         """Take note of where the lens was sent for a plane of a counted sweep."""
-        key = order.sweep_id, order.plane_index, order.plane_count
+        key = order.plane_id
         self._commanded.pop(key, None)
         self._commanded[key] = order.dioptres
         if len(self._commanded) > _COMMANDS_KEPT:
@@ -209,7 +203,7 @@ class SweepAssembler:
             self._set_back(limit)
         stacks: list[FocalStack] = []
         for sample in samples:
-            if self._usable(sample.focus):
+            if self._usable(sample.lens):
                 ready = self._calibrated(sample)
                 stacks += self._slide(ready) if self._settings.sliding else self._group(ready)
         return stacks
@@ -344,7 +338,7 @@ class SweepAssembler:
                 self._stage_counter.reject(
                     Stage.STACKED,
                     'joined_midway',
-                    f'sweep {samples[0].focus.sweep_id} had begun before the node listened',
+                    f'sweep {samples[0].lens.sweep_id} had begun before the node listened',
                 )
                 return []
         return self._stack(samples, sweep.expected, why)
@@ -363,11 +357,11 @@ class SweepAssembler:
             self._stage_counter.reject(
                 Stage.STACKED,
                 'too_few_planes',
-                f'sweep {samples[0].focus.sweep_id} ended with {count}{of} planes because {why}; '
+                f'sweep {samples[0].lens.sweep_id} ended with {count}{of} planes because {why}; '
                 f'at least {fewest} are needed',
             )
             return []
-        focus = [s.focus.dioptres for s in samples]
+        focus = [s.lens.dioptres for s in samples]
         if max(focus) - min(focus) <= FOCUS_TOLERANCE:
             self._stage_counter.reject(
                 Stage.STACKED,
@@ -375,7 +369,7 @@ class SweepAssembler:
                 f'all {count} planes are focused at {focus[0]:.3f} dioptres',
             )
             return []
-        if any(s.focus.state == LensState.MOVING for s in samples):
+        if any(s.lens.state == LensState.MOVING for s in samples):
             flags |= StackFlag.MOTION
         self._stage_counter.count(Stage.STACKED)
         sweep_extent = None
@@ -389,7 +383,7 @@ class SweepAssembler:
             FocalStack(
                 planes,
                 newest.frame.frame_id,
-                newest.focus.sweep_id,
+                newest.lens.sweep_id,
                 flags,
                 sweep_extent=sweep_extent,
             )
@@ -412,7 +406,7 @@ class SweepAssembler:
             f'images changed from {_size(shape)} {encoding} in {frame_id!r} to '
             f'{_size(new_shape)} {new_encoding} in {new_frame_id!r}'
         )
-        self._pairing.forget_frames(frame.stamp_ns, 'format_changed', text)
+        self._pairing.drop_frames(frame.stamp_ns, 'format_changed', text)
         self.drop_sweep('format_changed', text)
 
     def _set_back(self, limit: int) -> None:
@@ -430,17 +424,17 @@ class SweepAssembler:
 
 
 def _lacks_first(samples: list[MatchedFrame]) -> bool:
-    counted = samples[0].focus.plane_count > 0
-    return counted and all(s.focus.plane_index > 0 for s in samples)
+    counted = samples[0].lens.plane_count > 0
+    return counted and all(s.lens.plane_index > 0 for s in samples)
 
 
 def _plane(sample: MatchedFrame) -> Plane:
     return Plane(
         sample.frame.image,
-        sample.focus.dioptres,
+        sample.lens.dioptres,
         sample.stamp_ns,
         sample.camera,
-        sample.focus.plane_index,
+        sample.lens.plane_index,
         sample.calibration,
     )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import MIN_PLANES, FocalStack, Plane, StackFlag
+from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
-from dualfocus_ros.sweep.time_synchronizer import Frame
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
+from dualfocus_ros.sweep.frames import MatchedFrame
 from dualfocus_ros.sweep.sweep_detection import Sweep, TurningSweep, newest_settled
-from dualfocus_ros.sweep.time_synchronizer import MatchedFrame
 
 
 @dataclass
@@ -51,12 +51,12 @@ class SlidingWindow:
         :param size: how many positions there are; 0 for as many as the sweep has.
         :param timeout_ns: after a longer pause all planes are too old.
         """
-        count = sample.focus.plane_count
+        count = sample.lens.plane_count
         if count != self._count or sample.stamp_ns - self._newest > timeout_ns:
             self.clear()
             self._count = count
         self._newest = max(self._newest, sample.stamp_ns)
-        key = float(sample.focus.plane_index) if count else self._position(sample)
+        key = float(sample.lens.plane_index) if count else self._position(sample)
         if key != self._last_key:
             self._visit += 1
             self._last_key = key
@@ -75,7 +75,7 @@ class SlidingWindow:
         return sorted((slot.sample for slot in self._slots.values()), key=lambda s: s.stamp_ns)
 
     def _position(self, sample: MatchedFrame) -> float:
-        focus = sample.focus.dioptres
+        focus = sample.lens.dioptres
         nearest = min(self._slots, key=lambda key: abs(key - focus), default=focus)
         return nearest if abs(nearest - focus) <= FOCUS_TOLERANCE else focus
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leads a lens through the planes of a sweep: what to command, and when to go on.
+"""State machine of a focus sweep: which target to command, and when.
 
-No clock and no ROS: the caller passes the time in seconds and reports what the camera said.
+No clock and no ROS: the caller passes the time in seconds and the lens readings.
 """
 
 from __future__ import annotations
@@ -10,168 +10,89 @@ from collections import deque
 from dataclasses import dataclass, field
 import math
 
-from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
-from dualfocus_ros.sweep.time_synchronizer import LensState
+from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
+from dualfocus_ros.sweep.sweep_settings import SweepSettings
 
-MODES = ('continuous', 'once', 'hold')
-PATTERNS = ('triangle', 'sawtooth')
-_ID_LIMIT = 2**32
-# How many times longer than between reports the first one is waited for: processes that are being
-# started find each other's topics one after the other.
-_FIRST_PATIENCE = 3.0
 NO_CAMERA = 'no camera listens to focus_command'
-
-
-def uniform_planes(near: float, far: float, count: int) -> tuple[float, ...]:
-    """Return ``count`` focus positions in dioptres, evenly from near to far.
-
-    :raises ValueError: unless 0 <= far < near and 2 <= count <= 32.
-    """
-    if not 0.0 <= far < near:
-        raise ValueError(f'planes need 0 <= far < near dioptres, got near={near:g}, far={far:g}')
-    if not MIN_PLANES <= count <= MAX_PLANES:
-        raise ValueError(f'a sweep has {MIN_PLANES} to {MAX_PLANES} planes, got {count}')
-    return tuple(near + (far - near) * index / (count - 1) for index in range(count))
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """How to sweep.
-
-    :param planes: focus positions in dioptres, in the order of the first sweep.
-    :param mode: ``continuous``, ``once`` (one sweep per request) or ``hold`` (rest at ``hold``).
-    :param pattern: ``triangle`` turns round at the ends, ``sawtooth`` flies back to the start.
-    :param hold: position in dioptres of mode ``hold``.
-    :param tolerance: dioptres between the reported and the commanded position that still count
-        as arrived.
-    :param settle_frames: frames on target before going on.
-    :param settle_time: seconds on target before going on.
-    :param model_time: seconds after a command that the lens is given where nothing is reported.
-    :param report_timeout: seconds of silence after which nothing counts as reported; three times
-        as long before the first report.
-    :param resend_time: seconds after which a command that is not obeyed is sent again.
-    :param plane_timeout: seconds after which a plane that is never reached is given up.
-    :raises ValueError: for values that no sweep can be made of.
-    """
-
-    planes: tuple[float, ...]
-    mode: str = 'continuous'
-    pattern: str = 'triangle'
-    hold: float = 1.0
-    tolerance: float = 0.02
-    settle_frames: int = 1
-    settle_time: float = 0.0
-    model_time: float = 0.3
-    report_timeout: float = 1.0
-    resend_time: float = 0.5
-    plane_timeout: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f'mode must be one of {", ".join(MODES)}, got {self.mode!r}')
-        if self.pattern not in PATTERNS:
-            raise ValueError(f'pattern must be one of {", ".join(PATTERNS)}, got {self.pattern!r}')
-        if not MIN_PLANES <= len(self.planes) <= MAX_PLANES:
-            raise ValueError(
-                f'a sweep has {MIN_PLANES} to {MAX_PLANES} planes, got {len(self.planes)}'
-            )
-        if not all(math.isfinite(plane) and plane >= 0.0 for plane in self.planes):
-            raise ValueError(f'planes must be dioptres from 0 on, got {list(self.planes)}')
-        closest = min(abs(a - b) for a, b in zip(self.planes, self.planes[1:], strict=False))
-        if closest <= self.tolerance:
-            raise ValueError(
-                f'neighbouring planes are {closest:.3f} dioptres apart, which is not more than '
-                f'the tolerance of {self.tolerance:g}'
-            )
-
-
-@dataclass(frozen=True)
-class PlaneTarget:
-    """A command: go to this focus, as this plane of this sweep (count 0: of none)."""
-
-    focus_dioptres: float
-    sweep_id: int = 0
-    plane_index: int = 0
-    plane_count: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the camera said about one frame; ``step`` is the command that it claims to obey."""
-
-    focus_dioptres: float
-    state: LensState
-    step: PlaneTarget
+_ID_LIMIT = 2**32
+# Factor on the reading timeout before the first reading: while processes start, they discover each
+# other's topics one after the other.
+_FIRST_READING_FACTOR = 3.0
 
 
 @dataclass
 class SweepCounts:
-    """What happened so far."""
+    """Counts since the start."""
 
     commands: int = 0
     resent: int = 0
     sweeps: int = 0
-    given_up: int = 0
+    skipped_planes: int = 0
     faults: int = 0
     finished_at: deque[float] = field(default_factory=lambda: deque(maxlen=8))
 
     @property
     def rate(self) -> float:
-        """Sweeps per second over the last few, 0 while unknown."""
+        """Sweeps per second over the last few sweeps; 0: unknown."""
         span = self.finished_at[-1] - self.finished_at[0] if self.finished_at else 0.0
         return (len(self.finished_at) - 1) / span if span > 0.0 else 0.0
 
 
 class SweepController:
-    """The state machine of a sweep.
+    """State machine of a focus sweep.
 
-    Call :meth:`poll` often; it returns a command to send, or None. ``waiting`` says what the
-    sweep waits for, ``trouble`` is not empty when that needs attention, and ``disobedience`` says
-    so from when the lens has long been reported elsewhere than it was sent until it obeys again.
+    Call :meth:`update` often; it returns a target to command, or None.
+
+    :ivar waiting_for: event that the sweep waits for.
+    :ivar problem: warning; empty: none.
+    :ivar position_error: not empty from when the lens has long been off target at rest until it is
+        on target again.
+    :ivar measured: focus of the newest reading in dioptres; NaN: unknown.
     """
 
     def __init__(self, settings: SweepSettings) -> None:
         self.counts = SweepCounts()
-        self.waiting = 'start'
-        self.trouble = ''
+        self.waiting_for = 'start'
+        self.problem = ''
         self.position_error = ''
-        self.reported = math.nan
+        self.measured = math.nan
         self._sweep_id = 0
         self._listeners = 0
         self._absence = NO_CAMERA
-        self._reports_targets = False
-        self._newest_report = -math.inf
-        self._patience = _FIRST_PATIENCE
+        # Whether readings repeat the plane of their target.
+        self._has_plane_ids = False
+        self._newest_reading = -math.inf
+        self._timeout_factor = _FIRST_READING_FACTOR
         self._now = -math.inf
         self.configure(settings)
 
     @property
     def target(self) -> PlaneTarget | None:
-        """The command in force, None before the first."""
-        return self._step
+        """The newest command; None before the first."""
+        return self._target
 
     @property
     def sweeping(self) -> bool:
-        """Whether a sweep is under way."""
-        return self._step is not None and self._step.plane_count > 0
+        """Whether a sweep is in progress."""
+        return self._target is not None and self._target.plane_count > 0
 
     def configure(self, settings: SweepSettings) -> None:
-        """Take new settings; a sweep under way ends without its remaining planes."""
+        """Apply new settings; the sweep in progress ends."""
         self.settings = settings
-        self._step: PlaneTarget | None = None
+        self._target: PlaneTarget | None = None
         self._queue: list[PlaneTarget] = []
         self._forward = True
         self._requested = False
-        self._send_now = False
+        self._resend = False
         self._accepted = False
         self._refusal = self.position_error = ''
         self._reset_arrival()
         self._sent = self._first_sent = -math.inf
 
-    def request(self) -> int:
-        """Ask for one sweep (mode ``once``); returns the number that it will have.
+    def request_sweep(self) -> int:
+        """Start one sweep (mode ``once``); return its number.
 
-        :raises ValueError: in another mode, or while one is under way.
+        :raises ValueError: in another mode, or during a sweep.
         """
         if self.settings.mode != 'once':
             raise ValueError(
@@ -179,88 +100,83 @@ class SweepController:
                 'set the parameter mode first'
             )
         if self._requested or self.sweeping:
-            raise ValueError(f'sweep {self._sweep_id} is still under way')
+            raise ValueError(f'sweep {self._sweep_id} is still in progress: call again after it')
         self._requested = True
         return (self._sweep_id + 1) % _ID_LIMIT
 
-    def listeners(self, count: int, now: float, absence: str = NO_CAMERA) -> None:
-        """Tell how many cameras listen; a new one is sent the command in force.
+    def set_listeners(self, count: int, now: float, absence: str = NO_CAMERA) -> None:
+        """Set the number of cameras that receive commands; a new one gets the newest command.
 
-        :param absence: why none does, if none does.
+        :param absence: the problem while there are none.
         """
         self._absence = absence
         if count > self._listeners:
-            self._send_now = self._step is not None
-            # It has the time of the time-out to send its first report.
-            self._newest_report = self._first_sent = now
-            self._patience = _FIRST_PATIENCE
+            self._resend = self._target is not None
+            # The camera has the whole timeout for its first reading.
+            self._newest_reading = self._first_sent = now
+            self._timeout_factor = _FIRST_READING_FACTOR
             self._reset_arrival()
         if count == 0:
-            self._reports_targets = False
+            self._has_plane_ids = False
         self._listeners = count
 
-    def accepted(self, now: float) -> None:
-        """Tell that the lens was given the newest command only now; its time counts from here."""
+    def command_accepted(self, now: float) -> None:
+        """Restart the timing: the driver accepted the newest command now."""
         self._sent = now
         if not self._accepted:
             self._first_sent, self._accepted = now, True
         self._reset_arrival()
 
-    def refused(self, reason: str) -> None:
-        """Tell that the lens will not carry out the newest command."""
+    def command_refused(self, reason: str) -> None:
+        """Skip the newest command, which the driver refused."""
         self._refusal = reason
 
-    def report(self, report: Report, now: float) -> None:
-        """Take what the camera says about its newest frame."""
-        self._watch(now)
-        self._newest_report = now
-        self._patience = 1.0
-        self.reported = report.focus_dioptres
-        self._reports_targets |= report.step.plane_count > 0
-        if report.state == LensState.FAULT:
+    def add_reading(self, reading: LensReading, now: float) -> None:
+        """Add the lens reading of the newest frame."""
+        self._handle_clock_jump(now)
+        self._newest_reading = now
+        self._timeout_factor = 1.0
+        self.measured = reading.dioptres
+        self._has_plane_ids |= reading.plane_count > 0
+        if reading.state == LensState.FAULT:
             self.counts.faults += 1
-        step = self._step
-        if step is None:
+        target = self._target
+        if target is None:
             return
-        late = (
-            self._reports_targets
-            and step.plane_count > 0
-            and (
-                (report.step.sweep_id, report.step.plane_index, report.step.plane_count)
-                != (step.sweep_id, step.plane_index, step.plane_count)
-            )
+        outdated = (
+            self._has_plane_ids and target.plane_count > 0 and reading.plane_id != target.plane_id
         )
-        off = not abs(report.focus_dioptres - step.focus_dioptres) <= self.settings.tolerance
-        if late or off or report.state in (LensState.MOVING, LensState.FAULT):
+        off = not abs(reading.dioptres - target.dioptres) <= self.settings.tolerance
+        if outdated or off or reading.state in (LensState.MOVING, LensState.FAULT):
             self._reset_arrival()
-            self._delay_reason = self._why(report, late=late, off=off)
-            self._lens_moving = report.state == LensState.MOVING and not late
-            self._off_target = off and not late and report.state != LensState.MOVING
+            self._delay_reason = _describe_delay(reading, target, outdated=outdated)
+            self._lens_moving = reading.moving and not outdated
+            self._off_target = off and not outdated and not reading.moving
             return
         if self._frames == 0:
             self._arrived = now
         self._frames += 1
         self._delay_reason = self.position_error = ''
 
-    def poll(self, now: float) -> PlaneTarget | None:
-        """Return a command to send now, or None."""
-        self._watch(now)
-        if self._send_now and self._listeners:
-            self._send_now = False
+    def update(self, now: float) -> PlaneTarget | None:
+        """Return a target to command now, or None."""
+        self._handle_clock_jump(now)
+        if self._resend and self._listeners:
+            self._resend = False
             self.counts.resent += 1
             return self._send(now)
-        # A command that nobody hears would only start the first sweep half-way.
-        if self._step is None and not self._listeners:
-            self.waiting = self.trouble = self._absence
+        # A first command without a listener would lose the first planes of the sweep.
+        if self._target is None and not self._listeners:
+            self.waiting_for = self.problem = self._absence
             return None
-        if self._step is None or self._done(now):
+        if self._target is None or self._is_done(now):
             if self.sweeping and not self._queue:
                 self.counts.sweeps += 1
                 self.counts.finished_at.append(now)
-            following = self._next_target()
-            if following is None:
+            target = self._next_target()
+            if target is None:
                 return None
-            self._step = following
+            self._target = target
             self._first_sent, self._accepted = now, False
             self._reset_arrival()
             self.counts.commands += 1
@@ -271,19 +187,19 @@ class SweepController:
         return None
 
     def _next_target(self) -> PlaneTarget | None:
-        """Return the next command, None to stay."""
+        """Return the next target; None: stay."""
         if self._queue:
             return self._queue.pop(0)
         settings = self.settings
         if settings.mode == 'hold':
             rest = PlaneTarget(settings.hold)
-            return None if self._step == rest else rest
+            return None if self._target == rest else rest
         if settings.mode == 'once' and not self._requested:
-            if self._step is None:
+            if self._target is None:
                 return PlaneTarget(settings.planes[0])
-            # The last plane again, but no longer as part of the sweep.
-            rest = PlaneTarget(self._step.focus_dioptres)
-            return None if self._step == rest else rest
+            # The last plane again, outside of the sweep.
+            rest = PlaneTarget(self._target.dioptres)
+            return None if self._target == rest else rest
         self._requested = False
         self._sweep_id = (self._sweep_id + 1) % _ID_LIMIT
         count = len(settings.planes)
@@ -293,62 +209,67 @@ class SweepController:
             self._forward = not self._forward
         return self._queue.pop(0)
 
-    def _done(self, now: float) -> bool:
-        """Return whether the command in force has been carried out, or is given up."""
-        settings, step = self.settings, self._step
-        assert step is not None
-        self.trouble = ''
-        if step.plane_count == 0:
-            # At rest: only a request or a new configuration leads on.
-            self.waiting = 'a capture request' if settings.mode == 'once' else 'nothing: holding'
+    def _is_done(self, now: float) -> bool:
+        """Return whether the plane is finished or skipped; update the status texts."""
+        settings, target = self.settings, self._target
+        assert target is not None
+        self.problem = ''
+        if target.plane_count == 0:
+            # At rest until a request or a new configuration.
+            self.waiting_for = (
+                'a capture request' if settings.mode == 'once' else 'nothing: holding'
+            )
             return self._requested
         if not self._listeners:
-            self.waiting = self.trouble = self._absence
+            self.waiting_for = self.problem = self._absence
             return False
         if self._refusal:
-            self.waiting = self.trouble = f'refused: {self._refusal}'
-            # Not at once: a driver that refuses everything is not to be asked without end.
+            self.waiting_for = self.problem = f'refused: {self._refusal}'
+            # Not at once: a driver that refuses everything would be asked without end.
             if now - self._first_sent < settings.resend_time:
                 return False
-            self.counts.given_up += 1
+            self.counts.skipped_planes += 1
             return True
-        if self._silent(now):
-            self.waiting = 'the settling model: nothing is reported'
-            if not math.isnan(self.reported):
-                self.trouble = f'no focus report for more than {settings.report_timeout:g} s'
+        if self._is_silent(now):
+            self.waiting_for = 'the settling model: nothing is reported'
+            if not math.isnan(self.measured):
+                self.problem = f'no focus report for more than {settings.report_timeout:g} s'
             return now - self._first_sent >= settings.model_time
         if self._frames >= settings.settle_frames and now - self._arrived >= settings.settle_time:
             return True
-        self.waiting = self._delay_reason or (
+        self.waiting_for = self._delay_reason or (
             f'settling: {self._frames} of {settings.settle_frames} frames'
         )
-        late = now - self._first_sent
-        if self._off_target and late >= settings.resend_time:
-            self.waiting = self.position_error = f'the lens does not obey: {self._delay_reason}'
-        if late >= settings.plane_timeout:
-            self.counts.given_up += 1
-            self.trouble = f'gave up {step.focus_dioptres:.3f} dioptres: {self.waiting}'
+        elapsed = now - self._first_sent
+        if self._off_target and elapsed >= settings.resend_time:
+            self.waiting_for = self.position_error = f'lens off target: {self._delay_reason}'
+        if elapsed >= settings.plane_timeout:
+            self.counts.skipped_planes += 1
+            self.problem = f'skipped {target.dioptres:.3f} dioptres: {self.waiting_for}'
             return True
-        if late >= settings.resend_time:
-            self.trouble = self.waiting
+        if elapsed >= settings.resend_time:
+            self.problem = self.waiting_for
         return False
 
     def _needs_resend(self, now: float) -> bool:
-        """Return whether the command in force was not obeyed and should be repeated."""
+        """Return whether to repeat the newest command."""
         if now - self._sent < self.settings.resend_time or not self._listeners:
             return False
-        # A lens that is under way has heard.
-        return not (self._silent(now) or self._refusal or self._lens_moving) and self._frames == 0
+        # A moving lens has received the command.
+        return not (self._is_silent(now) or self._refusal or self._lens_moving) and (
+            self._frames == 0
+        )
 
-    def _silent(self, now: float) -> bool:
-        """Return whether no reports are to be expected any more."""
-        return now - self._newest_report > self._patience * self.settings.report_timeout
+    def _is_silent(self, now: float) -> bool:
+        """Return whether readings have ceased."""
+        silence = now - self._newest_reading
+        return silence > self._timeout_factor * self.settings.report_timeout
 
     def _send(self, now: float) -> PlaneTarget:
         self._sent = now
         self._refusal = ''
-        assert self._step is not None
-        return self._step
+        assert self._target is not None
+        return self._target
 
     def _reset_arrival(self) -> None:
         self._frames = 0
@@ -356,25 +277,24 @@ class SweepController:
         self._delay_reason = 'a report on the command'
         self._lens_moving = self._off_target = False
 
-    def _why(self, report: Report, *, late: bool, off: bool) -> str:
-        step = self._step
-        assert step is not None
-        if report.state == LensState.FAULT:
-            return 'the camera reports a lens fault'
-        if report.state == LensState.MOVING:
-            return 'the lens is moving'
-        if late:
-            return 'the camera has not taken the command yet'
-        if math.isnan(report.focus_dioptres):
-            return 'where the lens is is not known'
-        asked = step.focus_dioptres
-        return f'reported {report.focus_dioptres:.3f}, commanded {asked:.3f} dioptres'
-
-    def _watch(self, now: float) -> None:
-        """Start all waiting anew when the clock jumps back."""
+    def _handle_clock_jump(self, now: float) -> None:
+        """Restart all timeouts when the clock jumps back."""
         if now < self._now:
             self._sent = self._first_sent = now
-            self._newest_report = min(self._newest_report, now)
+            self._newest_reading = min(self._newest_reading, now)
             self._arrived = min(self._arrived, now) if self._frames else math.inf
             self.counts.finished_at.clear()
         self._now = now
+
+
+def _describe_delay(reading: LensReading, target: PlaneTarget, *, outdated: bool) -> str:
+    """Return why the reading is not on target."""
+    if reading.state == LensState.FAULT:
+        return 'the camera reports a lens fault'
+    if reading.moving:
+        return 'the lens is moving'
+    if outdated:
+        return 'the camera has not taken the command yet'
+    if math.isnan(reading.dioptres):
+        return 'the lens position is unknown'
+    return f'reported {reading.dioptres:.3f}, commanded {target.dioptres:.3f} dioptres'

@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
-from dualfocus_ros.sweep.time_synchronizer import LensState, MatchedFrame
+from dualfocus_ros.sweep.frames import MatchedFrame
 
 
 class Sweep(Protocol):
@@ -48,7 +49,7 @@ def newest_settled(old: MatchedFrame, new: MatchedFrame) -> MatchedFrame:
     It stands for both: that the lens was there meanwhile is not forgotten.
     """
     settled = LensState.SETTLED
-    worse = old.focus.state == settled and new.focus.state != settled
+    worse = old.lens.state == settled and new.lens.state != settled
     return replace(old if worse else new, span_ns=(old.first_ns, new.last_ns))
 
 
@@ -57,7 +58,7 @@ def start_sweep(sample: MatchedFrame, size: int = 0) -> Sweep:
 
     :param size: how many planes make a stack; 0 for as many as the sweep has.
     """
-    if sample.focus.plane_count > 0:
+    if sample.lens.plane_count > 0:
         return CountedSweep(sample, size)
     return TurningSweep([sample], size)
 
@@ -66,11 +67,11 @@ class CountedSweep:
     """A sweep whose frames carry its number, their index and the number of planes."""
 
     def __init__(self, first: MatchedFrame, size: int = 0) -> None:
-        self._id = first.focus.sweep_id
-        self._count = first.focus.plane_count
+        self._id = first.lens.sweep_id
+        self._count = first.lens.plane_count
         self._size = size
         self.expected = min(size, self._count) if size else self._count
-        self._planes = {first.focus.plane_index: first}
+        self._planes = {first.lens.plane_index: first}
         self._newest = first
 
     @property
@@ -86,7 +87,7 @@ class CountedSweep:
         return self._newest.last_ns
 
     def offer(self, sample: MatchedFrame) -> bool:
-        focus, last = sample.focus, self._newest.focus
+        focus, last = sample.lens, self._newest.lens
         if (focus.sweep_id, focus.plane_count) != (self._id, self._count):
             return False
         index = focus.plane_index
@@ -144,10 +145,10 @@ class TurningSweep:
         return self._newest.last_ns
 
     def offer(self, sample: MatchedFrame) -> bool:
-        if sample.focus.plane_count > 0:
+        if sample.lens.plane_count > 0:
             return False
         last = self._planes[-1]
-        if self._at(sample.focus.dioptres, last):
+        if self._at(sample.lens.dioptres, last):
             if not self.complete:
                 self._planes[-1] = newest_settled(last, sample)
             self._newest = sample
@@ -159,26 +160,26 @@ class TurningSweep:
         return True
 
     def successor(self, sample: MatchedFrame) -> Sweep:
-        if sample.focus.plane_count > 0:
+        if sample.lens.plane_count > 0:
             return start_sweep(sample, self._size)
         first = [sample]
         if self._turned(sample) and not self._flies_back(sample):
             # The turning plane ends this sweep and begins the next one.
             turning = self._planes[-1]
             first = [newest_settled(turning, self._newest), sample]
-        end = self._planes[-1].focus.dioptres
+        end = self._planes[-1].lens.dioptres
         return TurningSweep(first, self._size, (*self._turns[-1:], end), len(self._planes))
 
     def _turned(self, sample: MatchedFrame) -> bool:
         if len(self._planes) < 2:
             return False
-        before, last = (s.focus.dioptres for s in self._planes[-2:])
-        return (last - before) * (sample.focus.dioptres - last) < 0.0
+        before, last = (s.lens.dioptres for s in self._planes[-2:])
+        return (last - before) * (sample.lens.dioptres - last) < 0.0
 
     def _flies_back(self, sample: MatchedFrame) -> bool:
-        start, last = self._planes[0].focus.dioptres, self._planes[-1].focus.dioptres
-        return abs(sample.focus.dioptres - last) > 0.5 * abs(last - start)
+        start, last = self._planes[0].lens.dioptres, self._planes[-1].lens.dioptres
+        return abs(sample.lens.dioptres - last) > 0.5 * abs(last - start)
 
     @staticmethod
     def _at(dioptres: float, sample: MatchedFrame) -> bool:
-        return abs(dioptres - sample.focus.dioptres) <= FOCUS_TOLERANCE
+        return abs(dioptres - sample.lens.dioptres) <= FOCUS_TOLERANCE

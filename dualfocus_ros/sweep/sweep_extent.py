@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
-from dualfocus_ros.sweep.time_synchronizer import MatchedFrame
+from dualfocus_ros.sweep.frames import MatchedFrame
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SweepExtent:
     @classmethod
     def of(cls, samples: Sequence[MatchedFrame]) -> SweepExtent:
         """Return the extent of the sweep of these samples."""
-        focus = [s.focus.dioptres for s in samples]
+        focus = [s.lens.dioptres for s in samples]
         return cls(len(focus), min(focus), max(focus))
 
 
@@ -45,9 +45,9 @@ def estimate_extent(
     :param whole: the last sweep that lost none.
     :returns: None where it is not known.
     """
-    focus = [s.focus.dioptres for s in samples]
-    if samples[0].focus.plane_count == expected:
-        by_index = sorted((s.focus.plane_index, s.focus.dioptres) for s in samples)
+    focus = [s.lens.dioptres for s in samples]
+    if samples[0].lens.plane_count == expected:
+        by_index = sorted((s.lens.plane_index, s.lens.dioptres) for s in samples)
         index, ordered = np.array(by_index).T
         steps = np.diff(ordered)
         if (steps > 0.0).all() or (steps < 0.0).all():

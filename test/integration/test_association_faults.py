@@ -426,7 +426,7 @@ def test_commands_without_any_report(make):
     for n, focus in enumerate(FOCUS):
         at = START + n * 5 * PERIOD
         rig.publish('focus_command', command(at, focus, 7, n, WHOLE))
-        rig.until(lambda n=n: len(rig.node._input._commanded._orders) == n + 1)
+        rig.until(lambda n=n: len(rig.node._input._commanded._commands) == n + 1)
         before = FOCUS[max(n - 1, 0)]
         shown = (before, 0.5 * (before + focus), focus, focus)
         send(
@@ -452,11 +452,11 @@ def test_a_command_that_comes_after_the_images_it_moved_the_lens_for(make):
             at = START + (10 * sweep + n) * 5 * PERIOD
             order = command(at, focus, sweep, n, WHOLE)
             shown = ('image_raw', image(at + PERIOD, grey(focus)))
-            orders = len(rig.node._input._commanded._orders)
+            orders = len(rig.node._input._commanded._commands)
             if n == late:
                 send(rig, [shown])
             rig.publish('focus_command', order)
-            rig.until(lambda o=orders: len(rig.node._input._commanded._orders) > o)
+            rig.until(lambda o=orders: len(rig.node._input._commanded._commands) > o)
             if n != late:
                 send(rig, [shown])
     # The image was taken for one of the plane before; the sweep that has it is dropped.

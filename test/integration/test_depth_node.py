@@ -403,7 +403,7 @@ class TestInputs:
         for n, dioptres in enumerate((0.5, 1.0, 2.0)):
             at = START + n * 200 * MS
             rig.publish('focus_command', command(at, dioptres, 1, n, 3))
-            rig.until(lambda n=n: len(rig.node._input._commanded._orders) == n + 1)
+            rig.until(lambda n=n: len(rig.node._input._commanded._commands) == n + 1)
             for k in range(3):
                 rig.shoot(at + (10 + 33 * k) * MS, 0.0)
             settled.append(at + 76 * MS)

@@ -123,12 +123,12 @@ def test_a_driver_that_stands_still_for_a_while(start, listener, watch):
 def test_a_lens_that_reports_something_else_than_commanded(start, listener, watch):
     drive(start, 'camera_ros', fault='stuck')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', plane_timeout=1.0, **SWEEP)
-    text = 'the lens does not obey: reported 1.100'
+    text = 'lens off target: reported 1.100'
     listener.until(lambda: watch.says('sweep', text), what=sweep.output)
     # It goes on.
     listener.until(lambda: len(watch.sweeps) >= 2, what=sweep.output)
-    assert sweep.output.count('does not obey') == 1
-    listener.until(lambda: int(watch.status('sweep')[2]['planes given up']) >= 3)
+    assert sweep.output.count('lens off target') == 1
+    listener.until(lambda: int(watch.status('sweep')[2]['planes skipped']) >= 3)
     assert sweep.stop() == 0, sweep.output
 
 

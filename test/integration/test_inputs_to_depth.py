@@ -147,10 +147,10 @@ def test_commands(make, scene):
         yield 'focus_command', command(stamp - 50 * MS, plane.focus_dioptres, 1, n, PLANES)
 
     for topic, message in sweep_messages(scene[0], order):
-        orders = len(rig.node._input._commanded._orders)
+        orders = len(rig.node._input._commanded._commands)
         rig.publish(topic, message)
         if topic == 'focus_command':
-            rig.until(lambda o=orders: len(rig.node._input._commanded._orders) > o)
+            rig.until(lambda o=orders: len(rig.node._input._commanded._commands) > o)
     check(rig, scene, START + (PLANES - 1) * PERIOD)
 
 

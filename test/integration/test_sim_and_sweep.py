@@ -147,7 +147,7 @@ def test_once_and_hold(start, listener):
     assert answer.success and 'sweep 1 of 3 planes' in answer.message
     listener.until(lambda: bool(commands) and commands[-1].sweep_id == 1)
     refused = listener.call(Trigger, '/focus_sweep/capture', Trigger.Request())
-    assert not refused.success and 'under way' in refused.message
+    assert not refused.success and 'in progress' in refused.message
     listener.until(lambda: len(commands) > 3 and commands[-1].plane_count == 0, what=sweep.output)
     swept = [c.focus_dioptres for c in commands if c.plane_count]
     assert sorted(set(swept)) == pytest.approx([0.4, 1.0, 1.7])

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.stage_counter import StageCounter
-from dualfocus_ros.sweep.time_synchronizer import Frame, LensReading, LensState
 from rendered_scene import FRAME, lens_for
 
 RATE = 15.0  # Hz
@@ -58,21 +58,11 @@ def faulty_sweep(
         while True:
             time += 1.0 / RATE
             frame = simulated.capture(time)
-            order, stamp = frame.order, round(time * 1e9)
-            state = LensState.MOVING if frame.moving else LensState.SETTLED
-            assembler.add_focus(
-                LensReading(
-                    stamp,
-                    frame.focus_dioptres,
-                    state,
-                    order.sweep_id,
-                    order.plane_index,
-                    order.plane_count,
-                )
-            )
+            stamp = frame.lens.stamp_ns
+            assembler.add_reading(frame.lens)
             assembler.add_camera(stamp, CameraCalibration(frame.camera))
             stacks = assembler.add_frame(Frame(stamp, frame.image, FRAME, 'rgb8'))
-            if not frame.moving and abs(frame.focus_dioptres - dioptres) < 1e-6:
+            if not frame.lens.moving and abs(frame.lens.dioptres - dioptres) < 1e-6:
                 truths[stamp] = simulated.depth(frame)
                 break
     (stack,) = stacks

@@ -12,9 +12,9 @@ import numpy as np
 from dualfocus_ros.bags.stack_bag import camera_info, image, make_header
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -71,10 +71,10 @@ def settled_images(
             taken.append(
                 FocusImage(
                     frame.image,
-                    frame.focus_dioptres,
-                    frame.focus_dioptres * CODES,
+                    frame.lens.dioptres,
+                    frame.lens.dioptres * CODES,
                     round(time * 1e9),
-                    frame.moving,
+                    frame.lens.moving,
                 )
             )
     return taken
@@ -123,10 +123,10 @@ class SweepBag:
             return
         state = types.types['dualfocus_ros/msg/FocusState'](
             header=header,
-            focus_dioptres=taken.focus_dioptres,
+            focus_dioptres=taken.lens.dioptres,
             focus_sigma=0.0,
-            lens_position=round(taken.focus_dioptres * CODES),
-            state=MOVING if taken.moving else SETTLED,
+            lens_position=round(taken.lens.dioptres * CODES),
+            state=MOVING if taken.lens.moving else SETTLED,
             sweep_id=0,
             plane_index=0,
             plane_count=0,

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualfocus_ros.camera.lens_state import LensReading, LensState
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
+from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.stage_counter import StageCounter
-from dualfocus_ros.sweep.time_synchronizer import (
-    Frame,
-    LensReading,
-    LensState,
-    TimeSynchronizerSettings,
-)
+from dualfocus_ros.sweep.time_synchronizer import TimeSynchronizerSettings
 
 MS = 1_000_000
 START = 1_700_000_000 * 1_000_000_000
@@ -63,7 +60,7 @@ class Rig:
         if isinstance(message, Frame):
             return self.assembler.add_frame(message)
         if isinstance(message, LensReading):
-            return self.assembler.add_focus(message)
+            return self.assembler.add_reading(message)
         return self.assembler.add_camera(*message)
 
     def feed(self, messages):

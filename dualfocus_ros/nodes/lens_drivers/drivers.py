@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
 from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile
@@ -19,12 +20,11 @@ from dualfocus_ros.nodes.lens_drivers.parameter_client import (
     DriverClientSettings,
     DriverState,
     LensDriverClient,
-    Order,
     ParameterService,
 )
 from dualfocus_ros.nodes.lens_drivers.service_calls import ParameterServices
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
-from dualfocus_ros.sweep.sweep_controller import NO_CAMERA, PlaneTarget
+from dualfocus_ros.sweep.sweep_controller import NO_CAMERA
 
 TOPIC = 'topic'
 DRIVERS = (TOPIC, CameraRos.name, V4l2.name, Depthai.name)
@@ -52,7 +52,7 @@ class LensDriver(Protocol):
     def tick(self) -> None:
         """Go on; to be called many times a second."""
 
-    def go(self, step: PlaneTarget) -> None:
+    def move_to(self, target: PlaneTarget) -> None:
         """Send the lens somewhere; whether it obeys is told to ``done`` later."""
 
     def status(self) -> DiagnosticStatus | None:
@@ -85,8 +85,8 @@ class TopicDriver:
     def tick(self) -> None:
         pass
 
-    def go(self, step: PlaneTarget) -> None:
-        self._done(step, '')
+    def move_to(self, target: PlaneTarget) -> None:
+        self._done(target, '')
 
     def status(self) -> None:
         return None
@@ -111,10 +111,8 @@ class ParameterDriver:
         done: Callable[[PlaneTarget, str], None],
     ) -> None:
         self._node = node
-        self._done = done
-        self._steps: dict[Order, PlaneTarget] = {}
         self._calls = ParameterServices(node, target)
-        self._session = LensDriverClient(profile, target, settings, self._on_done)
+        self._session = LensDriverClient(profile, target, settings, done)
         self._closed = False
 
     @property
@@ -135,13 +133,10 @@ class ParameterDriver:
 
     def tick(self) -> None:
         if not self._closed:
-            self._send(self._session.poll(time.monotonic(), self._calls.present))
+            self._send(self._session.update(time.monotonic(), self._calls.present))
 
-    def go(self, step: PlaneTarget) -> None:
-        # Only frames of a sweep are compared with each other.
-        order = Order(step.focus_dioptres, hold=step.plane_count > 0)
-        self._steps = {order: step}
-        self._session.command(order)
+    def move_to(self, target: PlaneTarget) -> None:
+        self._session.command(target)
         self.tick()
 
     def status(self) -> DiagnosticStatus:
@@ -197,11 +192,6 @@ class ParameterDriver:
     def _on_answer(self, call: Call, answer: Any) -> None:
         if not self._closed:
             self._send(self._session.answered(call, answer, time.monotonic()))
-
-    def _on_done(self, order: Order, reason: str) -> None:
-        step = self._steps.pop(order, None)
-        if step is not None:
-            self._done(step, reason)
 
 
 def make_profile(values: Mapping[str, Any]) -> DriverProfile | None:

@@ -1,128 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the sweep learns from what the lens did: from the camera's reports, or from a model."""
+"""Sources of lens readings for the sweep: messages of the camera, or the settling model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 
+from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.msg import FocusState
-from dualfocus_ros.nodes.input_messages import stamp_ns
+from dualfocus_ros.nodes.lens_messages import (
+    frame_metadata,
+    lens_position,
+    lens_reading_from_msg,
+)
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription
+from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.focus_sources import (
     CommandFocusSource,
-    FocusOrder,
     PositionFocusSource,
     SettlingModel,
-    lens_position,
 )
-from dualfocus_ros.sweep.sweep_controller import PlaneTarget, Report
-from dualfocus_ros.sweep.time_synchronizer import LensReading, LensState
 
-_KEPT = 10
-Take = Callable[[Report], None]
+_QUEUE_DEPTH = 10
+OnReading = Callable[[LensReading], None]
 
 
 class LensReadingSource(Protocol):
-    """A source of reports, one a frame.
-
-    :ivar subscription: what it listens to.
-    """
+    """Source of one lens reading per frame."""
 
     subscription: AdaptiveQosSubscription
 
-    def ordered(self, order: FocusOrder) -> None:
-        """Note that the lens was sent somewhere; NaN dioptres: it is not known where."""
+    def on_command(self, target: PlaneTarget) -> None:
+        """Handle a command; NaN dioptres: the position is unknown from now on."""
 
 
 class FocusStateSource:
-    """From ``FocusState``, which says all that there is to say."""
+    """Readings from ``focus_state``."""
 
-    def __init__(self, node: Node, take: Take) -> None:
-        self._take = take
+    def __init__(self, node: Node, on_reading: OnReading) -> None:
+        self._on_reading = on_reading
         self.subscription = AdaptiveQosSubscription(
-            node, FocusState, 'focus_state', self._on_state, _KEPT
+            node, FocusState, 'focus_state', self._on_state, _QUEUE_DEPTH
         )
 
-    def ordered(self, order: FocusOrder) -> None:
-        pass
+    def on_command(self, target: PlaneTarget) -> None:
+        """Ignore the command."""
 
     def _on_state(self, msg: FocusState) -> None:
-        try:
-            state = LensState(msg.state)
-        except ValueError:
-            state = LensState.UNKNOWN
-        step = PlaneTarget(msg.focus_dioptres, msg.sweep_id, msg.plane_index, msg.plane_count)
-        self._take(Report(msg.focus_dioptres, state, step))
+        self._on_reading(lens_reading_from_msg(msg))
 
 
 class MetadataSource:
-    """From the metadata of camera_ros: where the lens was told to be for this very frame.
+    """Readings from libcamera metadata, with the state by a settling model.
 
-    It still takes the model's time to get there.
+    The metadata hold the commanded position of each frame, not whether the lens has arrived.
 
-    :param observe: takes all metadata of each frame.
+    :param on_metadata: receives all metadata of each frame.
     """
 
     def __init__(
         self,
         node: Node,
-        take: Take,
+        on_reading: OnReading,
         model: SettlingModel,
-        observe: Callable[[Mapping[str, str]], None],
+        on_metadata: Callable[[Mapping[str, str]], None],
     ) -> None:
-        self._take = take
-        self._observe = observe
-        self._reported = PositionFocusSource(model)
+        self._on_reading = on_reading
+        self._on_metadata = on_metadata
+        self._positions = PositionFocusSource(model)
         self.subscription = AdaptiveQosSubscription(
-            node, DiagnosticArray, 'metadata', self._on_metadata, _KEPT
+            node, DiagnosticArray, 'metadata', self._on_message, _QUEUE_DEPTH
         )
 
-    def ordered(self, order: FocusOrder) -> None:
-        pass
+    def on_command(self, target: PlaneTarget) -> None:
+        """Ignore the command."""
 
-    def _on_metadata(self, msg: DiagnosticArray) -> None:
-        # On /diagnostics, where camera_ros publishes, other nodes' statuses come too; they have
-        # names, those of frames have not.
-        pairs = {
-            value.key: value.value
-            for status in msg.status
-            if not status.name
-            for value in status.values
-        }
-        dioptres = lens_position(pairs.items())
+    def _on_message(self, msg: DiagnosticArray) -> None:
+        metadata = frame_metadata(msg)
+        dioptres = lens_position(metadata)
         if dioptres is None:
             return
-        self._observe(pairs)
-        self._take(_report(self._reported.report(stamp_ns(msg.header.stamp), dioptres)))
+        self._on_metadata(metadata)
+        self._on_reading(self._positions.reading(to_ns(msg.header.stamp), dioptres))
 
 
 class SettlingModelSource:
-    """From the settling model, by the stamps of ``camera_info``, for drivers that report nothing.
+    """Readings from the settling model at the stamps of ``camera_info``, without feedback.
 
-    The depth node takes the same frames as settled with ``focus_source: command``.
+    The depth node computes the same states with ``focus_source: command``.
     """
 
-    def __init__(self, node: Node, take: Take, model: SettlingModel) -> None:
-        self._take = take
-        self._commanded = CommandFocusSource(model)
+    def __init__(self, node: Node, on_reading: OnReading, model: SettlingModel) -> None:
+        self._on_reading = on_reading
+        self._commands = CommandFocusSource(model)
         self.subscription = AdaptiveQosSubscription(
-            node, CameraInfo, 'camera_info', self._on_camera_info, _KEPT
+            node, CameraInfo, 'camera_info', self._on_camera_info, _QUEUE_DEPTH
         )
 
-    def ordered(self, order: FocusOrder) -> None:
-        self._commanded.add_command(order)
+    def on_command(self, target: PlaneTarget) -> None:
+        """Add a command."""
+        self._commands.add_command(target)
 
-    def _on_camera_info(self, msg: Any) -> None:
-        report = self._commanded.report(stamp_ns(msg.header.stamp))
-        if report is not None:
-            self._take(_report(report))
-
-
-def _report(report: LensReading) -> Report:
-    step = PlaneTarget(report.dioptres, report.sweep_id, report.plane_index, report.plane_count)
-    return Report(report.dioptres, report.state, step)
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        reading = self._commands.reading(to_ns(msg.header.stamp))
+        if reading is not None:
+            self._on_reading(reading)

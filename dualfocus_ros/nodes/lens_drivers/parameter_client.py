@@ -15,6 +15,7 @@ import enum
 import math
 from typing import Any
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, Lock, Value
 
 # A driver may keep numbers in single precision.
@@ -55,14 +56,6 @@ class DriverState(enum.Enum):
     READY = 'ready'
     UNRESPONSIVE = 'deaf'
     UNSUPPORTED = 'unfit'
-
-
-@dataclass(frozen=True)
-class Order:
-    """A focus that the lens shall go to; ``hold`` with exposure and white balance held still."""
-
-    dioptres: float
-    hold: bool
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ class LensDriverClient:
         profile: DriverProfile,
         target: str,
         settings: DriverClientSettings,
-        done: Callable[[Order, str], None],
+        done: Callable[[PlaneTarget, str], None],
     ) -> None:
         self.profile = profile
         self.target = target
@@ -134,7 +127,7 @@ class LensDriverClient:
         self._done = done
         self._said: dict[str, float] = {}
         self._warned = True
-        self._order: Order | None = None
+        self._target: PlaneTarget | None = None
         self._script: Script | None = None
         self._call: Call | None = None
         self._called = self._retry_at = self._set_at = -math.inf
@@ -157,13 +150,13 @@ class LensDriverClient:
     @property
     def busy(self) -> bool:
         """Whether an order has not been carried out yet."""
-        return self._order is not None
+        return self._target is not None
 
-    def command(self, order: Order) -> None:
+    def command(self, target: PlaneTarget) -> None:
         """Send the lens somewhere; an order not yet carried out is forgotten."""
-        self._order = order
+        self._target = target
 
-    def poll(self, now: float, present: bool) -> Call | None:
+    def update(self, now: float, present: bool) -> Call | None:
         """Return a call to make now, or None; to be called often.
 
         :param present: whether the driver's services are there.
@@ -224,7 +217,7 @@ class LensDriverClient:
         """Give up the exchange; an order in it is lost."""
         self.state = state
         self.problem = self.last_error = text
-        self._script = self._call = self._order = None
+        self._script = self._call = self._target = None
         self._position = {}
         self.held, self._holding = (), False
         self._retry_at = (
@@ -248,8 +241,8 @@ class LensDriverClient:
         yield from self._set_up()
         next_check = self._now + self.settings.check_period
         while True:
-            if self._order is not None:
-                yield from self._move_lens(self._order)
+            if self._target is not None:
+                yield from self._move_lens(self._target)
             elif self._now >= next_check:
                 yield from self._check()
                 next_check = self._now + self.settings.check_period
@@ -316,26 +309,26 @@ class LensDriverClient:
                 text = f'{self.target} has no switch for {", ".join(lacking)}'
                 self.notices.append((False, text))
 
-    def _move_lens(self, order: Order) -> Script:
-        if order.hold and self.settings.lock and not self._holding:
+    def _move_lens(self, target: PlaneTarget) -> Script:
+        if target.plane_count and self.settings.lock and not self._holding:
             yield from self._hold()
         values = {
             **self._off,
-            self.profile.position_parameter: self.profile.position(order.dioptres),
+            self.profile.position_parameter: self.profile.position(target.dioptres),
         }
         # With autofocus off in each request, a driver that has started anew never runs it.
         reason = yield from self._set(values)
         if reason:
             self.counts.refused += 1
-            self.last_error = f'{self.target} refused {order.dioptres:g} dioptres: {reason}'
+            self.last_error = f'{self.target} refused {target.dioptres:g} dioptres: {reason}'
             self._warn(self.last_error)
         else:
             self.counts.positions += 1
             self._position = values
-        if self._order is order:
-            self._order = None
-        self._done(order, reason)
-        if not order.hold and self._holding:
+        if self._target is target:
+            self._target = None
+        self._done(target, reason)
+        if not target.plane_count and self._holding:
             yield from self._release_locks()
 
     def _hold(self) -> Script:

@@ -229,7 +229,7 @@ def balanced(rig):
     given_up = STAMPLESS[id(rig)] + sum(
         r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
-    waiting = len(source._assembler._pairing._frames.items)
+    waiting = source._assembler._pairing.pending_frames
     assert snapshot.counts[Stage.VALID] == snapshot.counts[Stage.MATCHED] + given_up + waiting
 
 

@@ -17,10 +17,9 @@ from std_msgs.msg import Header
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
+from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.nodes import input_messages, output_messages
 from dualfocus_ros.nodes.input_messages import MessageError
-from dualfocus_ros.sweep.time_synchronizer import LensState
 
 MAX_PIXELS = 1 << 20
 
@@ -406,32 +405,6 @@ class TestCalibration:
     def test_stamps_are_exact_both_ways(self):
         nanoseconds = 1_700_000_123_456_789_012
         assert input_messages.stamp_ns(input_messages.to_stamp(nanoseconds)) == nanoseconds
-
-
-class TestFocusMessages:
-    def test_a_state_becomes_a_report(self):
-        message = FocusState(
-            focus_dioptres=1.5, state=FocusState.SETTLED, sweep_id=7, plane_index=2, plane_count=5
-        )
-        message.header.stamp = input_messages.to_stamp(5_000_000_001)
-        found = input_messages.lens_reading_from_msg(message)
-        assert (found.stamp_ns, found.dioptres, found.state) == (
-            5_000_000_001,
-            1.5,
-            LensState.SETTLED,
-        )
-        assert (found.sweep_id, found.plane_index, found.plane_count) == (7, 2, 5)
-
-    def test_a_state_of_a_newer_release_is_unknown(self):
-        assert (
-            input_messages.lens_reading_from_msg(FocusState(state=200)).state == LensState.UNKNOWN
-        )
-
-    def test_a_command_without_a_stamp_counts_from_now(self):
-        assert (
-            input_messages.focus_command_from_msg(FocusCommand(focus_dioptres=2.0), 42).stamp_ns
-            == 42
-        )
 
 
 class TestFocalStackMessages:

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.simulation.lens_motion import PlaneTarget
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 

@@ -5,12 +5,13 @@ import cv2
 import numpy as np
 import pytest
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation import simulated_camera
 from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.lens_motion import LensMotion, PlaneTarget
+from dualfocus_ros.simulation.lens_motion import LensMotion
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -45,43 +46,43 @@ class TestLensMotion:
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
         motion.command(PlaneTarget(1.0, sweep_id=7), 10.0)
         before = motion.at(10.04)
-        assert before.focus_dioptres == 0.0 and not before.moving and before.order.sweep_id == 0
+        assert before.dioptres == 0.0 and not before.moving and before.sweep_id == 0
         during = motion.at(10.1)
-        assert 0.0 < during.focus_dioptres < 1.0 and during.moving and during.order.sweep_id == 7
+        assert 0.0 < during.dioptres < 1.0 and during.moving and during.sweep_id == 7
         assert motion.at(10.05 + 0.19).moving
         after = motion.at(10.05 + 0.21)
-        assert after.focus_dioptres == 1.0 and not after.moving
+        assert after.dioptres == 1.0 and not after.moving
 
     def test_moves_monotonically_without_overshoot(self):
         motion = LensMotion(PlaneTarget(2.0), settling_time=0.3, latency=0.0)
         motion.command(PlaneTarget(0.5), 0.0)
-        path = [motion.at(t).focus_dioptres for t in np.arange(0.0, 0.6, 0.01)]
+        path = [motion.at(t).dioptres for t in np.arange(0.0, 0.6, 0.01)]
         assert np.all(np.diff(path) <= 0.0) and path[-1] == 0.5
 
     def test_new_command_on_the_way_keeps_position_and_speed(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.3, latency=0.0)
         motion.command(PlaneTarget(1.0), 0.0)
-        first = [motion.at(t).focus_dioptres for t in (0.098, 0.1)]
+        first = [motion.at(t).dioptres for t in (0.098, 0.1)]
         motion.command(PlaneTarget(0.0), 0.1)
-        second = [motion.at(t).focus_dioptres for t in (0.1, 0.102)]
+        second = [motion.at(t).dioptres for t in (0.1, 0.102)]
         assert second[0] == pytest.approx(first[1], abs=1e-9)
         assert second[1] - second[0] == pytest.approx(first[1] - first[0], rel=0.15)
-        assert motion.at(1.0).focus_dioptres == 0.0
+        assert motion.at(1.0).dioptres == 0.0
 
     def test_no_settling_time_moves_at_once(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.0, latency=0.0)
         motion.command(PlaneTarget(1.5), 1.0)
         reading = motion.at(1.0)
-        assert reading.focus_dioptres == 1.5 and not reading.moving
+        assert reading.dioptres == 1.5 and not reading.moving
 
     def test_survives_a_clock_that_jumps_back(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.1, latency=0.02)
         motion.command(PlaneTarget(1.0), 1000.0)
         motion.at(1000.05)
         motion.at(3.0)
-        assert motion.at(3.2).focus_dioptres == 1.0
+        assert motion.at(3.2).dioptres == 1.0
         motion.command(PlaneTarget(2.0), 3.2)
-        assert motion.at(3.6).focus_dioptres == 2.0
+        assert motion.at(3.6).dioptres == 2.0
 
     def test_negative_times_are_refused(self):
         with pytest.raises(ValueError, match='negative'):
@@ -180,16 +181,16 @@ class TestFocusCamera:
     def test_frame_echoes_the_command_it_obeys(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         camera.command(PlaneTarget(1.0, 5, 3, 9), 0.0)
-        assert camera.capture(0.001).order.plane_count == 0
+        assert camera.capture(0.001).lens.plane_count == 0
         moving = camera.capture(0.06)
-        assert moving.moving and moving.order == PlaneTarget(1.0, 5, 3, 9)
+        assert moving.lens.moving and moving.lens.plane_id == (5, 3, 9)
         done = camera.capture(1.0)
-        assert not done.moving and done.focus_dioptres == 1.0
+        assert not done.lens.moving and done.lens.dioptres == 1.0
 
     def test_commands_are_kept_within_the_limits(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
-        assert camera.command(PlaneTarget(99.0), 0.0).focus_dioptres == 2.5
-        assert camera.command(PlaneTarget(-1.0), 0.0).focus_dioptres == 0.0
+        assert camera.command(PlaneTarget(99.0), 0.0).dioptres == 2.5
+        assert camera.command(PlaneTarget(-1.0), 0.0).dioptres == 0.0
         with pytest.raises(ValueError, match='finite'):
             camera.command(PlaneTarget(float('nan')), 0.0)
 
@@ -215,7 +216,7 @@ class TestFocusCamera:
         low, high = settled(camera, 1.0, 0.0), settled(camera, 1.2, 10.0)
         camera.command(PlaneTarget(1.0), 20.0)
         frame = camera.capture(20.06)
-        assert frame.moving and 1.0 < frame.focus_dioptres < 1.2
+        assert frame.lens.moving and 1.0 < frame.lens.dioptres < 1.2
         assert low.camera.fx < frame.camera.fx < high.camera.fx
         first, second = low.image.astype(float), high.image.astype(float)
         between = np.abs(frame.image - 0.5 * (first + second)).mean()

@@ -7,11 +7,10 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
+from dualfocus_ros.camera.lens_state import LensState, PlaneTarget
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
-from dualfocus_ros.sweep.focus_sources import FocusOrder
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
-from dualfocus_ros.sweep.time_synchronizer import LensState
 from sweep_messages import (
     MS,
     PERIOD,
@@ -333,9 +332,9 @@ class TestCountedSweeps:
     def test_a_lens_that_is_not_where_it_was_sent_is_not_used(self, state):
         rig = Rig(min_size=2, command_tolerance=0.25)
         for index, focus in enumerate((0.5, 1.0, 1.5, 2.0)):
-            rig.assembler.add_command(FocusOrder(stamp(0), focus, 1, index, 4))
+            rig.assembler.add_command(PlaneTarget(focus, 1, index, 4, stamp(0)))
         # Nothing is known of the last plane, nor of images outside of counted sweeps.
-        rig.assembler.add_command(FocusOrder(stamp(0), float('nan'), 1, 3, 4))
+        rig.assembler.add_command(PlaneTarget(float('nan'), 1, 3, 4, stamp(0)))
         for index, reported in enumerate((0.74, 1.26, 1.5)):
             rig.shoot(index, reported, sweep=1, index=index, count=4, state=state)
         rig.shoot(3, 5.0, sweep=1, index=3, count=4, state=state)
@@ -349,14 +348,14 @@ class TestCountedSweeps:
     @pytest.mark.fault(4)
     def test_where_the_lens_was_sent_can_be_left_out_of_account(self):
         rig = Rig(command_tolerance=0.0)
-        rig.assembler.add_command(FocusOrder(stamp(0), 9.0, 1, 0, 2))
+        rig.assembler.add_command(PlaneTarget(9.0, 1, 0, 2, stamp(0)))
         rig.shoot(0, 0.5, sweep=1, index=0, count=2)
         assert len(rig.shoot(1, 1.0, sweep=1, index=1, count=2)) == 1
 
     def test_commands_are_kept_in_bounded_number(self):
         rig = Rig()
         for n in range(1000):
-            rig.assembler.add_command(FocusOrder(stamp(n), 1.0, n, 0, 2))
+            rig.assembler.add_command(PlaneTarget(1.0, n, 0, 2, stamp(n)))
         assert len(rig.assembler._commanded) == 4 * 32
 
     @pytest.mark.fault(5)
@@ -749,7 +748,7 @@ def test_planes_are_foreseen_as_they_join_a_sweep_but_not_the_one_that_ends_it()
     stacks = []
     for n in range(3):
         stacks += assembler.add_frame(frame(n))
-        stacks += assembler.add_focus(report(n, 0.5 + n, index=n, count=3))
+        stacks += assembler.add_reading(report(n, 0.5 + n, index=n, count=3))
         if n < 2:
             assert [plane.focus_dioptres for plane in foreseen] == [0.5 + i for i in range(n + 1)]
     assert len(stacks) == 1 and len(foreseen) == 2
@@ -774,5 +773,5 @@ def test_a_long_run_keeps_memory_flat():
             rig.give(message)
     assembler = rig.assembler
     assert len(assembler._samples) <= 10
-    assert len(assembler._pairing._frames.items) == 0
+    assert assembler._pairing.pending_frames == 0
     assert PERIOD > 0

@@ -10,10 +10,10 @@ import yaml
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
+from dualfocus_ros.camera.lens_state import LensState, PlaneTarget
 from dualfocus_ros.nodes import depth_parameters, focus_sweep
 from dualfocus_ros.nodes.lens_drivers.drivers import DRIVERS, make_profile
-from dualfocus_ros.sweep.focus_sources import CommandFocusSource, FocusOrder
-from dualfocus_ros.sweep.time_synchronizer import LensState
+from dualfocus_ros.sweep.focus_sources import CommandFocusSource
 
 ROOT = Path(__file__).parents[4]
 ENTRIES = {entry.name: entry for entry in focus_sweep.PARAMETERS}
@@ -88,7 +88,7 @@ def test_a_plane_without_reports_lasts_until_an_image_is_settled(driver):
     period = 1e9 / 30.0
     for phase in (0.02, 0.3, 0.6, 0.98):
         focus = CommandFocusSource(depth.settling())
-        focus.add_command(FocusOrder(10**9, 1.0))
+        focus.add_command(PlaneTarget(1.0, stamp_ns=10**9))
         stamps = [round(10**9 + (n + phase) * period) for n in range(60)]
-        settled = [s for s in stamps if focus.report(s).state == LensState.SETTLED]
+        settled = [s for s in stamps if focus.reading(s).state == LensState.SETTLED]
         assert (settled[0] - 10**9) * 1e-9 < values['model_time']

@@ -5,13 +5,13 @@ import itertools
 
 import pytest
 
+from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
 from dualfocus_ros.nodes.lens_drivers.parameter_client import (
     DriverClientSettings,
     DriverState,
     LensDriverClient,
-    Order,
     ParameterService,
 )
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
@@ -100,7 +100,7 @@ class Rig:
                     self.under_way = None
                     answer = self.driver.answer(call)
                     self.send(self.session.answered(call, answer, self.now))
-            self.send(self.session.poll(self.now, self.driver.present))
+            self.send(self.session.update(self.now, self.driver.present))
             if until is not None and until():
                 return True
         return False
@@ -112,7 +112,7 @@ class Rig:
     def go(self, dioptres, hold=True, patience=3.0):
         """Order a focus and wait for the answer."""
         count = len(self.done)
-        self.session.command(Order(dioptres, hold))
+        self.session.command(PlaneTarget(dioptres, plane_count=int(hold)))
         assert self.run(patience, lambda: len(self.done) > count), self.session.problem
         return self.done[-1][1]
 
@@ -136,7 +136,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(('dialect', 'values', 'off', 'position'), KINDS)
+@pytest.mark.parametrize(('profile', 'values', 'off', 'position'), KINDS)
 def test_autofocus_is_off_before_the_lens_moves(profile, values, off, position):
     rig = ready(profile, values)
     assert rig.driver.sets == [off]
@@ -147,7 +147,7 @@ def test_autofocus_is_off_before_the_lens_moves(profile, values, off, position):
     assert rig.session.counts.positions == 1 and not rig.session.busy
 
 
-@pytest.mark.parametrize(('dialect', 'values', 'off', 'position'), KINDS)
+@pytest.mark.parametrize(('profile', 'values', 'off', 'position'), KINDS)
 def test_locks_come_before_the_first_plane_and_go_after_the_last(profile, values, off, position):
     rig = ready(profile, values)
     rig.go(2.0)
@@ -186,7 +186,7 @@ def test_camera_ros_keeps_the_exposure_that_it_had_found():
 def test_camera_ros_is_locked_when_its_metadata_have_come_or_do_not_come():
     rig = ready(CameraRos(), LIBCAMERA)
     rig.session.metadata = {}
-    rig.session.command(Order(2.0, hold=True))
+    rig.session.command(PlaneTarget(2.0, plane_count=1))
     rig.run(0.8)
     assert rig.session.busy and not any('AeEnable' in s for s in rig.driver.sets)
     rig.session.metadata = METADATA
@@ -277,7 +277,7 @@ def test_an_order_to_a_driver_that_goes_deaf_is_lost_and_late_answers_are_ignore
     rig = ready(CameraRos(), LIBCAMERA)
     rig.go(2.0)
     rig.driver.deaf = True
-    rig.session.command(Order(1.0, hold=True))
+    rig.session.command(PlaneTarget(1.0, plane_count=1))
     rig.run(0.5)
     assert rig.session.busy
     call, _ = rig.under_way

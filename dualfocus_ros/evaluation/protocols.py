@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 import zlib
 
-import cv2
 import numpy as np
 import torch
 
@@ -22,6 +21,7 @@ from dualfocus_ros.evaluation.cases import Case, case_from_stack
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.defocus import layer_scene, max_blur_radius, render_stack
+from dualfocus_ros.simulation.depth_resampling import fill_holes
 from dualfocus_ros.simulation.psf import Aperture
 
 GATHER_WINDOW = 7  # pixels, of the gather filter of protocol A
@@ -229,16 +229,3 @@ def make_case(sample: Sample, dataset: Dataset, protocol: Protocol, planes: int 
     if isinstance(sample, RgbdSample):
         return protocol.case(sample, dataset)
     return case_from_stack(sample, planes)
-
-
-def fill_holes(depth: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) float32 with each NaN replaced by the nearest valid pixel's value."""
-    holes = ~np.isfinite(depth)
-    if not holes.any():
-        return depth.astype(np.float32)
-    _, labels = cv2.distanceTransformWithLabels(
-        holes.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    values = np.zeros(int(labels.max()) + 1, np.float32)
-    values[labels[~holes]] = depth[~holes]
-    return values[labels]

@@ -12,7 +12,6 @@ from dualfocus_ros.evaluation.protocols import (
     ProtocolA,
     ProtocolB,
     blur_radius,
-    fill_holes,
     gather_blur,
     make_protocol,
 )
@@ -112,12 +111,6 @@ def test_protocol_b_gives_the_same_again_and_fills_holes():
     assert np.isnan(one.truth[10:20, 10:20]).all()
     other = ProtocolB(3, seed=1).case(sample(depth), dataset())
     assert (one.images != other.images).any()
-
-
-def test_holes_take_the_nearest_depth():
-    depth = np.array([[1.0, np.nan, np.nan, np.nan, 5.0]], np.float32).repeat(3, axis=0)
-    assert fill_holes(depth)[1].tolist()[:2] == [1.0, 1.0]
-    assert fill_holes(depth)[1].tolist()[3:] == [5.0, 5.0]
 
 
 def test_planes_are_chosen_as_ddff12_is_evaluated():

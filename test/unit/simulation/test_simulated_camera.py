@@ -142,6 +142,9 @@ class TestDepthResampling:
         assert filled[2, 1] == 1.0 and filled[2, 6] == 3.0
         with pytest.raises(ValueError, match='no valid pixel'):
             fill_holes(np.full((3, 3), np.nan))
+        row = np.array([[1.0, np.nan, np.nan, np.nan, 5.0]], np.float32).repeat(3, axis=0)
+        assert fill_holes(row)[1].tolist()[:2] == [1.0, 1.0]
+        assert fill_holes(row)[1].tolist()[3:] == [5.0, 5.0]
 
 
 class TestFocusCamera:

@@ -28,8 +28,8 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
     from sensor_msgs.msg import Image
 
     from dualfocus_ros.msg import StackInfo
-    from dualfocus_ros.nodes.input_messages import stamp_ns
     from dualfocus_ros.nodes.qos import reliable_qos
+    from dualfocus_ros.stamps import to_ns
 
     class Receiver(Node):
         """Subscribes to an image topic, to ``stack_info`` and to the diagnostics."""
@@ -48,7 +48,7 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
 
         def _on_image(self, image: Image) -> None:
             now = self.get_clock().now().nanoseconds
-            self._note({'stamp_ns': stamp_ns(image.header.stamp), 'receipt_ns': now})
+            self._note({'stamp_ns': to_ns(image.header.stamp), 'receipt_ns': now})
 
         def _on_info(self, info: StackInfo) -> None:
             times = {name: float(getattr(info, name)) for name in TIMINGS}

@@ -27,7 +27,7 @@ class MessageTimer:
         from std_msgs.msg import Header
 
         from dualfocus_ros.nodes import output_messages
-        from dualfocus_ros.nodes.input_messages import to_stamp
+        from dualfocus_ros.stamps import to_stamp
 
         began = time.perf_counter()
         stamp = output_messages.output_stamp(stack, 'reference')

@@ -23,9 +23,9 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
 
     from dualfocus_ros.benchmark.benchmark_stacks import read_stack
     from dualfocus_ros.msg import FocusState
-    from dualfocus_ros.nodes.input_messages import stamp_ns
     from dualfocus_ros.nodes.output_messages import camera_message, image_message
     from dualfocus_ros.nodes.qos import reliable_qos
+    from dualfocus_ros.stamps import to_ns
 
     class Player(Node):
         """Publishes ``image_raw``, ``camera_info`` and ``focus_state``."""
@@ -70,7 +70,7 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
             self._infos.publish(info)
             self._states.publish(state)
             self._images.publish(image)
-            self._log.write(f'{stamp_ns(image.header.stamp)}\n')
+            self._log.write(f'{to_ns(image.header.stamp)}\n')
 
         def close(self) -> None:
             """End the log."""

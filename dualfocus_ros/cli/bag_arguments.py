@@ -61,7 +61,9 @@ def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
     None where the message classes are not there.
     """
     try:
-        from dualfocus_ros.nodes.input_messages import MessageError, check_image, encoded_size
+        from dualfocus_ros.nodes.compressed_images import encoded_size
+        from dualfocus_ros.nodes.message_checks import MessageError
+        from dualfocus_ros.nodes.raw_images import check_image
     except ImportError:
         return None
 

@@ -103,7 +103,7 @@ def _from_file(path: Path) -> Any:
 
 def _image_size(bag: BagReader, inputs: BagInputs) -> tuple[int, int]:
     """Return width and height of the first image."""
-    from dualfocus_ros.nodes.input_messages import encoded_size
+    from dualfocus_ros.nodes.compressed_images import encoded_size
 
     assert inputs.image is not None
     for message in bag.messages([inputs.image]):

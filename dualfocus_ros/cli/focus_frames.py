@@ -194,12 +194,10 @@ def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[Focus
     from rclpy.serialization import deserialize_message
     from sensor_msgs.msg import CompressedImage, Image
 
-    from dualfocus_ros.nodes.input_messages import (
-        MessageError,
-        compressed_to_array,
-        image_to_array,
-        stamp_ns,
-    )
+    from dualfocus_ros.nodes.compressed_images import compressed_to_array
+    from dualfocus_ros.nodes.message_checks import MessageError
+    from dualfocus_ros.nodes.raw_images import image_to_array
+    from dualfocus_ros.stamps import to_ns
 
     inputs = _inputs(bag, arguments)
     if inputs.missing or inputs.image is None:
@@ -217,7 +215,7 @@ def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[Focus
     unpaired = refused = used = 0
     for message in _bar(bag.messages([inputs.image]), kind.count):
         decoded = deserialize_message(message.data, CompressedImage if compressed else Image)
-        stamp = stamp_ns(decoded.header.stamp)
+        stamp = to_ns(decoded.header.stamp)
         known = reading(stamp)
         if known is None:
             unpaired += 1

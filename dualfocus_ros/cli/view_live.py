@@ -210,7 +210,7 @@ class LiveViewer:
         server.show(encode_sweep(sweep, encode_scales(self._recent, self._range)))
 
     def _with_planes(self, outputs: OutputMessages, sweep: SweepView) -> SweepView:
-        from dualfocus_ros.nodes.input_messages import MessageError
+        from dualfocus_ros.nodes.message_checks import MessageError
 
         stamps = outputs.plane_stamps_ns
         if not stamps or not all(stamp in self._frames for stamp in stamps):
@@ -227,7 +227,8 @@ class LiveViewer:
     def _image(self, stamp: int) -> np.ndarray:
         from rclpy.serialization import deserialize_message
 
-        from dualfocus_ros.nodes.input_messages import compressed_to_array, image_to_array
+        from dualfocus_ros.nodes.compressed_images import compressed_to_array
+        from dualfocus_ros.nodes.raw_images import image_to_array
 
         assert self._topics is not None
         message = deserialize_message(

@@ -24,19 +24,20 @@ from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
-from dualfocus_ros.nodes import input_messages
+from dualfocus_ros.nodes import image_decoding, input_messages
 from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.image_converter import ImageConverter
-from dualfocus_ros.nodes.input_messages import MessageError, stamp_ns
 from dualfocus_ros.nodes.lens_messages import (
     frame_metadata,
     lens_position,
     lens_reading_from_msg,
     plane_target_from_msg,
 )
+from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, AdaptiveQosSubscription, input_queue, type_name
 from dualfocus_ros.nodes.transport_monitor import TransportMonitor
+from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.sweep.focus_sources import (
     CommandFocusSource,
@@ -194,15 +195,10 @@ class StackSource(ABC):
     ) -> None:
         self._stage_counter.count(Stage.RECEIVED)
         self.arrivals.note()
-        self.transport.image(stamp_ns(msg.header.stamp))
-        convert = input_messages.blank_image
-        if self._wanted:
-            compressed = isinstance(msg, CompressedImage)
-            convert = (
-                input_messages.compressed_to_array if compressed else input_messages.image_to_array
-            )
+        self.transport.image(to_ns(msg.header.stamp))
+        convert = image_decoding.decode_image if self._wanted else image_decoding.blank_image
         self._convert(
-            not self._wanted or input_messages.is_zero_copy(msg),
+            not self._wanted or image_decoding.is_zero_copy(msg),
             partial(convert, msg, self._settings().max_pixels),
             partial(self._on_converted, topic, take, msg),
         )
@@ -242,7 +238,7 @@ class StackSource(ABC):
         self._notice_format(
             topic, (f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}')
         )
-        take(Frame(stamp_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
+        take(Frame(to_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
 
     def _notice_format(self, topic: str, now: str) -> None:
         """Say once that images are of another size, encoding or frame than before."""
@@ -254,7 +250,7 @@ class StackSource(ABC):
             )
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
-        self.transport.info(stamp_ns(msg.header.stamp))
+        self.transport.info(to_ns(msg.header.stamp))
         try:
             calibration = input_messages.calibration_from_msg(msg)
         except MessageError as error:
@@ -262,7 +258,7 @@ class StackSource(ABC):
             self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
             return
         self.calibration_error = None
-        self._on_calibration(stamp_ns(msg.header.stamp), calibration)
+        self._on_calibration(to_ns(msg.header.stamp), calibration)
 
     def _send(self, stacks: list[FocalStack]) -> None:
         for stack in stacks:
@@ -362,7 +358,7 @@ class SweepInput(StackSource):
                 'camera one with autofocus, and AfMode manual?',
             )
             return
-        self._add_reading(self._reported.reading(stamp_ns(msg.header.stamp), dioptres))
+        self._add_reading(self._reported.reading(to_ns(msg.header.stamp), dioptres))
 
     def _on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
@@ -456,14 +452,14 @@ class StackInput(_FixedFocusSource):
         self.arrivals.note()
         settings = self._settings()
         self._convert(
-            not self._wanted or all(input_messages.is_zero_copy(image) for image in msg.images),
+            not self._wanted or all(image_decoding.is_zero_copy(image) for image in msg.images),
             partial(
                 input_messages.focal_stack_from_msg,
                 msg,
                 settings.max_pixels,
                 settings.rectify == 'auto',
                 self._calibration,
-                input_messages.image_to_array if self._wanted else input_messages.blank_image,
+                image_decoding.decode_image if self._wanted else image_decoding.blank_image,
             ),
             self._take_stack,
         )

@@ -23,7 +23,7 @@ from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.input_messages import to_stamp
+from dualfocus_ros.stamps import to_stamp
 
 POINT_STEP = 16
 _BIG_ENDIAN = sys.byteorder == 'big'

@@ -15,13 +15,13 @@ from dualfocus_ros.focal_stack import FocalStack, StackFlag
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.nodes import output_messages
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.qos import (
     OUTPUT_QUEUE,
     create_publisher,
     format_qos,
     incompatible_endpoints,
 )
+from dualfocus_ros.stamps import to_stamp
 from dualfocus_ros.topics import OUTPUTS, POINTS, POINTS_DECIMATED, STACK_INFO
 
 _CLOUDS = frozenset({POINTS.name, POINTS_DECIMATED.name})

@@ -17,7 +17,6 @@ from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.lens_messages import plane_target_from_msg
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
@@ -31,6 +30,7 @@ from dualfocus_ros.simulation.simulated_camera import (
     SimulatedCameraSettings,
     SimulatedFrame,
 )
+from dualfocus_ros.stamps import to_stamp
 
 _SENSOR_WIDTH = 7.2e-3
 _FRAMES_KEPT = 5

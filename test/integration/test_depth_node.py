@@ -41,9 +41,9 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes import input_messages, reference
-from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
+from dualfocus_ros.nodes import compressed_images, reference
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, type_name
+from dualfocus_ros.stamps import to_ns, to_stamp
 from dualfocus_ros.sweep.stage_counter import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -87,7 +87,7 @@ class TestOutputs:
 
         # The plane focused nearest is the reference.
         for message in first.values():
-            assert stamp_ns(message.header.stamp) == stamps[1]
+            assert to_ns(message.header.stamp) == stamps[1]
             assert message.header.frame_id == FRAME
 
         depth = first['depth/image_rect']
@@ -123,7 +123,7 @@ class TestOutputs:
         assert set(first['rgb/image_rect'].data) == {11}
 
         info = first['stack_info']
-        assert [stamp_ns(stamp) for stamp in info.stamps] == stamps
+        assert [to_ns(stamp) for stamp in info.stamps] == stamps
         assert list(info.focus_dioptres) == [0.5, 2.0, 1.0]
         assert (info.sweep_id, info.flags) == (1, 0)
         assert info.sweep_duration == pytest.approx(0.066, abs=1e-6)
@@ -473,13 +473,13 @@ class TestInputs:
         assert reasons <= {'superseded'}
 
     def test_more_compressed_images_than_can_be_decoded(self, make, monkeypatch):
-        permit, decode = threading.Event(), input_messages.compressed_to_array
+        permit, decode = threading.Event(), compressed_images.compressed_to_array
 
         def wait(*arguments):
             assert permit.wait(60)
             return decode(*arguments)
 
-        monkeypatch.setattr(input_messages, 'compressed_to_array', wait)
+        monkeypatch.setattr(compressed_images, 'compressed_to_array', wait)
         rig, _ = self.compressed(make)
         counts = rig.node._stage_counter.snapshot
         for n in range(IMAGE_QUEUE + 3):
@@ -508,7 +508,7 @@ class TestInputs:
                 return publish(topic, message)
             picture = np.frombuffer(message.data, np.uint8).reshape(HEIGHT, WIDTH, 3)
             data = cv2.imencode('.png', picture)[1].tobytes()
-            if stamp_ns(message.header.stamp) in damaged:
+            if to_ns(message.header.stamp) in damaged:
                 at = data.index(b'IDAT') + 4
                 data = data[:at] + bytes(8) + data[at + 8 :]
             packed = CompressedImage(header=message.header, format='png', data=data)
@@ -612,7 +612,7 @@ class TestFaults:
         rig.until(lambda: len(rig.received['stack_info']) == 2)
         partial, whole = rig.received['stack_info']
         assert partial.flags == StackInfo.FLAG_PLANE_MISSING | StackInfo.FLAG_PARTIAL
-        assert [stamp_ns(stamp) for stamp in partial.stamps] == [START, START + 66 * MS]
+        assert [to_ns(stamp) for stamp in partial.stamps] == [START, START + 66 * MS]
         assert (whole.sweep_id, whole.flags) == (2, 0)
 
     @pytest.mark.fault(12, 14)

@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
 from dualfocus_ros.msg import FocusState, StackInfo
-from dualfocus_ros.nodes.input_messages import to_stamp
+from dualfocus_ros.stamps import to_stamp
 
 PLANES = 3
 SWEEPS = 8

@@ -28,7 +28,7 @@ from dualfocus_ros.inference.point_cloud import back_project, decimate_stride
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes.depth import DepthNode
-from dualfocus_ros.nodes.input_messages import stamp_ns, to_stamp
+from dualfocus_ros.stamps import to_ns, to_stamp
 
 WIDTH, HEIGHT = 32, 24
 MS = 1_000_000
@@ -318,4 +318,4 @@ def stack_message(stamp, focus=(0.5, 1.0, 2.0)):
 
 
 def stamps_of(messages):
-    return [stamp_ns(message.header.stamp) for message in messages]
+    return [to_ns(message.header.stamp) for message in messages]

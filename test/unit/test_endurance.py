@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
 from dualfocus_ros.msg import FocusState, StackInfo
-from dualfocus_ros.nodes.input_messages import to_stamp
+from dualfocus_ros.stamps import to_stamp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'endurance'))
 import kill

@@ -19,8 +19,8 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.msg import FocalStack, FocusCommand
-from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.output_messages import camera_message, image_message
+from dualfocus_ros.stamps import to_stamp
 from small_bags import FOCUS, PERIOD, START, contents, pixels, wall, wall_bag
 
 

@@ -27,11 +27,12 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stack_message
+from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import diagnostics, input_messages
-from dualfocus_ros.nodes.input_messages import MessageError
+from dualfocus_ros.nodes import compressed_images, diagnostics, raw_images
 from dualfocus_ros.nodes.inputs import SweepInput
+from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.sweep.stage_counter import Stage
 import hostile_messages as hostile
 from hostile_messages import MAX_PIXELS
@@ -344,7 +345,7 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
             plane_count=count,
             state=FocusState.SETTLED,
         )
-        state.header.stamp = input_messages.to_stamp(stamp)
+        state.header.stamp = stamps.to_stamp(stamp)
         messages += [camera_info(stamp, 50.0), state, image(stamp, index)]
     for at, what in damage:
         at = at % max(1, len(messages))
@@ -419,14 +420,14 @@ def same_whatever_lies_around_it(convert, message):
 @given(message=hostile.images())
 @fuzz('Image data')
 def test_data_of_images(tally, message):
-    tally.note('Image data', same_whatever_lies_around_it(input_messages.image_to_array, message))
+    tally.note('Image data', same_whatever_lies_around_it(raw_images.image_to_array, message))
 
 
 @pytest.mark.fault(12)
 @given(message=hostile.compressed_images)
 @fuzz('CompressedImage data')
 def test_data_of_compressed_images(tally, message):
-    reasons = same_whatever_lies_around_it(input_messages.compressed_to_array, message)
+    reasons = same_whatever_lies_around_it(compressed_images.compressed_to_array, message)
     tally.note('CompressedImage data', reasons)
 
 

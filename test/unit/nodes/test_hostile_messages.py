@@ -9,10 +9,10 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 from sensor_msgs.msg import CompressedImage, Image
 
 from depth_rig import START, image, stack_message
-from dualfocus_ros.nodes import diagnostics, input_messages
+from dualfocus_ros.nodes import compressed_images, diagnostics, input_messages, raw_images
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.input_messages import MessageError
 from dualfocus_ros.nodes.inputs import StackInput
+from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from hostile_messages import PICTURES
 from sweep_messages import MS, Rig, frame, stamp
@@ -34,24 +34,24 @@ def test_a_frame_id_that_is_a_book_is_refused_before_it_goes_into_every_output()
     whole = image(START, 1)
     for message in (whole, picture, stack):
         message.header.frame_id = book
-    assert reason(input_messages.image_to_array, whole) == 'frame_id'
-    assert reason(input_messages.compressed_to_array, picture) == 'frame_id'
+    assert reason(raw_images.image_to_array, whole) == 'frame_id'
+    assert reason(compressed_images.compressed_to_array, picture) == 'frame_id'
     assert reason(input_messages.focal_stack_from_msg, stack) == 'frame_id'
 
 
 def test_an_encoding_that_is_a_book_makes_no_long_text():
     message = image(START, 1)
     message.encoding = 'b' * 1_000_000
-    assert reason(input_messages.image_to_array, message) == 'encoding'
+    assert reason(raw_images.image_to_array, message) == 'encoding'
     picture = CompressedImage(format='c' * 1_000_000, data=b'nothing')
-    assert reason(input_messages.compressed_to_array, picture) == 'undecodable'
+    assert reason(compressed_images.compressed_to_array, picture) == 'undecodable'
 
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
 def test_an_odd_width_where_two_pixels_share_a_colour_is_named(encoding):
     message = Image(width=3, height=2, step=6, encoding=encoding, data=bytes(12))
-    assert reason(input_messages.image_to_array, message) == 'odd_size'
+    assert reason(raw_images.image_to_array, message) == 'odd_size'
 
 
 def test_whole_stacks_are_checked_and_counted_while_nobody_listens():

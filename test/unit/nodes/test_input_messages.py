@@ -15,11 +15,18 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from sensor_msgs_py import point_cloud2
 from std_msgs.msg import Header
 
+from dualfocus_ros import stamps
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg
-from dualfocus_ros.nodes import input_messages, output_messages
-from dualfocus_ros.nodes.input_messages import MessageError
+from dualfocus_ros.nodes import (
+    compressed_images,
+    image_decoding,
+    input_messages,
+    output_messages,
+    raw_images,
+)
+from dualfocus_ros.nodes.message_checks import MessageError
 
 MAX_PIXELS = 1 << 20
 
@@ -50,11 +57,11 @@ def rgb():
 class TestEncodings:
     def test_rgb8_and_mono8_are_views_of_the_message(self, rgb):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
-        array = input_messages.image_to_array(message, MAX_PIXELS)
+        array = raw_images.image_to_array(message, MAX_PIXELS)
         np.testing.assert_array_equal(array, rgb)
         assert np.shares_memory(array, np.frombuffer(message.data, np.uint8))
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
-        np.testing.assert_array_equal(input_messages.image_to_array(mono, MAX_PIXELS), rgb[..., 0])
+        np.testing.assert_array_equal(raw_images.image_to_array(mono, MAX_PIXELS), rgb[..., 0])
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8', '8UC1', '8UC3'])
@@ -66,7 +73,7 @@ class TestEncodings:
         sent = np.ascontiguousarray(sent)
         row = sent[0].nbytes + extra
         message = image_message(padded(sent, extra), encoding, 8, 6, row, big)
-        array = input_messages.image_to_array(message, MAX_PIXELS)
+        array = raw_images.image_to_array(message, MAX_PIXELS)
         np.testing.assert_array_equal(array, source)
         assert array.flags.c_contiguous
 
@@ -74,7 +81,7 @@ class TestEncodings:
     def test_alpha_is_dropped(self, rgb, encoding):
         sent = np.dstack([rgb if encoding == 'rgba8' else rgb[..., ::-1], rgb[..., 0]])
         message = image_message(sent.tobytes(), encoding, 8, 6)
-        np.testing.assert_array_equal(input_messages.image_to_array(message, MAX_PIXELS), rgb)
+        np.testing.assert_array_equal(raw_images.image_to_array(message, MAX_PIXELS), rgb)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgr16', 'rgba16'])
@@ -91,7 +98,7 @@ class TestEncodings:
         message = image_message(
             padded(sent, extra), encoding, 8, 6, sent[0].nbytes + extra, int(order == '>')
         )
-        array = input_messages.image_to_array(message, MAX_PIXELS)
+        array = raw_images.image_to_array(message, MAX_PIXELS)
         assert array.dtype == np.uint8
         assert np.abs(array.astype(int) - source).max() <= 1
 
@@ -105,7 +112,7 @@ class TestEncodings:
         if bits == 16:
             mosaic *= 257
         message = image_message(mosaic.tobytes(), f'bayer_{pattern}{bits}', 16, 12)
-        array = input_messages.image_to_array(message, MAX_PIXELS)
+        array = raw_images.image_to_array(message, MAX_PIXELS)
         assert array.shape == (12, 16, 3)
         np.testing.assert_allclose(array[4:-4, 4:-4].reshape(-1, 3), [[200, 120, 40]] * 32, atol=2)
 
@@ -123,7 +130,7 @@ class TestEncodings:
         luma = np.tile(np.linspace(40, 200, 8).astype(np.uint8), (6, 1))
         packed = np.full((6, 8, 2), 128, np.uint8)
         packed[..., 1 if order == 'uyvy' else 0] = luma
-        array = input_messages.image_to_array(
+        array = raw_images.image_to_array(
             image_message(packed.tobytes(), encoding, 8, 6), MAX_PIXELS
         )
         expected = (luma.astype(float) - 16) * 255 / 219
@@ -140,7 +147,7 @@ class TestEncodings:
         first, second = (u, v) if encoding == 'nv12' else (v, u)
         chroma = np.stack([first, second], axis=-1).reshape(3, 8)
         data = padded(np.vstack([flat[:6], chroma]), extra)
-        array = input_messages.image_to_array(
+        array = raw_images.image_to_array(
             image_message(data, encoding, 8, 6, 8 + extra), MAX_PIXELS
         )
         assert np.abs(array.astype(int) - rgb).max() <= 3
@@ -149,7 +156,7 @@ class TestEncodings:
     @pytest.mark.parametrize('encoding', ['', '32FC1', '16UC1', 'yuv444', 'nonsense'])
     def test_other_encodings_are_refused_and_the_accepted_named(self, encoding):
         with pytest.raises(MessageError, match=r'rgb8.*bayer_rggb8') as error:
-            input_messages.image_to_array(image_message(bytes(96), encoding, 4, 3), MAX_PIXELS)
+            raw_images.image_to_array(image_message(bytes(96), encoding, 4, 3), MAX_PIXELS)
         assert error.value.reason == 'encoding'
 
 
@@ -174,19 +181,19 @@ class TestContradictions:
         for name, value in change.items():
             setattr(message, name, value)
         with pytest.raises(MessageError) as error:
-            input_messages.image_to_array(message, MAX_PIXELS)
+            raw_images.image_to_array(message, MAX_PIXELS)
         assert error.value.reason == reason
 
     @pytest.mark.fault(13)
     def test_the_limit_is_exact_and_named(self, rgb):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
-        assert input_messages.image_to_array(message, 48).shape == (6, 8, 3)
+        assert raw_images.image_to_array(message, 48).shape == (6, 8, 3)
         with pytest.raises(MessageError, match=r'8x6 is more than the 47 pixels'):
-            input_messages.image_to_array(message, 47)
+            raw_images.image_to_array(message, 47)
 
     @pytest.mark.fault(12)
     @given(
-        st.sampled_from([*input_messages.PIXEL_LAYOUTS, 'x']),
+        st.sampled_from([*raw_images.PIXEL_LAYOUTS, 'x']),
         st.integers(0, 12),
         st.integers(0, 12),
         st.integers(0, 100),
@@ -198,7 +205,7 @@ class TestContradictions:
         message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = data
         try:
-            array = input_messages.image_to_array(message, 100)
+            array = raw_images.image_to_array(message, 100)
         except MessageError as error:
             assert error.reason
             assert str(error)
@@ -207,7 +214,7 @@ class TestContradictions:
             assert array.dtype == np.uint8
 
     @given(
-        st.sampled_from(list(input_messages.PIXEL_LAYOUTS)),
+        st.sampled_from(list(raw_images.PIXEL_LAYOUTS)),
         st.integers(1, 8),
         st.integers(1, 8),
         st.integers(0, 9),
@@ -217,12 +224,12 @@ class TestContradictions:
     def test_consistent_fields_give_an_image(self, encoding, width, height, extra, big):
         even = encoding.startswith(('nv', 'yuv', 'uyvy', 'yuyv', 'bayer'))
         width, height = (2 * width, 2 * height) if even else (width, height)
-        layout = input_messages.PIXEL_LAYOUTS[encoding]
+        layout = raw_images.PIXEL_LAYOUTS[encoding]
         step = width * layout.pixel + extra
         rows = height * 3 // 2 if encoding.startswith('nv') else height
         message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = bytes(step * rows)
-        array = input_messages.image_to_array(message, MAX_PIXELS)
+        array = raw_images.image_to_array(message, MAX_PIXELS)
         assert array.shape == ((height, width) if layout.mono else (height, width, 3))
 
 
@@ -234,23 +241,27 @@ class TestCompressed:
 
     def test_png_is_exact_and_rgb(self, rgb):
         message = self.encode(rgb[..., ::-1], '.png', 'png')
-        np.testing.assert_array_equal(input_messages.compressed_to_array(message, MAX_PIXELS), rgb)
+        np.testing.assert_array_equal(
+            compressed_images.compressed_to_array(message, MAX_PIXELS), rgb
+        )
 
     def test_jpeg_colour_and_mono(self):
         image = np.full((16, 24, 3), (30, 90, 200), np.uint8)
-        array = input_messages.compressed_to_array(self.encode(image, '.jpg'), MAX_PIXELS)
+        array = compressed_images.compressed_to_array(self.encode(image, '.jpg'), MAX_PIXELS)
         assert np.abs(array.astype(int) - (200, 90, 30)).max() <= 4
-        mono = input_messages.compressed_to_array(self.encode(image[..., 0], '.jpg'), MAX_PIXELS)
+        mono = compressed_images.compressed_to_array(
+            self.encode(image[..., 0], '.jpg'), MAX_PIXELS
+        )
         assert mono.shape == (16, 24)
 
     @pytest.mark.fault(13)
     def test_the_size_is_known_before_decoding(self, monkeypatch):
         for ending in ('.jpg', '.png'):
             message = self.encode(np.zeros((40, 50, 3), np.uint8), ending)
-            assert input_messages.encoded_size(message.data) == (50, 40)
+            assert compressed_images.encoded_size(message.data) == (50, 40)
             monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
             with pytest.raises(MessageError) as error:
-                input_messages.compressed_to_array(message, 1999)
+                compressed_images.compressed_to_array(message, 1999)
             assert error.value.reason == 'too_large'
             monkeypatch.undo()
 
@@ -260,7 +271,7 @@ class TestCompressed:
         message = CompressedImage(format='png')
         message.data = header + bytes(100)
         with pytest.raises(MessageError) as error:
-            input_messages.compressed_to_array(message, MAX_PIXELS)
+            compressed_images.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'too_large'
 
     @pytest.mark.fault(13)
@@ -275,7 +286,7 @@ class TestCompressed:
         # The decoder would allocate it.
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
         with pytest.raises(MessageError, match='cut off or damaged') as error:
-            input_messages.compressed_to_array(message, MAX_PIXELS)
+            compressed_images.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'undecodable'
 
     @pytest.mark.parametrize('chunk', [b'IHDR' + bytes(13), b'acTL' + bytes(8)])
@@ -287,7 +298,7 @@ class TestCompressed:
         message.data = data[:at] + length + chunk + bytes(4) + data[at:]
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
         with pytest.raises(MessageError, match='several pictures'):
-            input_messages.compressed_to_array(message, MAX_PIXELS)
+            compressed_images.compressed_to_array(message, MAX_PIXELS)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('ending', ['.jpg', '.png'])
@@ -298,11 +309,11 @@ class TestCompressed:
         for keep in (0, 1, 8, 24, 40):
             message.data = whole[:keep]
             with pytest.raises(MessageError):
-                input_messages.compressed_to_array(message, MAX_PIXELS)
+                compressed_images.compressed_to_array(message, MAX_PIXELS)
 
     def test_a_compressed_depth_image_is_no_picture(self):
         with pytest.raises(MessageError, match='depth'):
-            input_messages.compressed_to_array(
+            compressed_images.compressed_to_array(
                 CompressedImage(format='32FC1; compressedDepth png'), MAX_PIXELS
             )
 
@@ -313,7 +324,7 @@ class TestCompressed:
         message = CompressedImage(format='jpeg')
         message.data = start + data
         with pytest.raises(MessageError):
-            input_messages.compressed_to_array(message, MAX_PIXELS)
+            compressed_images.compressed_to_array(message, MAX_PIXELS)
 
 
 def camera_info(width=640, height=480, fx=500.0, **changes):
@@ -334,23 +345,23 @@ def camera_info(width=640, height=480, fx=500.0, **changes):
 class TestOutline:
     def test_it_has_the_shape_of_the_image_and_no_memory(self, rgb):
         message = image_message(rgb.tobytes(), 'bgr8', 8, 6)
-        blank = input_messages.blank_image(message, MAX_PIXELS)
-        assert blank.shape == input_messages.image_to_array(message, MAX_PIXELS).shape
+        blank = image_decoding.blank_image(message, MAX_PIXELS)
+        assert blank.shape == raw_images.image_to_array(message, MAX_PIXELS).shape
         assert blank.strides == (0, 0, 0)
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
-        assert input_messages.blank_image(mono, MAX_PIXELS).shape == (6, 8)
+        assert image_decoding.blank_image(mono, MAX_PIXELS).shape == (6, 8)
 
     def test_a_compressed_image_is_not_decoded(self, rgb, monkeypatch):
         message = TestCompressed().encode(rgb, '.png', 'png')
         monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
-        assert input_messages.blank_image(message, MAX_PIXELS).shape == (6, 8, 3)
+        assert image_decoding.blank_image(message, MAX_PIXELS).shape == (6, 8, 3)
 
     @pytest.mark.fault(12)
     def test_what_the_header_contradicts_is_refused(self, rgb):
         with pytest.raises(MessageError):
-            input_messages.blank_image(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
+            image_decoding.blank_image(image_message(rgb.tobytes(), 'rgb8', 9, 6), MAX_PIXELS)
         with pytest.raises(MessageError):
-            input_messages.blank_image(CompressedImage(format='jpeg'), MAX_PIXELS)
+            image_decoding.blank_image(CompressedImage(format='jpeg'), MAX_PIXELS)
 
 
 class TestCalibration:
@@ -404,18 +415,18 @@ class TestCalibration:
 
     def test_stamps_are_exact_both_ways(self):
         nanoseconds = 1_700_000_123_456_789_012
-        assert input_messages.stamp_ns(input_messages.to_stamp(nanoseconds)) == nanoseconds
+        assert stamps.to_ns(stamps.to_stamp(nanoseconds)) == nanoseconds
 
 
 class TestFocalStackMessages:
     def message(self, rgb, focus=(0.5, 1.0, 2.0), info=None):
         message = FocalStackMsg(focus_dioptres=list(focus), camera_info=info or CameraInfo())
         message.header.frame_id = 'optical'
-        message.header.stamp = input_messages.to_stamp(77)
+        message.header.stamp = stamps.to_stamp(77)
         for n in range(len(focus)):
             image = image_message((rgb + n).tobytes(), 'rgb8', 8, 6)
             if n:
-                image.header.stamp = input_messages.to_stamp(100 * n)
+                image.header.stamp = stamps.to_stamp(100 * n)
             message.images.append(image)
         return message
 
@@ -447,7 +458,7 @@ class TestFocalStackMessages:
             (lambda m: setattr(m, 'focus_dioptres', [1.0, 2.0, float('nan')]), 'focus_unknown'),
             (lambda m: setattr(m.images[1], 'width', 9), 'row_step'),
             (lambda m: setattr(m, 'camera_info', camera_info()), 'camera_size'),
-            (lambda m: setattr(m.header, 'stamp', input_messages.to_stamp(0)), 'zero_stamp'),
+            (lambda m: setattr(m.header, 'stamp', stamps.to_stamp(0)), 'zero_stamp'),
         ],
     )
     def test_what_is_wrong_is_named(self, rgb, change, reason):

@@ -12,13 +12,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.nodes.input_messages import to_stamp
 from dualfocus_ros.nodes.lens_messages import (
     frame_metadata,
     lens_position,
     lens_reading_from_msg,
     plane_target_from_msg,
 )
+from dualfocus_ros.stamps import to_stamp
 
 
 def metadata_message(values, name=''):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as PLY files, which MeshLab, CloudCompare, Blender and Open3D open."""
+"""Point clouds as PLY files for MeshLab, CloudCompare, Blender and Open3D."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.io.atomic_files import write_bytes
 
 VERTEX_DTYPE = np.dtype(
@@ -15,20 +14,13 @@ VERTEX_DTYPE = np.dtype(
 )
 
 
-def back_project(depth: np.ndarray, camera: PinholeCamera) -> np.ndarray:
-    """Return (H, W, 3) float32 points in the optical frame: x = (u - cx) z / fx, likewise y."""
-    v, u = np.indices(depth.shape, dtype=np.float32)
-    x = (u - camera.cx) * depth / camera.fx
-    y = (v - camera.cy) * depth / camera.fy
-    return np.stack([x, y, depth], axis=-1).astype(np.float32)
-
-
 def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
-    """Write a binary little-endian PLY with x y z and red green blue of each valid point.
+    """Write a binary little-endian PLY with x y z and red green blue of each finite point.
 
-    :param points: (..., 3) float metres; points with a value that is not finite are left out.
+    :param points: (..., 3) float metres.
     :param colours: (..., 3) uint8 RGB, or grey without the last axis.
-    :returns: the number of points written.
+    :returns: number of points written.
+    :raises ValueError: if there are not as many colours as points.
     """
     points = points.reshape(-1, 3)
     if colours.ndim > 1 and colours.shape[-1] == 3:

@@ -10,12 +10,14 @@ import shutil
 import tempfile
 
 import numpy as np
+import torch
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.focal_stack import Plane
+from dualfocus_ros.inference.point_cloud import back_project
 from dualfocus_ros.inference.result import DepthResult
-from dualfocus_ros.io.ply import back_project, write_ply
+from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
@@ -35,7 +37,7 @@ def write_result_files(
     :raises CommandError: if the folder cannot be written.
     """
     assert result.sigma is not None and result.all_in_focus is not None
-    points = back_project(result.depth, camera)
+    points = back_project(torch.from_numpy(result.depth), camera)[..., :3].numpy()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))

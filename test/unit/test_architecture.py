@@ -19,6 +19,7 @@ PACKAGE = ROOT / 'dualfocus_ros'
 # dependencies (LEAVES).
 LEAVES = {'exceptions', 'stamps', 'topics'}
 ALLOWED = {
+    'api': {'alignment', 'camera', 'focal_stack', 'inference', 'io'},
     'camera': set(),
     'focal_stack': {'camera'},
     'io': {'camera', 'focal_stack'},

@@ -12,9 +12,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 import pytest
 
-from dualfocus_ros.cli.focus_arguments import find_images
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 
 HEIGHT, WIDTH = 96, 128
 DISTANCES = ['0.4', '0.6', '1.0', '2.0']
@@ -275,13 +273,6 @@ def test_bad_images_are_one_clear_line(folder, tmp_path, capsys, scene):
     assert 'exists and is not a folder' in failure(capsys, str(folder), *out)[1]
 
 
-def test_folders_are_read_in_natural_order(tmp_path):
-    for name in ('im10.png', 'im2.png', 'IM1.PNG', 'notes.txt', 'a1b10.jpg', 'a1b9.jpg'):
-        (tmp_path / name).touch()
-    names = [path.name for path in find_images([str(tmp_path)])]
-    assert names == ['a1b9.jpg', 'a1b10.jpg', 'IM1.PNG', 'im2.png', 'im10.png']
-
-
 def test_exif_gives_focus_orientation_and_field_of_view(folder, tmp_path, scene, capsys):
     for file in folder.iterdir():
         file.unlink()
@@ -298,23 +289,3 @@ def test_exif_gives_focus_orientation_and_field_of_view(folder, tmp_path, scene,
     assert summary['focus_dioptres'] == [2.5, 1.0, 0.0]
     assert (summary['width'], summary['height']) == (HEIGHT, WIDTH)  # upright
     assert 'focal length of 104 pixels' in output.err  # 28 / 43.27 * 160
-
-
-def test_images_of_every_kind(tmp_path, scene):
-    grey16 = scene[..., 0].astype(np.uint16) * 16  # 12 bits in 16
-    cv2.imwrite(str(tmp_path / 'grey16.png'), grey16)
-    cv2.imwrite(str(tmp_path / 'colour16.tif'), scene[..., ::-1].astype(np.uint16) * 16)
-    Image.fromarray(np.dstack([scene, scene[..., :1]])).save(tmp_path / 'alpha.png')
-    Image.fromarray(scene[..., 0]).save(tmp_path / 'grey.png')
-    images = {path.stem: read_stack_image(path).pixels for path in tmp_path.iterdir()}
-    assert (images['grey16'].dtype, images['grey16'].shape) == (np.uint16, (HEIGHT, WIDTH))
-    assert images['colour16'].dtype == np.uint16
-    assert np.array_equal(images['alpha'], scene)
-    assert np.array_equal(images['grey'], scene[..., 0])
-
-    grey, deep = to_uint8([images['grey'], images['grey16']])
-    assert grey.ndim == 2 and deep.dtype == np.uint8
-    assert np.abs(deep.astype(int) - scene[..., 0]).max() <= 1
-    mixed = to_uint8([images['grey'], images['colour16'], images['alpha']])
-    assert [image.shape for image in mixed] == [(HEIGHT, WIDTH, 3)] * 3
-    assert np.abs(mixed[1].astype(int) - scene).max() <= 1

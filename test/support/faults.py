@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, what the node does about it, and which tests show that it does.
+"""Table of faults, required behaviour and the tests of each.
 
-A test names the faults that it is about: ``@pytest.mark.fault(7)``, on a function or a class, or
-``pytestmark = pytest.mark.fault(7)`` for a whole file. ``python test/support/faults.py docs``
-writes ``docs/reliability.md``; ``make faults`` runs these tests and prints a line for each fault.
+``@pytest.mark.fault(7)`` on a function or class, or ``pytestmark = pytest.mark.fault(7)`` for a file,
+links a test to a fault. ``python test/support/faults.py docs`` writes ``docs/reliability.md``;
+``make faults`` runs these tests and prints one line per fault.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ FOLDERS = ('unit', 'integration', 'launch', 'endurance')
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault and the behaviour that it must meet with."""
+    """A fault and the required behaviour."""
 
     title: str
     behaviour: str
 
 
 @dataclass(frozen=True, order=True)
-class ProvedBy:
-    """A test, by its file from the root of the repository and its name."""
+class LinkedTest:
+    """File of a test, relative to the repository, and its name."""
 
     file: str
     name: str
@@ -39,124 +39,123 @@ FAULTS: dict[int, Fault] = dict(
     enumerate(
         (
             Fault(
-                'The camera stops in the middle of a sweep',
-                'After `stack.timeout` the sweep is over: with `stack.min_size` planes or more it gives a '
-                'stack that is flagged, with fewer it is dropped and counted. `/diagnostics` warns as the '
-                'last image gets old, then reports an error. The next images give depth again.',
+                'The camera stops during a sweep',
+                'After `stack.timeout` the sweep is closed: with at least '
+                '`stack.min_size` planes a flagged stack follows, with fewer it is '
+                'dropped and counted. `/diagnostics` warns as the last image ages, '
+                'then reports an error. New images give depth again.',
             ),
             Fault(
-                'The focus of an image never comes',
-                'The image waits for `stack.pairing_window`, is then dropped and counted, and never gets '
-                "a neighbour's focus.",
+                'The focus report of an image is missing',
+                'The image waits for `stack.pairing_window`, is then dropped and '
+                'counted, and never gets the focus of a neighbour.',
             ),
             Fault(
-                'The focus comes before or after its image',
-                'Up to the window they find each other; the order changes nothing.',
+                'The focus report arrives before or after its image',
+                'Both are associated within the window, in any order.',
             ),
             Fault(
-                'The lens moves, or is not where it was sent',
-                'The image is refused and counted: `moving` while the lens moves, `off_command` where the '
-                'reported focus is farther than `stack.command_tolerance` from the commanded one.',
+                'The lens moves, or is off its commanded position',
+                'The image is rejected and counted: `moving` during motion, '
+                '`off_command` beyond `stack.command_tolerance` of the commanded '
+                'focus.',
             ),
             Fault(
-                'A focus position comes twice, or the positions go up and down',
-                'Of several images at one position the newest at rest counts. A numbered sweep may visit '
-                'its positions in any order. Two different positions at least are needed.',
+                'A focus position repeats, or positions are not monotonic',
+                'Of several images at one position the newest settled one counts. A '
+                'numbered sweep may visit positions in any order. At least two '
+                'different positions are required.',
             ),
             Fault(
-                'Size, encoding or frame of the images changes while the node runs',
-                'The sweep in progress is dropped, the next one is taken in the new format; one line in '
-                'the log at level INFO, no exception.',
+                'Size, encoding or frame of the images changes at run time',
+                'The current sweep is dropped, the next uses the new format; one log '
+                'line at level INFO, no exception.',
             ),
             Fault(
-                'Stamps out of order, twice, or zero',
-                'Within the window the order is put right; what has a stamp that was already there, or '
-                'none, is refused and counted.',
+                'Stamps out of order, duplicate or zero',
+                'Within the window order is restored; duplicate and zero stamps are '
+                'rejected and counted.',
             ),
             Fault(
-                'The clock jumps back (a bag that loops) or forward; simulated time starts at 0',
-                'What was collected is forgotten with the message that brings the jump; the next whole '
-                'sweep gives depth; nothing comes out with stamps from before.',
+                'The clock jumps back (looping bag) or forward; simulated time starts at 0',
+                'Pending data are dropped with the message after the jump; the next '
+                'complete sweep gives depth; no output has an earlier stamp.',
             ),
             Fault(
                 '`use_sim_time` is set and `/clock` is silent',
-                'Depth comes all the same, by the stamps of the images; `/diagnostics` says that '
-                '`/clock` is silent.',
+                'Depth follows the stamps of the images; `/diagnostics` reports the silent clock.',
             ),
             Fault(
                 'The GPU runs out of memory, reports an error, or is lost',
-                'The process survives. Out of memory: once more with nothing else kept, then the stack is '
-                'given up and counted. A device that is lost: with `device: auto` the node goes on with '
-                'the CPU, otherwise it goes by the error state to unconfigured; `/diagnostics` says which '
-                'and why.',
+                'The process survives. Out of memory: one retry with empty caches, '
+                'then the stack is dropped and counted. Lost device: fallback to the '
+                'CPU with `device: auto`, else transition through the error state to '
+                'unconfigured; `/diagnostics` has state and cause.',
             ),
             Fault(
-                'The network gives NaN or infinity, or no pixel is valid',
-                'Published as NaN, counted in `/diagnostics`; the clouds stay well formed.',
+                'The network returns NaN or infinity, or no pixel is valid',
+                'Published as NaN, counted in `/diagnostics`; clouds stay well formed.',
             ),
             Fault(
-                'An image whose fields contradict each other; padding, odd strides, big-endian samples',
-                'Read as it lies in memory where the fields agree, refused with a reason where they do '
-                'not; never a byte beyond the data.',
+                'An image with contradicting fields; padding, odd strides, big-endian samples',
+                'Read correctly where the fields agree, rejected with a reason '
+                'otherwise; never a byte beyond the data.',
             ),
             Fault(
-                'Sizes that are made to hurt: products that overflow, 2³¹, zero',
-                'Bounded by `max_pixels` and the number of planes before anything is allocated or '
-                'decoded.',
+                'Malicious sizes: overflowing products, 2³¹, zero',
+                'Bounded by `max_pixels` and the number of planes before allocation or decoding.',
             ),
             Fault(
-                'An encoding that nobody knows; Bayer, YUV, 16 bits',
-                'Converted, or refused with the list of those that are accepted.',
+                'An unknown encoding; Bayer, YUV, 16 bits',
+                'Converted, or rejected with the list of accepted encodings.',
             ),
             Fault(
-                'camera_info without calibration, of another size, with an unknown distortion model; '
-                'binning and region of interest',
-                'Scaled where the message says how; otherwise depth without a cloud, and `/diagnostics` '
-                'says why.',
+                'camera_info without calibration, of another size, or with an unknown '
+                'distortion model; binning and region of interest',
+                'Scaled where the message defines how; otherwise depth without cloud, '
+                'with the reason in `/diagnostics`.',
             ),
             Fault(
-                'Subscribers that come and go, and one that is slow',
-                'The work starts and stops with them and nothing is left behind; a slow subscriber costs '
-                'the others no depth.',
+                'Subscribers come and go; one is slow',
+                'Computation starts and stops with them and leaves nothing behind; a '
+                'slow subscriber does not delay others.',
             ),
             Fault(
-                'A parameter is set to a value that is not allowed, alone or among others',
-                'All of them are refused together, with a text that says what is allowed; everything '
-                'stays as it was.',
+                'A parameter gets an invalid value, alone or in a set',
+                'The whole set is rejected with the accepted values; nothing changes.',
             ),
             Fault(
-                'A hundred times through the life cycle; a transition during inference or loading; a '
-                'model that is not there',
-                'Memory, threads and files stay flat; a transition fails with a reason and does not '
-                'crash; services answer while the model loads.',
+                'A hundred life cycles; a transition during inference or loading; a missing model',
+                'Memory, threads and files stay constant; a transition fails with a '
+                'reason, without a crash; services answer during loading.',
             ),
             Fault(
                 'SIGINT or SIGTERM under full load',
-                'Exit code 0, within two seconds even if something hangs; no traceback, the thread of the '
-                'network joined, nothing published afterwards.',
+                'Exit code 0 within two seconds, also if a call hangs; no traceback, '
+                'inference thread joined, nothing published afterwards.',
             ),
             Fault(
-                'Ten times more stacks than can be computed',
-                'The newest stack wins, so that latency stays within one stack; what was left out is '
-                'counted; memory stays flat.',
+                'Ten times more stacks than the network can process',
+                'The newest stack wins, so that latency stays within one stack; '
+                'dropped stacks are counted; memory stays constant.',
             ),
             Fault(
                 'Two cameras with a node each, in two processes or one',
-                'Each has its namespace, its frames and its depth; nothing of one reaches the other.',
+                'Separate namespaces, frames and depth; no crosstalk.',
             ),
             Fault(
                 'Hours of looping input',
-                'Memory and latency without a trend, and as many depths as there were sweeps.',
+                'No trend in memory and latency; one depth per sweep.',
             ),
             Fault(
-                'Weights that are cut off, changed, of another network, or not weights at all',
-                'Refused before anything is run, with a text that says what differs; nothing is ever '
-                'unpickled; the node stays unconfigured.',
+                'Weights that are truncated, changed, of another network, or not weights',
+                'Rejected before execution with the difference; nothing is unpickled; '
+                'the node stays unconfigured.',
             ),
             Fault(
-                'A best-effort connection loses 30 % of the slices',
-                'What is left of a sweep makes a stack that is flagged, as long as there are '
-                '`stack.min_size` planes; less is dropped and counted.',
+                'A best-effort connection loses 30 % of the images',
+                'Remaining planes make a flagged stack, if at least `stack.min_size`; '
+                'fewer are dropped and counted.',
             ),
         ),
         start=1,
@@ -164,56 +163,46 @@ FAULTS: dict[int, Fault] = dict(
 )
 
 
-def tests_of(files: Mapping[str, str]) -> dict[int, list[ProvedBy]]:
+def tests_of(files: Mapping[str, str]) -> dict[int, list[LinkedTest]]:
     """Return the tests of each fault.
 
     :param files: the text of each test file by its name.
     :raises ValueError: for a mark that is not ``fault(N)`` with the number of a fault.
     """
-    found: dict[int, set[ProvedBy]] = defaultdict(set)
+    found: dict[int, set[LinkedTest]] = defaultdict(set)
     for name, text in files.items():
         for numbers, test in _marked(ast.parse(text)):
             for number in numbers:
                 if number not in FAULTS:
                     raise ValueError(f'{name}: {test} is marked with fault {number}')
-                found[number].add(ProvedBy(name, test))
+                found[number].add(LinkedTest(name, test))
     return {number: sorted(found[number]) for number in FAULTS}
 
 
-def committed() -> dict[int, list[ProvedBy]]:
+def committed() -> dict[int, list[LinkedTest]]:
     """Return the tests of each fault in this repository."""
-    paths = [p for folder in FOLDERS for p in sorted((ROOT / 'test' / folder).glob('test_*.py'))]
+    paths = [p for folder in FOLDERS for p in sorted((ROOT / 'test' / folder).rglob('test_*.py'))]
     return tests_of({str(p.relative_to(ROOT)): p.read_text('utf-8') for p in paths})
 
 
-def page(tests: Mapping[int, list[ProvedBy]]) -> str:
+def page(tests: Mapping[int, list[LinkedTest]]) -> str:
     """Return ``docs/reliability.md``."""
     count = len({test for proofs in tests.values() for test in proofs})
     lines = [
-        '# What can go wrong',
+        '# Reliability',
         '',
         '<!-- Made by `python test/support/faults.py docs`; do not edit. -->',
         '',
-        f'{len(FAULTS)} faults, what the node does about each, and the {count} tests that show '
-        'it. `make faults` runs these tests and prints a line for each fault. Tests in `unit` '
-        'need no process of their own, those in `integration` talk over DDS, those in `launch` '
-        'need a ROS distribution, those in `endurance` take minutes.',
+        f'{len(FAULTS)} faults, the behaviour of the nodes, and the files of the {count} tests; '
+        '`make faults` runs them. Long runs: [kills, soak, hostile messages](reliability_runs.md).',
         '',
-        '| | fault | what happens |',
-        '| --- | --- | --- |',
-        *(
-            f'| [{n}](#fault-{n}) | {fault.title} | {fault.behaviour} |'
-            for n, fault in FAULTS.items()
-        ),
+        '| | fault | behaviour | tests |',
+        '| --- | --- | --- | --- |',
     ]
     for number, fault in FAULTS.items():
-        lines += ['', f'## Fault {number}', '', f'{fault.title}.', '']
-        by_file: dict[str, list[str]] = defaultdict(list)
-        for test in tests[number]:
-            by_file[test.file].append(test.name)
-        for file, names in by_file.items():
-            lines.append(f'- [{file}](../{file})')
-            lines += [f'  - `{name}`' for name in names]
+        files = sorted({test.file for test in tests[number]})
+        links = ', '.join(f'[{Path(file).stem[5:]}](../{file})' for file in files)
+        lines.append(f'| {number} | {fault.title} | {fault.behaviour} | {links} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -253,18 +242,18 @@ def _numbers(*nodes: ast.AST) -> set[int]:
 
 
 class Results:
-    """Outcomes of the marked tests of one run, for the lines at its end."""
+    """Outcomes of the marked tests of one run."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, tuple[int, ...]] = {}
         self._outcomes: dict[str, str] = {}
 
     def expect(self, test: str, numbers: tuple[int, ...]) -> None:
-        """Note that a test is about these faults."""
+        """Register the faults of a test."""
         self._numbers[test] = numbers
 
     def note(self, test: str, phase: str, outcome: str) -> None:
-        """Note what became of a test; the last try counts, and a failure in any phase of it."""
+        """Record an outcome; the last attempt counts, and a failure in any phase of it."""
         if test not in self._numbers:
             return
         if phase == 'setup':
@@ -273,7 +262,7 @@ class Results:
             self._outcomes[test] = outcome
 
     def counts(self, number: int) -> Counter[str]:
-        """Return how many tests of a fault passed, failed, were skipped or were not run."""
+        """Count the outcomes of the tests of a fault."""
         return Counter(
             self._outcomes.get(test, 'not run')
             for test, numbers in self._numbers.items()
@@ -286,13 +275,13 @@ class Results:
         return counts['passed'] > 0 and not set(counts) - {'passed', 'skipped'}
 
     def lines(self) -> list[str]:
-        """Return a line for each fault and the sum."""
+        """Return one line per fault and the total."""
         lines = []
         for number, fault in FAULTS.items():
             counts = self.counts(number)
-            said = ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
+            text = ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
             verdict = 'green' if self.is_green(number) else 'RED'
-            lines.append(f'{number:2} {verdict:5} {fault.title}: {said or "no test"}')
+            lines.append(f'{number:2} {verdict:5} {fault.title}: {text or "no test"}')
         green = sum(self.is_green(number) for number in FAULTS)
         return [*lines, f'{green} of {len(FAULTS)} green']
 

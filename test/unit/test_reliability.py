@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of faults says which tests there are, and every fault has one."""
+"""Table of faults: page up to date, tests for each fault."""
 
 import pytest
 
 import faults
 
 
-def test_the_page_is_the_one_that_the_tests_make():
+def test_page_is_up_to_date():
     written = (faults.ROOT / 'docs' / 'reliability.md').read_text('utf-8')
     assert written == faults.page(faults.committed()), (
         'out of date: python test/support/faults.py docs'
@@ -37,7 +37,7 @@ class TestB:
 """
 
 
-def test_marks_are_found_on_files_classes_and_functions():
+def test_finds_marks_on_files_classes_and_functions():
     found = faults.tests_of({'test_x.py': SOURCE})
     names = {n: [test.name for test in tests] for n, tests in found.items() if tests}
     assert names == {
@@ -50,7 +50,7 @@ def test_marks_are_found_on_files_classes_and_functions():
         faults.tests_of({'test_x.py': SOURCE.replace('(4)', '(99)')})
 
 
-def test_green_is_a_test_that_passed_and_none_that_did_not():
+def test_fault_is_green_if_tests_passed_and_none_failed():
     results = faults.Results()
     for test, numbers in (('a', (1, 2)), ('b', (1,)), ('c', (3,)), ('d', (4,)), ('e', (5,))):
         results.expect(test, numbers)

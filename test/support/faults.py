@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table of faults, required behaviour and the tests of each.
 
-``@pytest.mark.fault(7)`` on a function or class, or ``pytestmark = pytest.mark.fault(7)`` for a file,
+``@pytest.mark.fault(7)`` on a function or class, or ``pytestmark = ...`` for a file,
 links a test to a fault. ``python test/support/faults.py docs`` writes ``docs/reliability.md``;
 ``make faults`` runs these tests and prints one line per fault.
 """
@@ -194,7 +194,7 @@ def page(tests: Mapping[int, list[LinkedTest]]) -> str:
         '<!-- Made by `python test/support/faults.py docs`; do not edit. -->',
         '',
         f'{len(FAULTS)} faults, the behaviour of the nodes, and the files of the {count} tests; '
-        '`make faults` runs them. Long runs: [kills, soak, hostile messages](reliability_runs.md).',
+        '`make faults` runs them. Long runs: [kills, soak, fuzzing](reliability_runs.md).',
         '',
         '| | fault | behaviour | tests |',
         '| --- | --- | --- | --- |',

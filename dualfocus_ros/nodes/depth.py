@@ -26,7 +26,7 @@ from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
-from dualfocus_ros.nodes.inputs import INPUTS, StackSource
+from dualfocus_ros.nodes.inputs import INPUTS
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.qos import create_publisher, incompatible_endpoints
@@ -38,6 +38,7 @@ from dualfocus_ros.nodes.stack_processor import (
     describe_error,
     load_estimator,
 )
+from dualfocus_ros.nodes.stack_source import StackSource
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -362,9 +363,9 @@ class DepthNode(ResponsiveLifecycleNode):
             self.trigger_deactivate()
         idle = False
         if self._input is not None and self._outputs and self._active_since is not None:
-            self._input.wanted = bool(self._outputs.subscribed_topics())
+            self._input.enabled = bool(self._outputs.subscribed_topics())
             self._input.tick(self.get_clock().now().nanoseconds)
-            idle = not self._input.wanted
+            idle = not self._input.enabled
         self._run_periodic_tasks(time.monotonic())
         period_ns = round((_IDLE_TICK_PERIOD if idle else _TICK_PERIOD) * 1e9)
         if self._ticker.timer_period_ns != period_ns:
@@ -446,7 +447,7 @@ class DepthNode(ResponsiveLifecycleNode):
             period=None if source is None else source.arrivals.period,
             progress=None if source is None else source.progress,
             in_progress=source is not None and source.in_progress,
-            wanted=source is not None and source.wanted,
+            has_subscribers=source is not None and source.enabled,
             active=since is not None,
             calibration_error=None if source is None else source.calibration_error,
             lens=None if source is None else source.lens,

@@ -133,7 +133,7 @@ class InputHealth:
     period: float | None
     progress: SweepProgress | None
     in_progress: bool
-    wanted: bool
+    has_subscribers: bool
     active: bool
     calibration_error: str | None = None
     lens: LensReading | None = None
@@ -252,7 +252,7 @@ def _input_level(health: InputHealth) -> tuple[bytes, str]:
         return WARN, (
             f'the lens reports a fault at {health.lens.dioptres:.2f} dioptres: look at its driver'
         )
-    if not health.wanted:
+    if not health.has_subscribers:
         return OK, 'idle: nobody subscribes to an output'
     return OK, f'images at {1.0 / period:.1f} Hz' if period else 'the first image has come'
 
@@ -296,7 +296,7 @@ def depth_status(
     if error is not None:
         values['last error'] = error
         return _status('depth', ERROR, error, values)
-    if not input_health.active or not input_health.wanted:
+    if not input_health.active or not input_health.has_subscribers:
         return _status('depth', OK, 'nothing to do', values)
     since = input_health.waiting if age is None else age
     images_come = input_health.age is not None and input_health.age < _ERROR_AGE

@@ -163,7 +163,7 @@ class OfflinePipeline:
             # The stack follows as soon as its messages are read: nothing is gained by haste.
             lambda plane: None,
         )
-        self._input.wanted = True
+        self._input.enabled = True
         self._input.start()
         self._last_tick_ns: int | None = None
 

@@ -190,7 +190,7 @@ class DepthRig:
             lambda: self.node._outputs.subscribed_topics() == frozenset(outputs),
             f'for publishers of {outputs}',
         )
-        self.until(lambda: self.node._input.wanted == bool(outputs))
+        self.until(lambda: self.node._input.enabled == bool(outputs))
 
     @property
     def state(self):

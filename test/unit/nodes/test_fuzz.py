@@ -31,8 +31,8 @@ from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes import compressed_images, diagnostics, raw_images
-from dualfocus_ros.nodes.inputs import SweepInput
 from dualfocus_ros.nodes.message_checks import MessageError
+from dualfocus_ros.nodes.sweep_input import SweepInput
 from dualfocus_ros.sweep.stage_counter import Stage
 import hostile_messages as hostile
 from hostile_messages import MAX_PIXELS
@@ -254,7 +254,7 @@ def test_images(nodes, tally, message, mode):
     else:
         rig = nodes(input='sweep', **({'focus_source': mode} if mode == 'command' else {}))
         callback = image_callback(rig.node._input)
-    rig.node._input.wanted = mode != 'idle'
+    rig.node._input.enabled = mode != 'idle'
     tally.note('Image', accounts(*give(rig, message, callback)))
 
 
@@ -263,7 +263,7 @@ def test_images(nodes, tally, message, mode):
 @fuzz('CompressedImage')
 def test_compressed_images(nodes, tally, message, idle):
     rig = nodes(input='sweep', image_transport='compressed')
-    rig.node._input.wanted = not idle
+    rig.node._input.enabled = not idle
     callback = image_callback(rig.node._input)
     tally.note('CompressedImage', accounts(*give(rig, message, callback)))
 
@@ -273,7 +273,7 @@ def test_compressed_images(nodes, tally, message, idle):
 @fuzz('FocalStack')
 def test_focal_stacks(nodes, tally, message, idle):
     rig = nodes(input='stack')
-    rig.node._input.wanted = not idle
+    rig.node._input.enabled = not idle
     tally.note('FocalStack', accounts(*give(rig, message, rig.node._input._on_stack)))
 
 
@@ -333,7 +333,7 @@ PLANE_PERIOD = 100 * 10**6
 def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
     rig = nodes(input='sweep')
     source = rig.node._input
-    source.wanted = True
+    source.enabled = True
     start = next(CLOCK)
     messages = []
     for index in range(3):

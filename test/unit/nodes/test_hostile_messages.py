@@ -11,8 +11,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from depth_rig import START, image, stack_message
 from dualfocus_ros.nodes import compressed_images, diagnostics, input_messages, raw_images
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.inputs import StackInput
 from dualfocus_ros.nodes.message_checks import MessageError
+from dualfocus_ros.nodes.stack_input import StackInput
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from hostile_messages import PICTURES
 from sweep_messages import MS, Rig, frame, stamp
@@ -102,7 +102,7 @@ def test_one_reason_at_two_stages_is_shown_with_both_counts():
         period=None,
         progress=None,
         in_progress=False,
-        wanted=True,
+        has_subscribers=True,
         active=True,
     )
     values = {v.key: v.value for v in diagnostics.input_status(health).values}

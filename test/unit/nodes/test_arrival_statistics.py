@@ -5,29 +5,29 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dualfocus_ros.nodes import inputs
+from dualfocus_ros.nodes import arrival_statistics
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(inputs.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr(arrival_statistics.time, 'monotonic', lambda: now[0])
     return now
 
 
 def test_neither_a_burst_nor_a_pause_is_the_rate(clock):
-    arrivals = inputs.ArrivalStatistics()
+    arrivals = arrival_statistics.ArrivalStatistics()
     assert arrivals.age is None and arrivals.period is None
     # Two images that had waited for the node, then thirty a tenth of a second apart.
     for gap in (0.0, 0.001, *[0.1] * 30):
         clock[0] += gap
-        arrivals.note()
+        arrivals.record()
     assert arrivals.period == pytest.approx(0.1)
     clock[0] += 60.0
-    arrivals.note()
+    arrivals.record()
     assert arrivals.period == pytest.approx(0.1) and arrivals.age == 0.0
     # A camera that changes its rate is followed.
     for _ in range(15):
         clock[0] += 0.5
-        arrivals.note()
+        arrivals.record()
     assert arrivals.period == pytest.approx(0.5)

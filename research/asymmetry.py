@@ -91,7 +91,7 @@ def run(
 
     plain = measured({})
     rows: list[dict[str, Any]] = []
-    text = [TEXT, '', f'{data.about}; {planes} planes; {len(data)} stacks per value.']
+    text = [TEXT, '', f'{data.description}; {planes} planes; {len(data)} stacks per value.']
     for name, axis, values, change in chosen:
         for value in values:
             for method, errors in (measured(change(value)) if value else plain).items():
@@ -104,7 +104,7 @@ def run(
         text,
         {
             'data': data.name,
-            'about': data.about,
+            'about': data.description,
             'stacks': len(data),
             'planes': planes,
             'rows': rows,

@@ -74,7 +74,7 @@ def run(
             {'method': name, 'data': data.name, **tally.means()}
             for name, tally in found.accumulators.items()
         ]
-        text += ['', f'## {data.name}', '', f'{data.about}; {protocol.describe(data)}.', '']
+        text += ['', f'## {data.name}', '', f'{data.description}; {protocol.describe(data)}.', '']
         text += markdown_table(of_set, MEASURES)
         if baseline is not None:
             text += ['', *ratios(of_set, baseline)]

@@ -51,7 +51,7 @@ def run(
     blur = found.size[1] * protocol.focal_length**2 / (protocol.f_number * protocol.sensor_width)
     span = 1.0 / protocol.near - 1.0 / protocol.far
     text = [
-        f'{data.about}. Protocol B: planes uniform in dioptres from {protocol.near:g} to '
+        f'{data.description}. Protocol B: planes uniform in dioptres from {protocol.near:g} to '
         f'{protocol.far:g} m whatever their number; the circle of confusion grows by '
         f'{blur:.1f} px per dioptre, so that neighbouring planes differ by {blur * span:.0f} px '
         f'over N - 1. {len(data)} stacks per N; means over images.',
@@ -64,7 +64,7 @@ def run(
         'stack-size',
         'Error against the number of planes',
         text,
-        {'data': data.name, 'about': data.about, 'stacks': len(data), 'rows': rows},
+        {'data': data.name, 'about': data.description, 'stacks': len(data), 'rows': rows},
         _figure(rows),
     )
 

@@ -1,68 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a data set from one string, as on the command line: ``KIND:PLACE[,option=value…]``."""
+"""Registry of data sets, opened from a text such as ``nyu:FOLDER,list=FILE``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 import re
+from typing import Any
 
-from dualfocus_ros.datasets import generated_sets, rgbd_sets, stack_folder, stack_sets
+from dualfocus_ros.datasets.arkitscenes import open_arkitscenes
+from dualfocus_ros.datasets.ddff12 import open_ddff12
+from dualfocus_ros.datasets.fod500 import open_fod500
+from dualfocus_ros.datasets.generated_sets import open_indoor, open_shapes, open_synthetic
+from dualfocus_ros.datasets.middlebury import open_middlebury_fs
+from dualfocus_ros.datasets.nyu import open_nyu
+from dualfocus_ros.datasets.options import Options
+from dualfocus_ros.datasets.rgbd_folder import open_rgbd_folder
 from dualfocus_ros.datasets.samples import Dataset
+from dualfocus_ros.datasets.stack_folder import STACK_OPTIONS, open_stack_folder
 from dualfocus_ros.exceptions import DataError
 
-Opener = Callable[[Path, Mapping[str, str]], Dataset]
-GENERATED: dict[str, Callable[[int, Mapping[str, str]], Dataset]] = {
-    'synthetic': generated_sets.open_synthetic,
-    'indoor': generated_sets.open_indoor,
-    'shapes': generated_sets.open_shapes,
-}
-ON_DISK: dict[str, Opener] = {
-    'nyu': rgbd_sets.open_nyu,
-    'arkitscenes': rgbd_sets.open_arkitscenes,
-    'rgbd': rgbd_sets.open_rgbd_folder,
-    'ddff12': stack_sets.open_ddff12,
-    'fod500': stack_sets.open_fod500,
-    'middlebury-fs': stack_sets.open_middlebury_fs,
-    'stack': stack_folder.open_stack_folder,
-}
-KNOWN_OPTIONS = {
-    'synthetic': {'count', 'size'},
-    'indoor': {'count', 'width'},
-    'shapes': {'count', 'size'},
-    'nyu': {'list'},
-    'arkitscenes': {'list', 'split'},
-    'rgbd': {'depth-scale'},
-    'ddff12': {'split'},
-    'fod500': {'split'},
-    'middlebury-fs': {'list'},
-    'stack': set(stack_folder.OPTIONS),
+
+@dataclass(frozen=True)
+class DatasetKind:
+    """Kind of data set.
+
+    :param open: opener; its arguments are the path, or the seed if generated, and the options.
+    :param options: names of the options.
+    :param generated: whether the data are generated from a seed.
+    """
+
+    open: Callable[[Any, Options], Dataset]
+    options: tuple[str, ...]
+    generated: bool = False
+
+
+KINDS = {
+    'synthetic': DatasetKind(open_synthetic, ('count', 'size'), generated=True),
+    'indoor': DatasetKind(open_indoor, ('count', 'width'), generated=True),
+    'shapes': DatasetKind(open_shapes, ('count', 'size'), generated=True),
+    'nyu': DatasetKind(open_nyu, ('list',)),
+    'arkitscenes': DatasetKind(open_arkitscenes, ('list', 'split')),
+    'rgbd': DatasetKind(open_rgbd_folder, ('depth-scale',)),
+    'ddff12': DatasetKind(open_ddff12, ('split',)),
+    'fod500': DatasetKind(open_fod500, ('split',)),
+    'middlebury-fs': DatasetKind(open_middlebury_fs, ('list',)),
+    'stack': DatasetKind(open_stack_folder, tuple(STACK_OPTIONS)),
 }
 
 
 def open_dataset(text: str) -> Dataset:
-    """Open the data set that ``text`` names.
+    """Open a data set.
 
-    :param text: ``synthetic:SEED``, ``indoor:SEED``, ``shapes:SEED`` or ``KIND:FOLDER``, then
-        options as ``,name=value``.
-    :raises DataError: for an unknown kind or option, and for data that is not there.
+    :param text: ``KIND:PATH``, or ``KIND:SEED`` for generated data, then options as
+        ``,name=value``; kinds are the keys of :data:`KINDS`.
+    :raises DataError: for an unknown kind or option, and for missing data.
     """
-    kind, colon, rest = text.partition(':')
-    if kind not in KNOWN_OPTIONS or not colon or not rest:
-        kinds = ', '.join(KNOWN_OPTIONS)
+    name, colon, rest = text.partition(':')
+    if name not in KINDS or not colon or not rest:
+        kinds = ', '.join(KINDS)
         raise DataError(f"data must be KIND:FOLDER or KIND:SEED, got '{text}'; kinds: {kinds}")
-    # Commas are common in folder names: only ',name=' starts an option.
-    place, *pairs = re.split(r',(?=[a-z][a-z-]*=)', rest)
+    kind = KINDS[name]
+    # Folder names may contain commas: only ',name=' starts an option.
+    location, *pairs = re.split(r',(?=[a-z][a-z-]*=)', rest)
     options = dict(pair.split('=', 1) for pair in pairs)
-    unknown = sorted(set(options) - KNOWN_OPTIONS[kind])
+    unknown = sorted(set(options) - set(kind.options))
     if unknown:
-        known = ', '.join(sorted(KNOWN_OPTIONS[kind])) or 'none'
-        raise DataError(f"{kind}: unknown option '{unknown[0]}' (known: {known})")
-    if kind in GENERATED:
-        if not place.isdigit():
-            raise DataError(f"{kind}: expected a seed (a whole number), got '{place}'")
-        return GENERATED[kind](int(place), options)
-    path = Path(place).expanduser()
+        known = ', '.join(sorted(kind.options))
+        raise DataError(f"{name}: unknown option '{unknown[0]}' (known: {known})")
+    if kind.generated:
+        if not location.isdigit():
+            raise DataError(f"{name}: expected a seed (a whole number), got '{location}'")
+        return kind.open(int(location), options)
+    path = Path(location).expanduser()
     if not path.exists():
         raise DataError(f'{path}: no such file or folder')
-    return ON_DISK[kind](path, options)
+    return kind.open(path, options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set consists of: colour with depth, or focal stacks, one sample at a time."""
+"""Data sets and their samples: images with depth, or focal stacks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from dualfocus_ros.exceptions import DataError
 
-# Units of the focus of a stack, and what its truth is in. Sharpness is a function of inverse
+# Unit of the focus of a stack: unit of its focus and truth. Sharpness is a function of inverse
 # depth, so every unit but metres must be affine in dioptres.
 UNITS = {
     'metres': 'focus in metres, truth in metres',
     'dioptres': 'focus in 1/m, truth in metres',
     'disparity': 'focus and truth in disparity, 0 at infinity',
-    'shift': 'focus and truth in pixels of refocusing shift, zero anywhere',
+    'shift': 'focus and truth in pixels of refocusing shift, arbitrary zero',
     'slices': 'focus and truth in plane numbers',
 }
 METRIC_UNITS = ('metres', 'dioptres')
@@ -24,10 +24,11 @@ METRIC_UNITS = ('metres', 'dioptres')
 
 @dataclass(frozen=True, eq=False)
 class RgbdSample:
-    """A sharp colour image and its depth.
+    """Sharp colour image with depth.
 
     :param colour: (H, W, 3) uint8 sRGB.
     :param depth: (H, W) float32 metres along the optical axis, NaN where unknown.
+    :raises DataError: for other types or sizes, or without any known depth.
     """
 
     name: str
@@ -41,21 +42,22 @@ class RgbdSample:
                 f'got {self.colour.dtype} {self.colour.shape} and {self.depth.shape}'
             )
         if not np.isfinite(self.depth).any():
-            raise DataError(f'{self.name}: no pixel has a depth')
+            raise DataError(f'{self.name}: no pixel has a valid depth')
 
 
 @dataclass(frozen=True, eq=False)
 class StackSample:
-    """A focal stack as it was taken, with its truth where there is one.
+    """Recorded focal stack, with its truth if there is one.
 
     :param images: (N, H, W, 3) uint8 sRGB, aligned.
     :param focus: (N,) float64 in ``unit``, in the order of the images.
     :param unit: one of :data:`UNITS`.
     :param truth: (H, W) float32 in metres for metric units, otherwise in the unit of focus; NaN
-        where unknown or not to be counted. None: there is no truth at all.
-    :param limit: truth and estimates beyond it count as this value, as FoD500 is evaluated.
+        where unknown or excluded. None: no truth.
+    :param limit: clip truth and estimates to this value, as in the evaluation of FoD500.
     :param plane: rows and columns of a region that is flat in space, where inverse depth must be
         linear in pixel coordinates.
+    :raises DataError: for fewer than 2 planes, or fields that contradict each other.
     """
 
     name: str
@@ -99,15 +101,16 @@ Sample = RgbdSample | StackSample
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples that are loaded when they are asked for.
+    """Sequence of samples, loaded on access.
 
-    :param kind: the layout, such as ``nyu``.
-    :param about: one line for the report: what it is, which split, what was left out.
+    :param kind: layout on disk, such as ``nyu``.
+    :param description: one line for reports: contents, split, exclusions.
+    :param load: function that returns the sample of an index.
     """
 
     name: str
     kind: str
-    about: str
+    description: str
     length: int
     load: Callable[[int], Sample]
 

@@ -96,7 +96,7 @@ def as_json(facts: RunInfo, methods: Sequence[Method], results: Sequence[Dataset
             {
                 'data': result.dataset.name,
                 'kind': result.dataset.kind,
-                'about': result.dataset.about,
+                'about': result.dataset.description,
                 'protocol': result.protocol,
                 'stacks': result.stacks,
                 'planes': result.planes,
@@ -178,7 +178,7 @@ def run_info_line(facts: RunInfo) -> str:
 def _caption(result: DatasetResult, facts: RunInfo) -> str:
     height, width = result.size
     return (
-        f'{result.dataset.about}; {result.protocol}; {result.stacks} stacks of {result.planes} '
+        f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of {result.planes} '
         f'planes {width}x{height}; errors in {result.unit}; commit {facts.commit}, '
         f'seed {facts.seed}, {facts.device}.'
     )

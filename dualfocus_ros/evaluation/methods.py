@@ -161,7 +161,7 @@ class SingleImageMethod:
         cases = []
         for place in places:
             dataset = open_dataset(place)
-            logger.info('fitting %s on %s', self.name, dataset.about)
+            logger.info('fitting %s on %s', self.name, dataset.description)
             cases += [
                 make_case(dataset[index], dataset, protocol) for index in range(len(dataset))
             ]

@@ -83,7 +83,7 @@ def test_nyu_labelled_file_is_transposed_and_split(tmp_path):
     assert len(open_dataset(f'nyu:{path}')) == 3
     scipy_io.savemat(tmp_path / 'splits.mat', {'testNdxs': np.array([[2], [3]])})
     dataset = open_dataset(f'nyu:{path}')
-    assert 'official test split' in dataset.about
+    assert 'official test split' in dataset.description
     assert len(dataset) == 2
     np.testing.assert_array_equal(dataset[0].colour, images[1])
     assert dataset[0].depth[4, 7] == pytest.approx(millimetres()[4, 7] / 1000 + 1)

@@ -36,3 +36,8 @@ class CommandError(DualFocusError):
 
 class UsageError(CommandError):
     """Invalid command line; exit status 2."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception in one line, or its class if it has none."""
+    return ' '.join(str(error).split()) or type(error).__name__

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# Where somebody types, Tab completes the words of dualfocus.
+# Tab completion of dualfocus in interactive shells; needs argcomplete and compinit.
 case $- in
   *i*)
-    if type dualfocus >/dev/null 2>&1 && type compdef >/dev/null 2>&1; then
-      eval "$(dualfocus completion zsh 2>/dev/null)"
+    if type compdef >/dev/null 2>&1; then
+      # Ubuntu 22.04 installs the command with a suffix.
+      for _dualfocus_register in register-python-argcomplete register-python-argcomplete3; do
+        if type "$_dualfocus_register" >/dev/null 2>&1; then
+          # argcomplete before version 3 uses zsh's emulation of bash completion.
+          autoload -U +X bashcompinit && bashcompinit
+          eval "$("$_dualfocus_register" dualfocus)"
+          break
+        fi
+      done
+      unset _dualfocus_register
     fi
     ;;
 esac

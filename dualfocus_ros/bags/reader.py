@@ -26,7 +26,7 @@ from rosbags.typesys.store import Typestore
 from dualfocus_ros.bags.bag_files import decompress_message, find_bag_files, unpacked
 from dualfocus_ros.bags.message_types import ros2_type_name, typestore
 from dualfocus_ros.bags.truncated_mcap import TruncatedMcapReader
-from dualfocus_ros.exceptions import BagError
+from dualfocus_ros.exceptions import BagError, one_line
 
 __all__ = ['BagError', 'BagMessage', 'BagReader', 'BagTopic']
 
@@ -180,9 +180,7 @@ class BagReader:
         except (GeneratorExit, KeyboardInterrupt, OSError, BagError):
             raise
         except Exception as error:  # damaged files fail in every way that parsing can
-            raise BagError(
-                f'{self.path} is damaged: {" ".join(str(error).split()) or type(error).__name__}'
-            ) from error
+            raise BagError(f'{self.path} is damaged: {one_line(error)}') from error
 
     @property
     def _connections(self) -> list[Connection]:
@@ -195,7 +193,7 @@ class BagReader:
             file = Reader(path)
             file.open()
         except Exception as error:  # damaged files fail in every way that parsing can
-            text = ' '.join(str(error).split()) or type(error).__name__
+            text = one_line(error)
             if path.suffix != '.mcap' or path.stat().st_size == 0:
                 raise BagError(f'{named} cannot be read: {text}') from None
             file = TruncatedMcapReader(path)

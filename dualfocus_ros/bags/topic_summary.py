@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on the topics of a bag: stamps, encodings, focus; one message at a time, without ROS."""
+"""Statistics of a topic of a bag: stamps, encodings, focus. Without ROS."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LENS_STATES = ('unknown', 'settled', 'moving', 'fault')
 
 
 def header_stamp(message: BagMessage) -> int | None:
-    """Return the stamp at the beginning of a message that has a header first; None if cut off."""
+    """Return the stamp of a message that begins with a header; None if it is truncated."""
     data = message.data
     if len(data) < 12:
         return None
-    # Four bytes of encapsulation, the second of which is 1 for little endian; then the stamp.
+    # CDR encapsulation of four bytes, the second 1 for little endian, then the stamp.
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
@@ -41,11 +41,11 @@ def has_header(types: Typestore, message_type: str) -> bool:
 
 @dataclass
 class TopicSummary:
-    """What the messages of one topic say.
+    """Statistics of the messages of one topic.
 
-    :param stamped: whether they begin with a header.
-    :param check: tells of a message type and an image why it would be refused, None if not.
-    :param refused: number of images by why they would be refused, in words.
+    :param stamped: whether the messages begin with a header.
+    :param check: returns the reason to refuse an image of a message type, or None.
+    :param refused: number of images by reason for refusal.
     :param formats: number of images by encoding and size.
     :param focus: number of FocusState messages by focus (hundredths of a dioptre) and lens state.
     """
@@ -68,19 +68,19 @@ class TopicSummary:
 
     @property
     def rate(self) -> float | None:
-        """Messages a second by the bag's clock; None where that cannot be told."""
+        """Messages per second of bag time; None for fewer than two stamps."""
         if self.first_ns is None or self.last_ns is None or self.last_ns <= self.first_ns:
             return None
         return (self.count - 1) / ((self.last_ns - self.first_ns) * 1e-9)
 
-    def note(self, message: BagMessage) -> None:
-        """Note one message."""
+    def add(self, message: BagMessage) -> None:
+        """Count one message."""
         self.count += 1
         if self.first_ns is None:
             self.first_ns = message.stamp_ns
         self.last_ns = message.stamp_ns
         if self.stamped:
-            self._note_stamp(header_stamp(message))
+            self._add_stamp(header_stamp(message))
         if message.message_type not in (IMAGE, COMPRESSED, FOCUS_STATE):
             return
         try:
@@ -93,15 +93,15 @@ class TopicSummary:
             state = LENS_STATES[content.state] if content.state < len(LENS_STATES) else 'unknown'
             self.focus[round(dioptres, 2) if math.isfinite(dioptres) else math.nan, state] += 1
             return
-        why = None if self.check is None else self.check(message.message_type, content)
-        if why is not None:
-            self.refused[why] += 1
+        reason = None if self.check is None else self.check(message.message_type, content)
+        if reason is not None:
+            self.refused[reason] += 1
         if message.message_type == IMAGE:
             self.formats[f'{content.encoding} {content.width}x{content.height}'] += 1
         else:
             self.formats[content.format] += 1
 
-    def _note_stamp(self, stamp: int | None) -> None:
+    def _add_stamp(self, stamp: int | None) -> None:
         if stamp is None:
             return
         if stamp == 0:
@@ -115,7 +115,7 @@ class TopicSummary:
         self.header_last_ns = stamp
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the statistics for JSON."""
         return {
             'type': self.topic.message_type,
             'count': self.count,

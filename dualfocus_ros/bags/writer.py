@@ -67,6 +67,7 @@ class BagWriter:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Connection] = {}
         self.counts: dict[str, int] = {}
+        self.bytes_written = 0
         self._unflushed = 0
 
     def __enter__(self) -> BagWriter:
@@ -115,6 +116,7 @@ class BagWriter:
         self.add_topic(topic, message_type)
         self._writer.write(self._connections[topic], stamp_ns, data)
         self.counts[topic] += 1
+        self.bytes_written += len(data)
         self._unflushed += 1
 
     def flush(self) -> None:

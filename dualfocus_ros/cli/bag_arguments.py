@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands that read bags share: opening one, what needs ROS, reasons in words."""
+"""Bags in commands: opening, and options for the topics of the depth node's inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 import logging
 from pathlib import Path
-from typing import Any
 
 from dualfocus_ros.bags.reader import BagError, BagReader
-from dualfocus_ros.bags.topic_summary import COMPRESSED
-from dualfocus_ros.exceptions import CommandError
+from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.nodes.bag_inputs import TopicOptions, absolute_name
 from dualfocus_ros.sweep.stage_counter import StageCounts
 
 logger = logging.getLogger(__name__)
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[BagReader]:
-    """Open a bag and say what is wrong with it.
+    """Open a bag and log its problems.
 
     :raises CommandError: if it cannot be read.
     """
@@ -33,56 +32,51 @@ def open_bag(path: Path) -> Iterator[BagReader]:
         raise CommandError(str(error)) from error
 
 
-def require_offline_node() -> None:
-    """Import what turns messages into depth.
+def add_topic_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    group = parser.add_argument_group('topics (by default found by their types)')
+    group.add_argument(
+        '-r',
+        '--remap',
+        action='append',
+        default=[],
+        metavar='FROM:=TO',
+        help='name of the node := name in the bag; for outputs, the name to write',
+    )
+    group.add_argument('--image-topic', metavar='TOPIC', help='images, if there are several')
+    group.add_argument('--camera-info-topic', metavar='TOPIC', help='calibration of the images')
+    group.add_argument('--focus-topic', metavar='TOPIC', help='FocusState, metadata or command')
 
-    :raises CommandError: if the message classes or rclpy are not there.
+
+def topic_options(arguments: argparse.Namespace) -> TopicOptions:
+    """Return the topics that the options name.
+
+    :raises UsageError: for a malformed ``--remap``.
     """
-    require_ros('dualfocus_ros.nodes.offline')
+    return TopicOptions(
+        parse_remaps(arguments.remap),
+        arguments.image_topic,
+        arguments.camera_info_topic,
+        arguments.focus_topic,
+    )
 
 
-def require_ros(module: str) -> None:
-    """Import a module that needs ROS.
+def parse_remaps(words: Sequence[str]) -> dict[str, str]:
+    """Return absolute target name by absolute source name of ``FROM:=TO`` words.
 
-    :raises CommandError: with what to do, if ROS is not there.
+    :raises UsageError: for any other form.
     """
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise CommandError(
-            f'this needs the message classes and rclpy, which cannot be imported ({error}): '
-            'source activate.sh (or the setup file of your ROS distribution and of the workspace)'
-        ) from error
+    remap = {}
+    for text in words:
+        source, separator, target = text.partition(':=')
+        if not separator or not source or not target:
+            raise UsageError(f'--remap takes FROM:=TO, got {text!r}')
+        remap[absolute_name(source)] = absolute_name(target)
+    return remap
 
 
-def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
-    """Return what tells, of a message type and an image, why the depth node would refuse it.
-
-    None where the message classes are not there.
-    """
-    try:
-        from dualfocus_ros.nodes.compressed_images import encoded_size
-        from dualfocus_ros.nodes.message_checks import MessageError
-        from dualfocus_ros.nodes.raw_images import check_image
-    except ImportError:
-        return None
-
-    def check(message_type: str, image: Any) -> str | None:
-        if message_type == COMPRESSED:
-            if encoded_size(image.data) is None:
-                return f'undecodable, {image.format!r} that is neither JPEG nor PNG'
-            return None
-        try:
-            check_image(image, max_pixels)
-        except MessageError as error:
-            return f'{error.reason}, {error}'
-        return None
-
-    return check
-
-
-def rejections_in_words(stage_counter: StageCounts) -> str:
-    """Return counts and the last case of each reason; empty if nothing was rejected."""
+def format_rejections(counts: StageCounts) -> str:
+    """Return the count and the last case of each reason; empty without rejections."""
     return '; '.join(
-        f'{r.count} not {r.stage.value}: {r.reason} ({r.text})' for r in stage_counter.rejections
+        f'{r.count} not {r.stage.value}: {r.reason} ({r.text})' for r in counts.rejections
     )

@@ -10,7 +10,7 @@ from dualfocus_ros.calibration.breathing import BreathingFit, fit_breathing, mea
 from dualfocus_ros.calibration.target_images import group_by_focus
 from dualfocus_ros.cli import focus_frames
 from dualfocus_ros.cli.calibrate import CalibrationResult
-from dualfocus_ros.cli.progress import progress
+from dualfocus_ros.cli.progress import progress_bar
 
 WHAT_TO_RECORD = """\
 what to record:
@@ -49,8 +49,8 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
         if centre is not None:
             centre = centre[0] - region.x, centre[1] - region.y
     settings = group_by_focus(frames, _KEPT)
-    with progress(sum(len(group) for group in settings), 'registering') as step:
-        views, reference, width = measure_views(settings, centre, step)
+    with progress_bar('registering', total=sum(len(group) for group in settings)) as bar:
+        views, reference, width = measure_views(settings, centre, bar.update)
     result = fit_breathing(views, reference, width)
     drift = result.drift
     if region is not None:

@@ -16,7 +16,7 @@ from dualfocus_ros.calibration.field_curvature_fit import (
 from dualfocus_ros.calibration.target_images import FocusImage, group_by_focus
 from dualfocus_ros.cli import focus_frames
 from dualfocus_ros.cli.calibrate import CalibrationResult
-from dualfocus_ros.cli.progress import progress
+from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import CalibrationError
 
 WHAT_TO_RECORD = """\
@@ -81,9 +81,9 @@ def _measure(
     centre: tuple[float, float] | None,
     arguments: argparse.Namespace,
 ) -> TargetFocus:
-    with progress(len(images), 'measuring') as step:
+    with progress_bar('measuring', total=len(images)) as bar:
         try:
-            return measure_target(images, focus_frames.region(arguments), centre, step)
+            return measure_target(images, focus_frames.region(arguments), centre, bar.update)
         except CalibrationError as error:
             raise CalibrationError(f'{source}: {error}') from None
 

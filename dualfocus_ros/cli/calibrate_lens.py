@@ -19,8 +19,9 @@ from dualfocus_ros.calibration.blur_scale import (
 from dualfocus_ros.calibration.parameter_file import read_numbers
 from dualfocus_ros.calibration.target_images import group_by_focus
 from dualfocus_ros.cli import focus_frames, lens_arguments
+from dualfocus_ros.cli.argument_types import length
 from dualfocus_ros.cli.calibrate import CalibrationResult
-from dualfocus_ros.cli.progress import progress
+from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_parameters import SPECS
 
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--distance',
-        type=lens_arguments.length,
+        type=length,
         metavar='M',
         help='of the target, for a sweep that does not pass its focus',
     )
@@ -75,8 +76,10 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
 
     scale, where = _magnification(arguments)
     settings = group_by_focus(focus_frames.read_frames(arguments.source, arguments), keep=1)
-    with progress(len(settings), 'measuring') as step:
-        widths = measure_blur(settings, arguments.method, focus_frames.region(arguments), step)
+    with progress_bar('measuring', total=len(settings)) as bar:
+        widths = measure_blur(
+            settings, arguments.method, focus_frames.region(arguments), bar.update
+        )
     known = None if arguments.distance is None else 1.0 / arguments.distance
     # The distance only helps where the sweep does not pass it: the fitted focus is not misled by
     # a focus scale that is off.

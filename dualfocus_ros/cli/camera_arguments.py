@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calibration of a camera whose bag has no camera_info: from a file or from four numbers."""
+"""Options for the calibration of images: ``--camera-info`` and ``--intrinsics``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.cli.bag_topics import COMPRESSED, STACK, BagInputs
-from dualfocus_ros.exceptions import UsageError
-
-# A topic that is in no bag: what the user gives goes before what the bag has.
-_NOWHERE = '/dualfocus/given/camera_info'
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.cli.argument_types import intrinsics
+from dualfocus_ros.exceptions import DataError, UsageError
+from dualfocus_ros.nodes.bag_inputs import BagInputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,92 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='calibration file as camera_calibration writes it',
     )
     group.add_argument(
-        '--intrinsics', metavar='FX,FY,CX,CY', help='of images without distortion, in pixels'
+        '--intrinsics',
+        type=intrinsics,
+        metavar='FX,FY,CX,CY',
+        help='in pixels, for images without distortion',
     )
 
 
 def camera_info_from(arguments: argparse.Namespace, bag: BagReader, inputs: BagInputs) -> Any:
-    """Return the CameraInfo that the user gave, or None; then the bag's own is not read.
+    """Return the CameraInfo that the options give, or None.
 
-    :raises UsageError: if it cannot be understood.
+    :raises UsageError: if the file or the intrinsics are invalid.
     """
-    if arguments.camera_info is not None:
-        message = _from_file(arguments.camera_info)
-    elif arguments.intrinsics is not None:
-        message = _from_numbers(arguments.intrinsics, _image_size(bag, inputs))
-    else:
+    if arguments.camera_info is None and arguments.intrinsics is None:
         return None
-    inputs.remap['/camera_info'] = _NOWHERE
-    return message
+    from std_msgs.msg import Header
 
-
-def _from_numbers(text: str, size: tuple[int, int]) -> Any:
-    from sensor_msgs.msg import CameraInfo
+    from dualfocus_ros.nodes.camera_info_files import first_image_size, read_camera_info
+    from dualfocus_ros.nodes.output_messages import camera_message
 
     try:
-        fx, fy, cx, cy = (float(word) for word in text.split(','))
-    except ValueError:
-        raise UsageError(f'--intrinsics takes fx,fy,cx,cy in pixels, got {text!r}') from None
-    return CameraInfo(
-        width=size[0],
-        height=size[1],
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-
-
-def _from_file(path: Path) -> Any:
-    from sensor_msgs.msg import CameraInfo
-
-    try:
-        known = yaml.safe_load(path.read_text('utf-8'))
-
-        def matrix(name: str) -> list[float]:
-            return [float(value) for value in known[name]['data']]
-
-        model = str(known.get('distortion_model', 'plumb_bob'))
-        return CameraInfo(
-            width=int(known['image_width']),
-            height=int(known['image_height']),
-            distortion_model=model,
-            d=matrix('distortion_coefficients'),
-            k=matrix('camera_matrix'),
-            r=matrix('rectification_matrix'),
-            p=matrix('projection_matrix'),
-        )
-    except OSError as error:
-        raise UsageError(f'{path} cannot be read: {error}') from None
-    except (
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        AssertionError,
-    ) as error:
-        raise UsageError(
-            f'{path} is not a calibration file as camera_calibration writes it (image_width, '
-            f'camera_matrix, …): {type(error).__name__}: {error}'
-        ) from None
-
-
-def _image_size(bag: BagReader, inputs: BagInputs) -> tuple[int, int]:
-    """Return width and height of the first image."""
-    from dualfocus_ros.nodes.compressed_images import encoded_size
-
-    assert inputs.image is not None
-    for message in bag.messages([inputs.image]):
-        decoded = message.message
-        if message.message_type == STACK and decoded.images:
-            decoded = decoded.images[0]
-        if message.message_type == COMPRESSED:
-            size = encoded_size(decoded.data)
-            if size is not None:
-                return size
-        elif decoded.width and decoded.height:
-            return int(decoded.width), int(decoded.height)
-    raise UsageError(f'no image on {inputs.image} tells its size: use --camera-info')
+        if arguments.camera_info is not None:
+            return read_camera_info(arguments.camera_info)
+        assert inputs.image is not None
+        size = first_image_size(bag, inputs.image)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    return camera_message(Header(), PinholeCamera(*size, *arguments.intrinsics))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command was asked for goes to standard output; all else is logged."""
+"""Results of commands on standard output; messages are logged to standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def echo(text: str) -> None:
-    """Write a line, at once: what reads a pipe must not wait for the next one."""
+    """Write a line and flush, so that readers of a pipe get it at once."""
     sys.stdout.write(f'{text}\n')
     sys.stdout.flush()

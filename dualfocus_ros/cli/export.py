@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.progress import progress
+from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
@@ -139,12 +139,12 @@ def _check(model: Any, files: list[Path], size: StackShape) -> list[dict[str, An
 
     rows = []
     kinds = {'random': _random_stack, 'rendered': _rendered_stack}
-    with progress(len(kinds), 'checking') as step:
+    with progress_bar('checking', total=len(kinds)) as bar:
         for kind, make in kinds.items():
             images, focus = make(size)
             for difference in compare_with_pytorch(model, files, images, focus):
                 rows.append({'images': kind, **asdict(difference)})
-            step()
+            bar.update()
     return rows
 
 

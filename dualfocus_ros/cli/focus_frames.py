@@ -19,25 +19,25 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.calibration.settling import LensCommand
 from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.camera.lens_state import LensState
-from dualfocus_ros.cli import bag_topics
-from dualfocus_ros.cli.bag_arguments import open_bag, require_ros
+from dualfocus_ros.cli.bag_arguments import add_topic_arguments, open_bag, topic_options
 from dualfocus_ros.cli.focus_arguments import find_images, read_numbers
-from dualfocus_ros.cli.node_parameters import DepthNodeParameters
+from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.bag_inputs import find_inputs
 from dualfocus_ros.nodes.lens_messages import frame_metadata, lens_position, plane_target_from_msg
+from dualfocus_ros.nodes.parameter_reader import read_parameters
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.focus_sources import (
     CommandFocusSource,
     PositionFocusSource,
     SettlingModel,
 )
+from dualfocus_ros.topics import COMPRESSED_IMAGE, FOCUS_COMMAND, FOCUS_SOURCES
 
 logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r'-?\d+(?:\.\d+)?')
-_COMMAND = bag_topics.FOCUS['command'][0]
 # Industrial cameras send these, with values proportional to light; colour is encoded as sRGB.
 _LINEAR = ('mono', 'bayer', '8UC1', '16UC1')
 
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='seconds that the lens is given after each change where nothing reports that it '
         'moves (default: 0.5)',
     )
-    bag_topics.add_arguments(parser)
+    add_topic_arguments(parser)
 
 
 def region(arguments: argparse.Namespace) -> Region | None:
@@ -114,15 +114,17 @@ def read_frames(
 
 
 def read_commands(path: Path) -> tuple[list[LensCommand], str | None]:
-    """Return the focus commands of a bag, and what reports its focus (``bag_topics.FOCUS``)."""
+    """Return the focus commands of a bag, and its focus source (``topics.FOCUS_SOURCES``)."""
     with open_bag(path) as bag:
-        named = [t.name for t in bag.topics.values() if t.message_type == _COMMAND]
+        named = [
+            t.name for t in bag.topics.values() if t.message_type == FOCUS_COMMAND.message_type
+        ]
         if len(named) > 1:
             raise UsageError(
                 f'{path} has several topics of commands, {", ".join(named)}: record one camera'
             )
         kinds = {t.message_type for t in bag.topics.values()}
-        source = next((s for s, (kind, _) in bag_topics.FOCUS.items() if kind in kinds), None)
+        source = next((s for s, t in FOCUS_SOURCES.items() if t.message_type in kinds), None)
         orders = [
             LensCommand(
                 to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres)
@@ -185,8 +187,7 @@ def _folder_frames(
 
 
 def _inputs(bag: BagReader, arguments: argparse.Namespace) -> Any:
-    parameters = DepthNodeParameters(DepthNodeSettings(), frozenset())
-    return bag_topics.find_inputs(bag, parameters, arguments)
+    return find_inputs(bag, read_parameters(), topic_options(arguments))
 
 
 def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[FocusImage]:
@@ -205,10 +206,10 @@ def _bag_frames(bag: BagReader, arguments: argparse.Namespace) -> Iterator[Focus
     if inputs.settings.input != 'sweep':
         raise CommandError(f'{bag.path} holds whole stacks: record single images and their focus')
     source = inputs.settings.focus_source
-    topic = inputs.remap[f'/{bag_topics.FOCUS[source][1]}']
+    topic = inputs.remap[f'/{FOCUS_SOURCES[source].name}']
     reading = _readings(bag, source, topic, arguments.rest)
     kind = bag.topics[inputs.image]
-    compressed = kind.message_type == bag_topics.COMPRESSED
+    compressed = kind.message_type == COMPRESSED_IMAGE
     convert: Callable[[Any, int], np.ndarray] = (
         compressed_to_array if compressed else image_to_array
     )

@@ -1,32 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lens as the options --focal-length, --f-number and --pixel-pitch give it."""
+"""Options for the lens: ``--focal-length``, ``--f-number`` and ``--pixel-pitch``."""
 
 from __future__ import annotations
 
 import argparse
-import re
 
 from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.cli.argument_types import length
 from dualfocus_ros.exceptions import UsageError
-
-_UNITS = {'': 1.0, 'm': 1.0, 'cm': 1e-2, 'mm': 1e-3, 'um': 1e-6, 'µm': 1e-6, 'μm': 1e-6}
-_LENGTH = re.compile(r'\s*([-+.0-9]+(?:e[-+]?\d+)?)\s*(\D*?)\s*', re.IGNORECASE)
-
-
-def length(text: str) -> float:
-    """Return a length in metres: ``16e-3`` and ``16mm`` are the same.
-
-    :raises argparse.ArgumentTypeError: for what is no length.
-    """
-    match = _LENGTH.fullmatch(text)
-    try:
-        if match is not None:
-            return float(match[1]) * _UNITS[match[2].lower()]
-        return float(text)  # inf
-    except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no length: give metres (16e-3) or a unit (16mm, 1.4um)"
-        ) from None
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -39,14 +20,14 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         '--pixel-pitch',
         type=length,
         metavar='M',
-        help='of the images as they are, binned or resized: metres (1.4e-6), or 1.4um',
+        help='of the images, binned or resized as they are: metres (1.4e-6), or 1.4um',
     )
 
 
 def lens_from(arguments: argparse.Namespace) -> Lens | None:
-    """Return the lens, or None where nothing is given.
+    """Return the lens, or None without options.
 
-    :raises UsageError: where only a part is given or it is no lens.
+    :raises UsageError: for incomplete or invalid options.
     """
     values = (arguments.focal_length, arguments.f_number, arguments.pixel_pitch)
     if all(value is None for value in values):

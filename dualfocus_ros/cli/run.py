@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 
-from dualfocus_ros.exceptions import CommandError
+from dualfocus_ros.cli.ros_environment import require_ros
 
 NODES = ('depth_node', 'focus_sweep_node', 'sim_camera_node')
 
@@ -16,17 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('node', choices=NODES, metavar='NODE', help=', '.join(NODES))
     parser.epilog = (
-        'What follows NODE goes to it, as with ros2 run: '
+        'Arguments after NODE go to the node, as with ros2 run: '
         'dualfocus run depth_node --ros-args -p device:=cpu -r image_raw:=camera/image_raw'
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the node in this process until it ends; return its exit status."""
-    if find_spec('rclpy') is None:
-        raise CommandError(
-            'ROS 2 is not in this environment: source activate.sh (or the setup file of your ROS '
-            'distribution and of the workspace) first'
-        )
+    require_ros()
     module = import_module(f'dualfocus_ros.nodes.{arguments.node}')
     return int(module.main(arguments.rest) or 0)

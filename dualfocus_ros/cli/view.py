@@ -11,11 +11,12 @@ import re
 from typing import Any
 import webbrowser
 
-from dualfocus_ros.cli import bag_topics, camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_topics import absolute_name
+from dualfocus_ros.cli import camera_arguments, parameter_arguments
+from dualfocus_ros.cli.bag_arguments import add_topic_arguments
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.nodes.bag_inputs import absolute_name
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     look.add_argument('--open', action='store_true', help='open a browser')
     parser.add_argument('--json', action='store_true', help='print the summary as JSON')
-    bag_topics.add_arguments(parser)
+    add_topic_arguments(parser)
     camera_arguments.add_arguments(parser)
-    node_parameters.add_arguments(parser)
+    parameter_arguments.add_arguments(parser)
     parser.epilog = (
         'One page with everything in it: no other file, no network. From a bag it shows the depth '
         'that was recorded, or computes it; the focus curve always needs the network. Ctrl-C ends '

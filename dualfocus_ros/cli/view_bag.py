@@ -12,11 +12,12 @@ from typing import Any
 from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagError, BagReader
-from dualfocus_ros.cli import camera_arguments, node_parameters
-from dualfocus_ros.cli.bag_arguments import open_bag, rejections_in_words, require_offline_node
-from dualfocus_ros.cli.bag_topics import BagInputs, find_inputs
+from dualfocus_ros.cli import camera_arguments, parameter_arguments
+from dualfocus_ros.cli.bag_arguments import format_rejections, open_bag, topic_options
+from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.nodes.bag_inputs import BagInputs, find_inputs
 from dualfocus_ros.topics import DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
@@ -42,12 +43,12 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
 
     :raises CommandError: if there is nothing to show.
     """
-    parameters = node_parameters.read_parameters(arguments)
+    parameters = parameter_arguments.parameters_from(arguments)
     with open_bag(path) as bag:
         topics = {} if arguments.recompute else _recorded_topics(arguments, bag)
         recorded = _recorded(arguments, bag, topics) if topics else []
         try:
-            inputs = find_inputs(bag, parameters, arguments)
+            inputs = find_inputs(bag, parameters, topic_options(arguments))
             missing = inputs.missing
         except UsageError:
             if not recorded:
@@ -58,7 +59,7 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
                 why = '; '.join(missing) or 'it has no depth, and --no-network forbids to compute'
                 raise CommandError(f'{path}: {why}')
             return recorded_only(recorded)
-        require_offline_node()
+        require_ros('dualfocus_ros.nodes.offline')
         found = _computed(arguments, bag, inputs, recorded)
         return found or recorded_only(recorded)
 
@@ -189,7 +190,7 @@ def _computed(
                 format_stamp(outputs.stamp_ns),
             )
     if not shown:
-        why = rejections_in_words(pipeline.stage_counter.snapshot())
+        why = format_rejections(pipeline.stage_counter.snapshot())
         raise CommandError(
             f'{bag.path}: nothing to show of {seen} sweeps from number {arguments.first} on'
             + (f'; rejected: {why}' if why else '')

@@ -19,14 +19,14 @@ import numpy as np
 
 from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
-from dualfocus_ros.cli import node_parameters
-from dualfocus_ros.cli.bag_arguments import require_ros
-from dualfocus_ros.cli.bag_topics import CAMERA_INFO, COMPRESSED, IMAGE, parse_remaps
-from dualfocus_ros.cli.live_node import live_node
+from dualfocus_ros.cli.bag_arguments import parse_remaps
+from dualfocus_ros.cli.parameter_arguments import parameters_from
+from dualfocus_ros.cli.ros_environment import live_node, require_ros
 from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.demo.collector import read_stamp
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.topics import DEPTH
+from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters
+from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
     OutputCollector,
@@ -66,7 +66,7 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
 
     :param names: namespaces or topics, absolute.
     """
-    parameters = node_parameters.read_parameters(arguments)
+    parameters = parameters_from(arguments)
     require_ros('dualfocus_ros.nodes.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
@@ -99,7 +99,7 @@ class LiveViewer:
         outputs: dict[str, str],
         names: Sequence[str],
         estimator: Any,
-        parameters: node_parameters.DepthNodeParameters,
+        parameters: DepthNodeParameters,
     ) -> None:
         from rclpy.executors import SingleThreadedExecutor
 
@@ -161,7 +161,7 @@ class LiveViewer:
                     self._topics.image, import_message_class(self._topics.image_type)
                 )
                 if self._topics.camera is not None and self._estimator is not None:
-                    self._recorder.add(self._topics.camera, import_message_class(CAMERA_INFO))
+                    self._recorder.add(self._topics.camera, import_message_class(CAMERA_INFO_TYPE))
 
     def _take(self, topic: str, data: bytes, receipt_ns: int) -> None:
         if self._topics is not None and topic in (self._topics.image, self._topics.camera):
@@ -234,7 +234,9 @@ class LiveViewer:
         message = deserialize_message(
             self._frames[stamp], import_message_class(self._topics.image_type)
         )
-        decode = compressed_to_array if self._topics.image_type == COMPRESSED else image_to_array
+        decode = (
+            compressed_to_array if self._topics.image_type == COMPRESSED_IMAGE else image_to_array
+        )
         return decode(message, self._settings.max_pixels)
 
     def _with_curves(
@@ -254,7 +256,9 @@ class LiveViewer:
         for stamp, image, focus in zip(stamps, images, sweep.focus_dioptres, strict=True):
             calibration = None
             if stamp in self._cameras:
-                info = deserialize_message(self._cameras[stamp], import_message_class(CAMERA_INFO))
+                info = deserialize_message(
+                    self._cameras[stamp], import_message_class(CAMERA_INFO_TYPE)
+                )
                 calibration = calibration_from_msg(info)
             rectify = calibration is not None and not calibration.is_rectified
             planes.append(
@@ -280,7 +284,7 @@ def _find(node: Any, arguments: argparse.Namespace, names: Sequence[str]) -> dic
 
     :raises UsageError: if several are there to choose from, or names mean nothing.
     """
-    remap = parse_remaps(arguments)
+    remap = parse_remaps(arguments.remap)
     bases = {base for base in map(_base, names) if base is not None}
     until = time.monotonic() + _DISCOVERY_TIMEOUT
     namespaces: set[str] = set()
@@ -335,9 +339,11 @@ def _planes_of(node: Any, outputs: dict[str, str], named: set[str]) -> LiveTopic
         )
     except Exception:  # the node is known by its topics before it is by its name
         return None
-    found = {name: types[0] for name, types in taken.items() if types[0] in (IMAGE, COMPRESSED)}
+    found = {
+        name: types[0] for name, types in taken.items() if types[0] in (IMAGE, COMPRESSED_IMAGE)
+    }
     found = {name: kind for name, kind in found.items() if name in named} or found
-    cameras = [name for name, types in taken.items() if types[0] == CAMERA_INFO]
+    cameras = [name for name, types in taken.items() if types[0] == CAMERA_INFO_TYPE]
     if not taken:
         return None
     if len(found) != 1:

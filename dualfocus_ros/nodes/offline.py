@@ -170,7 +170,10 @@ class OfflinePipeline:
     @property
     def topics(self) -> frozenset[str]:
         """The topics of the bag that are taken."""
-        return frozenset(self._node.subscriptions)
+        replaced = set()
+        if self._camera is not None:
+            replaced.add(self._node.resolve_topic_name('camera_info'))
+        return frozenset(self._node.subscriptions) - replaced
 
     def take(self, message: BagMessage) -> None:
         """Take the next message, in the order of the bag's clock."""

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from dualfocus_ros.bags.player import BagPlayer
+from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.stack_bag import write_stack_bag
+from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
@@ -60,21 +61,23 @@ def test_played_and_recorded_bag_is_equal(tmp_path, nodes):
     heard = []
     topics = {'/image_raw': Image, '/camera_info': CameraInfo, '/focus_state': FocusState}
     with BagReader(source) as bag, BagWriter(tmp_path / 'copy') as copy:
-        player = BagPlayer(player_node, bag)
+        publisher = TopicPublisher(player_node, bag)
+        settings = PlaybackSettings(rate=2.0)
+        player = BagPlayer(bag, publisher.topics, settings, publisher.publish)
         recorder = TopicRecorder(
             recorder_node, topics, copy, lambda topic, data, stamp: heard.append((topic, data))
         )
         deadline = time.monotonic() + 20.0
-        while recorder.discover() or not player.subscribed:
+        while recorder.discover() or not publisher.all_subscribed:
             assert time.monotonic() < deadline, 'the recorder and the player did not meet'
             executor.spin_once(timeout_sec=0.05)
-        playing = threading.Thread(target=player.play, kwargs={'rate': 2.0})
+        playing = threading.Thread(target=player.run)
         playing.start()
         while len(heard) < 24 and time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.05)
         playing.join()
         recorder.close()
-        player.close()
+        publisher.close()
     assert recorder.counts == dict.fromkeys(topics, 8)
 
     before, _ = contents(source)

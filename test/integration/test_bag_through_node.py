@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.alignment.align import align, warp_planes
-from dualfocus_ros.bags.player import BagPlayer
+from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import write_stack_bag
+from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.demo.collector import decode_cloud, decode_image, read_stamp
@@ -49,18 +50,19 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
             node.create_subscription(kind, topic, take, 5, raw=True)
         with NodeGroup() as processes, BagReader(bag_path) as bag:
             processes.start('depth_node', ['-p', 'device:=cpu'], logs, dict(os.environ))
-            player = BagPlayer(node, bag)
+            publisher = TopicPublisher(node, bag)
+            player = BagPlayer(bag, publisher.topics, PlaybackSettings(), publisher.publish)
             deadline = time.monotonic() + 150.0
-            while not player.subscribed or node.count_publishers('depth/image_rect') == 0:
+            while not publisher.all_subscribed or node.count_publishers('depth/image_rect') == 0:
                 assert time.monotonic() < deadline and not processes.dead(), logs
                 time.sleep(0.1)
-            playing = threading.Thread(target=player.play)
+            playing = threading.Thread(target=player.run)
             playing.start()
             while len(got) < 2:
                 assert time.monotonic() < deadline and not processes.dead(), logs
                 executor.spin_once(timeout_sec=0.2)
             playing.join()
-            player.close()
+            publisher.close()
             assert processes.stop() == {'depth_node': 0}
             assert processes.problems == []
     finally:

@@ -15,7 +15,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 from sensor_msgs.msg import Image
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.split_writer import SplitBagWriter
+from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
 from small_bags import contents
 
@@ -76,7 +76,7 @@ def test_a_full_disk_or_quota_is_told_apart_from_other_errors(
 
     monkeypatch.setattr(McapWriter, 'close_chunk', full)
     with pytest.raises(OSError, match=os.strerror(number)):
-        with SplitBagWriter(tmp_path / 'plain') as writer:
+        with BagWriter(tmp_path / 'plain') as writer:
             writer.write('/a', 'sensor_msgs/msg/Image', 1, b'\0' * 100)
             writer.flush()
     publisher = listener.node.create_publisher(Image, '/eye/image_raw', 10)

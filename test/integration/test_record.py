@@ -77,7 +77,7 @@ def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command
     start('focus_sweep_node', **SWEEP)
     start('depth_node', device='cpu', threads=1)
     bag = tmp_path / 'bag'
-    recorder = command('record', bag, '--outputs', '--split-duration', 2, '--json')
+    recorder = command('record', bag, '--outputs', '--json')
     wait_for(bag, '/depth/image_rect', DEPTHS, recorder)
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(20.0) == 0
@@ -96,7 +96,6 @@ def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command
             '/diagnostics',
         } <= set(reader.topics)
         assert '/ground_truth/depth' not in reader.topics
-    assert len([file for file in bag.iterdir() if file.suffix == '.mcap']) > 1
 
     assert (
         main(
@@ -151,7 +150,7 @@ def test_the_duration_ends_it_and_nothing_is_a_failure(command, listener, tmp_pa
     assert process.wait(30.0) == 1
     listener.node.destroy_publisher(publisher)
     log = (tmp_path / 'record0.log').read_text()
-    assert 'nothing came on any topic' in log and 'Traceback' not in log
+    assert 'no message arrived on any selected topic' in log and 'Traceback' not in log
 
 
 def test_named_topics_are_recorded_as_they_are(command, listener, tmp_path):

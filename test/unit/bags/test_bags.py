@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags: types, round trips, metadata that ``ros2 bag info`` reads, clear errors."""
 
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import yaml
@@ -11,6 +17,7 @@ from dualfocus_ros.bags.stack_bag import make_header, write_stack_bag
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
+from small_bags import wall_bag
 
 CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
 
@@ -159,3 +166,46 @@ def test_clear_errors(tmp_path):
             bag.add_topic('/b', 'some_msgs/msg/Unknown')
     with pytest.raises(ValueError, match='plane 0 has no camera'):
         write_stack_bag(tmp_path / 'blind', [Plane(np.zeros((4, 4), np.uint8), 1.0)])
+
+
+def test_empty_bag_can_be_read(tmp_path):
+    with BagWriter(tmp_path / 'out'):
+        pass
+    with BagReader(tmp_path / 'out') as bag:
+        assert bag.problems == []
+        assert list(bag.messages()) == []
+
+
+CRASH = """
+import sys, time
+from dualfocus_ros.bags.reader import BagReader
+from dualfocus_ros.bags.writer import BagWriter
+with BagReader(sys.argv[1]) as bag, BagWriter(sys.argv[2]) as out:
+    for n, m in enumerate(bag.messages()):
+        out.write(m.topic, m.message_type, m.stamp_ns, m.data)
+        if n == 40:
+            out.flush()
+            print('flushed', flush=True)
+            time.sleep(60)
+"""
+
+
+def test_crash_leaves_everything_up_to_the_last_flush(tmp_path):
+    source = wall_bag(tmp_path / 'in')
+    process = subprocess.Popen(
+        [sys.executable, '-c', CRASH, source, tmp_path / 'cut'],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ.copy(),
+    )
+    assert process.stdout.readline() == 'flushed\n'
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with BagReader(source) as bag:
+        expected = [(m.topic, m.stamp_ns, m.data) for m in bag.messages()]
+    with BagReader(tmp_path / 'cut') as bag:
+        assert len(bag.problems) == 2  # no metadata, and a file without an end
+        got = [(m.topic, m.stamp_ns, m.data) for m in bag.messages()]
+    assert got == expected[:41]

@@ -19,7 +19,7 @@ from rclpy.node import Node
 
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.cli.node_parameters import add_arguments, read_parameters
+from dualfocus_ros.cli.parameter_arguments import add_arguments, parameters_from
 from dualfocus_ros.nodes import focus_sweep
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 
@@ -41,7 +41,7 @@ def depth_node_takes(path):
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return read_parameters(parser.parse_args(['--params-file', str(path)])).settings
+    return parameters_from(parser.parse_args(['--params-file', str(path)])).settings
 
 
 def sweep_node_takes(path):

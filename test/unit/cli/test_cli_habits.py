@@ -21,7 +21,7 @@ from dualfocus_ros.exceptions import CommandError, UsageError
 from small_bags import wall_bag
 
 # They print no results: a node's log, the log of a training, code for a shell.
-WITHOUT_RESULTS = {'run', 'train', 'completion'}
+WITHOUT_RESULTS = {'run', 'train'}
 WITH_KINDS = {'calibrate': ['focus', 'breathing', 'settling', 'lens', 'field']}
 OPTICS = ['optics', '--preset', 'oak', '--range', '0.3', '3']
 COLOUR = re.compile(r'\x1b\[[0-9;]*m')

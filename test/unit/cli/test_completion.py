@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tab completes the words of ``dualfocus``: in real shells, and quickly."""
+"""Tab completion of ``dualfocus`` in real shells."""
 
 import os
 from pathlib import Path
@@ -12,24 +12,24 @@ import time
 
 import pytest
 
-from dualfocus_ros.cli.main import COMMANDS, main
+from dualfocus_ros.cli.main import COMMANDS
 
 pytest.importorskip('argcomplete', reason='needs argcomplete')
 ROOT = Path(__file__).parents[3]
 
-# What bash does when Tab is pressed.
+# Calls of bash on Tab.
 BASH = """
-eval "$(dualfocus completion bash)"
+eval "$(register-python-argcomplete dualfocus)"
 COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9 COMP_WORDS=($1) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 _python_argcomplete dualfocus
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 FISH = """
-dualfocus completion fish | source
+register-python-argcomplete --shell fish dualfocus | source
 complete -C "$argv[1]"
 """
-# zsh completes for a person only: this is typed.
-ZSH = """PS1=; autoload -Uz compinit; compinit -u; eval "$(dualfocus completion zsh)"
+# zsh completes in interactive shells only: type on a pseudo-terminal.
+ZSH = """PS1=; autoload -Uz compinit; compinit -u; eval "$(register-python-argcomplete dualfocus)"
 bindkey "^X" complete-word
 touch ~/ready
 """
@@ -37,7 +37,7 @@ touch ~/ready
 
 @pytest.fixture
 def environment(tmp_path):
-    """Return an environment in which ``dualfocus`` is that of this interpreter."""
+    """Return an environment whose ``dualfocus`` runs in this interpreter."""
     command = tmp_path / 'dualfocus'
     command.write_text(
         f'#!{sys.executable}\nimport sys\nfrom dualfocus_ros.cli.main import main\n'
@@ -53,7 +53,7 @@ def environment(tmp_path):
 
 
 def completed(environment, line: str, shell: str = 'bash') -> list[str]:
-    """Return what a shell offers for a line."""
+    """Return the completions that a shell offers for a line."""
     if shutil.which(shell) is None:
         pytest.skip(f'needs {shell}')
     script = {'bash': BASH, 'fish': FISH}[shell]
@@ -71,15 +71,15 @@ def completed(environment, line: str, shell: str = 'bash') -> list[str]:
 
 
 @pytest.mark.parametrize('shell', ['bash', 'fish'])
-def test_commands_and_options(environment, shell):
+def test_completes_commands_and_options(environment, shell):
     assert set(completed(environment, 'dualfocus ', shell)) >= set(COMMANDS)
     assert completed(environment, 'dualfocus ins', shell) == ['inspect']
     assert set(completed(environment, 'dualfocus view --no-', shell)) == {'--no-network'}
     assert 'sim_camera_node' in completed(environment, 'dualfocus run ', shell)
 
 
-def test_parameters_of_the_node_and_files(environment, tmp_path):
-    # The colon separates words in bash: argcomplete gives what follows the last one.
+def test_completes_node_parameters_and_files(environment, tmp_path):
+    # The colon separates words in bash: argcomplete returns the part after the last one.
     assert 'depth.max_sigma:=' in completed(environment, 'dualfocus process a b -p depth.max_')
     (tmp_path / 'my_sweeps').mkdir()
     assert any(
@@ -89,7 +89,7 @@ def test_parameters_of_the_node_and_files(environment, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which('zsh') is None, reason='needs zsh')
-def test_zsh(environment, tmp_path):
+def test_zsh_completes_on_a_terminal(environment, tmp_path):
     keyboard, terminal = pty.openpty()
     shell = subprocess.Popen(
         ['zsh', '-f', '-i'],
@@ -113,7 +113,7 @@ def test_zsh(environment, tmp_path):
 
 
 def wait_for(keyboard: int, path: Path) -> None:
-    """Wait until a shell has written a file; what it shows is read, or it would stop."""
+    """Wait until a shell has written a file, reading its output to keep it running."""
     seen = b''
     end = time.monotonic() + 40.0
     while not path.exists() or (not path.stat().st_size and path.name == 'ran'):
@@ -122,8 +122,8 @@ def wait_for(keyboard: int, path: Path) -> None:
             seen += os.read(keyboard, 65536)
 
 
-def test_completion_of_a_command_name_imports_nothing_heavy(environment):
-    """What a shell waits for at each Tab must be quick."""
+def test_completion_imports_nothing_heavy(environment):
+    """A shell waits for it at each Tab."""
     code = (
         'import os, sys\n'
         'os._exit = lambda code: (print(sorted({"numpy", "torch", "cv2", "rclpy"} & '
@@ -141,14 +141,9 @@ def test_completion_of_a_command_name_imports_nothing_heavy(environment):
     assert done.stdout.strip() == '[]', done.stderr
 
 
-def test_an_unknown_shell_is_wrong_usage(capsys):
-    assert main(['completion', 'tcsh']) == 2
-    assert 'bash' in capsys.readouterr().err
-
-
 @pytest.mark.skipif(not (ROOT / 'install' / 'local_setup.sh').exists(), reason='needs make setup')
 @pytest.mark.parametrize('shell', ['bash', 'zsh'])
-def test_activate_completes_for_people_and_leaves_scripts_alone(shell):
+def test_activate_completes_in_interactive_shells_only(shell):
     if shutil.which(shell) is None:
         pytest.skip(f'needs {shell}')
     ask = {'bash': 'complete -p dualfocus', 'zsh': 'print $_comps[dualfocus]'}[shell]

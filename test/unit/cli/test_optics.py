@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.cli.lens_arguments import length
+from dualfocus_ros.cli.argument_types import length
 from dualfocus_ros.cli.main import main
 
 LENS = ['--focal-length', '16mm', '--f-number', '1.4', '--pixel-pitch', '11.25um']
@@ -96,11 +96,11 @@ def test_the_plot_is_a_picture(capsys, tmp_path, ends):
         (['--focal-length', '16mm'], 'needed together'),
         (['--focal-length', '16', '--f-number', '1.4', '--pixel-pitch', '1e-5'], '6.8mm'),
         (['--focal-length', '16inch', '--f-number', '1', '--pixel-pitch', '1'], '16mm'),
-        (['--kappa', '0'], 'above 0 px per dioptre'),
+        (['--kappa', '0'], '--kappa: must be above 0'),
         (['--preset', 'nokia'], 'oak'),
         (['--kappa', '3', '--range', '2', '1'], 'from near to far'),
-        (['--kappa', '3', '--blur-error', '0'], '--blur-error must be above 0'),
-        (['--kappa', '3', '--blur', '-1'], '--blur must be above 0'),
+        (['--kappa', '3', '--blur-error', '0'], '--blur-error: must be above 0'),
+        (['--kappa', '3', '--blur', '-1'], '--blur: must be above 0'),
         (['--preset', 'oak', '--image-width', '0'], '--image-width'),
         (['--preset', 'machine25', '--range', '0.02', '1'], 'cannot focus at 50.00 dioptres'),
     ],

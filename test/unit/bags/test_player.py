@@ -1,17 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The course of a replay, on a clock of the test: pace, loops, pauses, steps, clocks."""
+"""Playback of a bag on a simulated clock: pace, loops, clock messages."""
 
 import pytest
 
+from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings
 from dualfocus_ros.bags.reader import BagError, BagReader
-from dualfocus_ros.bags.replay_schedule import (
-    PAUSE,
-    QUIT,
-    STEP,
-    Replay,
-    ReplaySettings,
-    sweep_starts,
-)
 from dualfocus_ros.cli.main import main
 from small_bags import PERIOD, START, wall_bag
 
@@ -19,40 +12,25 @@ FRAMES = 15
 LENGTH = (FRAMES - 1) * PERIOD * 1e-9
 
 
-class Wall:
-    """A wall clock that stands still but while somebody waits; keys are pressed at given times."""
+def play(path, **settings):
+    """Return counts, and what was sent: wall time, topic or None for the clock, bag time."""
+    wall, sent = 100.0, []
 
-    def __init__(self, keys=()):
-        self.time = 100.0
-        self.keys = sorted(keys)
+    def sleep(seconds):
+        nonlocal wall
+        wall += seconds
 
-    def now(self):
-        return self.time
-
-    def wait(self, seconds):
-        if self.keys and self.keys[0][0] <= self.time - 100.0 + seconds:
-            at, key = self.keys.pop(0)
-            self.time = max(self.time, 100.0 + at)
-            return key
-        self.time += seconds
-        return None
-
-
-def play(path, keys=(), paused=False, **settings):
-    """Return what was sent as (wall time, topic or None for the clock, bag time), and counts."""
-    wall, sent = Wall(keys), []
     with BagReader(path) as bag:
-        replay = Replay(
+        player = BagPlayer(
             bag,
             list(bag.topics),
-            ReplaySettings(**{'settle': 0.0, **settings}),
-            lambda m: sent.append((wall.time - 100.0, m.topic, m.stamp_ns)),
-            lambda stamp: sent.append((wall.time - 100.0, None, stamp)),
-            wall.wait,
-            wall.now,
-            paused=paused,
+            PlaybackSettings(**{'settle': 0.0, **settings}),
+            lambda m: sent.append((wall - 100.0, m.topic, m.stamp_ns)),
+            lambda stamp: sent.append((wall - 100.0, None, stamp)),
+            sleep,
+            lambda: wall,
         )
-        counts = replay.run()
+        counts = player.run()
     return sent, counts
 
 
@@ -113,35 +91,12 @@ def test_a_part_is_played(bag):
         play(bag, start_offset=9.0)
 
 
-def test_a_pause_stops_the_time_of_the_bag(bag):
-    sent, counts = play(bag, keys=[(0.2, PAUSE), (5.0, PAUSE)])
-    assert counts.messages == 3 * FRAMES
-    gap = [b[0] - a[0] for a, b in zip(images(sent), images(sent)[1:], strict=False)]
-    assert max(gap) == pytest.approx(4.8 + PERIOD * 1e-9, abs=0.03)
-    during = {stamp for at, topic, stamp in sent if topic is None and 0.3 < at < 4.9}
-    assert len(during) == 1  # it is sent on, and stands still
-
-
-def test_a_step_plays_one_sweep(bag):
-    keys = [(1.0, STEP), (3.0, STEP), (5.0, QUIT)]
-    sent, counts = play(bag, keys=keys, paused=True)
-    first = [stamp for at, stamp in images(sent) if at < 3.0]
-    assert first == [START + n * PERIOD for n in range(5)]
-    assert [stamp for _, stamp in images(sent)] == [START + n * PERIOD for n in range(10)]
-    assert (counts.messages, counts.loops) == (30, 0)
-
-
-def test_sweeps_begin_where_their_number_changes(bag):
-    with BagReader(bag) as reader:
-        assert sweep_starts(reader) == [START + n * 5 * PERIOD for n in range(3)]
-
-
 @pytest.mark.parametrize(
     ('words', 'text'),
     [
-        (('--rate', '-1'), 'the rate must be 0 or more'),
-        (('--loops', '0'), '--loops takes 1 or more'),
-        (('--start-offset', '-1'), 'start_offset must be 0 or more'),
+        (('--rate', '-1'), '--rate: must be 0 or more'),
+        (('--loops', '0'), '--loops: must be 1 or more'),
+        (('--start-offset', '-1'), '--start-offset: must be 0 or more'),
         (('--topics', '/no'), 'has no topic /no; it has /camera_info, /focus_state, /image_raw'),
     ],
 )

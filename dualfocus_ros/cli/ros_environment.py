@@ -1,31 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node for commands that talk over DDS, and their end by a signal."""
+"""ROS in commands: checks that it is available, and a node with signal handling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 import signal
 from types import FrameType
 from typing import Any
 
-from dualfocus_ros.cli.bag_arguments import require_ros
+from dualfocus_ros.exceptions import CommandError
 
 
-def _raise() -> None:
+def require_ros(module: str = 'rclpy') -> None:
+    """Import a module that depends on ROS.
+
+    :raises CommandError: if ROS or the built package is not in the environment.
+    """
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise CommandError(
+            f'this needs the message classes and rclpy, which cannot be imported ({error}): '
+            'source activate.sh (or the setup file of your ROS distribution and of the workspace)'
+        ) from error
+
+
+def _raise_interrupt() -> None:
     raise KeyboardInterrupt
 
 
 @contextmanager
 def live_node(
-    name: str, on_signal: Callable[[], None] = _raise, use_sim_time: bool = False
+    name: str, on_signal: Callable[[], None] = _raise_interrupt, use_sim_time: bool = False
 ) -> Iterator[Any]:
-    """Return an rclpy node.
+    """Yield an rclpy node.
 
-    :param on_signal: called by SIGINT and SIGTERM; by default both raise KeyboardInterrupt.
+    :param on_signal: called on SIGINT and SIGTERM; by default both raise KeyboardInterrupt.
     :raises CommandError: without ROS.
     """
-    require_ros('rclpy')
+    require_ros()
     import rclpy
     from rclpy.parameter import Parameter
     from rclpy.signals import SignalHandlerOptions
@@ -33,7 +48,7 @@ def live_node(
     def interrupt(number: int, frame: FrameType | None) -> None:
         on_signal()
 
-    # Also for Ctrl-C: a shell starts what runs in the background with SIGINT ignored.
+    # SIGINT too: shells start background processes with it ignored.
     before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 
@@ -17,3 +18,10 @@ def to_stamp(nanoseconds: int) -> Any:
 
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return Time(sec=seconds, nanosec=rest)
+
+
+def read_header_stamp(data: bytes) -> int:
+    """Return the stamp of a serialised message that begins with a header, in nanoseconds."""
+    # CDR: four bytes of encapsulation, the second is 1 for little endian; then the stamp.
+    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)

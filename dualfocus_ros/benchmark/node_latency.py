@@ -287,14 +287,14 @@ def _profile(ours: bool) -> dict[str, str | None]:
 
 def _check_running(processes: NodeGroup, deadline: float, what: str) -> None:
     """Raise what is wrong with processes that should go on."""
-    dead = processes.dead()
+    dead = processes.exited()
     if dead:
         raise CommandError(
             f'{dead[0].name} ended with status {dead[0].status} ({what}); it said: '
-            f'{dead[0].last_words()}'
+            f'{dead[0].last_line()}'
         )
     if time.monotonic() > deadline:
-        words = '; '.join(f'{node.name}: {node.last_words()}' for node in processes.nodes)
+        words = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
         raise CommandError(f'nothing more came in time ({what}); last words: {words}')
 
 

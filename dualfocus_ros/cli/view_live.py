@@ -23,9 +23,9 @@ from dualfocus_ros.cli.bag_arguments import parse_remaps
 from dualfocus_ros.cli.parameter_arguments import parameters_from
 from dualfocus_ros.cli.ros_environment import live_node, require_ros
 from dualfocus_ros.cli.view import announce, start_server
-from dualfocus_ros.demo.collector import read_stamp
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters
+from dualfocus_ros.stamps import read_header_stamp
 from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
@@ -166,7 +166,7 @@ class LiveViewer:
     def _take(self, topic: str, data: bytes, receipt_ns: int) -> None:
         if self._topics is not None and topic in (self._topics.image, self._topics.camera):
             kept = self._frames if topic == self._topics.image else self._cameras
-            kept[read_stamp(data)] = data
+            kept[read_header_stamp(data)] = data
             while len(kept) > 2 and sum(map(len, kept.values())) > _MAX_IMAGE_BYTES:
                 kept.popitem(last=False)
             while len(kept) > 128:

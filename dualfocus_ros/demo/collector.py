@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo receives over DDS, matched by stamp and measured."""
+"""Collector of the demo: matches depth with ground truth by stamp and computes its errors."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-import struct
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,22 @@ from dualfocus_ros.bags.image_messages import image_to_array
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
-from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.focal_stack import StackFlag
+from dualfocus_ros.stamps import read_header_stamp, to_ns
 
 # Absolute names: the demo runs in the root namespace.
 DEPTH, SIGMA, POINTS = f'/{topics.DEPTH.name}', f'/{topics.SIGMA.name}', f'/{topics.POINTS.name}'
-IMAGE, COLOUR, INFO = f'/{topics.IMAGE_RAW.name}', f'/{topics.RGB.name}', f'/{topics.STACK_INFO.name}'
-TRUTH = f'/{topics.GROUND_TRUTH_DEPTH}'
-PICTURED = (IMAGE, DEPTH, TRUTH, COLOUR, SIGMA, POINTS)
-KEEP = {IMAGE: 128, TRUTH: 128}  # messages; at 10 Hz, longer than any sweep and its inference
-KEEP_OTHERS = 3
-INCOMPLETE_FLAGS = 1 | 8  # StackInfo.FLAG_PLANE_MISSING, FLAG_PARTIAL
-TYPES = {INFO: topics.STACK_INFO.message_type, POINTS: topics.POINTS.message_type}
+IMAGE, RGB = f'/{topics.IMAGE_RAW.name}', f'/{topics.RGB.name}'
+STACK_INFO, TRUTH = f'/{topics.STACK_INFO.name}', f'/{topics.GROUND_TRUTH_DEPTH}'
+EXAMPLE_TOPICS = (IMAGE, DEPTH, TRUTH, RGB, SIGMA, POINTS)
+# Messages kept per topic; 128 at 10 Hz last longer than any sweep and its inference.
+KEPT_INPUTS, KEPT_OUTPUTS = 128, 3
+INCOMPLETE_FLAGS = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
 
 
 @dataclass(frozen=True)
 class DepthMeasurement:
-    """One depth image: its errors, and how old it was when it came."""
+    """Errors and time of receipt of one depth image; no errors without ground truth."""
 
     stamp_ns: int
     receipt_ns: int
@@ -39,7 +38,7 @@ class DepthMeasurement:
 
 @dataclass(frozen=True, eq=False)
 class ExampleSweep:
-    """Everything that belongs to one depth image, for pictures of it."""
+    """Planes, outputs and ground truth of one depth image, for the pictures."""
 
     planes: list[np.ndarray]
     focus_dioptres: list[float]
@@ -52,9 +51,10 @@ class ExampleSweep:
 
 @dataclass
 class DemoCollector:
-    """Listens to a :class:`~dualfocus_ros.bags.recorder.TopicRecorder`.
+    """Callback of a :class:`~dualfocus_ros.bags.recorder.TopicRecorder`.
 
-    Truth comes with every frame and is large: only that of depth images goes into the bag.
+    Ground truth of depth images is written to the bag; that of other frames is dropped, as it is
+    large and published with every frame.
     """
 
     bag: BagWriter
@@ -63,31 +63,31 @@ class DemoCollector:
     info_latencies_ms: list[float] = field(default_factory=list)
     images: int = 0
     _recent: dict[str, deque[tuple[int, bytes]]] = field(default_factory=dict)
-    _waiting: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    _unmatched: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     def __call__(self, topic: str, data: bytes, receipt_ns: int) -> None:
-        """Take one serialised message."""
-        stamp = read_stamp(data)
-        if topic == INFO:
-            info = typestore().deserialize_cdr(data, TYPES[INFO])
+        """Add one serialised message."""
+        stamp = read_header_stamp(data)
+        if topic == STACK_INFO:
+            info = typestore().deserialize_cdr(data, topics.STACK_INFO.message_type)
             self.infos.append(info)
             newest = max(to_ns(s) for s in info.stamps)
             self.info_latencies_ms.append((receipt_ns - newest) * 1e-6)
         elif topic == DEPTH:
-            self._waiting[stamp] = (receipt_ns, data)
+            self._unmatched[stamp] = (receipt_ns, data)
         elif topic == IMAGE:
             self.images += 1
-        if topic in PICTURED:
-            keep = KEEP.get(topic, KEEP_OTHERS)
-            self._recent.setdefault(topic, deque(maxlen=keep)).append((stamp, data))
+        if topic in EXAMPLE_TOPICS:
+            kept = KEPT_INPUTS if topic in (IMAGE, TRUTH) else KEPT_OUTPUTS
+            self._recent.setdefault(topic, deque(maxlen=kept)).append((stamp, data))
         if topic in (DEPTH, TRUTH):
             self._compare(stamp)
 
-    def begin(self) -> bool:
-        """Start measuring with the first depth of a whole sweep; return whether it has come.
+    def start_measuring(self) -> bool:
+        """Drop everything before the first depth of a complete sweep; return whether it arrived.
 
-        The node may have been ready in the middle of a sweep: what that gave is forgotten.
-        From here on everything counts, whatever its flags.
+        The depth node may have become ready within a sweep. From here on every depth counts,
+        flagged or not.
         """
         compared = {depth.stamp_ns for depth in self.depths}
         for index, info in enumerate(self.infos):
@@ -101,16 +101,16 @@ class DemoCollector:
         return False
 
     def finish(self) -> None:
-        """Count the depth images whose truth never came."""
-        for stamp, (receipt_ns, _) in sorted(self._waiting.items()):
+        """Count the depth images whose ground truth never arrived."""
+        for stamp, (receipt_ns, _) in sorted(self._unmatched.items()):
             self.depths.append(DepthMeasurement(stamp, receipt_ns, None))
-        self._waiting.clear()
+        self._unmatched.clear()
 
     def example(self) -> ExampleSweep | None:
-        """Return the newest depth image of which everything was received."""
+        """Return the newest depth image with all its planes, outputs and ground truth."""
         for info in reversed(self.infos):
             stamp = to_ns(info.header.stamp)
-            parts = {topic: self._find(topic, stamp) for topic in PICTURED if topic != IMAGE}
+            parts = {topic: self._find(topic, stamp) for topic in EXAMPLE_TOPICS if topic != IMAGE}
             planes = [self._find(IMAGE, to_ns(s)) for s in info.stamps]
             if any(p is None for p in (*parts.values(), *planes)):
                 continue
@@ -120,44 +120,37 @@ class DemoCollector:
                 depth=decode_image(parts[DEPTH]),
                 truth=decode_image(parts[TRUTH]),
                 sigma=decode_image(parts[SIGMA]),
-                all_in_focus=decode_image(parts[COLOUR]),
+                all_in_focus=decode_image(parts[RGB]),
                 points=decode_cloud(parts[POINTS]),
             )
         return None
 
     def _compare(self, stamp: int) -> None:
         truth = self._find(TRUTH, stamp)
-        if truth is None or stamp not in self._waiting:
+        if truth is None or stamp not in self._unmatched:
             return
-        receipt_ns, depth = self._waiting.pop(stamp)
+        receipt_ns, depth = self._unmatched.pop(stamp)
         try:
             errors = depth_errors(decode_image(depth), decode_image(truth))
-        except ValueError:  # not one valid pixel
+        except ValueError:  # no valid pixel
             errors = None
         self.depths.append(DepthMeasurement(stamp, receipt_ns, errors))
-        self.bag.write(TRUTH, 'sensor_msgs/msg/Image', receipt_ns, truth)
+        self.bag.write(TRUTH, topics.IMAGE, receipt_ns, truth)
 
     def _find(self, topic: str, stamp: int) -> bytes | None:
         recent = self._recent.get(topic, ())
         return next((data for known, data in reversed(recent) if known == stamp), None)
 
 
-def read_stamp(data: bytes) -> int:
-    """Return the header stamp of a serialised message that begins with a header, in nanoseconds."""
-    # Four bytes of encapsulation, the second of which is 1 for little endian; then the stamp.
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 def decode_image(data: bytes | None) -> np.ndarray:
-    """Return a serialised Image as an array: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 in m."""
+    """Return a serialised Image: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 (H, W) in metres."""
     assert data is not None
-    return image_to_array(typestore().deserialize_cdr(data, 'sensor_msgs/msg/Image'))
+    return image_to_array(typestore().deserialize_cdr(data, topics.IMAGE))
 
 
 def decode_cloud(data: bytes | None) -> np.ndarray:
-    """Return a serialised organised cloud of 16 bytes a point as (H, W, 4) float32."""
+    """Return a serialised organised PointCloud2 of 16 bytes a point as (H, W, 4) float32."""
     assert data is not None
-    message: Any = typestore().deserialize_cdr(data, TYPES[POINTS])
+    message: Any = typestore().deserialize_cdr(data, topics.POINT_CLOUD)
     values = np.asarray(message.data).view('<f4')
     return values.reshape(message.height, message.width, message.point_step // 4)

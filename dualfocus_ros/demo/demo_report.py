@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures and pictures of a demo run."""
+"""Metrics and pictures of a demo run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.demo.collector import DemoCollector, ExampleSweep, to_ns
-from dualfocus_ros.visualization.result_files import format_focus_distance
+from dualfocus_ros.demo.collector import DemoCollector, ExampleSweep
 from dualfocus_ros.evaluation.metrics import mean_errors
+from dualfocus_ros.io.ply import write_ply
+from dualfocus_ros.io.png import save_png
+from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel
-from dualfocus_ros.io.ply import write_ply
-from dualfocus_ros.io.png import save_png
+from dualfocus_ros.visualization.result_files import format_focus_distance
 
 PERCENTILES = (50, 90, 99)
 PANEL_PLANES = 5
 
 
 def compute_metrics(collector: DemoCollector, seconds: float) -> dict[str, Any]:
-    """Return everything that was measured, ready for JSON; unknown figures are None."""
+    """Return all measurements for JSON; None where nothing was measured."""
     errors = [depth.errors for depth in collector.depths if depth.errors is not None]
     mean = asdict(mean_errors(errors)) if errors else {}
     times = [depth.receipt_ns for depth in collector.depths]
@@ -53,28 +54,30 @@ def compute_metrics(collector: DemoCollector, seconds: float) -> dict[str, Any]:
     }
 
 
-def format_summary(measured: dict[str, Any], scene: str) -> str:
-    """Return the figures as lines for people."""
-    latency, receipt = measured['latency_ms'], measured['receipt_latency_ms']
+def format_summary(metrics: dict[str, Any], scene: str) -> str:
+    """Return the metrics as lines of text."""
+    latency, receipt = metrics['latency_ms'], metrics['receipt_latency_ms']
     return '\n'.join(
         [
-            f'scene           {scene}, {measured["planes"]} planes a depth, '
-            f'{measured["model"]} on {measured["device"]}',
-            f'depth images    {measured["depths"]} in {measured["seconds"]:.1f} s, '
-            f'{_text(measured["depth_rate_hz"], ".2f")} Hz '
-            f'(camera {_text(measured["image_rate_hz"], ".1f")} Hz)',
-            f'against truth   RMSE {_text(measured["rmse_m"], ".4f")} m, '
-            f'AbsRel {_text(measured["abs_rel"], ".4f")}, '
-            f'delta1 {_text(measured["delta1"], ".4f")}, '
-            f'{_text(100 * (measured["valid"] or 0.0), ".1f")} % valid '
-            f'(mean of {measured["compared"]})',
+            f'scene           {scene}, {metrics["planes"]} planes a depth, '
+            f'{metrics["model"]} on {metrics["device"]}',
+            f'depth images    {metrics["depths"]} in {metrics["seconds"]:.1f} s, '
+            f'{_text(metrics["depth_rate_hz"], ".2f")} Hz '
+            f'(camera {_text(metrics["image_rate_hz"], ".1f")} Hz)',
+            f'against truth   RMSE {_text(metrics["rmse_m"], ".4f")} m, '
+            f'AbsRel {_text(metrics["abs_rel"], ".4f")}, '
+            f'delta1 {_text(metrics["delta1"], ".4f")}, '
+            f'{_text(100 * (metrics["valid"] or 0.0), ".1f")} % valid '
+            f'(mean of {metrics["compared"]})',
             f'latency         {_spread(latency)} from the last plane to publication',
             f'                {_spread(receipt)} to receipt',
         ]
     )
 
 
-def write_pictures(folder: Path, example: ExampleSweep, measured: dict[str, Any], scene: str) -> None:
+def write_pictures(
+    folder: Path, example: ExampleSweep, metrics: dict[str, Any], scene: str
+) -> None:
     """Write panel.png and cloud.ply of one depth image."""
     words = np.ascontiguousarray(example.points[..., 3]).view(np.uint32)
     colours = np.stack([(words >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
@@ -101,16 +104,16 @@ def write_pictures(folder: Path, example: ExampleSweep, measured: dict[str, Any]
         ],
         title=f'Depth from focus: {scene}',
         subtitle=(
-            f'{len(example.planes)} planes a sweep;  RMSE {_text(measured["rmse_m"], ".3f")} m,  '
-            f'AbsRel {_text(measured["abs_rel"], ".3f")},  '
-            f'delta1 {_text(measured["delta1"], ".3f")}  over {measured["compared"]} depth images'
+            f'{len(example.planes)} planes a sweep;  RMSE {_text(metrics["rmse_m"], ".3f")} m,  '
+            f'AbsRel {_text(metrics["abs_rel"], ".3f")},  '
+            f'delta1 {_text(metrics["delta1"], ".3f")}  over {metrics["compared"]} depth images'
         ),
     )
     save_png(folder / 'panel.png', panel)
 
 
 def _each(collector: DemoCollector) -> list[dict[str, Any]]:
-    """Return stamp, planes, flags and errors of every depth image."""
+    """Return stamp, planes, flags and errors of each depth image."""
     infos = {to_ns(info.header.stamp): info for info in collector.infos}
     rows = []
     for depth in collector.depths:

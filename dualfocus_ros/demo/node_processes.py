@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes as separate processes, apart from all other ROS traffic, and their orderly end."""
+"""Nodes as child processes on a separate DDS domain, and their shutdown."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PROFILE = 'fastdds_large_images.xml'
 
 
 def isolated_environment() -> dict[str, str]:
-    """Return variables for DDS on this machine only, on a domain that is unlikely to be in use.
+    """Return environment variables for DDS on this machine only, on a random domain.
 
-    A domain and a DDS profile that the user chose are kept.
+    A domain and a DDS profile of the user are kept.
     """
-    # 0 is everyone's default; above 101 the ports of Linux's ephemeral range are used.
+    # Domain 0 is the default; above 101, ports overlap the ephemeral range of Linux.
     domain = os.environ.get('ROS_DOMAIN_ID') or str(random.SystemRandom().randint(1, 101))
     variables = {'ROS_DOMAIN_ID': domain}
     if os.environ.get('ROS_DISTRO') == 'humble':
@@ -44,7 +44,7 @@ def isolated_environment() -> dict[str, str]:
 
 
 def find_config(name: str) -> Path | None:
-    """Return a file of ``config/``, from the source tree or the installed share folder."""
+    """Return a file of ``config/`` in the source tree or the installed share folder."""
     for parent in Path(__file__).resolve().parents:
         for folder in (parent / 'config', parent / 'share/dualfocus_ros/config'):
             if (folder / name).is_file():
@@ -53,26 +53,25 @@ def find_config(name: str) -> Path | None:
 
 
 def reclaim_shared_memory() -> None:
-    """Remove what killed processes left in shared memory, where Fast DDS's own tool is at hand.
+    """Remove shared memory of killed processes with the tool of Fast DDS, if installed.
 
-    With the profile for large images each leaves 70 MB of memory, which nobody else gives back. A
-    process that ends in order leaves nothing, and what a living one uses is not touched.
+    With the profile for large images, each killed process leaks 70 MB. Memory in use by running
+    processes is kept.
     """
     tool = shutil.which('fastdds')
     if tool is not None:
-        # Other processes have yet to be ended after this: what goes wrong here must not stop that.
+        # A failure here must not keep the caller from stopping the other processes.
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run([tool, 'shm', 'clean'], capture_output=True, check=False, timeout=10.0)
 
 
 class NodeProcess:
-    """One node in a process of its own.
+    """Child process that runs one node.
 
-    :param name: the node's executable, as for ``dualfocus run``, or with a dot in it a module
-        that runs one.
-    :param arguments: of a node what follows ``--ros-args``, of a module what follows its name.
-    :param log: file that gets what the process prints.
-    :param environment: what to add to this process's variables; None removes one.
+    :param name: executable, as for ``dualfocus run``; or a module with a dot in its name.
+    :param arguments: arguments after ``--ros-args`` for an executable, all for a module.
+    :param log: file for the output of the process.
+    :param environment: variables added to those of this process; None removes one.
     """
 
     def __init__(
@@ -94,28 +93,28 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={key: value for key, value in variables.items() if value is not None},
-                # Ctrl-C in the terminal is for the demo, which then stops the nodes in order.
+                # Ctrl-C in the terminal reaches the demo only, which then stops the nodes.
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
+                preexec_fn=_interrupt_when_parent_dies if sys.platform == 'linux' else None,
             )
 
     @property
     def status(self) -> int | None:
-        """Exit status, or None while the process runs."""
+        """Exit status; None while the process runs."""
         return self._process.poll()
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """Process id."""
         return self._process.pid
 
     def interrupt(self) -> None:
-        """Ask the process to end, as Ctrl-C does."""
+        """Send SIGINT, as Ctrl-C does."""
         if self.status is None:
             self._process.send_signal(signal.SIGINT)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the process; kill it after this time and return False."""
+        """Wait for the process to exit; after ``seconds``, kill it and return False."""
         try:
             self._process.wait(max(seconds, 0.0))
         except subprocess.TimeoutExpired:
@@ -125,18 +124,18 @@ class NodeProcess:
             return False
         return True
 
-    def printed(self) -> str:
-        """Return what the process has printed."""
+    def output(self) -> str:
+        """Return the output so far."""
         return self.log.read_text('utf-8', 'replace')
 
-    def last_words(self) -> str:
-        """Return the last line that is not empty."""
-        lines = [line for line in self.printed().splitlines() if line.strip()]
-        return lines[-1].strip() if lines else 'nothing'
+    def last_line(self) -> str:
+        """Return the last line of output that is not empty."""
+        lines = [line for line in self.output().splitlines() if line.strip()]
+        return lines[-1].strip() if lines else '(none)'
 
 
 class NodeGroup:
-    """A group of nodes; leaving the context ends them all, whatever happened."""
+    """Group of nodes; leaving the context stops them all."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProcess] = []
@@ -161,35 +160,35 @@ class NodeGroup:
         logs: Path,
         environment: Mapping[str, str | None],
     ) -> None:
-        """Start one more node."""
+        """Start a node."""
         self.nodes.append(NodeProcess(name, arguments, logs / f'{name}.log', environment))
 
-    def dead(self) -> list[NodeProcess]:
-        """Return the nodes that ended by themselves."""
+    def exited(self) -> list[NodeProcess]:
+        """Return the nodes that are not running."""
         return [node for node in self.nodes if node.status is not None]
 
     def stop(self) -> dict[str, int | None]:
-        """Interrupt all, wait, and return the exit statuses; note in ``problems`` what is wrong."""
+        """Interrupt all nodes, wait, and return their exit statuses; collect ``problems``."""
         if not self._stopped:
             self._stopped = True
-            for node in self.dead():
-                self.problems.append(f'{node.name} ended by itself with status {node.status}')
-            ended_by_themselves = set(self.dead())
+            for node in self.exited():
+                self.problems.append(f'{node.name} exited early with status {node.status}')
+            exited_before = set(self.exited())
             for node in self.nodes:
                 node.interrupt()
             deadline = time.monotonic() + STOP_SECONDS
             for node in self.nodes:
                 if not node.wait(deadline - time.monotonic()):
                     self.problems.append(
-                        f'{node.name} did not end within {STOP_SECONDS:.0f} s of Ctrl-C'
+                        f'{node.name} did not exit within {STOP_SECONDS:.0f} s of SIGINT'
                     )
-                elif node.status != 0 and node not in ended_by_themselves:
-                    self.problems.append(f'{node.name} ended with status {node.status}')
-                if 'Traceback (most recent call last)' in node.printed():
+                elif node.status != 0 and node not in exited_before:
+                    self.problems.append(f'{node.name} exited with status {node.status}')
+                if 'Traceback (most recent call last)' in node.output():
                     self.problems.append(f'{node.name} printed a traceback')
         return {node.name: node.status for node in self.nodes}
 
 
-def _end_with_parent() -> None:
-    """Have the kernel interrupt this process when its parent dies, however it dies."""
+def _interrupt_when_parent_dies() -> None:
+    """Make the kernel send SIGINT to this process when its parent dies, SIGKILL included."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

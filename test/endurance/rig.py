@@ -15,12 +15,12 @@ from pathlib import Path
 import time
 from typing import Any
 
-from dualfocus_ros.demo.collector import read_stamp, to_ns
 from dualfocus_ros.demo.node_processes import (
     NodeProcess,
     isolated_environment,
     reclaim_shared_memory,
 )
+from dualfocus_ros.stamps import read_header_stamp, to_ns
 
 # Small images, so that the network keeps up on two processor cores beside other work.
 CAMERA = {
@@ -139,10 +139,18 @@ class Observer:
         qos = QoSProfile(depth=_QUEUE)  # reliable
         subscribe = self._node.create_subscription
         subscribe(
-            Image, 'image_raw', lambda data: self.images.add(read_stamp(data)), qos, raw=True
+            Image,
+            'image_raw',
+            lambda data: self.images.add(read_header_stamp(data)),
+            qos,
+            raw=True,
         )
         subscribe(
-            CameraInfo, 'camera_info', lambda data: self.infos.add(read_stamp(data)), qos, raw=True
+            CameraInfo,
+            'camera_info',
+            lambda data: self.infos.add(read_header_stamp(data)),
+            qos,
+            raw=True,
         )
         # Not the list's own method: what is older is forgotten by making another list.
         subscribe(FocusState, 'focus_state', lambda msg: self.states.append(msg), qos)
@@ -238,7 +246,7 @@ def wait_for_depths(watch: Observer, fleet: Fleet, count: int, patience: float) 
         dead = fleet.dead()
         if dead or time.monotonic() > end:
             name = dead[0] if dead else 'depth_node'
-            raise SystemExit(f'no depth came; {name} said: {fleet.running[name].last_words()}')
+            raise SystemExit(f'no depth came; {name} said: {fleet.running[name].last_line()}')
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.demo.collector import decode_cloud, decode_image, read_stamp
+from dualfocus_ros.demo.collector import decode_cloud, decode_image
 from dualfocus_ros.demo.node_processes import NodeGroup
 from dualfocus_ros.focal_stack import Plane
+from dualfocus_ros.stamps import read_header_stamp
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
@@ -44,7 +45,7 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
         for topic, kind in (('depth/image_rect', Image), ('depth/points', PointCloud2)):
 
             def take(data: bytes, topic: str = topic) -> None:
-                if read_stamp(data) in stamps:
+                if read_header_stamp(data) in stamps:
                     got.setdefault(topic, data)
 
             node.create_subscription(kind, topic, take, 5, raw=True)
@@ -54,12 +55,12 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
             player = BagPlayer(bag, publisher.topics, PlaybackSettings(), publisher.publish)
             deadline = time.monotonic() + 150.0
             while not publisher.all_subscribed or node.count_publishers('depth/image_rect') == 0:
-                assert time.monotonic() < deadline and not processes.dead(), logs
+                assert time.monotonic() < deadline and not processes.exited(), logs
                 time.sleep(0.1)
             playing = threading.Thread(target=player.run)
             playing.start()
             while len(got) < 2:
-                assert time.monotonic() < deadline and not processes.dead(), logs
+                assert time.monotonic() < deadline and not processes.exited(), logs
                 executor.spin_once(timeout_sec=0.2)
             playing.join()
             publisher.close()
@@ -69,7 +70,7 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
-    assert read_stamp(got['depth/image_rect']) == read_stamp(got['depth/points'])
+    assert read_header_stamp(got['depth/image_rect']) == read_header_stamp(got['depth/points'])
     return decode_image(got['depth/image_rect']), decode_cloud(got['depth/points'])
 
 

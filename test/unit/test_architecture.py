@@ -61,7 +61,7 @@ ALLOWED = {
         'simulation',
         'sweep',
     },
-    'demo': {'bags', 'cli', 'evaluation', 'io', 'msg', 'nodes', 'simulation', 'visualization'},
+    'demo': {'bags', 'evaluation', 'focal_stack', 'io', 'simulation', 'visualization'},
     'benchmark': {
         'camera',
         'demo',

@@ -1,48 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""depthai_ros_driver: the colour camera of an OAK, the lens as an 8-bit code."""
+"""depthai_ros_driver: the colour camera of an OAK, the lens position as an 8-bit code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 from dualfocus_ros.nodes.lens_drivers.driver_profile import (
+    DriverProfile,
     Lock,
+    TableProfile,
     Value,
-    required_table,
+    register,
     switch_lock,
 )
 
-_CODES = range(256)
+_MAX_CODE = 255
 
 
-class Depthai:
+@register
+class Depthai(TableProfile):
     """Lens, exposure, gain and white balance of an OAK.
 
-    Manual exposure takes ``r_exposure`` and ``r_iso`` of the driver, and manual white balance its
-    ``r_whitebalance``: what the camera's own regulation had found cannot be read.
+    Manual exposure uses the driver's ``r_exposure`` and ``r_iso``, manual white balance its
+    ``r_whitebalance``: the values of the automatic controls cannot be read.
 
     :param positions: values of ``r_focus``, 0 to 255.
-    :param dioptres: what they focus at.
-    :param prefix: what stands before the names of the camera's parameters.
-    :raises ValueError: without a table, or with a bad one.
+    :param dioptres: focus in 1/m at these positions.
+    :param prefix: prefix of the camera's parameters; empty: ``rgb.``.
+    :raises ValueError: without a calibration, or with an invalid one.
     """
 
     name = 'depthai'
-    node = 'oak'
-    pause = 0.0
-    publishes_metadata = False
+    node_name = 'oak'
+    image_prefix = 'oak/rgb'
 
     def __init__(
-        self, positions: tuple[float, ...], dioptres: tuple[float, ...], prefix: str = ''
+        self, positions: Sequence[float], dioptres: Sequence[float], prefix: str = ''
     ) -> None:
-        self._table = required_table(self.name, positions, dioptres)
-        wrong = [position for position in positions if not 0 <= position <= _CODES[-1]]
-        if wrong:
+        super().__init__(positions, dioptres)
+        invalid = [position for position in positions if not 0 <= position <= _MAX_CODE]
+        if invalid:
             raise ValueError(
-                f'calibration.positions: r_focus goes from 0 to {_CODES[-1]}, got {wrong[0]:g}'
+                f'calibration.positions: r_focus goes from 0 to {_MAX_CODE}, got {invalid[0]:g}'
             )
         self._prefix = prefix or 'rgb.'
         self.position_parameter = f'{self._prefix}r_focus'
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
+        positions, dioptres = values['calibration.positions'], values['calibration.dioptres']
+        return cls(positions, dioptres, values['driver_prefix'])
 
     def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         name = f'{self._prefix}r_set_man_focus'
@@ -56,9 +64,3 @@ class Depthai:
                 ('white balance', 'r_set_man_whitebalance'),
             )
         )
-
-    def nearest(self, dioptres: float) -> float:
-        return self._table.dioptres(self.position(dioptres))
-
-    def position(self, dioptres: float) -> Value:
-        return self._table.whole_position(dioptres)

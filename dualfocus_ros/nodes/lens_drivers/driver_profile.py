@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parameters of a camera driver are called, and what they mean. No ROS here."""
+"""Parameters of a camera driver, and the registry of all drivers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, TypeVar
 
 from dualfocus_ros.camera.position_table import PositionTable
 
@@ -14,12 +15,12 @@ Value = bool | int | float
 
 @dataclass(frozen=True)
 class Lock:
-    """One of the camera's own regulations that a sweep must hold still.
+    """Parameters that lock one automatic control of the camera during sweeps.
 
-    :param name: for people, such as ``exposure``.
-    :param held: parameters that hold it where it is; empty if the driver has none for it.
-    :param released: the values of those that switch, with which it runs again; used where the
-        driver does not tell what it had before.
+    :param name: name in messages, such as ``exposure``.
+    :param held: parameters that lock the control at its value; empty: the driver has none.
+    :param released: the switches among them, with the values that unlock the control; used where
+        the driver did not report its previous values.
     """
 
     name: str
@@ -27,66 +28,116 @@ class Lock:
     released: Mapping[str, Value]
 
 
-class DriverProfile(Protocol):
-    """One kind of driver.
+class DriverProfile(ABC):
+    """Parameters of one camera driver.
 
-    :ivar name: the value of the parameter ``driver``.
-    :ivar node: how the driver's node is usually called.
-    :ivar position_parameter: the parameter that moves the lens.
-    :ivar pause: seconds that the driver needs to itself between two requests that set different
-        parameters.
-    :ivar observes: whether newer versions publish metadata, which are worth waiting for.
+    :cvar name: value of the parameter ``driver``.
+    :cvar node_name: default name of the driver's node.
+    :cvar image_prefix: default prefix of its image topics; empty: none.
+    :cvar metadata_topic: default topic of its metadata of each frame, in the format of camera_ros;
+        empty: none.
+    :cvar min_request_interval: seconds between two requests that set different parameters.
+    :ivar position_parameter: parameter that moves the lens.
     """
 
-    name: str
-    node: str
+    name: ClassVar[str]
+    node_name: ClassVar[str]
+    image_prefix: ClassVar[str] = ''
+    metadata_topic: ClassVar[str] = ''
+    min_request_interval: ClassVar[float] = 0.0
     position_parameter: str
-    pause: float
-    publishes_metadata: bool
 
+    @classmethod
+    @abstractmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
+        """Return the profile for the parameters of ``focus_sweep_node``.
+
+        :raises ValueError: if the driver's calibration is missing or invalid.
+        """
+
+    @abstractmethod
     def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
-        """Return the parameters that switch autofocus off; none if there is no autofocus."""
-
-    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
-        """Return what can be held still.
+        """Return the parameters that switch autofocus off; empty without autofocus.
 
         :param offered: names of all parameters of the driver.
-        :param observed: what the metadata of the newest frame say, if the driver publishes any.
         """
 
-    def nearest(self, dioptres: float) -> float:
-        """Return the focus nearest to this one that the driver can really be sent to.
+    @abstractmethod
+    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
+        """Return the locks of exposure, gain and white balance.
 
-        :raises ValueError: if that is out of reach.
+        :param offered: names of all parameters of the driver.
+        :param metadata: metadata of the newest frame, if the driver publishes them.
         """
+
+    @abstractmethod
+    def nearest_dioptres(self, dioptres: float) -> float:
+        """Return the nearest focus that the driver can be set to.
+
+        :raises ValueError: if the focus is out of range.
+        """
+
+    @abstractmethod
+    def position(self, dioptres: float) -> Value:
+        """Return the value of the position parameter for a focus in dioptres."""
+
+
+class TableProfile(DriverProfile):
+    """Parameters of a driver whose positions are whole numbers in its own unit.
+
+    :param positions: values of the position parameter.
+    :param dioptres: focus in 1/m at these positions.
+    :raises ValueError: without a calibration, or with an invalid one.
+    """
+
+    def __init__(self, positions: Sequence[float], dioptres: Sequence[float]) -> None:
+        if not positions and not dioptres:
+            raise ValueError(
+                f'driver {self.name} needs a calibration, because its lens positions are not in '
+                'dioptres: set calibration.positions and calibration.dioptres, which '
+                '`dualfocus calibrate focus` writes'
+            )
+        self._table = PositionTable(positions, dioptres)
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
+        return cls(values['calibration.positions'], values['calibration.dioptres'])
+
+    def nearest_dioptres(self, dioptres: float) -> float:
+        return self._table.dioptres(self.position(dioptres))
 
     def position(self, dioptres: float) -> Value:
-        """Return the value of the position parameter for a focus."""
+        return self._table.whole_position(dioptres)
+
+
+PROFILES: dict[str, type[DriverProfile]] = {}
+
+_Profile = TypeVar('_Profile', bound=type[DriverProfile])
+
+
+def register(profile: _Profile) -> _Profile:
+    """Add a driver to the registry; a class decorator."""
+    PROFILES[profile.name] = profile
+    return profile
+
+
+def make_profile(values: Mapping[str, Any]) -> DriverProfile | None:
+    """Return the profile of the driver in the parameters; None for the driver ``topic``.
+
+    :raises ValueError: if the driver's calibration is missing or invalid.
+    """
+    profile = PROFILES.get(values['driver'])
+    return None if profile is None else profile.from_parameters(values)
 
 
 def switch_lock(
     name: str, offered: Set[str], alternatives: Mapping[str, tuple[Value, Value]]
 ) -> Lock:
-    """Return a lock of one parameter, the first of several possible names that is offered.
+    """Return a lock by one switch, the first of several parameter names that is offered.
 
-    :param alternatives: name -> the values that hold and that release.
+    :param alternatives: name -> the values that lock and unlock.
     """
     for parameter, (held, released) in alternatives.items():
         if parameter in offered:
             return Lock(name, {parameter: held}, {parameter: released})
     return Lock(name, {}, {})
-
-
-def required_table(
-    name: str, positions: tuple[float, ...], dioptres: tuple[float, ...]
-) -> PositionTable:
-    """Return the table of a driver whose unit is not dioptres.
-
-    :raises ValueError: if there is none, or it is no table.
-    """
-    if not positions and not dioptres:
-        raise ValueError(
-            f'driver {name}: its positions are no dioptres; give calibration.positions and '
-            'calibration.dioptres, which `dualfocus calibrate focus` writes'
-        )
-    return PositionTable(positions, dioptres)

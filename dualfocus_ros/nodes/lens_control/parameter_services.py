@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls to the parameter services of another node, answered by callbacks; nothing waits.
+"""Non-blocking client of another node's parameter services.
 
-Not ``rclpy.parameter_client``: Humble may lack it, and it has twice the clients.
+``rclpy.parameter_client`` is not used: Humble may lack it, and it creates twice the clients.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from rcl_interfaces.srv import GetParameters, ListParameters, SetParametersAtomi
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 
-from dualfocus_ros.nodes.lens_drivers.parameter_client import Call, ParameterService
+from dualfocus_ros.nodes.lens_control.parameter_calls import ParameterCall, ParameterService
 
-_SERVICES = {
+_TYPES = {
     ParameterService.LIST: ListParameters,
     ParameterService.GET: GetParameters,
     ParameterService.SET: SetParametersAtomically,
@@ -23,52 +23,52 @@ _SERVICES = {
 
 
 class ParameterServices:
-    """The parameter services of one node.
+    """Client of the parameter services of one node.
 
-    :param target: its name, absolute or relative to the namespace of ``node``.
+    :param node_name: name of that node, absolute or relative to the namespace of ``node``.
     """
 
-    def __init__(self, node: Node, target: str) -> None:
+    def __init__(self, node: Node, node_name: str) -> None:
         self._clients = {
-            kind: node.create_client(service, f'{target}/{kind.value}')
-            for kind, service in _SERVICES.items()
+            service: node.create_client(kind, f'{node_name}/{service.value}')
+            for service, kind in _TYPES.items()
         }
         self._pending: tuple[Any, Any] | None = None
 
     @property
-    def present(self) -> bool:
-        """Whether all services are there."""
+    def available(self) -> bool:
+        """Whether all services are available."""
         return all(client.service_is_ready() for client in self._clients.values())
 
-    def send(self, call: Call, answer: Callable[[Call, Any], None]) -> Any:
-        """Make a call; ``answer`` gets its answer from the executor. Returns the future.
+    def send(self, call: ParameterCall, on_answer: Callable[[ParameterCall, Any], None]) -> Any:
+        """Make a call and return its future; an unanswered call is cancelled.
 
-        A call that was still unanswered is forgotten.
+        :param on_answer: called by the executor with the call and its answer.
         """
-        self.forget()
-        client = self._clients[call.kind]
+        self.cancel()
+        client = self._clients[call.service]
         future = client.call_async(_request(call))
         self._pending = client, future
 
-        def on_answer(done: Any) -> None:
+        def handle(done: Any) -> None:
             if not done.cancelled():
-                answer(call, _answer(call, done.result()))
+                on_answer(call, _answer(call, done.result()))
 
-        future.add_done_callback(on_answer)
+        future.add_done_callback(handle)
         return future
 
-    def forget(self) -> None:
-        """Forget the call under way."""
+    def cancel(self) -> None:
+        """Cancel the pending call."""
         if self._pending is not None:
             client, future = self._pending
             client.remove_pending_request(future)
             self._pending = None
 
 
-def _request(call: Call) -> Any:
-    if call.kind == ParameterService.LIST:
+def _request(call: ParameterCall) -> Any:
+    if call.service == ParameterService.LIST:
         return ListParameters.Request()
-    if call.kind == ParameterService.GET:
+    if call.service == ParameterService.GET:
         return GetParameters.Request(names=list(call.names))
     return SetParametersAtomically.Request(
         parameters=[
@@ -78,10 +78,10 @@ def _request(call: Call) -> Any:
     )
 
 
-def _answer(call: Call, response: Any) -> Any:
-    if call.kind == ParameterService.LIST:
+def _answer(call: ParameterCall, response: Any) -> Any:
+    if call.service == ParameterService.LIST:
         return list(response.result.names)
-    if call.kind == ParameterService.GET:
+    if call.service == ParameterService.GET:
         # A driver that lacks one of the parameters returns none of them.
         values = [parameter_value_to_python(value) for value in response.values]
         return dict(zip(call.names, values))

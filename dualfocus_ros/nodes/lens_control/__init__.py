@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lens control of ``focus_sweep_node``: commands to a driver, readings from the camera."""

@@ -15,13 +15,20 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from dualfocus_ros.nodes.lens_drivers import DRIVERS, PROFILES, TOPIC
 from dualfocus_ros.nodes.security_policy import enclave_arguments
 from dualfocus_ros.topics import SWEEP_INPUTS
 
 CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
 YES_NO = ['true', 'false']
-# Under which prefix each driver publishes its images when it is started as its makers say.
-CAMERAS = {'camera_ros': 'camera', 'v4l2': '', 'depthai': 'oak/rgb', 'topic': '', 'none': ''}
+NO_DRIVER = 'none'
+
+
+def _defaults(attribute: str) -> str:
+    """Return the defaults of the drivers, for the description of an argument."""
+    values = {name: getattr(profile, attribute) for name, profile in sorted(PROFILES.items())}
+    return ', '.join(f'{value} for {name}' for name, value in values.items() if value)
+
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -37,28 +44,27 @@ ARGUMENTS = [
         'camera',
         default_value='',
         description='Prefix of the topics of the camera, such as /camera for /camera/image_raw; '
-        'empty: camera with driver camera_ros, oak/rgb with depthai, else image_raw in the '
-        'namespace.',
+        f'empty: {_defaults("image_prefix")}, else image_raw in the namespace.',
     ),
     DeclareLaunchArgument(
         'driver',
-        default_value='none',
-        choices=list(CAMERAS),
-        description='How focus_sweep_node moves the lens: topic through focus_command, as liquid '
-        'lenses; camera_ros, v4l2 and depthai through the parameters of that driver; none starts '
-        'no focus_sweep_node.',
+        default_value=NO_DRIVER,
+        choices=[NO_DRIVER, *DRIVERS],
+        description=f'How focus_sweep_node moves the lens; {TOPIC}: through focus_command, such as '
+        f'liquid lenses; {", ".join(sorted(PROFILES))}: through the parameters of that driver; '
+        f'{NO_DRIVER}: no focus_sweep_node.',
     ),
     DeclareLaunchArgument(
         'driver_node',
         default_value='',
-        description='Name of the node of the driver; empty: as params_file says, or as camera '
-        'with driver camera_ros.',
+        description='Name of the driver node; empty: that of params_file, or camera for a driver '
+        'that publishes under its name (camera_ros).',
     ),
     DeclareLaunchArgument(
         'metadata',
         default_value='',
-        description='Topic of the metadata of camera_ros; empty: /diagnostics with driver '
-        'camera_ros, where that node publishes them, else metadata beside the images.',
+        description=f'Topic of the metadata of each frame; empty: {_defaults("metadata_topic")}, '
+        'else metadata under the prefix of the camera.',
     ),
     DeclareLaunchArgument(
         'device',
@@ -124,12 +130,13 @@ def _nodes(context: LaunchContext) -> list[Action]:
     common = {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
     given = {name: value(name) for name in ('device', 'model') if value(name)}
     driver = value('driver')
+    profile = PROFILES.get(driver)
     file = value('params_file') or str(
-        CONFIG / ('dualfocus.yaml' if driver == 'none' else f'{driver}.yaml')
+        CONFIG / ('dualfocus.yaml' if driver == NO_DRIVER else f'{driver}.yaml')
     )
-    prefix = (value('camera') or CAMERAS[driver]).rstrip('/')
+    prefix = (value('camera') or (profile.image_prefix if profile else '')).rstrip('/')
     topics = {topic.name: f'{prefix}/{topic.name}' for topic in SWEEP_INPUTS} if prefix else {}
-    metadata = value('metadata') or ('/diagnostics' if driver == 'camera_ros' else '')
+    metadata = value('metadata') or (profile.metadata_topic if profile else '')
     if metadata:
         topics['metadata'] = metadata
     remappings = list(topics.items())
@@ -154,12 +161,13 @@ def _nodes(context: LaunchContext) -> list[Action]:
             condition=IfCondition(LaunchConfiguration('rviz')),
         ),
     ]
-    if driver != 'none':
+    if driver != NO_DRIVER:
         driven = {'driver': driver}
-        # camera_ros publishes under its own name.
-        own = prefix if driver == 'camera_ros' and value('camera') else ''
-        if value('driver_node') or own:
-            driven['driver_node'] = value('driver_node') or own
+        # Some drivers publish under the name of their node.
+        named_by_prefix = profile is not None and profile.image_prefix == profile.node_name
+        name = value('driver_node') or (prefix if named_by_prefix and value('camera') else '')
+        if name:
+            driven['driver_node'] = name
         nodes.append(
             Node(
                 package='dualfocus_ros',

@@ -155,9 +155,7 @@ class FocusSweepNode(Node):
         )
         msg.header.stamp = now.to_msg()
         self._position_known = known
-        self._readings.on_command(
-            replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds)
-        )
+        self._readings.on_command(replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds))
         self._commands.publish(msg)
 
     def _warn_of_position_error(self) -> None:

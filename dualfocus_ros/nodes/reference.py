@@ -11,7 +11,7 @@ from pathlib import Path
 import sys
 
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
+from dualfocus_ros.nodes import depth_parameters, sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
 from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
@@ -104,8 +104,8 @@ def parameters_page() -> str:
     ]
     for node, table in (
         ('depth_node', depth_parameters.PARAMETERS),
-        ('focus_sweep_node', focus_sweep.PARAMETERS),
-        ('sim_camera_node', sim_camera.PARAMETERS),
+        ('focus_sweep_node', sweep_parameters.PARAMETERS),
+        ('sim_camera_node', sim_parameters.PARAMETERS),
     ):
         lines += ['', f'## {node}', '', *_table(_COLUMNS, [_row(spec) for spec in table])]
     return '\n'.join(lines) + '\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node around the simulated camera: commands in, frames with their truth out."""
+"""The simulated camera as a node: focus commands in, frames with ground truth out."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.lens_messages import plane_target_from_msg
 from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
-from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
+from dualfocus_ros.nodes.sim_parameters import PARAMETERS
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
-from dualfocus_ros.simulation.scenes import CAMERA_SCENES, make_scene, make_target
+from dualfocus_ros.simulation.scenes import make_scene, make_target
 from dualfocus_ros.simulation.simulated_camera import (
     SimulatedCamera,
     SimulatedCameraSettings,
@@ -33,165 +33,18 @@ from dualfocus_ros.simulation.simulated_camera import (
 from dualfocus_ros.stamps import to_stamp
 
 _SENSOR_WIDTH = 7.2e-3
-_FRAMES_KEPT = 5
-_COMMANDS_WAITING = 20
-# A command this much later than a frame was given before the clock jumped back.
+_IMAGE_QUEUE = 5
+_COMMAND_QUEUE = 20
+# A command this many seconds newer than a frame precedes a jump of the clock.
 _CLOCK_JUMP = 1.0
-
-PARAMETERS = (
-    ParameterSpec(
-        'scene',
-        'table',
-        'What the camera sees; target is a flat board to rehearse calibration '
-        'with, rgbd takes the files of the rgbd parameters.',
-        choices=CAMERA_SCENES,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'target.distance',
-        1.0,
-        'Distance of the scene target in metres.',
-        0.05,
-        100.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'seed',
-        0,
-        'Varies layout, textures and pose of the scene, and the noise.',
-        0,
-        2**31 - 1,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'rgbd.colour', '', 'Colour image of an RGB-D pair, a file path.', read_only=True
-    ),
-    ParameterSpec(
-        'rgbd.depth',
-        '',
-        'Its depth: a 16-bit image in mm, or a .npy array in metres.',
-        read_only=True,
-    ),
-    ParameterSpec(
-        'rgbd.intrinsics',
-        (),
-        'fx, fy, cx, cy of these files in pixels.',
-        -1e5,
-        1e5,
-        read_only=True,
-    ),
-    ParameterSpec('width', 640, 'Width of the images in pixels.', 64, 4096, read_only=True),
-    ParameterSpec('height', 480, 'Height of the images in pixels.', 64, 4096, read_only=True),
-    ParameterSpec('rate', 15.0, 'Frames per second.', 0.1, 240.0, read_only=True),
-    ParameterSpec(
-        'frame_id',
-        'camera_optical_frame',
-        'Frame of the images: z forward, x right, y down.',
-        read_only=True,
-    ),
-    ParameterSpec(
-        'lens.focal_length', 0.016, 'Focal length in metres.', 1e-4, 1.0, read_only=True
-    ),
-    ParameterSpec(
-        'lens.f_number', 1.4, 'Focal length over aperture diameter.', 0.5, 64.0, read_only=True
-    ),
-    ParameterSpec(
-        'lens.pixel_pitch',
-        0.0,
-        'Distance between pixels of the published image in metres; '
-        '0 for a sensor 7.2 mm wide, or for the focal length in pixels of the RGB-D pair.',
-        0.0,
-        1e-3,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'lens.field_curvature',
-        (0.0, 0.0),
-        'c2, c4 of the bowed surface that the lens focuses '
-        'on, as in the depth node: a pixel is sharp at its inverse depth - c2 r^2 - c4 r^4, r '
-        'being its distance from the principal point in half diagonals of the image.',
-        -5.0,
-        5.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'focus.near_dioptres', 2.5, 'Nearest focus of the lens in 1/m.', 0.0, 50.0, read_only=True
-    ),
-    ParameterSpec(
-        'focus.far_dioptres',
-        0.0,
-        'Farthest focus of the lens in 1/m; 0 is infinity.',
-        0.0,
-        50.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'settling_time',
-        0.12,
-        'Seconds until 98 % of a focus step are done.',
-        0.0,
-        10.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'latency',
-        0.02,
-        'Seconds from a focus command to the start of the movement.',
-        0.0,
-        10.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'breathing',
-        True,
-        'Whether the image scale follows the focus, as in a thin lens.',
-        read_only=True,
-    ),
-    ParameterSpec(
-        'exposure_breathing',
-        False,
-        'Whether images darken as the lens extends to focus near, '
-        'as in a lens that focuses as a whole: by 1 / (1 + m)^2 at magnification m.',
-        read_only=True,
-    ),
-    ParameterSpec(
-        'exposure_jitter',
-        0.0,
-        'Standard deviation of a random factor on the light of each '
-        'frame, in natural logarithms: what automatic exposure leaves.',
-        0.0,
-        1.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'noise', 1.0, 'Factor on shot and read noise; 0 for none.', 0.0, 20.0, read_only=True
-    ),
-    ParameterSpec(
-        'jitter_px',
-        0.0,
-        'Standard deviation in pixels of a random shift of each frame, which '
-        'camera_info does not know; the truth moves with the image.',
-        0.0,
-        20.0,
-        read_only=True,
-    ),
-    ParameterSpec(
-        'device',
-        'auto',
-        'Where defocus is rendered.',
-        choices=('auto', 'cpu', 'cuda'),
-        read_only=True,
-    ),
-    ParameterSpec('threads', 2, 'Processor threads for rendering.', 1, 64, read_only=True),
-)
 
 
 class SimCameraNode(Node):
     """Publishes ``image_raw``, ``camera_info``, ``focus_state`` and ``ground_truth/depth``.
 
-    The executor's thread only takes commands and times; one worker renders and publishes.
+    The executor thread receives commands and schedules frames; a worker thread renders them.
 
-    :raises ValueError: if a parameter is not allowed, or the scene cannot be made.
+    :raises ValueError: if a parameter is not allowed, or the scene cannot be created.
     """
 
     def __init__(self) -> None:
@@ -205,12 +58,12 @@ class SimCameraNode(Node):
         self._states = self._publisher(FocusState, 'focus_state')
         self._depths = self._publisher(Image, 'ground_truth/depth')
         self._commands = AdaptiveQosSubscription(
-            self, FocusCommand, 'focus_command', self._on_command, _COMMANDS_WAITING
+            self, FocusCommand, 'focus_command', self._on_command, _COMMAND_QUEUE
         )
         self.create_timer(1.0, self._commands.refresh)
-        self._commands_due: deque[tuple[float, PlaneTarget]] = deque(maxlen=256)
+        self._pending_commands: deque[tuple[float, PlaneTarget]] = deque(maxlen=256)
         self._wake = threading.Condition()
-        self._due: int | None = None
+        self._frame_due: int | None = None
         self._closing = False
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._work, name='camera', daemon=True)
@@ -226,11 +79,11 @@ class SimCameraNode(Node):
 
     def _publisher(self, kind: type, topic: str) -> Any:
         return create_publisher(
-            self.create_publisher, kind, topic, _FRAMES_KEPT, self.get_logger().warning
+            self.create_publisher, kind, topic, _IMAGE_QUEUE, self.get_logger().warning
         )
 
     def close(self) -> None:
-        """Stop the worker; raises the error that ended it, if one did."""
+        """Stop the worker; raise the error that ended it, if any."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -246,22 +99,22 @@ class SimCameraNode(Node):
             )
             return
         now = self.get_clock().now().nanoseconds
-        self._commands_due.append((now * 1e-9, plane_target_from_msg(msg, now)))
+        self._pending_commands.append((now * 1e-9, plane_target_from_msg(msg, now)))
 
     def _on_tick(self) -> None:
         with self._wake:
-            if self._due is None:  # otherwise the worker is late and this frame is left out
-                self._due = self.get_clock().now().nanoseconds
+            if self._frame_due is None:  # otherwise the worker is late: skip this frame
+                self._frame_due = self.get_clock().now().nanoseconds
                 self._wake.notify()
 
     def _work(self) -> None:
         try:
             while True:
                 with self._wake:
-                    self._wake.wait_for(lambda: self._closing or self._due is not None)
+                    self._wake.wait_for(lambda: self._closing or self._frame_due is not None)
                     if self._closing:
                         return
-                    stamp, self._due = self._due, None
+                    stamp, self._frame_due = self._frame_due, None
                 assert stamp is not None
                 self._expose(stamp)
         except BaseException as error:
@@ -270,9 +123,11 @@ class SimCameraNode(Node):
 
     def _expose(self, stamp: int) -> None:
         time = stamp * 1e-9
-        while self._commands_due and not 0.0 < self._commands_due[0][0] - time < _CLOCK_JUMP:
-            given, target = self._commands_due.popleft()
-            self._camera.command(target, min(given, time))
+        while (
+            self._pending_commands and not 0.0 < self._pending_commands[0][0] - time < _CLOCK_JUMP
+        ):
+            issued, target = self._pending_commands.popleft()
+            self._camera.command(target, min(issued, time))
         frame = self._camera.capture(time)
         header = Header(stamp=to_stamp(stamp), frame_id=self._frame_id)
         self._states.publish(_focus_state(header, frame))
@@ -300,7 +155,7 @@ def _make_camera(values: dict[str, Any]) -> SimulatedCamera:
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     elif device == 'cuda' and not torch.cuda.is_available():
-        raise ValueError('device: cuda was asked for, but no CUDA device is available')
+        raise ValueError('device: got cuda, but no CUDA device is available: set cpu or auto')
     scene = _make_scene(values)
     pitch = values['lens.pixel_pitch'] or values['lens.focal_length'] / scene.camera.fx
     lens = Lens(values['lens.focal_length'], values['lens.f_number'], pitch)
@@ -332,7 +187,7 @@ def _make_scene(values: dict[str, Any]) -> SceneImage:
         return make_scene(values['scene'], values['seed'], camera)
     for name in ('rgbd.colour', 'rgbd.depth'):
         if not values[name]:
-            raise ValueError(f'{name}: scene rgbd needs a file, got nothing')
+            raise ValueError(f'{name}: scene rgbd needs a file, got an empty path')
     intrinsics = values['rgbd.intrinsics']
     if len(intrinsics) != 4:
         raise ValueError(

@@ -22,16 +22,14 @@ PARAMETERS = (
     _parameter('seed', 0, 'Seed of scene layout, textures, pose and noise', 0, 2**31 - 1),
     _parameter('rgbd.colour', '', 'Colour image of an RGB-D pair, a file path'),
     _parameter('rgbd.depth', '', 'Depth image of the pair: 16-bit in mm, or a .npy array in m'),
-    _parameter(
-        'rgbd.intrinsics', (), 'fx, fy, cx, cy of the RGB-D pair, in pixels', -1e5, 1e5
-    ),
+    _parameter('rgbd.intrinsics', (), 'fx, fy, cx, cy of the RGB-D pair, in pixels', -1e5, 1e5),
     _parameter('width', 640, 'Width of the images, in pixels', 64, 4096),
     _parameter('height', 480, 'Height of the images, in pixels', 64, 4096),
-    _parameter('rate', 15.0, 'Frame rate (Hz)', 0.1, 240.0),
+    _parameter('rate', 15.0, 'Frame rate of the images (Hz)', 0.1, 240.0),
     _parameter(
         'frame_id', 'camera_optical_frame', 'Frame of the images: z forward, x right, y down'
     ),
-    _parameter('lens.focal_length', 0.016, 'Focal length (m)', 1e-4, 1.0),
+    _parameter('lens.focal_length', 0.016, 'Focal length of the lens (m)', 1e-4, 1.0),
     _parameter('lens.f_number', 1.4, 'Focal length over aperture diameter', 0.5, 64.0),
     _parameter(
         'lens.pixel_pitch',
@@ -82,5 +80,5 @@ PARAMETERS = (
         20.0,
     ),
     _parameter('device', 'auto', 'Device of defocus rendering', choices=('auto', 'cpu', 'cuda')),
-    _parameter('threads', 2, 'CPU threads for rendering', 1, 64),
+    _parameter('threads', 2, 'CPU threads of defocus rendering', 1, 64),
 )

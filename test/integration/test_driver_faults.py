@@ -63,7 +63,7 @@ def drive(start, kind, **parameters):
 
 def test_a_webcam_that_comes_late_and_starts_anew_in_a_sweep(start, listener, watch):
     sweep = start('focus_sweep_node', driver='v4l2', settle_frames=6, **SWEEP, **TABLE)
-    listener.until(lambda: watch.says('driver', 'v4l2_camera is not there'), what=sweep.output)
+    listener.until(lambda: watch.says('driver', 'v4l2_camera not found'), what=sweep.output)
     assert watch.status('driver')[0] == DiagnosticStatus.WARN and not watch.commands
     driver = drive(start, 'v4l2')
     listener.until(lambda: len(watch.sweeps) >= 2, what=sweep.output)
@@ -78,7 +78,7 @@ def test_a_webcam_that_comes_late_and_starts_anew_in_a_sweep(start, listener, wa
     listener.until(lambda: math.isnan(watch.commands[-1].focus_dioptres), what=sweep.output)
     begun = max(watch.sweeps)
     listener.until(lambda: max(watch.sweeps) >= begun + 2, what=sweep.output)
-    listener.until(lambda: int(watch.status('driver')[2]['times set up']) >= 2)
+    listener.until(lambda: int(watch.status('driver')[2]['set-ups']) >= 2)
     known = [c for c in watch.commands[lost:] if not math.isnan(c.focus_dioptres)]
     planes = {round(c.focus_dioptres, 2) for c in known}
     # The new process began with autofocus, which wanders. Its last frames may still show that
@@ -112,7 +112,9 @@ def test_a_driver_that_stands_still_for_a_while(start, listener, watch):
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
     listener.until(lambda: len(watch.sweeps) >= 1, what=sweep.output)
     driver.process.send_signal(signal.SIGSTOP)
-    listener.until(lambda: watch.status('driver')[2].get('state') == 'deaf', what=sweep.output)
+    listener.until(
+        lambda: watch.status('driver')[2].get('state') == 'unresponsive', what=sweep.output
+    )
     assert math.isnan(watch.commands[-1].focus_dioptres)
     begun = max(watch.sweeps)
     driver.process.send_signal(signal.SIGCONT)
@@ -172,7 +174,7 @@ def test_exposure_is_held_still_for_one_capture_only(start, listener, watch):
 
     # It rests at the first plane.
     listener.until(
-        lambda: watch.status('driver')[2].get('positions taken') == '1', what=sweep.output
+        lambda: watch.status('driver')[2].get('positions set') == '1', what=sweep.output
     )
     assert exposure() == 3
     answer = listener.call(Trigger, '/focus_sweep/capture', Trigger.Request())
@@ -190,7 +192,7 @@ def test_exposure_is_held_still_for_one_capture_only(start, listener, watch):
 )
 def test_without_the_driver_a_signal_ends_quietly(start, listener, watch, driver, parameters):
     sweep = start('focus_sweep_node', driver=driver, **SWEEP, **parameters)
-    listener.until(lambda: watch.says('sweep', 'is not there'), what=sweep.output)
+    listener.until(lambda: watch.says('sweep', 'not found'), what=sweep.output)
     assert sweep.stop() == 0, sweep.output
     assert 'Traceback' not in sweep.output and 'rror' not in sweep.output
 

@@ -48,7 +48,7 @@ def test_every_parameter_is_explained():
 
 @pytest.mark.parametrize(
     'node, module',
-    [('sim_camera', 'sim_camera'), ('focus_sweep', 'focus_sweep')],
+    [('sim_camera', 'sim_parameters'), ('focus_sweep', 'sweep_parameters')],
 )
 def test_sim_yaml_sets_parameters_that_the_simulation_has(node, module):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')

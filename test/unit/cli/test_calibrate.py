@@ -20,7 +20,7 @@ from rclpy.node import Node
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.cli.parameter_arguments import add_arguments, parameters_from
-from dualfocus_ros.nodes import focus_sweep
+from dualfocus_ros.nodes import sweep_parameters
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 
 WITHIN = 0.02
@@ -53,7 +53,7 @@ def sweep_node_takes(path):
             'focus_sweep', context=context, cli_args=['--ros-args', '--params-file', str(path)]
         )
         try:
-            return declare_parameters(node, focus_sweep.PARAMETERS)
+            return declare_parameters(node, sweep_parameters.PARAMETERS)
         finally:
             node.destroy_node()
     finally:

@@ -17,15 +17,15 @@ import rclpy
 from dualfocus_ros.calibration.parameter_file import write_parameters
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.nodes import depth_parameters, focus_sweep, sim_camera
+from dualfocus_ros.nodes import depth_parameters, sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.depth import DepthNode
 from dualfocus_ros.nodes.focus_sweep import FocusSweepNode
 from dualfocus_ros.nodes.sim_camera import SimCameraNode
 
 TABLES = {
     'dualfocus': depth_parameters.PARAMETERS,
-    'focus_sweep': focus_sweep.PARAMETERS,
-    'sim_camera': sim_camera.PARAMETERS,
+    'focus_sweep': sweep_parameters.PARAMETERS,
+    'sim_camera': sim_parameters.PARAMETERS,
 }
 CASES = [(node, entry.name) for node, table in TABLES.items() for entry in table]
 WRONG_TYPES = {bool: 'perhaps', int: 'five', float: 'far', str: 7, tuple: 'near'}

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
-from dualfocus_ros.nodes import focus_sweep, sim_camera
+from dualfocus_ros.nodes import sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.parameter_declaration import descriptor
 from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 
@@ -41,7 +41,7 @@ def test_lists_of_numbers():
         planes.coerce('1, 2')
 
 
-@pytest.mark.parametrize('table', [sim_camera.PARAMETERS, focus_sweep.PARAMETERS])
+@pytest.mark.parametrize('table', [sim_parameters.PARAMETERS, sweep_parameters.PARAMETERS])
 def test_every_parameter_is_described_and_its_default_allowed(table):
     assert len({entry.name for entry in table}) == len(table)
     for entry in table:

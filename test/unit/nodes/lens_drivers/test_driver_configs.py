@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameter file of each driver: known names, allowed values, one model for both nodes."""
+"""Parameter file of each driver: names, values, and one settling model for both nodes."""
 
 from pathlib import Path
 import re
@@ -11,12 +11,12 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
 from dualfocus_ros.camera.lens_state import LensState, PlaneTarget
-from dualfocus_ros.nodes import depth_parameters, focus_sweep
-from dualfocus_ros.nodes.lens_drivers.drivers import DRIVERS, make_profile
+from dualfocus_ros.nodes import depth_parameters, sweep_parameters
+from dualfocus_ros.nodes.lens_drivers import DRIVERS, make_profile
 from dualfocus_ros.sweep.focus_sources import CommandFocusSource
 
 ROOT = Path(__file__).parents[4]
-ENTRIES = {entry.name: entry for entry in focus_sweep.PARAMETERS}
+SPECS = {spec.name: spec for spec in sweep_parameters.PARAMETERS}
 SECTIONS = {'/**', '/**/focus_sweep', '/**/dualfocus'}
 
 
@@ -30,12 +30,12 @@ def content(driver):
 def sweep_values(driver, example=True):
     """Return all parameters of the sweep node, with the example of a calibration."""
     text, sections = content(driver)
-    values = {name: entry.default for name, entry in ENTRIES.items()}
+    values = {name: spec.default for name, spec in SPECS.items()}
     values |= sections['/**'] | sections['/**/focus_sweep']
     if example:
         for name, numbers in re.findall(r'# (calibration\.\w+): (.+)', text):
             values[name] = yaml.safe_load(numbers)
-    return {name: ENTRIES[name].coerce(value) for name, value in values.items()}
+    return {name: SPECS[name].coerce(value) for name, value in values.items()}
 
 
 def depth_settings(driver):
@@ -46,17 +46,17 @@ def depth_settings(driver):
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
-def test_every_name_is_known_and_every_value_allowed(driver):
+def test_names_and_values_are_allowed(driver):
     _, sections = content(driver)
     assert sections.keys() == SECTIONS
-    assert sections['/**'].keys() <= ENTRIES.keys() & depth_parameters.SPECS.keys()
+    assert sections['/**'].keys() <= SPECS.keys() & depth_parameters.SPECS.keys()
     values = sweep_values(driver)
     assert values['driver'] == driver
     assert depth_parameters.validate(depth_settings(driver)) == []
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
-def test_every_parameter_is_explained_or_speaks_for_itself(driver):
+def test_file_links_the_page_of_its_driver(driver):
     text, _ = content(driver)
     assert f'docs/drivers/{"oak" if driver == "depthai" else driver}.md' in text or (
         driver == 'topic' and 'docs/drivers/liquid_lens.md' in text
@@ -66,23 +66,23 @@ def test_every_parameter_is_explained_or_speaks_for_itself(driver):
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
-def test_the_planes_can_be_swept(driver):
+def test_planes_are_in_the_range_of_the_driver(driver):
     values = sweep_values(driver)
-    plan = focus_sweep._settings(values, make_profile(values))
-    assert len(plan.planes) == values['count']
-    assert plan.planes[0] == pytest.approx(values['near_dioptres'], abs=0.05)
-    assert plan.planes[-1] == pytest.approx(values['far_dioptres'], abs=0.05)
+    settings = sweep_parameters.sweep_settings(values, make_profile(values))
+    assert len(settings.planes) == values['count']
+    assert settings.planes[0] == pytest.approx(values['near_dioptres'], abs=0.05)
+    assert settings.planes[-1] == pytest.approx(values['far_dioptres'], abs=0.05)
 
 
 @pytest.mark.parametrize('driver', ['v4l2', 'depthai'])
-def test_without_a_calibration_the_file_says_what_to_do(driver):
+def test_file_without_calibration_is_refused_with_advice(driver):
     with pytest.raises(ValueError, match='dualfocus calibrate focus'):
         make_profile(sweep_values(driver, example=False))
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
-def test_a_plane_without_reports_lasts_until_an_image_is_settled(driver):
-    """At 30 Hz and at every phase of the camera, by the model of the depth node."""
+def test_model_time_covers_the_settling_of_an_image(driver):
+    """At 30 Hz and every phase of the camera, by the settling model of the depth node."""
     depth, values = depth_settings(driver), sweep_values(driver)
     assert depth.focus_source == ('camera_ros' if driver == 'camera_ros' else 'command')
     period = 1e9 / 30.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files a bag consists of; those that are missing cost only what was in them."""
+"""Files of a bag: discovery with missing or damaged metadata, and decompression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from dualfocus_ros.exceptions import BagError
 
-# The one that rosbags brings: which it is depends on the version of Python.
+# The packages that rosbags uses; they depend on the Python version.
 zstd: Any = storage_mcap.zstd
 lz4_decompress: Any = storage_mcap.lz4_decompress
 
@@ -24,7 +24,7 @@ ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 
 @dataclass(frozen=True)
 class BagFiles:
-    """The files of a bag, and what is wrong with them, in words."""
+    """Files of a bag, and problems found with them, as text."""
 
     paths: tuple[Path, ...]
     problems: tuple[str, ...] = ()
@@ -33,14 +33,16 @@ class BagFiles:
 def find_bag_files(path: Path) -> BagFiles:
     """Return the files of a bag: a folder, with or without metadata.yaml, or one file.
 
-    :raises BagError: if there are none.
+    Missing files are a problem, not an error: the messages of the others remain readable.
+
+    :raises BagError: without any file.
     """
     if not path.exists():
         raise BagError(f'{path} does not exist: give the folder of a bag')
     if not path.is_dir():
         if not _is_storage(path):
             raise BagError(
-                f'{path} is not a file of a bag: expected {" or ".join(STORAGE_SUFFIXES)}, '
+                f'{path} is not a bag file: expected {" or ".join(STORAGE_SUFFIXES)}, '
                 'also with .zstd'
             )
         return BagFiles((path,))
@@ -55,16 +57,16 @@ def find_bag_files(path: Path) -> BagFiles:
         return BagFiles(
             tuple(present),
             (
-                f'{path} has no metadata.yaml, as after a recording that was cut off: reading '
+                f'{path} has no metadata.yaml, as after an interrupted recording: reading '
                 f'{", ".join(file.name for file in present)}',
             ),
         )
-    names = _listed(metadata)
+    names = _listed_files(metadata)
     if names is None:
         if not present:
-            raise BagError(f'{metadata} cannot be understood, and no file of a bag is beside it')
+            raise BagError(f'{metadata} cannot be parsed, and its folder has no bag file')
         return BagFiles(
-            tuple(present), (f'{metadata} cannot be understood: reading the files beside it',)
+            tuple(present), (f'{metadata} cannot be parsed: reading all bag files of its folder',)
         )
     files = [path / name for name in names]
     missing = [file.name for file in files if not file.is_file()]
@@ -73,15 +75,17 @@ def find_bag_files(path: Path) -> BagFiles:
         raise BagError(f'none of the files of {path} is there: {", ".join(missing)}')
     if not missing:
         return BagFiles(tuple(files))
-    some = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
+    examples = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
     return BagFiles(
         tuple(files),
-        (f'{path}: {len(missing)} of {len(names)} files are missing ({some}); reading the rest',),
+        (
+            f'{path}: {len(missing)} of {len(names)} files are missing ({examples}); reading the rest',
+        ),
     )
 
 
-def unpacked(path: Path, folder: Path) -> Path:
-    """Return the file, decompressed into ``folder`` first if it is compressed as a whole.
+def decompress_file(path: Path, folder: Path) -> Path:
+    """Return the file, decompressed into ``folder`` if it is compressed as a whole.
 
     :raises BagError: if it cannot be decompressed.
     """
@@ -99,9 +103,9 @@ def unpacked(path: Path, folder: Path) -> Path:
 
 
 def decompress_message(data: bytes) -> bytes:
-    """Return a message, decompressed if it is compressed on its own.
+    """Return a message, decompressed if it is compressed individually.
 
-    A serialised message begins with a zero byte and never looks like zstd.
+    Serialised messages begin with a zero byte, so they never match the zstd magic number.
     """
     return zstd.decompress(data) if data[:4] == ZSTD_MAGIC else data
 
@@ -111,8 +115,8 @@ def _is_storage(path: Path) -> bool:
     return name.suffix in STORAGE_SUFFIXES
 
 
-def _listed(metadata: Path) -> list[str] | None:
-    """Return the names of the files that the metadata list; None if they do not."""
+def _listed_files(metadata: Path) -> list[str] | None:
+    """Return the file names in the metadata; None if it has none."""
     try:
         document: Any = yaml.safe_load(metadata.read_text('utf-8'))
         paths = document['rosbag2_bagfile_information']['relative_file_paths']

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as this package publishes them, as arrays; without ROS."""
+"""Output images of the depth node as arrays. Without ROS.
+
+Input images need more encodings and checks: ``nodes/raw_images.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# Kind and channels by encoding.
+# NumPy type and channels by encoding.
 _ENCODINGS: dict[str, tuple[str, int]] = {
     'rgb8': ('u1', 3),
     'mono8': ('u1', 1),
@@ -17,15 +20,17 @@ _ENCODINGS: dict[str, tuple[str, int]] = {
 _MILLIMETRES = 1000.0
 
 
-def image_to_array(image: Any) -> np.ndarray:
-    """Return the values of a ``sensor_msgs/Image`` of rosbags or rclpy.
+def output_image_to_array(image: Any) -> np.ndarray:
+    """Return the pixels of a ``sensor_msgs/Image`` of rosbags or rclpy.
 
-    :returns: rgb8 (H, W, 3) and mono8 (H, W) uint8; 32FC1 (H, W) float32 as it is; 16UC1 (H, W)
-        float32 in metres, NaN where it was 0 (REP 118).
-    :raises ValueError: for another encoding, or sizes that contradict each other.
+    :returns: rgb8 (H, W, 3) and mono8 (H, W) uint8; 32FC1 (H, W) float32; 16UC1 (H, W) float32 in
+        metres, NaN for 0 (REP 118).
+    :raises ValueError: for another encoding, or contradicting sizes.
     """
     if image.encoding not in _ENCODINGS:
-        raise ValueError(f'images of encoding {image.encoding} are not read here')
+        raise ValueError(
+            f'unsupported encoding {image.encoding} (supported: {", ".join(_ENCODINGS)})'
+        )
     kind, channels = _ENCODINGS[image.encoding]
     order = '>' if image.is_bigendian else '<'
     dtype = np.dtype(f'{order}{kind}')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message types for reading and writing bags without a ROS installation."""
+"""Message types of bags: definitions without ROS, and classes of rclpy."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OWN_MESSAGES = ('FocalStack', 'FocusCommand', 'FocusState', 'StackInfo')
 
 
 def message_folder() -> Path:
-    """Return the folder with this package's ``.msg`` files: source tree or installed share.
+    """Return the folder of this package's ``.msg`` files: source tree or installed share.
 
-    :raises FileNotFoundError: if neither is there.
+    :raises FileNotFoundError: without either.
     """
     here = Path(__file__).resolve()
     candidates = [parent / 'msg' for parent in here.parents]
@@ -40,9 +40,9 @@ def message_folder() -> Path:
 
 @cache
 def typestore() -> Typestore:
-    """Return the types of ROS 2 Jazzy together with this package's four messages.
+    """Return the types of ROS 2 Jazzy and this package's messages.
 
-    The standard messages that this project uses are the same from Humble to Lyrical.
+    The standard messages used here are equal from Humble to Lyrical.
     """
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
@@ -54,7 +54,7 @@ def typestore() -> Typestore:
 
 
 def ros2_type_name(message_type: str) -> str:
-    """Return ``sensor_msgs/msg/Image`` for it and for ``sensor_msgs/Image``, as ROS 1 had it."""
+    """Return ``sensor_msgs/msg/Image`` for it and for the ROS 1 name ``sensor_msgs/Image``."""
     package, _, rest = message_type.partition('/')
     return f'{package}/msg/{rest}' if rest and '/' not in rest else message_type
 
@@ -62,10 +62,10 @@ def ros2_type_name(message_type: str) -> str:
 def import_message_class(message_type: str) -> Any:
     """Return rclpy's class of a type such as ``sensor_msgs/msg/Image``.
 
-    Bags and other nodes say which types there are: nothing is imported but what the ament index
-    knows as a package with interfaces.
+    The names of bags and other nodes are untrusted: only packages that the ament index lists as
+    interface packages are imported.
 
-    :raises ImportError: if there is no such class.
+    :raises ImportError: without such a class.
     """
     from ament_index_python.resources import has_resource
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading of rosbag2 bags, with or without ROS: ours, others', and what a crash has left."""
+"""Reading of rosbag2 bags, complete or truncated by a crash. Without ROS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dualfocus_ros.bags.bag_files import decompress_message, find_bag_files, unpacked
+from dualfocus_ros.bags.bag_files import decompress_file, decompress_message, find_bag_files
 from dualfocus_ros.bags.message_types import ros2_type_name, typestore
 from dualfocus_ros.bags.truncated_mcap import TruncatedMcapReader
 from dualfocus_ros.exceptions import BagError, one_line
@@ -33,7 +33,7 @@ __all__ = ['BagError', 'BagMessage', 'BagReader', 'BagTopic']
 
 @dataclass(frozen=True)
 class BagTopic:
-    """What a bag holds of one topic."""
+    """Topic of a bag; ``qos`` are the recorded offers."""
 
     name: str
     message_type: str
@@ -45,8 +45,8 @@ class BagTopic:
 class BagMessage:
     """One message of a bag.
 
-    :param stamp_ns: when it was recorded (the bag's clock, not the header's), in nanoseconds.
-    :param data: as serialised (CDR), ready to be published or copied.
+    :param stamp_ns: time of recording in nanoseconds, not the stamp of the header.
+    :param data: serialised message (CDR).
     """
 
     topic: str
@@ -57,13 +57,13 @@ class BagMessage:
 
     @cached_property
     def message(self) -> Any:
-        """The message as an object; arrays of numbers are NumPy arrays.
+        """The deserialised message; arrays of numbers are NumPy arrays.
 
-        :raises BagError: if the data are not a message of this type.
+        :raises BagError: for data that are not a message of this type.
         """
         try:
             return self._types.deserialize_cdr(self.data, self.message_type)
-        except Exception as error:  # damaged data fail in every way that parsing can
+        except Exception as error:  # damaged data raise exceptions of any kind
             raise BagError(
                 f'{len(self.data)} bytes on {self.topic} at {self.stamp_ns * 1e-9:.3f} s are not '
                 f'a {self.message_type}: {type(error).__name__}'
@@ -71,13 +71,13 @@ class BagMessage:
 
 
 class BagReader:
-    """Iterates over the messages of a bag; use it as a context manager.
+    """Read the messages of a bag; a context manager.
 
-    Reads folders with splits, of which some may be missing, and single files; zstd by chunk, by
-    message and by file; MCAP files that end in the middle.
+    Supports folders with splits, even if some are missing; single files; zstd by chunk, message
+    or file; truncated MCAP files.
 
-    :param path: the bag's folder, or a single ``.mcap`` or ``.db3`` file.
-    :raises BagError: if it is not a readable bag.
+    :param path: folder of the bag, or a single ``.mcap`` or ``.db3`` file.
+    :raises BagError: for anything that is not a readable bag.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -95,7 +95,7 @@ class BagReader:
             for path in self._paths:
                 if folder is None:
                     folder = Path(self._stack.enter_context(TemporaryDirectory()))
-                self._open(unpacked(path, folder), path)
+                self._open(decompress_file(path, folder), path)
             self._types = self._collect_types()
         except OSError as error:
             self._stack.close()
@@ -116,14 +116,14 @@ class BagReader:
 
     @property
     def types(self) -> Typestore:
-        """The types of the bag's messages."""
+        """Message types of the bag."""
         if self._types is None:
             raise BagError(f'{self.path} is not open')
         return self._types
 
     @property
     def topics(self) -> dict[str, BagTopic]:
-        """The bag's topics by name."""
+        """Topics of the bag by name."""
         found: dict[str, BagTopic] = {}
         for connection in self._connections:
             known = found.get(connection.topic)
@@ -139,13 +139,13 @@ class BagReader:
 
     @property
     def start_ns(self) -> int:
-        """Stamp of the first message; 0 of an empty bag."""
+        """Stamp of the first message in nanoseconds; 0 for an empty bag."""
         return min((f.start_time for f in self._files if f.start_time < f.end_time), default=0)
 
     @property
     def end_ns(self) -> int:
-        """Stamp of the last message; 0 of an empty bag."""
-        # The readers count one past the last.
+        """Stamp of the last message in nanoseconds; 0 for an empty bag."""
+        # The end time of the readers is exclusive.
         return max((f.end_time - 1 for f in self._files if f.start_time < f.end_time), default=0)
 
     def messages(
@@ -153,8 +153,8 @@ class BagReader:
     ) -> Iterator[BagMessage]:
         """Yield the messages of the topics (by default all) in the order of their stamps.
 
-        :param start_ns: leave out what was recorded before.
-        :raises BagError: for a topic that the bag does not have, or data that cannot be read.
+        :param start_ns: skip messages recorded earlier.
+        :raises BagError: for a topic that is not in the bag, or unreadable data.
         """
         if topics is not None:
             missing = set(topics) - {connection.topic for connection in self._connections}
@@ -165,9 +165,9 @@ class BagReader:
                 )
         streams = []
         for file in self._files:
-            wanted = [c for c in file.connections if topics is None or c.topic in topics]
-            if wanted:
-                streams.append(file.messages(wanted, start_ns))
+            chosen = [c for c in file.connections if topics is None or c.topic in topics]
+            if chosen:
+                streams.append(file.messages(chosen, start_ns))
         try:
             for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
                 yield BagMessage(
@@ -179,7 +179,7 @@ class BagReader:
                 )
         except (GeneratorExit, KeyboardInterrupt, OSError, BagError):
             raise
-        except Exception as error:  # damaged files fail in every way that parsing can
+        except Exception as error:  # damaged files raise exceptions of any kind
             raise BagError(f'{self.path} is damaged: {one_line(error)}') from error
 
     @property
@@ -187,23 +187,25 @@ class BagReader:
         return [connection for file in self._files for connection in file.connections]
 
     def _open(self, path: Path, named: Path) -> None:
-        """Open one file; an MCAP file without an end is read up to there."""
+        """Open one file; a truncated MCAP file is read up to its end."""
         file: Any
         try:
             file = Reader(path)
             file.open()
-        except Exception as error:  # damaged files fail in every way that parsing can
+        except Exception as error:  # damaged files raise exceptions of any kind
             text = one_line(error)
             if path.suffix != '.mcap' or path.stat().st_size == 0:
                 raise BagError(f'{named} cannot be read: {text}') from None
             file = TruncatedMcapReader(path)
             file.open()
-            self.problems.append(f'{named} is cut off or damaged ({text}): reading up to there')
+            self.problems.append(
+                f'{named} is truncated or damaged ({text}): reading the part before'
+            )
         self._stack.callback(file.close)
         self._files.append(file)
 
     def _collect_types(self) -> Typestore:
-        """Return the types as the bag defines them, and ours where it does not."""
+        """Return the types defined in the bag, and known ones for those without definition."""
         types: dict[str, Any] = {}
         for connection in self._connections:
             definition = connection.msgdef
@@ -215,9 +217,9 @@ class BagReader:
                     types.update(get_types_from_msg(definition.data, name))
                 else:
                     types.update(_from_idl(definition.data))
-            except Exception as error:  # the definition of a type that nobody may ask for
+            except Exception as error:  # the type may be unused
                 self.problems.append(
-                    f'the definition of {name} in {self.path} cannot be understood '
+                    f'the definition of {name} in {self.path} cannot be parsed '
                     f'({type(error).__name__})'
                 )
         known = typestore().fielddefs
@@ -227,7 +229,7 @@ class BagReader:
 
 
 def _from_idl(text: str) -> dict[str, Any]:
-    """Return the types of one or, as MCAP joins them, several IDL files."""
+    """Return the types of one IDL file, or of several as MCAP concatenates them."""
     separator = '=' * 80 + '\n'
     if not text.startswith(f'{separator}IDL: '):
         return dict(get_types_from_idl(text))

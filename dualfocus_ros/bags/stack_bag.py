@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag out of the images of a focal stack, as a focus-controlled camera would have sent them."""
+"""Write a focal stack as a bag, as a camera with focus control would publish it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def write_stack_bag(
 ) -> Path:
     """Write ``image_raw``, ``camera_info`` and ``focus_state`` of one or more equal sweeps.
 
-    :param planes: the images with focus and, each, its camera; in the order of the sweep.
-    :param prefix: topic prefix, such as ``camera``; by default the topics lie in the root.
-    :param sweeps: how many times the planes are repeated, with new stamps and sweep numbers.
-    :param period_ns: time from one frame to the next.
+    :param planes: images with focus and camera, in the order of the sweep.
+    :param prefix: namespace of the topics, such as ``camera``; empty for the root.
+    :param sweeps: number of repetitions, with new stamps and sweep numbers.
+    :param period_ns: time between frames.
     :raises ValueError: if a plane has no camera.
     """
     base = f'/{prefix.strip("/")}' if prefix.strip('/') else ''
@@ -45,9 +45,9 @@ def write_stack_bag(
                 raise ValueError(f'plane {index} has no camera: camera_info needs its intrinsics')
             stamp = start_ns + frame * period_ns
             header = make_header(types, stamp, frame_id)
-            bag.write_message(f'{base}/image_raw', image(types, header, plane.image), stamp)
+            bag.write_message(f'{base}/image_raw', make_image(types, header, plane.image), stamp)
             bag.write_message(
-                f'{base}/camera_info', camera_info(types, header, plane.camera), stamp
+                f'{base}/camera_info', make_camera_info(types, header, plane.camera), stamp
             )
             state = types.types['dualfocus_ros/msg/FocusState'](
                 header=header,
@@ -70,7 +70,7 @@ def make_header(types: Typestore, stamp_ns: int, frame_id: str) -> Any:
     return types.types['std_msgs/msg/Header'](stamp=time, frame_id=frame_id)
 
 
-def image(types: Typestore, header: Any, pixels: np.ndarray) -> Any:
+def make_image(types: Typestore, header: Any, pixels: np.ndarray) -> Any:
     """Return a ``sensor_msgs/Image`` of rosbags: rgb8 for (H, W, 3), mono8 for (H, W)."""
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels, dtype=np.uint8).reshape(-1)
@@ -85,7 +85,7 @@ def image(types: Typestore, header: Any, pixels: np.ndarray) -> Any:
     )
 
 
-def camera_info(types: Typestore, header: Any, camera: PinholeCamera) -> Any:
+def make_camera_info(types: Typestore, header: Any, camera: PinholeCamera) -> Any:
     """Return a ``sensor_msgs/CameraInfo`` of rosbags for a rectified image."""
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     region = types.types['sensor_msgs/msg/RegionOfInterest'](

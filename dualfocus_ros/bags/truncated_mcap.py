@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MCAP files without an end, as a crash leaves them: everything up to the cut.
+"""MCAP files that end in the middle, as after a crash.
 
-Such a file has no index, so it is read from front to back, once when it is opened and again for
-the messages. Format: https://mcap.dev/spec
+The stream reader of the package mcap does not detect short reads: it would yield the truncated
+last message as if it were complete. This reader stops before it. Without the index at the end of
+the file, records are scanned from the start: once on opening, again for the messages.
+
+Format: https://mcap.dev/spec
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ _FORMATS = {
 
 
 class TruncatedMcapReader:
-    """Reads a file that is cut off, with the part of the interface of rosbags that is needed.
+    """Read a truncated file, with the interface of a rosbags storage reader.
 
-    :raises BagError: if the file is no MCAP file at all.
+    :raises BagError: if the file is not MCAP.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,11 +48,11 @@ class TruncatedMcapReader:
         self._file: BinaryIO | None = None
 
     def open(self) -> None:
-        """Open the file and see what is in it."""
+        """Open the file and scan its connections and time span."""
         self._file = self.path.open('rb')
         if self._file.read(len(MAGIC)) != MAGIC:
             self.close()
-            raise BagError(f'{self.path} is not an MCAP file: it does not begin as one')
+            raise BagError(f'{self.path} is not an MCAP file: its magic number is wrong')
         schemas: dict[int, tuple[str, MessageDefinition]] = {}
         channels: dict[int, Connection] = {}
         counts: dict[int, int] = {}
@@ -95,32 +98,32 @@ class TruncatedMcapReader:
     def messages(
         self, connections: Collection[Connection], start_ns: int | None = None
     ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield connection, stamp and data in the order in which they were written."""
-        wanted = {connection.id: connection for connection in connections}
+        """Yield connection, stamp and data in file order."""
+        chosen = {connection.id: connection for connection in connections}
         for code, body in self._records():
             if code == MESSAGE:
                 number, stamp = struct.unpack_from('<HxxxxQ', body)
-                if number in wanted and (start_ns is None or stamp >= start_ns):
-                    yield wanted[number], stamp, body[22:]
+                if number in chosen and (start_ns is None or stamp >= start_ns):
+                    yield chosen[number], stamp, body[22:]
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the records, those in chunks too, until one is incomplete."""
+        """Yield complete records, including those in chunks."""
         assert self._file is not None
         size = self.path.stat().st_size
         at = len(MAGIC)
         while at + 9 <= size:
-            # Somebody else may read from the file between two records.
+            # Interleaved iterators share the file position.
             self._file.seek(at)
             code, length = struct.unpack('<BQ', self._file.read(9))
             at += 9 + length
             if code == CHUNK:
-                yield from _in_chunk(self._file.read(min(length, size)))
+                yield from _chunk_records(self._file.read(min(length, size)))
             elif at <= size:
                 yield code, self._file.read(length)
 
 
-def _in_chunk(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the records of a chunk; of one that is cut off only if it is not compressed."""
+def _chunk_records(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of a chunk; of a truncated one only if it is not compressed."""
     if len(body) < 32:
         return
     (name_length,) = struct.unpack_from('<I', body, 28)

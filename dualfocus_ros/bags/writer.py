@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing of rosbag2 bags, with or without ROS."""
+"""Writing of rosbag2 bags. Without ROS, except for messages of rclpy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rosbags.typesys.store import Typestore
 from dualfocus_ros.bags.message_types import type_name, typestore
 from dualfocus_ros.bags.reader import BagMessage, BagTopic
 
-# The newest metadata format that Humble's `ros2 bag` reads as well as Lyrical's.
+# The newest metadata format that `ros2 bag` reads from Humble to Lyrical.
 BAG_VERSION = 8
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 INFINITE = QosTime(2147483647, 4294967295)
@@ -43,15 +43,14 @@ RELIABLE = Qos(
 
 
 class BagWriter:
-    """Streams messages into a new bag; use it as a context manager.
+    """Write messages into a new bag; a context manager.
 
-    Not thread-safe. After an exception the messages written so far stay in the file, without
-    metadata.
+    Not thread-safe. After an exception the file keeps the messages so far, without metadata.
 
     :param path: folder to create for the bag.
     :param storage: ``mcap`` or ``sqlite3``.
     :param compress: compress the MCAP chunks with zstd.
-    :raises FileExistsError: if something is at the path already.
+    :raises FileExistsError: if the path exists.
     """
 
     def __init__(self, path: Path | str, *, storage: str = 'mcap', compress: bool = False) -> None:
@@ -84,23 +83,21 @@ class BagWriter:
 
     @property
     def types(self) -> Typestore:
-        """The message types that can be written."""
+        """Message types that can be written."""
         return typestore()
 
     def add_topic(self, topic: str, message_type: str, qos: Sequence[Qos] = (RELIABLE,)) -> None:
-        """Declare a topic; the offered QoS goes into the bag, for players to offer the same.
+        """Declare a topic; players offer the recorded QoS.
 
-        :raises ValueError: if the topic was declared with another type, or the type is unknown.
+        :raises ValueError: for a topic of another type, or an unknown type.
         """
         known = self._connections.get(topic)
         if known is not None:
             if known.msgtype != message_type:
-                raise ValueError(
-                    f'{topic} is a topic of {known.msgtype}: {message_type} does not belong there'
-                )
+                raise ValueError(f'{topic} is a topic of {known.msgtype}, got {message_type}')
             return
         if message_type not in self.types.fielddefs:
-            raise ValueError(f'the message type {message_type} of {topic} is not known here')
+            raise ValueError(f'the message type {message_type} of {topic} is unknown')
         self._connections[topic] = self._writer.add_connection(
             topic, message_type, typestore=self.types, offered_qos_profiles=list(qos)
         )
@@ -109,9 +106,9 @@ class BagWriter:
     def write(
         self, topic: str, message_type: str, stamp_ns: int, data: bytes | memoryview
     ) -> None:
-        """Append a serialised (CDR) message, as a raw subscription delivers it.
+        """Append a serialised message (CDR), as a raw subscription delivers it.
 
-        :param stamp_ns: the time by which players order and pace messages, in nanoseconds.
+        :param stamp_ns: time of recording in nanoseconds, by which players order messages.
         """
         self.add_topic(topic, message_type)
         self._writer.write(self._connections[topic], stamp_ns, data)
@@ -120,9 +117,9 @@ class BagWriter:
         self._unflushed += 1
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system, where the storage can: MCAP.
+        """Hand all messages so far to the operating system; MCAP only.
 
-        A crash of this process then costs only what comes later.
+        A crash of this process then loses only later messages.
         """
         storage: Any = self._writer.storage
         if self._unflushed and isinstance(storage, McapWriter):
@@ -132,7 +129,7 @@ class BagWriter:
             self._unflushed = 0
 
     def copy(self, message: BagMessage, topic: BagTopic) -> None:
-        """Append a message of another bag as it is, with the quality of service of its topic."""
+        """Append a message of another bag unchanged, with the QoS of its topic."""
         if topic.name not in self._connections:
             self.add_topic(topic.name, topic.message_type, topic.qos or (RELIABLE,))
         self.write(topic.name, topic.message_type, message.stamp_ns, message.data)
@@ -145,7 +142,7 @@ class BagWriter:
         else:
             from rclpy.serialization import serialize_message
 
-            # As rosbags writes it: rmw leaves chance bytes between the fields.
+            # Serialise again: rmw leaves padding bytes uninitialised.
             data = self.types.serialize_cdr(
                 self.types.deserialize_cdr(serialize_message(message), name), name
             )
@@ -153,7 +150,7 @@ class BagWriter:
 
 
 def to_bag_qos(profile: Any) -> Qos:
-    """Turn an rclpy ``QoSProfile`` into what a bag records."""
+    """Return an rclpy ``QoSProfile`` in the form of a bag."""
     return Qos(
         QosHistory(int(profile.history)),
         int(profile.depth),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros import topics
-from dualfocus_ros.bags.image_messages import image_to_array
+from dualfocus_ros.bags.image_messages import output_image_to_array
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.evaluation.metrics import DepthErrors, depth_errors
@@ -145,7 +145,7 @@ class DemoCollector:
 def decode_image(data: bytes | None) -> np.ndarray:
     """Return a serialised Image: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 (H, W) in metres."""
     assert data is not None
-    return image_to_array(typestore().deserialize_cdr(data, topics.IMAGE))
+    return output_image_to_array(typestore().deserialize_cdr(data, topics.IMAGE))
 
 
 def decode_cloud(data: bytes | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.image_messages import image_to_array
+from dualfocus_ros.bags.image_messages import output_image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.stamps import to_ns
@@ -45,7 +45,7 @@ class OutputMessages:
 
         :raises ValueError: if the depth image cannot be read; what else cannot be is left out.
         """
-        depth = image_to_array(self.messages[DEPTH.name])
+        depth = output_image_to_array(self.messages[DEPTH.name])
         info = self.messages.get(STACK_INFO.name)
         focus = None if info is None else np.asarray(info.focus_dioptres, np.float64)
         return SweepView(
@@ -64,7 +64,7 @@ class OutputMessages:
         if message is None:
             return None
         try:
-            values = image_to_array(message)
+            values = output_image_to_array(message)
         except ValueError as error:
             logger.warning('%s is left out: %s', topic, error)
             return None

@@ -4,7 +4,7 @@
 import numpy as np
 
 from dualfocus_ros.bags.message_types import typestore
-from dualfocus_ros.bags.stack_bag import image, make_header
+from dualfocus_ros.bags.stack_bag import make_header, make_image
 from dualfocus_ros.demo.collector import DemoCollector
 
 SECOND = 1_000_000_000
@@ -13,7 +13,7 @@ TYPES = typestore()
 
 def image_cdr(stamp_ns: int, values: np.ndarray, encoding: str = '') -> bytes:
     header = make_header(TYPES, stamp_ns, 'camera')
-    message = image(TYPES, header, values) if values.dtype == np.uint8 else None
+    message = make_image(TYPES, header, values) if values.dtype == np.uint8 else None
     if message is None:
         height, width = values.shape
         data = np.frombuffer(values.tobytes(), np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.stack_bag import camera_info, image, make_header
+from dualfocus_ros.bags.stack_bag import make_camera_info, make_header, make_image
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
 from dualfocus_ros.camera.lens_state import PlaneTarget
@@ -104,8 +104,8 @@ class SweepBag:
         types, stamp = self._bag.types, round(time * 1e9)
         taken = camera.capture(time)
         header = make_header(types, stamp, FRAME)
-        self._bag.write_message('/image_raw', image(types, header, taken.image), stamp)
-        info = camera_info(types, header, taken.camera)
+        self._bag.write_message('/image_raw', make_image(types, header, taken.image), stamp)
+        info = make_camera_info(types, header, taken.camera)
         self._bag.write_message('/camera_info', info, stamp)
         if self._reports == 'none':
             return

@@ -162,7 +162,7 @@ def test_clear_errors(tmp_path):
         bag.add_topic('/a', 'sensor_msgs/msg/Image')
         with pytest.raises(ValueError, match='is a topic of sensor_msgs/msg/Image'):
             bag.add_topic('/a', 'sensor_msgs/msg/CameraInfo')
-        with pytest.raises(ValueError, match='some_msgs/msg/Unknown of /b is not known'):
+        with pytest.raises(ValueError, match='some_msgs/msg/Unknown of /b is unknown'):
             bag.add_topic('/b', 'some_msgs/msg/Unknown')
     with pytest.raises(ValueError, match='plane 0 has no camera'):
         write_stack_bag(tmp_path / 'blind', [Plane(np.zeros((4, 4), np.uint8), 1.0)])

@@ -13,7 +13,7 @@ LENGTH = (FRAMES - 1) * PERIOD * 1e-9
 
 
 def play(path, **settings):
-    """Return counts, and what was sent: wall time, topic or None for the clock, bag time."""
+    """Return (wall time, topic or None for the clock, bag time) of everything sent, and counts."""
     wall, sent = 100.0, []
 
     def sleep(seconds):

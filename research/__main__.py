@@ -18,7 +18,7 @@ from dualfocus_ros.exceptions import CommandError, UsageError
 
 if TYPE_CHECKING:
     from dualfocus_ros.datasets.samples import Dataset
-    from dualfocus_ros.evaluation.methods import Method
+    from dualfocus_ros.evaluation.method_interface import Method
     from research.study import Study
 
 logger = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import figure_to_array, set_log_scale
-from dualfocus_ros.evaluation.evaluator import evaluate
-from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.metric_accumulator import SIDE_LABELS, MetricAccumulator
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import markdown_table
+from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research.study import Progress, Study
@@ -86,8 +86,10 @@ def run(
 
     def measured(change: dict[str, Any]) -> dict[str, dict[str, float]]:
         protocol = ProtocolB(planes, seed=seed, **change)
-        found = evaluate(data, methods, protocol, progress=progress.update)
-        return {name: _errors_by_side(tally) for name, tally in found.accumulators.items()}
+        found = evaluate_dataset(data, methods, protocol, progress=progress.update)
+        return {
+            name: _errors_by_side(accumulator) for name, accumulator in found.accumulators.items()
+        }
 
     plain = measured({})
     rows: list[dict[str, Any]] = []
@@ -113,10 +115,10 @@ def run(
     )
 
 
-def _errors_by_side(tally: MetricAccumulator) -> dict[str, float]:
+def _errors_by_side(accumulator: MetricAccumulator) -> dict[str, float]:
     """Return mean errors in dioptres: all pixels, those nearer and those farther."""
-    side = {row['pixels']: float(row['mae_position']) for row in tally.bins['side'].rows()}
-    means = tally.means()
+    side = {row['pixels']: float(row['mae_position']) for row in accumulator.groups['side'].rows()}
+    means = accumulator.means()
     return {
         'all': means['mae_position'],
         'near': side[SIDE_LABELS[0]],

@@ -14,11 +14,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import figure_to_array
-from dualfocus_ros.evaluation.evaluator import evaluate
-from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import Column, markdown_table
+from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.models.weights import shipped_models
 from research.study import Progress, Study
 
@@ -69,10 +69,10 @@ def run(
     rows: list[dict[str, Any]] = []
     for data in datasets:
         protocol = ProtocolB(planes, seed=seed)
-        found = evaluate(data, methods, protocol, progress=progress.update)
+        found = evaluate_dataset(data, methods, protocol, progress=progress.update)
         of_set = [
-            {'method': name, 'data': data.name, **tally.means()}
-            for name, tally in found.accumulators.items()
+            {'method': name, 'data': data.name, **accumulator.means()}
+            for name, accumulator in found.accumulators.items()
         ]
         text += ['', f'## {data.name}', '', f'{data.description}; {protocol.describe(data)}.', '']
         text += markdown_table(of_set, MEASURES)

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluation_plots import figure_to_array, set_log_scale
-from dualfocus_ros.evaluation.evaluator import evaluate
-from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import Column, markdown_table
+from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 from research.study import Progress, Study
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 15, 20, 32)
@@ -44,9 +44,11 @@ def run(
     progress.reset(total=len(sizes) * len(data) * len(methods))
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        found = evaluate(data, methods, ProtocolB(size, seed=seed), progress=progress.update)
-        for name, tally in found.accumulators.items():
-            rows.append({'method': name, 'planes': size, **tally.means()})
+        found = evaluate_dataset(
+            data, methods, ProtocolB(size, seed=seed), progress=progress.update
+        )
+        for name, accumulator in found.accumulators.items():
+            rows.append({'method': name, 'planes': size, **accumulator.means()})
     protocol = ProtocolB(sizes[0], seed=seed)
     blur = found.size[1] * protocol.focal_length**2 / (protocol.f_number * protocol.sensor_width)
     span = 1.0 / protocol.near - 1.0 / protocol.far

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
 from dualfocus_ros.evaluation.evaluation_report import RunInfo, nonfinite_to_none, run_info_line
-from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.atomic_files import write_text

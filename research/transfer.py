@@ -23,16 +23,17 @@ from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import Case, case_from_stack
-from dualfocus_ros.evaluation.evaluation_plots import figure_to_array
-from dualfocus_ros.evaluation.methods import RANGE_ONLY, Estimate, Method
+from dualfocus_ros.evaluation.method_interface import Estimate, Method
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,
     plane_fit_metrics,
     score_estimate,
     texture_strength,
 )
+from dualfocus_ros.evaluation.range_only import RANGE_ONLY
 from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.exceptions import CalibrationError, DataError
+from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.io.image_files import read_rgb
 from research.study import Progress, Study
 

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of a run: time by planes and by pixels, and where it goes."""
+"""Benchmark figure: time by planes and by pixels, and time by stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.evaluation.evaluation_plots import set_log_scale
+from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 
 _MARKS = 'osD^vP*X'
 
 
 def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
-    """Return (H, W, 3) uint8: time over planes, time over pixels, stages of our models."""
+    """Return (H, W, 3) uint8: time over planes, time over pixels, stages of DualFocus models."""
     at, methods = report['base'], report['methods']
     figure = Figure(figsize=(14, 4.8), dpi=110, layout='constrained')
-    canvas = FigureCanvasAgg(figure)
     by_planes, by_pixels, stages = figure.subplots(1, 3)
     for number, method in enumerate(methods):
         style = {'color': f'C{number}', 'marker': _MARKS[number % len(_MARKS)], 'markersize': 5}
@@ -46,8 +44,7 @@ def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
     by_planes.legend(fontsize=8)
     _stage_bars(stages, report)
     figure.suptitle(f'{report["machine"]}; {report["device"]}', fontsize=10)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figure_to_array(figure)
 
 
 def _line(axes: Any, x: list[float], cells: list[Any], label: str, style: dict[str, Any]) -> None:
@@ -59,7 +56,7 @@ def _line(axes: Any, x: list[float], cells: list[Any], label: str, style: dict[s
 
 
 def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
-    """Draw where the time of a whole stack goes, and of the last plane, and of a frame."""
+    """Draw the time by stage of a whole stack, of the last plane and of a frame."""
     at, rows = report['base'], []
     for method in report['methods']:
         if not method['ours']:
@@ -70,15 +67,15 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
             if (c['planes'], c['width'], c['height']) == (at['planes'], at['width'], at['height'])
         )
         rows.append((method['name'], base))
-        for key, words in (('last_plane', 'last plane'), ('sliding', 'sliding')):
+        for key, title in (('last_plane', 'last plane'), ('sliding', 'sliding')):
             if method[key] is not None:
-                rows.append((f'{method["name"]}, {words}', method[key]))
+                rows.append((f'{method["name"]}, {title}', method[key]))
     if not rows:
         axes.axis('off')
         return
     names = list(dict.fromkeys(name for _, cell in rows for name in cell['stages']))
     largest = max(cell['total_ms']['p50'] for _, cell in rows)
-    # What is too short to be seen goes together.
+    # Stages too short to be visible are summed.
     shown = [
         name
         for name in names
@@ -92,7 +89,7 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
     }
     rest = sum((parts[name] for name in names if name not in shown), np.zeros(len(rows)))
     for number, (name, values) in enumerate(
-        [*((name, parts[name]) for name in shown), ('all else', rest)]
+        [*((name, parts[name]) for name in shown), ('other stages', rest)]
     ):
         axes.barh(places, values, left=left, color=f'C{number + 2}', label=name)
         left += values

@@ -1,35 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a run as Markdown and JSON."""
+"""Benchmark report: Markdown, JSON and figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import json
+from pathlib import Path
 from typing import Any
 
-from dualfocus_ros.evaluation.evaluation_report import nonfinite_to_none
-from dualfocus_ros.evaluation.tables import markdown_table
+from dualfocus_ros.evaluation.tables import markdown_table, to_json
+from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.io.png import save_small_png
 
 Cell = Mapping[str, Any]
 Method = Mapping[str, Any]
 
 
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write ``benchmark.md``, ``benchmark.json`` and ``benchmark.png``."""
+    from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / 'benchmark.md', as_markdown(report))
+    write_text(folder / 'benchmark.json', as_json(report))
+    save_small_png(folder / 'benchmark.png', scaling_figure(report))
+
+
 def as_json(report: Mapping[str, Any]) -> str:
-    """Return the whole report; a number that does not exist is null."""
-    return json.dumps(nonfinite_to_none(dict(report)), indent=2, ensure_ascii=False) + '\n'
+    """Return the whole report; numbers that are not finite are null."""
+    return to_json(report)
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """Return the report for people."""
+    """Return the report as Markdown."""
     lines = ['# Benchmark', '', *_facts(report), '']
-    lines += ['## What it comes to', '', *_ratios(report['ratios']), '']
+    lines += ['## Ratios', '', *_ratios(report['ratios']), '']
     at = report['base']
     base = f'{at["planes"]} planes of {at["width"]} x {at["height"]}'
-    lines += [f'## Methods side by side: {base}', '', *_side_by_side(report), '']
+    lines += [f'## Methods: {base}', '', *_comparison(report), '']
     lines += ['## Stages', '', *_stages(report), '']
     arrival = _on_arrival(report)
     if arrival:
-        lines += ['## Planes encoded as they arrive', '', *arrival, '']
+        lines += ['## Planes encoded on arrival', '', *arrival, '']
     lines += _scaling(report)
     if report['precisions']:
         lines += ['## Number formats', '', *_formats(report), '']
@@ -43,7 +54,7 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     if report['busy']:
         busy = (
             f' **The machine was busy**: {report["load_before"]:.1f} processors in use before '
-            'anything was measured; ratios hold, milliseconds do not.'
+            'the measurement; trust the ratios, not the milliseconds.'
         )
     return [
         f'{report["date"]}, version {report["version"]}, commit {report["commit"]}, PyTorch '
@@ -56,23 +67,23 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = []
     for ratio in ratios:
         limit = ratio['limit']
-        asked, held = '', ''
+        required, met = '', ''
         if limit is not None:
-            asked = f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
-            held = 'yes' if ratio['met'] else 'no'
+            required = f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
+            met = 'yes' if ratio['met'] else 'no'
         rows.append(
             {
-                'what': ratio['words'],
+                'ratio': ratio['words'],
                 'value': f'{ratio["value"]:.3g} {ratio["unit"]}'.strip(),
-                'asked': asked.strip(),
-                'held': held,
+                'required': required.strip(),
+                'met': met,
             }
         )
-    columns = [('value', 'value', 0), ('asked', 'asked', 0), ('held', 'held', 0)]
-    return markdown_table(rows, columns, 'what')
+    columns = [('value', 'value', 0), ('required', 'required', 0), ('met', 'met', 0)]
+    return markdown_table(rows, columns, 'ratio')
 
 
-def _side_by_side(report: Mapping[str, Any]) -> list[str]:
+def _comparison(report: Mapping[str, Any]) -> list[str]:
     dfv = next(
         (_base(m, report)['total_ms']['p50'] for m in report['methods'] if m['name'] == 'dfv'),
         None,
@@ -119,37 +130,37 @@ def _side_by_side(report: Mapping[str, Any]) -> list[str]:
         m['alone']['imported_bytes'] for m in report['methods'] if 'imported_bytes' in m['alone']
     ]
     notes = [
-        'Medians. **whole**: for our models the whole estimate with every output (depth, sigma, '
-        'confidence, all-in-focus image, organised and decimated points); for DFV the images '
-        'normalised and the plain network call; for the classical methods the call. Weights are '
-        '**random** where none are shipped: no time depends on them.',
+        'Medians. **whole**: for DualFocus models the whole estimate with every output (depth, '
+        'sigma, confidence, all-in-focus image, organised and decimated points); for DFV image '
+        'normalisation and network; for the classical methods the function call. Weights are '
+        '**random** where none are shipped; run time does not depend on them.',
     ]
     if imported:
         notes += [
             '',
-            'Peak memory is that of a process of its own (VmHWM), of which '
-            f'{max(imported) / 1e6:.0f} MB are Python with everything imported.',
+            'Peak memory is that of a separate process (VmHWM), including '
+            f'{max(imported) / 1e6:.0f} MB of Python and imported libraries.',
         ]
     for method in report['methods']:
         error = method['alone'].get('error')
         if error:
-            notes += ['', f'{method["name"]} failed in a process of its own: {error}']
+            notes += ['', f'{method["name"]} failed in a separate process: {error}']
     return [*markdown_table(rows, columns, 'method'), '', *notes]
 
 
 def _stages(report: Mapping[str, Any]) -> list[str]:
-    ours = [method for method in report['methods'] if method['ours']]
-    if not ours:
-        return ['None of our models took part.']
-    cells = {method['name']: _base(method, report) for method in ours}
+    models = [method for method in report['methods'] if method['ours']]
+    if not models:
+        return ['No DualFocus model was measured.']
+    cells = {method['name']: _base(method, report) for method in models}
     lines = _by_stage(cells)
     lines += [
         '',
-        'Median ms. **pack** makes the messages, **serialise** is what publishing adds before '
-        'DDS; both come after the whole estimate.',
+        'Median ms. **pack** builds the messages and **serialise** encodes them for DDS; both '
+        'come after the whole estimate.',
     ]
     if report['device_kind'] != 'cpu':
-        lines += ['', 'On a GPU a stage is as long as its launch, except where one waits for it.']
+        lines += ['', 'On a GPU a stage lasts as long as its launch, except for stages that synchronise.']
     return lines
 
 
@@ -203,8 +214,8 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
         ('last_share', 'of whole', 2),
         ('sliding', 'sliding, ms a frame', 1),
         ('sliding_share', 'of whole', 2),
-        ('encode', 'of it one plane encoded', 1),
-        ('decode', 'and decode', 1),
+        ('encode', 'thereof encode of one plane', 1),
+        ('decode', 'thereof decode', 1),
         ('whole_alone', 'whole stack alone, ms', 1),
         ('sliding_alone', 'sliding alone, ms', 1),
         ('share_alone', 'of whole alone', 2),
@@ -212,15 +223,15 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
     return [
         *markdown_table(rows, columns, 'model'),
         '',
-        'Sweep mode encodes each plane when it arrives; after the last one, one encoding and the '
-        'decoder are left. Sliding mode gives a depth with every frame. **Alone**: in a process '
-        'that runs nothing but this model, as a node does; elsewhere the other methods run in '
-        'between.',
+        'Sweep mode encodes each plane on arrival; one encoding and the decoder remain after the '
+        'last plane. Sliding mode yields a depth with every frame. **Alone**: in a process that '
+        'runs only this model, as a node does; the other columns are interleaved with the other '
+        'methods.',
     ]
 
 
 def _alone(alone: Mapping[str, Any]) -> dict[str, float]:
-    """Return the columns of a process of its own; none where it failed."""
+    """Return the columns of the separate process; none after a failure."""
     if 'sliding_ms' not in alone:
         return {}
     whole, sliding = alone['whole_ms']['p50'], alone['sliding_ms']['p50']
@@ -314,13 +325,13 @@ def _formats(report: Mapping[str, Any]) -> list[str]:
     return [
         *markdown_table(rows, columns, 'format'),
         '',
-        f'{report["default_model"]}; change of inverse depth against fp32 on a rendered stack '
-        f'whose planes go from 0.45 to 2.5 1/m.{speed}',
+        f'{report["default_model"]}; change of inverse depth relative to fp32 on a rendered stack '
+        f'with planes from 0.45 to 2.5 1/m.{speed}',
     ]
 
 
 def _node(node: Mapping[str, Any]) -> list[str]:
-    lines = ['## Over DDS, with real processes', '']
+    lines = ['## Over DDS, between processes', '']
     rows = []
     for mode in node['modes']:
         latency, inference = mode.get('latency_ms'), mode.get('inference_ms')
@@ -354,7 +365,7 @@ def _node(node: Mapping[str, Any]) -> list[str]:
         ('publish', 'publish', 1),
         ('busy_99', 'callbacks, 99 %', 2),
         ('busy_most', 'longest', 2),
-        ('clock_most', 'longest by the clock', 2),
+        ('clock_most', 'longest, wall clock', 2),
     ]
     at, newest = node['setting'], node['modes'][-1]
     lines += [
@@ -363,8 +374,8 @@ def _node(node: Mapping[str, Any]) -> list[str]:
         f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
         f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
         'published, to the depth image in the callback of another process. Medians. Callbacks: '
-        "what the newest 1000 at most took on the executor's thread, in processor time; by the "
-        'clock with what else the processor did meanwhile.',
+        "processor time of at most the newest 1000 on the executor's thread; the wall-clock time "
+        'includes other work of the processor.',
         '',
     ]
     transport = node['transport']
@@ -384,9 +395,9 @@ def _node(node: Mapping[str, Any]) -> list[str]:
     columns = [
         ('default', 'default, ms', 2),
         ('default_loss', 'lost, %', -1),
-        ('ours', 'our profile, ms', 2),
+        ('ours', 'package profile, ms', 2),
         ('ours_loss', 'lost, %', -1),
-        ('speed_up', 'default / ours', 1),
+        ('speed_up', 'default / package', 1),
     ]
     size = f'{transport["width"]} x {transport["height"]} rgb8 at {transport["rate"]:g} Hz'
     return [
@@ -396,7 +407,7 @@ def _node(node: Mapping[str, Any]) -> list[str]:
         *markdown_table(rows, columns, 'subscriber'),
         '',
         f'{size} ({transport["rmw"]}), publish to callback between two processes, median; runs '
-        'with either profile take turns.',
+        'with the two profiles are interleaved.',
         '',
     ]
 

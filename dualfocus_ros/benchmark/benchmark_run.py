@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of the benchmark, from opening the methods to the figures."""
+"""Benchmark of methods, from a configuration to a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 import tempfile
 from typing import Any, Protocol
@@ -17,16 +16,15 @@ import torch
 from dualfocus_ros import __version__
 from dualfocus_ros.benchmark import machine_info
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
+from dualfocus_ros.benchmark.compute_config import ComputeConfig
 from dualfocus_ros.benchmark.ratios import derive_ratios
 from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
 from dualfocus_ros.benchmark.timed_methods import (
     BenchmarkMethod,
-    ComputeConfig,
     SlidingWindowTask,
     TimedDualFocus,
-    is_dualfocus,
+    method_names,
     open_timed_method,
-    set_threads,
 )
 from dualfocus_ros.benchmark.timing import (
     Percentiles,
@@ -35,63 +33,64 @@ from dualfocus_ros.benchmark.timing import (
     measure_interleaved,
     stage_percentiles,
 )
-from dualfocus_ros.evaluation.evaluation_report import source_commit
-from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.evaluation.methods import open_unique
+from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
+from dualfocus_ros.evaluation.run_info import source_commit
+from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack
 from dualfocus_ros.inference.device import describe_device
 
+PLANES = (2, 5, 10, 20)
+SIZES = ((320, 240), (640, 480), (960, 720), (1280, 960))
+QUICK_PLANES, QUICK_SIZES = (2, 5), ((160, 120), (320, 240))
 STANDARD_PLANES, STANDARD_SIZE = 5, (640, 480)
 LAST_PLANE, SLIDING = 'last plane', 'sliding'
 
 
-class Progress(Protocol):
-    """What is told how far it is; a tqdm bar is one."""
-
-    total: float | None
-
-    def update(self, n: float | None = 1) -> bool | None:
-        """Count ``n`` more runs."""
-
-    def refresh(self) -> object:
-        """Show a new total."""
-
-    def set_description(self, desc: str | None = None) -> None:
-        """Say what is being done."""
-
-
 class StackSource(Protocol):
-    """Where stacks come from."""
+    """Source of stacks."""
 
-    def stack(self, setting: StackShape) -> FocalStack:
+    def stack(self, shape: StackShape) -> FocalStack:
         """Return a stack of new images."""
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is to be measured.
+    """Settings of a benchmark.
 
-    :param methods: names; ``auto`` is the default model of the device.
-    :param planes: numbers of planes, at the base size.
-    :param sizes: widths and heights, with the base number of planes.
-    :param seconds: what the repeats of one method at one setting may take.
+    :param methods: names, see :mod:`dualfocus_ros.evaluation.methods`, also configurations;
+        ``auto`` is the default model of the device.
+    :param planes: numbers of planes, measured at the base size.
+    :param sizes: widths and heights, measured with the base number of planes.
+    :param seconds: budget of the repeats of one method at one shape.
+    :raises ValueError: for values out of range.
     """
 
-    methods: Sequence[str]
-    planes: Sequence[int]
-    sizes: Sequence[tuple[int, int]]
-    seconds: float
-    place: ComputeConfig
+    methods: Sequence[str] = field(default_factory=method_names)
+    planes: Sequence[int] = PLANES
+    sizes: Sequence[tuple[int, int]] = SIZES
+    seconds: float = 5.0
+    compute: ComputeConfig = ComputeConfig()
+
+    def __post_init__(self) -> None:
+        for count in self.planes:
+            if not MIN_PLANES <= count <= MAX_PLANES:
+                raise ValueError(
+                    f'planes: a stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
+                )
+        if not self.seconds > 0.0:
+            raise ValueError(f'seconds must be positive, got {self.seconds:g}')
 
     @property
     def base(self) -> StackShape:
-        """The setting at which everything is measured: 5 planes of 640 x 480, or the middle."""
+        """Shape at which everything is measured: 5 planes of 640 x 480, or the middle ones."""
         planes, sizes = sorted(set(self.planes)), sorted(set(self.sizes), key=_area)
         count = STANDARD_PLANES if STANDARD_PLANES in planes else planes[len(planes) // 2]
         size = STANDARD_SIZE if STANDARD_SIZE in sizes else sizes[len(sizes) // 2]
         return StackShape(count, *size)
 
     @property
-    def settings(self) -> list[StackShape]:
-        """The base first, then the other numbers of planes, then the other sizes."""
+    def shapes(self) -> list[StackShape]:
+        """Base shape, then the other numbers of planes, then the other sizes."""
         base = self.base
         found = [base]
         found += [replace(base, planes=n) for n in sorted(set(self.planes))]
@@ -99,166 +98,172 @@ class BenchmarkConfig:
         return list(dict.fromkeys(found))
 
 
-def run(
-    plan: BenchmarkConfig, progress: Progress, stacks: StackSource | None = None
+def run_benchmark(
+    config: BenchmarkConfig,
+    progress: Progress | None = None,
+    stacks: StackSource | None = None,
 ) -> dict[str, Any]:
-    """Measure everything that the plan asks for and return it, ready for JSON."""
-    set_threads(plan.place)
-    # Before anything is measured: the source may change under a long run.
-    report = _run_info(plan, machine_info.busy_processors())
+    """Measure all methods and return the report, ready for JSON.
+
+    :param progress: counts runs.
+    :param stacks: default a rendered sweep.
+    :raises ValueError: for unknown methods or devices, or two methods of one name.
+    """
+    progress = progress or NoProgress()
+    config.compute.set_threads()
+    # First, because the source may change during a long run.
+    report = _run_info(config, machine_info.busy_processors())
     progress.set_description('rendering')
-    stacks = stacks or RenderedSweep(max(plan.planes))
+    stacks = stacks or RenderedSweep(max(config.planes))
     progress.set_description('loading')
-    contestants = _open_methods(plan)
-    default = _default_model(contestants, plan)
-    others = _other_precisions(plan, default)
-    # Warm-up and processes of their own; repeats are added once it is known how many there are.
-    progress.total = float(
-        (len(plan.settings) + 1) * len(contestants)
-        + len(others)
-        + 2 * sum(isinstance(c, TimedDualFocus) for c in contestants.values())
+    methods = open_unique(config.methods, lambda name: open_timed_method(name, config.compute))
+    default = _default_model(methods, config)
+    precisions = _other_precisions(config, default)
+    # First runs and subprocesses; repeats are added when their number is known.
+    progress.reset(
+        total=float(
+            (len(config.shapes) + 1) * len(methods)
+            + len(precisions)
+            + 2 * sum(isinstance(method, TimedDualFocus) for method in methods.values())
+        )
     )
     progress.set_description('measuring')
-    tasks = {
-        (setting, name): task
-        for setting in plan.settings
-        for name, task in _tasks(plan, setting, contestants, others, stacks).items()
-    }
-
-    def announce(more: int) -> None:
-        progress.total = (progress.total or 0.0) + more
-        progress.refresh()
-
-    # Settings take turns too: what comes of their times is compared.
-    timed: dict[StackShape, dict[str, list[TimingSample]]] = {
-        setting: {} for setting in plan.settings
-    }
-    measured = measure_interleaved(tasks, plan.seconds, announce, progress.update)
-    for (setting, name), samples in measured.items():
-        timed[setting][name] = samples
+    samples = _measure(config, methods, precisions, stacks, progress)
     report['default_model'] = default.name if default is not None else None
-    report['methods'] = [_method(c, plan, timed) for c in contestants.values()]
-    report['precisions'] = _compare_precisions(default, others, timed[plan.base], plan, stacks)
+    report['methods'] = [_method_report(m, config, samples) for m in methods.values()]
+    report['precisions'] = _compare_precisions(
+        default, precisions, samples[config.base], stacks.stack(config.base)
+    )
     progress.set_description('alone')
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as folder:
         file = Path(folder) / 'stack.npz'
-        write_stack(file, stacks.stack(plan.base))
-        for method, name in zip(report['methods'], contestants, strict=True):
-            place = plan.place
+        write_stack(file, stacks.stack(config.base))
+        compute = config.compute
+        for method, name in zip(report['methods'], methods, strict=True):
             method['alone'] = run_in_subprocess(
-                name, file, place.device, place.precision, place.threads, plan.seconds
+                name, file, compute.device, compute.precision, compute.threads, config.seconds
             )
             progress.update(1)
     report['ratios'] = [ratio.as_json() for ratio in derive_ratios(report)]
     return report
 
 
-def add_node_results(report: dict[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report with what was measured over DDS, and the ratios that this allows."""
-    report = {**report, 'node': dict(node)}
-    report['ratios'] = [ratio.as_json() for ratio in derive_ratios(report)]
-    return report
-
-
-def _open_methods(plan: BenchmarkConfig) -> dict[str, BenchmarkMethod]:
-    """Return the contestants by the names that they were asked for; each model once."""
-    found: dict[str, BenchmarkMethod] = {}
-    for name in dict.fromkeys(plan.methods):
-        contestant = open_timed_method(name, plan.place)
-        if contestant.name not in {other.name for other in found.values()}:
-            found[name] = contestant
-    return found
+def add_node_results(report: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report with measurements over DDS and their ratios."""
+    extended = {**report, 'node': dict(node)}
+    extended['ratios'] = [ratio.as_json() for ratio in derive_ratios(extended)]
+    return extended
 
 
 def _default_model(
-    contestants: Mapping[str, BenchmarkMethod], plan: BenchmarkConfig
+    methods: Mapping[str, BenchmarkMethod], config: BenchmarkConfig
 ) -> TimedDualFocus | None:
-    """Return the model that ``auto`` loads on this device, if it takes part."""
-    if not any(is_dualfocus(name) for name in contestants):
+    """Return the model that ``auto`` loads on this device, if it is measured."""
+    networks = [m for m in methods.values() if isinstance(m, TimedDualFocus)]
+    if not networks:
         return None
-    name = TimedDualFocus('auto', plan.place).name
-    for contestant in contestants.values():
-        if isinstance(contestant, TimedDualFocus) and contestant.name == name:
-            return contestant
-    return None
+    name = TimedDualFocus('auto', config.compute).name
+    return next((network for network in networks if network.name == name), None)
 
 
 def _other_precisions(
-    plan: BenchmarkConfig, default: TimedDualFocus | None
+    config: BenchmarkConfig, default: TimedDualFocus | None
 ) -> dict[str, TimedDualFocus]:
-    """Return the default model in the number formats that it was not asked to run in."""
+    """Return the default model in the other number formats of the device."""
     if default is None:
         return {}
-    on_gpu = plan.place.torch_device.type == 'cuda'
-    formats = ('fp32', 'fp16', 'bf16') if on_gpu else ('fp32', 'bf16')
+    on_gpu = config.compute.torch_device.type == 'cuda'
     return {
-        form: TimedDualFocus('auto', replace(plan.place, precision=form))
-        for form in formats
-        if form != default.precision
+        precision: TimedDualFocus('auto', replace(config.compute, precision=precision))
+        for precision in (('fp32', 'fp16', 'bf16') if on_gpu else ('fp32', 'bf16'))
+        if precision != default.precision
     }
+
+
+def _measure(
+    config: BenchmarkConfig,
+    methods: Mapping[str, BenchmarkMethod],
+    precisions: Mapping[str, TimedDualFocus],
+    stacks: StackSource,
+    progress: Progress,
+) -> dict[StackShape, dict[str, list[TimingSample]]]:
+    """Time all tasks; shapes take turns too, because their times are compared."""
+    tasks = {
+        (shape, name): task
+        for shape in config.shapes
+        for name, task in _tasks(config, shape, methods, precisions, stacks).items()
+    }
+
+    def announce(more: int) -> None:
+        progress.total = (progress.total or 0.0) + more
+        progress.refresh()
+
+    measured = measure_interleaved(tasks, config.seconds, announce, progress.update)
+    samples: dict[StackShape, dict[str, list[TimingSample]]] = {s: {} for s in config.shapes}
+    for (shape, name), found in measured.items():
+        samples[shape][name] = found
+    return samples
 
 
 def _tasks(
-    plan: BenchmarkConfig,
-    setting: StackShape,
-    contestants: Mapping[str, BenchmarkMethod],
-    formats: Mapping[str, TimedDualFocus],
+    config: BenchmarkConfig,
+    shape: StackShape,
+    methods: Mapping[str, BenchmarkMethod],
+    precisions: Mapping[str, TimedDualFocus],
     stacks: StackSource,
 ) -> dict[str, TimedTask]:
-    """Return what is run at a setting; at the base also planes on arrival and number formats."""
+    """Return the tasks at a shape; at the base also planes on arrival and number formats."""
 
-    def fresh() -> FocalStack:
-        return stacks.stack(setting)
+    def new_stack() -> FocalStack:
+        return stacks.stack(shape)
 
-    def of(function: Any) -> TimedTask:
-        return partial(lambda run: run(fresh()), function)
+    def task(run: Callable[[FocalStack], TimingSample]) -> TimedTask:
+        return lambda: run(new_stack())
 
-    tasks: dict[str, TimedTask] = {c.name: of(c.run) for c in contestants.values()}
-    if setting != plan.base:
+    tasks: dict[str, TimedTask] = {method.name: task(method.run) for method in methods.values()}
+    if shape != config.base:
         return tasks
-    for name, contestant in contestants.items():
-        if not isinstance(contestant, TimedDualFocus):
-            continue
-        tasks[_task_name(contestant.name, LAST_PLANE)] = of(contestant.last_plane)
-        # Its own estimator: a whole stack in between would end the stream.
-        stream = open_timed_method(name, plan.place)
-        assert isinstance(stream, TimedDualFocus)
-        tasks[_task_name(contestant.name, SLIDING)] = SlidingWindowTask(stream, fresh)
-    for form, ours in formats.items():
-        tasks[_task_name(ours.name, form)] = of(ours.run)
+    for name, method in methods.items():
+        if isinstance(method, TimedDualFocus):
+            tasks[_task_name(method.name, LAST_PLANE)] = task(method.last_plane)
+            # A second estimator: a whole stack in between would end the stream.
+            stream = TimedDualFocus(name, config.compute)
+            tasks[_task_name(method.name, SLIDING)] = SlidingWindowTask(stream, new_stack)
+    for precision, network in precisions.items():
+        tasks[_task_name(network.name, precision)] = task(network.run)
     return tasks
 
 
-def _task_name(name: str, what: str) -> str:
-    return f'{name}, {what}'
+def _task_name(method: str, variant: str) -> str:
+    return f'{method}, {variant}'
 
 
-def _method(
-    contestant: BenchmarkMethod,
-    plan: BenchmarkConfig,
-    timed: Mapping[StackShape, Mapping[str, list[TimingSample]]],
+def _method_report(
+    method: BenchmarkMethod,
+    config: BenchmarkConfig,
+    samples: Mapping[StackShape, Mapping[str, list[TimingSample]]],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
-        'name': contestant.name,
-        'weights': contestant.weights,
-        'about': contestant.about,
-        'precision': contestant.precision,
-        'parameters': contestant.parameters,
-        'ours': isinstance(contestant, TimedDualFocus),
+        'name': method.name,
+        'weights': method.weights,
+        'about': method.about,
+        'precision': method.precision,
+        'parameters': method.parameters,
+        'ours': isinstance(method, TimedDualFocus),
         'cells': [
             {
-                'planes': s.planes,
-                'width': s.width,
-                'height': s.height,
-                **_cell(samples[contestant.name]),
+                'planes': shape.planes,
+                'width': shape.width,
+                'height': shape.height,
+                **_cell(by_task[method.name]),
             }
-            for s, samples in sorted(timed.items())
+            for shape, by_task in sorted(samples.items())
         ],
     }
-    base = timed[plan.base]
-    for key, what in (('last_plane', LAST_PLANE), ('sliding', SLIDING)):
-        samples = base.get(_task_name(contestant.name, what))
-        found[key] = None if samples is None else _cell(samples)
+    base = samples[config.base]
+    for key, variant in (('last_plane', LAST_PLANE), ('sliding', SLIDING)):
+        runs = base.get(_task_name(method.name, variant))
+        found[key] = None if runs is None else _cell(runs)
     return found
 
 
@@ -266,64 +271,57 @@ def _cell(samples: Sequence[TimingSample]) -> dict[str, Any]:
     total, stages = stage_percentiles(samples)
     return {
         'total_ms': total.as_json(),
-        'stages': {name: spread.as_json() for name, spread in stages.items()},
+        'stages': {name: percentiles.as_json() for name, percentiles in stages.items()},
     }
 
 
 def _compare_precisions(
     default: TimedDualFocus | None,
-    formats: Mapping[str, TimedDualFocus],
+    precisions: Mapping[str, TimedDualFocus],
     samples: Mapping[str, list[TimingSample]],
-    plan: BenchmarkConfig,
-    stacks: StackSource,
+    stack: FocalStack,
 ) -> list[dict[str, Any]]:
-    """Return time and depth of the default model in each number format against fp32."""
+    """Return time and depth of the default model in each number format relative to fp32."""
     if default is None:
         return []
-    every = {default.precision: default, **formats}
-    times = {
-        form: Percentiles.of(
-            [
-                sample.total_ms
-                for sample in samples[
-                    ours.name if ours is default else _task_name(ours.name, form)
-                ]
-            ]
-        )
-        for form, ours in every.items()
+    networks = {default.precision: default, **precisions}
+    times = {}
+    for precision, network in networks.items():
+        task = default.name if network is default else _task_name(network.name, precision)
+        times[precision] = Percentiles.of([sample.total_ms for sample in samples[task]])
+    depths = {
+        precision: network.estimator.estimate(stack).depth
+        for precision, network in networks.items()
     }
-    stack = stacks.stack(plan.base)
-    depths = {form: ours.estimator.estimate(stack).depth for form, ours in every.items()}
     return [
         {
-            'precision': form,
+            'precision': precision,
             'against': 'fp32',
-            'time_ratio': times[form].p50 / times['fp32'].p50,
-            'total_ms': times[form].as_json(),
-            **inverse_depth_change(depths[form], depths['fp32']),
+            'time_ratio': times[precision].p50 / times['fp32'].p50,
+            'total_ms': times[precision].as_json(),
+            **inverse_depth_change(depths[precision], depths['fp32']),
         }
-        for form in every
-        if form != 'fp32'
+        for precision in networks
+        if precision != 'fp32'
     ]
 
 
 def inverse_depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Return how far depths in metres are apart in dioptres, where both are finite."""
+    """Return the differences in dioptres of two depth maps in metres, where both are finite."""
     both = np.isfinite(depth) & np.isfinite(reference)
-    apart = np.abs(1.0 / depth[both] - 1.0 / reference[both])
-    if not apart.size:
-        apart = np.array([np.nan])
+    change = np.abs(1.0 / depth[both] - 1.0 / reference[both])
+    if not change.size:
+        change = np.array([np.nan])
     return {
-        'median_dioptres': float(np.median(apart)),
-        'p99_dioptres': float(np.percentile(apart, 99)),
-        'max_dioptres': float(apart.max()),
+        'median_dioptres': float(np.median(change)),
+        'p99_dioptres': float(np.percentile(change, 99)),
+        'max_dioptres': float(change.max()),
         'validity_changed': float(np.mean(np.isfinite(depth) != np.isfinite(reference))),
     }
 
 
-def _run_info(plan: BenchmarkConfig, load: float | None) -> dict[str, Any]:
-    device, base = plan.place.torch_device, plan.base
-    count = machine_info.processor_count()
+def _run_info(config: BenchmarkConfig, load: float | None) -> dict[str, Any]:
+    device, base = config.compute.torch_device, config.base
     return {
         'version': __version__,
         'commit': source_commit(Path(__file__)),
@@ -331,13 +329,13 @@ def _run_info(plan: BenchmarkConfig, load: float | None) -> dict[str, Any]:
         'machine': machine_info.describe_machine(),
         'fast_bf16': machine_info.has_fast_bf16(),
         'load_before': load,
-        'busy': None if load is None else load > machine_info.BUSY_SHARE * count,
+        'busy': None if load is None else load > machine_info.BUSY_SHARE * machine_info.processor_count(),
         'torch': torch.__version__,
         'device': describe_device(device),
         'device_kind': device.type,
         'threads': torch.get_num_threads(),
-        'precision': plan.place.precision,
-        'seconds': plan.seconds,
+        'precision': config.compute.precision,
+        'seconds': config.seconds,
         'base': {'planes': base.planes, 'width': base.width, 'height': base.height},
     }
 

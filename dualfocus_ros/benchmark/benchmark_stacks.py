@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The focal stacks that are timed: one rendered sweep, thinned and resized."""
+"""Focal stacks for timing: one rendered sweep, subsampled and resized."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, Simulated
 WIDTH, HEIGHT = 640, 480
 NEAR, FAR = 2.5, 0.45
 FRAME = 'camera_optical_frame'
-# More planes than this show some image twice.
+# Stacks with more planes repeat images.
 _MAX_RENDERED = 10
 _LENS = Lens(0.016, 1.4, 7.2e-3 / WIDTH)
 
 
 @dataclass(frozen=True, order=True)
 class StackShape:
-    """How many planes of which size."""
+    """Number and size of the planes of a stack."""
 
     planes: int
     width: int
@@ -35,7 +35,7 @@ class StackShape:
 
     @property
     def pixels(self) -> int:
-        """Of one plane."""
+        """Pixels of one plane."""
         return self.width * self.height
 
     def __str__(self) -> str:
@@ -43,35 +43,33 @@ class StackShape:
 
 
 class RenderedSweep:
-    """A table, as a 16 mm f/1.4 lens sees it while it focuses from far to near.
+    """Sweep of a 16 mm f/1.4 lens over a table, from far to near.
 
-    Rendered once, 640 x 480; other sizes are resized, because no time depends on how sharp an
-    image is.
+    Rendered once at 640 x 480 and resized; run time does not depend on sharpness.
 
-    :param finest: the most planes that a stack will have.
+    :param max_planes: largest number of planes of a stack.
     """
 
-    def __init__(self, finest: int) -> None:
+    def __init__(self, max_planes: int) -> None:
         pixels = _LENS.focal_length_px(0.0)
         camera = PinholeCamera(WIDTH, HEIGHT, pixels, pixels, WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5)
         settings = SimulatedCameraSettings(near_limit=NEAR, settling_time=0.01, latency=0.0)
         view = SimulatedCamera(make_scene('table', 0, camera), _LENS, settings)
-        self._focus = np.linspace(FAR, NEAR, min(max(finest, 2), _MAX_RENDERED))
+        self._focus = np.linspace(FAR, NEAR, min(max(max_planes, 2), _MAX_RENDERED))
         self._frames = []
         for index, focus in enumerate(self._focus):
             view.command(PlaneTarget(float(focus)), float(index))
-            # The lens has long settled half a second later.
+            # The lens has settled after half a second.
             self._frames.append(view.capture(index + 0.5))
 
-    def stack(self, setting: StackShape) -> FocalStack:
-        """Return a stack of images that nobody has seen before, from far to near.
+    def stack(self, shape: StackShape) -> FocalStack:
+        """Return a stack of new images, from far to near.
 
-        New arrays each time, as a camera delivers them: the estimator remembers what it encoded
-        by the array that an image came in.
+        New arrays each time: the estimator caches planes by the identity of their image.
         """
-        chosen = np.linspace(0, len(self._focus) - 1, setting.planes).round().astype(int)
-        focus = np.linspace(FAR, NEAR, setting.planes)
-        size = (setting.width, setting.height)
+        chosen = np.linspace(0, len(self._focus) - 1, shape.planes).round().astype(int)
+        focus = np.linspace(FAR, NEAR, shape.planes)
+        size = (shape.width, shape.height)
         planes = []
         for number, (index, dioptres) in enumerate(zip(chosen, focus, strict=True)):
             frame = self._frames[index]
@@ -91,7 +89,7 @@ class RenderedSweep:
 
 
 def write_stack(path: Path, stack: FocalStack) -> None:
-    """Write a stack whose planes all have intrinsics, for another process."""
+    """Write a stack with intrinsics to an ``.npz`` file, for another process."""
     cameras = [astuple(plane.camera) for plane in stack.planes if plane.camera is not None]
     with atomic_write(path) as partial:
         np.savez(
@@ -103,7 +101,7 @@ def write_stack(path: Path, stack: FocalStack) -> None:
 
 
 def read_stack(path: Path) -> FocalStack:
-    """Read what :func:`write_stack` wrote."""
+    """Read a stack of :func:`write_stack`."""
     with np.load(path) as file:
         images, focus, cameras = file['images'], file['focus'], file['cameras']
     return FocalStack(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other end of the benchmark: notes when messages come.
+"""Receiver of the benchmark: logs the arrival of messages.
 
-``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic, ``reliable``
-or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an image, or
-``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with those of the
-callbacks of the depth node, from its diagnostics.
+``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic;
+``reliable`` or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an
+image, ``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with the
+callback times in the diagnostics of the depth node.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
     from sensor_msgs.msg import Image
 
     from dualfocus_ros.msg import StackInfo
-    from dualfocus_ros.nodes.qos import reliable_qos
     from dualfocus_ros.stamps import to_ns
+    from dualfocus_ros.nodes.qos import reliable_qos
 
     class Receiver(Node):
         """Subscribes to an image topic, to ``stack_info`` and to the diagnostics."""
@@ -37,7 +37,7 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
         def __init__(self) -> None:
             super().__init__('benchmark_receiver')
             self._log = log.open('w', buffering=1)
-            # Deep enough that what is lost was lost on the way, not for want of a processor.
+            # Deep enough that losses are those of the transport, not of a slow receiver.
             qos = reliable_qos(5)
             qos.reliability = ReliabilityPolicy[reliability.upper()]
             self.create_subscription(Image, topic, self._on_image, qos)
@@ -48,11 +48,11 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
 
         def _on_image(self, image: Image) -> None:
             now = self.get_clock().now().nanoseconds
-            self._note({'stamp_ns': to_ns(image.header.stamp), 'receipt_ns': now})
+            self._log_entry({'stamp_ns': to_ns(image.header.stamp), 'receipt_ns': now})
 
         def _on_info(self, info: StackInfo) -> None:
             times = {name: float(getattr(info, name)) for name in TIMINGS}
-            self._note(
+            self._log_entry(
                 {
                     'info': {
                         **times,
@@ -69,13 +69,13 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
                 values = {entry.key: entry.value for entry in status.values}
                 summary = CallbackSummary.from_values(values)
                 if summary is not None:
-                    self._note({'callbacks': asdict(summary)})
+                    self._log_entry({'callbacks': asdict(summary)})
 
-        def _note(self, entry: dict[str, Any]) -> None:
+        def _log_entry(self, entry: dict[str, Any]) -> None:
             self._log.write(json.dumps(entry) + '\n')
 
         def close(self) -> None:
-            """End the log."""
+            """Close the log."""
             self._log.close()
 
     return Receiver()

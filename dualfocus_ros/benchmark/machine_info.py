@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a figure was measured on, in words."""
+"""Description and load of the machine that is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 
-# What the figures depend on, most telling first: (flag of /proc/cpuinfo, words).
+# Instruction sets that matter most first: (flag of /proc/cpuinfo, text).
 _INSTRUCTIONS = (
     ('amx_bf16', 'AMX'),
     ('avx512_bf16', 'AVX-512 and bf16'),
@@ -17,24 +17,24 @@ _INSTRUCTIONS = (
     ('avx2', 'AVX2'),
     ('asimddp', 'NEON'),
 )
-# Share of the processors: where others take more before anything is measured, say so.
+# Share of the processors; a larger load before the run is reported.
 BUSY_SHARE = 0.25
 
 
 def processor_count() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe_machine() -> str:
-    """Return processors, their instructions and memory, such as ``2 virtual CPU cores …``."""
+    """Return processors, instruction set and memory, such as ``2 virtual CPU cores …``."""
     flags, model = _cpuinfo()
     virtual = 'virtual ' if 'hypervisor' in flags else ''
     count = processor_count()
     text = f'{count} {virtual}CPU core{"s" if count > 1 else ""}'
-    names = [words for flag, words in _INSTRUCTIONS if flag in flags][:1]
+    names = [title for flag, title in _INSTRUCTIONS if flag in flags][:1]
     if names:
         text += f' with {names[0]}'
     text += f' ({model})' if model else f' ({platform.machine()})'
@@ -43,9 +43,9 @@ def describe_machine() -> str:
 
 
 def busy_processors(seconds: float = 1.0) -> float | None:
-    """Return how many processors are busy now; None where the system does not tell.
+    """Return the number of busy processors; None where the system does not report it.
 
-    Watches for a while: the load average still remembers what ended a minute ago.
+    Measured over some time, because the load average includes processes that have ended.
     """
     before = _processor_times()
     if before is None:
@@ -58,25 +58,25 @@ def busy_processors(seconds: float = 1.0) -> float | None:
 
 
 def _processor_times() -> tuple[int, int] | None:
-    """Return the time that all processors together were busy, and that has passed, in ticks."""
+    """Return the busy and the total time of all processors, in ticks."""
     path = Path('/proc/stat')
     if not path.is_file():
         return None
-    # cpu user nice system idle iowait irq softirq steal; what follows is part of user and nice.
+    # cpu user nice system idle iowait irq softirq steal; later columns are part of user and nice.
     times = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
     return sum(times) - times[3] - times[4], sum(times)
 
 
 def has_fast_bf16() -> bool:
-    """Return whether the processor multiplies bf16 numbers itself."""
+    """Return whether the processor has bf16 instructions."""
     flags, _ = _cpuinfo()
     return bool(flags & {'amx_bf16', 'avx512_bf16', 'bf16'})
 
 
 def peak_resident_bytes() -> int:
-    """Return the most memory that this process ever had in use, in bytes.
+    """Return the peak resident memory of this process in bytes.
 
-    ``ru_maxrss`` would begin with what the parent had when it started this process.
+    VmHWM, because ``ru_maxrss`` starts with the value of the parent process.
     """
     status = Path('/proc/self/status')
     if status.is_file():
@@ -85,8 +85,8 @@ def peak_resident_bytes() -> int:
                 return int(line.split()[1]) * 1024
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == 'darwin' else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else peak * 1024
 
 
 def _cpuinfo() -> tuple[set[str], str]:

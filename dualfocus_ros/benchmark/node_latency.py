@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the shutter to the consumer over DDS, with processes of their own on a domain of their own.
+"""Latency of the depth node and of image transport over DDS, between processes.
 
-A player publishes images, the depth node computes, a receiver notes when depth comes. The same
-player and receiver alone measure the transport, with Fast DDS as it comes and with our profile.
+A player publishes images, the depth node computes depth, a receiver logs its arrival; all run in
+an isolated DDS domain. Player and receiver alone measure the transport, with the default settings
+of Fast DDS and with the profile of this package.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import os
 from pathlib import Path
 import tempfile
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
+from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
 from dualfocus_ros.benchmark.timing import Percentiles
 from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
+from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.exceptions import CommandError
 
 PLAYER, RECEIVER = (
@@ -28,37 +31,25 @@ PLAYER, RECEIVER = (
 )
 DEPTH_TOPIC, IMAGE_TOPIC = 'depth/image_rect', 'image_raw'
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-# The camera leaves the node this much more time than it needs: a rate that it can keep up.
+# Frame period over the computing time of the node, so that it keeps up.
 SLACK = 1.8
 FASTEST_CAMERA = 30.0
 START_SECONDS = 120.0
-# What is not measured yet: the node warms up, publishers and subscriptions find each other.
+# Ignored while the node warms up and DDS discovery completes.
 WARMUP_MESSAGES = 2
 TRANSPORT_RATE = 30.0
 TRANSPORT_SIZE = (640, 480)
 
 
-class Progress(Protocol):
-    """What is told how far it is; a tqdm bar is one."""
-
-    total: float | None
-
-    def update(self, n: float | None = 1) -> bool | None:
-        """Count ``n`` more runs."""
-
-    def set_description(self, desc: str | None = None) -> None:
-        """Say what is being done."""
-
-
 @dataclass(frozen=True)
 class NodeBenchmarkConfig:
-    """How much to measure.
+    """Amount of measurements over DDS.
 
-    :param depths: depth images of each mode.
-    :param images: of each run of the transport.
-    :param rounds: runs of the transport with either profile.
-    :param modes: of the depth node.
-    :param subscribers: to the images of the transport.
+    :param depths: depth images per mode.
+    :param images: images per transport run.
+    :param rounds: transport runs per profile.
+    :param modes: modes of the depth node.
+    :param subscribers: reliabilities of the subscription in transport runs.
     """
 
     depths: int = 20
@@ -72,7 +63,7 @@ QUICK = NodeBenchmarkConfig(depths=4, images=20, rounds=1)
 
 
 def require_ros() -> None:
-    """Check that nodes can be started.
+    """Check that ROS nodes can be started.
 
     :raises CommandError: without ROS 2 and the built package.
     """
@@ -84,18 +75,18 @@ def require_ros() -> None:
 
 
 def measure_node(
-    plan: Any,
+    config: BenchmarkConfig,
     report: Mapping[str, Any],
-    progress: Progress,
+    progress: Progress | None = None,
     amount: NodeBenchmarkConfig = NodeBenchmarkConfig(),
 ) -> dict[str, Any]:
-    """Measure both modes of the depth node and the transport; return it ready for JSON.
+    """Measure the modes of the depth node and the transport; return results for JSON.
 
-    :param plan: a ``session.Plan``.
-    :param report: of the same run: how long the default model takes tells the camera's rate.
-    :raises CommandError: if a process ends by itself or no depth comes.
+    :param report: of the same run; the time of the default model sets the frame rate.
+    :raises CommandError: if a process ends early or no depth arrives in time.
     """
-    base = plan.base
+    progress = progress or NoProgress()
+    base = config.base
     runs = len(amount.modes) + 2 * len(amount.subscribers) * amount.rounds
     progress.total = (progress.total or 0) + runs
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as name:
@@ -106,9 +97,9 @@ def measure_node(
         write_stack(picture, sweep.stack(StackShape(2, *TRANSPORT_SIZE)))
         modes = []
         parameters = {
-            'device': plan.place.device,
-            'precision': plan.place.precision,
-            'threads': plan.place.threads,
+            'device': config.compute.device,
+            'precision': config.compute.precision,
+            'threads': config.compute.threads,
             'stamp_policy': 'last',
         }
         for mode in amount.modes:
@@ -126,7 +117,7 @@ def measure_node(
 
 
 def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
-    """Return images a second that the node can keep up with, for what was just measured."""
+    """Return the images per second that the node can keep up with, by the measured times."""
     at = report['base']
     for method in report['methods']:
         if method['name'] != report['default_model']:
@@ -152,7 +143,7 @@ def _measure_mode(
     parameters: Mapping[str, Any],
     amount: NodeBenchmarkConfig,
 ) -> dict[str, Any]:
-    """Run camera, node and receiver until enough depth has come."""
+    """Run camera, node and receiver until enough depth images have arrived."""
     sent, received = folder / f'{mode}.sent', folder / f'{mode}.received'
     logs = folder / mode
     logs.mkdir()
@@ -166,17 +157,17 @@ def _measure_mode(
         processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
         processes.start('depth_node', words, logs, environment)
         processes.start(PLAYER, [str(stack), repr(rate), str(sent)], logs, environment)
-        wanted = amount.depths + WARMUP_MESSAGES
-        # Ten times as long as it should take: nobody waits for ever on a machine that is busy.
-        deadline = time.monotonic() + START_SECONDS + 10.0 * wanted * 32 / rate
-        while len(_depths(received)) < wanted:
+        required = amount.depths + WARMUP_MESSAGES
+        # Ten times the expected duration, for busy machines.
+        deadline = time.monotonic() + START_SECONDS + 10.0 * required * 32 / rate
+        while len(_depths(received)) < required:
             _check_running(processes, deadline, mode)
             time.sleep(0.1)
     _raise_problems(processes)
     entries = _lines(received)
     depths = _depths(received)[WARMUP_MESSAGES:]
     infos = [entry['info'] for entry in entries if 'info' in entry][WARMUP_MESSAGES:]
-    # Of the newest callbacks, nearly all that there were.
+    # Statistics of the newest callbacks; the last message covers nearly all.
     callbacks = [entry['callbacks'] for entry in entries if 'callbacks' in entry]
     seconds = (depths[-1]['receipt_ns'] - depths[0]['receipt_ns']) * 1e-9
     spread = {
@@ -200,7 +191,7 @@ def _measure_mode(
 def _measure_transport(
     folder: Path, picture: Path, amount: NodeBenchmarkConfig, progress: Progress
 ) -> dict[str, Any]:
-    """Return delay and loss of images between two processes, with either profile."""
+    """Return delay and loss of images between two processes, with both profiles."""
     import rclpy
 
     width, height = TRANSPORT_SIZE
@@ -213,12 +204,12 @@ def _measure_transport(
         'why_not': None,
     }
     if 'fastrtps' not in found['rmw'] or find_config(PROFILE) is None:
-        found['why_not'] = f'the profile is for Fast DDS, and this is {found["rmw"]}'
+        found['why_not'] = f'the profile is for Fast DDS, the middleware is {found["rmw"]}'
         return found
     for reliability in amount.subscribers:
         delays: dict[bool, list[float]] = {False: [], True: []}
         counts = {False: 0, True: 0}
-        # Turns, so that what disturbs hits both alike.
+        # Interleaved, so that a disturbance affects both profiles.
         for turn in range(amount.rounds):
             for ours in (False, True):
                 name = f'{reliability}-{turn}-{"ours" if ours else "default"}'
@@ -235,7 +226,7 @@ def _measure_transport(
 def compare_transports(
     reliability: str, delays: Mapping[bool, Sequence[float]], sent: Mapping[bool, int]
 ) -> dict[str, Any]:
-    """Return delay and loss with the default transport (key False) and with ours (key True)."""
+    """Return delay and loss with the default profile (key False) and the package's (key True)."""
     sides: dict[str, dict[str, Any]] = {}
     for ours, name in ((False, 'default'), (True, 'ours')):
         lost = 1.0 - len(delays[ours]) / sent[ours] if sent[ours] else None
@@ -246,16 +237,16 @@ def compare_transports(
             'delay_ms': _percentiles(delays[ours]),
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
-    # The median of the few that came through would praise who loses the rest.
-    most_came = all(side['loss'] is not None and side['loss'] < 0.1 for side in sides.values())
-    speed_up = slow['p50'] / fast['p50'] if most_came and slow and fast else None
+    # The median of few received images would favour the lossy profile.
+    mostly_received = all(side['loss'] is not None and side['loss'] < 0.1 for side in sides.values())
+    speed_up = slow['p50'] / fast['p50'] if mostly_received and slow and fast else None
     return {'reliability': reliability, **sides, 'speed_up': speed_up}
 
 
 def _play_images(
     logs: Path, picture: Path, reliability: str, ours: bool, images: int
 ) -> tuple[int, list[float]]:
-    """Play images to a receiver; return how many were sent and the delays in ms."""
+    """Play images to a receiver; return the number sent and the delays in ms."""
     sent, received = logs / 'sent', logs / 'received'
     environment = {**isolated_environment(), **_profile(ours)}
     with NodeGroup() as processes:
@@ -265,7 +256,7 @@ def _play_images(
         while len(_stamps(sent)) < images + WARMUP_MESSAGES:
             _check_running(processes, deadline, 'transport')
             time.sleep(0.05)
-        # The last ones may still be on their way; those sent from now on do not count.
+        # The last images may still be in transit; later ones do not count.
         stamps = set(_stamps(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
     _raise_problems(processes)
@@ -274,9 +265,9 @@ def _play_images(
 
 
 def _profile(ours: bool) -> dict[str, str | None]:
-    """Return the variables that make Fast DDS take our profile, or none.
+    """Return the environment that selects the profile of this package, or none.
 
-    A profile that the user chose stands for ours.
+    A profile chosen by the user replaces that of the package.
     """
     if not ours:
         return dict.fromkeys(PROFILE_VARIABLES, None)
@@ -285,17 +276,17 @@ def _profile(ours: bool) -> dict[str, str | None]:
     return {} if file is None else dict.fromkeys(PROFILE_VARIABLES, str(file))
 
 
-def _check_running(processes: NodeGroup, deadline: float, what: str) -> None:
-    """Raise what is wrong with processes that should go on."""
+def _check_running(processes: NodeGroup, deadline: float, task: str) -> None:
+    """Check that all processes run and the deadline has not passed."""
     dead = processes.exited()
     if dead:
         raise CommandError(
-            f'{dead[0].name} ended with status {dead[0].status} ({what}); it said: '
+            f'{dead[0].name} ended with status {dead[0].status} ({task}); last output: '
             f'{dead[0].last_line()}'
         )
     if time.monotonic() > deadline:
-        words = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
-        raise CommandError(f'nothing more came in time ({what}); last words: {words}')
+        output = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
+        raise CommandError(f'no messages arrived in time ({task}); last output: {output}')
 
 
 def _raise_problems(processes: NodeGroup) -> None:
@@ -304,7 +295,7 @@ def _raise_problems(processes: NodeGroup) -> None:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Return what a receiver has noted; its last line may still be in the making."""
+    """Return the complete lines of a receiver's log."""
     if not file.is_file():
         return []
     text = file.read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures of one run come to: ratios, which a slower machine leaves as they are."""
+"""Ratios of the times of one run, which depend less on the machine than the times do."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ PUBLISH = ('pack', 'serialise')
 
 @dataclass(frozen=True)
 class Ratio:
-    """One of them.
+    """Ratio, or another derived value.
 
-    :param name: for programs.
-    :param words: what was divided by what.
+    :param name: identifier.
+    :param description: numerator and denominator in words.
     :param unit: of the value; empty for a ratio.
-    :param limit: what it should be at most, or at least if ``at_least``; None where nothing is
-        asked for.
+    :param limit: required maximum, or minimum if ``at_least``; None without a requirement.
     """
 
     name: str
-    words: str
+    description: str
     value: float
     unit: str = ''
     limit: float | None = None
@@ -33,16 +32,16 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is within its limit; None where it has none."""
+        """Whether the value is within its limit; None without a limit."""
         if self.limit is None:
             return None
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the ratio for JSON."""
         return {
             'name': self.name,
-            'words': self.words,
+            'words': self.description,
             'value': self.value,
             'unit': self.unit,
             'limit': self.limit,
@@ -54,13 +53,12 @@ class Ratio:
 def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the largest ``|y - fit| / fit`` over a straight line through positive values.
 
-    The line is the one of least squared relative deviations: otherwise the largest value alone
-    would choose it.
+    The line minimises squared relative deviations, so that the largest value does not dominate.
 
-    :raises ValueError: for fewer than three points, through which there may be no line.
+    :raises ValueError: for fewer than three points, which any line fits.
     """
     if len(x) < 3:
-        raise ValueError(f'a line is tested by at least 3 points, got {len(x)}')
+        raise ValueError(f'a straight line needs at least 3 points to be tested, got {len(x)}')
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     slope, offset = np.polyfit(xs, ys, 1, w=1.0 / ys)
     fit = slope * xs + offset
@@ -68,14 +66,14 @@ def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def network_ms(cell: Mapping[str, Any]) -> float:
-    """Return the network's share of a cell: encoding and decoding, medians."""
+    """Return the time of the network in a cell: encoding and decoding, medians."""
     return sum(_stage(cell, name) for name in NETWORK)
 
 
 def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
-    """Return all ratios that the figures of a run allow.
+    """Return all ratios that the measurements of a run allow.
 
-    :param report: as ``session.run`` returns it.
+    :param report: of :func:`~dualfocus_ros.benchmark.benchmark_run.run_benchmark`.
     """
     methods = {method['name']: method for method in report['methods']}
     default = methods.get(report['default_model'])
@@ -150,7 +148,7 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
         found.append(
             Ratio(
                 'sliding_vs_whole',
-                'sliding mode, a depth per frame / whole stack, in a process of its own',
+                'sliding mode, a depth per frame / whole stack, in a separate process',
                 alone['sliding_ms']['p50'] / alone['whole_ms']['p50'],
                 limit=0.4,
             )
@@ -159,7 +157,7 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
         found.append(
             Ratio(
                 'sliding_vs_whole_beside',
-                'the same beside the other methods of this run',
+                'the same, interleaved with the other methods of this run',
                 sliding['total_ms']['p50'] / base['total_ms']['p50'],
             )
         )
@@ -175,7 +173,7 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
             ),
             Ratio(
                 'last_plane_vs_rest',
-                'the same / what is left of inference then (one plane encoded, and decode)',
+                'the same / remaining inference (one plane encoded, and decode)',
                 after / network_ms(last),
                 limit=1.3,
             ),

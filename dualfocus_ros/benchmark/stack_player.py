@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera of the benchmark: plays the planes of one stack again and again over DDS.
+"""Camera of the benchmark: publishes the planes of one stack repeatedly.
 
-``python -m dualfocus_ros.benchmark.stack_player STACK RATE LOG``: rate in images a second; each line of
-the log is the stamp of an image that was published, in nanoseconds.
+``python -m dualfocus_ros.benchmark.stack_player STACK RATE LOG``: rate in images per second; each
+line of the log is the stamp of a published image in nanoseconds.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
             self._states = self.create_publisher(FocusState, 'focus_state', reliable_qos(QUEUE))
             self._count = 0
             self._log = log.open('w', buffering=1)
-            self.create_timer(1.0 / rate, self._shoot)
+            self.create_timer(1.0 / rate, self._publish)
 
-        def _shoot(self) -> None:
-            # Nothing is sent before somebody listens: what is lost then says nothing.
+        def _publish(self) -> None:
+            # Wait for a subscriber: images sent before discovery would count as lost.
             if not self._count and self._images.get_subscription_count() == 0:
                 return
             sweep, index = divmod(self._count, len(self._planes))
@@ -73,7 +73,7 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
             self._log.write(f'{to_ns(image.header.stamp)}\n')
 
         def close(self) -> None:
-            """End the log."""
+            """Close the log."""
             self._log.close()
 
     return Player()

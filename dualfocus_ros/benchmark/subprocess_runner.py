@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A method in a process of its own, as a node has one: peak memory, and frames against stacks.
+"""Measurement of one method in a separate process, as in a node: peak memory and sliding mode.
 
-Beside other networks a method finds neither its weights nor its memory where it left them, which
-weighs more on a frame of sliding mode than on a whole stack.
+In a process with other networks, their turns evict the weights and memory of a method from the
+caches, which slows a frame of sliding mode more than a whole stack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 from pathlib import Path
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dualfocus_ros.benchmark.compute_config import ComputeConfig
+    from dualfocus_ros.benchmark.timed_methods import TimedDualFocus
+    from dualfocus_ros.focal_stack import FocalStack
 
 RUNS = 3
 MODULE = 'dualfocus_ros.benchmark.subprocess_runner'
@@ -20,15 +26,14 @@ MODULE = 'dualfocus_ros.benchmark.subprocess_runner'
 def run_in_subprocess(
     name: str, stack: Path, device: str, precision: str, threads: int, seconds: float
 ) -> dict[str, Any]:
-    """Run a method on a stack in a fresh process and return what was measured.
+    """Run a method on a stack in a new process and return the measurements.
 
-    :param name: as for ``contestants.open_timed_method``.
-    :param stack: a file of ``scene.write_stack``.
-    :param seconds: what the repeats of each of the two times may take.
-    :returns: ``imported_bytes`` once everything is imported, ``peak_bytes`` of the process while
-        it does one stack after the other, and on a GPU ``device_peak_bytes``, else None; of our
-        models also ``whole_ms`` and ``sliding_ms``, percentiles of runs that took turns. Only
-        ``error`` where it failed.
+    :param name: as for :func:`~dualfocus_ros.benchmark.timed_methods.open_timed_method`.
+    :param stack: file of :func:`~dualfocus_ros.benchmark.benchmark_stacks.write_stack`.
+    :param seconds: budget of the repeats of each of the two times.
+    :returns: ``imported_bytes`` after the imports, ``peak_bytes`` of the process, on a GPU
+        ``device_peak_bytes`` (else None); for DualFocus networks also ``whole_ms`` and
+        ``sliding_ms``, percentiles of interleaved runs. Only ``error`` after a failure.
     """
     words = [name, str(stack), device, precision, str(threads), repr(seconds)]
     done = subprocess.run(
@@ -36,13 +41,13 @@ def run_in_subprocess(
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        # Out of memory ends a process without a word.
+        # The kernel kills a process without memory before it can print.
         return {'error': lines[-1] if lines else f'ended with status {done.returncode}'}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _probe(
+def _measure(
     name: str, stack: str, device: str, precision: str, threads: str, seconds: str
 ) -> dict[str, Any]:
     import cv2
@@ -50,54 +55,53 @@ def _probe(
 
     from dualfocus_ros.benchmark import machine_info
     from dualfocus_ros.benchmark.benchmark_stacks import read_stack
-    from dualfocus_ros.benchmark.timed_methods import (
-        ComputeConfig,
-        TimedDualFocus,
-        open_timed_method,
-        set_threads,
-    )
-    from dualfocus_ros.focal_stack import FocalStack
+    from dualfocus_ros.benchmark.compute_config import ComputeConfig
+    from dualfocus_ros.benchmark.timed_methods import TimedDualFocus, open_timed_method
 
-    def fresh() -> FocalStack:
+    def new_stack() -> FocalStack:
         return read_stack(Path(stack))
 
     assert cv2.__version__
     imported = machine_info.peak_resident_bytes()
-    place = ComputeConfig(device, precision, int(threads))
-    set_threads(place)
-    contestant = open_timed_method(name, place)
+    compute = ComputeConfig(device, precision, int(threads))
+    compute.set_threads()
+    method = open_timed_method(name, compute)
     for _ in range(RUNS):
-        contestant.run(fresh())
-    if isinstance(contestant, TimedDualFocus):
-        contestant.last_plane(fresh())
+        method.run(new_stack())
+    if isinstance(method, TimedDualFocus):
+        method.last_plane(new_stack())
     on_device = None
-    if place.torch_device.type == 'cuda':
-        on_device = torch.cuda.max_memory_allocated(place.torch_device)
+    if compute.torch_device.type == 'cuda':
+        on_device = torch.cuda.max_memory_allocated(compute.torch_device)
     found = {
         'imported_bytes': imported,
         'peak_bytes': machine_info.peak_resident_bytes(),
         'device_peak_bytes': on_device,
     }
-    if isinstance(contestant, TimedDualFocus):
-        found |= _frames_and_stacks(name, contestant, place, fresh, float(seconds))
+    if isinstance(method, TimedDualFocus):
+        found |= _time_whole_and_sliding(name, method, compute, new_stack, float(seconds))
     return found
 
 
-def _frames_and_stacks(
-    name: str, ours: Any, place: Any, fresh: Any, seconds: float
+def _time_whole_and_sliding(
+    name: str,
+    method: TimedDualFocus,
+    compute: ComputeConfig,
+    new_stack: Callable[[], FocalStack],
+    seconds: float,
 ) -> dict[str, Any]:
-    """Return the times of whole stacks and of frames in sliding mode, which take turns."""
-    from dualfocus_ros.benchmark.timed_methods import SlidingWindowTask, open_timed_method
+    """Return the times of whole stacks and of frames in sliding mode, interleaved."""
+    from dualfocus_ros.benchmark.timed_methods import SlidingWindowTask, TimedDualFocus
     from dualfocus_ros.benchmark.timing import Percentiles, TimedTask, measure_interleaved
 
     def ignore(count: int) -> None:
         del count
 
-    # Its own estimator: a whole stack in between would end the stream.
-    stream: Any = open_timed_method(name, place)
+    # A second estimator: a whole stack in between would end the stream.
+    stream = TimedDualFocus(name, compute)
     tasks: dict[str, TimedTask] = {
-        'whole_ms': lambda: ours.run(fresh()),
-        'sliding_ms': SlidingWindowTask(stream, fresh),
+        'whole_ms': lambda: method.run(new_stack()),
+        'sliding_ms': SlidingWindowTask(stream, new_stack),
     }
     measured = measure_interleaved(tasks, seconds, ignore, ignore)
     return {
@@ -107,4 +111,4 @@ def _frames_and_stacks(
 
 
 if __name__ == '__main__':
-    sys.stdout.write(json.dumps(_probe(*sys.argv[1:])))
+    sys.stdout.write(json.dumps(_measure(*sys.argv[1:])))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repeats that are shuffled between contestants, so that what disturbs hits all of them alike.
+"""Interleaved timing: methods take turns, so that a disturbance affects all of them.
 
-Whoever's turn it is runs once before it is timed: a camera has one network at work, stack after
-stack, which need not fetch its weights and its memory back from another's hands.
+Each turn starts with an untimed run. A camera runs one network repeatedly, whose weights and
+memory stay in the caches; without that run, a turn would also time reloading them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Name = TypeVar('Name', bound=Hashable)
 
 @dataclass(frozen=True)
 class TimingSample:
-    """One run.
+    """Times of one run.
 
     :param total_ms: from the call to the result on the host.
-    :param stages: milliseconds of its parts, by name.
+    :param stages: milliseconds by stage.
     """
 
     total_ms: float
@@ -43,17 +43,17 @@ class Percentiles:
 
     @staticmethod
     def of(values: Sequence[float]) -> Percentiles:
-        """Return the percentiles of one value or more.
+        """Return the percentiles of values.
 
         :raises ValueError: for no values.
         """
         if not values:
-            raise ValueError('no run was timed')
+            raise ValueError('no run was timed: expected at least one value')
         p10, p50, p90 = (float(np.percentile(values, p)) for p in PERCENTILES)
         return Percentiles(p10, p50, p90, len(values))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the percentiles for JSON, in milliseconds."""
         return {
             'p10': round(self.p10, 3),
             'p50': round(self.p50, 3),
@@ -63,21 +63,21 @@ class Percentiles:
 
 
 class TimedTask(Protocol):
-    """Something that can be run again and again."""
+    """Repeatable task."""
 
     def __call__(self) -> TimingSample:
-        """Prepare, which is not timed, then run."""
+        """Prepare untimed, then run."""
 
 
 def repeats_within(seconds: float, once: float) -> int:
-    """Return how often to run what takes ``once`` seconds in a budget: 3 to 30 times."""
+    """Return the number of runs of ``once`` seconds each that fit a budget: 3 to 30."""
     if not once > 0.0:
         return MAX_REPEATS
     return min(max(math.ceil(seconds / once), MIN_REPEATS), MAX_REPEATS)
 
 
 def interleave(repeats: Mapping[Name, int]) -> list[Name]:
-    """Return an order in which each name comes as often as it says, spread evenly."""
+    """Return an order in which each name occurs so many times, evenly spread."""
     places = [
         ((turn + 0.5) / count, place, name)
         for place, (name, count) in enumerate(repeats.items())
@@ -92,12 +92,13 @@ def measure_interleaved(
     announce: Callable[[int], None],
     progress: Callable[[int], Any],
 ) -> dict[Name, list[TimingSample]]:
-    """Run every task once, which tells how often it fits the budget, then in turns.
+    """Time tasks in turns; a first run of each decides its number of repeats.
 
-    :param seconds: what each task's timed runs may take together, as far as 3 fit; those before
-        them, one a turn, come on top.
-    :param announce: told how many runs are still to come, once that is known.
-    :param progress: told of each run that is done.
+    :param seconds: budget of the timed runs of each task, at least 3 runs; the untimed run of
+        each turn is additional.
+    :param announce: called with the number of remaining runs after the first runs.
+    :param progress: called with 1 after each run.
+    :returns: samples by task.
     """
     turns = {}
     for name, task in tasks.items():
@@ -119,7 +120,7 @@ def measure_interleaved(
 def stage_percentiles(
     samples: Sequence[TimingSample],
 ) -> tuple[Percentiles, dict[str, Percentiles]]:
-    """Return the percentiles of the whole and of each stage, stages in the order of running."""
+    """Return the percentiles of the total and of each stage, in order of execution."""
     names = list(dict.fromkeys(name for sample in samples for name in sample.stages))
     stages = {
         name: Percentiles.of([s.stages[name] for s in samples if name in s.stages])

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus evaluate``: methods side by side on data sets, with every condition stated."""
+"""``dualfocus evaluate``: compare methods on data sets."""
 
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
 import logging
 from pathlib import Path
 import sys
 
-from tqdm import tqdm
-
-from dualfocus_ros import __version__
-from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.exceptions import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--baseline',
         metavar='METHOD',
-        help='also print the errors of the others over those of this method',
+        help='also print the ratios of the errors of the others to those of this method',
     )
     parser.add_argument(
         '--protocol',
@@ -76,72 +73,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Measure, print the report and, if asked, write it with figures."""
-    import torch
-
-    from dualfocus_ros.datasets.registry import open_dataset
-    from dualfocus_ros.evaluation.evaluation_plots import write_figures
-    from dualfocus_ros.evaluation.evaluation_report import (
-        RunInfo,
-        as_json,
-        as_markdown,
-        source_commit,
+    """Evaluate, print the report and, with ``--output``, write it."""
+    from dualfocus_ros.evaluation.evaluation_run import (
+        DEFAULT_DATA,
+        BaselineError,
+        EvaluationConfig,
+        run_evaluation,
     )
-    from dualfocus_ros.evaluation.evaluator import evaluate
-    from dualfocus_ros.evaluation.methods import open_methods
-    from dualfocus_ros.evaluation.protocols import make_protocol
-    from dualfocus_ros.exceptions import UsageError
-    from dualfocus_ros.inference.device import default_threads, describe_device, resolve_device
 
-    if arguments.planes == 1 or arguments.planes < 0:
-        raise UsageError(f'--planes: depth from focus needs at least 2, got {arguments.planes}')
-    if arguments.limit < 0:
-        raise UsageError(f'--limit must not be negative, got {arguments.limit}')
-    device = resolve_device(arguments.device)
-    torch.set_num_threads(arguments.threads or default_threads())
-    # Everything is opened before anything is measured: a typing error costs no hour.
-    datasets = [open_dataset(text) for text in arguments.data or ('synthetic:0', 'indoor:0')]
-    protocol = make_protocol(arguments.protocol, arguments.planes, arguments.seed)
-    methods = open_methods(arguments.methods, device, protocol)
-    names = [method.name for method in methods]
-    if arguments.baseline is not None and arguments.baseline not in names:
-        raise UsageError(f"--baseline: '{arguments.baseline}' is none of {', '.join(names)}")
-    sizes = [min(arguments.limit or len(d), len(d)) for d in datasets]
-    results = []
-    quiet = not logging.getLogger('dualfocus_ros').isEnabledFor(logging.INFO)
-    with tqdm(
-        total=sum(sizes) * len(methods), unit='estimate', leave=False, disable=quiet or None
-    ) as bar:
-        for dataset in datasets:
-            bar.set_description(dataset.name)
-            results.append(
-                evaluate(
-                    dataset,
-                    methods,
-                    protocol,
-                    planes=arguments.planes,
-                    limit=arguments.limit,
-                    progress=bar.update,
-                )
-            )
-    facts = RunInfo(
-        version=__version__,
-        commit=source_commit(Path(__file__)),
-        device=describe_device(device),
-        torch=torch.__version__,
-        seed=arguments.seed,
-        date=datetime.now(timezone.utc).date().isoformat(),
-    )
-    figures: dict[str, list[str]] = {}
-    json_text = as_json(facts, methods, results)
-    if arguments.output is not None:
-        folder: Path = arguments.output
-        folder.mkdir(parents=True, exist_ok=True)
-        figures = {r.dataset.name: write_figures(folder, r) for r in results}
-        write_text(folder / 'report.json', json_text)
-    markdown = as_markdown(facts, methods, results, figures, arguments.baseline)
-    if arguments.output is not None:
-        write_text(folder / 'report.md', markdown)
+    try:
+        config = EvaluationConfig(
+            data=tuple(arguments.data) or DEFAULT_DATA,
+            methods=tuple(arguments.methods),
+            baseline=arguments.baseline,
+            protocol=arguments.protocol,
+            planes=arguments.planes,
+            limit=arguments.limit,
+            seed=arguments.seed,
+            device=arguments.device,
+            threads=arguments.threads,
+        )
+    except ValueError as error:  # begins with the name of the field
+        raise UsageError(f'--{error}') from None
+    with progress_bar('estimate') as bar:
+        try:
+            report = run_evaluation(config, bar)
+        except BaselineError as error:
+            raise UsageError(f'--{error}') from None
+    folder: Path | None = arguments.output
+    markdown = report.markdown() if folder is None else report.write(folder)
+    if folder is not None:
         logger.info('wrote %s', folder / 'report.md')
-    sys.stdout.write(json_text if arguments.json else markdown)
+    sys.stdout.write(report.json() if arguments.json else markdown)
     return 0

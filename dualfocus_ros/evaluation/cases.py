@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stack to be estimated and judged, whatever data set and unit it comes from."""
+"""Evaluation case: one focal stack with its ground truth, in one unit of inverse depth."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 
 from dualfocus_ros.datasets.samples import METRIC_UNITS, StackSample
 
-# Estimates beyond count as this many metres, as the nodes' default limit has it.
+# Metres; larger estimates count as this, as the default depth.max of the nodes does.
 MAX_DEPTH = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A focal stack and its truth.
+    """Focal stack and ground truth.
 
-    Methods work on *positions*: inverse depth in dioptres, or another unit affine in it, in which
-    sharpness is a symmetric function of the distance from focus.
+    Methods estimate *positions*: inverse depth in dioptres, or another unit that is affine in it.
+    Defocus is a symmetric function of the distance between two positions.
 
-    :param images: (N, H, W, 3) uint8, or float32 in [0, 1] where a protocol does not quantise.
+    :param images: (N, H, W, 3) uint8, or float32 in [0, 1] if a protocol does not quantise.
     :param focus: (N,) position of each plane.
-    :param truth: (H, W) float32 in metres if ``metric``, else a position; NaN is not counted.
-    :param middle: position that an estimator says which knows the focus list and nothing else.
-    :param limit: metres; truth and estimates beyond it count as this value.
-    :param plane: rows and columns where the position must be linear in pixel coordinates.
+    :param truth: (H, W) float32, metres if ``metric``, else a position; NaN pixels do not count.
+    :param middle: position that follows from the focus list alone; the range-only control.
+    :param limit: metres; truth and estimates are clipped to it.
+    :param plane: rows and columns of a flat target, where position is linear in the pixels.
     """
 
     name: str
@@ -39,38 +39,44 @@ class Case:
     limit: float | None = None
     plane: tuple[slice, slice] | None = None
 
+    @classmethod
+    def without_truth(cls, images: np.ndarray, focus: np.ndarray) -> Case:
+        """Return a case in dioptres without ground truth, for timing."""
+        truth = np.full(images.shape[1:3], np.nan, np.float32)
+        return cls('', images, focus, truth, True, 'm', 'dioptres', float(np.mean(focus)))
+
     @property
     def truth_position(self) -> np.ndarray:
-        """(H, W) float64 truth as position, NaN where unknown."""
+        """Ground truth as position, (H, W) float64, NaN where unknown."""
         if not self.metric:
             return self.truth.astype(np.float64)
         return np.asarray(1.0 / self.truth.astype(np.float64))
 
     @property
     def has_ratios(self) -> bool:
-        """Whether relative errors mean anything: the truth is positive and its zero is real."""
+        """Whether relative errors are defined: positive truth on a scale with a true zero."""
         return self.metric or self.unit == 'disparity'
 
     def value(self, position: np.ndarray) -> np.ndarray:
-        """Return positions in the unit of the truth; metres are limited to ``limit`` or 20 m."""
+        """Convert positions to the unit of the truth; clip metres to ``limit`` or 20 m."""
         if not self.metric:
             return np.asarray(position, dtype=np.float64)
         farthest = self.limit or MAX_DEPTH
         return np.asarray(1.0 / np.maximum(position.astype(np.float64), 1.0 / farthest))
 
 
-def evenly_spaced_planes(available: int, wanted: int) -> np.ndarray:
-    """Return indices of evenly spaced planes, truncated as DDFF12 is evaluated: 0 2 4 6 9 of 10.
+def evenly_spaced_planes(available: int, count: int) -> np.ndarray:
+    """Return indices of evenly spaced planes, truncated as for DDFF 12-Scene: 0 2 4 6 9 of 10.
 
-    ``wanted`` 0, or more than there are, takes all.
+    :param count: planes to select; 0, or more than available, selects all.
     """
-    if wanted <= 0 or wanted >= available:
+    if count <= 0 or count >= available:
         return np.arange(available)
-    return np.linspace(0, available - 1, wanted).astype(int)
+    return np.linspace(0, available - 1, count).astype(int)
 
 
 def case_from_stack(sample: StackSample, planes: int = 0) -> Case:
-    """Return the case of a recorded stack, with at most ``planes`` of its planes (0: all)."""
+    """Return the case of a recorded stack, with at most ``planes`` planes (0: all)."""
     chosen = evenly_spaced_planes(len(sample.images), planes)
     metric = sample.unit in METRIC_UNITS
     focus = sample.focus[chosen].astype(np.float64)

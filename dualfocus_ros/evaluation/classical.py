@@ -1,12 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classical depth from focus: what works without training, and what to be better than."""
+"""Classical depth-from-focus baselines."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-FOCUS_MEASURES = ('sml', 'rdf')
+from dualfocus_ros.evaluation.cases import Case
+from dualfocus_ros.evaluation.method_interface import Estimate, Method
+
+FOCUS_MEASURES = {'sml': 'sum-modified-Laplacian', 'rdf': 'ring difference filter'}
+
+
+class ClassicalMethod(Method):
+    """Focus measure with a refined peak over the planes, on the CPU.
+
+    :param measure: one of :data:`FOCUS_MEASURES`.
+    """
+
+    def __init__(self, measure: str) -> None:
+        self.name = measure
+        title = FOCUS_MEASURES[measure]
+        self.about = f'{title}, 9x9 window, Gaussian peak in dioptres, no training'
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate positions; classical methods have no sigma."""
+        images = case.images
+        if images.dtype != np.uint8:
+            images = images * np.float32(255.0)
+        return Estimate(classical_inverse_depth(images, case.focus, self.name))
 
 
 def sum_modified_laplacian(grey: np.ndarray, step: int = 1, window: int = 9) -> np.ndarray:
@@ -20,10 +42,10 @@ def sum_modified_laplacian(grey: np.ndarray, step: int = 1, window: int = 9) -> 
 
 
 def ring_difference(image: np.ndarray, radius: int = 5, gap: int = 2) -> np.ndarray:
-    """Return the response of a ring difference filter, its norm over channels, smoothed.
+    """Return the smoothed response of a ring difference filter, its norm over channels.
 
-    A positive centre, a gap of zeros and a negative ring of the given outer radius that sums to
-    zero (Surh et al., CVPR 2017).
+    The kernel is a positive centre, a gap of zeros and a negative ring of the given outer radius;
+    it sums to zero (Surh et al., CVPR 2017).
 
     :param image: (H, W) or (H, W, 3) float32.
     """
@@ -58,8 +80,11 @@ def focus_volume(images: np.ndarray, measure: str) -> np.ndarray:
 def refined_peak(volume: np.ndarray, dioptres: np.ndarray) -> np.ndarray:
     """Return the inverse depth (H, W) at the peak of a Gaussian through the best plane.
 
-    The parabola through the logarithms at the best plane and its neighbours, in dioptres, for any
-    spacing; clamped to the neighbours. Planes may come in any order.
+    A parabola through the logarithms at the best plane and its neighbours, for any spacing,
+    clamped to the neighbours.
+
+    :param volume: (N, H, W) focus measures.
+    :param dioptres: (N,) focus of the planes, in any order.
     """
     order = np.argsort(dioptres)
     q = np.asarray(dioptres, np.float64)[order]
@@ -84,5 +109,5 @@ def refined_peak(volume: np.ndarray, dioptres: np.ndarray) -> np.ndarray:
 def classical_inverse_depth(
     images: np.ndarray, dioptres: np.ndarray, measure: str = 'sml'
 ) -> np.ndarray:
-    """Return the inverse depth (H, W) in dioptres by a focus measure and its refined peak."""
+    """Return the inverse depth (H, W) in dioptres at the refined peak of a focus measure."""
     return refined_peak(focus_volume(images, measure), dioptres)

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a run: an example per data set, error by depth, and how far sigma can be trusted."""
+"""Figures of an evaluation: example maps, error by depth, calibration of sigma."""
 
 from __future__ import annotations
 
 from pathlib import Path
 import re
-from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 import numpy as np
 
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.evaluator import DatasetResult
+from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.colour_scales import (
     ColourScale,
@@ -24,7 +22,6 @@ from dualfocus_ros.visualization.colour_scales import (
 from dualfocus_ros.visualization.panel import Tile, compose_panel
 
 SHOWN_PLANES = 5
-# Wide images of few methods need no more than this in a row.
 SHOWN_METHODS = 5
 
 
@@ -36,11 +33,11 @@ def write_figures(folder: Path, result: DatasetResult) -> list[str]:
         name = f'{slug}_example.png'
         save_png(folder / name, example_panel(result))
         names.append(name)
-    if any('depth' in tally.bins for tally in result.accumulators.values()):
+    if any('depth' in accumulator.groups for accumulator in result.accumulators.values()):
         name = f'{slug}_depth.png'
         save_png(folder / name, error_by_depth(result))
         names.append(name)
-    if any(tally.pixels for tally in result.accumulators.values()):
+    if any(accumulator.pixel_count for accumulator in result.accumulators.values()):
         name = f'{slug}_sigma.png'
         save_png(folder / name, calibration_curve(result))
         names.append(name)
@@ -48,7 +45,7 @@ def write_figures(folder: Path, result: DatasetResult) -> list[str]:
 
 
 def example_panel(result: DatasetResult) -> np.ndarray:
-    """Return planes and truth; per method its depth, its error and its sigma."""
+    """Return images of the planes and the truth, and depth, error and sigma of each method."""
     assert result.example is not None
     case, estimates = result.example
     shown = np.linspace(0, len(case.focus) - 1, min(SHOWN_PLANES, len(case.focus))).astype(int)
@@ -69,7 +66,7 @@ def example_panel(result: DatasetResult) -> np.ndarray:
         best = min(errors.values(), key=lambda error: float(np.nanmean(np.abs(error))))
         common = _with_unit(error_scale(best), case)
         rows.append([Tile(f'{name}: error', errors[name], common) for name in names])
-    # Not every font has a Greek sigma.
+    # In words: not every font has a Greek sigma.
     sigmas = [
         Tile(f'{name}: sigma', sigma, _with_unit(sigma_scale(sigma), case, position=True))
         for name in names
@@ -79,20 +76,20 @@ def example_panel(result: DatasetResult) -> np.ndarray:
         rows.append(sigmas)
     else:
         rows[-1] += sigmas
-    how = result.protocol.split(' (')[0]
-    subtitle = f'{how}; {len(case.focus)} planes, {_size_label(case)}; maps in {case.unit}'
+    protocol = result.protocol.split(' (')[0]
+    subtitle = f'{protocol}; {len(case.focus)} planes, {_size_label(case)}; maps in {case.unit}'
     return compose_panel(rows, title=f'{result.dataset.name}: {case.name}', subtitle=subtitle)
 
 
 def error_by_depth(result: DatasetResult) -> np.ndarray:
-    """Return a plot of the mean absolute error over ranges of depth, one line per method."""
+    """Return a plot of mean absolute error over depth, one line per method, (H, W, 3) uint8."""
     figure = Figure(figsize=(8, 4.5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
     labels: list[str] = []
-    for name, tally in result.accumulators.items():
-        if 'depth' not in tally.bins:
+    for name, accumulator in result.accumulators.items():
+        if 'depth' not in accumulator.groups:
             continue
-        rows = [row for row in tally.bins['depth'].rows() if row['share'] != 0.0]
+        rows = [row for row in accumulator.groups['depth'].rows() if row['share'] != 0.0]
         labels = [str(row['pixels']) for row in rows]
         axes.plot(labels, [row['mae'] for row in rows], marker='o', label=name)
     axes.set_ylabel(f'mean absolute error, {result.unit}')
@@ -105,12 +102,12 @@ def error_by_depth(result: DatasetResult) -> np.ndarray:
 
 
 def calibration_curve(result: DatasetResult) -> np.ndarray:
-    """Return a plot of how many errors lie within sigma times what a normal error would need."""
+    """Return a plot of the share of errors within an interval over its nominal share."""
     figure = Figure(figsize=(5, 5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color='grey', linestyle='--', label='calibrated')
-    for name, tally in result.accumulators.items():
-        curve = tally.calibration()
+    for name, accumulator in result.accumulators.items():
+        curve = accumulator.calibration()
         if curve:
             axes.plot(*np.array(curve).T, marker='.', label=name)
     axes.set(
@@ -134,7 +131,7 @@ def _value_scale(case: Case, values: np.ndarray) -> ColourScale:
         return depth_scale(values)
     known = values[np.isfinite(values)]
     low, high = (float(v) for v in np.percentile(known, (1, 99)))
-    # Near is bright: a small depth, but a large disparity.
+    # Near is bright: small depth, large disparity.
     colours = depth_scale(np.ones((1, 1), np.float32)).colours[::-1]
     return ColourScale(low, max(high, low + 1e-6), colours, unit=case.unit)
 
@@ -157,19 +154,3 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     return np.asarray((image * 255.0 + 0.5).clip(0, 255), dtype=np.uint8)
-
-
-def figure_to_array(figure: Figure) -> np.ndarray:
-    """Return a Matplotlib figure as (H, W, 3) uint8 RGB."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def set_log_scale(axes: Any) -> None:
-    """Make the y axis of Matplotlib axes logarithmic, with plain numbers at 1, 2, 3 and 5."""
-    axes.set_yscale('log')
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.yaxis.set_minor_formatter('{x:g}')
-    axes.grid(alpha=0.3, which='both')

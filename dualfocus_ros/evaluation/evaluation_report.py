@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as Markdown for people and as JSON for programs."""
+"""Report of an evaluation: Markdown, JSON and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
-import subprocess
 from typing import Any
 
 from dualfocus_ros.evaluation.evaluator import DatasetResult
-from dualfocus_ros.evaluation.methods import Method
+from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.metric_accumulator import MetricAccumulator
+from dualfocus_ros.evaluation.run_info import RunInfo
+from dualfocus_ros.evaluation.tables import Column, markdown_table, to_json
+from dualfocus_ros.io.atomic_files import write_text
 
-# Name of the measure, heading, digits. Shares are printed in per cent.
-ERROR_COLUMNS = (
+ERROR_COLUMNS: tuple[Column, ...] = (
     ('mae', 'MAE', 4),
     ('rmse', 'RMSE', 4),
     ('mse', 'MSE', 5),
@@ -32,13 +32,13 @@ ERROR_COLUMNS = (
     ('mae_position', 'MAE 1/m', 4),
     ('coverage', 'coverage %', -1),
 )
-RATIO_COLUMNS = (
-    ('mae', 'MAE'),
-    ('rmse', 'RMSE'),
-    ('abs_rel', 'AbsRel'),
-    ('mae_position', 'MAE 1/m'),
+RATIO_COLUMNS: tuple[Column, ...] = (
+    ('mae', 'MAE', 3),
+    ('rmse', 'RMSE', 3),
+    ('abs_rel', 'AbsRel', 3),
+    ('mae_position', 'MAE 1/m', 3),
 )
-UNCERTAINTY_COLUMNS = (
+UNCERTAINTY_COLUMNS: tuple[Column, ...] = (
     ('unimodal', 'unimodal %', -2),
     ('within_1_sigma', 'within 1σ %', -1),
     ('within_2_sigma', 'within 2σ %', -1),
@@ -52,111 +52,6 @@ UNCERTAINTY_COLUMNS = (
     ('sigma_blank', 'median σ where texture is least', 4),
     ('seconds', 's per stack', 3),
 )
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What the numbers depend on, besides the data."""
-
-    version: str
-    commit: str
-    device: str
-    torch: str
-    seed: int
-    date: str
-
-
-def source_commit(file: Path) -> str:
-    """Return the commit that a source file belongs to, with ``+`` if the tree has changes.
-
-    ``unknown`` for an installed package: a folder of its own may lie in somebody else's checkout.
-    """
-    folder = file.resolve().parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ['git', '-C', str(folder), *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        git('ls-files', '--error-unmatch', file.name)
-        changed = git('status', '--porcelain', '--untracked-files=no')
-        return git('rev-parse', '--short', 'HEAD') + ('+' if changed else '')
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-
-
-def as_json(facts: RunInfo, methods: Sequence[Method], results: Sequence[DatasetResult]) -> str:
-    """Return everything that was measured; a number that does not exist is null."""
-    content = {
-        'facts': vars(facts),
-        'methods': {method.name: method.about for method in methods},
-        'sets': [
-            {
-                'data': result.dataset.name,
-                'kind': result.dataset.kind,
-                'about': result.dataset.description,
-                'protocol': result.protocol,
-                'stacks': result.stacks,
-                'planes': result.planes,
-                'size': list(result.size),
-                'unit': result.unit,
-                'position_unit': result.position_unit,
-                'methods': {
-                    name: {
-                        'means': tally.means(),
-                        'calibration': tally.calibration(),
-                        'by': {kind: bins.rows() for kind, bins in tally.bins.items()},
-                        'images': tally.images,
-                    }
-                    for name, tally in result.accumulators.items()
-                },
-            }
-            for result in results
-        ],
-    }
-    return json.dumps(nonfinite_to_none(content), indent=2, ensure_ascii=False) + '\n'
-
-
-def as_markdown(
-    facts: RunInfo,
-    methods: Sequence[Method],
-    results: Sequence[DatasetResult],
-    figures: Mapping[str, Sequence[str]] | None = None,
-    baseline: str | None = None,
-) -> str:
-    """Return the report.
-
-    :param figures: file names per data set, shown beneath its tables.
-    :param baseline: a method to which the errors of the others are set in relation.
-    """
-    lines = [
-        '# Evaluation',
-        '',
-        run_info_line(facts),
-        '',
-        '| method | what it is |',
-        '| --- | --- |',
-    ]
-    lines += [f'| {method.name} | {method.about} |' for method in methods]
-    for result in results:
-        lines += ['', f'## {result.dataset.name}', '', _caption(result, facts), '']
-        lines += _table(result.accumulators, ERROR_COLUMNS, result.unit)
-        if baseline is not None:
-            lines += ['', *_ratios(result.accumulators, baseline)]
-        trust = _table(result.accumulators, UNCERTAINTY_COLUMNS, result.position_unit)
-        if trust:
-            unit = result.position_unit
-            lines += ['', f'Probability and uncertainty, σ and residuals in {unit}:', '', *trust]
-        for kind in dict.fromkeys(k for tally in result.accumulators.values() for k in tally.bins):
-            lines += ['', *_bins(result, kind)]
-        for name in (figures or {}).get(result.dataset.name, ()):
-            lines += ['', f'![{name}]({name})']
-    lines += ['', NOTES, '']
-    return '\n'.join(lines)
-
-
 NOTES = """Every measure of the first two tables is taken per image and averaged over images (RMSE
 is a mean of per-image roots). Pixels count where there is truth. Bump: Scharr filter of gain 2
 applied twice, borders reflected or (border 0) the outermost pixels of each filter set to 0, each
@@ -167,95 +62,144 @@ pixels of all images; texture is the strongest sum-modified-Laplacian over the p
 of each image."""
 
 
-def run_info_line(facts: RunInfo) -> str:
-    """Return what the numbers depend on, in one line."""
-    return (
-        f'dualfocus {facts.version}, commit {facts.commit}, seed {facts.seed}, {facts.device}, '
-        f'torch {facts.torch}, {facts.date}'
-    )
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """Results of an evaluation.
+
+    :param baseline: method to whose errors those of the others are set in relation.
+    """
+
+    run_info: RunInfo
+    methods: Sequence[Method]
+    results: Sequence[DatasetResult]
+    baseline: str | None = None
+
+    def json(self) -> str:
+        """Return all results; numbers that are not finite are null."""
+        return to_json(
+            {
+                'facts': vars(self.run_info),
+                'methods': {method.name: method.about for method in self.methods},
+                'sets': [_result_content(result) for result in self.results],
+            }
+        )
+
+    def markdown(self, figures: Mapping[str, Sequence[str]] | None = None) -> str:
+        """Return the report as Markdown.
+
+        :param figures: file names by data set, shown below its tables.
+        """
+        lines = ['# Evaluation', '', str(self.run_info), '']
+        lines += ['| method | what it is |', '| --- | --- |']
+        lines += [f'| {method.name} | {method.about} |' for method in self.methods]
+        for result in self.results:
+            lines += _result_section(result, self.run_info, self.baseline)
+            for name in (figures or {}).get(result.dataset.name, ()):
+                lines += ['', f'![{name}]({name})']
+        lines += ['', NOTES, '']
+        return '\n'.join(lines)
+
+    def write(self, folder: Path) -> str:
+        """Write ``report.md``, ``report.json`` and the figures; return the Markdown."""
+        from dualfocus_ros.evaluation.evaluation_plots import write_figures
+
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = {result.dataset.name: write_figures(folder, result) for result in self.results}
+        markdown = self.markdown(figures)
+        write_text(folder / 'report.json', self.json())
+        write_text(folder / 'report.md', markdown)
+        return markdown
 
 
-def _caption(result: DatasetResult, facts: RunInfo) -> str:
+def _result_content(result: DatasetResult) -> dict[str, Any]:
+    return {
+        'data': result.dataset.name,
+        'kind': result.dataset.kind,
+        'about': result.dataset.description,
+        'protocol': result.protocol,
+        'stacks': result.stacks,
+        'planes': result.planes,
+        'size': list(result.size),
+        'unit': result.unit,
+        'position_unit': result.position_unit,
+        'methods': {
+            name: {
+                'means': accumulator.means(),
+                'calibration': accumulator.calibration(),
+                'by': {kind: groups.rows() for kind, groups in accumulator.groups.items()},
+                'images': accumulator.images,
+            }
+            for name, accumulator in result.accumulators.items()
+        },
+    }
+
+
+def _result_section(result: DatasetResult, run_info: RunInfo, baseline: str | None) -> list[str]:
+    lines = ['', f'## {result.dataset.name}', '', _caption(result, run_info), '']
+    lines += _mean_table(result.accumulators, ERROR_COLUMNS, result.unit)
+    if baseline is not None:
+        lines += ['', *_ratio_table(result.accumulators, baseline)]
+    unit = result.position_unit
+    uncertainty = _mean_table(result.accumulators, UNCERTAINTY_COLUMNS, unit)
+    if uncertainty:
+        lines += ['', f'Probability and uncertainty, σ and residuals in {unit}:', '', *uncertainty]
+    groupings = dict.fromkeys(g for a in result.accumulators.values() for g in a.groups)
+    for grouping in groupings:
+        lines += ['', *_group_table(result, grouping)]
+    return lines
+
+
+def _caption(result: DatasetResult, run_info: RunInfo) -> str:
     height, width = result.size
     return (
         f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of {result.planes} '
-        f'planes {width}x{height}; errors in {result.unit}; commit {facts.commit}, '
-        f'seed {facts.seed}, {facts.device}.'
+        f'planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
+        f'seed {run_info.seed}, {run_info.device}.'
     )
 
 
-def _table(
-    accumulators: Mapping[str, MetricAccumulator],
-    columns: Sequence[tuple[str, str, int]],
-    unit: str,
+def _mean_table(
+    accumulators: Mapping[str, MetricAccumulator], columns: Sequence[Column], unit: str
 ) -> list[str]:
-    means = {name: tally.means() for name, tally in accumulators.items()}
-    used = [column for column in columns if any(column[0] in values for values in means.values())]
-    if not used:
+    first = f'method ({unit})'
+    rows = [{first: name, **accumulator.means()} for name, accumulator in accumulators.items()]
+    if not any(key in row for row in rows for key, _, _ in columns):
         return []
-    lines = [
-        f'| method ({unit}) | ' + ' | '.join(heading for _, heading, _ in used) + ' |',
-        '| --- |' + ' ---: |' * len(used),
-    ]
-    for name, values in means.items():
-        cells = [format_number(values.get(key, math.nan), digits) for key, _, digits in used]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    return lines
+    return markdown_table(rows, columns, first)
 
 
-def _ratios(accumulators: Mapping[str, MetricAccumulator], baseline: str) -> list[str]:
-    """One row per other method: its error over that of the baseline, below 1 is better."""
-    means = {name: tally.means() for name, tally in accumulators.items()}
+def _ratio_table(accumulators: Mapping[str, MetricAccumulator], baseline: str) -> list[str]:
+    """Return a row of error ratios per other method; below 1 it is better than the baseline."""
+    means = {name: accumulator.means() for name, accumulator in accumulators.items()}
     reference = means.pop(baseline)
-    used = [column for column in RATIO_COLUMNS if reference.get(column[0], 0.0) > 0.0]
-    lines = [
-        f'| error over that of {baseline} | ' + ' | '.join(heading for _, heading in used) + ' |',
-        '| --- |' + ' ---: |' * len(used),
+    columns = [column for column in RATIO_COLUMNS if reference.get(column[0], 0.0) > 0.0]
+    first = f'error over that of {baseline}'
+    rows = [
+        {first: name} | {key: values.get(key, math.nan) / reference[key] for key, _, _ in columns}
+        for name, values in means.items()
     ]
-    for name, values in means.items():
-        cells = [format_number(values.get(key, math.nan) / reference[key], 3) for key, _ in used]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    return lines
+    return markdown_table(rows, columns, first)
 
 
-def _bins(result: DatasetResult, kind: str) -> list[str]:
-    """One row per kind of pixel, one column per method: mean |error| in positions."""
-    rows = {
-        name: tally.bins[kind].rows()
-        for name, tally in result.accumulators.items()
-        if kind in tally.bins
+def _group_table(result: DatasetResult, grouping: str) -> list[str]:
+    """Return a row per group of pixels, a column per method: mean |error| in positions."""
+    groups = {
+        name: accumulator.groups[grouping].rows()
+        for name, accumulator in result.accumulators.items()
+        if grouping in accumulator.groups
     }
-    first = next(iter(rows.values()))
-    lines = [
-        f'Mean error in {result.position_unit} by {kind}:',
-        '',
-        f'| {kind} | pixels % | ' + ' | '.join(rows) + ' |',
-        '| --- | ---: |' + ' ---: |' * len(rows),
+    rows = [
+        {
+            grouping: group['pixels'],
+            'pixels %': group['share'],
+            **{name: of_method[index]['mae_position'] for name, of_method in groups.items()},
+        }
+        for index, group in enumerate(next(iter(groups.values())))
+        if group['share'] != 0.0
     ]
-    for index, row in enumerate(first):
-        if row['share'] == 0.0:
-            continue
-        cells = [format_number(float(of[index]['mae_position']), 4) for of in rows.values()]
-        share = format_number(float(row['share']), -1)
-        lines.append(f'| {row["pixels"]} | {share} | ' + ' | '.join(cells) + ' |')
-    return lines
-
-
-def format_number(value: float, digits: int) -> str:
-    """Return a table cell; with negative digits a share in per cent, empty if not finite."""
-    if not math.isfinite(value):
-        return ''
-    if digits < 0:
-        return f'{100.0 * value:.{-digits}f}'
-    return f'{value:.{digits}f}'
-
-
-def nonfinite_to_none(content: Any) -> Any:
-    """Return content that JSON can hold: numbers that are not finite become None."""
-    if isinstance(content, dict):
-        return {str(key): nonfinite_to_none(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [nonfinite_to_none(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
+    columns = [('pixels %', 'pixels %', -1), *((name, name, 4) for name in groups)]
+    return [
+        f'Mean error in {result.position_unit} by {grouping}:',
+        '',
+        *markdown_table(rows, columns, grouping),
+    ]

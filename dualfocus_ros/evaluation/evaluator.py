@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs methods over data sets and collects what they did."""
+"""Evaluation of methods on one data set."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import time
 
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
 from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.methods import Estimate, Method
+from dualfocus_ros.evaluation.method_interface import Estimate, Method
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,
     score_estimate,
     texture_strength,
 )
-from dualfocus_ros.evaluation.protocols import Protocol, make_case
+from dualfocus_ros.evaluation.protocols import StackProtocol, make_case
 from dualfocus_ros.exceptions import DataError
 
 
 @dataclass(eq=False)
 class DatasetResult:
-    """What all methods did on one data set.
+    """Results of all methods on one data set.
 
-    :param protocol: one line: how the stacks were made.
-    :param example: the first case with each method's estimate, for pictures.
+    :param protocol: origin of the stacks, in one line.
+    :param size: height and width of the images.
+    :param accumulators: metrics by name of the method.
+    :param example: first case with the estimate of each method, for figures.
     """
 
     dataset: Dataset
@@ -38,10 +40,10 @@ class DatasetResult:
     example: tuple[Case, dict[str, Estimate]] | None = None
 
 
-def evaluate(
+def evaluate_dataset(
     dataset: Dataset,
     methods: Sequence[Method],
-    protocol: Protocol,
+    protocol: StackProtocol,
     *,
     planes: int = 0,
     limit: int = 0,
@@ -49,7 +51,8 @@ def evaluate(
 ) -> DatasetResult:
     """Run every method on every sample of a data set.
 
-    :param planes: planes to use of recorded stacks, 0 for all.
+    :param methods: with distinct names.
+    :param planes: planes of recorded stacks to use, 0 for all.
     :param limit: samples to use, evenly spread over the set; 0 for all.
     :param progress: called once per sample and method.
     :raises DataError: if the set is empty.
@@ -70,14 +73,14 @@ def evaluate(
         texture = texture_strength(case)
         estimates = {}
         for method in methods:
-            tally = result.accumulators.setdefault(method.name, MetricAccumulator())
-            began = time.perf_counter()
+            accumulator = result.accumulators.setdefault(method.name, MetricAccumulator())
+            start = time.perf_counter()
             estimate = method.estimate(case)
-            seconds = time.perf_counter() - began
-            measures = score_estimate(case, estimate, texture, tally)
-            # The first one warms up, unless it is the only one.
+            seconds = time.perf_counter() - start
+            metrics = score_estimate(case, estimate, texture, accumulator)
+            # The first sample warms up, unless it is the only one.
             if step or count == 1:
-                measures['seconds'] = seconds
+                metrics['seconds'] = seconds
             if result.example is None:
                 estimates[method.name] = estimate
             if progress is not None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one method did on one stack: headline errors, sigma, and errors by kind of pixel.
+"""Metrics of estimates: errors, uncertainty, and errors by group of pixels.
 
-Headline measures are means over the pixels of an image; tables average them over images. Tables
-by kind of pixel (:class:`PixelGroups`) pool the pixels of all images.
+Image metrics are means over the pixels of an image; tables average them over images. Tables by
+group of pixels (:class:`PixelGroups`) pool the pixels of all images.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import focus_volume
-from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.method_interface import Estimate
 from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
 
-# A step of p against its course that does not count as a second peak.
+# Largest step of p in the wrong direction that does not count as a second peak.
 UNIMODAL_TOLERANCE = 1e-4
-# Nominal shares of the calibration curve.
+# Of the calibration curve.
 NOMINAL_SHARES = np.linspace(0.05, 0.95, 19)
 DEPTH_EDGES = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, np.inf)
 TEXTURE_LABELS = ('lowest quarter', 'second', 'third', 'highest quarter')
-# Of the plane whose focus is closest to the truth. Which way shifts and slices run is not known.
+# Relative to the plane in focus closest to the truth; shifts and slices have no known direction.
 SIDE_LABELS = (
     'nearer than the closest plane',
     'farther than the closest plane',
@@ -36,8 +36,10 @@ DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 
 @dataclass(eq=False)
 class PixelGroups:
-    """Sums over pixels by kind of pixel: count, |error|, |error| / truth, |error| in positions,
-    sigma in positions."""
+    """Sums over the pixels of each group.
+
+    :param sums: (groups, 5): count, |error|, |error| / truth, |error| and sigma in positions.
+    """
 
     labels: tuple[str, ...]
     sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
@@ -47,16 +49,20 @@ class PixelGroups:
             self.sums = np.zeros((len(self.labels), 5))
 
     def add(self, index: np.ndarray, columns: tuple[np.ndarray, ...]) -> None:
-        """Add pixels; ``index`` (M,) is their row, negative ones are left out."""
-        kept = index >= 0
+        """Add pixels.
+
+        :param index: (M,) group of each pixel; pixels with a negative index are ignored.
+        :param columns: (M,) values of each sum after the count.
+        """
+        valid = index >= 0
         weights = (np.ones(index.shape), *columns)
         for column, values in enumerate(weights):
             self.sums[:, column] += np.bincount(
-                index[kept], weights=values[kept], minlength=len(self.labels)
+                index[valid], weights=values[valid], minlength=len(self.labels)
             )
 
     def rows(self) -> list[dict[str, float | str]]:
-        """Return per row: label, share of the pixels, and the means."""
+        """Return the label, the share of the pixels and the means of each group."""
         total = max(float(self.sums[:, 0].sum()), 1.0)
         out: list[dict[str, float | str]] = []
         for label, sums in zip(self.labels, self.sums):
@@ -76,15 +82,21 @@ class PixelGroups:
 
 @dataclass(eq=False)
 class MetricAccumulator:
-    """Everything measured for one method on one data set."""
+    """Metrics of one method on one data set.
+
+    :param images: metrics of each image.
+    :param groups: errors by group of pixels, by name of the grouping.
+    :param within_counts: errors within the sigma interval of each of :data:`NOMINAL_SHARES`.
+    :param pixel_count: pixels with sigma and ground truth.
+    """
 
     images: list[dict[str, float]] = field(default_factory=list)
-    bins: dict[str, PixelGroups] = field(default_factory=dict)
-    within: np.ndarray = field(default_factory=lambda: np.zeros(len(NOMINAL_SHARES)))
-    pixels: float = 0.0
+    groups: dict[str, PixelGroups] = field(default_factory=dict)
+    within_counts: np.ndarray = field(default_factory=lambda: np.zeros(len(NOMINAL_SHARES)))
+    pixel_count: float = 0.0
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each headline measure over the images that have it.
+        """Return the mean of each image metric over the images that have it.
 
         ``rmse`` is a mean of roots; ``root_mse`` is the root of the mean square.
         """
@@ -98,18 +110,21 @@ class MetricAccumulator:
         return means
 
     def calibration(self) -> list[tuple[float, float]]:
-        """Return (nominal share, share of errors within that many sigma); empty without sigma."""
-        if not self.pixels:
+        """Return (nominal share, actual share of errors within it); empty without sigma."""
+        if not self.pixel_count:
             return []
-        return [(float(p), float(n / self.pixels)) for p, n in zip(NOMINAL_SHARES, self.within)]
+        return [
+            (float(p), float(n / self.pixel_count))
+            for p, n in zip(NOMINAL_SHARES, self.within_counts)
+        ]
 
 
 def score_estimate(
-    case: Case, estimate: Estimate, texture: np.ndarray, tally: MetricAccumulator
+    case: Case, estimate: Estimate, texture: np.ndarray, accumulator: MetricAccumulator
 ) -> dict[str, float]:
-    """Judge an estimate and add it to the tally; return the headline measures of this image.
+    """Add the metrics of an estimate to an accumulator; return those of this image.
 
-    :param texture: (H, W) strength of the sharpest focus measure, of :func:`texture_strength`.
+    :param texture: (H, W) result of :func:`texture_strength`.
     """
     truth_position = case.truth_position
     known = np.isfinite(truth_position) & np.isfinite(estimate.position)
@@ -127,10 +142,10 @@ def score_estimate(
             sigma = estimate.sigma[known].astype(np.float64)
             low, high = case.focus.min(), case.focus.max()
             inside = (truth_position[known] >= low) & (truth_position[known] <= high)
-            image |= _uncertainty_metrics(position_error, sigma, inside, tally)
+            image |= _uncertainty_metrics(position_error, sigma, inside, accumulator)
         columns = (error, relative, position_error, sigma)
         for name, labels, index in _pixel_groups(case, truth_position, texture, known):
-            tally.bins.setdefault(name, PixelGroups(labels)).add(index, columns)
+            accumulator.groups.setdefault(name, PixelGroups(labels)).add(index, columns)
     if estimate.sigma is not None:
         image['mean_sigma'] = float(np.mean(estimate.sigma))
     if estimate.probability is not None:
@@ -138,7 +153,7 @@ def score_estimate(
         image['unimodal'] = unimodal_share(estimate.probability[order])
     if case.plane is not None:
         image |= plane_fit_metrics(case, estimate, texture)
-    tally.images.append(image)
+    accumulator.images.append(image)
     return image
 
 
@@ -175,20 +190,20 @@ def _error_metrics(
 
 
 def _uncertainty_metrics(
-    error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, tally: MetricAccumulator
+    error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, accumulator: MetricAccumulator
 ) -> dict[str, float]:
     ratio = error / np.maximum(sigma, 1e-12)
     normal = NormalDist()
     limits = np.array([normal.inv_cdf(0.5 + 0.5 * float(p)) for p in NOMINAL_SHARES])
-    tally.within += np.searchsorted(np.sort(ratio), limits, side='right')
-    tally.pixels += ratio.size
+    accumulator.within_counts += np.searchsorted(np.sort(ratio), limits, side='right')
+    accumulator.pixel_count += ratio.size
     out = {
         'within_1_sigma': float((ratio < 1.0).mean()),
         'within_2_sigma': float((ratio < 2.0).mean()),
         'ause': ause(error, sigma),
     }
     if inside.any():
-        # An expectation over the planes cannot reach what lies beyond them.
+        # An expectation over the planes cannot reach positions beyond them.
         out['within_1_sigma_inside'] = float((ratio < 1.0)[inside].mean())
     return out
 
@@ -196,9 +211,9 @@ def _uncertainty_metrics(
 def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     """Return the area under the sparsification error, as a share of the mean error.
 
-    Remove the most uncertain pixels, 0 to 95 %, and take the mean |error| of the rest; the same
-    by the error itself; integrate the difference. 0 is perfect ordering, and as a random order
-    leaves the mean error unchanged, its value is that of the area over the ideal curve.
+    The sparsification curve is the mean |error| after removing the most uncertain 0 to 95 % of
+    the pixels. The area is taken between the curves by sigma and by the error itself: 0 is a
+    perfect ordering.
 
     :param error: (M,) absolute errors.
     :param sigma: (M,) uncertainties.
@@ -206,17 +221,17 @@ def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     mean = float(error.mean())
     if mean == 0.0:
         return 0.0
-    kept = np.maximum(np.round(error.size * (1.0 - np.arange(steps) / steps)).astype(int), 1)
+    counts = np.maximum(np.round(error.size * (1.0 - np.arange(steps) / steps)).astype(int), 1)
 
     def curve(key: np.ndarray) -> np.ndarray:
         totals = np.cumsum(error[np.argsort(key, kind='stable')])
-        return np.asarray(totals[kept - 1] / kept)
+        return np.asarray(totals[counts - 1] / counts)
 
     return float(np.mean(curve(sigma) - curve(error)) / mean)
 
 
 def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> np.ndarray:
-    """Return (H, W) bool: p rises to its maximum and falls after it.
+    """Return (H, W) bool, True where p rises to its maximum and falls after it.
 
     :param probability: (N, H, W), planes in the order of their focus.
     """
@@ -227,12 +242,12 @@ def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE
 
 
 def unimodal_share(probability: np.ndarray) -> float:
-    """Return the share of pixels of (N, H, W) whose p has a single peak."""
+    """Return the share of pixels whose p (N, H, W) has a single peak."""
     return float(unimodal_mask(probability).mean())
 
 
 def texture_strength(case: Case) -> np.ndarray:
-    """Return (H, W) the strongest sum-modified-Laplacian over the planes."""
+    """Return the largest sum-modified-Laplacian over the planes, (H, W)."""
     images = case.images
     if images.dtype != np.uint8:
         images = images * np.float32(255.0)
@@ -242,7 +257,7 @@ def texture_strength(case: Case) -> np.ndarray:
 def _pixel_groups(
     case: Case, truth_position: np.ndarray, texture: np.ndarray, known: np.ndarray
 ) -> list[tuple[str, tuple[str, ...], np.ndarray]]:
-    """Return (table, labels, row of each known pixel)."""
+    """Return name, labels and index of each known pixel of the groupings."""
     truth = truth_position[known]
     strength = texture[known]
     quartiles = np.quantile(strength, (0.25, 0.5, 0.75))
@@ -278,9 +293,10 @@ def _range_labels(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
 
 
 def plane_fit_metrics(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
-    """Fit position = a + b u + c v over the case's flat region; rms of what is left.
+    """Fit position = a + b u + c v over the case's flat region.
 
-    And sigma there, elsewhere, and in that quarter of elsewhere that has the least texture.
+    :returns: RMS of the residual, rise over the region, and the median sigma in the region,
+        elsewhere, and in the least textured quarter of elsewhere.
     """
     assert case.plane is not None
     rows, columns = case.plane

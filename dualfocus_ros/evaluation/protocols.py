@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How focal stacks are made from images with depth: as published (A), and without leaks (B).
+"""Rendering protocols: focal stacks from RGB-D images, as published (A) and without leaks (B).
 
-Protocol A takes the focus distances from the truth of each image, so that knowing them is already
-knowing the range. Protocol B has one focus list and one lens for all images.
+Protocol A takes the focus distances from the ground truth of each image, so the focus list alone
+reveals the depth range. Protocol B has one focus list and one lens for all images.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ NYU_SIZE, NYU_CROP = (480, 640), (384, 512)
 
 @dataclass(frozen=True)
 class ProtocolA:
-    """NYUv2 stacks as the published tables have them (method document 5.1), to be comparable.
+    """Stacks as published results on NYUv2 and ARKitScenes use them, for comparison only.
 
-    Focus linspace(min, max of the truth) of the very image; blur without linearising, by a
-    Gaussian of standard deviation c / 2 that every pixel spreads, cut off at 7x7 pixels, without
-    occlusion; images not quantised. The removal of up to 20 px of border that comes first in the
-    published code cannot reach the centre crop of 512x384 and is therefore left out.
+    Focus distances are linspace(min, max) of the ground truth of each image. Every pixel spreads
+    by a Gaussian of standard deviation c / 2 within 7x7 pixels, in encoded values and without
+    occlusion; images are not quantised. The published code also removes up to 20 px of border
+    first, which cannot reach the centre crop of 512x384 and is left out here.
     """
 
     planes: int = 5
     name: str = 'A'
 
     def describe(self, dataset: Dataset) -> str:
-        """Return one line for tables."""
+        """Return the settings in one line."""
         lens, crop = self._setup(dataset.kind)
         return (
             f'protocol A (as published, LEAKY: focus = linspace(min, max of the truth of each '
@@ -51,7 +51,7 @@ class ProtocolA:
             f'{lens.pixel_pitch * 1e6:.2f} um{", centre crop 512x384" if crop else ""})'
         )
 
-    def case(self, sample: RgbdSample, dataset: Dataset) -> Case:
+    def render(self, sample: RgbdSample, dataset: Dataset) -> Case:
         """Render the stack of a sample."""
         lens, crop = self._setup(dataset.kind)
         colour, depth = sample.colour, sample.depth
@@ -79,7 +79,7 @@ class ProtocolA:
         )
 
     def _setup(self, kind: str) -> tuple[Lens, bool]:
-        """Lens and whether to crop, as published for the data set; NYUv2's for all others."""
+        """Return the published lens of a data set and whether to crop; default as for NYUv2."""
         if kind == 'arkitscenes':
             return Lens(2.9e-3, 0.5, 3.1e-3 / 560), False
         return Lens(50e-3, 8.0, 12e-6), kind == 'nyu'
@@ -88,7 +88,7 @@ class ProtocolA:
 def blur_radius(depth: torch.Tensor, focus: float, lens: Lens) -> torch.Tensor:
     """Return the radius c in pixels of depth (H, W) in metres, 0 for holes, at focus in metres.
 
-    c = CoC / (2 pitch) with CoC = (F/A) v |1/F - 1/v - 1/d|; holes get an enormous one.
+    c = CoC / (2 pitch) with CoC = (F/A) v |1/F - 1/v - 1/d|; very large at holes.
     """
     image_distance = lens.image_distance(1.0 / focus)
     inverse = 1.0 / depth.clamp_min(1e-8)
@@ -98,10 +98,10 @@ def blur_radius(depth: torch.Tensor, focus: float, lens: Lens) -> torch.Tensor:
 
 
 def gather_blur(image: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
-    """Blur (3, H, W) by what each pixel's neighbours within the window spread onto it.
+    """Blur (3, H, W) by the light that the neighbours within the window spread onto each pixel.
 
     out(x) = sum_y w I(y) / sum_y w with w = exp(-2 |x-y|^2 / c_y^2) / c_y^2 over the sources y
-    with c_y > 1; where c_x <= 1 the pixel stays as it is.
+    with c_y > 1; where c_x <= 1 the pixel is unchanged.
     """
     half = GATHER_WINDOW // 2
     height, width = radius.shape
@@ -120,20 +120,21 @@ def gather_blur(image: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
             weight = torch.exp(-2.0 * squared * c2) * c2
             weights += weight
             total += weight * sources[:, dy : dy + height, dx : dx + width]
-    # Doubly small weights (holes only) still divide exactly; no weight means no blur.
+    # Tiny weights (holes only) still divide exactly; without weight there is no blur.
     blurred = total / weights.clamp_min(1e-37)
     return torch.where(spreads & (weights > 0.0), blurred, image)
 
 
 @dataclass(frozen=True)
 class ProtocolB:
-    """Stacks without a leak: nothing depends on the truth (method document 5.2, 6).
+    """Stacks without a leak: focus list and lens do not depend on the ground truth.
 
-    :param near: metres of the nearest focus; the list is uniform in dioptres.
-    :param focal_length: metres; with ``f_number`` and ``sensor_width`` the lens of all images.
-    :param noise: standard deviation at white, of shot noise and some read noise in linear light.
-    :param aperture: form of the blur spot, for studies of other lenses than an ideal one.
-    :param field: what changes over the image.
+    :param near: nearest focus in metres; the list is uniform in dioptres.
+    :param far: farthest focus in metres.
+    :param focal_length: metres, as ``sensor_width``.
+    :param noise: standard deviation of shot and read noise at white, in linear light.
+    :param aperture: shape of the point spread function; default that of an ideal lens.
+    :param field: aberrations that vary over the image; default none.
     """
 
     planes: int = 10
@@ -155,7 +156,7 @@ class ProtocolB:
         return np.linspace(1.0 / self.far, 1.0 / self.near, self.planes)
 
     def describe(self, dataset: Dataset) -> str:
-        """Return one line for tables."""
+        """Return the settings in one line."""
         return (
             f'protocol B (no leak: {self.planes} planes uniform in dioptres from {self.near:g} to '
             f'{self.far:g} m and one lens, {self.focal_length * 1e3:g} mm f/{self.f_number:g} on '
@@ -164,7 +165,7 @@ class ProtocolB:
         )
 
     def _aberrations(self) -> str:
-        """Name what is not as it is by default."""
+        """Return the aberrations that differ from the defaults, for :meth:`describe`."""
         changed = [
             f'{item.name} {getattr(given, item.name)}'
             for given, plain in ((self.aperture, Aperture()), (self.field, FieldAberrations()))
@@ -174,8 +175,8 @@ class ProtocolB:
         ]
         return ''.join(f', {words}' for words in changed)
 
-    def case(self, sample: RgbdSample, dataset: Dataset) -> Case:
-        """Render the stack of a sample; holes take the depth of the nearest pixel that has one."""
+    def render(self, sample: RgbdSample, dataset: Dataset) -> Case:
+        """Render the stack of a sample; holes take the depth of the nearest valid pixel."""
         width = sample.depth.shape[1]
         lens = Lens(self.focal_length, self.f_number, self.sensor_width / width)
         dioptres = 1.0 / fill_holes(sample.depth)
@@ -190,7 +191,7 @@ class ProtocolB:
                 linear, torch.from_numpy(dioptres), layers=self.layers, max_radius=1.01 * reach
             )
             stack = render_stack(scene, kappa, focus, **aberrations).numpy()
-        # A seed of the sample's own: --limit and the order of data sets change nothing.
+        # Seed by sample name: independent of --limit and of the order of data sets.
         rng = np.random.default_rng([self.seed, zlib.crc32(sample.name.encode())])
         white = rng.standard_normal(stack.shape, dtype=np.float32)
         stack = stack + self.noise * white * np.sqrt(np.maximum(stack, 0.0) + 0.02)
@@ -206,10 +207,10 @@ class ProtocolB:
         )
 
 
-Protocol = ProtocolA | ProtocolB
+StackProtocol = ProtocolA | ProtocolB
 
 
-def make_protocol(name: str, planes: int = 0, seed: int = 0) -> Protocol:
+def make_protocol(name: str, planes: int = 0, seed: int = 0) -> StackProtocol:
     """Return protocol A or B with a number of planes (0: 5 for A, 10 for B).
 
     :raises ValueError: for another name.
@@ -221,11 +222,11 @@ def make_protocol(name: str, planes: int = 0, seed: int = 0) -> Protocol:
     raise ValueError(f"protocol must be A or B, got '{name}'")
 
 
-def make_case(sample: Sample, dataset: Dataset, protocol: Protocol, planes: int = 0) -> Case:
-    """Return the case of a sample: rendered by the protocol, or the recorded stack itself.
+def make_case(sample: Sample, dataset: Dataset, protocol: StackProtocol, planes: int = 0) -> Case:
+    """Return the case of a sample: the recorded stack, or one rendered by the protocol.
 
-    :param planes: planes to use of a recorded stack, 0 for all.
+    :param planes: planes of a recorded stack to use, 0 for all.
     """
     if isinstance(sample, RgbdSample):
-        return protocol.case(sample, dataset)
+        return protocol.render(sample, dataset)
     return case_from_stack(sample, planes)

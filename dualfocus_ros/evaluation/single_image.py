@@ -1,33 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control that sees one plane only: what position, colour and blur say without a sweep.
+"""Single-image control: depth from one plane, by its position, colour and blur.
 
-A ridge regression on random features, fitted on views that are rendered by the protocol under
-test. It knows the focus list, as every method does, and one plane, the middle one. Where a method
-that sees the whole stack is not much better, it has learned what scenes look like rather than to
-measure focus.
+Ridge regression on random features of the middle plane and the ends of the focus list, fitted on
+views that the tested protocol renders. A focus-based method that is hardly better has learned the
+appearance of scenes instead of measuring focus.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import logging
 
 import cv2
 import numpy as np
 
+from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import sum_modified_laplacian
+from dualfocus_ros.evaluation.method_interface import Estimate, Method
+from dualfocus_ros.evaluation.protocols import StackProtocol, make_case
 
-PIXELS_PER_VIEW = 3000  # drawn per view
+logger = logging.getLogger(__name__)
+
+SINGLE_IMAGE = 'single-image'
+# Training views; no command evaluates on these seeds by default.
+TRAINING_DATA = ('shapes:977,count=24', 'indoor:977,count=12')
+PIXELS_PER_VIEW = 3000
 HIDDEN_UNITS = 256
 RIDGE = 0.03
 _WINDOWS = (9, 33, 65)
+FEATURES = 7 + 7 * len(_WINDOWS)
+
+
+class SingleImageMethod(Method):
+    """Regression on the middle plane, fitted on other views of the protocol.
+
+    :param data: data set to fit it on, ``KIND:PLACE``; empty for :data:`TRAINING_DATA`.
+    """
+
+    name = SINGLE_IMAGE
+
+    def __init__(self, data: str, protocol: StackProtocol) -> None:
+        places = (data,) if data else TRAINING_DATA
+        cases = []
+        for place in places:
+            dataset = open_dataset(place)
+            logger.info('fitting %s on %s', self.name, dataset.description)
+            cases += [
+                make_case(dataset[index], dataset, protocol) for index in range(len(dataset))
+            ]
+        self.about = (
+            f'one image: the middle plane and the ends of the focus list, regression fitted on '
+            f'{len(cases)} stacks of {" and ".join(places)}'
+        )
+        self._regression = SingleImageRegression(cases)
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate positions from the middle plane."""
+        return Estimate(self._regression.estimate(case))
 
 
 class SingleImageRegression:
-    """Inverse depth, relative to the ends of the focus list, from features of one plane.
+    """Regression of the position, relative to the ends of the focus list, from one plane.
 
-    :param cases: stacks with truth to fit it on, not those to be judged.
-    :raises ValueError: if no case has truth within its focus list.
+    :param cases: training stacks with ground truth.
+    :raises ValueError: if no case has ground truth.
     """
 
     def __init__(self, cases: Sequence[Case], seed: int = 0) -> None:
@@ -41,13 +78,13 @@ class SingleImageRegression:
                 continue
             chosen = rng.choice(usable, min(PIXELS_PER_VIEW, usable.size), replace=False)
             rows.append(_features(case).reshape(-1, FEATURES)[chosen])
-            # What lies outside the sweep is out of reach of an expectation over it, too.
+            # Clipped: an expectation over the sweep cannot reach positions outside it either.
             targets.append(np.clip((truth.reshape(-1)[chosen] - low) / (high - low), 0.0, 1.0))
         if not rows:
-            raise ValueError('the single-image control needs views with truth to be fitted on')
+            raise ValueError('single-image needs views with truth to be fitted on, got none')
         x, y = np.concatenate(rows), np.concatenate(targets)
         self._mean, self._deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
-        self._mix = rng.normal(size=(FEATURES, HIDDEN_UNITS)) / np.sqrt(FEATURES)
+        self._projection = rng.normal(size=(FEATURES, HIDDEN_UNITS)) / np.sqrt(FEATURES)
         self._bias = rng.normal(size=HIDDEN_UNITS)
         hidden = self._hidden(x)
         normal = hidden.T @ hidden / len(x) + RIDGE * np.eye(hidden.shape[1])
@@ -61,13 +98,14 @@ class SingleImageRegression:
         return np.asarray(low + (high - low) * relative, dtype=np.float32)
 
     def _hidden(self, features: np.ndarray) -> np.ndarray:
+        """Return normalised features, random ReLU units and a constant."""
         scaled = np.clip((features - self._mean) / self._deviation, -5.0, 5.0)
-        ramps = np.maximum(scaled @ self._mix + self._bias, 0.0)
-        return np.concatenate([scaled, ramps, np.ones((len(scaled), 1))], axis=1)
+        units = np.maximum(scaled @ self._projection + self._bias, 0.0)
+        return np.concatenate([scaled, units, np.ones((len(scaled), 1))], axis=1)
 
 
 def _features(case: Case) -> np.ndarray:
-    """Return (H, W, FEATURES): focus list, place, colour, contrast and sharpness around."""
+    """Return (H, W, FEATURES): focus range, pixel position, local colour, contrast, sharpness."""
     order = np.argsort(case.focus, kind='stable')
     image = case.images[order[len(order) // 2]]
     scale = 1.0 / 255.0 if image.dtype == np.uint8 else 1.0
@@ -86,6 +124,3 @@ def _features(case: Case) -> np.ndarray:
         maps.append(np.log(np.maximum(variance, 0.0) + 1e-6))
         maps += [np.log(sum_modified_laplacian(grey, step, window) + 1e-4) for step in (1, 2, 4)]
     return np.stack(maps, axis=-1)
-
-
-FEATURES = 7 + 7 * len(_WINDOWS)

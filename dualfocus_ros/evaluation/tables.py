@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markdown tables of measurements."""
+"""Results as Markdown tables and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import json
+import math
 from typing import Any
 
-from dualfocus_ros.evaluation.evaluation_report import format_number
-
-# Columns of a table: measure, heading, digits (negative: a share, printed in per cent).
+# Columns of a table: key, heading, digits (negative: a share, printed in per cent).
 Column = tuple[str, str, int]
 
 
 def markdown_table(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], first: str = 'method'
 ) -> list[str]:
-    """Return the lines of a Markdown table, one row each; columns that nobody has are left out.
+    """Return the lines of a Markdown table; columns without any value are omitted.
 
     :param first: key and heading of the first column.
     """
@@ -25,16 +25,40 @@ def markdown_table(
         '| --- |' + ''.join(' --- |' if _is_text(rows, key) else ' ---: |' for key, _, _ in used),
     ]
     for row in rows:
-        cells = [_cell(row.get(key), digits) for key, _, digits in used]
+        cells = [_format_cell(row.get(key), digits) for key, _, digits in used]
         lines.append(f'| {row[first]} | ' + ' | '.join(cells) + ' |')
     return lines
+
+
+def format_number(value: float, digits: int) -> str:
+    """Return a number with so many digits; negative digits: a share in per cent; NaN: empty."""
+    if not math.isfinite(value):
+        return ''
+    if digits < 0:
+        return f'{100.0 * value:.{-digits}f}'
+    return f'{value:.{digits}f}'
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """Return indented JSON; numbers that are not finite become null."""
+    return json.dumps(_nonfinite_to_none(dict(content)), indent=2, ensure_ascii=False) + '\n'
+
+
+def _nonfinite_to_none(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _nonfinite_to_none(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_nonfinite_to_none(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
 
 
 def _is_text(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
     return any(isinstance(row.get(key), str) for row in rows)
 
 
-def _cell(value: Any, digits: int) -> str:
+def _format_cell(value: Any, digits: int) -> str:
     if value is None:
         return ''
     return value if isinstance(value, str) else format_number(float(value), digits)

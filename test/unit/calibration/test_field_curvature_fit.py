@@ -13,7 +13,7 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.classical import focus_volume, refined_peak
-from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.method_interface import Estimate
 from dualfocus_ros.evaluation.metric_accumulator import plane_fit_metrics
 from dualfocus_ros.exceptions import CalibrationError
 from dualfocus_ros.simulation.ray_casting import SceneImage

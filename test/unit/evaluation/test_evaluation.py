@@ -41,9 +41,9 @@ def stack(unit='metres', focus=(0.5, 1.0, 2.0), truth=1.0, shape=(32, 32), **mor
 
 
 def judge(case, position, **more):
-    tally = MetricAccumulator()
+    accumulator = MetricAccumulator()
     estimate = Estimate(np.broadcast_to(position, case.truth.shape).astype(np.float32), **more)
-    return score_estimate(case, estimate, texture_strength(case), tally), tally
+    return score_estimate(case, estimate, texture_strength(case), accumulator), accumulator
 
 
 def test_metres_are_judged_in_metres_and_in_dioptres():
@@ -83,10 +83,10 @@ def test_sigma_of_normal_errors_is_calibrated():
     rng = np.random.default_rng(5)
     case = case_from_stack(stack('slices', (0.0, 5.0, 10.0), truth=5.0, shape=(128, 128)))
     sigma = rng.uniform(0.1, 2.0, (128, 128)).astype(np.float32)
-    image, tally = judge(case, 5.0 + sigma * rng.standard_normal((128, 128)), sigma=sigma)
+    image, accumulator = judge(case, 5.0 + sigma * rng.standard_normal((128, 128)), sigma=sigma)
     assert image['within_1_sigma'] == pytest.approx(0.683, abs=0.02)
     assert image['within_2_sigma'] == pytest.approx(0.954, abs=0.02)
-    assert all(abs(p - found) < 0.02 for p, found in tally.calibration())
+    assert all(abs(p - found) < 0.02 for p, found in accumulator.calibration())
     shuffled = judge(case, 5.0 + sigma * rng.standard_normal((128, 128)), sigma=sigma.T)[0]
     assert image['ause'] < 0.5 * shuffled['ause']
 
@@ -109,16 +109,16 @@ def test_pixels_are_sorted_by_side_distance_and_texture():
     sample.truth[:, :8], sample.truth[:, 8:16] = 1.9, 2.3
     sample.truth[:, 16:24], sample.truth[:, 24:] = 3.5, 0.5
     case = case_from_stack(sample)
-    _, tally = judge(case, case.truth_position + 0.1)
-    side = {row['pixels']: row['share'] for row in tally.bins['side'].rows()}
+    _, accumulator = judge(case, case.truth_position + 0.1)
+    side = {row['pixels']: row['share'] for row in accumulator.groups['side'].rows()}
     assert list(side.values()) == [0.25, 0.25, 0.5]
-    distance = [row['share'] for row in tally.bins['distance to the closest plane'].rows()]
+    distance = [row['share'] for row in accumulator.groups['distance to the closest plane'].rows()]
     assert distance == [0.25, 0.0, 0.25, 0.0, 0.5]
-    texture = [row['share'] for row in tally.bins['texture'].rows()]
+    texture = [row['share'] for row in accumulator.groups['texture'].rows()]
     assert texture == pytest.approx([0.25] * 4, abs=0.02)
     assert all(
         row['mae_position'] == pytest.approx(0.1, abs=1e-6)
-        for bins in tally.bins.values()
+        for bins in accumulator.groups.values()
         for row in bins.rows()
         if row['share']
     )

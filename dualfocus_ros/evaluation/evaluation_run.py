@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of methods on several data sets, from a configuration to a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dualfocus_ros.datasets.registry import open_dataset
+from dualfocus_ros.evaluation.evaluation_report import EvaluationReport
+from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.evaluation.methods import open_methods
+from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
+from dualfocus_ros.evaluation.protocols import make_protocol
+from dualfocus_ros.evaluation.run_info import collect_run_info
+from dualfocus_ros.inference.device import default_threads, resolve_device
+
+DEFAULT_DATA = ('synthetic:0', 'indoor:0')
+
+
+class BaselineError(ValueError):
+    """Baseline that is not among the methods."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Settings of an evaluation.
+
+    :param data: data sets as ``KIND:PLACE``, see :mod:`dualfocus_ros.datasets.registry`.
+    :param methods: names, see :mod:`dualfocus_ros.evaluation.methods`; empty for the default.
+    :param baseline: name of a method, for the ratios of the errors of the others to its errors.
+    :param protocol: ``A`` or ``B``; renders stacks from RGB-D sets.
+    :param planes: planes per stack; 0 for 5 (A), 10 (B), or all of recorded stacks.
+    :param limit: stacks per data set, 0 for all.
+    :param seed: of the noise of protocol B.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    :param threads: of a CPU; 0 for all processors but one.
+    :raises ValueError: for values out of range.
+    """
+
+    data: tuple[str, ...] = DEFAULT_DATA
+    methods: tuple[str, ...] = ()
+    baseline: str | None = None
+    protocol: Literal['A', 'B'] = 'B'
+    planes: int = 0
+    limit: int = 0
+    seed: int = 0
+    device: str = 'auto'
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.planes == 1 or self.planes < 0:
+            raise ValueError(f'planes must be 0 (default) or at least 2, got {self.planes}')
+        if self.limit < 0:
+            raise ValueError(f'limit must not be negative, got {self.limit}')
+
+
+def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -> EvaluationReport:
+    """Evaluate the methods on the data sets.
+
+    Data sets and methods are opened before anything is measured, so that a wrong name fails
+    at once.
+
+    :param progress: counts one step per stack and method.
+    :raises ValueError: for unknown data, methods or devices.
+    :raises BaselineError: for a baseline that is not among the methods.
+    """
+    progress = progress or NoProgress()
+    device = resolve_device(config.device)
+    torch.set_num_threads(config.threads or default_threads())
+    datasets = [open_dataset(text) for text in config.data]
+    protocol = make_protocol(config.protocol, config.planes, config.seed)
+    methods = open_methods(config.methods, device, protocol)
+    check_baseline(config.baseline, [method.name for method in methods])
+    stacks = sum(min(config.limit or len(data), len(data)) for data in datasets)
+    progress.reset(total=stacks * len(methods))
+    results = []
+    for data in datasets:
+        progress.set_description(data.name)
+        results.append(
+            evaluate_dataset(
+                data,
+                methods,
+                protocol,
+                planes=config.planes,
+                limit=config.limit,
+                progress=progress.update,
+            )
+        )
+    return EvaluationReport(
+        collect_run_info(device, config.seed), methods, results, config.baseline
+    )
+
+
+def check_baseline(baseline: str | None, names: list[str]) -> None:
+    """Check that a baseline is one of the methods.
+
+    :raises BaselineError: if it is not.
+    """
+    if baseline is not None and baseline not in names:
+        raise BaselineError(f"baseline '{baseline}' is none of the methods: {', '.join(names)}")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress reports of long runs, in the form of a tqdm bar."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receiver of progress reports; a tqdm bar is one."""
+
+    total: float | None
+
+    def reset(self, total: float | None = None) -> None:
+        """Restart with a number of steps to come."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more steps."""
+
+    def refresh(self) -> object:
+        """Show a changed total."""
+
+    def set_description(self, desc: str | None = None) -> None:
+        """Name the present step."""
+
+
+class NoProgress:
+    """Receiver that discards progress reports."""
+
+    total: float | None = None
+
+    def reset(self, total: float | None = None) -> None:
+        """Discard."""
+        self.total = total
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Discard."""
+        del n
+        return None
+
+    def refresh(self) -> object:
+        """Discard."""
+        return None
+
+    def set_description(self, desc: str | None = None) -> None:
+        """Discard."""
+        del desc

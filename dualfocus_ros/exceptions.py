@@ -30,6 +30,10 @@ class BagError(DualFocusError):
     """Missing, damaged or unsupported bag."""
 
 
+class ConfigError(DualFocusError, ValueError):
+    """Invalid setting of a configuration; the message begins with the name of the field."""
+
+
 class CommandError(DualFocusError):
     """Failure of a command; exit status 1."""
 

@@ -13,12 +13,13 @@ from dualfocus_ros.datasets.samples import Dataset
 from dualfocus_ros.evaluation.evaluator import evaluate_dataset
 from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.metric_accumulator import SIDE_LABELS, MetricAccumulator
+from dualfocus_ros.evaluation.progress_reporting import Progress
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
-from research.study import Progress, Study
+from research.study import Study
 
 Change = Callable[[float], dict[str, Any]]
 # Name, axis, values, and what they change of protocol B.

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from dualfocus_ros.datasets.samples import Dataset
 from dualfocus_ros.evaluation.evaluator import evaluate_dataset
 from dualfocus_ros.evaluation.method_interface import Method
+from dualfocus_ros.evaluation.progress_reporting import Progress
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.models.weights import shipped_models
-from research.study import Progress, Study
+from research.study import Study
 
 MEASURES: tuple[Column, ...] = (
     ('rmse', 'RMSE, m', 4),

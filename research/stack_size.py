@@ -12,10 +12,11 @@ import numpy as np
 from dualfocus_ros.datasets.samples import Dataset
 from dualfocus_ros.evaluation.evaluator import evaluate_dataset
 from dualfocus_ros.evaluation.method_interface import Method
+from dualfocus_ros.evaluation.progress_reporting import Progress
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.io.figures import figure_to_array, set_log_scale
-from research.study import Progress, Study
+from research.study import Study
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 15, 20, 32)
 MEASURES: tuple[Column, ...] = (

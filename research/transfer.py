@@ -30,12 +30,13 @@ from dualfocus_ros.evaluation.metric_accumulator import (
     score_estimate,
     texture_strength,
 )
+from dualfocus_ros.evaluation.progress_reporting import Progress
 from dualfocus_ros.evaluation.range_only import RANGE_ONLY
 from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.exceptions import CalibrationError, DataError
 from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.io.image_files import read_rgb
-from research.study import Progress, Study
+from research.study import Study
 
 RELIEF = {
     'unit': 'slices',

@@ -9,7 +9,7 @@ from typing import Any
 
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.io.png import save_small_png
+from dualfocus_ros.io.png import save_palette_png
 
 Cell = Mapping[str, Any]
 Method = Mapping[str, Any]
@@ -22,7 +22,7 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))
     write_text(folder / 'benchmark.json', as_json(report))
-    save_small_png(folder / 'benchmark.png', scaling_figure(report))
+    save_palette_png(folder / 'benchmark.png', scaling_figure(report))
 
 
 def as_json(report: Mapping[str, Any]) -> str:
@@ -69,7 +69,9 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
         limit = ratio['limit']
         required, met = '', ''
         if limit is not None:
-            required = f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
+            required = (
+                f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
+            )
             met = 'yes' if ratio['met'] else 'no'
         rows.append(
             {
@@ -160,7 +162,10 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
         'come after the whole estimate.',
     ]
     if report['device_kind'] != 'cpu':
-        lines += ['', 'On a GPU a stage lasts as long as its launch, except for stages that synchronise.']
+        lines += [
+            '',
+            'On a GPU a stage lasts as long as its launch, except for stages that synchronise.',
+        ]
     return lines
 
 

@@ -36,6 +36,7 @@ from dualfocus_ros.benchmark.timing import (
 from dualfocus_ros.evaluation.methods import open_unique
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.evaluation.run_info import source_commit
+from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack
 from dualfocus_ros.inference.device import describe_device
 
@@ -62,23 +63,23 @@ class BenchmarkConfig:
     :param planes: numbers of planes, measured at the base size.
     :param sizes: widths and heights, measured with the base number of planes.
     :param seconds: budget of the repeats of one method at one shape.
-    :raises ValueError: for values out of range.
+    :raises ConfigError: for values out of range.
     """
 
     methods: Sequence[str] = field(default_factory=method_names)
     planes: Sequence[int] = PLANES
     sizes: Sequence[tuple[int, int]] = SIZES
     seconds: float = 5.0
-    compute: ComputeConfig = ComputeConfig()
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         for count in self.planes:
             if not MIN_PLANES <= count <= MAX_PLANES:
-                raise ValueError(
+                raise ConfigError(
                     f'planes: a stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
                 )
         if not self.seconds > 0.0:
-            raise ValueError(f'seconds must be positive, got {self.seconds:g}')
+            raise ConfigError(f'seconds must be positive, got {self.seconds:g}')
 
     @property
     def base(self) -> StackShape:
@@ -109,7 +110,7 @@ def run_benchmark(
     :param stacks: default a rendered sweep.
     :raises ValueError: for unknown methods or devices, or two methods of one name.
     """
-    progress = progress or NoProgress()
+    progress = NoProgress() if progress is None else progress
     config.compute.set_threads()
     # First, because the source may change during a long run.
     report = _run_info(config, machine_info.busy_processors())
@@ -329,7 +330,9 @@ def _run_info(config: BenchmarkConfig, load: float | None) -> dict[str, Any]:
         'machine': machine_info.describe_machine(),
         'fast_bf16': machine_info.has_fast_bf16(),
         'load_before': load,
-        'busy': None if load is None else load > machine_info.BUSY_SHARE * machine_info.processor_count(),
+        'busy': None
+        if load is None
+        else load > machine_info.BUSY_SHARE * machine_info.processor_count(),
         'torch': torch.__version__,
         'device': describe_device(device),
         'device_kind': device.type,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import torch
 
+from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.inference.device import default_threads, resolve_device, resolve_precision
 
 PRECISION_NAMES = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
@@ -20,7 +21,7 @@ class ComputeConfig:
     :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     :param precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
     :param threads: of a CPU; 0 for all processors but one.
-    :raises ValueError: for a negative number of threads.
+    :raises ConfigError: for a negative number of threads.
     """
 
     device: str = 'auto'
@@ -29,7 +30,7 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         if self.threads < 0:
-            raise ValueError(f'threads must not be negative, got {self.threads}')
+            raise ConfigError(f'threads must not be negative, got {self.threads}')
 
     @property
     def torch_device(self) -> torch.device:

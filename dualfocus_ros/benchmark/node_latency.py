@@ -18,8 +18,8 @@ import tempfile
 import time
 from typing import Any
 
+from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig, StackSource
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
-from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
 from dualfocus_ros.benchmark.timing import Percentiles
 from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
@@ -79,22 +79,23 @@ def measure_node(
     report: Mapping[str, Any],
     progress: Progress | None = None,
     amount: NodeBenchmarkConfig = NodeBenchmarkConfig(),
+    stacks: StackSource | None = None,
 ) -> dict[str, Any]:
     """Measure the modes of the depth node and the transport; return results for JSON.
 
     :param report: of the same run; the time of the default model sets the frame rate.
     :raises CommandError: if a process ends early or no depth arrives in time.
     """
-    progress = progress or NoProgress()
+    progress = NoProgress() if progress is None else progress
     base = config.base
     runs = len(amount.modes) + 2 * len(amount.subscribers) * amount.rounds
     progress.total = (progress.total or 0) + runs
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as name:
         folder = Path(name)
         stack, picture = folder / 'stack.npz', folder / 'picture.npz'
-        sweep = RenderedSweep(base.planes)
-        write_stack(stack, sweep.stack(base))
-        write_stack(picture, sweep.stack(StackShape(2, *TRANSPORT_SIZE)))
+        stacks = stacks or RenderedSweep(base.planes)
+        write_stack(stack, stacks.stack(base))
+        write_stack(picture, stacks.stack(StackShape(2, *TRANSPORT_SIZE)))
         modes = []
         parameters = {
             'device': config.compute.device,
@@ -238,7 +239,9 @@ def compare_transports(
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
     # The median of few received images would favour the lossy profile.
-    mostly_received = all(side['loss'] is not None and side['loss'] < 0.1 for side in sides.values())
+    mostly_received = all(
+        side['loss'] is not None and side['loss'] < 0.1 for side in sides.values()
+    )
     speed_up = slow['p50'] / fast['p50'] if mostly_received and slow and fast else None
     return {'reliability': reliability, **sides, 'speed_up': speed_up}
 

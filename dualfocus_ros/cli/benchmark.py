@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from dualfocus_ros.cli.progress import progress_bar
-from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.exceptions import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
@@ -130,7 +130,7 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
             seconds=(0.1 if quick else 5.0) if arguments.seconds is None else arguments.seconds,
             compute=compute,
         )
-    except ValueError as error:  # begins with the name of the field
+    except ConfigError as error:
         raise UsageError(f'--{error}') from None
     assert compute.format  # report an unavailable device or precision before any work
     return config
@@ -139,9 +139,7 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r'(\d+)x(\d+)', text)
     if found is None:
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT, such as 640x480, got '{text}'"
-        )
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, such as 640x480, got '{text}'")
     width, height = int(found[1]), int(found[2])
     if not (SMALLEST <= width <= LARGEST and SMALLEST <= height <= LARGEST):
         raise argparse.ArgumentTypeError(

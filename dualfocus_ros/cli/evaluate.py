@@ -9,7 +9,7 @@ from pathlib import Path
 import sys
 
 from dualfocus_ros.cli.progress import progress_bar
-from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.exceptions import ConfigError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Evaluate, print the report and, with ``--output``, write it."""
     from dualfocus_ros.evaluation.evaluation_run import (
         DEFAULT_DATA,
-        BaselineError,
         EvaluationConfig,
         run_evaluation,
     )
@@ -93,13 +92,10 @@ def execute(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             threads=arguments.threads,
         )
-    except ValueError as error:  # begins with the name of the field
-        raise UsageError(f'--{error}') from None
-    with progress_bar('estimate') as bar:
-        try:
+        with progress_bar('estimate') as bar:
             report = run_evaluation(config, bar)
-        except BaselineError as error:
-            raise UsageError(f'--{error}') from None
+    except ConfigError as error:
+        raise UsageError(f'--{error}') from None
     folder: Path | None = arguments.output
     markdown = report.markdown() if folder is None else report.write(folder)
     if folder is not None:

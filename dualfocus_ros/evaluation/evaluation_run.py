@@ -15,13 +15,10 @@ from dualfocus_ros.evaluation.methods import open_methods
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.evaluation.protocols import make_protocol
 from dualfocus_ros.evaluation.run_info import collect_run_info
+from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.inference.device import default_threads, resolve_device
 
 DEFAULT_DATA = ('synthetic:0', 'indoor:0')
-
-
-class BaselineError(ValueError):
-    """Baseline that is not among the methods."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class EvaluationConfig:
     :param seed: of the noise of protocol B.
     :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     :param threads: of a CPU; 0 for all processors but one.
-    :raises ValueError: for values out of range.
+    :raises ConfigError: for values out of range.
     """
 
     data: tuple[str, ...] = DEFAULT_DATA
@@ -52,9 +49,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.planes == 1 or self.planes < 0:
-            raise ValueError(f'planes must be 0 (default) or at least 2, got {self.planes}')
+            raise ConfigError(f'planes must be 0 (default) or at least 2, got {self.planes}')
         if self.limit < 0:
-            raise ValueError(f'limit must not be negative, got {self.limit}')
+            raise ConfigError(f'limit must not be negative, got {self.limit}')
 
 
 def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -> EvaluationReport:
@@ -65,9 +62,9 @@ def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -
 
     :param progress: counts one step per stack and method.
     :raises ValueError: for unknown data, methods or devices.
-    :raises BaselineError: for a baseline that is not among the methods.
+    :raises ConfigError: for a baseline that is not among the methods.
     """
-    progress = progress or NoProgress()
+    progress = NoProgress() if progress is None else progress
     device = resolve_device(config.device)
     torch.set_num_threads(config.threads or default_threads())
     datasets = [open_dataset(text) for text in config.data]
@@ -97,7 +94,7 @@ def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -
 def check_baseline(baseline: str | None, names: list[str]) -> None:
     """Check that a baseline is one of the methods.
 
-    :raises BaselineError: if it is not.
+    :raises ConfigError: if it is not.
     """
     if baseline is not None and baseline not in names:
-        raise BaselineError(f"baseline '{baseline}' is none of the methods: {', '.join(names)}")
+        raise ConfigError(f"baseline '{baseline}' is none of the methods: {', '.join(names)}")

@@ -72,7 +72,7 @@ def test_holes_of_protocol_a_take_their_neighbours_and_give_nothing():
 
 def test_protocol_a_takes_its_focus_from_the_truth_and_crops_nyu():
     depth = ramp(480, 640)
-    case = ProtocolA(5).case(sample(depth), dataset('nyu'))
+    case = ProtocolA(5).render(sample(depth), dataset('nyu'))
     assert case.images.shape == (5, 384, 512, 3) and case.images.dtype == np.float32
     inner = depth[48:432, 64:576]
     np.testing.assert_allclose(
@@ -81,24 +81,24 @@ def test_protocol_a_takes_its_focus_from_the_truth_and_crops_nyu():
     assert 1.0 / case.middle == pytest.approx((inner.min() + inner.max()) / 2, rel=1e-6)
     assert 'LEAKY' in ProtocolA().describe(dataset('nyu'))
     assert '2.9 mm f/0.5' in ProtocolA().describe(dataset('arkitscenes'))
-    assert ProtocolA(5).case(sample(ramp()), dataset()).images.shape == (5, 48, 64, 3)
+    assert ProtocolA(5).render(sample(ramp()), dataset()).images.shape == (5, 48, 64, 3)
 
 
 def test_protocol_a_needs_a_range():
     with pytest.raises(DataError, match='more than one depth'):
-        ProtocolA().case(sample(np.full((8, 8), 2.0)), dataset())
+        ProtocolA().render(sample(np.full((8, 8), 2.0)), dataset())
 
 
 def test_protocol_b_does_not_depend_on_the_truth_but_through_the_images():
-    near = ProtocolB().case(sample(ramp(near=0.6, far=1.0)), dataset())
-    far = ProtocolB().case(sample(ramp(near=3.0, far=9.0)), dataset())
+    near = ProtocolB().render(sample(ramp(near=0.6, far=1.0)), dataset())
+    far = ProtocolB().render(sample(ramp(near=3.0, far=9.0)), dataset())
     np.testing.assert_array_equal(near.focus, far.focus)
     assert near.focus[[0, -1]] == pytest.approx([0.1, 2.0])
     assert np.diff(near.focus) == pytest.approx(np.full(9, 1.9 / 9))
     assert near.middle == far.middle == pytest.approx(1.05)
     assert near.images.dtype == np.uint8 and near.images.shape == (10, 48, 64, 3)
     # Contrast is highest in the plane that is focused at the scene.
-    flat = ProtocolB().case(sample(np.full((64, 320), 1.0)), dataset())
+    flat = ProtocolB().render(sample(np.full((64, 320), 1.0)), dataset())
     contrast = flat.images.astype(float).std(axis=(1, 2, 3))
     assert abs(flat.focus[contrast.argmax()] - 1.0) < 0.11
 
@@ -106,10 +106,10 @@ def test_protocol_b_does_not_depend_on_the_truth_but_through_the_images():
 def test_protocol_b_gives_the_same_again_and_fills_holes():
     depth = ramp()
     depth[10:20, 10:20] = np.nan
-    one, two = (ProtocolB(3).case(sample(depth), dataset()) for _ in range(2))
+    one, two = (ProtocolB(3).render(sample(depth), dataset()) for _ in range(2))
     np.testing.assert_array_equal(one.images, two.images)
     assert np.isnan(one.truth[10:20, 10:20]).all()
-    other = ProtocolB(3, seed=1).case(sample(depth), dataset())
+    other = ProtocolB(3, seed=1).render(sample(depth), dataset())
     assert (one.images != other.images).any()
 
 

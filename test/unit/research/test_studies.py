@@ -12,7 +12,7 @@ import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.evaluation.cases import case_from_stack
-from dualfocus_ros.evaluation.methods import Estimate
+from dualfocus_ros.evaluation.method_interface import Estimate
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.tables import markdown_table
 from dualfocus_ros.models.dfv import DFV, save_dfv
@@ -20,7 +20,7 @@ from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research import equal_budget, transfer
 from research.__main__ import main
-from research.study import join_datasets
+from research.joined_dataset import join_datasets
 
 SMALL = 'shapes:3,count=2,size=64'
 
@@ -186,7 +186,7 @@ def test_aberrations_of_protocol_b_are_named_and_change_the_images():
     lens = ProtocolB(3, aperture=Aperture(spherical=0.5), field=FieldAberrations(cat_eye=0.5))
     assert 'spherical 0.5, cat_eye 0.5)' in lens.describe(data)
     assert plain.describe(data).endswith('8 bits)')
-    assert (lens.case(data[0], data).images != plain.case(data[0], data).images).any()
+    assert (lens.render(data[0], data).images != plain.render(data[0], data).images).any()
 
 
 def test_joined_sets_take_evenly_spread_samples_of_each():
@@ -220,7 +220,7 @@ def test_table_leaves_out_what_nobody_has():
         (['asymmetry', '--sweeps', 'coma'], 2, 'spherical'),
         (['transfer'], 2, '--data FOLDER'),
         (['transfer', '--data', '/not/there'], 1, 'relief_1'),
-        (['equal-budget', '--baseline', 'rdf', '--methods', 'sml'], 2, 'none of sml'),
+        (['equal-budget', '--baseline', 'rdf', '--methods', 'sml'], 2, 'none of the methods: sml'),
         (['stack-size', '--data', 'synthetic:0,count=1,size=64'], 2, 'recorded stacks'),
         (['asymmetry', '--methods', 'nonsense'], 1, 'unknown method'),
         (['stack-size', '--limit', '-2'], 2, 'negative'),

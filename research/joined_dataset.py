@@ -24,7 +24,7 @@ def join_datasets(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
     ]
     if not places:
         raise DataError('no samples in ' + ', '.join(data.name for data in datasets))
-    about = '; '.join(data.about for data in datasets)
+    about = '; '.join(data.description for data in datasets)
     if len(datasets) == 1:
         return replace(datasets[0], length=len(places), load=lambda i: datasets[0][places[i][1]])
     return Dataset(

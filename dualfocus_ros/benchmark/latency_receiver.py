@@ -28,8 +28,8 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
     from sensor_msgs.msg import Image
 
     from dualfocus_ros.msg import StackInfo
-    from dualfocus_ros.stamps import to_ns
     from dualfocus_ros.nodes.qos import reliable_qos
+    from dualfocus_ros.stamps import to_ns
 
     class Receiver(Node):
         """Subscribes to an image topic, to ``stack_info`` and to the diagnostics."""

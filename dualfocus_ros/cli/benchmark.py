@@ -88,7 +88,7 @@ def execute(arguments: argparse.Namespace) -> int:
         from dualfocus_ros.benchmark.node_latency import require_ros
 
         require_ros()
-    with progress_bar('run') as bar:
+    with progress_bar('benchmark', unit='run') as bar:
         report = run_benchmark(config, bar)
         if arguments.node:
             from dualfocus_ros.benchmark.node_latency import (

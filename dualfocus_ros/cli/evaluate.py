@@ -92,7 +92,7 @@ def execute(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             threads=arguments.threads,
         )
-        with progress_bar('estimate') as bar:
+        with progress_bar('evaluating', unit='estimate') as bar:
             report = run_evaluation(config, bar)
     except ConfigError as error:
         raise UsageError(f'--{error}') from None

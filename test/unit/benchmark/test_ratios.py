@@ -77,7 +77,7 @@ def test_process_memory_has_no_limit_on_a_gpu():
 
 def test_reports_failure_in_a_separate_process():
     failed = make_report(methods=[model_report(alone={'error': 'killed'})])
-    assert 'ours failed in a process of its own: killed' in as_markdown(failed)
+    assert 'ours failed in a separate process: killed' in as_markdown(failed)
     assert {'peak_memory', 'sliding_vs_whole'}.isdisjoint(
         r.name for r in ratios.derive_ratios(failed)
     )

@@ -10,6 +10,7 @@ from dualfocus_ros.benchmark.timed_methods import (
     open_timed_method,
     unshipped_configurations,
 )
+from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS
 from dualfocus_ros.models.weights import load_model, shipped_models
 
@@ -21,26 +22,28 @@ def test_every_configuration_is_timed_once():
         assert with_random_weights == (name not in shipped_models() and config not in shipped)
 
 
-def test_dualfocus_whole_last_plane_and_sliding_window():
-    ours = open_timed_method('auto', ComputeConfig('cpu', 'fp32', 1))
-    assert isinstance(ours, TimedDualFocus)
-    assert ours.weights == 'shipped' and ours.parameters > 10**5
-    noise, setting = RandomStacks(), StackShape(4, 64, 48)
-    whole = ours.run(noise.stack(setting))
+def test_dualfocus_whole_last_plane_and_sliding_window(monkeypatch):
+    encoded = []
+    encode = DualFocus.encode
+    monkeypatch.setattr(
+        DualFocus,
+        'encode',
+        lambda self, images: encoded.append(len(images)) or encode(self, images),
+    )
+    method = open_timed_method('auto', ComputeConfig('cpu', 'fp32', 1))
+    assert isinstance(method, TimedDualFocus)
+    assert method.weights == 'shipped' and method.parameters > 10**5
+    stacks, shape = RandomStacks(), StackShape(4, 64, 48)
+    whole = method.run(stacks.stack(shape))
     assert {'encode', 'decode', 'points', 'download'} <= set(whole.stages)
     assert all(value >= 0.0 for value in whole.stages.values())
-    store = ours.estimator._store
-    added = []
-    kept, store.add = store.add, lambda *words: added.append(1) or kept(*words)
-    ours.last_plane(noise.stack(setting))
-    # All planes but the last were there when the estimate began; it stored what it encoded.
-    assert len(added) >= setting.planes - 1
-    sliding = SlidingWindowTask(ours, lambda: noise.stack(setting))
-    encoded = []
-    encode = ours.estimator._encode
-    ours.estimator._encode = lambda *plane: encoded.append(1) or encode(*plane)
+    encoded.clear()
+    method.last_plane(stacks.stack(shape))
+    assert encoded == [1] * shape.planes, 'all planes but the last are encoded on arrival'
+    sliding = SlidingWindowTask(method, lambda: stacks.stack(shape))
+    encoded.clear()
     sample = sliding()
-    assert len(encoded) == 1, 'only the newest plane of the stream'
+    assert encoded == [1], 'only the newest plane of the stream'
     assert sample.stages['encode'] > 0.0
 
 

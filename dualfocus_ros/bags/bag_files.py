@@ -79,7 +79,8 @@ def find_bag_files(path: Path) -> BagFiles:
     return BagFiles(
         tuple(files),
         (
-            f'{path}: {len(missing)} of {len(names)} files are missing ({examples}); reading the rest',
+            f'{path}: {len(missing)} of {len(names)} files are missing ({examples}); '
+            'reading the rest',
         ),
     )
 

@@ -98,7 +98,7 @@ AT_ONCE = {
     ('training/run_log.py', '_append'): 'a log grows',
     ('benchmark/latency_receiver.py', '__init__'): 'a log grows',
     ('benchmark/stack_player.py', '__init__'): 'a log grows',
-    ('demo/processes.py', '__init__'): 'the log of a process grows',
+    ('demo/node_processes.py', '__init__'): 'the log of a process grows',
     ('bags/bag_files.py', 'decompress_file'): 'in a temporary folder',
 }
 

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from dualfocus_ros.bags.image_messages import image_to_array
+from dualfocus_ros.bags.image_messages import output_image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.visualization import colour_scales, sweep_encoding
 from dualfocus_ros.visualization.page_server import PageServer
@@ -157,16 +157,16 @@ def test_images_of_messages_with_padding_in_either_byte_order(big):
 
     values = np.arange(6, dtype='>f4' if big else '<f4').reshape(2, 3)
     Message.data.reshape(2, 16)[:, :12] = values.view(np.uint8)
-    assert np.array_equal(image_to_array(Message), np.arange(6).reshape(2, 3))
+    assert np.array_equal(output_image_to_array(Message), np.arange(6).reshape(2, 3))
     Message.encoding, Message.width = '16UC1', 6
-    assert image_to_array(Message).dtype == np.float32
-    assert np.isnan(image_to_array(Message)[0, 0])
+    assert output_image_to_array(Message).dtype == np.float32
+    assert np.isnan(output_image_to_array(Message)[0, 0])
     Message.step = 8
     with pytest.raises(ValueError, match='do not make 32 bytes'):
-        image_to_array(Message)
+        output_image_to_array(Message)
     Message.encoding = 'bayer_rggb8'
     with pytest.raises(ValueError, match='bayer_rggb8'):
-        image_to_array(Message)
+        output_image_to_array(Message)
 
 
 def get(url: str, **headers: str):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random textures drawn on the training device, many at once.
+"""Batches of random textures computed on a device, without device synchronization.
 
-The ranges are those of :mod:`dualfocus_ros.simulation.random_stacks.random_textures`. Nothing here waits for the
-device: parameters are drawn on the host and uploaded, pixels are only computed there.
+The distributions are those of :mod:`dualfocus_ros.simulation.random_stacks.random_textures`:
+parameters are drawn on the host and uploaded; pixels are computed on the device.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from dualfocus_ros.simulation.random_stacks.random_textures import (
 
 
 class BatchTextures:
-    """Draws texture patches on a device; images are uploaded once.
+    """Source of random texture patches on a device; images are uploaded once.
 
-    :param images: (H, W, 3) uint8 sRGB; may be none.
-    :param blank: see :func:`dualfocus_ros.simulation.random_stacks.random_textures.draw_tone`.
+    :param images: photographs (H, W, 3) uint8 sRGB; may be empty.
+    :param blank: see :func:`~dualfocus_ros.simulation.random_stacks.random_textures.draw_tone`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BatchTextures:
     ) -> Tensor:
         """Return (count, 3, size, size) float32 sRGB patches in [0, 1].
 
-        :param generator: of the same device, for white noise.
+        :param generator: generator of the same device, for white noise.
         """
         crops: list[tuple[int, Crop]] = []
         noises: list[tuple[int, Noise]] = []
@@ -69,12 +69,12 @@ class BatchTextures:
             tones.append(draw_tone(rng, self._blank))
         patches = torch.empty((count, 3, size, size), device=self.device)
         if crops:
-            patches[self._places(crops)] = self._crops([c for _, c in crops], size)
+            patches[self._indices(crops)] = self._crops([c for _, c in crops], size)
         if noises:
-            patches[self._places(noises)] = _noises([n for _, n in noises], size, generator)
+            patches[self._indices(noises)] = _noises([n for _, n in noises], size, generator)
         if patterns:
             drawn = _patterns([p for _, p in patterns], size, generator)
-            patches[self._places(patterns)] = drawn
+            patches[self._indices(patterns)] = drawn
         contrast = upload([tone.contrast for tone in tones], self.device).view(-1, 1, 1, 1)
         level = upload([tone.level for tone in tones], self.device).view(-1, 1, 1, 1)
         tint = upload(np.stack([tone.tint.reshape(3, 1, 1) for tone in tones]), self.device)
@@ -82,7 +82,7 @@ class BatchTextures:
         patches = patches * (contrast * tint) + level * (0.5 * tint + 0.5)
         return patches.clamp_(0.0, 1.0)
 
-    def _places(self, drawn: Sequence[tuple[int, object]]) -> Tensor:
+    def _indices(self, drawn: Sequence[tuple[int, object]]) -> Tensor:
         return upload([index for index, _ in drawn], self.device)
 
     def _crops(self, crops: Sequence[Crop], size: int) -> Tensor:
@@ -139,11 +139,11 @@ def _patterns(patterns: Sequence[Pattern], size: int, generator: torch.Generator
     value = torch.where(kind == DASHES, dashes.to(u.dtype), value)
     colours = upload(np.stack([p.colours.reshape(2, 3, 1, 1) for p in patterns]), device)
     first, second = colours[:, 0], colours[:, 1]
-    return first + (second - first) * _smoothed(value)[:, None]
+    return first + (second - first) * _smooth(value)[:, None]
 
 
-def _smoothed(value: Tensor) -> Tensor:
-    """Blur (B, H, W) by a little, as a printed edge is never sharper than its pixels."""
+def _smooth(value: Tensor) -> Tensor:
+    """Blur (B, H, W) by a Gaussian: printed edges are not sharper than their pixels."""
     offsets = torch.arange(-3, 4, device=value.device, dtype=value.dtype)
     taps = torch.exp(-0.5 * (offsets / PATTERN_BLUR).square())
     taps = taps / taps.sum()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random layered scenes for training: textured shapes at random depths, with exact truth.
 
-What is drawn at random is kept apart from the drawing, so that
-:mod:`dualfocus_ros.simulation.random_stacks.batch_scenes`, which draws on the training device, has the same ranges.
+The functions ``draw_…`` draw random parameters; the rasterization is separate. So
+:mod:`dualfocus_ros.simulation.random_stacks.batch_scenes` shares their distributions.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import numpy as np
 
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
 
-# Shapes per scene, the upper end exclusive.
+# Shapes per scene; the upper end is exclusive.
 SHAPE_COUNTS = (4, 26)
+# Nodes along each side of the grid of bumps.
 BUMP_GRID = 6
-# Positions are kept within this: the range of the scene and a little beyond.
+# Limits of the position: the range of the scene, 0 to 1, and a margin.
 POSITION_RANGE = (-0.1, 1.1)
 RECTANGLE, ELLIPSE, STAR = range(3)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingScene:
-    """A sharp view and its inverse depth.
+    """Sharp image with normalized inverse depth.
 
     :param colour: (H, W, 3) float32 sRGB in [0, 1].
     :param position: (H, W) float32 inverse depth, 0 at the far and 1 at the near end of the
         range; finite everywhere.
-    :param known: (H, W) where ``position`` is the truth and not filled in; None: everywhere.
+    :param known: (H, W) bool mask of the true positions, the others being filled in; None: all
+        are true.
     """
 
     colour: np.ndarray
@@ -39,7 +41,14 @@ class TrainingScene:
 
 @dataclass(frozen=True)
 class Shape:
-    """Outline of a shape in the image, whose coordinates go from -1 to 1."""
+    """Outline in image coordinates from -1 to 1.
+
+    :param kind: ``RECTANGLE``, ``ELLIPSE`` or ``STAR``.
+    :param angle: rotation in radians.
+    :param half: half lengths of the two axes.
+    :param lobes: number of lobes of a star.
+    :param phase: phase of the lobes in radians.
+    """
 
     kind: int
     centre: tuple[float, float]
@@ -51,7 +60,14 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A plane (inverse depth is affine over the image), rarely with gentle bumps."""
+    """Depth of a plane, affine in inverse depth, optionally with smooth bumps.
+
+    :param centre: position in the centre of the image.
+    :param slope: change of the position from the centre to the border.
+    :param angle: direction of the slope in radians.
+    :param bumps: (``BUMP_GRID``, ``BUMP_GRID``) standard normal values; None: no bumps.
+    :param bump_height: factor on ``bumps``.
+    """
 
     centre: float
     slope: float
@@ -62,7 +78,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Bulge:
-    """Spheres (round both ways) and cylinders, as mugs are; height 0: none."""
+    """Bulge of a shape towards the camera: a sphere or a cylinder; height 0 for none."""
 
     height: float
     sphere: bool
@@ -70,19 +86,23 @@ class Bulge:
 
 @dataclass(frozen=True)
 class Shading:
-    """A ramp of brightness."""
+    """Linear brightness gradient.
+
+    :param angle: direction in radians.
+    :param strength: relative change from the centre to the border.
+    """
 
     angle: float
     strength: float
 
 
 def draw_background(rng: np.random.Generator) -> Surface:
-    """Draw the slanted surface behind everything."""
+    """Draw the slanted background."""
     return draw_surface(rng, centre=rng.uniform(0.0, 0.5), slope=rng.uniform(0.0, 0.6))
 
 
 def draw_object_surface(rng: np.random.Generator) -> Surface:
-    """Draw the surface of a shape: mostly facing the camera, sometimes slanted."""
+    """Draw the surface of a shape: mostly parallel to the image, sometimes slanted."""
     return draw_surface(rng, rng.uniform(0.0, 1.0), rng.choice([0.0, 0.1, 0.5]) * rng.random())
 
 
@@ -96,7 +116,7 @@ def draw_surface(rng: np.random.Generator, centre: float, slope: float) -> Surfa
 
 
 def draw_bulge(rng: np.random.Generator) -> Bulge:
-    """Draw whether and how a shape bulges towards the camera."""
+    """Draw the bulge of a shape; most shapes are flat."""
     if rng.random() >= 0.35:
         return Bulge(0.0, False)
     sphere = bool(rng.random() < 0.5)
@@ -104,12 +124,12 @@ def draw_bulge(rng: np.random.Generator) -> Bulge:
 
 
 def draw_shading(rng: np.random.Generator) -> Shading:
-    """Draw a ramp of brightness."""
+    """Draw a brightness gradient."""
     return Shading(rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.0, 0.3))
 
 
 def draw_shape(rng: np.random.Generator) -> Shape:
-    """Draw an outline: one in four a thin bar or wire, which coarse decoders lose."""
+    """Draw an outline; one in four is a thin bar or wire, which coarse decoders lose."""
     cx, cy = rng.uniform(-1.0, 1.0, 2)
     angle = rng.uniform(0.0, np.pi)
     share = rng.random()
@@ -125,7 +145,10 @@ def draw_shape(rng: np.random.Generator) -> Shape:
 
 
 def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -> TrainingScene:
-    """Return a scene of a slanted background and 4 to 25 overlapping textured shapes."""
+    """Return a scene of a slanted background and 4 to 25 overlapping textured shapes.
+
+    :param size: side of the image in pixels.
+    """
     grid = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     x, y = np.meshgrid(grid, grid)
     position = _surface(draw_background(rng), x, y)
@@ -167,7 +190,7 @@ def _shading(shading: Shading, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _outline(
     shape: Shape, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a mask and the shape's own coordinates u, v, -1 to 1 inside."""
+    """Return the mask of a shape and its object coordinates u, v, from -1 to 1 inside."""
     dx, dy = x - shape.centre[0], y - shape.centre[1]
     u = (np.cos(shape.angle) * dx + np.sin(shape.angle) * dy) / shape.half[0]
     v = (-np.sin(shape.angle) * dx + np.cos(shape.angle) * dy) / shape.half[1]
@@ -175,7 +198,7 @@ def _outline(
         mask = (np.abs(u) < 1.0) & (np.abs(v) < 1.0)
     elif shape.kind == ELLIPSE:
         mask = u * u + v * v < 1.0
-    else:  # a star-shaped blob
+    else:  # star
         theta = np.arctan2(v, u)
         radius = 0.75 + 0.25 * np.sin(shape.lobes * theta + shape.phase)
         mask = u * u + v * v < radius * radius

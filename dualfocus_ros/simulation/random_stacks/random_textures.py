@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random textures: what is drawn at random, and its drawing with numpy.
+"""Random textures: crops of photographs, coloured noise and patterns.
 
-The draws are kept apart from the drawing so that :mod:`dualfocus_ros.simulation.random_stacks.batch_textures`, which
-draws on the training device, has the same ranges.
+The functions ``draw_…`` draw random parameters; the rasterization is separate. So
+:mod:`dualfocus_ros.simulation.random_stacks.batch_textures` shares their distributions.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import cv2
 import numpy as np
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp')
-# Shares of the kinds of texture when there are images; without images noise takes their part.
+# Shares of the kinds of texture; without images, noise takes their share.
 IMAGE_SHARE, NOISE_SHARE = 0.55, 0.30
 STRIPES, CHECKS, DOTS, DASHES = range(4)
 PATTERN_BLUR = 0.6
-# Photographs above this side are reduced: a patch is never taken from more pixels than this.
+# Larger photographs are shrunk to this side, in pixels.
 MAX_IMAGE_SIDE = 2048
 
 
 @dataclass(frozen=True)
 class Tone:
-    """Contrast and mean colour of a texture; ``tint`` and ``level`` give the mean."""
+    """Contrast and mean colour of a texture; the mean is ``level`` * (``tint`` + 1) / 2."""
 
     contrast: float
     tint: np.ndarray
@@ -34,7 +34,7 @@ class Tone:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square part of an image, turned by quarter turns."""
+    """Square crop of an image, rotated by quarter turns."""
 
     image: int
     side: int
@@ -45,7 +45,14 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Coloured 1/f^a noise; ``white`` is the noise it is made from, None if drawn elsewhere."""
+    """Coloured 1/f^a noise.
+
+    :param exponent: a.
+    :param stretch: anisotropy of the spectrum.
+    :param hard: whether the noise has hard edges.
+    :param mix: (3,) amplitudes of the colour channels.
+    :param white: (S, S) white noise to filter; None if the caller draws it.
+    """
 
     exponent: float
     stretch: float
@@ -56,7 +63,16 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """Stripes, checks, dots or dashes. ``cells`` says which dashes are there."""
+    """Stripes, checks, dots or rows of dashes in two colours.
+
+    :param kind: ``STRIPES``, ``CHECKS``, ``DOTS`` or ``DASHES``.
+    :param angle: rotation in radians.
+    :param period: period in pixels.
+    :param radius: radius of the dots in pixels.
+    :param cell: height and width of a dash in pixels.
+    :param cells: bool grid of the dashes; None if the caller draws it.
+    :param colours: (2, 1, 1, 3) sRGB.
+    """
 
     kind: int
     angle: float
@@ -68,9 +84,9 @@ class Pattern:
 
 
 def draw_tone(rng: np.random.Generator, blank: float = 0.0) -> Tone:
-    """Contrast and tone vary; one surface in eight is nearly blank.
+    """Draw contrast and mean colour; one surface in eight is nearly blank.
 
-    :param blank: share of further surfaces on which a camera sees no texture, as on many walls.
+    :param blank: share of additional surfaces without visible texture, such as walls.
     """
     contrast = rng.uniform(0.02, 0.15) if rng.random() < 0.125 else rng.uniform(0.4, 1.2)
     if blank and rng.random() < blank:
@@ -79,7 +95,7 @@ def draw_tone(rng: np.random.Generator, blank: float = 0.0) -> Tone:
 
 
 def draw_crop(rng: np.random.Generator, shapes: Sequence[tuple[int, int]], size: int) -> Crop:
-    """Draw a part of one of several images of the given (height, width) for ``size`` pixels."""
+    """Draw a crop, to be resized to ``size``, of one of several images of (height, width)."""
     image = int(rng.integers(len(shapes)))
     height, width = shapes[image]
     side = int(min(height, width, size * rng.uniform(0.7, 2.0)))
@@ -88,9 +104,9 @@ def draw_crop(rng: np.random.Generator, shapes: Sequence[tuple[int, int]], size:
 
 
 def draw_noise(rng: np.random.Generator, size: int | None) -> Noise:
-    """Draw noise, with its white noise of ``size`` pixels a side unless that is None."""
+    """Draw noise, including its white noise of ``size`` pixels a side unless that is None."""
     exponent = rng.uniform(0.3, 1.6)
-    # Sometimes stretched along one axis as brushed or woven stuff is.
+    # Some materials, brushed or woven ones, are stretched along one axis.
     stretch = float(np.exp(rng.uniform(-1.2, 1.2))) if rng.random() < 0.4 else 1.0
     white = None if size is None else rng.normal(size=(size, size))
     hard = bool(rng.random() < 0.3)
@@ -98,7 +114,7 @@ def draw_noise(rng: np.random.Generator, size: int | None) -> Noise:
 
 
 def draw_pattern(rng: np.random.Generator, size: int | None) -> Pattern:
-    """Draw a pattern, with the cells of dashes for ``size`` pixels a side unless that is None."""
+    """Draw a pattern, including the cells for ``size`` pixels a side unless that is None."""
     angle, period, kind = rng.uniform(0.0, np.pi), rng.uniform(4.0, 40.0), int(rng.integers(4))
     radius, cell, cells = 0.0, (1.0, 1.0), None
     if kind == DOTS:
@@ -111,9 +127,11 @@ def draw_pattern(rng: np.random.Generator, size: int | None) -> Pattern:
 
 
 class TextureSource:
-    """Draws texture patches: from image folders when given, else purely generated ones.
+    """Source of random texture patches: crops of photographs, noise and patterns.
 
+    :param folders: folders of photographs; may be empty.
     :param blank: see :func:`draw_tone`.
+    :raises FileNotFoundError: as :func:`read_images`.
     """
 
     def __init__(self, folders: list[Path], blank: float = 0.0) -> None:
@@ -145,9 +163,9 @@ class TextureSource:
 
 
 def read_images(folders: list[Path]) -> list[np.ndarray]:
-    """Return the (H, W, 3) uint8 images under the folders; too small ones are left out.
+    """Return the (H, W, 3) uint8 images in the folder trees, without those below 64 pixels.
 
-    :raises FileNotFoundError: if folders are given and there is no image in any of them.
+    :raises FileNotFoundError: for folders without any image.
     """
     paths = sorted(
         path
@@ -159,8 +177,8 @@ def read_images(folders: list[Path]) -> list[np.ndarray]:
     if folders and not images:
         raise FileNotFoundError(
             f'no images ({", ".join(IMAGE_SUFFIXES)}) of 64 or more pixels under '
-            f'{", ".join(map(str, folders))}: give folders of photographs, or no textures at all '
-            'for generated ones'
+            f'{", ".join(map(str, folders))}: give folders of photographs, or no folder to use '
+            'generated textures only'
         )
     return images
 
@@ -177,7 +195,7 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _noise_amplitude(noise: Noise, size: int) -> np.ndarray:
-    """Return the (size, size // 2 + 1) spectrum that shapes white noise."""
+    """Return the (size, size // 2 + 1) spectrum of the filter for white noise."""
     fy = np.fft.fftfreq(size)[:, None] * noise.stretch
     fx = np.fft.rfftfreq(size)[None, :] / noise.stretch
     amplitude = 1.0 / np.maximum(np.hypot(fx, fy), 1.0 / size) ** noise.exponent
@@ -190,7 +208,7 @@ def _noise_texture(noise: Noise, size: int) -> np.ndarray:
     amplitude = _noise_amplitude(noise, size)
     base = np.fft.irfft2(np.fft.rfft2(noise.white) * amplitude, (size, size))
     base = base / (base.std() + 1e-6)
-    if noise.hard:  # hard-edged grain
+    if noise.hard:
         base = np.tanh(4.0 * base)
     return (0.5 + base[..., None] * noise.mix).astype(np.float32)
 
@@ -207,7 +225,7 @@ def _pattern_texture(pattern: Pattern, size: int) -> np.ndarray:
     elif pattern.kind == DOTS:
         offset_u, offset_v = u % period - period / 2, v % period - period / 2
         value = offset_u**2 + offset_v**2 < pattern.radius**2
-    else:  # rows of dashes such as print
+    else:  # rows of dashes, similar to print
         cells = pattern.cells
         assert cells is not None
         value = cells[

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Focal stacks rendered for training: random lens, random sweep, sensor noise, misalignment."""
+"""Focal stacks rendered for training, with random lens, sweep, sensor noise and misalignment."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE, TrainingScene
 
-# The largest blur of a stack over that of a sweep that spans the scene.
+# Largest blur of a stack, relative to the largest blur of a sweep that spans the scene.
 MAX_RELATIVE_BLUR = 1.4
-# Logarithm of what the last step of an uneven sweep may be over the first, or the other way round.
+# Largest logarithm of the ratio of the last to the first step of an uneven sweep, and vice versa.
 MAX_LOG_STEP_RATIO = 1.6
 SceneSource = Callable[[np.random.Generator], TrainingScene]
 
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """Ranges that scenes, lens and sweep are drawn from, wherever stacks are rendered.
+    """Distributions of scenes, lenses and sweeps.
 
     :param planes: planes rendered per stack; training draws subsets of them.
-    :param blur_range: diameter in pixels of the circle of confusion of the nearest point when
-        the lens is focused at the farthest, log-uniform. It stands for kappa times the range.
-    :param wide_sweeps: share of the sweeps that reach far beyond an end of the scene's range,
-        for each end: otherwise the ends of a sweep tell where the background is.
-    :param uneven_sweeps: share of the sweeps whose steps grow or shrink along the way, as those
-        do that are even in metres or in the positions of a lens.
-    :param indoor: share of the scenes that are procedural indoor views.
-    :param rgbd: share of the scenes that are views with measured depth, where such are given.
-    :param asymmetry: share of the stacks whose lens blurs differently on both sides of focus.
-    :param blank: share of the random surfaces without any texture.
+    :param blur_range: range of a log-uniform distribution of the diameter in pixels of the circle
+        of confusion of the nearest point, for a lens focused at the farthest one: kappa times
+        the depth range of the scene.
+    :param layers: slices of the renderer.
+    :param max_shift: largest misalignment in pixels.
+    :param max_noise: largest noise level, see :func:`expose`.
+    :param wide_sweeps: share of sweeps far beyond the scene's range, for each end; otherwise the
+        ends of a sweep give away the depth of the background.
+    :param uneven_sweeps: share of sweeps whose steps grow or shrink along the way, as steps of
+        equal length in metres or in lens positions do.
+    :param indoor: share of scenes that are procedural indoor views.
+    :param rgbd: share of scenes that are images with measured depth, if there are any.
+    :param asymmetry: share of lenses with different blur on both sides of the focus.
+    :param blank: share of random surfaces without any texture.
     """
 
     planes: int = 10
@@ -55,12 +59,12 @@ class RenderSettings:
 
 @dataclass(frozen=True, eq=False)
 class RenderedStack:
-    """A stack with its truth, compact enough to keep thousands of in memory.
+    """Stack with its truth, compact enough for thousands of them in memory.
 
     :param images: (N, H, W, 3) uint8 sRGB.
     :param focus: (N,) float32 focus of the planes, in the unit of ``position``.
-    :param position: (H, W) float32 inverse depth; 0 to 1 spans the scene's range, NaN where it
-        is not known.
+    :param position: (H, W) float32 inverse depth; 0 to 1 spans the scene's range, NaN where
+        unknown.
     """
 
     images: np.ndarray
@@ -70,15 +74,15 @@ class RenderedStack:
 
 @dataclass(frozen=True, eq=False)
 class CaptureParameters:
-    """How a scene is taken: lens, sweep and what goes wrong on the way.
+    """Lens, sweep, exposure, noise and misalignment of a stack.
 
-    :param kappa: diameter of the circle of confusion per unit of position.
-    :param focus: (N,) float32 ascending.
-    :param field: how the spot changes over the image; None: it does not.
-    :param gain: (N, 1, 1, 1) exposure of each plane.
-    :param noise: level of the noise, ``noise_seed`` its seed.
-    :param warps: (N, 3) scale, shift in x and in y (pixels) of each plane that an imperfect
-        alignment leaves; None: aligned.
+    :param kappa: diameter of the circle of confusion in pixels per unit of position.
+    :param focus: (N,) float32 focus, ascending.
+    :param field: variation of the spot over the image; None for none.
+    :param gain: (N, 1, 1, 1) exposure factor of each plane.
+    :param noise: noise level, see :func:`expose`.
+    :param warps: (N, 3) scale, and shifts in x and y in pixels, of each plane: residuals of an
+        imperfect alignment; None: aligned.
     """
 
     kappa: float
@@ -92,7 +96,7 @@ class CaptureParameters:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all of the image and all colours have the same spot."""
+        """Whether the spot is the same all over the image and in all colours."""
         return self.field is None and self.aperture.chromatic == 0.0
 
     def max_radius(self, low: float, high: float) -> float:
@@ -106,7 +110,7 @@ def _reach(focus: np.ndarray, low: float, high: float) -> float:
 
 
 def draw_kind(rng: np.random.Generator, settings: RenderSettings, with_rgbd: bool) -> str:
-    """Draw where a scene comes from: ``rgbd`` (if there is such), ``indoor`` or ``shapes``."""
+    """Draw the source of a scene: ``rgbd`` (if available), ``indoor`` or ``shapes``."""
     if with_rgbd and rng.random() < settings.rgbd:
         return 'rgbd'
     return 'indoor' if rng.random() < settings.indoor else 'shapes'
@@ -119,7 +123,7 @@ def draw_capture(
     low, high = settings.blur_range
     kappa = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     focus = _random_sweep(rng, settings)
-    # A wide sweep through a fast lens would blur beyond anything that can be used.
+    # Limit the blur of wide sweeps through fast lenses to usable values.
     kappa = min(kappa, MAX_RELATIVE_BLUR * high / _reach(focus, *POSITION_RANGE))
     aperture = Aperture(
         shape=str(rng.choice(['disc', 'gaussian', 'polygon'], p=[0.6, 0.2, 0.2])),
@@ -130,7 +134,7 @@ def draw_capture(
     field = None
     if settings.asymmetry and rng.random() < settings.asymmetry:
         aperture, field = _draw_asymmetry(rng, aperture)
-    # Exposure differs a little between planes, as the effective aperture does.
+    # The effective aperture, and so the exposure, differs slightly between planes.
     gain = 1.0 + 0.02 * rng.normal(size=(len(focus), 1, 1, 1))
     noise, seed = settings.max_noise * rng.random() ** 2, int(rng.integers(2**31))
     warps = None
@@ -146,9 +150,9 @@ def draw_capture(
 def _draw_asymmetry(
     rng: np.random.Generator, aperture: Aperture
 ) -> tuple[Aperture, FieldAberrations | None]:
-    """Draw spherical aberration, and often colour fringes and cat's eyes.
+    """Draw spherical aberration, and often chromatic aberration and cat's eyes.
 
-    Curvature and tilt of the field are left out: they make the truth wrong, not the spot.
+    Curvature and tilt of the field are excluded: they change the truth rather than the spot.
     """
     lens = replace(
         aperture,
@@ -164,7 +168,7 @@ def _draw_asymmetry(
 def render_training_stack(
     rng: np.random.Generator, source: SceneSource, settings: RenderSettings
 ) -> RenderedStack:
-    """Draw a scene, a lens and a sweep, and render the stack (method: layered, linear light)."""
+    """Draw a scene, a lens and a sweep, and return the stack of the layered renderer."""
     scene = source(rng)
     capture = draw_capture(rng, settings, scene.position.shape[1])
     colour = torch.from_numpy(scene.colour).permute(2, 0, 1).contiguous()
@@ -192,16 +196,16 @@ def render_training_stack(
 
 
 def expose(linear: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Return sRGB images of linear light with gain, and shot and read noise in linear light.
+    """Return sRGB images in [0, 1] of linear light with gain, shot noise and read noise.
 
-    :param noise: white noise times its level, independent per plane.
+    :param noise: standard normal noise times the noise level, independent per plane.
     """
     noise = noise * torch.sqrt(linear.clamp_min(0.0) + 0.02)
     return linear_to_srgb((linear * gain + noise).clamp(0.0, 1.0))
 
 
 def _random_sweep(rng: np.random.Generator, settings: RenderSettings) -> np.ndarray:
-    """Return ascending focus positions with jitter, even or not, spanning the scene or more."""
+    """Return ascending focus positions with jitter, even or uneven, at least over the scene."""
     planes, wide = settings.planes, settings.wide_sweeps
     start = rng.uniform(-0.8 if wide and rng.random() < wide else -0.12, 0.05)
     stop = rng.uniform(0.95, 1.8 if wide and rng.random() < wide else 1.12)
@@ -215,7 +219,7 @@ def _random_sweep(rng: np.random.Generator, settings: RenderSettings) -> np.ndar
 
 
 def _misalign(stack: np.ndarray, warps: np.ndarray) -> np.ndarray:
-    """Leave what an imperfect alignment leaves: fractions of a pixel of shift and scale."""
+    """Apply the residuals of an imperfect alignment: subpixel shift and scale."""
     height, width = stack.shape[1:3]
     planes = []
     for image, (scale, right, down) in zip(stack, warps, strict=True):

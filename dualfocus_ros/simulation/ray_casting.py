@@ -18,12 +18,12 @@ _COARSE_ABOVE = 100_000
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is and looks, in the world (x right, y forward, z up).
+    """Camera pose in the world (x right, y forward, z up).
 
-    :param position: of the pinhole, metres.
-    :param pitch: downwards, radians.
-    :param yaw: to the left, radians.
-    :param roll: clockwise as seen by the camera, radians.
+    :param position: pinhole position in metres.
+    :param pitch: radians downwards.
+    :param yaw: radians to the left.
+    :param roll: radians clockwise, as seen by the camera.
     """
 
     position: tuple[float, float, float]
@@ -32,7 +32,7 @@ class Pose:
     roll: float = 0.0
 
     def rotation(self) -> np.ndarray:
-        """Return the (3, 3) matrix that turns optical-frame vectors into world vectors."""
+        """Return the (3, 3) rotation matrix from the optical frame to the world."""
         upright = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
         cp, sp = math.cos(self.pitch), math.sin(self.pitch)
         cy, sy = math.cos(self.yaw), math.sin(self.yaw)
@@ -45,11 +45,11 @@ class Pose:
 
 @dataclass(frozen=True)
 class Light:
-    """A spherical lamp.
+    """Spherical lamp.
 
-    :param position: in the world, metres.
+    :param position: world position in metres.
     :param power: irradiance at 1 m, per colour.
-    :param radius: of the lamp in metres; a larger one makes softer shadows.
+    :param radius: radius in metres; larger lamps have softer shadows.
     """
 
     position: tuple[float, float, float]
@@ -59,7 +59,11 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Solids and their lighting."""
+    """Solids and their lighting.
+
+    :param ambient: ambient light, per colour.
+    :param contact: range of the ambient occlusion between solids, in metres.
+    """
 
     solids: tuple[Solid, ...]
     lights: tuple[Light, ...]
@@ -69,11 +73,11 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class SceneImage:
-    """What a pinhole camera sees.
+    """Sharp image of a scene through a pinhole camera.
 
     :param colour: (3, H, W) float32 linear light, about 0 to 1.
     :param depth: (H, W) float32 metres along the optical axis, NaN where unknown.
-    :param camera: the intrinsics.
+    :param camera: intrinsics.
     """
 
     colour: np.ndarray
@@ -81,8 +85,13 @@ class SceneImage:
     camera: PinholeCamera
 
 
-def cast_rays(room: Scene, camera: PinholeCamera, pose: Pose) -> SceneImage:
-    """Cast one ray through each pixel centre; directions have z = 1, so t is the depth."""
+def cast_rays(scene: Scene, camera: PinholeCamera, pose: Pose) -> SceneImage:
+    """Return the image of one ray through each pixel centre.
+
+    Ray directions have z = 1: the ray parameter t is the depth.
+
+    :raises ValueError: for rays that hit no solid.
+    """
     rotation = pose.rotation().astype(np.float32)
     origin = np.asarray(pose.position, np.float32)
     x = (np.arange(camera.width) - camera.cx) / camera.fx
@@ -91,7 +100,7 @@ def cast_rays(room: Scene, camera: PinholeCamera, pose: Pose) -> SceneImage:
     rays = plane.astype(np.float32) @ rotation.T
     depth = np.full(rays.shape[:2], np.inf, np.float32)
     owner = np.full(rays.shape[:2], -1, np.int16)
-    for index, solid in enumerate(room.solids):
+    for index, solid in enumerate(scene.solids):
         window = _window(solid, camera, rotation, origin)
         if window is None:
             continue
@@ -100,15 +109,15 @@ def cast_rays(room: Scene, camera: PinholeCamera, pose: Pose) -> SceneImage:
         depth[window] = np.where(nearer, t, depth[window])
         owner[window] = np.where(nearer, np.int16(index), owner[window])
     if (owner < 0).any():
-        raise ValueError('the room is open: some rays meet nothing, add a wall or a floor')
-    colour = _shade(room, camera, origin, rays, depth, owner)
+        raise ValueError('the scene is open, some rays hit no solid: add a wall or a floor')
+    colour = _shade(scene, camera, origin, rays, depth, owner)
     return SceneImage(np.ascontiguousarray(colour.transpose(2, 0, 1)), depth, camera)
 
 
 def _window(
     solid: Solid, camera: PinholeCamera, rotation: np.ndarray, origin: np.ndarray
 ) -> tuple[slice, slice] | None:
-    """Return the rows and columns that may show the solid, None when it is out of view."""
+    """Return the rows and columns that may show the solid, None if it is out of view."""
     everything = (slice(0, camera.height), slice(0, camera.width))
     sphere = solid.bounds()
     if sphere is None:
@@ -136,7 +145,7 @@ def _window(
 
 
 def _shade(
-    room: Scene,
+    scene: Scene,
     camera: PinholeCamera,
     origin: np.ndarray,
     rays: np.ndarray,
@@ -149,29 +158,29 @@ def _shade(
     gloss = np.zeros_like(depth)
     glow = np.zeros_like(depth)
     for index in np.unique(owner):
-        mine = owner == index
-        solid = room.solids[index]
-        normal, u, v = solid.normals_and_uv(points[mine])
-        way = rays[mine]
+        mask = owner == index
+        solid = scene.solids[index]
+        normal, u, v = solid.normals_and_uv(points[mask])
+        way = rays[mask]
         cosine = np.abs(dot(normal, way)) / np.sqrt(dot(way, way))
         # Geometric mean of the two axes of the footprint of a pixel on the slanted surface.
-        width = depth[mine] / camera.fx / np.sqrt(np.maximum(cosine, 0.05))
-        albedo[mine] = solid.surface.albedo(u, v, width, solid.texture_scale())
-        normals[mine] = normal
-        gloss[mine] = solid.surface.gloss
-        glow[mine] = solid.surface.emission
+        width = depth[mask] / camera.fx / np.sqrt(np.maximum(cosine, 0.05))
+        albedo[mask] = solid.material.albedo(u, v, width, solid.texture_scale())
+        normals[mask] = normal
+        gloss[mask] = solid.material.gloss
+        glow[mask] = solid.material.emission
     up = 0.75 + 0.25 * normals[..., 2]
-    openness = _openness(room, points, owner) * up
-    light = openness[..., None] * np.asarray(room.ambient, np.float32)
+    openness = _openness(scene, points, owner) * up
+    light = openness[..., None] * np.asarray(scene.ambient, np.float32)
     shine = np.zeros_like(depth)
     view = rays / np.sqrt(dot(rays, rays))[..., None]
     mirror = view - 2.0 * dot(view, normals)[..., None] * normals
-    for lamp in room.lights:
+    for lamp in scene.lights:
         towards = np.asarray(lamp.position, np.float32) - points
         squared = dot(towards, towards)
         towards /= np.sqrt(squared)[..., None]
         cosine = np.maximum(dot(towards, normals), 0.0)
-        lit = _visibility(room.solids, points, normals, owner, lamp)
+        lit = _visibility(scene.solids, points, normals, owner, lamp)
         received = lit / np.maximum(squared, 0.05)
         light += (cosine * received)[..., None] * np.asarray(lamp.power, np.float32)
         peak = np.maximum(dot(mirror, towards), 0.0) ** 24
@@ -179,12 +188,12 @@ def _shade(
     return albedo * (light + glow[..., None]) + shine[..., None]
 
 
-def _openness(room: Scene, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Return how much ambient light reaches each point: less close to other solids."""
+def _openness(scene: Scene, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Return the ambient occlusion factor of each point: smaller close to other solids."""
     openness = np.ones(owner.shape, np.float32)
-    for index, solid in enumerate(room.solids):
+    for index, solid in enumerate(scene.solids):
         sphere = solid.bounds()
-        reach = room.contact if sphere is not None else 3.0 * room.contact
+        reach = scene.contact if sphere is not None else 3.0 * scene.contact
         strength = 0.5 if sphere is not None else 0.35
         near = owner != index
         if sphere is not None:
@@ -203,14 +212,16 @@ def _visibility(
     owner: np.ndarray,
     lamp: Light,
 ) -> np.ndarray:
-    """Return the visible part of the lamp, 0 to 1; on a coarse grid where that is smooth."""
+    """Return the visible share of the lamp, 0 to 1; on a coarse grid where it is smooth."""
     if owner.size <= _COARSE_ABOVE:
-        flat = _visible(solids, points.reshape(-1, 3), normals.reshape(-1, 3), lamp)
+        flat = _visible_share(solids, points.reshape(-1, 3), normals.reshape(-1, 3), lamp)
         return flat.reshape(owner.shape)
     rows = np.arange(0, owner.shape[0], 2)
     columns = np.arange(0, owner.shape[1], 2)
     grid = np.ix_(rows, columns)
-    coarse = _visible(solids, points[grid].reshape(-1, 3), normals[grid].reshape(-1, 3), lamp)
+    coarse = _visible_share(
+        solids, points[grid].reshape(-1, 3), normals[grid].reshape(-1, 3), lamp
+    )
     coarse = coarse.reshape(len(rows), len(columns))
     result = np.empty(owner.shape, np.float32)
     y = np.arange(owner.shape[0]) // 2
@@ -221,15 +232,15 @@ def _visibility(
     upper = coarse[np.ix_(y, x)] * (1 - fx) + coarse[np.ix_(y, x1)] * fx
     lower = coarse[np.ix_(y1, x)] * (1 - fx) + coarse[np.ix_(y1, x1)] * fx
     result = upper * (1 - fy) + lower * fy
-    label = owner[grid]
+    coarse_owner = owner[grid]
     mixed = np.zeros(owner.shape, bool)
     for rows_of, columns_of in ((y, x), (y, x1), (y1, x), (y1, x1)):
-        mixed |= label[np.ix_(rows_of, columns_of)] != owner
-    result[mixed] = _visible(solids, points[mixed], normals[mixed], lamp)
+        mixed |= coarse_owner[np.ix_(rows_of, columns_of)] != owner
+    result[mixed] = _visible_share(solids, points[mixed], normals[mixed], lamp)
     return result
 
 
-def _visible(
+def _visible_share(
     solids: Sequence[Solid], points: np.ndarray, normals: np.ndarray, lamp: Light
 ) -> np.ndarray:
     start = points + 2e-3 * normals

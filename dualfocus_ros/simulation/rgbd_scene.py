@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes from a pair of a colour image and a depth image."""
+"""Scene images from files of colour and depth."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def load_rgbd(
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int] | None = None,
 ) -> SceneImage:
-    """Read a registered RGB-D pair.
+    """Read a registered pair of colour and depth.
 
-    :param colour: 8-bit colour image file, sRGB.
-    :param depth: 16-bit image in millimetres (0 and 65535 unknown), or a ``.npy`` array in metres
-        (not finite or not positive: unknown).
+    :param colour: 8-bit sRGB image file.
+    :param depth: 16-bit image in millimetres (0 and 65535 invalid), or a ``.npy`` array in metres
+        (invalid unless finite and positive).
     :param intrinsics: fx, fy, cx, cy of the files in pixels.
-    :param size: width and height to resample to; the intrinsics follow.
-    :returns: the scene with NaN depth where unknown.
-    :raises ValueError: for files that cannot be read, differ in size or hold no depth.
+    :param size: width and height to resample to, with the intrinsics.
+    :returns: the scene; depth is NaN where invalid.
+    :raises ValueError: for files that are unreadable, differ in size or have no valid depth.
     """
     image = _read(colour, cv2.IMREAD_COLOR)
     if Path(depth).suffix == '.npy':

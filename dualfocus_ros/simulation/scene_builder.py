@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What procedural scenes are built from: surfaces, everyday objects, and where they stand."""
+"""Builder of procedural scenes: materials, everyday objects, layout and lights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from dualfocus_ros.simulation.ray_casting import Light, Pose, Scene
 from dualfocus_ros.simulation.solids import Box, Cylinder, Material, Solid, Sphere
 from dualfocus_ros.simulation.textures import Texture, TextureGenerator
 
+# Images wider than this, in pixels, take textures of twice the size.
 _LARGE_IMAGE = 400
 
 
 class SceneBuilder:
-    """A room under construction, laid out for one camera.
+    """Builder of a scene for the field of view of one camera.
 
-    :param rng: source of every random choice.
-    :param camera: whose field of view decides pose, places and sizes.
+    :param rng: source of all random choices.
+    :param camera: camera whose field of view determines pose, positions and sizes.
     """
 
     def __init__(self, rng: np.random.Generator, camera: PinholeCamera) -> None:
         self.rng = rng
         self.camera = camera
-        self.wide = TextureGenerator(rng, 512 if camera.width > _LARGE_IMAGE else 256)
-        self.small = TextureGenerator(rng, 256 if camera.width > _LARGE_IMAGE else 128)
-        grain = np.clip(1.0 + 0.5 * self.wide.noise(1.0) + 0.35 * self.wide.noise(0.0), 0, 3)
+        large = camera.width > _LARGE_IMAGE
+        self.large_textures = textures = TextureGenerator(rng, 512 if large else 256)
+        self.small_textures = TextureGenerator(rng, 256 if large else 128)
+        grain = np.clip(1.0 + 0.5 * textures.noise(1.0) + 0.35 * textures.noise(0.0), 0, 3)
         self.grain = Texture(np.repeat(grain[..., None], 3, axis=2))
         self.solids: list[Solid] = []
         self.tangent_x = 0.5 * camera.width / camera.fx
@@ -41,31 +43,43 @@ class SceneBuilder:
         """Return True with the given probability."""
         return bool(self.rng.random() < probability)
 
-    def ground(self, extent: float, *kinds: str, roughness: float = 0.14) -> Material:
-        """Return the surface of something large, its texture repeated every ``extent`` metres."""
-        texture = Texture(self.wide.random_texture(kinds), extent)
+    def large_material(self, extent: float, *kinds: str, roughness: float = 0.14) -> Material:
+        """Return the material of a large surface, with the texture repeated.
+
+        :param extent: width of one repetition in metres.
+        :param kinds: kinds of texture to draw from, see :class:`TextureGenerator`.
+        :param roughness: strength of the grain.
+        """
+        texture = Texture(self.large_textures.random_texture(kinds), extent)
         return Material(texture, 0.0, 0.0, self.grain, roughness)
 
     def object_material(self, *kinds: str, gloss: float = 0.0, extent: float = 0.0) -> Material:
-        """Return the surface of an object; without an extent stretched over each face."""
-        texture = Texture(self.small.random_texture(kinds), extent)
+        """Return the material of an object.
+
+        :param kinds: kinds of texture to draw from.
+        :param extent: width of one repetition in metres; 0 stretches the texture over each face.
+        """
+        texture = Texture(self.small_textures.random_texture(kinds), extent)
         return Material(texture, gloss, 0.0, self.grain, 0.07)
 
-    def plain(self, low: float, high: float, gloss: float = 0.1) -> Material:
-        """Return a surface of one colour."""
-        colour = self.small.colour(low, high, 0.9)
+    def plain_material(self, low: float, high: float, gloss: float = 0.1) -> Material:
+        """Return a material of one random colour between two levels of reflectance."""
+        colour = self.small_textures.colour(low, high, 0.9)
         albedo = np.broadcast_to(colour, (16, 16, 3)).astype(np.float32)
         return Material(Texture(albedo, 0.1), gloss, 0.0, self.grain, 0.06)
 
-    def lamp_panel(self) -> Material:
-        """Return the surface of a ceiling light."""
+    def lamp_material(self) -> Material:
+        """Return the material of a ceiling light."""
         return Material(Texture(np.full((16, 16, 3), 0.9, np.float32), 1.0), 0.0, 1.6)
 
     def pose_over_floor(self, near: float, far: float, far_row: float) -> Pose:
-        """Return a pose above z = 0 that sees it from depth ``near`` at the bottom row.
+        """Return a pose above the floor z = 0 with given floor depths in two rows.
 
-        :param far_row: the row, -1 top to 1 bottom, where the floor has the depth ``far``. From
-            z_depth = height / (sin pitch + y cos pitch) for the image ordinate y.
+        From depth = height / (sin pitch + y cos pitch) for the image ordinate y.
+
+        :param near: floor depth in the bottom row, metres.
+        :param far: floor depth in ``far_row``, metres.
+        :param far_row: a row, from -1 (top) to 1 (bottom).
         """
         ratio = far / near
         y_near, y_far = self.tangent_y, far_row * self.tangent_y
@@ -74,20 +88,20 @@ class SceneBuilder:
         return Pose((0.0, 0.0, height), pitch=pitch, roll=self.uniform(-0.03, 0.03))
 
     def floor_point(self, pose: Pose, column: float, depth: float) -> tuple[float, float]:
-        """Return x, y of the floor point at a depth, ``column`` from -1 (left) to 1 (right)."""
+        """Return x, y of the floor point at a depth and column, -1 (left) to 1 (right)."""
         sine, cosine = math.sin(pose.pitch), math.cos(pose.pitch)
         ordinate = (pose.position[2] / depth - sine) / cosine
         forward = depth * (cosine - ordinate * sine)
         return pose.position[0] + column * self.tangent_x * depth, pose.position[1] + forward
 
-    def parcel(self, x: float, y: float, z: float, width: float, tall: float) -> None:
-        """Place a box of cardboard or printed packaging."""
-        size = (width, width * self.uniform(0.5, 1.1), tall)
-        surface = self.object_material('cardboard', 'print', 'print', 'fabric')
-        self._box(x, y, z, size, surface, self.uniform(-0.8, 0.8))
+    def parcel(self, x: float, y: float, z: float, width: float, height: float) -> None:
+        """Add a box of cardboard or printed packaging."""
+        size = (width, width * self.uniform(0.5, 1.1), height)
+        material = self.object_material('cardboard', 'print', 'print', 'fabric')
+        self._box(x, y, z, size, material, self.uniform(-0.8, 0.8))
 
     def books(self, x: float, y: float, z: float, width: float) -> None:
-        """Place a stack of books."""
+        """Add a stack of books."""
         for _ in range(int(self.rng.integers(2, 5))):
             thick = width * self.uniform(0.1, 0.22)
             size = (width * self.uniform(0.85, 1.1), width * self.uniform(0.65, 0.8), thick)
@@ -97,64 +111,78 @@ class SceneBuilder:
             z += thick
 
     def can(self, x: float, y: float, z: float, width: float) -> None:
-        """Place a tin with a printed label and bare rims."""
-        radius, tall = width / 2, width * self.uniform(0.9, 1.7)
-        rim = 0.05 * tall
-        self._upright(
-            x, y, z + rim, radius, tall - 2 * rim, self.object_material('print', gloss=0.15)
+        """Add a can with a printed label and bare rims."""
+        radius, height = width / 2, width * self.uniform(0.9, 1.7)
+        rim = 0.05 * height
+        self._cylinder(
+            x, y, z + rim, radius, height - 2 * rim, self.object_material('print', gloss=0.15)
         )
-        metal = self.plain(0.45, 0.65, 0.4)
-        for base in (z, z + tall - rim):
-            self._upright(x, y, base, 1.03 * radius, rim, metal)
+        metal = self.plain_material(0.45, 0.65, 0.4)
+        for base in (z, z + height - rim):
+            self._cylinder(x, y, base, 1.03 * radius, rim, metal)
 
     def bottle(self, x: float, y: float, z: float, width: float) -> None:
-        """Place a bottle: body, shoulder, neck and cap."""
-        radius, tall = width / 2, width * self.uniform(1.7, 2.4)
-        glass = self.plain(0.1, 0.5, 0.5)
-        self._upright(x, y, z, radius, tall, self.object_material('print', gloss=0.3))
-        self.solids.append(Sphere((x, y, z + tall), radius, glass))
-        self._upright(x, y, z + tall + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
-        self._upright(
-            x, y, z + tall + 2.2 * radius, 0.42 * radius, 0.25 * width, self.plain(0.1, 0.8)
+        """Add a bottle: body, shoulder, neck and cap."""
+        radius, height = width / 2, width * self.uniform(1.7, 2.4)
+        glass = self.plain_material(0.1, 0.5, 0.5)
+        self._cylinder(x, y, z, radius, height, self.object_material('print', gloss=0.3))
+        self.solids.append(Sphere((x, y, z + height), radius, glass))
+        self._cylinder(x, y, z + height + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
+        self._cylinder(
+            x,
+            y,
+            z + height + 2.2 * radius,
+            0.42 * radius,
+            0.25 * width,
+            self.plain_material(0.1, 0.8),
         )
 
     def mug(self, x: float, y: float, z: float, width: float) -> None:
-        """Place a mug with coffee in it and a handle."""
-        radius, tall = width / 2, width * self.uniform(1.0, 1.3)
-        surface = self.object_material('speckle', 'print', gloss=0.25)
-        self._upright(x, y, z, radius, tall, surface)
-        self._upright(x, y, z + tall - 1e-3, 0.9 * radius, 2e-3, self.plain(0.02, 0.06, 0.3))
+        """Add a mug with coffee and a handle."""
+        radius, height = width / 2, width * self.uniform(1.0, 1.3)
+        material = self.object_material('speckle', 'print', gloss=0.25)
+        self._cylinder(x, y, z, radius, height, material)
+        self._cylinder(
+            x, y, z + height - 1e-3, 0.9 * radius, 2e-3, self.plain_material(0.02, 0.06, 0.3)
+        )
         angle = self.uniform(-0.9, 0.9) + (math.pi if self.chance(0.5) else 0.0)
         for level in (0.3, 0.7):
             self._box(
                 x + 1.2 * radius * math.cos(angle),
                 y + 1.2 * radius * math.sin(angle),
-                z + level * tall,
-                (0.6 * radius, 0.22 * radius, 0.1 * tall),
-                surface,
+                z + level * height,
+                (0.6 * radius, 0.22 * radius, 0.1 * height),
+                material,
                 angle,
             )
         self._box(
             x + 1.5 * radius * math.cos(angle),
             y + 1.5 * radius * math.sin(angle),
-            z + 0.3 * tall,
-            (0.2 * radius, 0.22 * radius, 0.5 * tall),
-            surface,
+            z + 0.3 * height,
+            (0.2 * radius, 0.22 * radius, 0.5 * height),
+            material,
             angle,
         )
 
     def ball(self, x: float, y: float, z: float, width: float) -> None:
-        """Place an orange or a ball."""
-        surface = self.object_material('speckle', 'fabric', gloss=0.15)
-        self.solids.append(Sphere((x, y, z + width / 2), width / 2, surface))
+        """Add an orange or a ball."""
+        material = self.object_material('speckle', 'fabric', gloss=0.15)
+        self.solids.append(Sphere((x, y, z + width / 2), width / 2, material))
 
     def bin(self, x: float, y: float, z: float, width: float) -> None:
-        """Place a waste bin: a dark open top on a cylinder."""
-        radius, tall = width / 2, width * self.uniform(1.1, 1.6)
-        self._upright(
-            x, y, z, radius, tall, self.object_material('concrete', 'fabric', 'speckle', gloss=0.1)
+        """Add a waste bin: a cylinder with a dark top."""
+        radius, height = width / 2, width * self.uniform(1.1, 1.6)
+        self._cylinder(
+            x,
+            y,
+            z,
+            radius,
+            height,
+            self.object_material('concrete', 'fabric', 'speckle', gloss=0.1),
         )
-        self._upright(x, y, z + tall - 1e-3, 0.92 * radius, 2e-3, self.plain(0.01, 0.04, 0.0))
+        self._cylinder(
+            x, y, z + height - 1e-3, 0.92 * radius, 2e-3, self.plain_material(0.01, 0.04, 0.0)
+        )
 
     def scatter(
         self,
@@ -164,17 +192,17 @@ class SceneBuilder:
         kinds: tuple[str, ...],
         sizes: tuple[float, float],
     ) -> None:
-        """Stand objects on the floor of the view, none inside another.
+        """Add objects on the floor at random, without collisions.
 
-        :param depths: nearest and farthest.
-        :param kinds: names of methods that place one object.
-        :param sizes: smallest and largest width in metres; within these, 9 to 24 % of the image.
+        :param depths: nearest and farthest depth in metres.
+        :param kinds: names of the methods that add one object.
+        :param sizes: limits of the width in metres; within them 9 to 24 % of the image width.
         """
         taken: list[tuple[float, float, float]] = []
         for attempt in range(8 * count):
             if len(taken) >= count:
                 break
-            # Uniform in dioptres, so that the near half of the range is not left empty.
+            # Uniform in dioptres: otherwise the near half of the range would be nearly empty.
             share = (len(taken) + self.rng.random()) / count if attempt < count else None
             place = self.rng.random() if share is None else share
             depth = 1.0 / (1.0 / depths[0] + place * (1.0 / depths[1] - 1.0 / depths[0]))
@@ -192,7 +220,7 @@ class SceneBuilder:
                 getattr(self, kind)(x, y, 0.0, width)
 
     def lights(self, area: tuple[float, float, float], spread: float) -> tuple[Light, ...]:
-        """Return one or two lamps around a point."""
+        """Return one or two lamps around a point, at a distance of about ``spread`` metres."""
         lamps = []
         for _ in range(int(self.rng.integers(1, 3))):
             warm = self.uniform(0.75, 1.0)
@@ -213,8 +241,8 @@ class SceneBuilder:
             )
         return tuple(lamps)
 
-    def room(self, lights: tuple[Light, ...], contact: float) -> Scene:
-        """Return the finished room."""
+    def build(self, lights: tuple[Light, ...], contact: float) -> Scene:
+        """Return the finished scene."""
         level = self.uniform(0.25, 0.55)
         return Scene(tuple(self.solids), lights, (0.95 * level, level, 1.05 * level), contact)
 
@@ -224,12 +252,12 @@ class SceneBuilder:
         y: float,
         z: float,
         size: tuple[float, float, float],
-        surface: Material,
+        material: Material,
         yaw: float = 0.0,
     ) -> None:
-        self.solids.append(Box((x, y, z + size[2] / 2), size, surface, yaw))
+        self.solids.append(Box((x, y, z + size[2] / 2), size, material, yaw))
 
-    def _upright(
-        self, x: float, y: float, z: float, radius: float, tall: float, surface: Material
+    def _cylinder(
+        self, x: float, y: float, z: float, radius: float, height: float, material: Material
     ) -> None:
-        self.solids.append(Cylinder((x, y, z + tall / 2), radius, tall, surface))
+        self.solids.append(Cylinder((x, y, z + height / 2), radius, height, material))

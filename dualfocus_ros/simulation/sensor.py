@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image sensor: shot and read noise in linear light, sRGB encoding, 8 bits."""
+"""Image sensor: shot and read noise in linear light, sRGB encoding, 8 bits."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ import numpy as np
 
 from dualfocus_ros.camera.srgb import encode_srgb8
 
-_LEVELS = 24_000
-_BANK_FACTOR = 2
+# Code of white.
+_WHITE_CODE = 24_000
+# Length of the drawn noise, in images.
+_NOISE_IMAGES = 2
 
 
 class Sensor:
-    """Turns linear light into noisy 8-bit images, cheaply enough for a video stream.
+    """Sensor model that converts linear light to noisy 8-bit images at video rate.
 
-    Light is stored as y = sqrt(I + r^2 / W), for which shot noise of variance I / W together
-    with read noise of variance r^2 / W^2 has the constant standard deviation 1 / (2 sqrt(W)), to
-    first order; W is the full well and r the read noise in electrons.
-    So noise of one strength can be drawn once and added at a random offset.
+    Codes are variance-stabilized light y = sqrt(I + r^2 / W), with full well W and read noise r
+    in electrons: shot noise of variance I / W and read noise of variance r^2 / W^2 become noise
+    of the constant standard deviation 1 / (2 sqrt(W)), to first order. So noise is drawn only
+    once and added at a random offset.
 
     :param size: number of values of an image, H * W * 3.
     :param noise: factor on the standard deviation of all noise; 0 for none.
     :param full_well: electrons of a white pixel.
-    :param read_noise: electrons, standard deviation.
-    :param seed: of the noise.
+    :param read_noise: standard deviation in electrons.
+    :param seed: seed of the noise.
     :raises ValueError: for negative noise or a full well that is not positive.
     """
 
@@ -47,27 +49,27 @@ class Sensor:
         self._rng = np.random.default_rng(seed)
         gain = max(noise, 1e-6) ** 2 / full_well
         self._pedestal = read_noise**2 / full_well
-        self._scale = _LEVELS / math.sqrt(1.0 + self._pedestal)
+        self._scale = _WHITE_CODE / math.sqrt(1.0 + self._pedestal)
         levels = np.arange(32768, dtype=np.float32) / self._scale
         self._table = encode_srgb8(levels**2 - self._pedestal)
         self._size = size
-        self._bank: np.ndarray | None = None
+        self._noise: np.ndarray | None = None
         if noise > 0.0:
-            drawn = self._rng.standard_normal(_BANK_FACTOR * size, dtype=np.float32)
+            drawn = self._rng.standard_normal(_NOISE_IMAGES * size, dtype=np.float32)
             drawn *= 0.5 * math.sqrt(gain) * self._scale
-            self._bank = np.rint(drawn).clip(-8000, 8000).astype(np.int16)
+            self._noise = np.rint(drawn).clip(-8000, 8000).astype(np.int16)
 
-    def store(self, light: np.ndarray) -> np.ndarray:
-        """Return int16 codes of (H, W, 3) linear light, for :meth:`expose`."""
+    def encode(self, light: np.ndarray) -> np.ndarray:
+        """Return the int16 codes of linear light (H, W, 3), clipped to [0, 1]."""
         clipped = np.clip(light, 0.0, 1.0, dtype=np.float32)
         return np.rint(np.sqrt(clipped + self._pedestal) * self._scale).astype(np.int16)
 
     def expose(self, codes: np.ndarray) -> np.ndarray:
-        """Return one (H, W, 3) uint8 sRGB exposure of stored light, with fresh noise."""
+        """Return a (H, W, 3) uint8 sRGB exposure of codes, with random noise."""
         noisy = codes
-        if self._bank is not None:
-            start = int(self._rng.integers(0, len(self._bank) - self._size + 1))
-            noise = self._bank[start : start + self._size].reshape(codes.shape)
-            # Saturating addition; the table has room for noise above white.
+        if self._noise is not None:
+            start = int(self._rng.integers(0, len(self._noise) - self._size + 1))
+            noise = self._noise[start : start + self._size].reshape(codes.shape)
+            # Saturating addition; the table has entries for noise above white.
             noisy = cv2.add(codes, noise)
         return np.take(self._table, noisy, mode='clip')

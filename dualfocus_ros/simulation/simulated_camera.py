@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A focus-controlled camera made of physics: thin lens, defocus, breathing, actuator, sensor."""
+"""Simulated camera: thin lens, defocus, focus breathing, focus actuator and sensor."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 import math
 
@@ -22,34 +23,35 @@ from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.sensor import Sensor
 
-# Slices at most this many pixels of blur diameter apart.
+# Largest distance between slices, in pixels of blur diameter.
 _SLICE_BLUR = 1.5
 _MIN_LAYERS, _MAX_LAYERS = 8, 32
-# While the lens moves, renderings at most this many pixels of blur diameter apart are blended.
+# Largest distance between blended images of a moving lens, in pixels of blur diameter.
 _BLEND_BLUR = 5.0
-# Positions closer than this, in dioptres, are the same.
-_SAME = 1e-6
+# Smallest distance between blended images, in dioptres.
+_MIN_BLEND_DISTANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class SimulatedCameraSettings:
-    """What the thin lens does not say.
+    """Settings of lens motion, noise and rendering.
 
     :param far_limit: farthest focus in dioptres, 0 for infinity.
     :param near_limit: nearest focus in dioptres.
     :param settling_time: seconds until 98 % of a focus step are done.
     :param latency: seconds from a command to the start of the movement.
     :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.camera.field_curvature`.
-    :param breathing: whether the image scale follows the focus, as v(s) does.
+    :param breathing: whether the image scale follows the focus, in proportion to v(s).
     :param noise: factor on shot and read noise; 0 for none.
     :param exposure_breathing: whether the image darkens as the lens extends to focus near, by
         (F / v)^2 = 1 / (1 + m)^2 at magnification m.
     :param exposure_jitter: standard deviation of a random factor on the light of each frame, in
-        natural logarithms: what automatic exposure leaves.
+        natural logarithms: residual of automatic exposure.
     :param jitter: standard deviation in pixels of a random shift of each frame, per axis.
-    :param seed: of noise and jitter.
-    :param device: where defocus is rendered: ``cpu`` or ``cuda``.
-    :param cache_bytes: bound on the memory for rendered focus positions.
+    :param seed: seed of noise and jitter.
+    :param device: device for rendering, ``cpu`` or ``cuda``.
+    :param cache_bytes: memory limit of the cache of rendered images.
+    :raises ValueError: for a value out of range.
     """
 
     far_limit: float = 0.0
@@ -81,14 +83,14 @@ class SimulatedCameraSettings:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedFrame:
-    """One exposure.
+    """One exposure of the simulated camera.
 
     :param image: (H, W, 3) uint8 sRGB.
     :param camera: intrinsics at this focus.
     :param lens: position and state of the lens, and the plane of its command.
-    :param rendered_dioptres: focus of the image's geometry and blur; while the lens moves, up to
-        a quarter of a pixel of blur diameter from its position.
-    :param shift: x, y in pixels that the content moved by jitter.
+    :param rendered_dioptres: focus of the image's geometry and blur; for a moving lens up to a
+        quarter of a pixel of blur diameter from its position.
+    :param shift: x, y shift of the content by jitter, in pixels.
     """
 
     image: np.ndarray
@@ -99,15 +101,14 @@ class SimulatedFrame:
 
 
 class SimulatedCamera:
-    """The simulated camera; not for use from several threads at a time.
+    """Simulated camera with a focus actuator; not thread-safe.
 
-    The scene is given as a pinhole image in the geometry of the lens focused at infinity, which
-    has the widest view. Blur is rendered there (kappa is then constant) and the result scaled
-    about the principal point by v(s) / F.
+    Blur is rendered in the geometry of infinity focus, which has the widest view and where kappa
+    is constant; the result is then scaled about the principal point by v(s) / F.
 
-    :param scene: image and depth at infinity focus; depth may have NaN holes.
-    :param lens: thin lens whose F / pixel_pitch is the scene's focal length in pixels.
-    :raises ValueError: if lens and scene contradict each other, or the lens cannot focus so near.
+    :param scene: pinhole image and depth at infinity focus; depth may have NaN holes.
+    :param lens: thin lens; F / pixel_pitch must be the scene's focal length in pixels.
+    :raises ValueError: if lens and scene do not match, or the lens cannot focus at the near limit.
     """
 
     def __init__(
@@ -117,16 +118,15 @@ class SimulatedCamera:
         expected = lens.focal_length_px(0.0)
         if abs(scene.camera.fx / expected - 1.0) > 1e-3:
             raise ValueError(
-                f'the scene was taken with fx = {scene.camera.fx:.1f} px, but a lens of '
+                f'the scene has fx = {scene.camera.fx:.1f} px, but a lens of '
                 f'{lens.focal_length * 1e3:.2f} mm on {lens.pixel_pitch * 1e6:.3f} um pixels has '
                 f'{expected:.1f} px'
             )
         lens.image_distance(self.settings.near_limit)
         self.lens = lens
         self.scene = scene
-        kappa = lens.kappa(0.0)
-        self._kappa = kappa
-        self._layered = self._layer(self._seen_inverse_depth())
+        self._kappa = lens.kappa(0.0)
+        self._layered = self._layer(self._sharp_focus())
         start = PlaneTarget(0.5 * (self.settings.far_limit + self.settings.near_limit))
         self._motion = LensMotion(
             start, settling_time=self.settings.settling_time, latency=self.settings.latency
@@ -137,16 +137,16 @@ class SimulatedCamera:
         self._rng = np.random.default_rng([self.settings.seed, 1])
         self._exposure_rng = np.random.default_rng([self.settings.seed, 2])
         self._aperture = Aperture('disc')
-        self._exposures: OrderedDict[float, np.ndarray] = OrderedDict()
-        self._depths: OrderedDict[float, np.ndarray] = OrderedDict()
+        self._codes = _ImageCache(self.settings.cache_bytes)
+        self._depths = _ImageCache(self.settings.cache_bytes // 2)
 
-    def _seen_inverse_depth(self) -> np.ndarray:
+    def _sharp_focus(self) -> np.ndarray:
         """Return (H, W) the focus in dioptres at which each pixel is sharp."""
         inverse = np.asarray(1.0 / fill_holes(self.scene.depth))
         curvature, camera = self.settings.field_curvature, self.scene.camera
         if not any(curvature):
             return inverse
-        # What hides what does not change: neighbouring pixels are moved alike.
+        # Neighbouring pixels shift by nearly the same amount: the occlusion order stays.
         return inverse - field_curvature_map(
             camera.height, camera.width, curvature, (camera.cx, camera.cy)
         )
@@ -164,35 +164,38 @@ class SimulatedCamera:
         )
 
     def command(self, target: PlaneTarget, time: float) -> PlaneTarget:
-        """Send the lens to a focus at ``time`` seconds; return the target within the limits."""
+        """Send the lens to a focus at ``time`` seconds; return the target within the limits.
+
+        :raises ValueError: for a focus that is not finite.
+        """
         if not math.isfinite(target.dioptres):
-            raise ValueError(f'focus must be a finite number of dioptres: {target.dioptres}')
+            raise ValueError(f'focus must be a finite number of dioptres, got {target.dioptres}')
         focus = min(max(target.dioptres, self.settings.far_limit), self.settings.near_limit)
         target = replace(target, dioptres=focus)
         self._motion.command(target, time)
         return target
 
     def capture(self, time: float) -> SimulatedFrame:
-        """Expose a frame at ``time`` seconds."""
+        """Return a frame exposed at ``time`` seconds."""
         reading = self._motion.at(time)
         rendered, codes = reading.dioptres, None
         if reading.moving:
-            codes = self._blended(rendered)
+            codes = self._blend(rendered)
         if codes is None:
             if reading.moving:
                 step = 0.5 / self._kappa
                 rendered = round(rendered / step) * step
                 rendered = min(max(rendered, self.settings.far_limit), self.settings.near_limit)
-            codes = self._exposure(rendered)
+            codes = self._render(rendered)
         shift = (0.0, 0.0)
         if self.settings.jitter > 0.0:
             x, y = self._rng.normal(0.0, self.settings.jitter, 2)
             shift = (float(x), float(y))
-            codes = _moved(codes, 1.0, (0.0, 0.0), shift)
+            codes = _scale_and_shift(codes, 1.0, (0.0, 0.0), shift)
         if self.settings.exposure_jitter > 0.0:
             # Codes are proportional to the square root of the light.
             log_factor = 0.5 * self._exposure_rng.normal(0.0, self.settings.exposure_jitter)
-            # cv2.multiply by a number changes the first channel only before OpenCV 4.11.
+            # Not cv2.multiply: by a number, before OpenCV 4.11, it only changes one channel.
             codes = cv2.addWeighted(codes, math.exp(log_factor), codes, 0.0, 0.0)
         return SimulatedFrame(
             self._sensor.expose(codes),
@@ -205,18 +208,10 @@ class SimulatedCamera:
     def depth(self, frame: SimulatedFrame) -> np.ndarray:
         """Return the (H, W) float32 true depth of a frame in metres, NaN where unknown."""
         if frame.lens.moving or frame.shift != (0.0, 0.0):
-            return self._resampled_depth(frame)
-        if frame.rendered_dioptres not in self._depths:
-            _remember(
-                self._depths,
-                frame.rendered_dioptres,
-                self._resampled_depth(frame),
-                self.settings.cache_bytes // 2,
-            )
-        self._depths.move_to_end(frame.rendered_dioptres)
-        return self._depths[frame.rendered_dioptres]
+            return self._resample_depth(frame)
+        return self._depths.get(frame.rendered_dioptres, lambda: self._resample_depth(frame))
 
-    def _resampled_depth(self, frame: SimulatedFrame) -> np.ndarray:
+    def _resample_depth(self, frame: SimulatedFrame) -> np.ndarray:
         camera, scale = self.scene.camera, self._magnification(frame.rendered_dioptres)
         rows = camera.cy + (np.arange(camera.height) - camera.cy - frame.shift[1]) / scale
         columns = camera.cx + (np.arange(camera.width) - camera.cx - frame.shift[0]) / scale
@@ -225,44 +220,69 @@ class SimulatedCamera:
     def _magnification(self, focus: float) -> float:
         return self.lens.magnification(focus, 0.0) if self.settings.breathing else 1.0
 
-    def _blended(self, focus: float) -> np.ndarray | None:
-        """Return codes between the remembered positions on both sides, None if too far apart.
+    def _blend(self, focus: float) -> np.ndarray | None:
+        """Return codes interpolated between cached images on both sides; None if too far apart.
 
-        A moving lens passes through them during the exposure, so a blend is a fair picture.
+        A moving lens passes through both positions during the exposure.
         """
-        below = max((f for f in self._exposures if f <= focus), default=-math.inf)
-        above = min((f for f in self._exposures if f >= focus), default=math.inf)
+        below = max((f for f in self._codes.keys if f <= focus), default=-math.inf)
+        above = min((f for f in self._codes.keys if f >= focus), default=math.inf)
         if (above - below) * self._kappa > _BLEND_BLUR:
             return None
-        if above - below < _SAME:
-            return self._exposure(below)
+        if above - below < _MIN_BLEND_DISTANCE:
+            return self._render(below)
         weight = (focus - below) / (above - below)
-        first, second = self._exposure(below), self._exposure(above)
+        first, second = self._render(below), self._render(above)
         return np.asarray(cv2.addWeighted(first, 1.0 - weight, second, weight, 0.0))
 
-    def _exposure(self, focus: float) -> np.ndarray:
-        """Return the sensor codes at a focus, rendered once and then remembered."""
-        if focus not in self._exposures:
+    def _render(self, focus: float) -> np.ndarray:
+        """Return the sensor codes at a focus, from the cache if possible."""
+
+        def codes() -> np.ndarray:
             with torch.inference_mode():
                 light = render(self._layered, self._kappa, focus, aperture=self._aperture)
             image = np.ascontiguousarray(light.permute(1, 2, 0).cpu().numpy())
             centre = (self.scene.camera.cx, self.scene.camera.cy)
-            image = _moved(image, self._magnification(focus), centre, (0.0, 0.0))
+            image = _scale_and_shift(image, self._magnification(focus), centre, (0.0, 0.0))
             if self.settings.exposure_breathing:
                 image = image / self.lens.magnification(focus, 0.0) ** 2
-            codes = self._sensor.store(image)
-            _remember(self._exposures, focus, codes, self.settings.cache_bytes)
-        self._exposures.move_to_end(focus)
-        return self._exposures[focus]
+            return self._sensor.encode(image)
+
+        return self._codes.get(focus, codes)
 
 
-def _moved(
+class _ImageCache:
+    """Cache of images of one size by focus, least recently used out first.
+
+    :param limit: memory limit in bytes; one image is always kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._images: OrderedDict[float, np.ndarray] = OrderedDict()
+
+    @property
+    def keys(self) -> Collection[float]:
+        """The cached focus values."""
+        return self._images.keys()
+
+    def get(self, focus: float, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the cached image, or compute and add it."""
+        if focus not in self._images:
+            image = self._images[focus] = compute()
+            while len(self._images) > 1 and len(self._images) * image.nbytes > self._limit:
+                self._images.popitem(last=False)
+        self._images.move_to_end(focus)
+        return self._images[focus]
+
+
+def _scale_and_shift(
     image: np.ndarray, scale: float, centre: tuple[float, float], shift: tuple[float, float]
 ) -> np.ndarray:
     """Return the image magnified about ``centre`` and then shifted by ``shift`` pixels."""
     if scale == 1.0 and shift == (0.0, 0.0):
         return image
-    # From pixels of the result to those of the source.
+    # Pixel coordinates of the result to those of the source.
     matrix = np.array(
         [
             [1.0 / scale, 0.0, centre[0] - (centre[0] + shift[0]) / scale],
@@ -278,12 +298,3 @@ def _moved(
             borderMode=cv2.BORDER_REFLECT_101,
         )
     )
-
-
-def _remember(
-    cache: OrderedDict[float, np.ndarray], key: float, value: np.ndarray, limit: int
-) -> None:
-    """Store a value and drop the least recently used ones beyond ``limit`` bytes."""
-    cache[key] = value
-    while len(cache) > 1 and len(cache) * value.nbytes > limit:
-        cache.popitem(last=False)

@@ -20,13 +20,12 @@ _NEAR = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a solid looks like.
+    """Optical properties of a surface.
 
-    :param texture: its albedo.
+    :param texture: albedo.
     :param gloss: strength of the highlight, 0 for matt.
-    :param emission: light that the surface itself sends out, in units of albedo.
-    :param grain: fine noise of mean 1 that multiplies the albedo, so that close-ups of a coarse
-        texture have detail too.
+    :param emission: emitted light, in units of albedo.
+    :param grain: fine noise of mean 1 that multiplies the albedo: detail for close-ups.
     :param roughness: strength of the grain.
     """
 
@@ -47,8 +46,8 @@ class Material:
         """
         colour = self.texture.sample(u, v, footprint / scale)
         if self.grain is not None and self.roughness > 0.0:
-            # A grain of about one pixel at the closest point, whatever the field of view; in
-            # steps of two, so that it stays the same when the camera moves a little.
+            # Grain of about one pixel at the closest point for any field of view, in powers of
+            # two: small camera motion leaves it unchanged.
             fine = float(np.quantile(footprint[::7], 0.05)) * self.grain.albedo.shape[0] * 1.5
             fine = 2.0 ** round(math.log2(fine))
             repeat = scale / fine
@@ -58,14 +57,14 @@ class Material:
 
 
 class Solid(Protocol):
-    """A shape with a surface."""
+    """Solid or plane that rays can hit."""
 
     @property
-    def surface(self) -> Material:
-        """What it looks like."""
+    def material(self) -> Material:
+        """Optical properties of the surface."""
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Return the nearest t > 0 of each ray, infinite for a miss."""
+        """Return the smallest t > 0 of each ray, infinite for a miss."""
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return normals (n, 3) and texture coordinates u, v in repetitions, at surface points."""
@@ -74,14 +73,14 @@ class Solid(Protocol):
         """Return the width in metres of one repetition of the texture."""
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Return (n,) distances of points outside, about 0 or less inside."""
+        """Return (n,) distances of points outside; about 0 or less inside."""
 
     def bounds(self) -> tuple[np.ndarray, float] | None:
-        """Return centre and radius of a sphere around the solid, None when unbounded."""
+        """Return centre and radius of a bounding sphere, None if unbounded."""
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return dot products over the last axis; much faster than a sum over three columns."""
+    """Return dot products over the last axis; much faster than the sum of a product."""
     return np.einsum('...i,...i->...', a, b)
 
 
@@ -92,11 +91,11 @@ def _nearest_root(near: np.ndarray, far: np.ndarray, hit: np.ndarray) -> np.ndar
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A box that stands upright, turned by ``yaw`` about the vertical."""
+    """Upright box, rotated by ``yaw`` radians about the vertical."""
 
     centre: tuple[float, float, float]
     size: tuple[float, float, float]
-    surface: Material
+    material: Material
     yaw: float = 0.0
 
     def _local(self, vectors: np.ndarray, *, point: bool) -> np.ndarray:
@@ -122,7 +121,7 @@ class Box:
         return _nearest_root(entry, leave, leave >= entry)
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :class:`Solid`: texture upright on the sides, one face after the other."""
+        """See :class:`Solid`: one texture per face, upright on the sides."""
         local = self._local(points, point=True)
         half = np.asarray(self.size, np.float32) / 2
         axis = np.argmax(np.abs(local) / half - 1.0 + np.array([0, 0, 1e-6]), axis=1)
@@ -137,17 +136,17 @@ class Box:
         upward = np.where(axis == 2, 1, 2)
         rows = np.arange(len(local))
         scale = np.asarray(self.size, np.float32)
-        if self.surface.texture.extent > 0.0:
-            scale = np.full(3, self.surface.texture.extent, np.float32)
+        if self.material.texture.extent > 0.0:
+            scale = np.full(3, self.material.texture.extent, np.float32)
         u = (local[rows, across] + half[across]) / scale[across] + 0.37 * axis
         v = (half[upward] - local[rows, upward]) / scale[upward] + 0.21 * axis
-        if self.surface.texture.extent <= 0.0:
+        if self.material.texture.extent <= 0.0:
             u, v = u - 0.37 * axis, v - 0.21 * axis
         return normal, u, v
 
     def texture_scale(self) -> float:
         """See :class:`Solid`."""
-        return self.surface.texture.extent or float(np.median(self.size))
+        return self.material.texture.extent or float(np.median(self.size))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """See :class:`Solid`."""
@@ -162,12 +161,12 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Cylinder:
-    """A capped cylinder along one world axis (0 x, 1 y, 2 z)."""
+    """Capped cylinder along a world axis (0 x, 1 y, 2 z)."""
 
     centre: tuple[float, float, float]
     radius: float
     length: float
-    surface: Material
+    material: Material
     axis: int = 2
 
     def _split(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,7 +182,7 @@ class Cylinder:
         root = b * b - a * (px * px + py * py - self.radius**2)
         hit = root > 0.0
         root = np.sqrt(np.maximum(root, 0.0))
-        # The cylinder is what its side and the slab between its caps have in common.
+        # Capped cylinder: intersection of an infinite cylinder and the slab between the caps.
         slope = np.where(np.abs(dz) < 1e-9, np.float32(1e-9), dz)
         width = 0.5 * self.length / np.abs(slope)
         entry = np.maximum((-b - root) / a, -pz / slope - width)
@@ -204,7 +203,7 @@ class Cylinder:
         parts[self.axis] = np.where(cap, np.sign(z), 0.0)
         scale = self.texture_scale()
         around = np.arctan2(y, x) * self.radius / scale
-        if self.surface.texture.extent <= 0.0:
+        if self.material.texture.extent <= 0.0:
             around = np.arctan2(y, x) / np.pi
         u = np.where(cap, 0.5 + x / scale, around)
         v = np.where(cap, 0.5 + y / scale, -z / scale)
@@ -212,7 +211,7 @@ class Cylinder:
 
     def texture_scale(self) -> float:
         """See :class:`Solid`."""
-        return self.surface.texture.extent or math.pi * self.radius
+        return self.material.texture.extent or math.pi * self.radius
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """See :class:`Solid`."""
@@ -227,11 +226,11 @@ class Cylinder:
 
 @dataclass(frozen=True, eq=False)
 class Sphere:
-    """A sphere."""
+    """Sphere."""
 
     centre: tuple[float, float, float]
     radius: float
-    surface: Material
+    material: Material
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """See :class:`Solid`."""
@@ -266,11 +265,11 @@ class Sphere:
 
 @dataclass(frozen=True, eq=False)
 class InfinitePlane:
-    """An unbounded plane; ``normal`` is a unit vector towards the side that is seen."""
+    """Unbounded plane; ``normal`` is a unit vector towards the visible side."""
 
     point: tuple[float, float, float]
     normal: tuple[float, float, float]
-    surface: Material
+    material: Material
 
     def _axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         normal = np.asarray(self.normal, np.float32)
@@ -297,7 +296,7 @@ class InfinitePlane:
 
     def texture_scale(self) -> float:
         """See :class:`Solid`."""
-        return self.surface.texture.extent or 1.0
+        return self.material.texture.extent or 1.0
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """See :class:`Solid`."""

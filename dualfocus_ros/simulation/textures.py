@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural surface textures in linear light, and their filtered look-up."""
+"""Procedural surface textures in linear light, with filtered look-up."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ Albedo = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """A seamless texture: albedo and its mip levels.
+    """Seamless texture: albedo and its mip levels.
 
     :param albedo: (S, S, 3) float32 linear reflectance in [0, 1]; S a power of two.
-    :param extent: width in metres of the surface that one repetition covers; 0 stretches the
-        texture over the whole face.
+    :param extent: width of one repetition in metres; 0 stretches the texture over a face.
     """
 
     albedo: Albedo
@@ -34,10 +33,11 @@ class Texture:
             level = level.reshape(half, 2, half, 2, 3).mean(axis=(1, 3))
 
     def sample(self, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """Return (n, 3) albedo at texture coordinates (one repetition = 1) of shape (n,).
+        """Return (n, 3) albedo at texture coordinates (n,), by trilinear look-up.
 
-        :param footprint: (n,) width of a pixel on the surface, in repetitions of the texture.
-            Averages over it (trilinear look-up), so that distant texture does not flicker.
+        :param u, v: texture coordinates in repetitions.
+        :param footprint: (n,) width of a pixel on the surface in repetitions: the look-up
+            averages over it, so that distant texture is not aliased.
         """
         detail = np.log2(np.maximum(footprint * self.albedo.shape[0], 1.0))
         detail = np.minimum(detail, len(self.levels) - 1.001)
@@ -66,15 +66,18 @@ def _bilinear(level: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 class TextureGenerator:
-    """Makes textures from one random stream; noise fields are drawn once and reused.
+    """Generator of random textures; noise fields are drawn once and shared.
 
-    :param rng: source of every random choice.
-    :param size: width of a texture in texels, a power of two.
+    Each kind of texture is a method; all return (S, S, 3) float32 linear reflectance.
+
+    :param rng: source of all random choices.
+    :param size: side S of a texture in texels, a power of two.
+    :raises ValueError: for another size.
     """
 
     def __init__(self, rng: np.random.Generator, size: int = 256) -> None:
         if size < 16 or size & (size - 1):
-            raise ValueError(f'texture size must be a power of two from 16 on, got {size}')
+            raise ValueError(f'texture size must be a power of two, 16 or more, got {size}')
         self.rng = rng
         self.size = size
         row, column = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -117,19 +120,19 @@ class TextureGenerator:
         return np.clip(base * gain[..., None], 0.01, 0.95).astype(np.float32)
 
     def paint(self) -> Albedo:
-        """A painted wall: nearly plain, with roller marks and stains."""
+        """Return a painted wall: nearly plain, with roller marks and stains."""
         gain = 1.0 + 0.035 * self.noise(1.0) + 0.02 * self.noise(0.0) + 0.05 * self.noise(1.6)
         return self._shade(self.grey(0.4, 0.75), gain)
 
     def concrete(self) -> Albedo:
-        """Concrete with pores and clouds."""
+        """Return concrete with pores and stains."""
         gain = 1.0 + 0.12 * self.noise(1.6) + 0.09 * self.noise(1.0)
         pores = self.noise(0.0) > 2.4
         pores |= np.roll(pores, 1, axis=1)
         return self._shade(self.grey(0.22, 0.45), gain * np.where(pores, 0.45, 1.0))
 
     def terrazzo(self) -> Albedo:
-        """A polished floor with chips of several colours."""
+        """Return a polished floor with chips of several colours."""
         image = np.tile(self.grey(0.35, 0.6), (self.size, self.size, 1))
         for threshold in (1.35, 1.5, 1.7):
             blobs = self.noise(1.0) * 0.8 + 0.35 * self.noise(0.0) > threshold
@@ -137,7 +140,7 @@ class TextureGenerator:
         return self._shade(image, 1.0 + 0.05 * self.noise(0.0))
 
     def wood(self, planks: int = 4) -> Albedo:
-        """Planks along u, each with its own grain and shade."""
+        """Return planks along u, with individual grain and shade."""
         size = self.size
         base = np.array([0.42, 0.24, 0.11], np.float32) * self.rng.uniform(0.5, 1.5)
         base = base * (1.0 + self.rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
@@ -155,7 +158,7 @@ class TextureGenerator:
         return self._shade(base, gain * np.where(joint | (butt & (planks > 1)), 0.35, 1.0))
 
     def carpet(self) -> Albedo:
-        """Loop pile in two or three yarn colours."""
+        """Return loop pile in two or three yarn colours."""
         pile = 1.0 + 0.30 * self.noise(0.0) + 0.12 * self.noise(1.0)
         first, second = self.colour(0.06, 0.35), self.colour(0.08, 0.45)
         mix = (self.noise(1.0) + 0.6 * self.noise(0.0) > self.rng.uniform(0.1, 0.9))[..., None]
@@ -167,7 +170,7 @@ class TextureGenerator:
         return self._shade(image, pile)
 
     def tiles(self) -> Albedo:
-        """Square ceramic tiles with grout, each a little different."""
+        """Return square ceramic tiles with grout, in slightly different shades."""
         count = int(self.rng.choice([2, 3, 4]))
         u, v = self.u * count, self.v * count
         column, row = np.minimum(u.astype(int), count - 1), np.minimum(v.astype(int), count - 1)
@@ -182,7 +185,7 @@ class TextureGenerator:
         return self._shade(image, gain)
 
     def brick(self) -> Albedo:
-        """A brick wall in running bond."""
+        """Return a brick wall in running bond."""
         rows, columns = 8, 4
         v = self.v * rows
         row = np.minimum(v.astype(int), rows - 1)
@@ -197,7 +200,7 @@ class TextureGenerator:
         return self._shade(image, np.where(joint, 1.0 + 0.1 * self.noise(0.0), gain))
 
     def fabric(self) -> Albedo:
-        """Woven cloth with stripes in both directions."""
+        """Return woven cloth with stripes in both directions."""
         image = np.tile(self.colour(0.15, 0.7), (self.size, self.size, 1))
         for axis in (self.u, self.v):
             for _ in range(int(self.rng.integers(1, 5))):
@@ -209,7 +212,7 @@ class TextureGenerator:
         return self._shade(image, 1.0 + 0.14 * weave + 0.09 * self.noise(0.0))
 
     def cardboard(self) -> Albedo:
-        """A parcel: brown board, tape, and a printed address label."""
+        """Return a parcel: brown cardboard, tape and a printed address label."""
         base = np.array([0.36, 0.22, 0.12], np.float32) * self.rng.uniform(0.75, 1.25)
         flutes = np.sin(self.v * self.size / 5.0 * np.pi)
         gain = 1.0 + 0.05 * flutes + 0.08 * self.noise(1.0) + 0.05 * self.noise(0.0)
@@ -221,7 +224,7 @@ class TextureGenerator:
         return image
 
     def print(self) -> Albedo:
-        """Packaging or a poster: coloured areas, a figure, headline and lines of text."""
+        """Return packaging or a poster: coloured areas, figures, headlines and lines of text."""
         image = np.tile(self.colour(0.2, 0.9, 0.8), (self.size, self.size, 1))
         ramp = self.u if self.rng.random() < 0.5 else self.v
         image = image + (self.colour(0.1, 0.9, 0.8) - image) * ramp[..., None]
@@ -261,7 +264,7 @@ class TextureGenerator:
         bottom: float,
         paper: np.ndarray | None,
     ) -> None:
-        """Draw lines of text-like marks, on a patch of paper when given."""
+        """Draw lines of text-like marks, on a patch of paper if a paper colour is given."""
         x0, x1, y0, y1 = (int(p * self.size) for p in (left, right, top, bottom))
         patch = image[y0:y1, x0:x1]
         if paper is not None:
@@ -282,14 +285,14 @@ class TextureGenerator:
             row += tall + (4 if headline else 3)
 
     def speckle(self) -> Albedo:
-        """Glazed stoneware, fruit peel or leather: a colour with fine speckles."""
+        """Return one colour with fine speckles: stoneware, fruit peel or leather."""
         image = np.tile(self.colour(0.15, 0.85, 0.9), (self.size, self.size, 1))
         dots = self.noise(0.0) + 0.8 * self.noise(1.0) > self.rng.uniform(1.3, 2.2)
         image[dots] = image[dots] * self.rng.uniform(0.15, 0.6)
         return self._shade(image, 1.0 + 0.08 * self.noise(1.6) + 0.05 * self.noise(0.0))
 
     def panel(self) -> Albedo:
-        """A door or cabinet: frame, recessed fields, scratches."""
+        """Return a door or cabinet: frame, recessed fields and a handle."""
         base = self.colour(0.15, 0.7, 0.45)
         gain = 1.0 + 0.05 * self.noise(1.6) + 0.04 * self.noise(0.0)
         for top, bottom in ((0.07, 0.42), (0.5, 0.93)):
@@ -302,6 +305,6 @@ class TextureGenerator:
         return image
 
     def random_texture(self, kinds: tuple[str, ...]) -> Albedo:
-        """Return a texture of one of the named kinds (names of this class's methods)."""
-        make: Callable[[], Albedo] = getattr(self, str(self.rng.choice(kinds)))
-        return make()
+        """Return a texture of one of the kinds, names of methods of this class."""
+        generate: Callable[[], Albedo] = getattr(self, str(self.rng.choice(kinds)))
+        return generate()

@@ -88,11 +88,11 @@ class CudaGraphCache:
     A graph is compared with the function itself once. Where capturing fails or the results
     differ, functions are called as they are from then on, and a warning says why.
 
-    :param wanted: whether to capture at all; False on a CPU.
+    :param enabled: whether to capture at all; False on a CPU.
     """
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
         self._graphs: OrderedDict[Hashable, CapturedGraph[Any]] = OrderedDict()
         self._once: set[Hashable] = set()
 
@@ -106,7 +106,7 @@ class CudaGraphCache:
 
         :param name: tells functions apart that take tensors of the same shapes.
         """
-        if not self.wanted:
+        if not self.enabled:
             return function(inputs)
         key = (name, *((given.shape, given.dtype) for given in inputs))
         graph: CapturedGraph[Results] | None = self._graphs.get(key)
@@ -149,7 +149,7 @@ class CudaGraphCache:
 
     def _give_up(self, why: str) -> None:
         logger.warning('%s: going on without graphs, more slowly', why)
-        self.wanted = False
+        self.enabled = False
         self.clear()
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planes that are not equally bright, and pixels that are clipped to white.
+"""Exposure differences between planes, and overexposed pixels.
 
 A lens that extends to focus near also darkens, by 1 / (1 + m)^2 at magnification m, and automatic
-exposure follows what it sees. Both multiply the light of a whole plane, while defocus only moves
-light around: means over patches larger than the blur tell the factor.
+exposure follows the content. Both multiply the light of a whole plane, while defocus only moves
+light: the ratio of means over patches larger than the blur measures the factor.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from torch import Tensor
 from dualfocus_ros.models.dualfocus import Prediction
 
 CLIPPED_LEVEL = 254
-# A stack is called saturated when this share of a plane's pixels is clipped to white.
+# A stack counts as saturated when this share of a plane's pixels is clipped to white.
 SATURATED_SHARE = 0.02
-# A gain that differs by less is the same, as far as noise and defocus let tell.
-EQUAL = 0.01
-STRONGEST = 4.0  # more than a difference of two stops is another picture
+# Noise and defocus limit the precision of a measured gain to about 1 %.
+GAIN_TOLERANCE = 0.01
+MAX_GAIN = 4.0  # a difference of more than two stops is a change of the scene
+# Dilation of overexposed pixels: such a disc has a sharp rim wherever it was focused.
+OVEREXPOSED_RIM = 2
+_GAIN_STEP = 2.0 * math.log1p(GAIN_TOLERANCE)
 _PATCH = 16  # px of the small images
 _MIN_PATCHES = 12
-_DARKEST = 0.004  # linear light; darker patches are the sensor's black level rather than a scene
+_MIN_LIGHT = 0.004  # linear; darker patches show the sensor's black level rather than the scene
 # The power law of sRGB between its toe and white: e = 1.055 I^(1 / 2.4) - 0.055.
 _OFFSET, _EXPONENT = 0.055, 1.0 / 2.4
-# A burnt disc has a sharp rim wherever it was focused: pixels this near to one are unsure too.
-RIM = 2
 
 
 @dataclass(frozen=True, eq=False)
 class PatchBrightness:
-    """How bright a plane is, in patches that are larger than its blur.
+    """Brightness of a plane in patches that are larger than its blur.
 
     :param light: (h, w) float32 mean linear light.
     :param usable: (h, w) bool, neither dark nor with any clipped pixel.
@@ -45,77 +46,58 @@ class PatchBrightness:
     light: np.ndarray
     usable: np.ndarray
 
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.light.nbytes + self.usable.nbytes
+
     @staticmethod
-    def of(light: np.ndarray, clipped: np.ndarray | None) -> PatchBrightness:
-        """Return the patches of a small image of linear light, (H, W) float32.
+    def measure(light: np.ndarray, clipped: np.ndarray | None) -> PatchBrightness:
+        """Measure a small image of linear light, (H, W) float32.
 
         :param clipped: (H', W') uint8 of 0 and 1, clipped pixels of the same view; None for none.
         """
         size = max(light.shape[1] // _PATCH, 1), max(light.shape[0] // _PATCH, 1)
         mean = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-        usable = np.asarray(mean > _DARKEST)
+        usable = np.asarray(mean > _MIN_LIGHT)
         if clipped is not None:
             share = cv2.resize(clipped.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             usable &= np.asarray(share == 0.0)
         return PatchBrightness(np.asarray(mean), usable)
 
 
-def exposure_gains(patches: Sequence[PatchBrightness], reference: int) -> np.ndarray:
-    """Return what to multiply the light of each plane by to make it as bright as the reference.
+def exposure_gains(planes: Sequence[PatchBrightness], reference: int) -> np.ndarray:
+    """Return the factor on the light of each plane that matches it to the reference plane.
 
-    The median over patches of the ratio of their means, of patches that are usable in both
-    planes. 1 where too few of them are.
+    The median over patches of the ratio of their means, for patches that are usable in both
+    planes, rounded by :func:`round_gain`. 1 where too few are.
 
-    :param patches: of N planes, in common geometry.
+    :param planes: brightness of N planes in the reference geometry.
     :returns: (N,) float64.
     """
-    target = patches[reference]
-    gains = np.ones(len(patches))
-    for index, plane in enumerate(patches):
+    target = planes[reference]
+    gains = np.ones(len(planes))
+    for index, plane in enumerate(planes):
         usable = plane.usable & target.usable
         if index == reference or usable.sum() < _MIN_PATCHES:
             continue
         gain = float(np.median(target.light[usable] / plane.light[usable]))
-        if abs(math.log(gain)) < math.log(STRONGEST):
-            gains[index] = gain
+        if abs(math.log(gain)) < math.log(MAX_GAIN):
+            gains[index] = round_gain(gain)
     return gains
 
 
-class ExposureGainTracker:
-    """The gains of the stack before, by focus: what the next one gets while nothing changes.
+def round_gain(gain: float) -> float:
+    """Round a gain to the nearest power of 1.01^2, an error of at most ``GAIN_TOLERANCE``.
 
-    A plane can be made as bright as the reference before its stack is complete, and noise does not
-    change it from stack to stack. At first all planes are equally bright.
+    Noise rarely changes a rounded gain from stack to stack, so that planes encoded with a
+    predicted gain can be reused; within 1 % of 1 no gain is applied.
     """
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._focus = np.zeros(1)
-        self._gains = np.ones(1)
-
-    def at(self, focus: float) -> float:
-        """Return the gain at a focus in dioptres, which the lens may not meet exactly again."""
-        return float(np.interp(focus, self._focus, self._gains))
-
-    def settle(self, focus: np.ndarray, measured: np.ndarray) -> np.ndarray:
-        """Return the known gains, or those measured where they differ by ``EQUAL`` or more.
-
-        :param focus: (N,) in dioptres.
-        :param measured: (N,) of the same planes.
-        """
-        known = np.array([self.at(value) for value in focus])
-        changed = np.abs(np.log(measured / known)) >= math.log1p(EQUAL)
-        gains = np.where(changed, measured, known)
-        order = np.argsort(focus, kind='stable')
-        self._focus, self._gains = np.asarray(focus, np.float64)[order], gains[order]
-        return gains
+    return math.exp(round(math.log(gain) / _GAIN_STEP) * _GAIN_STEP)
 
 
 def apply_gain(image: Tensor, gain: float) -> Tensor:
-    """Return an sRGB plane in [0, 1] whose light is multiplied by ``gain``."""
+    """Multiply the linear light of an sRGB image in [0, 1] by ``gain``."""
     if gain == 1.0:
         return image
     factor = gain**_EXPONENT
@@ -130,31 +112,33 @@ def clipped_pixels(image: np.ndarray) -> np.ndarray | None:
 
 
 def is_saturated(masks: Sequence[np.ndarray | None]) -> bool:
-    """Tell whether a plane has too much clipped white, from a sparse grid of its pixels."""
+    """Return whether a plane has too many clipped pixels, from a sparse grid."""
     return any(
         mask is not None and float(mask[::8, ::8].mean()) > SATURATED_SHARE for mask in masks
     )
 
 
 def overexposed_pixels(image: np.ndarray) -> np.ndarray | None:
-    """Return where all channels are clipped, and ``RIM`` pixels around it; or None for nowhere."""
+    """Return where all channels are clipped, dilated by ``OVEREXPOSED_RIM``; None for nowhere.
+
+    :returns: (H, W) uint8 of 0 and 1.
+    """
     mask = cv2.inRange(image, (CLIPPED_LEVEL,) * 4, (255,) * 4) & 1
     if not mask.any():
         return None
-    return cv2.dilate(mask, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    size = 2 * OVEREXPOSED_RIM + 1
+    return cv2.dilate(mask, np.ones((size, size), np.uint8))
 
 
-def inflate_sigma_where_overexposed(prediction: Prediction, burnt: Tensor | None) -> Prediction:
-    """Return the prediction with a larger sigma where the planes in focus have lost all contrast.
+def inflate_sigma_where_overexposed(prediction: Prediction, overexposed: Tensor) -> Prediction:
+    """Increase sigma where the planes in focus have lost all contrast.
 
-    Sigma grows with the share of the focus probability that lies on burnt pixels, up to twice
-    where all of it does. On simulated scenes of which up to three quarters are burnt, 4 % of the
-    errors there were beyond three times the sigma of the network, and 16 % at worst; beyond twice
-    that it is 0.5 and 2.4 %.
+    Sigma grows with the share of the focus probability on overexposed pixels, up to twice its
+    value. On simulated scenes of which up to three quarters are overexposed, 4 % of the errors
+    there exceeded three times the sigma of the network, and 16 % at worst; with this factor
+    0.5 % and 2.4 % do.
 
-    :param burnt: (N, H, W) of 0 and 1, or None for no pixel.
+    :param overexposed: (N, H, W) of 0 and 1.
     """
-    if burnt is None:
-        return prediction
-    share = (prediction.probability * burnt).sum(dim=1).clamp(0.0, 1.0)
+    share = (prediction.probability * overexposed).sum(dim=1).clamp(0.0, 1.0)
     return replace(prediction, sigma=prediction.sigma * (1.0 + share))

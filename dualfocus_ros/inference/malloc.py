@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the C library from giving memory back to the system between two depth images.
+"""Allocator settings of the C library.
 
-The feature maps of a stack are tens of megabytes that are freed after each layer. Given back,
-every page of them is faulted in and cleared again for the next layer: a fifth of the time of a
-decoder.
+The feature maps of a stack are tens of megabytes that are freed after each layer. Returned to the
+system, each of their pages would be faulted in and cleared for the next layer, which takes a fifth
+of the time of a decoder.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import ctypes
 
 # Parameters of mallopt() in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# The largest that glibc takes: at 640 x 480 all that belongs to one plane is smaller.
-_LARGEST_KEPT = 32 << 20
-_MOST_KEPT = 256 << 20
+# The largest value that glibc accepts; at 640 x 480 each tensor of one plane is smaller.
+_MAX_HEAP_BLOCK = 32 << 20
+_MAX_KEPT = 256 << 20
 
 
 def disable_malloc_trim() -> bool:
-    """Let freed memory wait for its next use; return whether the C library can (glibc can)."""
+    """Keep freed memory in the process; return whether the C library supports it (glibc does)."""
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT) and mallopt(_TRIM_THRESHOLD, _MOST_KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _MAX_HEAP_BLOCK) and mallopt(_TRIM_THRESHOLD, _MAX_KEPT))
 
 
 def trim_malloc() -> None:
-    """Give all that is not in use back to the system now, where the C library can."""
+    """Return all freed memory to the system, where the C library supports it."""
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     if trim is not None:
         trim(0)

@@ -1,121 +1,107 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was made of single planes, kept until the stacks that they belong to are done.
-
-A plane is looked at and encoded when it arrives, before its sweep is complete, and in sliding mode
-it belongs to many stacks: only what needs all planes is left to do for each.
-"""
+"""Bounded cache of one result per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from torch import Tensor
 
-from dualfocus_ros.camera.rectification import NEGLIGIBLE_SHIFT, ViewMapping
-from dualfocus_ros.models.encoders import PlaneFeatures
 
-# Of the host's or the device's memory. Eight planes of 1280x960 fit.
-DEFAULT_LIMIT = 1 << 30
+class HasNbytes(Protocol):
+    """Object of known size in memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+
+
+Value = TypeVar('Value', bound=HasNbytes)
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedPlane:
-    """A plane as the decoder takes it.
-
-    :param image: (3, H, W) float in [0, 1], in the geometry of the reference plane.
-    :param gain: what its light was multiplied by.
-    :param features: of this one plane.
-    """
-
-    image: Tensor
-    gain: float
-    features: PlaneFeatures
+class _Entry(Generic[Value]):
+    image: np.ndarray
+    key: Hashable
+    value: Value
 
     @property
-    def memory(self) -> int:
-        """Bytes."""
-        return self.features.nbytes + self.image.nbytes
+    def nbytes(self) -> int:
+        return self.image.nbytes + self.value.nbytes
 
 
-class HasMemory(Protocol):
-    """Something that takes memory."""
+class PlaneCache(Generic[Value]):
+    """Results by identity of the image, and by a key of all other parameters of the result.
 
-    @property
-    def memory(self) -> int:
-        """Bytes."""
+    An image has one entry: a result for another key replaces it.
 
-
-Kept = TypeVar('Kept', bound=HasMemory)
-
-
-@dataclass(frozen=True, eq=False)
-class _Entry(Generic[Kept]):
-    source: np.ndarray
-    mapping: ViewMapping
-    plane: Kept
-
-
-class PlaneCache(Generic[Kept]):
-    """Finds what was made of planes by the very array that their image came in.
-
-    :param limit: bytes; what does not fit is not kept.
+    :param limit: bytes; results beyond it are not stored.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        # An entry holds its array, so that no other can have its identity.
-        self._entries: dict[int, _Entry[Kept]] = {}
-        self._last: list[np.ndarray] = []
+        # An entry holds its image: no other object can take over its identity.
+        self._entries: dict[int, _Entry[Value]] = {}
+        self._last_images: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
-    def memory(self) -> int:
-        """Bytes that the planes take."""
-        return sum(entry.plane.memory for entry in self._entries.values())
+    def nbytes(self) -> int:
+        """Bytes of all entries, images included."""
+        return sum(entry.nbytes for entry in self._entries.values())
 
-    def planes(self) -> list[Kept]:
-        """Return all that is kept, in the order in which it came."""
-        return [entry.plane for entry in self._entries.values()]
+    def values(self) -> list[Value]:
+        """Return all results, oldest first."""
+        return [entry.value for entry in self._entries.values()]
 
-    def find(self, image: np.ndarray, mapping: ViewMapping) -> Kept | None:
-        """Return what was made by a mapping that is the same to a part of a pixel."""
+    def get(self, image: np.ndarray, key: Hashable) -> Value | None:
+        """Return the result for exactly this key."""
         entry = self._entries.get(id(image))
-        if entry is None or not entry.mapping.close_to(mapping, NEGLIGIBLE_SHIFT):
-            return None
-        return entry.plane
+        return entry.value if entry is not None and entry.key == key else None
 
-    def add(self, image: np.ndarray, mapping: ViewMapping, plane: Kept) -> bool:
-        """Keep a plane; return whether there was room."""
+    def add(self, image: np.ndarray, key: Hashable, value: Value) -> bool:
+        """Store a result; return whether it fitted."""
         self._entries.pop(id(image), None)
-        if self.memory + plane.memory > self._limit:
+        entry = _Entry(image, key, value)
+        if self.nbytes + entry.nbytes > self._limit:
             return False
-        self._entries[id(image)] = _Entry(image, mapping, plane)
+        self._entries[id(image)] = entry
         return True
 
-    def finish(self, images: Sequence[np.ndarray]) -> None:
-        """Forget what is not needed after a stack of these images.
+    def get_or_compute(
+        self, image: np.ndarray, key: Hashable, compute: Callable[[], Value]
+    ) -> Value:
+        """Return the stored result, or compute and store it."""
+        value = self.get(image, key)
+        if value is None:
+            value = compute()
+            self.add(image, key, value)
+        return value
 
-        What came before its newest plane is over, and so are its own planes unless they also
-        were in the stack before: then the next one will have them too.
+    def retire(self, images: Sequence[np.ndarray]) -> None:
+        """Drop entries that stacks after this one will not need.
+
+        Entries older than the newest one of these images go. The images' entries go too, unless
+        stacks overlap: then one of the images was also in the stack before.
+
+        :param images: of the stack that was estimated last.
         """
-        sliding = any(image is old for image in images for old in self._last)
-        self._last = list(images)
-        mine = {id(image) for image in images}
+        overlapping = any(image is last for image in images for last in self._last_images)
+        self._last_images = list(images)
+        ours = {id(image) for image in images}
         order = list(self._entries)
-        used = [index for index, key in enumerate(order) if key in mine]
-        newest = max(used, default=-1)
+        newest = max((rank for rank, key in enumerate(order) if key in ours), default=-1)
         self._entries = {
             key: self._entries[key]
-            for index, key in enumerate(order)
-            if (key in mine and sliding) or (key not in mine and index > newest)
+            for rank, key in enumerate(order)
+            if (key in ours and overlapping) or (key not in ours and rank > newest)
         }
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all entries."""
         self._entries.clear()
-        self._last.clear()
+        self._last_images.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pipeline is asked for and what it returns."""
+"""Requested outputs and the result of an estimate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 
 @dataclass(frozen=True)
 class OutputRequest:
-    """Which products somebody wants; depth is always computed, the others only when asked."""
+    """Outputs to compute in addition to depth; fields as in :class:`DepthResult`.
+
+    :param planes: also requests ``probability``.
+    """
 
     sigma: bool = False
     confidence: bool = False
@@ -27,25 +30,29 @@ class OutputRequest:
 class DepthResult:
     """Depth of one focal stack in the geometry of its reference plane.
 
+    Outputs that were not requested are None.
+
     :param depth: (H, W) float32 metres along the optical axis; NaN invalid, -inf nearer than the
         near limit, +inf farther than the far limit (REP 117), or beyond the planes on a side
         where the sweep lost its last ones.
+    :param focus_dioptres: (N,) focus of the planes in 1/m.
+    :param reference: index of the reference plane.
     :param sigma: (H, W) float32, one standard deviation in metres, NaN where depth is not finite.
-    :param confidence: (H, W) uint8, 255 times the probability that the inverse depth is right to
-        half the mean spacing of the planes; 0 where depth is NaN or beyond planes that were lost.
+    :param confidence: (H, W) uint8, 255 times the probability of an error of the inverse depth
+        below half the mean spacing of the planes; 0 where depth is NaN or beyond lost planes.
     :param all_in_focus: (H, W, 3) uint8 RGB.
-    :param points: (H, W, 4) float32, x y z in metres in the optical frame and the colour packed
-        as 0x00RRGGBB in the bits of the fourth value; NaN where depth is not finite.
+    :param points: (H, W, 4) float32, x y z in metres in the optical frame, and the colour as
+        0x00RRGGBB in the bits of the fourth value; NaN where depth is not finite. None without
+        intrinsics.
     :param points_decimated: (M, 4) float32 finite points of the same form, fewer.
-    :param planes: (N, H, W, 3) uint8 RGB, the planes as the network saw them, in the geometry of
-        the reference plane and the order of ``focus_dioptres``.
-    :param probability: (N, H, W) float32, the focus probability p_n of each of them; sums to one.
+    :param planes: (N, H, W, 3) uint8 RGB, the aligned planes in the order of ``focus_dioptres``.
+    :param probability: (N, H, W) float32, the focus probability p_n of each plane; sums to one.
     :param camera: intrinsics of the reference plane, None when no plane had any.
-    :param saturated: whether a plane is clipped to white in more than a few pixels.
+    :param saturated: whether a plane has too many clipped pixels.
     :param alignment: measured displacement of the planes, in pixels before decimation; None with
         ``alignment='off'``.
-    :param gains: (N,) what the light of each plane was multiplied by.
-    :param stage_ms: milliseconds spent per stage.
+    :param gains: (N,) factors that were applied to the light of each plane.
+    :param stage_ms: milliseconds by stage.
     """
 
     depth: np.ndarray
@@ -65,5 +72,5 @@ class DepthResult:
     stage_ms: dict[str, float] = field(default_factory=dict)
 
     def moved(self, limit: float) -> bool:
-        """Return whether a plane was displaced by more than ``limit`` of its pixels."""
+        """Return whether a plane was displaced by more than ``limit`` pixels before decimation."""
         return self.alignment is not None and self.alignment.max_displacement_px > limit

@@ -2,7 +2,6 @@
 """Planes shrunk before anything is computed: light, intrinsics, units, and each only once."""
 
 from dataclasses import replace
-import gc
 
 import cv2
 import numpy as np
@@ -13,8 +12,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration, source_coordinates
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference import decimation
-from dualfocus_ros.inference.decimation import PlaneDecimator, downsample
+from dualfocus_ros.inference.decimation import decimated_size, downsample, replace_image
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
@@ -31,6 +29,10 @@ def scene(seed=0, shape=(96, 128, 3)):
         noise = rng.uniform(-60, 60, (size, size, *shape[2:])).astype(np.float32)
         image += cv2.resize(noise, shape[1::-1])
     return np.clip(image + 128, 0, 255).astype(np.uint8)
+
+
+def decimate(plane, factor):
+    return replace_image(plane, downsample(plane.image, decimated_size(plane.image.shape, factor)))
 
 
 def make_stack(**changes):
@@ -71,7 +73,7 @@ def test_a_ray_meets_the_same_content(factor, size):
     at = camera.cx + camera.fx * direction[0], camera.cy + camera.fy * direction[1]
     light = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 6.0**2))
     image = np.clip(255 * light ** (1 / 2.4), 0, 255).astype(np.uint8)
-    plane = PlaneDecimator().plane(Plane(image, 1.0, camera=camera), factor)
+    plane = decimate(Plane(image, 1.0, camera=camera), factor)
     assert plane.image.shape == (height // factor, width // factor)
     small = plane.camera
     assert (small.width, small.height) == plane.image.shape[::-1]
@@ -85,7 +87,7 @@ def test_a_ray_meets_the_same_content(factor, size):
 def test_distortion_stays_where_it_is():
     output = replace(CAMERA, fx=140.0, fy=141.0)
     calibration = CameraCalibration(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), rectified=output)
-    plane = PlaneDecimator().plane(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
+    plane = decimate(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
     assert plane.camera == output.resized(64, 48) == plane.calibration.output
     x, y = source_coordinates(calibration, output)
     small_x, small_y = source_coordinates(plane.calibration, plane.camera)
@@ -137,54 +139,6 @@ def test_motion_is_told_in_the_pixels_that_came():
     assert result.moved(5.0) and not result.moved(7.0)
 
 
-class TestOnce:
-    @pytest.fixture
-    def made(self, monkeypatch):
-        """Return the images that have been shrunk."""
-        images = []
-
-        def counted(image, size):
-            images.append(id(image))
-            return downsample(image, size)
-
-        monkeypatch.setattr(decimation, 'downsample', counted)
-        return images
-
-    def test_planes_that_came_before_their_stack_are_neither_shrunk_nor_encoded_again(
-        self, made, monkeypatch
-    ):
-        estimate = estimator(decimation=2)
-        estimate.estimate(make_stack())
-        made.clear()
-        stack = make_stack()
-        assert all(estimate.prefetch(plane) for plane in stack.planes)
-        with monkeypatch.context() as patch:
-            patch.setattr(estimate._network, 'encode', None)
-            ahead = estimate.estimate(stack, EVERYTHING)
-        assert len(made) == 4
-        at_once = estimator(decimation=2).estimate(stack, EVERYTHING)
-        np.testing.assert_array_equal(ahead.depth, at_once.depth)
-
-    def test_another_factor_shrinks_anew(self, made):
-        shrink, plane = PlaneDecimator(), make_stack().planes[0]
-        for factor in (2, 2, 3, 3, 1):
-            width = shrink.plane(plane, factor).image.shape[1]
-            assert width == 128 // factor
-        assert len(made) == 2
-
-    def test_an_image_that_is_gone_takes_its_shrunk_one_along(self):
-        shrink = PlaneDecimator()
-        stack = make_stack()
-        shrink.stack(stack, 2)
-        assert len(shrink) == 4
-        kept = stack.planes[0]
-        del stack
-        gc.collect()
-        assert len(shrink) == 1
-        shrink.plane(kept, 2)
-        assert len(shrink) == 1
-
-
 def test_a_factor_below_one_is_refused():
     with pytest.raises(ValueError, match=r'depth\.decimation must be at least 1, got 0'):
         EstimatorSettings(decimation=0)
@@ -192,5 +146,5 @@ def test_a_factor_below_one_is_refused():
 
 def test_a_factor_larger_than_the_image_leaves_a_pixel():
     plane = Plane(np.zeros((3, 5, 3), np.uint8), 1.0, camera=PinholeCamera(5, 3, 5, 5, 2, 1))
-    small = PlaneDecimator().plane(plane, 8)
+    small = decimate(plane, 8)
     assert small.image.shape == (1, 1, 3) and (small.camera.width, small.camera.height) == (1, 1)

@@ -18,6 +18,7 @@ from dualfocus_ros.inference import cuda_graphs
 from dualfocus_ros.inference.depth_filters import flying_pixels
 from dualfocus_ros.inference.device import resolve_device, resolve_precision
 from dualfocus_ros.inference.estimator import DepthEstimator
+from dualfocus_ros.inference.network_runner import NetworkRunner
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
@@ -140,16 +141,16 @@ def test_limits_follow_rep_117(estimator):
 @pytest.mark.parametrize('side', ['near', 'far'])
 def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, monkeypatch):
     whole = make_stack()
-    predictions, predict = [], type(estimator)._decode
+    predictions, decode = [], NetworkRunner.decode
 
     def spread(*arguments):
         """Put every plane on top somewhere, as random weights do not."""
-        found = predict(*arguments)
+        found = decode(*arguments)
         p = torch.rand(found.probability.shape, generator=torch.Generator().manual_seed(1))
         predictions.append(replace(found, probability=p / p.sum(dim=1, keepdim=True)))
         return predictions[-1]
 
-    monkeypatch.setattr(type(estimator), '_decode', spread)
+    monkeypatch.setattr(NetworkRunner, 'decode', spread)
     estimator.settings = EstimatorSettings(edge_filter=0.0)
     free = estimator.estimate(whole, EVERYTHING)
     ends = (0.2, 3.0) if side == 'near' else (-0.3, 2.0)
@@ -242,7 +243,7 @@ def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypat
     def refuse(*arguments):
         raise AssertionError('nobody asked for sigma')
 
-    monkeypatch.setattr(type(estimator._network), '_sigma', refuse)
+    monkeypatch.setattr(type(estimator.network.module), '_sigma', refuse)
     estimator.settings = EstimatorSettings(points_color=False)
     result = estimator.estimate(make_stack(), OutputRequest(points=True, points_decimated=True))
     assert {'sigma', 'confidence', 'colour'}.isdisjoint(result.stage_ms)
@@ -315,7 +316,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
     monkeypatch.setattr(cuda_graphs, 'capture', capture)
     plain = DepthEstimator(weights, 'cpu', threads=1)
     captured = DepthEstimator(weights, 'cpu', threads=1)
-    captured._calls.wanted = True
+    captured.network.graphs.enabled = True
     for count, outputs in ((4, OutputRequest()), (4, EVERYTHING), (3, EVERYTHING)):
         for seed in range(4):
             stack = make_stack((0.2, 0.8, 1.4, 2.0)[:count], seed=seed)
@@ -328,7 +329,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
 
 @pytest.mark.fault(11)
 def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
-    stack, decode = make_stack(), estimator._decode
+    stack, decode = make_stack(), NetworkRunner.decode
     expected = estimator.estimate(stack, EVERYTHING)
     nonsense = torch.tensor([math.nan, math.inf, -math.inf])
 
@@ -337,7 +338,7 @@ def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeyp
         prediction.dioptres[0, 5, 10:13] = nonsense
         return prediction
 
-    monkeypatch.setattr(estimator, '_decode', with_nonsense)
+    monkeypatch.setattr(NetworkRunner, 'decode', with_nonsense)
     estimator.settings = replace(estimator.settings, edge_filter=0.0)
     result = estimator.estimate(stack, EVERYTHING)
     assert np.isnan(result.depth[5, 10:13]).all() and np.isnan(result.sigma[5, 10:13]).all()
@@ -351,7 +352,7 @@ def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeyp
 def test_nonsense_from_the_network_is_nan_and_points_stay_valid(estimator, value):
     stack = make_stack()
     with torch.no_grad():
-        estimator._network.logit.bias.fill_(value)
+        estimator.network.module.logit.bias.fill_(value)
     result = estimator.estimate(stack, EVERYTHING)
     assert np.isnan(result.depth).all() and np.isnan(result.sigma).all()
     assert (result.confidence == 0).all()
@@ -448,9 +449,9 @@ def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch)
     stack = make_stack()
     before = estimator.estimate(stack).depth
     assert all(estimator.prefetch(plane) for plane in make_stack().planes[:2])
-    assert len(estimator._store) == 2
+    assert estimator.cached_planes == 2
     estimator.clear_caches()
-    assert len(estimator._store) == 0
+    assert estimator.cached_planes == 0
     assert np.array_equal(estimator.estimate(stack).depth, before, equal_nan=True)
 
     def lost(device):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to the planes before the network sees them: one interpolation, one brightness."""
+"""Geometry, motion and exposure of a stack, up to the input of the network."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import resampling
-from dualfocus_ros.inference.exposure import ExposureGainTracker, inflate_sigma_where_overexposed
-from dualfocus_ros.inference.preparation import analyze_stack, resample_stack
-from dualfocus_ros.inference.resampling import to_tensor
+from dualfocus_ros.inference.device_transfer import DeviceTransfer
+from dualfocus_ros.inference.plane_encoding import align_plane
+from dualfocus_ros.inference.resampling import common_valid_mask, resample_masks, to_tensor
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.models.dualfocus import Prediction
+from dualfocus_ros.inference.stack_analysis import analyze_stack
 
+CPU = torch.device('cpu')
 CAMERA = PinholeCamera(320, 240, 400.0, 400.0, 150.0, 125.0)
 LENS = Lens(0.016, 1.4, 4e-5)
 FOCUS = (0.3, 1.4, 2.5)
@@ -66,11 +67,25 @@ def stack_of(images, focus=FOCUS, distorted=False, cameras=None):
     return FocalStack(tuple(planes))
 
 
-def prepared(stack, settings, with_overexposed=False):
+@dataclass
+class AlignedStack:
+    """Input of the network, as the estimator prepares it."""
+
+    images: list
+    valid: torch.Tensor | None
+    overexposed: torch.Tensor | None
+
+
+def prepared(stack, settings):
     found = analyze_stack(stack, settings)
-    device = torch.device('cpu')
-    images = [to_tensor(torch.from_numpy(plane.image)) for plane in stack.planes]
-    return resample_stack(images, found, device, with_overexposed=with_overexposed), found
+    transfer = DeviceTransfer(CPU)
+    images = [
+        align_plane(plane.image, positions, float(gain), transfer)
+        for plane, positions, gain in zip(stack.planes, found.positions, found.gains, strict=True)
+    ]
+    valid = common_valid_mask(found.positions, found.size, CPU)
+    overexposed = resample_masks(found.overexposed, found.positions, found.size, CPU)
+    return AlignedStack(images, valid, overexposed), found
 
 
 def worst(result, reference):
@@ -156,15 +171,15 @@ def test_pixels_beyond_what_a_plane_saw_are_told():
     x = (np.arange(320) - CAMERA.cx) * ratio + CAMERA.cx
     y = (np.arange(240) - CAMERA.cy) * ratio + CAMERA.cy
     inside = ((y >= -0.5) & (y <= 239.5))[:, None] & ((x >= -0.5) & (x <= 319.5))
-    assert np.array_equal(result.seen.numpy(), inside)
-    assert prepared(stack, EstimatorSettings(**UNTOUCHED))[0].seen is None
+    assert np.array_equal(result.valid.numpy(), inside)
+    assert prepared(stack, EstimatorSettings(**UNTOUCHED))[0].valid is None
 
 
 def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolations):
     stack = stack_of([photograph()] * 3)
     result, found = prepared(stack, EstimatorSettings())
     assert not interpolations
-    assert found.motion.max_displacement_px < 0.1
+    assert found.alignment.max_displacement_px < 0.1
     for image, plane in zip(result.images, stack.planes, strict=True):
         assert torch.equal(image, to_tensor(torch.from_numpy(plane.image)))
 
@@ -174,9 +189,9 @@ def test_motion_is_ignored_or_told_or_taken_out(mode):
     stack = stack_of([photograph(shift=(4.0, 3.0)), photograph(), photograph()])
     result, found = prepared(stack, EstimatorSettings(alignment=mode, normalise_exposure=False))
     if mode == 'off':
-        assert found.motion is None
+        assert found.alignment is None
     else:
-        assert found.motion.displacement_px[0] == pytest.approx(5.0, abs=0.3)
+        assert found.alignment.displacement_px[0] == pytest.approx(5.0, abs=0.3)
     assert (worst(result, 2) < 6.0) == (mode == 'correct')
 
 
@@ -224,43 +239,12 @@ def test_burnt_pixels_are_known_where_they_come_to_lie():
     settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(0.02,), **UNTOUCHED
     )
-    result, found = prepared(stack, settings, with_overexposed=True)
-    assert not result.burnt[1:].any()
+    result, found = prepared(stack, settings)
+    assert not result.overexposed[1:].any()
     assert found.clipped[0].sum() == 300 and found.clipped[1] is None
     ratio = (1.0 + 0.02 * FOCUS[0]) / (1.0 + 0.02 * FOCUS[2])
-    rows, columns = np.nonzero(result.burnt[0].numpy())
+    rows, columns = np.nonzero(result.overexposed[0].numpy())
     for low, high, found, centre in ((98, 111, rows, CAMERA.cy), (198, 221, columns, CAMERA.cx)):
         assert found.min() == pytest.approx((low - centre) / ratio + centre, abs=1.0)
         assert found.max() == pytest.approx((high - centre) / ratio + centre, abs=1.0)
-    assert prepared(stack, settings)[0].burnt is None
-    assert prepared(stack_of([photograph()] * 3), settings, with_overexposed=True)[0].burnt is None
-
-
-def test_sigma_grows_with_the_share_of_the_focus_that_is_burnt():
-    probability = torch.tensor([0.1, 0.7, 0.2])[None, :, None, None].expand(1, 3, 1, 4)
-    sigma = torch.full((1, 1, 4), 0.02)
-    nothing = {field.name: torch.empty(0) for field in fields(Prediction)}
-    prediction = Prediction(**{**nothing, 'sigma': sigma, 'probability': probability})
-    burnt = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]).float()[:, None]
-    inflated = inflate_sigma_where_overexposed(prediction, burnt).sigma[0, 0]
-    torch.testing.assert_close(inflated, 0.02 * torch.tensor([1.0, 1.1, 1.7, 2.0]))
-    assert inflate_sigma_where_overexposed(prediction, None) is prediction
-
-
-@pytest.mark.parametrize(
-    ('measured', 'settled'),
-    [
-        ((0.995, 1.0, 1.192), (1.0, 1.0, 1.2)),
-        ((1.0, 1.0, 1.25), (1.0, 1.0, 1.25)),
-        ((1.02, 1.0, 1.2), (1.02, 1.0, 1.2)),
-    ],
-)
-def test_gains_stay_until_they_differ_by_a_hundredth(measured, settled):
-    known = ExposureGainTracker()
-    focus = np.array([2.0, 0.0, 1.0])
-    assert known.at(1.5) == 1.0
-    assert tuple(known.settle(focus, np.array([1.005, 1.0, 1.2]))) == (1.0, 1.0, 1.2)
-    assert known.at(0.5) == pytest.approx(1.1)
-    assert tuple(known.settle(focus, np.array(measured))) == settled
-    known.clear()
-    assert known.at(1.0) == 1.0
+    assert prepared(stack_of([photograph()] * 3), settings)[0].overexposed is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus view``: sweeps with their depth in a browser, from a bag or live."""
+"""``dualfocus view``: sweeps with depth in a browser, from a bag or live topics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import webbrowser
 from dualfocus_ros.cli import camera_arguments, parameter_arguments
 from dualfocus_ros.cli.bag_arguments import add_topic_arguments
 from dualfocus_ros.cli.console import echo
-from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.nodes.bag_inputs import absolute_name
 
@@ -29,20 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'source',
         nargs='*',
         metavar='BAG|TOPICS',
-        help='a bag (folder, .mcap or .db3); or the namespace or topics of a running depth node',
+        help='bag (folder, .mcap or .db3), or namespace or topics of a running depth node',
     )
     parser.add_argument(
         '-o', '--output', type=Path, metavar='HTML', help='write the page instead of serving it'
     )
     parser.add_argument(
-        '--live', action='store_true', help='show a running depth node; without TOPICS, any'
+        '--live', action='store_true', help='show a running depth node, by default the only one'
     )
     sweeps = parser.add_argument_group('sweeps of a bag')
     sweeps.add_argument(
         '--sweeps', type=int, default=4, metavar='N', help='show at most N (default 4)'
     )
     sweeps.add_argument(
-        '--first', type=int, default=0, metavar='N', help='begin with this one, from 0'
+        '--first', type=int, default=0, metavar='N', help='start with sweep N, counted from 0'
     )
     sweeps.add_argument(
         '--every', type=int, default=1, metavar='N', help='show every Nth (default 1)'
@@ -53,62 +53,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sweeps.add_argument(
         '--no-network',
         action='store_true',
-        help='show only what was recorded: no planes, no focus curves',
+        help='show recorded outputs only, without planes and focus curves',
     )
-    sweeps.add_argument('--depth-topic', metavar='TOPIC', help='depth, where there are several')
+    sweeps.add_argument(
+        '--depth-topic', metavar='TOPIC', help='depth topic, if the bag has several'
+    )
     live = parser.add_argument_group('live')
     live.add_argument(
         '--curves',
         action='store_true',
-        help='run the network here too, for the focus curves: as much work as the node has',
+        help='run the network here as well, for the focus curves; costs as much as the node',
     )
     live.add_argument('--use-sim-time', action='store_true', help='follow /clock')
-    look = parser.add_argument_group('page')
-    look.add_argument(
+    page = parser.add_argument_group('page')
+    page.add_argument(
         '--range',
         nargs=2,
         type=float,
         metavar=('NEAR', 'FAR'),
-        help='ends of the colours of depth, in metres (by default those of the depth shown)',
+        help='ends of the depth scale in metres (default: range of the depth shown)',
     )
-    look.add_argument('--title', help='title of the page')
-    look.add_argument(
+    page.add_argument('--title', help='page title')
+    page.add_argument(
         '--host',
         default='127.0.0.1',
         help='address to serve at (default 127.0.0.1: this machine only)',
     )
-    look.add_argument(
+    page.add_argument(
         '--port', type=int, default=8090, help='port to serve at; 0 for any (default 8090)'
     )
-    look.add_argument('--open', action='store_true', help='open a browser')
+    page.add_argument('--open', action='store_true', help='open a browser')
     parser.add_argument('--json', action='store_true', help='print the summary as JSON')
     add_topic_arguments(parser)
     camera_arguments.add_arguments(parser)
     parameter_arguments.add_arguments(parser)
     parser.epilog = (
-        'One page with everything in it: no other file, no network. From a bag it shows the depth '
-        'that was recorded, or computes it; the focus curve always needs the network. Ctrl-C ends '
-        'the serving.'
+        'The page is one file that loads nothing else. Depth of a bag is shown as recorded, or '
+        'computed if absent; focus curves are always computed. Ctrl-C stops the server.'
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write or serve the page."""
     _check(arguments)
-    bag = _bag_of(arguments)
+    bag = _bag_path(arguments)
     if bag is None:
         from dualfocus_ros.cli.view_live import show_live
 
         return show_live(arguments, [absolute_name(name) for name in arguments.source])
     if arguments.output is None:
-        # An address that cannot be had is found out before the sweeps are computed.
+        # Started first, so that an unusable address fails before the sweeps are computed.
+        from dualfocus_ros.cli.view_server import announce, start_server
+
         with start_server(arguments, '') as server:
-            page, summary = _page_of(arguments, bag)
+            page, summary = _bag_page(arguments, bag)
             server.page = page
             announce(arguments, server.url, {**summary, 'url': server.url})
             server.wait()
         return 0
-    page, summary = _page_of(arguments, bag)
+    page, summary = _bag_page(arguments, bag)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output, page)
     if arguments.json:
@@ -122,8 +125,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:
-    """Return the page of a bag and a summary of it."""
+def _bag_page(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:
+    """Return the page of a bag and its summary."""
     from dualfocus_ros.cli.view_bag import read_sweeps
     from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
     from dualfocus_ros.visualization.sweep_page import build_page
@@ -149,33 +152,6 @@ def _page_of(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, A
     }
 
 
-def start_server(arguments: argparse.Namespace, page: str) -> Any:
-    """Return a server where the user wants it.
-
-    :raises CommandError: if the address cannot be used.
-    """
-    from dualfocus_ros.visualization.page_server import PageServer
-
-    try:
-        return PageServer(page, arguments.host, arguments.port)
-    except OSError as error:
-        raise CommandError(
-            f'cannot serve at {arguments.host}:{arguments.port}: {error.strerror or error}; '
-            'choose another --port, or 0 for any'
-        ) from None
-
-
-def announce(arguments: argparse.Namespace, url: str, summary: dict[str, Any]) -> None:
-    """Tell where the page is."""
-    if arguments.json:
-        echo(json.dumps(summary, indent=2))
-    else:
-        echo(url)
-    logger.info('Ctrl-C ends it')
-    if arguments.open:
-        webbrowser.open(url)
-
-
 def _check(arguments: argparse.Namespace) -> None:
     for name, least in (('sweeps', 1), ('first', 0), ('every', 1)):
         if getattr(arguments, name) < least:
@@ -188,28 +164,28 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.depth_topic = absolute_name(arguments.depth_topic)
 
 
-def _bag_of(arguments: argparse.Namespace) -> Path | None:
-    """Return the bag that is meant; None for live topics.
+def _bag_path(arguments: argparse.Namespace) -> Path | None:
+    """Return the bag that the arguments name; None for live topics.
 
-    :raises UsageError: if it is neither.
+    :raises UsageError: if they name neither.
     """
     names: list[str] = arguments.source
     if not arguments.live:
         if not names:
-            raise UsageError('name a bag, or --live for a running depth node')
+            raise UsageError('give a bag, or --live for a running depth node')
         if any(Path(name).exists() for name in names):
             if len(names) > 1:
-                raise UsageError('one bag at a time')
+                raise UsageError(f'got {len(names)} sources; give one bag')
             return Path(names[0])
         if not all(name.startswith('/') and _TOPIC.fullmatch(name) for name in names):
-            raise UsageError(f'{names[0]} is neither a bag that exists nor a topic such as /depth')
+            raise UsageError(f'{names[0]} is neither an existing bag nor a topic such as /depth')
     for name in names:
         if not _TOPIC.fullmatch(name):
-            raise UsageError(f'{name!r} is not a name of a topic or a namespace')
+            raise UsageError(f'{name!r} is not the name of a topic or a namespace')
     if arguments.output is not None:
-        missing = '' if arguments.live else f'there is no bag {names[0]}; and '
+        missing = '' if arguments.live else f'there is no bag {names[0]}, and '
         raise UsageError(
-            f'{missing}a live view is served, not written: record first (dualfocus record '
+            f'{missing}a live view cannot be written to a file: record it (dualfocus record '
             '--outputs), then dualfocus view BAG -o page.html'
         )
     return None

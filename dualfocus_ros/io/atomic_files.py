@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all: what was there before stays until the new one is done."""
+"""Atomic file writes: the old file stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a name beside ``path``, with its suffix; what is written there takes its place.
+    """Yield a temporary path with the suffix of ``path``, which replaces ``path`` at the end.
 
-    After an exception nothing is left of it. A device or a pipe is written to directly.
+    After an exception the temporary file is removed. Devices and pipes are written directly.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -23,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.filename == str(partial):  # a name that the user has never heard of
+        if error.filename == str(partial):  # a name unknown to the user
             error.filename = str(path)
         raise
     finally:

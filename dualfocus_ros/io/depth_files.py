@@ -15,6 +15,7 @@ from dualfocus_ros.io.image_files import decode_image_file
 
 # A Kinect driver writes the largest code for pixels without a measurement.
 INVALID_DEPTH_CODES = (0, 65535)
+_MAX_MILLIMETRES = 65535
 
 
 def read_float_map(path: Path, scale: float = 1.0) -> np.ndarray:
@@ -49,6 +50,14 @@ def read_depth(path: Path) -> np.ndarray:
     scale = 1.0 if path.suffix.lower() in ('.npy', '.exr') else 1e-3
     depth = read_float_map(path, scale)
     return np.where(np.isfinite(depth) & (depth > 0.0), depth, np.nan).astype(np.float32)
+
+
+def to_millimetres(depth: np.ndarray) -> np.ndarray:
+    """Convert metres to uint16 millimetres; 0 for invalid pixels and those above 65.535 m."""
+    with np.errstate(invalid='ignore', over='ignore'):
+        millimetres = np.rint(depth * np.float32(1000.0))
+        valid = (millimetres >= 1.0) & (millimetres <= _MAX_MILLIMETRES)
+    return np.where(valid, millimetres, 0.0).astype(np.uint16)
 
 
 def read_exr(path: Path) -> np.ndarray:

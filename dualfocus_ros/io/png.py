@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as PNG files."""
+"""Images as PNG files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ _FAST_OCTREE = 2
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-    """Write (H, W) or RGB (H, W, 3), 8 or 16 bits."""
+    """Write (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
+
+    :raises OSError: if the image cannot be encoded or written.
+    """
     done, data = cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image)
     if not done:
-        raise OSError(f'{path.name}: the picture could not be encoded')
+        raise OSError(f'{path.name}: the image could not be encoded as PNG')
     write_bytes(path, data.tobytes())
 
 
-def save_palette_png(path: Path, picture: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB picture with a palette of its own.
+def save_palette_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB with an adapted palette, a third in size.
 
-    For reports, which are kept in git: a third in size.
+    For figures of reports, which are kept in git.
     """
-    small = Image.fromarray(picture).quantize(PALETTE_SIZE, _FAST_OCTREE)
+    small = Image.fromarray(image).quantize(PALETTE_SIZE, _FAST_OCTREE)
     with atomic_write(path) as partial:
         small.save(partial, optimize=True)

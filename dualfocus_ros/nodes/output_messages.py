@@ -21,13 +21,13 @@ from dualfocus_ros import topics
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import DepthResult
+from dualfocus_ros.io.depth_files import to_millimetres
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.stamps import to_stamp
 
 POINT_STEP = 16
 _BIG_ENDIAN = sys.byteorder == 'big'
-_MAX_MILLIMETRES = 65535
 
 
 def _fill(data: array, values: np.ndarray) -> None:
@@ -61,14 +61,6 @@ def depth_message(header: Header, depth: np.ndarray, encoding: str) -> Image:
     if encoding == '32FC1':
         return image_message(header, depth.astype(np.float32, copy=False), encoding)
     return image_message(header, to_millimetres(depth), '16UC1')
-
-
-def to_millimetres(depth: np.ndarray) -> np.ndarray:
-    """Return depth in whole millimetres, uint16; 0 for invalid pixels."""
-    with np.errstate(invalid='ignore', over='ignore'):
-        millimetres = np.rint(depth * np.float32(1000.0))
-        valid = (millimetres >= 1.0) & (millimetres <= _MAX_MILLIMETRES)
-    return np.where(valid, millimetres, 0.0).astype(np.uint16)
 
 
 def camera_message(header: Header, camera: PinholeCamera) -> CameraInfo:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A point cloud seen from beside its camera, for pictures of it on paper."""
+"""Rendering of a point cloud from an oblique viewpoint, for still images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 YAW, PITCH = math.radians(-14.0), math.radians(20.0)
 BACKGROUND = 255
-SPLAT_SIZE = 3  # pixels a side
+SPLAT_SIZE = 3  # pixels
 
 
 def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Render an organised cloud after moving the camera to the side and up around its middle.
+    """Render an organised cloud from a camera turned aside and up about the cloud's centre.
 
-    :param points: (H, W, 3) float32 metres in the optical frame; not finite is left out.
+    :param points: (H, W, 3) float32 metres in the optical frame; only finite points are drawn.
     :param colours: (H, W, 3) uint8 RGB or (H, W) grey.
     :returns: (H, W, 3) uint8 RGB on white.
     """
@@ -34,7 +34,7 @@ def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     seen = (cloud - pivot) @ _rotation().T + pivot
     front = seen[:, 2] > 0.2 * near
     seen, paint = seen[front], paint[front]
-    order = np.argsort(-seen[:, 2], kind='stable')  # far first: nearer points paint over them
+    order = np.argsort(-seen[:, 2], kind='stable')  # far first, so that near points cover them
     seen, paint = seen[order], paint[order]
     across, down = seen[:, 0] / seen[:, 2], seen[:, 1] / seen[:, 2]
     u, v = _fit(across, down, width, height)
@@ -48,7 +48,7 @@ def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
 def _fit(
     across: np.ndarray, down: np.ndarray, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift directions so that nearly all of them fill the picture."""
+    """Scale and shift directions so that 99 % of them fit the image."""
     left, right = np.percentile(across, (0.5, 99.5))
     top, bottom = np.percentile(down, (0.5, 99.5))
     scale = 0.96 * min(width / max(right - left, 1e-6), height / max(bottom - top, 1e-6))

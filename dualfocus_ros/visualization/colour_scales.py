@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers to colours: perceptually uniform scales with the ticks of their legend."""
+"""Colour scales: perceptually uniform colour maps, value ranges and legend ticks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import math
 import cv2
 import numpy as np
 
-INVALID_COLOUR = (128, 132, 140)  # a grey that none of the scales contains
-# Where nearer and farther than the limits are told from the ends of the scale of depth.
+INVALID_COLOUR = (128, 132, 140)  # a grey outside all scales
+# Depth beyond the limits, distinct from the ends of the depth scale.
 NEARER_COLOUR, FARTHER_COLOUR = (170, 236, 240), (38, 96, 200)
 LEVELS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class ColourScale:
-    """A mapping of values to colours.
+    """Mapping of values to colours.
 
     :param low: value at the bottom of the legend.
     :param high: value at the top.
     :param colours: (256, 3) uint8 RGB from low to high.
-    :param logarithmic: equal ratios of values, not equal differences, are equally far apart.
+    :param logarithmic: equal ratios of values, instead of differences, are equally far apart.
     :param unit: unit of the values, for the legend.
     """
 
@@ -33,7 +33,7 @@ class ColourScale:
     unit: str = 'm'
 
     def position(self, values: np.ndarray) -> np.ndarray:
-        """Return where values lie on the legend, 0 at low and 1 at high; not clipped."""
+        """Return positions on the legend, 0 at low and 1 at high, not clipped."""
         if self.logarithmic:
             with np.errstate(divide='ignore'):
                 return np.asarray(np.log(values / self.low) / np.log(self.high / self.low))
@@ -50,58 +50,57 @@ class ColourScale:
         image[np.isnan(values)] = INVALID_COLOUR
         return image
 
-    def ticks(self, room: float = 0.09) -> list[tuple[float, str]]:
-        """Return legend ticks as (position 0 to 1, text), at least ``room`` apart."""
+    def ticks(self, spacing: float = 0.09) -> list[tuple[float, str]]:
+        """Return legend ticks as (position 0 to 1, text), at least ``spacing`` apart."""
         chosen: list[float] = []
         found: list[tuple[float, str]] = []
         for value in _round_values(self.low, self.high):
             position = float(self.position(np.array(value)))
-            if all(abs(position - other) >= room for other in chosen):
+            if all(abs(position - other) >= spacing for other in chosen):
                 chosen.append(position)
                 found.append((position, f'{value:g}'))
         return sorted(found)
 
 
 def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
-    """Return a scale over the finite depths of one or more maps, near bright and far dark.
+    """Return a logarithmic scale over the finite depths of one or more maps, near bright.
 
-    It is logarithmic, because what is near matters more, and leaves out the outermost per cent
-    at either end.
+    Its ends are the 1st and 99th percentile.
     """
     values = np.concatenate([image[np.isfinite(image)] for image in (depth, *more)])
     if values.size == 0:
         return log_depth_scale(0.5, 2.0)
     low, high = np.percentile(values, (1, 99))
     low, high = max(float(low), 1e-3), max(float(high), 2e-3)
-    if high < 1.05 * low:  # a flat scene would show nothing but noise
+    if high < 1.05 * low:  # a flat scene would show only noise
         low, high = low / 1.05, high * 1.05
     return log_depth_scale(low, high)
 
 
 def log_depth_scale(low: float, high: float) -> ColourScale:
-    """Return the same scale over a range in metres."""
+    """Return the scale of :func:`depth_scale` over a range in metres."""
     return ColourScale(low, high, _depth_colours(), logarithmic=True)
 
 
 def relative_depth_scale(low: float = 0.0, high: float = 1.0) -> ColourScale:
-    """Return a scale of inverse depth without a unit, near bright as in :func:`depth_scale`."""
+    """Return a linear scale of inverse depth without unit, near bright."""
     return ColourScale(low, high, _depth_colours()[::-1], unit='')
 
 
 def sigma_scale(sigma: np.ndarray, unit: str = 'm') -> ColourScale:
-    """Return a scale from 0 to about the largest uncertainty."""
+    """Return a scale from 0 to the 98th percentile."""
     values = sigma[np.isfinite(sigma)]
     high = float(np.percentile(values, 98)) if values.size else 1.0
     return ColourScale(0.0, max(high, 1e-3), _colour_map('VIRIDIS'), unit=unit)
 
 
 def confidence_scale() -> ColourScale:
-    """Return a scale of per cent, unlikely dark and likely bright."""
+    """Return a scale of per cent, bright for high confidence."""
     return ColourScale(0.0, 100.0, _colour_map('CIVIDIS'), unit='%')
 
 
 def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
-    """Return a scale symmetric about 0: blue too near, white right, red too far."""
+    """Return a diverging scale: blue too near, white correct, red too far."""
     values = np.abs(error[np.isfinite(error)])
     high = max(float(np.percentile(values, 98)) if values.size else 1.0, 1e-3)
     position = np.linspace(-1.0, 1.0, LEVELS)[:, None]
@@ -112,12 +111,13 @@ def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
 
 
 def _depth_colours() -> np.ndarray:
-    """Inferno from yellow (near) to dark violet, without its black end, which hides detail."""
+    """Return Inferno from yellow (near) to dark violet, without the black end that hides detail."""
     picks = np.linspace(LEVELS - 1, 0.1 * LEVELS, LEVELS).round().astype(np.intp)
     return _colour_map('INFERNO')[picks]
 
 
 def _colour_map(name: str) -> np.ndarray:
+    """Return (256, 3) uint8 RGB of a colour map of OpenCV."""
     ramp = np.arange(LEVELS, dtype=np.uint8)[:, None]
     return np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f'COLORMAP_{name}'))[:, 0, ::-1])
 
@@ -134,7 +134,7 @@ def _round_values(low: float, high: float) -> list[float]:
         for decade in range(-4, 5):
             values = [digit * 10.0**decade for digit in digits]
             found += [float(f'{v:.3g}') for v in values if low <= v <= high]
-    if len(found) < 3:  # a narrow range between the round numbers
+    if len(found) < 3:  # a narrow range between round numbers
         step = _nice_step(high - low)
         found += [round(k * step, 10) for k in range(math.ceil(low / step), int(high / step) + 1)]
     return found

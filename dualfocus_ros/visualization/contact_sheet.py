@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of one sweep: every plane, and the depth that comes of them."""
+"""Contact sheet of one sweep: all planes and their depth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = 6
 
 
 def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
-    """Estimate the depth of a stack and return the sheet.
+    """Estimate the depth of a stack and return its contact sheet.
 
     :returns: (H, W, 3) uint8 RGB.
     """

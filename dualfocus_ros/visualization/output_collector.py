@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the depth node published, put together by stamp: from a bag or live, the same."""
+"""Outputs of the depth node grouped by stamp, from a bag or live topics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dualfocus_ros.visualization.sweep_view import SweepView
 
 logger = logging.getLogger(__name__)
 
-# Outputs that a viewed sweep is built from: relative names, with their types.
+# Message types by relative name of the outputs that make a sweep view.
 OUTPUTS = {
     topic.name: topic.message_type
     for topic in (DEPTH, DEPTH_CAMERA_INFO, SIGMA, CONFIDENCE, RGB, STACK_INFO)
@@ -29,21 +29,21 @@ OUTPUTS = {
 
 @dataclass
 class OutputMessages:
-    """Messages of one stamp, by the relative names of their topics."""
+    """Messages of one stamp, by relative topic name."""
 
     stamp_ns: int
     messages: dict[str, Any] = field(default_factory=dict)
 
     @property
     def plane_stamps_ns(self) -> list[int]:
-        """The stamps of the planes; empty where nothing tells them."""
+        """Stamps of the planes; empty without ``stack_info``."""
         info = self.messages.get(STACK_INFO.name)
         return [] if info is None else [to_ns(stamp) for stamp in info.stamps]
 
     def sweep(self, name: str) -> SweepView:
-        """Return what the messages say.
+        """Decode the messages; unreadable ones other than depth are left out with a warning.
 
-        :raises ValueError: if the depth image cannot be read; what else cannot be is left out.
+        :raises ValueError: if the depth image cannot be decoded.
         """
         depth = output_image_to_array(self.messages[DEPTH.name])
         info = self.messages.get(STACK_INFO.name)
@@ -69,38 +69,38 @@ class OutputMessages:
             logger.warning('%s is left out: %s', topic, error)
             return None
         if shape is not None and values.shape != shape:
-            logger.warning('%s is left out: it is not as large as the depth image', topic)
+            logger.warning('%s is left out: its size differs from the depth image', topic)
             return None
         return values
 
 
 class OutputCollector:
-    """Collects messages of the same stamp.
+    """Groups messages by stamp.
 
-    :param topics: absolute names by the relative ones of :data:`OUTPUTS`.
-    :param kept: how many stamps are remembered.
+    :param topics: absolute names by relative name of :data:`OUTPUTS`.
+    :param max_stamps: number of newest stamps to keep.
     """
 
-    def __init__(self, topics: dict[str, str], kept: int) -> None:
+    def __init__(self, topics: dict[str, str], max_stamps: int) -> None:
         self.topics = topics
         self._relative = {name: relative for relative, name in topics.items()}
-        self._kept = kept
-        self._found: OrderedDict[int, OutputMessages] = OrderedDict()
+        self._max_stamps = max_stamps
+        self._outputs: OrderedDict[int, OutputMessages] = OrderedDict()
 
-    def take(self, topic: str, message: Any) -> OutputMessages:
-        """Take a message and return what is known of its stamp so far."""
+    def add(self, topic: str, message: Any) -> OutputMessages:
+        """Add a message; return all messages of its stamp so far."""
         stamp = to_ns(message.header.stamp)
-        outputs = self._found.get(stamp)
+        outputs = self._outputs.get(stamp)
         if outputs is None:
-            outputs = self._found[stamp] = OutputMessages(stamp)
-            while len(self._found) > self._kept:
-                self._found.popitem(last=False)
+            outputs = self._outputs[stamp] = OutputMessages(stamp)
+            while len(self._outputs) > self._max_stamps:
+                self._outputs.popitem(last=False)
         outputs.messages[self._relative[topic]] = message
         return outputs
 
 
 def format_stamp(stamp_ns: int) -> str:
-    """Return a stamp in seconds, to the millisecond."""
+    """Return a stamp as text in seconds, to the millisecond."""
     return f'{stamp_ns // 1_000_000_000}.{stamp_ns // 1_000_000 % 1000:03d} s'
 
 

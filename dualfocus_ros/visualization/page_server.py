@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves a page and, live, the sweeps that come. Standard library, this machine only."""
+"""HTTP server of a sweep page and, for live pages, of its sweeps; standard library only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from urllib.parse import parse_qs, urlsplit
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ('127.0.0.1', 'localhost', '::1')
-_POLL_TIMEOUT = 5.0  # seconds that a page waits for a sweep before it asks again
-_VIEWER_TIMEOUT = 5.0  # a page that has not asked for so long is not looked at
+_POLL_TIMEOUT = 5.0  # s; a poll without a new sweep is answered after it
+_STATUS_POLL_TIMEOUT = 1.0  # s; before the first sweep, when the status changes often
+_VIEWER_TIMEOUT = 5.0  # s; a page that has not polled for so long is closed
 
 
 class PageServer:
-    """Serves ``/`` and, for live pages, ``/sweeps?after=NUMBER``; a context manager.
+    """Server of ``/`` and, for live pages, ``/sweeps?after=NUMBER``; a context manager.
 
-    :param host: address; names other than it are refused, so that no page of elsewhere can ask
-        by a name that it has pointed here.
-    :param port: 0 for any that is free.
+    :param host: address. On a loopback address, requests with another Host header are refused:
+        a foreign web page could otherwise read the sweeps by DNS rebinding.
+    :param port: 0 for any free port.
     :raises OSError: if the address cannot be used.
     """
 
@@ -34,12 +35,12 @@ class PageServer:
         self.page = page
         self._newest: bytes | None = None
         self._number = 0
-        self._waiting_for = 'waiting for the first sweep'
+        self._status = 'waiting for the first sweep'
         self._changed = threading.Condition()
         self._closing = False
-        self._asking = 0
-        self._asked = -_VIEWER_TIMEOUT
-        self._names = {*_LOOPBACK, host} if host in _LOOPBACK else None
+        self._open_polls = 0
+        self._last_poll = -_VIEWER_TIMEOUT
+        self._allowed_hosts = {*_LOOPBACK, host} if host in _LOOPBACK else None
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +48,7 @@ class PageServer:
             timeout = 60
 
             def do_GET(self) -> None:
-                owner.answer(self)
+                owner.handle(self)
 
             def log_message(self, format: str, *args: Any) -> None:
                 logger.debug('%s', format % args)
@@ -58,7 +59,7 @@ class PageServer:
             address_family = socket.AF_INET6 if ':' in host else socket.AF_INET
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                # A browser that goes away in the middle is no news.
+                # A browser that disconnects during an answer is normal.
                 logger.debug('%s', client_address, exc_info=True)
 
         self._server = Server((host, port), Handler)
@@ -68,15 +69,15 @@ class PageServer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         host, port = self._server.server_address[:2]
         name = f'[{host!s}]' if ':' in str(host) else str(host)
         return f'http://{name}:{port}/'
 
     @property
     def has_viewers(self) -> bool:
-        """Whether a page asks for sweeps."""
-        return self._asking > 0 or time.monotonic() - self._asked < _VIEWER_TIMEOUT
+        """Whether a page polls for sweeps."""
+        return self._open_polls > 0 or time.monotonic() - self._last_poll < _VIEWER_TIMEOUT
 
     def __enter__(self) -> PageServer:
         self._thread.start()
@@ -96,54 +97,53 @@ class PageServer:
         self._thread.join()
 
     def wait(self) -> None:
-        """Serve until KeyboardInterrupt, which ends it and is no failure."""
+        """Serve until KeyboardInterrupt, the normal end."""
         try:
             while self._thread.is_alive():
                 self._thread.join(1.0)
         except KeyboardInterrupt:
             logger.info('ended by a signal')
 
-    def show(self, sweep: dict[str, Any]) -> None:
-        """Hand a sweep to the pages that wait for one."""
+    def publish(self, sweep: dict[str, Any]) -> None:
+        """Send a sweep to all pages that poll."""
         with self._changed:
             self._number += 1
             text = json.dumps({'number': self._number, 'sweep': sweep}, allow_nan=False)
             self._newest = text.encode('utf-8')
             self._changed.notify_all()
 
-    def state(self, text: str) -> None:
-        """Set what pages say while nothing comes."""
-        self._waiting_for = text
+    def set_status(self, text: str) -> None:
+        """Set the text that pages show while no sweep arrives."""
+        self._status = text
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         host = urlsplit(f'//{request.headers.get("Host", "")}').hostname
-        if self._names is not None and host not in self._names:
-            _send(request, HTTPStatus.FORBIDDEN, 'text/plain', b'not by this name\n')
+        if self._allowed_hosts is not None and host not in self._allowed_hosts:
+            _send(request, HTTPStatus.FORBIDDEN, 'text/plain', b'Host header not allowed\n')
             return
         url = urlsplit(request.path)
         if url.path == '/':
             _send(request, HTTPStatus.OK, 'text/html; charset=utf-8', self.page.encode())
         elif url.path == '/sweeps':
             after = parse_qs(url.query).get('after', ['0'])[0]
-            self._send_newest(request, int(after) if after.isdecimal() else 0)
+            self._answer_poll(request, int(after) if after.isdecimal() else 0)
         else:
             _send(request, HTTPStatus.NOT_FOUND, 'text/plain', b'no such page\n')
 
-    def _send_newest(self, request: BaseHTTPRequestHandler, after: int) -> None:
-        """Send the newest sweep, once there is one that the page does not have."""
+    def _answer_poll(self, request: BaseHTTPRequestHandler, after: int) -> None:
+        """Send the newest sweep once its number exceeds ``after``, or the status at the timeout."""
         with self._changed:
-            # A number from before this server was started counts as none.
+            # A larger number is from an earlier server process: the page has no sweep of this one.
             after = after if after <= self._number else 0
-            # Until the first sweep the page says what is missing, which may change soon.
-            patience = _POLL_TIMEOUT if self._number else 1.0
-            self._asking += 1
-            self._changed.wait_for(lambda: self._closing or self._number > after, patience)
-            self._asking -= 1
-            self._asked = time.monotonic()
+            timeout = _POLL_TIMEOUT if self._number else _STATUS_POLL_TIMEOUT
+            self._open_polls += 1
+            self._changed.wait_for(lambda: self._closing or self._number > after, timeout)
+            self._open_polls -= 1
+            self._last_poll = time.monotonic()
             newest = self._newest if self._number > after else None
         if newest is None:
-            text = self._waiting_for.encode('utf-8')
+            text = self._status.encode('utf-8')
             _send(request, HTTPStatus.ACCEPTED, 'text/plain; charset=utf-8', text)
         else:
             _send(request, HTTPStatus.OK, 'application/json', newest)

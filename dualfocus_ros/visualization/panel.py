@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for people: rows of titled images with legends."""
+"""Panels: rows of titled images with legends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dualfocus_ros.visualization.colour_scales import INVALID_COLOUR, LEVELS, Co
 MARGIN = 24
 GAP = 16
 BAR_WIDTH = 18
-LEGEND_WIDTH = 84  # bar, ticks and the distance to the image
+LEGEND_WIDTH = 84  # bar, ticks and gap to the image
 TITLE_HEIGHT = 28
 MAX_ROW_HEIGHT = 560
 BACKGROUND = (255, 255, 255)
@@ -27,8 +27,8 @@ MUTED_COLOUR = (105, 110, 118)
 class Tile:
     """One image of a panel.
 
-    :param image: (H, W, 3) or (H, W) uint8; or values (H, W) of any float type with ``scale``.
-    :param scale: turns values into colours and adds their legend.
+    :param image: (H, W, 3) or (H, W) uint8; with ``scale``, (H, W) float values.
+    :param scale: colours of the values; adds a legend.
     """
 
     title: str
@@ -36,8 +36,8 @@ class Tile:
     scale: ColourScale | None = None
 
     @property
-    def picture(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
+    def rgb(self) -> np.ndarray:
+        """Image as (H, W, 3) uint8 RGB."""
         if self.scale is not None:
             return self.scale.apply(self.image)
         if self.image.ndim == 2:
@@ -48,7 +48,7 @@ class Tile:
 def compose_panel(
     rows: Sequence[Sequence[Tile]], *, title: str = '', subtitle: str = '', width: int = 1600
 ) -> np.ndarray:
-    """Lay out rows of tiles under a heading; the tiles of a row get one height.
+    """Lay out rows of tiles under a heading, each row at one height.
 
     :returns: (H, width, 3) uint8 RGB.
     """
@@ -73,7 +73,7 @@ def compose_panel(
 
 
 def draw_with_legend(values: np.ndarray, scale: ColourScale) -> np.ndarray:
-    """Return a colour picture of a map at its own size, with the legend at its right.
+    """Return a map in colour at its own size, with the legend to the right.
 
     :returns: (H', W + legend, 3) uint8 RGB, H' >= H so that the legend fits.
     """
@@ -94,13 +94,13 @@ def _row_height(row: Sequence[Tile], width: int) -> int:
 def _draw_tile(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, height: int
 ) -> int:
-    """Draw a tile and return the width it took."""
-    picture = tile.picture
-    width = round(height * picture.shape[1] / picture.shape[0])
-    # Maps are enlarged without smoothing between a value and an invalid neighbour.
-    shrinks = width < picture.shape[1]
+    """Draw a tile; return its width."""
+    rgb = tile.rgb
+    width = round(height * rgb.shape[1] / rgb.shape[0])
+    # Nearest neighbour for maps: no blending of values with invalid neighbours.
+    shrinks = width < rgb.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST if tile.scale else cv2.INTER_CUBIC
-    resized = cv2.resize(picture, (width, height), interpolation=method)
+    resized = cv2.resize(rgb, (width, height), interpolation=method)
     draw.text((x, y), tile.title, fill=TEXT_COLOUR, font=_font(18))
     sheet.paste(Image.fromarray(resized), (x, y + TITLE_HEIGHT))
     if tile.scale is None:
@@ -113,18 +113,18 @@ def _draw_tile(
 def _draw_legend(
     draw: ImageDraw.ImageDraw, scale: ColourScale, x: int, y: int, height: int, invalid: bool
 ) -> None:
-    """Draw a colour bar with ticks, its unit above, and a swatch for invalid pixels below."""
+    """Draw a colour bar with ticks, unit above, and a swatch for invalid pixels below."""
     font = _font(15)
     draw.text((x + BAR_WIDTH + 10, y - 4), scale.unit, fill=MUTED_COLOUR, font=font)
     top = y + 22
     bottom = y + height - (30 if invalid else 6)
     bar = bottom - top
-    # Near at the bottom, as the ground is in most pictures.
+    # Near at the bottom, like the ground in most images.
     for line in range(bar):
         index = int((bar - 1 - line) / max(bar - 1, 1) * (LEVELS - 1))
         colour = tuple(int(c) for c in scale.colours[index])
         draw.line([(x, top + line), (x + BAR_WIDTH - 1, top + line)], fill=colour)
-    for position, text in scale.ticks(room=max(0.04, 20 / max(bar, 1))):
+    for position, text in scale.ticks(spacing=max(0.04, 20 / max(bar, 1))):
         at = bottom - 1 - position * (bar - 1)
         draw.line([(x + BAR_WIDTH, at), (x + BAR_WIDTH + 5, at)], fill=TEXT_COLOUR)
         draw.text((x + BAR_WIDTH + 10, at), text, fill=TEXT_COLOUR, font=font, anchor='lm')
@@ -138,7 +138,7 @@ def _draw_legend(
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     try:
         return ImageFont.load_default(size)
-    except TypeError:  # Pillow before 10.1 has no scalable font of its own
+    except TypeError:  # Pillow before 10.1 has no scalable default font
         pass
     try:
         return ImageFont.truetype('DejaVuSans.ttf', size)

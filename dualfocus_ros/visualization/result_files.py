@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that ``dualfocus estimate`` writes."""
+"""Output files of ``dualfocus estimate``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.inference.point_cloud import back_project
 from dualfocus_ros.inference.result import DepthResult
+from dualfocus_ros.io.depth_files import to_millimetres
 from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
@@ -24,14 +25,12 @@ from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend
 
 PANEL_PLANES = 5
-MILLIMETRES = 1000.0
-PNG_LIMIT = 65.535  # metres, the largest number of millimetres in 16 bits
 
 
 def write_result_files(
     folder: Path, planes: Sequence[Plane], result: DepthResult, camera: PinholeCamera
 ) -> int:
-    """Write all files; each appears complete or not at all. Return the number of points.
+    """Write depth, sigma, images and cloud, each atomically; return the number of points.
 
     :param result: with sigma and all_in_focus.
     :raises CommandError: if the folder cannot be written.
@@ -59,14 +58,7 @@ def write_result_files(
     return count
 
 
-def to_millimetres(depth: np.ndarray) -> np.ndarray:
-    """Return uint16 millimetres; 0 where depth is invalid or above 65.535 m."""
-    with np.errstate(invalid='ignore'):
-        fits = np.isfinite(depth) & (depth > 0.0) & (depth <= PNG_LIMIT)
-    return np.where(fits, np.round(np.where(fits, depth, 0.0) * MILLIMETRES), 0).astype(np.uint16)
-
-
-def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
+def _plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
     """Return up to PANEL_PLANES planes from near to far, titled with their distance."""
     order = sorted(planes, key=lambda plane: -plane.focus_dioptres)
     picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
@@ -77,7 +69,7 @@ def plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
 
 
 def format_focus_distance(dioptres: float) -> str:
-    """Return a focus in words: metres, or infinity for 0 dioptres."""
+    """Return the focus distance as text, ``infinity`` for 0 dioptres."""
     return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
 
 
@@ -87,7 +79,7 @@ def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> 
     height, width = result.depth.shape
     return compose_panel(
         [
-            plane_tiles(planes),
+            _plane_tiles(planes),
             [
                 Tile('All in focus', result.all_in_focus),
                 Tile('Depth', result.depth, depth_scale(result.depth)),

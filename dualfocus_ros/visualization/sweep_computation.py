@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stack through the network, with everything that a page can show of it."""
+"""Sweep views computed by the network."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.visualization.sweep_view import SweepView
 
-_EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, planes=True)
+_ALL_OUTPUTS = OutputRequest(sigma=True, confidence=True, all_in_focus=True, planes=True)
 
 
 def compute_sweep_view(
     stack: FocalStack, estimator: Any, settings: EstimatorSettings, name: str
 ) -> SweepView:
-    """Return the sweep as the network sees it; the planes in the geometry of its depth.
+    """Estimate a stack with all outputs; planes are in the geometry of the depth.
 
     :param estimator: a :class:`~dualfocus_ros.inference.estimator.DepthEstimator`.
     """
     estimator.settings = settings
-    result = estimator.estimate(stack, _EVERYTHING)
+    result = estimator.estimate(stack, _ALL_OUTPUTS)
     return SweepView(
         name,
         result.depth,
@@ -45,7 +45,7 @@ def compute_sweep_view(
 
 
 def add_focus_curves(recorded: SweepView, computed: SweepView) -> SweepView:
-    """Return what was recorded, with planes and focus curves that were computed of its stack."""
+    """Return a recorded sweep with the computed planes and focus curves of its stack."""
     if recorded.depth.shape != computed.depth.shape:
         return recorded
     facts = {**recorded.facts, 'curves': f'computed with {computed.facts["model"]}'}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sweep as JSON, small enough for a page: JPEG, logarithmic codes of 16 bits, 8-bit p_n.
+"""Encoding of sweeps as compact JSON: JPEG images, 16-bit logarithmic lengths, 8-bit p_n.
 
-``codec.js`` is the other side of what is said here.
+``codec.js`` decodes them on the page.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from dualfocus_ros.visualization.colour_scales import (
 from dualfocus_ros.visualization.sweep_view import SweepView
 
 PLANE_QUALITY, ALL_IN_FOCUS_QUALITY = 85, 92
-# Codes of a map: no value, nearer, farther, then equal ratios of metres from LEAST on.
+# Codes of a length: invalid, nearer, farther, then equal ratios from MIN_LENGTH metres on.
 CODE_INVALID, CODE_NEARER, CODE_FARTHER, FIRST_LENGTH_CODE = 0, 1, 2, 3
 MIN_LENGTH = 1e-4
-DEPTH_STEP = 0.0005  # of the logarithm: depth is right to 0.025 %
-SIGMA_STEP = 0.04  # sigma is right to 2 %
-MAX_CURVE_WIDTH = 320  # p_n is averaged over blocks until it is no wider
+DEPTH_STEP = 0.0005  # of the logarithm: 0.025 % error of depth
+SIGMA_STEP = 0.04  # 2 % error of sigma
+MAX_CURVE_WIDTH = 320  # pixels; wider p_n is averaged over blocks
 PROBABILITY_SUM = 255
 
 
 def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page takes of one sweep.
+    """Return one sweep as JSON values for the page.
 
-    :param scales: as :func:`encode_scales` returns them.
+    :param scales: result of :func:`encode_scales`.
     """
     height, width = sweep.depth.shape
     camera, sharp = sweep.camera, sweep.all_in_focus
@@ -67,7 +67,7 @@ def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
 def encode_scales(
     sweeps: Sequence[SweepView], depth_range: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """Return the scales of depth, sigma and confidence for sweeps that are to be compared."""
+    """Return scales of depth, sigma and confidence that fit several sweeps."""
     if depth_range is None:
         depth = depth_scale(*(sweep.depth for sweep in sweeps))
     else:
@@ -82,7 +82,7 @@ def encode_scales(
 
 
 def encode_lengths(values: np.ndarray, step: float) -> np.ndarray:
-    """Return uint16 codes of lengths in metres and of the special values of REP 117."""
+    """Return uint16 codes of lengths in metres and the special values of REP 117."""
     with np.errstate(invalid='ignore', divide='ignore'):
         logarithm = np.log(values.astype(np.float64) / MIN_LENGTH) / step
         codes = np.clip(np.rint(logarithm) + FIRST_LENGTH_CODE, FIRST_LENGTH_CODE, 65535)
@@ -93,7 +93,7 @@ def encode_lengths(values: np.ndarray, step: float) -> np.ndarray:
 
 
 def decode_lengths(codes: np.ndarray, step: float) -> np.ndarray:
-    """Return what the page makes of :func:`encode_lengths`."""
+    """Return metres from the codes of :func:`encode_lengths`."""
     values = MIN_LENGTH * np.exp((codes.astype(np.float64) - FIRST_LENGTH_CODE) * step)
     values[codes == CODE_INVALID] = np.nan
     values[codes == CODE_NEARER] = -np.inf
@@ -102,9 +102,9 @@ def decode_lengths(codes: np.ndarray, step: float) -> np.ndarray:
 
 
 def quantise_probability(probability: np.ndarray) -> np.ndarray:
-    """Return (N, h, w) uint8 that sum to CURVE_SUM in every pixel.
+    """Return (N, h, w) uint8 that sum to PROBABILITY_SUM in each pixel.
 
-    What rounding down leaves goes to the planes with the largest remainders.
+    Values are rounded down; the rest goes to the planes with the largest remainders.
     """
     scaled = np.maximum(probability, 0.0).astype(np.float64)
     scaled *= PROBABILITY_SUM / np.maximum(scaled.sum(axis=0), 1e-12)
@@ -132,9 +132,9 @@ def _map(values: np.ndarray, step: float) -> dict[str, Any]:
 
 
 def _packed(values: np.ndarray) -> str:
-    """Return integers as differences, high bytes before low ones, deflated."""
+    """Return deflated differences of integers, high bytes before low bytes, in base 64."""
     flat = values.reshape(-1)
-    steps = np.diff(flat, prepend=flat.dtype.type(0))  # wraps around, and back when it is added
+    steps = np.diff(flat, prepend=flat.dtype.type(0))  # wraps around, as the sum does
     if flat.dtype == np.uint16:
         parts = [(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)]
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page: one HTML file with style, script and data inside, which loads nothing."""
+"""Sweep page: one HTML file with style, scripts and data that loads nothing else."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _SCRIPTS = ('codec.js', 'maps.js', 'curve.js', 'cloud.js', 'main.js')
 
 
 def build_page(title: str, sweeps: Sequence[dict[str, Any]], *, live: bool = False) -> str:
-    """Return the page.
+    """Return the HTML of the page.
 
-    :param sweeps: as ``encode.encode_sweep`` returns them.
-    :param live: the page asks the server that it came from for sweeps.
+    :param sweeps: results of :func:`~dualfocus_ros.visualization.sweep_encoding.encode_sweep`.
+    :param live: make the page poll its server for sweeps.
     """
     data = json.dumps({'title': title, 'live': live, 'sweeps': list(sweeps)}, allow_nan=False)
     parts = {
         'title': html.escape(title),
         'connect': "'self'" if live else "'none'",
-        'style': (_HERE / 'page.css').read_text('utf-8'),
+        'style': (_HERE / 'sweep_page.css').read_text('utf-8'),
         'script': '\n'.join((_HERE / name).read_text('utf-8') for name in _SCRIPTS),
-        # No tag must occur in it; within a string of JSON this is the same letter.
+        # A JSON escape of the same character: the data must not contain tags.
         'data': data.replace('<', '\\u003c'),
     }
-    page = (_HERE / 'page.html').read_text('utf-8')
+    page = (_HERE / 'sweep_page.html').read_text('utf-8')
     before, *rest = page.split('{{')
     pieces = [before]
     for piece in rest:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sweep with everything that a page shows of it."""
+"""Contents of one sweep on the sweep page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 
 @dataclass(frozen=True, eq=False)
 class SweepView:
-    """Depth of one sweep, and what it was made of as far as that is known.
+    """Depth of one sweep with its planes and other outputs; None where unknown.
 
-    :param name: what the user chooses it by.
+    :param name: entry in the list of sweeps.
     :param depth: (H, W) float32 metres with the special values of REP 117.
     :param sigma: (H, W) float32 metres.
     :param confidence: (H, W) uint8, 255 times a probability.
     :param all_in_focus: (H, W, 3) RGB or (H, W) grey, uint8.
     :param focus_dioptres: (N,) focus of the planes.
     :param planes: the images of the planes, (H', W', 3) or (H', W') uint8 each.
-    :param probability: (N, H, W) float32, the focus probability.
-    :param camera: intrinsics of the depth image; None where nobody knows them.
-    :param limits: the nearest and the farthest depth that is told, in metres.
-    :param facts: further lines about it, as name and text.
+    :param probability: (N, H, W) float32 focus probability.
+    :param camera: intrinsics of the depth image.
+    :param limits: depth limits of the estimate, near and far, in metres.
+    :param facts: further properties, name to text.
     """
 
     name: str

@@ -99,7 +99,7 @@ def test_a_running_node_is_seen_while_somebody_looks(start, listener, view, tmp_
     url = viewer.url()
     with urllib.request.urlopen(f'{url}sweeps?after=0', timeout=30.0) as answer:
         assert answer.status == 202
-        assert 'nobody publishes /front/depth/image_rect' in answer.read().decode()
+        assert '/front/depth/image_rect has no publisher' in answer.read().decode()
     for name, parameters in (
         ('sim_camera_node', CAMERA),
         ('focus_sweep_node', SWEEP),
@@ -150,9 +150,9 @@ def test_a_running_node_is_seen_while_somebody_looks(start, listener, view, tmp_
     assert 'Traceback' not in errors
 
 
-def test_what_is_neither_a_bag_nor_a_topic_is_said(view):
+def test_a_source_without_depth_node_is_refused(view):
     viewer = view('/nothing/here')
     assert viewer.process.wait(30.0) == 2
-    assert '/nothing/here is neither a bag nor where a depth node publishes' in (
+    assert '/nothing/here is neither a bag nor the namespace of a running depth node' in (
         viewer.process.stderr.read()
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus view`` of bags: what is computed, what is shown as recorded, what is refused."""
+"""``dualfocus view`` of bags: computed and recorded sweeps, refused arguments."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ CPU = ['--device', 'cpu', '-p', 'threads:=1']
 
 
 def data_of(page: Path) -> dict:
-    """Return what the page holds."""
+    """Return the JSON data of a page."""
     (text,) = re.findall(
         r'<script type="application/json" id="data">(.*?)</script>',
         page.read_text('utf-8'),
@@ -69,7 +69,7 @@ def processed(bag, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_bag_without_depth_is_computed(bag, tmp_path, capsys):
+def test_depth_of_a_bag_without_depth_is_computed(bag, tmp_path, capsys):
     page = tmp_path / 'deep' / 'page.html'
     status = main(
         [
@@ -103,9 +103,7 @@ def test_a_bag_without_depth_is_computed(bag, tmp_path, capsys):
     assert first['camera'] == [86.0, 86.0, 47.5, 31.5]
 
 
-def test_recorded_depth_is_shown_as_it_is_with_curves_that_are_computed(
-    processed, tmp_path, capsys
-):
+def test_recorded_depth_gets_computed_focus_curves(processed, tmp_path, capsys):
     page = tmp_path / 'page.html'
     assert main(['view', str(processed), '-o', str(page), '--sweeps', '2', *CPU]) == 0
     assert re.fullmatch(
@@ -113,7 +111,9 @@ def test_recorded_depth_is_shown_as_it_is_with_curves_that_are_computed(
     )
     recorded = [pixels(message) for message in contents(processed)['/depth/image_rect'][:2]]
     for sweep, depth in zip(data_of(page)['sweeps'], recorded, strict=True):
-        assert np.isposinf(depth).any()  # of depth.max, which is not that of this call
+        assert np.isposinf(
+            depth
+        ).any()  # depth.max of the recording differs from that of this call
         assert depth_of(sweep) == pytest.approx(depth, rel=3e-4, nan_ok=True)
         assert sweep['curves'] is not None and len(sweep['planes']) == len(FOCUS)
         assert 'computed with' in sweep['facts']['curves']
@@ -125,7 +125,7 @@ def test_recorded_depth_is_shown_as_it_is_with_curves_that_are_computed(
     assert not np.isposinf(depth_of(sweep)).any()
 
 
-def test_without_the_network_only_what_was_recorded_is_shown(processed, bag, tmp_path, capsys):
+def test_no_network_shows_recorded_outputs_only(processed, bag, tmp_path, capsys):
     page = tmp_path / 'page.html'
     assert main(['view', str(processed), '-o', str(page), '--no-network', '--first', '2']) == 0
     sweeps = data_of(page)['sweeps']
@@ -146,10 +146,10 @@ def test_without_the_network_only_what_was_recorded_is_shown(processed, bag, tmp
         (['--range', '2', '1'], 2, 'the nearer one first'),
         (['--port', '99999'], 2, '--port takes 0 to 65535'),
         (['--depth-topic', 'other', '--sweeps', '1'], 2, 'no depth on /other'),
-        (['--first', '50', *CPU], 1, 'nothing to show of 5 sweeps'),
+        (['--first', '50', *CPU], 1, 'no sweep to show; it has 5'),
     ],
 )
-def test_what_makes_no_sense_is_refused(bag, tmp_path, capsys, more, status, text):
+def test_options_out_of_range_are_refused(bag, tmp_path, capsys, more, status, text):
     assert main(['view', str(bag), '-o', str(tmp_path / 'page.html'), *more]) == status
     assert text in capsys.readouterr().err
     assert not (tmp_path / 'page.html').exists()
@@ -158,19 +158,19 @@ def test_what_makes_no_sense_is_refused(bag, tmp_path, capsys, more, status, tex
 @pytest.mark.parametrize(
     'arguments, text',
     [
-        ([], 'name a bag'),
-        (['nowhere'], 'neither a bag that exists nor a topic'),
+        ([], 'give a bag'),
+        (['nowhere'], 'neither an existing bag nor a topic'),
         (['/nowhere', '-o', 'page.html'], 'there is no bag /nowhere'),
-        (['--live', '/a b'], 'is not a name of a topic'),
-        (['--live', '-o', 'page.html'], 'a live view is served'),
+        (['--live', '/a b'], 'is not the name of a topic'),
+        (['--live', '-o', 'page.html'], 'a live view cannot be written'),
     ],
 )
-def test_sources_that_are_none(capsys, arguments, text):
+def test_sources_that_do_not_exist_are_refused(capsys, arguments, text):
     assert main(['view', *arguments]) == 2
     assert text in capsys.readouterr().err
 
 
-def test_serving_ends_with_ctrl_c_and_is_no_failure(processed):
+def test_ctrl_c_ends_the_server_with_status_0(processed):
     command = [
         sys.executable,
         '-m',
@@ -202,7 +202,7 @@ def test_serving_ends_with_ctrl_c_and_is_no_failure(processed):
             process.communicate()
 
 
-def test_stamps_are_those_of_the_bag(bag, tmp_path):
+def test_sweeps_are_named_by_their_stamps(bag, tmp_path):
     page = tmp_path / 'page.html'
     assert main(['view', str(bag), '-o', str(page), '--sweeps', '1', '--quiet', *CPU]) == 0
     (sweep,) = data_of(page)['sweeps']

@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a page of ``dualfocus view`` holds: codes of depth, focus curves, size; and its server."""
+"""Encoding of sweeps and the page built from it."""
 
 import base64
 import json
 import re
-import urllib.error
-import urllib.request
 import zlib
 
 import numpy as np
 import pytest
 
-from dualfocus_ros.bags.image_messages import output_image_to_array
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.visualization import colour_scales, sweep_encoding
-from dualfocus_ros.visualization.page_server import PageServer
+from dualfocus_ros.visualization import sweep_encoding
 from dualfocus_ros.visualization.sweep_page import build_page
 from dualfocus_ros.visualization.sweep_view import SweepView
 
@@ -40,7 +36,7 @@ def made_sweep(height=48, width=64, count=4, **more) -> SweepView:
 
 
 def unpacked(text: str, kind: type) -> np.ndarray:
-    """Undo what ``encode`` packs, as the page does."""
+    """Decode packed integers, as the page does."""
     data = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
     if kind is np.uint16:
         high, low = data.reshape(2, -1).astype(np.uint16)
@@ -48,7 +44,7 @@ def unpacked(text: str, kind: type) -> np.ndarray:
     return np.cumsum(data, dtype=kind)
 
 
-def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
+def test_codes_keep_depth_to_250_ppm_and_special_values():
     values = np.array([np.nan, -np.inf, np.inf, 1e-3, 0.1, 0.5, 1.0, 7.3, 20.0, 1e4], np.float32)
     back = sweep_encoding.decode_lengths(
         sweep_encoding.encode_lengths(values, sweep_encoding.DEPTH_STEP), sweep_encoding.DEPTH_STEP
@@ -56,7 +52,7 @@ def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
     assert np.array_equal(np.isnan(back), np.isnan(values))
     assert back[1] == -np.inf and back[2] == np.inf
     assert back[3:] == pytest.approx(values[3:], rel=2.6e-4)
-    # What no lens tells does not wrap around.
+    # Lengths outside the range of codes do not wrap around.
     extreme = sweep_encoding.encode_lengths(
         np.array([0.0, 1e-30, 1e30]), sweep_encoding.DEPTH_STEP
     )
@@ -67,7 +63,7 @@ def test_codes_keep_depth_to_a_quarter_of_a_per_mille_and_the_special_values():
     ]
 
 
-def test_what_is_packed_comes_back():
+def test_encoded_maps_can_be_decoded():
     sweep = made_sweep()
     page = sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))
     codes = unpacked(page['depth']['data'], np.uint16)
@@ -78,7 +74,7 @@ def test_what_is_packed_comes_back():
     json.dumps(page, allow_nan=False)
 
 
-def test_every_focus_curve_sums_to_one():
+def test_focus_curves_sum_to_one():
     rng = np.random.default_rng(0)
     peaked = rng.dirichlet(np.full(7, 0.1), (40, 50)).transpose(2, 0, 1)
     codes = sweep_encoding.quantise_probability(peaked)
@@ -87,8 +83,8 @@ def test_every_focus_curve_sums_to_one():
     assert np.abs(codes / 255.0 - peaked).max() < 1.0 / 255.0
 
 
-def test_a_page_of_640x480_and_five_planes_stays_small():
-    # A scene that has detail everywhere, as pictures have: noise would be unfair to JPEG.
+def test_page_of_five_vga_planes_is_below_1_5_megabytes():
+    # Smooth detail everywhere, as in photographs; JPEG does not compress noise.
     v, u = np.mgrid[:480, :640]
     scene = (127 + 60 * np.sin(u / 7.0) + 60 * np.cos(v / 9.0 + u / 31.0)).astype(np.uint8)
     p = np.exp(-0.5 * (np.arange(5)[:, None, None] - 4.0 * u / 640) ** 2)
@@ -110,7 +106,7 @@ def test_a_page_of_640x480_and_five_planes_stays_small():
     assert len(page.encode()) < 1_500_000
 
 
-def test_the_page_loads_nothing_and_text_cannot_leave_its_place():
+def test_page_loads_nothing_and_escapes_text():
     sweep = made_sweep(name='</script><script>alert(1)</script>')
     page = build_page(
         '<b>& "bag"', [sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))]
@@ -121,84 +117,3 @@ def test_the_page_loads_nothing_and_text_cannot_leave_its_place():
     assert not re.findall(r'(?:src|href)\s*=\s*["\'](?!data:)', page)
     assert "default-src 'none'" in page and "connect-src 'none'" in page
     assert "connect-src 'self'" in build_page('live', [], live=True)
-
-
-def test_special_colours_are_told_from_every_colour_of_the_scale():
-    scale = colour_scales.log_depth_scale(0.5, 2.0).colours.astype(int)
-    special = np.array(
-        [colour_scales.INVALID_COLOUR, colour_scales.NEARER_COLOUR, colour_scales.FARTHER_COLOUR]
-    )
-    for one in special:
-        assert np.abs(scale - one).sum(axis=1).min() > 90
-    # By their brightness too, for who does not see the hue.
-    brightness = sorted(special @ (0.299, 0.587, 0.114))
-    assert min(np.diff(brightness)) > 25
-
-
-def test_scales_are_perceptually_uniform():
-    """Equal steps of the scale are about equal steps of lightness, always in one direction."""
-    for scale in (
-        colour_scales.log_depth_scale(0.5, 2.0),
-        colour_scales.sigma_scale(np.ones((2, 2))),
-        colour_scales.confidence_scale(),
-    ):
-        light = (scale.colours / 255.0) ** 2.2 @ (0.2126, 0.7152, 0.0722)
-        lightness = 116.0 * np.cbrt(np.maximum(light, 0.008856)) - 16.0
-        steps = np.diff(lightness[::16])
-        assert (steps > 0).all() or (steps < 0).all()
-        assert np.abs(steps).max() < 2.6 * np.abs(steps).min() + 2.0
-
-
-@pytest.mark.parametrize('big', [False, True])
-def test_images_of_messages_with_padding_in_either_byte_order(big):
-    class Message:
-        encoding, height, width, step, is_bigendian = '32FC1', 2, 3, 16, big
-        data = np.zeros(32, np.uint8)
-
-    values = np.arange(6, dtype='>f4' if big else '<f4').reshape(2, 3)
-    Message.data.reshape(2, 16)[:, :12] = values.view(np.uint8)
-    assert np.array_equal(output_image_to_array(Message), np.arange(6).reshape(2, 3))
-    Message.encoding, Message.width = '16UC1', 6
-    assert output_image_to_array(Message).dtype == np.float32
-    assert np.isnan(output_image_to_array(Message)[0, 0])
-    Message.step = 8
-    with pytest.raises(ValueError, match='do not make 32 bytes'):
-        output_image_to_array(Message)
-    Message.encoding = 'bayer_rggb8'
-    with pytest.raises(ValueError, match='bayer_rggb8'):
-        output_image_to_array(Message)
-
-
-def get(url: str, **headers: str):
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20.0) as answer:
-            return answer.status, answer.read().decode(), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(), dict(error.headers)
-
-
-def test_the_server_serves_one_page_to_this_machine_and_new_sweeps_once():
-    with PageServer('<p>here</p>', '127.0.0.1', 0) as server:
-        assert re.fullmatch(r'http://127\.0\.0\.1:\d+/', server.url)
-        status, body, headers = get(server.url)
-        assert (status, body) == (200, '<p>here</p>')
-        assert headers['Cache-Control'] == 'no-store'
-        assert not server.has_viewers
-        server.state('waiting for depth')
-        assert get(f'{server.url}sweeps?after=0')[:2] == (202, 'waiting for depth')
-        assert server.has_viewers
-        for name in ('first', 'second'):
-            server.show({'name': name})
-        status, body, _ = get(f'{server.url}sweeps?after=1')
-        assert status == 200 and json.loads(body) == {'number': 2, 'sweep': {'name': 'second'}}
-        # A page that was opened before the server was started again.
-        assert json.loads(get(f'{server.url}sweeps?after=900')[1])['number'] == 2
-        for path in ('etc/passwd', '../setup.py', 'sweeps/x'):
-            assert get(server.url + path)[0] == 404
-        # A name of elsewhere that was made to point here.
-        assert get(server.url, Host='evil.example:80')[0] == 403
-        assert get(server.url, Host=server.url.split('/')[2])[0] == 200
-        url = server.url
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(url, timeout=2.0)

@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.alignment.align import align as align_planes, warp_planes
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.decimation import replace_image
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
+from dualfocus_ros.inference.stack_estimation import UNLIMITED, estimate_stack
 from dualfocus_ros.io.stack_files import read_stack_image, to_dioptres, to_uint8
-
-UNLIMITED = EstimatorSettings(depth_min=0.0, depth_max=1000.0)
 
 
 def estimate_depth(
@@ -60,20 +56,9 @@ def estimate_depth(
         raise DataError('OutputRequest.points_decimated needs align=False')
     dioptres = _focus(focus_distances, focus_dioptres, len(images))
     stack = _stack(images, dioptres, camera)
-    settings = settings or UNLIMITED
-    covered = None
-    if align:
-        planes = [plane.image for plane in stack.planes]
-        alignment = align_planes(planes, dioptres, model='homography', lens=settings.lens)
-        planes, covered = warp_planes(planes, alignment)
-        stack = replace(stack, planes=tuple(map(replace_image, stack.planes, planes)))
-        settings = replace(
-            settings, alignment='off', breathing='none', breathing_centre_drift=(0.0, 0.0)
-        )
-    estimator = _estimator(model, device)
-    estimator.settings = settings
-    result = estimator.estimate(stack, request)
-    return result if covered is None else _invalidate(result, ~covered)
+    return estimate_stack(
+        _estimator(model, device), stack, request, settings or UNLIMITED, align=align
+    ).result
 
 
 def _stack(
@@ -124,23 +109,3 @@ def _focus(
         return to_dioptres(values, unit)
     except DataError as error:
         raise DataError(f'{name}: {error}') from None
-
-
-def _invalidate(result: DepthResult, pixels: np.ndarray) -> DepthResult:
-    """Return the result without depth, sigma, confidence and points at these pixels, (H, W)."""
-    if not pixels.any():
-        return result
-    sigma, confidence, points = result.sigma, result.confidence, result.points
-    return replace(
-        result,
-        depth=np.where(pixels, np.nan, result.depth).astype(np.float32),
-        sigma=None if sigma is None else np.where(pixels, np.nan, sigma).astype(np.float32),
-        confidence=None if confidence is None else np.where(pixels, 0, confidence),
-        points=None if points is None else _without(points, pixels),
-    )
-
-
-def _without(points: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    points = points.copy()
-    points[pixels, :3] = np.nan
-    return points

@@ -13,40 +13,36 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from dualfocus_ros.alignment.align import align, warp_planes
-from dualfocus_ros.alignment.alignment_result import Alignment
 from dualfocus_ros.camera.depth_resolution import check_range
 from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli import lens_arguments
+from dualfocus_ros.cli.argument_types import intrinsics, positive
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.focus_arguments import find_images, focus_dioptres
+from dualfocus_ros.cli.model_arguments import add_device_argument, add_model_argument
+from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
-from dualfocus_ros.io.stack_files import (
-    DIAGONAL_35MM,
-    StackImage,
-    read_stack_image,
-    to_uint8,
-)
+from dualfocus_ros.io.stack_files import StackImage, exif_camera, read_stack_image, to_uint8
 
 if TYPE_CHECKING:
+    from dualfocus_ros.alignment.alignment_result import Alignment
     from dualfocus_ros.inference.result import DepthResult
+    from dualfocus_ros.inference.stack_estimation import StackEstimate
 
 logger = logging.getLogger(__name__)
 
 ASSUMED_FIELD_OF_VIEW = math.radians(60.0)
-# Depth from focus tells nothing beyond: the limits only catch what is not a number.
-NEAREST, FARTHEST = 0.0, 1000.0
+_BAR_FROM = 8  # images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.epilog = (
-        'OUT gets depth.npy (float32 metres of the nearest-focused image, NaN invalid), '
+        'Writes OUT/depth.npy (float32 metres of the nearest-focused image, NaN invalid), '
         'sigma.npy (one standard deviation, metres), depth.png (16-bit millimetres, 0 invalid), '
         'depth_color.png, all_in_focus.png, panel.png and cloud.ply.'
     )
@@ -59,10 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = 'or the name of a text file with the numbers'
     either.add_argument('--focus-dioptres', nargs='+', metavar='D', help=f'1/m, {text}')
     either.add_argument('--focus-distances', nargs='+', metavar='METRES', help=f'metres, {text}')
-    camera = parser.add_argument_group('camera, where it is known')
+    camera = parser.add_argument_group('camera, if known')
     lens_arguments.add_arguments(camera)
     camera.add_argument(
-        '--intrinsics', metavar='FX,FY,CX,CY', help='of the nearest-focused image, in pixels'
+        '--intrinsics',
+        type=intrinsics,
+        metavar='FX,FY,CX,CY',
+        help='of the nearest-focused image, in pixels',
     )
     camera.add_argument(
         '--field-curvature',
@@ -70,22 +69,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=(0.0, 0.0),
         metavar=('C2', 'C4'),
-        help='bow of the surface in focus, 1/m at the corner (dualfocus calibrate field)',
+        help='field curvature, 1/m at the image corner (dualfocus calibrate field)',
     )
     parser.add_argument(
         '--align',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='register hand-held or breathing images to each other first (default: yes)',
+        help='register the images to each other first (default: yes)',
     )
-    parser.add_argument('--model', default='auto', help='a shipped name or a .safetensors file')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add_model_argument(parser)
+    add_device_argument(parser)
     parser.add_argument(
         '--max-pixels',
-        type=float,
+        type=positive,
         default=1.5e6,
         metavar='N',
-        help='estimate larger images at this size and enlarge the depth (default: 1.5 million)',
+        help='downscale larger images for the estimate (default: 1.5 million)',
     )
     parser.add_argument('--json', action='store_true', help='print the summary as JSON')
 
@@ -100,41 +99,30 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f'--field-curvature: {error}') from None
     images = _read(names)
     dioptres = focus_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
-    images, dioptres = _thin(images, dioptres)
+    images, dioptres = _limit_planes(images, dioptres)
     _check(images, dioptres)
     _check_output(arguments.output)
     camera = _camera(arguments, images, dioptres, lens)
-
-    pixels = to_uint8([image.pixels for image in images])
-    alignment, covered = None, np.ones(pixels[0].shape[:2], bool)
-    if arguments.align:
-        pixels, covered, alignment = _align(pixels, dioptres, lens)
-    planes = tuple(
-        Plane(image, focus, camera=camera if focus == max(dioptres) else None)
-        for image, focus in zip(pixels, dioptres, strict=True)
+    stack = FocalStack(
+        tuple(
+            Plane(image, focus, camera=camera if focus == max(dioptres) else None)
+            for image, focus in zip(
+                to_uint8([image.pixels for image in images]), dioptres, strict=True
+            )
+        )
     )
-    began = time.monotonic()
-    result, model, device = _estimate(FocalStack(planes), arguments, lens)
-    seconds = time.monotonic() - began
-    depth = result.depth
-    invalid = ~np.isfinite(depth) | ~covered
-    assert result.sigma is not None
-    result = replace(
-        result,
-        depth=np.where(invalid, np.nan, depth).astype(np.float32),
-        sigma=np.where(invalid, np.nan, result.sigma).astype(np.float32),
-    )
+    estimate, summary = _estimate(arguments, stack, lens)
     from dualfocus_ros.visualization.result_files import write_result_files
 
-    points = write_result_files(arguments.output, planes, result, camera)
-    summary = _summary(arguments.output, result, dioptres, model, device, seconds, points)
-    summary['alignment_residual_px'] = None if alignment is None else _residual(alignment)
-    _print(summary, as_json=arguments.json)
+    summary['points'] = write_result_files(
+        arguments.output, estimate.stack.planes, estimate.result, camera
+    )
+    _print({'output': str(arguments.output), **summary}, as_json=arguments.json)
     return 0
 
 
 def _names_after_numbers(arguments: argparse.Namespace) -> list[str]:
-    """Take back image names that argparse read as further values of a focus option."""
+    """Return image names that argparse assigned to a focus option, and remove them there."""
     for option in ('focus_dioptres', 'focus_distances'):
         words = getattr(arguments, option)
         if words is None or arguments.images:
@@ -151,28 +139,30 @@ def _read(names: list[str]) -> list[StackImage]:
     if not names:
         raise UsageError('no images given: name the image files or their folder')
     paths = find_images(names)
-    bar = tqdm(paths, desc='reading', unit='image', leave=False, disable=_no_bar(len(paths) < 8))
-    images = [read_stack_image(path) for path in bar]
+    shown = progress_bar('reading', paths) if len(paths) >= _BAR_FROM else paths
+    images = [read_stack_image(path) for path in shown]
     sizes = {image.pixels.shape[:2] for image in images}
     if len(sizes) > 1:
         first = images[0]
         other = next(i for i in images if i.pixels.shape[:2] != first.pixels.shape[:2])
         raise CommandError(
             f'the images differ in size: {first.path.name} has {_size(first.pixels)}, '
-            f'{other.path.name} {_size(other.pixels)}; all must be of one camera and one size'
+            f'{other.path.name} {_size(other.pixels)}; all must have one size'
         )
     return images
 
 
-def _thin(images: list[StackImage], dioptres: list[float]) -> tuple[list[StackImage], list[float]]:
-    """Keep at most MAX_PLANES planes, evenly spaced in the order of focus, with both ends."""
+def _limit_planes(
+    images: list[StackImage], dioptres: list[float]
+) -> tuple[list[StackImage], list[float]]:
+    """Return at most MAX_PLANES planes, evenly spaced in the order of focus, with both ends."""
     if len(images) <= MAX_PLANES:
         return images, dioptres
     order = np.argsort(dioptres, kind='stable')
     picks = np.linspace(0, len(order) - 1, MAX_PLANES).round().astype(int)
     kept = sorted(int(order[pick]) for pick in picks)
     logger.warning(
-        '%d images are more than the %d planes of a stack: an evenly spaced %d of them are used',
+        '%d images are more than the %d planes of a stack: using %d evenly spaced ones',
         len(images),
         MAX_PLANES,
         len(kept),
@@ -184,7 +174,7 @@ def _check(images: list[StackImage], dioptres: list[float]) -> None:
     if len(images) < MIN_PLANES:
         raise CommandError(
             'only one image: depth from focus compares two or more images of one scene, each '
-            'focused at another distance'
+            'focused at a different distance'
         )
     if len(set(dioptres)) < MIN_PLANES:
         raise UsageError('all images are focused at one distance: at least two must differ')
@@ -201,87 +191,80 @@ def _camera(
     dioptres: list[float],
     lens: Lens | None,
 ) -> PinholeCamera:
-    """Return the intrinsics of the reference plane: given, from the lens, from EXIF or assumed."""
+    """Return the intrinsics of the nearest plane: given, from the lens, from EXIF or assumed."""
     height, width = images[0].pixels.shape[:2]
     centre = (width - 1) / 2, (height - 1) / 2
     if arguments.intrinsics is not None:
-        try:
-            fx, fy, cx, cy = (float(word) for word in arguments.intrinsics.split(','))
-            return PinholeCamera(width, height, fx, fy, cx, cy)
-        except ValueError:
-            raise UsageError(
-                f"--intrinsics: '{arguments.intrinsics}' is not FX,FY,CX,CY: four numbers in "
-                'pixels with positive FX and FY'
-            ) from None
+        return PinholeCamera(width, height, *arguments.intrinsics)
     if lens is not None:
         focal = lens.focal_length_px(max(dioptres))
         return PinholeCamera(width, height, focal, focal, *centre)
-    equivalent = images[int(np.argmax(dioptres))].focal_length_35mm
-    if equivalent is not None:
-        focal = equivalent / DIAGONAL_35MM * math.hypot(width, height)
-        logger.info('EXIF gives a focal length of %.0f pixels for the cloud', focal)
-        return PinholeCamera(width, height, focal, focal, *centre)
+    camera = exif_camera(images[int(np.argmax(dioptres))])
+    if camera is not None:
+        logger.info('EXIF gives a focal length of %.0f pixels for the cloud', camera.fx)
+        return camera
     focal = 0.5 * width / math.tan(0.5 * ASSUMED_FIELD_OF_VIEW)
     logger.warning(
         'no intrinsics known: the cloud assumes a horizontal field of view of 60 degrees '
-        '(--intrinsics, or --focal-length with --f-number and --pixel-pitch; depth needs none)'
+        '(--intrinsics, or --focal-length with --f-number and --pixel-pitch); depth needs none'
     )
     return PinholeCamera(width, height, focal, focal, *centre)
 
 
-def _align(
-    pixels: list[np.ndarray], dioptres: list[float], lens: Lens | None
-) -> tuple[list[np.ndarray], np.ndarray, Alignment]:
-    steps = len(pixels) - 1
-    with tqdm(total=steps, desc='aligning', unit='plane', leave=False, disable=_no_bar()) as bar:
-        alignment = align(pixels, dioptres, model='homography', lens=lens, progress=bar.update)
-    warped, covered = warp_planes(pixels, alignment)
-    return warped, covered, alignment
-
-
 def _estimate(
-    stack: FocalStack, arguments: argparse.Namespace, lens: Lens | None
-) -> tuple[DepthResult, str, str]:
-    """Run the network; the imports are here because torch takes seconds to load."""
+    arguments: argparse.Namespace, stack: FocalStack, lens: Lens | None
+) -> tuple[StackEstimate, dict[str, object]]:
+    """Return the estimate and its summary."""
+    # torch takes seconds to import.
     from dualfocus_ros.inference.estimator import DepthEstimator
-    from dualfocus_ros.inference.large_images import downscale_stack, upscale_result
     from dualfocus_ros.inference.result import OutputRequest
-    from dualfocus_ros.inference.settings import EstimatorSettings
+    from dualfocus_ros.inference.stack_estimation import UNLIMITED, estimate_stack
 
-    # The images' own registration already takes out breathing and motion.
-    breathing = 'thin_lens' if lens is not None and not arguments.align else 'none'
-    small = downscale_stack(stack, int(arguments.max_pixels))
-    if lens is not None:
-        lens = replace(lens, pixel_pitch=lens.pixel_pitch * stack.size[1] / small.size[1])
-        check = check_range(lens.kappa(), FARTHEST, float(stack.focus_dioptres.min()))
-        if check.beyond:
-            logger.warning('%s', check)
-    settings = EstimatorSettings(
-        depth_min=NEAREST,
-        depth_max=FARTHEST,
-        breathing=breathing,
+    settings = replace(
+        UNLIMITED,
+        breathing='thin_lens' if lens is not None and not arguments.align else 'none',
         lens=lens,
         alignment='off',
         field_curvature=tuple(arguments.field_curvature),
     )
+    began = time.monotonic()
     estimator = DepthEstimator(arguments.model, arguments.device, settings=settings)
-    if small is not stack:
-        logger.info('estimating at %dx%d and enlarging (see --max-pixels)', *reversed(small.size))
-    result = estimator.estimate(small, OutputRequest(sigma=True, all_in_focus=True))
-    if small is not stack:
-        result = upscale_result(result, stack)
-    return result, estimator.model_name, estimator.device_name
+    with progress_bar('estimating', total=len(stack.planes) - 1, unit='plane') as bar:
+        estimate = estimate_stack(
+            estimator,
+            stack,
+            OutputRequest(sigma=True, all_in_focus=True),
+            settings,
+            align=arguments.align,
+            max_pixels=int(arguments.max_pixels),
+            progress=bar.update,
+        )
+    estimate = replace(estimate, result=_without_infinities(estimate.result))
+    seconds = time.monotonic() - began
+    if estimator.settings.lens is not None:
+        # At the size of the estimate.
+        kappa, far = estimator.settings.lens.kappa(), float(stack.focus_dioptres.min())
+        check = check_range(kappa, settings.depth_max, far)
+        if check.beyond:
+            logger.warning('%s', check)
+    return estimate, _summary(estimate, estimator.model_name, estimator.device_name, seconds)
+
+
+def _without_infinities(result: DepthResult) -> DepthResult:
+    """Return the result with NaN depth and sigma wherever depth is not finite."""
+    assert result.sigma is not None
+    valid = np.isfinite(result.depth)
+    return replace(
+        result,
+        depth=np.where(valid, result.depth, np.nan).astype(np.float32),
+        sigma=np.where(valid, result.sigma, np.nan).astype(np.float32),
+    )
 
 
 def _summary(
-    folder: Path,
-    result: DepthResult,
-    dioptres: list[float],
-    model: str,
-    device: str,
-    seconds: float,
-    points: int,
+    estimate: StackEstimate, model: str, device: str, seconds: float
 ) -> dict[str, object]:
+    result = estimate.result
     valid = result.depth[np.isfinite(result.depth)]
     assert result.sigma is not None
     statistics: dict[str, float | None] = dict.fromkeys(('near', 'median', 'far', 'sigma'))
@@ -290,22 +273,23 @@ def _summary(
         sigma = round(float(np.nanmedian(result.sigma)), 4)
         statistics = {'near': near, 'median': median, 'far': far, 'sigma': sigma}
     return {
-        'output': str(folder),
         'width': result.depth.shape[1],
         'height': result.depth.shape[0],
-        'planes': len(dioptres),
+        'planes': len(estimate.stack.planes),
         'reference': result.reference,
-        'focus_dioptres': [round(q, 6) for q in dioptres],
+        'focus_dioptres': [round(float(q), 6) for q in estimate.stack.focus_dioptres],
         'depth_m': statistics,
         'valid': round(float(valid.size / result.depth.size), 4),
-        'points': points,
         'model': model,
         'device': device,
         'seconds': round(seconds, 2),
+        'alignment_residual_px': None
+        if estimate.alignment is None
+        else _median_residual(estimate.alignment),
     }
 
 
-def _residual(alignment: Alignment) -> float | None:
+def _median_residual(alignment: Alignment) -> float | None:
     others = np.delete(alignment.residuals_px, alignment.reference)
     known = others[np.isfinite(others)]
     return round(float(np.median(known)), 3) if known.size else None
@@ -335,9 +319,3 @@ def _print(summary: dict[str, object], *, as_json: bool) -> None:
 
 def _size(image: np.ndarray) -> str:
     return f'{image.shape[1]}x{image.shape[0]}'
-
-
-def _no_bar(otherwise: bool = False) -> bool | None:
-    """Return what tqdm takes for `disable`: None shows a bar on terminals only."""
-    quiet = not logger.isEnabledFor(logging.INFO)
-    return True if quiet or otherwise else None

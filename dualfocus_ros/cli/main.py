@@ -14,6 +14,7 @@ from importlib import import_module
 import logging
 import os
 import sys
+from typing import NoReturn
 
 from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import CommandError, UsageError, one_line
@@ -78,9 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors have the form of all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f'dualfocus: error: {message}\n')
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """Return the parser with the arguments of the chosen subcommand."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='dualfocus',
         description='Metric depth from a camera whose focus can be driven (DualFocus).',
         epilog='dualfocus COMMAND --help describes a command.',

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.io.focus_files import find_focus_file, read_focus
@@ -101,6 +102,18 @@ def exif_dioptres(image: StackImage) -> float:
             'or in a file'
         )
     return image.focus_dioptres
+
+
+def exif_camera(image: StackImage) -> PinholeCamera | None:
+    """Return intrinsics from the 35 mm equivalent focal length in EXIF, if known.
+
+    The principal point is the image centre.
+    """
+    if image.focal_length_35mm is None:
+        return None
+    height, width = image.pixels.shape[:2]
+    focal = image.focal_length_35mm / DIAGONAL_35MM * math.hypot(width, height)
+    return PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
 def to_dioptres(focus: Sequence[float] | np.ndarray, unit: str) -> list[float]:

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from dualfocus_ros.cli.model_arguments import add_device_argument
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import ConfigError, UsageError
 
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='S',
         help='budget of the repeats of a method at a setting, at least 3 repeats (default: 5)',
     )
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add_device_argument(parser)
     parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
     parser.add_argument(
         '--precision',

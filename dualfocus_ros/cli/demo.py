@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.model_arguments import add_device_argument
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.simulation.scenes import SCENES
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--planes', type=int, default=8, help='planes per sweep (default: 8)')
     parser.add_argument('--model', default='auto', help='shipped name or a .safetensors file')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add_device_argument(parser)
     parser.add_argument(
         '--start-timeout',
         type=float,

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 import sys
 
+from dualfocus_ros.cli.model_arguments import add_device_argument
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import ConfigError, UsageError
 
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--limit', type=int, default=0, help='stacks per data set (default: all)')
     parser.add_argument('--seed', type=int, default=0, help='of the noise of protocol B')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    add_device_argument(parser)
     parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     parser.add_argument(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.model_arguments import add_model_argument
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', required=True, type=Path, metavar='FILE.onnx', help='file to write'
     )
-    parser.add_argument('--model', default='auto', help='a shipped name or a .safetensors file')
+    add_model_argument(parser)
     parser.add_argument(
         '--planes',
         required=True,

@@ -249,7 +249,7 @@ def run_row(rig, fault):
 
 
 @pytest.mark.fault(2, 3, 4, 5, 7)
-def test_every_fault_ends_in_its_count_and_never_in_a_wrong_pair(make):
+def test_faults_are_counted_and_never_mispaired(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState})
     wrong, lines = [], []
     for name, fault, expected, planes in TABLE:
@@ -265,7 +265,7 @@ def test_every_fault_ends_in_its_count_and_never_in_a_wrong_pair(make):
     assert not wrong
 
 
-def test_a_frame_whose_focus_comes_when_the_next_sweep_has_begun_is_late_once(make):
+def test_focus_after_next_sweep_started_is_late_once(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState})
     for _ in range(2):
         first = Sweep(next(sweeps))
@@ -281,7 +281,7 @@ def test_a_frame_whose_focus_comes_when_the_next_sweep_has_begun_is_late_once(ma
 
 
 @pytest.mark.fault(8)
-def test_a_clock_that_goes_back_pairs_nothing_with_what_was(make):
+def test_no_pairs_across_backward_clock_jump(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState})
     first = Sweep(next(sweeps), start=START + 50 * 10**9)
     send(rig, first.all()[:7])  # the last is an image that lacks its report, or has it unpaired
@@ -293,7 +293,7 @@ def test_a_clock_that_goes_back_pairs_nothing_with_what_was(make):
     assert counts(rig)['clock_jump'] == 1
 
 
-def test_triangle_and_sawtooth_without_numbers_use_both_directions(make):
+def test_unnumbered_sweeps_use_both_directions(make):
     rig = make({'image_raw': Image, 'focus_state': FocusState}, stack__min_size=2)
     up = list(FOCUS)
     start = START
@@ -339,7 +339,7 @@ def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
     return 'metadata', message
 
 
-def test_the_metadata_of_camera_ros(make):
+def test_camera_ros_metadata(make):
     rig = make(
         {'image_raw': Image, 'metadata': DiagnosticArray},
         focus_source='camera_ros',
@@ -380,7 +380,7 @@ def test_the_metadata_of_camera_ros(make):
             next(stamps)
 
 
-def test_five_cameras_taken_together(make):
+def test_five_synchronised_cameras(make):
     focus = [0.2, 0.6, 1.0, 1.4, 1.8]
     inputs = {f'plane_{n}/image_raw': Image for n in range(5)}
     rig = make(
@@ -415,7 +415,7 @@ def test_five_cameras_taken_together(make):
     rig.until(lambda: rig.received['depth/image_rect'])
 
 
-def test_commands_without_any_report(make):
+def test_commanded_focus_without_reports(make):
     rig = make(
         {'image_raw': Image, 'focus_command': FocusCommand},
         focus_source='command',
@@ -439,7 +439,7 @@ def test_commands_without_any_report(make):
     assert counts(rig) == {'no_focus': 1, 'moving': 2 * WHOLE}
 
 
-def test_a_command_that_comes_after_the_images_it_moved_the_lens_for(make):
+def test_command_later_than_its_images(make):
     rig = make(
         {'image_raw': Image, 'focus_command': FocusCommand},
         focus_source='command',

@@ -110,7 +110,7 @@ def compare(folder: Path, images: list[np.ndarray], focus: list[float]) -> np.nd
     return expected
 
 
-def test_a_wall_through_both_ways(tmp_path):
+def test_wall_live_and_offline(tmp_path):
     rng = np.random.default_rng(6)
     fine = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
     coarse = cv2.resize(fine[:15, :20], (160, 120), interpolation=cv2.INTER_CUBIC)
@@ -120,7 +120,7 @@ def test_a_wall_through_both_ways(tmp_path):
     assert np.nanmedian(depth) == pytest.approx(1 / 1.4, rel=0.2)
 
 
-def test_real_frames_through_both_ways(tmp_path):
+def test_recorded_frames_live_and_offline(tmp_path):
     files = sorted(PHONE_TABLE.glob('*.jpg'))
     if not files:
         pytest.skip('the shared example stack is not on this machine')

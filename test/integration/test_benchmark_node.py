@@ -21,7 +21,7 @@ def children():
 
 
 @pytest.mark.slow
-def test_measures_node_and_transport_and_ends_processes():
+def test_measures_node_and_transport():
     config = BenchmarkConfig(['auto'], [3], [(96, 64)], 1.0, ComputeConfig('cpu', 'fp32', 1))
     # Time of the node in the same run: a quarter of a second, independent of the machine.
     whole = {'configes': 3, 'width': 96, 'height': 64, 'total_ms': {'p50': 250.0}}

@@ -41,7 +41,7 @@ def depths(rig, count):
 
 
 @pytest.mark.fault(9)
-def test_silent_time_costs_no_depth_and_is_told(rig):
+def test_silent_clock_is_reported_and_costs_no_depth(rig):
     # Everything is done by the stamps; only what waits too long is not ended.
     stamps = rig.sweep(start=100 * SECOND)
     assert depths(rig, 1) == [stamps[2]]
@@ -64,7 +64,7 @@ def test_time_that_starts_at_zero(rig):
 
 @pytest.mark.fault(8)
 @pytest.mark.parametrize('target', [1000 * SECOND, 5 * SECOND, 99 * SECOND])
-def test_a_jump_clears_the_state_at_once_and_the_next_sweep_gives_depth(rig, target):
+def test_clock_jump_resets_and_next_sweep_gives_depth(rig, target):
     tell(rig, 100 * SECOND)
     rig.sweep(start=100 * SECOND, last=2)  # of three
     rig.until(lambda: rig.node._input.progress is not None)
@@ -79,7 +79,7 @@ def test_a_jump_clears_the_state_at_once_and_the_next_sweep_gives_depth(rig, tar
 
 
 @pytest.mark.fault(8)
-def test_a_stack_that_the_network_has_when_the_clock_jumps_is_not_published(rig):
+def test_stack_in_inference_at_clock_jump_is_dropped(rig):
     tell(rig, 100 * SECOND)
     rig.estimator.gate.clear()
     rig.sweep(start=100 * SECOND)

@@ -131,7 +131,7 @@ class TestOutputs:
         assert info.latency_ms > 0.0
 
     @pytest.mark.fault(16)
-    def test_without_a_subscriber_nothing_is_computed(self, make):
+    def test_no_subscriber_no_computation(self, make):
         rig = make()
         rig.use_camera()
         rig.ready()
@@ -144,7 +144,7 @@ class TestOutputs:
         assert (values['matched'], values['stacked'], values['inferred']) == ('3', '1', '0')
         assert rig.estimator.asked == []
 
-    def test_what_came_before_the_first_subscriber_is_not_used(self, make):
+    def test_ignores_images_before_the_first_subscriber(self, make):
         rig = make()
         rig.use_camera()
         rig.ready()
@@ -171,7 +171,7 @@ class TestOutputs:
             ('stack_info', set()),
         ],
     )
-    def test_only_what_is_listened_to_is_computed(self, make, topic, asked):
+    def test_computes_only_subscribed_topics(self, make, topic, asked):
         rig = make()
         rig.use_camera()
         rig.listen(topic)
@@ -218,7 +218,7 @@ class TestOutputs:
         assert (values[1:] == 500).all()
         assert rig.estimator.asked[-1][2].depth_max == 5.0
 
-    def test_clouds_have_a_rate_of_their_own(self, make):
+    def test_cloud_rate_is_limited_separately(self, make):
         rig = make(points__max_rate=4.0)
         rig.use_camera()
         rig.listen('depth/points')
@@ -250,7 +250,7 @@ class TestOutputs:
         ]
 
     @pytest.mark.fault(15)
-    def test_without_camera_info_there_is_depth_but_no_cloud(self, make):
+    def test_depth_without_cloud_if_camera_info_is_missing(self, make):
         rig = make()
         rig.use_camera(info=False)
         rig.listen('depth/image_rect')
@@ -274,7 +274,7 @@ class TestOutputs:
 
 
 class TestConnections:
-    def test_a_best_effort_camera_is_heard(self, make):
+    def test_receives_a_best_effort_camera(self, make):
         rig = make()
         rig.use_camera(reliability=BEST_EFFORT)
         rig.listen('depth/image_rect')
@@ -283,7 +283,7 @@ class TestConnections:
         rig.until(lambda: rig.received['depth/image_rect'])
         rig.until(lambda: 'best effort' in ' '.join(rig.status('connections')[2].values()))
 
-    def test_the_subscription_follows_publishers_that_come_and_go(self, rig):
+    def test_subscription_follows_publishers(self, rig):
         images = rig.node._input.images[0]
         assert 'reliable' in str(images)
         second = rig.peer.create_publisher(
@@ -300,7 +300,7 @@ class TestConnections:
         rig.advertise('image_raw', Image)
         rig.until(lambda: 'reliable' in str(images))
 
-    def test_the_user_may_fix_the_reliability(self, make):
+    def test_reliability_can_be_overridden(self, make):
         rig = make(
             qos_overrides={
                 'image_raw.subscription.reliability': 'best_effort',
@@ -314,7 +314,7 @@ class TestConnections:
         assert 'best effort' in str(rig.node._input.images[0])
         assert 'best effort' in rig.node._outputs.descriptions()[0]
 
-    def test_a_subscriber_that_can_never_match_is_named(self, make):
+    def test_names_incompatible_subscribers(self, make):
         rig = make(qos_overrides={'depth/image_rect.publisher.reliability': 'best_effort'})
         rig.listen('depth/image_rect')
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.WARN)
@@ -324,7 +324,7 @@ class TestConnections:
         rig.ignore('depth/image_rect')
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.OK)
 
-    def test_a_camera_that_can_never_match_is_named(self, make):
+    def test_names_incompatible_cameras(self, make):
         rig = make(qos_overrides={'image_raw.subscription.reliability': 'reliable'})
         rig.use_camera(reliability=BEST_EFFORT)
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.WARN)
@@ -333,7 +333,7 @@ class TestConnections:
         rig.peer.destroy_publisher(rig.publishers.pop('image_raw'))
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.OK)
 
-    def test_one_best_effort_camera_among_reliable_ones_is_heard_and_forgotten(self, rig):
+    def test_adapts_to_one_best_effort_camera_among_reliable(self, rig):
         images = rig.node._input.images[0]
         second = rig.peer.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
         rig.until(lambda: 'best effort' in str(images))
@@ -352,7 +352,7 @@ class TestConnections:
         rig.until(lambda: rig.received['depth/sigma'])
 
     @pytest.mark.fault(16)
-    def test_a_subscriber_that_leaves_stops_the_work(self, rig):
+    def test_computation_stops_with_the_last_subscriber(self, rig):
         rig.ignore('depth/image_rect')
         rig.ready()
         rig.sweep()
@@ -372,7 +372,7 @@ class TestInputs:
             {'input': 'planes', 'planes__focus_dioptres': [0.5, 1.0]},
         ],
     )
-    def test_the_reference_has_every_subscription(self, make, parameters):
+    def test_reference_has_every_subscription(self, make, parameters):
         rig = make(**parameters)
         rig.until(lambda: rig.state == 'active')
         written = {f'{rig.namespace}/{i.topic}': (i.kind, i.depth) for i in reference.INPUTS}
@@ -412,7 +412,7 @@ class TestInputs:
         assert [plane.stamp_ns for plane in stack.planes] == settled
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 1.0, 2.0])
 
-    def test_several_cameras_taken_together(self, make):
+    def test_synchronised_cameras(self, make):
         rig = make(
             input='planes', planes__focus_dioptres=[0.5, 1.0, 2.0], stack__sync_tolerance=0.005
         )
@@ -463,7 +463,7 @@ class TestInputs:
         assert [(r.reason, r.count) for r in snapshot.rejections] == [('undecodable', 1)]
         assert snapshot.counts[Stage.RECEIVED] == snapshot.counts[Stage.VALID] + 1 == 12
 
-    def test_a_burst_of_compressed_images_is_decoded_in_order(self, make):
+    def test_decodes_a_burst_in_order(self, make):
         rig, _ = self.compressed(make)
         for sweep in range(3):
             rig.sweep(start=START + sweep * SWEEP, sweep=sweep)
@@ -472,7 +472,7 @@ class TestInputs:
         # The network takes the newest stack, as always.
         assert reasons <= {'superseded'}
 
-    def test_more_compressed_images_than_can_be_decoded(self, make, monkeypatch):
+    def test_drops_oldest_images_under_decoding_overload(self, make, monkeypatch):
         permit, decode = threading.Event(), compressed_images.compressed_to_array
 
         def wait(*arguments):
@@ -517,7 +517,7 @@ class TestInputs:
         rig.publish = publish
         return rig, damaged
 
-    def test_sliding_gives_a_depth_with_every_frame(self, make):
+    def test_sliding_mode_gives_depth_per_frame(self, make):
         rig = make(stack__mode='sliding', stamp_policy='last')
         rig.use_camera()
         rig.listen('depth/image_rect')
@@ -530,7 +530,7 @@ class TestInputs:
             rig.until(lambda n=n: len(rig.received['depth/image_rect']) == n + 2)
         assert stamps_of(rig.received['depth/image_rect']) == stamps[2:]
 
-    def test_three_sweeps_in_one_burst_lose_nothing(self, make):
+    def test_three_sweeps_in_one_burst_are_complete(self, make):
         rig = make()
         rig.use_camera()
         rig.listen('stack_info')
@@ -557,7 +557,7 @@ class TestInputs:
 
 class TestFaults:
     @pytest.mark.fault(1)
-    def test_a_camera_that_stops_in_the_middle_of_a_sweep(self, make):
+    def test_camera_stops_during_a_sweep(self, make):
         rig = make(stack__timeout=30.0)
         rig.use_camera()
         rig.listen('depth/image_rect')
@@ -583,7 +583,7 @@ class TestFaults:
         assert rig.status('input')[0] == DiagnosticStatus.WARN
         assert rig.status('input')[2]['lens state'] == 'fault'
 
-    def test_depth_asked_for_beyond_what_the_lens_measures_is_warned_of_once(self, make):
+    def test_warns_once_of_depth_beyond_the_lens_range(self, make):
         rig = make(lens__kappa=2.0)  # measures up to 1 m
         rig.use_camera()
         rig.listen('depth/image_rect')
@@ -599,7 +599,7 @@ class TestFaults:
         assert len(said) == 1
         assert rig.estimator.asked[-1][2].sigma_floor > 0.0
 
-    def test_a_sweep_that_lost_a_plane_is_flagged(self, make):
+    def test_flags_sweep_with_lost_plane(self, make):
         rig = make(stack__min_size=2)
         rig.use_camera()
         rig.listen('stack_info')
@@ -616,7 +616,7 @@ class TestFaults:
         assert (whole.sweep_id, whole.flags) == (2, 0)
 
     @pytest.mark.fault(12, 14)
-    def test_what_is_refused_is_counted_and_named(self, rig):
+    def test_rejections_are_counted_by_reason(self, rig):
         rig.publish('image_raw', image(START, 1, encoding='8UC7'))
         short = image(START + MS, 1)
         short.data = short.data[:-1]
@@ -629,7 +629,7 @@ class TestFaults:
         rig.until(lambda: rig.received['depth/image_rect'])
 
     @pytest.mark.fault(10)
-    def test_an_error_of_the_network_is_reported_and_survived(self, rig):
+    def test_reports_and_survives_inference_errors(self, rig):
         rig.estimator.errors.append(RuntimeError('the kernel has no such operator'))
         rig.sweep()
         rig.until(lambda: rig.status('depth')[0] == DiagnosticStatus.ERROR)
@@ -653,7 +653,7 @@ class TestFaults:
         assert [stack.sweep_id for stack, _, _ in rig.estimator.asked] == [0, 5]
         rig.until(lambda: rig.status('depth')[2].get('stacks superseded') == '4')
 
-    def test_reset_drops_the_sweep_and_the_stack_on_its_way(self, rig):
+    def test_reset_drops_sweep_and_pending_stack(self, rig):
         rig.estimator.gate.clear()
         rig.sweep()
         rig.until(lambda: rig.node._worker._slot is None and rig.node._input.progress is None)
@@ -667,7 +667,7 @@ class TestFaults:
         rig.until(lambda: rig.received['depth/image_rect'])
         assert stamps_of(rig.received['depth/image_rect']) == [START + 2 * SWEEP + 66 * MS]
 
-    def test_a_clock_that_jumps_back_begins_anew(self, make):
+    def test_backward_clock_jump_resets(self, make):
         rig = make(sim_time=True)
         rig.use_camera()
         rig.advertise('/clock', Clock)
@@ -688,7 +688,7 @@ class TestFaults:
         assert stamps_of(rig.received['depth/image_rect']) == [stamps[2]]
         assert rig.status('input')[2].get('rejected clock_jump') is None
 
-    def test_a_worker_that_dies_is_started_anew(self, rig):
+    def test_restarts_a_crashed_worker(self, rig):
         rig.estimator.errors.append(SystemExit('killed'))
         rig.sweep()
         rig.until(lambda: 'died' in rig.status('model')[1])
@@ -718,14 +718,14 @@ class TestLifecycle:
         assert rig.get_state() == 'finalized'
         assert rig.estimators[1].released
 
-    def test_the_process_it_is_in_keeps_collecting_garbage(self, make):
+    def test_garbage_collection_stays_enabled(self, make):
         frozen = gc.get_freeze_count()
         rig = make()
         rig.until(lambda: rig.get_state() == 'active')
         assert gc.get_freeze_count() == frozen
 
     @pytest.mark.fault(18)
-    def test_a_transition_that_does_not_exist_is_refused(self, rig):
+    def test_rejects_unknown_transitions(self, rig):
         assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
         assert not rig.change_state(Transition.TRANSITION_CLEANUP)
         assert not rig.change_state(99)
@@ -757,7 +757,7 @@ class TestLifecycle:
         assert rig.get_state() == 'inactive'
 
     @pytest.mark.fault(18)
-    def test_a_model_that_cannot_be_loaded(self, make):
+    def test_unloadable_model_fails_configuration(self, make):
         failures = ['there is no model here: use one of lite']
 
         def load(settings):
@@ -772,7 +772,7 @@ class TestLifecycle:
         assert rig.change_state(Transition.TRANSITION_CONFIGURE)
         rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.OK)
 
-    def test_wrong_parameters_fail_with_all_of_them_named(self, make):
+    def test_names_all_invalid_parameters(self, make):
         rig = make(depth__encoding='8UC1', stack__size=99)
         rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.ERROR)
         text = rig.status('model')[1]
@@ -781,7 +781,7 @@ class TestLifecycle:
         assert rig.estimators == []
 
     @pytest.mark.fault(18)
-    def test_deactivated_it_publishes_nothing_and_comes_back(self, rig):
+    def test_deactivation_stops_and_activation_resumes(self, rig):
         rig.estimator.gate.clear()
         rig.sweep()
         rig.until(lambda: rig.node._worker._slot is None and rig.node._input.progress is None)
@@ -813,7 +813,7 @@ class TestLifecycle:
         assert rig.node._outputs is None
 
 
-def test_focus_states_of_another_stamp_make_no_stack(rig):
+def test_focus_states_with_other_stamps_make_no_stack(rig):
     for n in range(3):
         stamp = START + n * 33 * MS
         rig.publish('camera_info', camera_info(stamp, 40.0))

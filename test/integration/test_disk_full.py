@@ -27,7 +27,7 @@ def limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
-def test_no_room_left_ends_the_recording_in_one_line(listener, tmp_path):
+def test_full_disk_ends_recording_with_one_line(listener, tmp_path):
     from ament_index_python.packages import get_package_prefix
 
     program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
@@ -68,7 +68,7 @@ def test_no_room_left_ends_the_recording_in_one_line(listener, tmp_path):
 
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_or_quota_is_told_apart_from_other_errors(
+def test_distinguishes_full_disk_from_other_errors(
     listener, tmp_path, capsys, monkeypatch, number
 ):
     def full(self):

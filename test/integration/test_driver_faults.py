@@ -61,7 +61,7 @@ def drive(start, kind, **parameters):
     return start(DRIVER, {'__node': NODES[kind]}, stand_in__kind=kind, **named)
 
 
-def test_a_webcam_that_comes_late_and_starts_anew_in_a_sweep(start, listener, watch):
+def test_webcam_starts_late_and_restarts(start, listener, watch):
     sweep = start('focus_sweep_node', driver='v4l2', settle_frames=6, **SWEEP, **TABLE)
     listener.until(lambda: watch.says('driver', 'v4l2_camera not found'), what=sweep.output)
     assert watch.status('driver')[0] == DiagnosticStatus.WARN and not watch.commands
@@ -97,7 +97,7 @@ def test_a_webcam_that_comes_late_and_starts_anew_in_a_sweep(start, listener, wa
     assert sweep.stop() == 0 and 'Traceback' not in sweep.output, sweep.output
 
 
-def test_a_deaf_driver_is_named_and_left_in_peace(start, listener, watch):
+def test_unresponsive_driver_is_named(start, listener, watch):
     drive(start, 'camera_ros', fault='deaf')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
     listener.until(lambda: watch.says('driver', 'has not answered'), what=sweep.output)
@@ -107,7 +107,7 @@ def test_a_deaf_driver_is_named_and_left_in_peace(start, listener, watch):
     assert sweep.stop() == 0 and 'Traceback' not in sweep.output, sweep.output
 
 
-def test_a_driver_that_stands_still_for_a_while(start, listener, watch):
+def test_driver_that_pauses(start, listener, watch):
     driver = drive(start, 'camera_ros')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
     listener.until(lambda: len(watch.sweeps) >= 1, what=sweep.output)
@@ -122,7 +122,7 @@ def test_a_driver_that_stands_still_for_a_while(start, listener, watch):
     assert sweep.stop() == 0, sweep.output
 
 
-def test_a_lens_that_reports_something_else_than_commanded(start, listener, watch):
+def test_lens_off_commanded_position(start, listener, watch):
     drive(start, 'camera_ros', fault='stuck')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', plane_timeout=1.0, **SWEEP)
     text = 'lens off target: reported 1.100'
@@ -134,7 +134,7 @@ def test_a_lens_that_reports_something_else_than_commanded(start, listener, watc
     assert sweep.stop() == 0, sweep.output
 
 
-def test_autofocus_that_cannot_be_switched_off(start, listener, watch):
+def test_autofocus_that_stays_on(start, listener, watch):
     drive(start, 'depthai', fault='refuses_autofocus_off')
     sweep = start('focus_sweep_node', driver='depthai', **SWEEP, **TABLE)
     text = 'oak refuses to switch autofocus off: rgb.r_set_man_focus is locked'
@@ -144,7 +144,7 @@ def test_autofocus_that_cannot_be_switched_off(start, listener, watch):
     assert sweep.stop() == 0, sweep.output
 
 
-def test_a_plane_that_the_driver_refuses_is_passed_over(start, listener, watch):
+def test_plane_rejected_by_driver_is_skipped(start, listener, watch):
     drive(start, 'camera_ros', fault='no_locks')
     sweep = start(
         'focus_sweep_node',
@@ -161,7 +161,7 @@ def test_a_plane_that_the_driver_refuses_is_passed_over(start, listener, watch):
     assert sweep.stop() == 0, sweep.output
 
 
-def test_exposure_is_held_still_for_one_capture_only(start, listener, watch):
+def test_exposure_is_locked_during_a_capture(start, listener, watch):
     drive(start, 'v4l2')
     sweep = start(
         'focus_sweep_node', driver='v4l2', mode='once', settle_time=1.0, **SWEEP, **TABLE
@@ -190,7 +190,7 @@ def test_exposure_is_held_still_for_one_capture_only(start, listener, watch):
 @pytest.mark.parametrize(
     ('driver', 'parameters'), [('camera_ros', {}), ('v4l2', TABLE), ('depthai', TABLE)]
 )
-def test_without_the_driver_a_signal_ends_quietly(start, listener, watch, driver, parameters):
+def test_signal_without_driver_ends_quietly(start, listener, watch, driver, parameters):
     sweep = start('focus_sweep_node', driver=driver, **SWEEP, **parameters)
     listener.until(lambda: watch.says('sweep', 'not found'), what=sweep.output)
     assert sweep.stop() == 0, sweep.output
@@ -205,7 +205,7 @@ def test_without_the_driver_a_signal_ends_quietly(start, listener, watch, driver
         ({'driver': 'v4l2', **TABLE, 'near_dioptres': 4.0}, 'covers 0 to 2.5'),
     ],
 )
-def test_a_calibration_that_is_missing_or_bad_ends_with_one_line(start, parameters, text):
+def test_bad_calibration_ends_with_one_line(start, parameters, text):
     sweep = start('focus_sweep_node', **parameters)
     assert sweep.wait() == 1
     assert text in sweep.output

@@ -31,7 +31,7 @@ def run(name: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_each_example_is_listed_and_tested():
+def test_examples_are_listed_and_tested():
     listed = set(re.findall(r'\]\(([\w.]+\.py)\)', (EXAMPLES / 'README.md').read_text('utf-8')))
     assert listed == {path.name for path in EXAMPLES.glob('*.py')}
     here = Path(__file__).read_text('utf-8')
@@ -40,7 +40,7 @@ def test_each_example_is_listed_and_tested():
 
 
 @pytest.mark.slow
-def test_the_images_of_the_table_are_what_the_program_renders(tmp_path):
+def test_table_images_are_reproducible(tmp_path):
     run('render_table.py', tmp_path)
     for shipped in sorted(TABLE.glob('*.jpg')):
         made = cv2.imread(str(tmp_path / shipped.name)).astype(float)
@@ -58,7 +58,7 @@ def test_depth_without_ros():
 
 
 @pytest.mark.parametrize('topics', list(permutations(('depth/image_rect', 'depth/sigma'))))
-def test_a_node_that_uses_depth_and_sigma(start, listener, topics):
+def test_node_using_depth_and_sigma(start, listener, topics):
     # A wall at 0.8 m in depth and sigma of one stamp stands in for the depth node, which publishes
     # them in no order that anybody could count on.
     from cv_bridge import CvBridge
@@ -93,7 +93,7 @@ def test_a_node_that_uses_depth_and_sigma(start, listener, topics):
     assert 'Traceback' not in node.output
 
 
-def test_the_bridge_to_a_lens_says_where_it_was(start, listener):
+def test_lens_bridge_reports_position(start, listener):
     from rclpy.time import Time
     from sensor_msgs.msg import Image
 
@@ -157,5 +157,5 @@ def test_the_bridge_to_a_lens_says_where_it_was(start, listener):
     assert 'Traceback' not in node.output
 
 
-def test_the_programs_can_be_started_by_name():
+def test_examples_are_executable():
     assert all(os.access(path, os.X_OK) for path in EXAMPLES.glob('*.py'))

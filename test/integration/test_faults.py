@@ -99,7 +99,7 @@ def depth_values(message):
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize('state', [FocusState.SETTLED, FocusState.UNKNOWN])
-def test_a_lens_that_is_not_where_it_was_sent_costs_that_image(make, state):
+def test_lens_off_position_costs_that_image(make, state):
     rig = make(stack__command_tolerance=0.25)
     rig.use_camera()
     rig.advertise('focus_command', FocusCommand)
@@ -144,7 +144,7 @@ def other_image(stamp, value, kind):
 @pytest.mark.fault(6)
 @pytest.mark.parametrize('kind', ['size', 'encoding', 'frame'])
 @pytest.mark.parametrize('midway', [True, False])
-def test_another_format_begins_anew_and_is_said_once(make, kind, midway):
+def test_format_change_restarts_and_is_logged_once(make, kind, midway):
     rig = make()
     rig.use_camera(info=False)
     rig.listen('rgb/image_rect')
@@ -201,7 +201,7 @@ class BlindEstimator(FakeEstimator):
 
 
 @pytest.mark.fault(11)
-def test_a_map_without_a_valid_pixel_is_published_and_counted(make):
+def test_depth_without_valid_pixels_is_counted(make):
     rig = make(load=lambda settings: BlindEstimator())
     rig.use_camera()
     topics = ('depth/image_rect', 'depth/sigma', 'depth/points', 'depth/points_decimated')
@@ -255,7 +255,7 @@ def malformed(stamp):
 
 
 @pytest.mark.fault(12, 13, 14)
-def test_images_that_lie_are_refused_by_reason_and_the_next_sweep_gives_depth(rig):
+def test_malformed_images_are_counted_by_reason(rig):
     messages = malformed(START)
     for message, _ in messages:
         rig.publish('image_raw', message)
@@ -325,7 +325,7 @@ def of_an_unknown_model(info):
         (of_an_unknown_model, 'camera_info', 'fancy'),
     ],
 )
-def test_a_calibration_that_cannot_be_used_costs_the_cloud_only(make, spoil, reason, words):
+def test_unusable_calibration_costs_the_cloud_only(make, spoil, reason, words):
     rig = make()
     rig.use_camera()
     for topic in ('depth/image_rect', 'depth/points', 'depth/camera_info'):
@@ -382,7 +382,7 @@ def test_binning_and_region_of_interest_scale_the_cloud(make):
 
 
 @pytest.mark.fault(16)
-def test_subscribers_that_come_and_go_leave_nothing_behind(rig):
+def test_subscribers_leave_nothing_behind(rig):
     threads, before = threading.active_count(), None
     for n in range(12):
         rig.listen('depth/points')
@@ -416,7 +416,7 @@ def test_subscribers_that_come_and_go_leave_nothing_behind(rig):
 
 
 @pytest.mark.fault(16)
-def test_a_subscriber_that_does_not_listen_costs_the_others_nothing(make):
+def test_stalled_subscriber_does_not_delay_others(make):
     rig = make()
     rig.use_camera()
     rig.listen('depth/image_rect')
@@ -446,7 +446,7 @@ def type_of(rig, topic):
 
 
 @pytest.mark.fault(18)
-def test_deactivated_and_activated_while_the_network_is_at_work(rig):
+def test_deactivation_during_inference(rig):
     rig.estimator.gate.clear()
     rig.sweep()
     at_work(rig)
@@ -464,7 +464,7 @@ def test_deactivated_and_activated_while_the_network_is_at_work(rig):
 
 
 @pytest.mark.fault(18)
-def test_transitions_asked_for_while_the_model_loads_are_answered(make):
+def test_transitions_during_model_loading(make):
     permit = threading.Event()
 
     def load(settings):
@@ -498,7 +498,7 @@ def test_transitions_asked_for_while_the_model_loads_are_answered(make):
 
 
 @pytest.mark.fault(19)
-def test_a_node_that_is_closed_at_work_publishes_nothing_more(rig):
+def test_closed_node_publishes_nothing(rig):
     rig.estimator.gate.clear()
     rig.sweep()
     at_work(rig)
@@ -547,7 +547,7 @@ def pickled(path):
         (pickled, 'not a complete safetensors file'),
     ],
 )
-def test_weights_that_are_wrong_leave_the_node_unconfigured(make, tmp_path, capfd, spoil, words):
+def test_wrong_weights_leave_node_unconfigured(make, tmp_path, capfd, spoil, words):
     path = tmp_path / 'some.safetensors'
     save_model(path, DualFocus().eval())
     spoil(path)
@@ -562,7 +562,7 @@ def test_weights_that_are_wrong_leave_the_node_unconfigured(make, tmp_path, capf
 
 
 @pytest.mark.fault(23)
-def test_shipped_weights_of_another_hash_leave_it_unconfigured(make, tmp_path, monkeypatch):
+def test_wrong_hash_leaves_node_unconfigured(make, tmp_path, monkeypatch):
     name, entry = next(iter(weights.shipped_models().items()))
     content = bytearray((weights.WEIGHTS_FOLDER / entry['file']).read_bytes())
     content[-1] ^= 1
@@ -618,7 +618,7 @@ def test_two_nodes_in_one_process(make):
 
 @pytest.mark.slow
 @pytest.mark.fault(24)
-def test_a_third_of_the_slices_lost_on_a_best_effort_connection(make):
+def test_best_effort_loss_of_a_third(make):
     rig = make(stack__min_size=4)
     rig.use_camera(reliability=ReliabilityPolicy.BEST_EFFORT)
     rig.listen('stack_info')

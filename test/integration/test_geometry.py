@@ -78,7 +78,7 @@ def row(abs_rel):
     return measure
 
 
-def test_the_default_camera_with_default_parameters(row):
+def test_default_camera_with_default_parameters(row):
     ideal, corrected, no_alignment, nothing = row(*LARGE)
     assert corrected <= 1.15 * ideal
     assert no_alignment > 1.05 * corrected
@@ -86,7 +86,7 @@ def test_the_default_camera_with_default_parameters(row):
 
 
 @pytest.mark.slow
-def test_other_scenes_lose_little_and_gain(row):
+def test_correction_gains_on_other_scenes(row):
     """Small images are sharper a pixel, so that interpolating them once costs most.
 
     There a shift of a pixel may cost no more than that; uncorrected breathing always does.
@@ -99,12 +99,12 @@ def test_other_scenes_lose_little_and_gain(row):
     assert (ratios[:, 3] > ratios[:, 1]).all()
 
 
-def test_an_ideal_camera_loses_nothing_by_the_correction(abs_rel):
+def test_correction_keeps_an_ideal_camera(abs_rel):
     stack, truth = faulty_sweep('corridor', 21, **IDEAL)
     assert abs_rel(DEFAULT, stack, truth) <= 1.02 * abs_rel(NOTHING, stack, truth)
 
 
-def test_exposure_that_follows_the_focus(abs_rel):
+def test_exposure_that_varies_with_focus(abs_rel):
     still, still_truth = faulty_sweep('table', 23, **IDEAL)
     ideal = abs_rel(NOTHING, still, still_truth)
     stack, truth = faulty_sweep(
@@ -116,7 +116,7 @@ def test_exposure_that_follows_the_focus(abs_rel):
     assert corrected < left
 
 
-def test_what_the_node_says_of_the_motion():
+def test_node_reports_motion():
     stack, _ = faulty_sweep('table', 21, jitter=1.0)
     estimator = DepthEstimator('auto', 'cpu', threads=1, settings=DEFAULT)
     result = estimator.estimate(stack, OutputRequest())
@@ -126,7 +126,7 @@ def test_what_the_node_says_of_the_motion():
 
 
 @pytest.mark.slow
-def test_over_dds_with_the_nodes_and_their_defaults(start, listener, abs_rel):
+def test_geometry_over_dds_with_defaults(start, listener, abs_rel):
     """Camera, sweep and depth as processes; the only parameters are the camera's faults."""
     still, still_truth = faulty_sweep('table', 0, **IDEAL)
     ideal = abs_rel(NOTHING, still, still_truth)
@@ -183,7 +183,7 @@ def test_over_dds_with_the_nodes_and_their_defaults(start, listener, abs_rel):
         assert 'Traceback' not in program.output
 
 
-def test_real_hand_held_frames_are_aligned_to_a_fraction_of_a_pixel():
+def test_aligns_hand_held_frames_to_subpixel():
     files = sorted(PHONE_TABLE.glob('*.jpg'))
     if not files:
         pytest.skip('the shared example stack is not on this machine')

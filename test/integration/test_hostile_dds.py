@@ -26,7 +26,7 @@ def with_hostile_sizes(message):
 
 
 @pytest.mark.fault(13)
-def test_sizes_that_cannot_be_cost_nothing_but_their_own_message():
+def test_impossible_sizes_cost_only_their_message():
     rig = DepthRig()
     try:
         rig.use_camera()

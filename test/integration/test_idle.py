@@ -64,7 +64,7 @@ def vga_camera():
     rclpy.shutdown(context=context)
 
 
-def test_an_idle_node_costs_next_to_nothing(start, listener, vga_camera, record_property):
+def test_idle_node_uses_little_cpu(start, listener, vga_camera, record_property):
     node = start('depth_node', threads=1)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
 

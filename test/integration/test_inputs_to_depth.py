@@ -116,7 +116,7 @@ def test_focus_state(make, scene):
     check(rig, scene, START + (PLANES - 1) * PERIOD)
 
 
-def test_metadata_as_camera_ros_publishes_it(make, scene):
+def test_camera_ros_metadata_to_depth(make, scene):
     rig = make(
         {'image_raw': Image, 'camera_info': CameraInfo, 'metadata': DiagnosticArray},
         focus_source='camera_ros',
@@ -154,7 +154,7 @@ def test_commands(make, scene):
     check(rig, scene, START + (PLANES - 1) * PERIOD)
 
 
-def test_five_cameras_taken_together(make, scene):
+def test_five_synchronised_cameras(make, scene):
     planes = scene[0]
     rig = make(
         {**{f'plane_{n}/image_raw': Image for n in range(PLANES)}, 'camera_info': CameraInfo},

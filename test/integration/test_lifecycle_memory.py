@@ -34,7 +34,7 @@ def open_files(process):
 @pytest.mark.fault(18)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_hundred_cycles_leave_memory_flat(start, record_property):
+def test_memory_is_constant_over_100_life_cycles(start, record_property):
     node = start('depth_node', threads=1, autostart=False)
     client = Client()
     stack, _ = rendered_stack('table', 3, 160, 120, 3)

@@ -110,7 +110,7 @@ def own_memory(program):
 
 @pytest.mark.fault(20)
 @pytest.mark.timeout(300)
-def test_as_many_depths_as_sweeps_and_under_overload_the_newest(loaded, listener):
+def test_one_depth_per_sweep_and_newest_under_overload(loaded, listener):
     program, camera = loaded
 
     # What can be borne: the time of a stack again as a pause.

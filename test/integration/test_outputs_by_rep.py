@@ -66,14 +66,14 @@ def outputs(client, scene):
     return {topic: client.heard[topic][0] for topic in ALL}, stamps
 
 
-def test_every_output_has_the_stamp_and_frame_of_the_plane_focused_nearest(outputs):
+def test_outputs_have_stamp_and_frame_of_nearest_plane(outputs):
     messages, stamps = outputs
     for message in messages.values():
         assert message.header.stamp == to_stamp(stamps[-1])
         assert message.header.frame_id == OPTICAL_FRAME
 
 
-def test_depth_is_metres_with_the_three_special_values(outputs):
+def test_depth_is_metres_with_rep117_values(outputs):
     depth = outputs[0]['depth/image_rect']
     assert (depth.encoding, depth.width, depth.height) == ('32FC1', WIDTH, HEIGHT)
     values = metres(depth)
@@ -84,7 +84,7 @@ def test_depth_is_metres_with_the_three_special_values(outputs):
         assert 0.0 < special(values).mean() < 0.5
 
 
-def test_camera_info_is_that_of_a_rectified_pinhole_camera(outputs, scene):
+def test_camera_info_is_rectified_pinhole(outputs, scene):
     planes, (fx, _, cx, cy) = scene
     depth, info = outputs[0]['depth/image_rect'], outputs[0]['depth/camera_info']
     assert info.header == depth.header
@@ -103,7 +103,7 @@ def test_camera_info_is_that_of_a_rectified_pinhole_camera(outputs, scene):
     assert outputs[0]['rgb/camera_info'] == info
 
 
-def test_the_cloud_is_the_textbooks(outputs):
+def test_cloud_matches_pinhole_projection(outputs):
     cloud, depth = outputs[0]['depth/points'], outputs[0]['depth/image_rect']
     assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
     assert [field.name for field in cloud.fields] == ['x', 'y', 'z', 'rgb']
@@ -114,7 +114,7 @@ def test_the_cloud_is_the_textbooks(outputs):
     np.testing.assert_array_equal(colours(cloud), pixels(outputs[0]['rgb/image_rect']))
 
 
-def test_the_decimated_cloud_is_a_part_of_it_without_invalid_points(outputs):
+def test_decimated_cloud_is_valid_subset(outputs):
     few, cloud = outputs[0]['depth/points_decimated'], outputs[0]['depth/points']
     assert (few.height, few.point_step) == (1, 16)
     assert few.fields == cloud.fields
@@ -124,7 +124,7 @@ def test_the_decimated_cloud_is_a_part_of_it_without_invalid_points(outputs):
     assert 0 < few.width <= WIDTH * HEIGHT // 16
 
 
-def test_sigma_and_confidence_say_nothing_of_what_is_invalid(outputs):
+def test_sigma_and_confidence_are_invalid_where_depth_is(outputs):
     values = metres(outputs[0]['depth/image_rect'])
     sigma = pixels(outputs[0]['depth/sigma'])
     assert outputs[0]['depth/sigma'].encoding == '32FC1'
@@ -133,7 +133,7 @@ def test_sigma_and_confidence_say_nothing_of_what_is_invalid(outputs):
     assert (pixels(outputs[0]['depth/confidence'])[np.isnan(values)] == 0).all()
 
 
-def test_shrunk_depth_shows_the_same_scene(client, scene, outputs):
+def test_decimated_depth_shows_the_same_scene(client, scene, outputs):
     whole, wanted = outputs[0], ('depth/image_rect', 'depth/camera_info', 'depth/points')
     client.subscribe(*wanted)
     assert client.set(depth__decimation=2) == (True, '')
@@ -207,9 +207,7 @@ def test_late_reliable_and_best_effort_subscribers_receive(client, scene):
         (('depth/sigma',), {}, {'confidence', 'colour', 'points'}, {'sigma'}),
     ],
 )
-def test_nothing_is_computed_that_nobody_listens_to(
-    client, scene, topics, parameters, never, always
-):
+def test_computes_only_subscribed_outputs(client, scene, topics, parameters, never, always):
     """Each stage that ran has its time in the diagnostics of the depth."""
     assert client.set(**parameters)[0] if parameters else True
     client.subscribe(*topics)
@@ -227,7 +225,7 @@ def test_nothing_is_computed_that_nobody_listens_to(
     client.set(points__color=True)
 
 
-def test_nobody_listens_nothing_runs(client, scene):
+def test_no_subscriber_no_inference(client, scene):
     client.subscribe()
     before = client.status('input')[1]['inferred']
     received = int(client.status('input')[1]['received'])
@@ -260,7 +258,7 @@ def test_filters_take_effect_at_the_next_stack(client, scene):
     client.set(depth__edge_filter=0.05, depth__max_sigma=0.0)
 
 
-def test_what_the_camera_did_not_see_is_invalid(client, scene):
+def test_pixels_outside_the_camera_view_are_invalid(client, scene):
     """Barrel correction leaves the corners without a pixel: pincushion distortion, k1 > 0."""
     planes, k = scene
     still = [(picture, dioptres, 1.0) for picture, dioptres, _ in planes]
@@ -294,7 +292,7 @@ def test_what_the_camera_did_not_see_is_invalid(client, scene):
         ({'depth__max': 5.0, 'model': 'other'}, 'read-only'),
     ],
 )
-def test_parameters_are_refused_together_with_what_is_allowed(client, values, text):
+def test_rejects_parameter_sets_with_allowed_values(client, values, text):
     from rcl_interfaces.srv import GetParameters
 
     before = (
@@ -317,7 +315,7 @@ def test_parameters_are_refused_together_with_what_is_allowed(client, values, te
     assert after == before
 
 
-def test_the_log_says_once_which_topics_types_and_qualities_there_are(client):
+def test_logs_topics_types_and_qos_once(client):
     text = client.program.output
     for topic, kind in TOPICS.items():
         package = kind.__module__.split('.')[0]

@@ -166,7 +166,7 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
     check_ended_well(*programs)
 
 
-def test_late_listeners_and_another_encoding(start_pipeline, listener):
+def test_late_subscribers_and_other_encoding(start_pipeline, listener):
     programs = start_pipeline()
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     listener.until(
@@ -193,7 +193,7 @@ def test_late_listeners_and_another_encoding(start_pipeline, listener):
 
 @pytest.mark.slow
 @pytest.mark.fault(1)
-def test_a_camera_killed_in_the_middle_of_a_sweep(start_pipeline, start, listener):
+def test_camera_killed_during_sweep(start_pipeline, start, listener):
     camera, _, node = start_pipeline(stack__timeout=30.0)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     depth = listener.collect(Image, 'depth/image_rect')
@@ -227,7 +227,7 @@ def test_a_camera_killed_in_the_middle_of_a_sweep(start_pipeline, start, listene
         ({'stack__size': 77, 'depth__encoding': 'RGB'}, '32FC1, 16UC1'),
     ],
 )
-def test_what_cannot_be_configured_says_why_and_stays(start, listener, parameters, text):
+def test_failed_configuration_states_reason(start, listener, parameters, text):
     node = start('depth_node', **parameters)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
 

@@ -65,7 +65,7 @@ def check_quiet(program):
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_under_full_load_ends_every_process_well(start, listener, number):
+def test_signal_under_full_load_ends_all_processes(start, listener, number):
     robot = Robot(start, listener)
     # Everything that can be computed is.
     listener.collect(PointCloud2, 'depth/points')
@@ -93,7 +93,7 @@ def test_a_signal_under_full_load_ends_every_process_well(start, listener, numbe
         ('ctypes.PyDLL(None).sleep(1000)', 'spinning'),
     ],
 )
-def test_what_hangs_at_the_end_is_left_behind(start, listener, tmp_path, hang, words):
+def test_hanging_shutdown_is_cut_off(start, listener, tmp_path, hang, words):
     script = tmp_path / 'hanging_node'
     script.write_text(
         '#!/usr/bin/env python3\n'
@@ -117,7 +117,7 @@ def test_what_hangs_at_the_end_is_left_behind(start, listener, tmp_path, hang, w
     check_quiet(program)
 
 
-def test_warnings_of_what_knows_no_ros_reach_rosout(start, listener, tmp_path):
+def test_library_warnings_reach_rosout(start, listener, tmp_path):
     script = tmp_path / 'warning_node'
     script.write_text(
         '#!/usr/bin/env python3\n'
@@ -157,7 +157,7 @@ def test_warnings_of_what_knows_no_ros_reach_rosout(start, listener, tmp_path):
         pytest.param(4.0, signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
-def test_the_depth_node_ends_quietly_whatever_it_is_doing(start, listener, delay, number):
+def test_depth_node_exits_quietly_in_any_state(start, listener, delay, number):
     """While Python imports, while ROS starts, while the network loads, once it is active."""
     program = start('depth_node', **DEPTH)
     listener.until(program.handles_signals, what='for signal handlers')
@@ -171,7 +171,7 @@ def test_the_depth_node_ends_quietly_whatever_it_is_doing(start, listener, delay
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize('name', PROGRAMS)
-def test_the_others_recover_from_the_death_of_one(start, listener, name):
+def test_recovery_after_death_of_one_process(start, listener, name):
     robot = Robot(start, listener)
     robot.more(1)
     robot.programs[name].stop(signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_the_others_recover_from_the_death_of_one(start, listener, name):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_each_process_ended_at_random_moments(start, listener, number):
+def test_processes_killed_at_random_moments(start, listener, number):
     """Of a sweep and of the life of the process: it may not even have begun to work."""
     rng = np.random.default_rng(int(number))
     robot = Robot(start, listener)
@@ -210,7 +210,7 @@ def test_each_process_ended_at_random_moments(start, listener, number):
 @pytest.mark.fault(21)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_cameras_in_two_namespaces_at_once(start, listener):
+def test_two_cameras_in_two_namespaces(start, listener):
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     cameras = {
         '/left': {'frame_id': 'left_optical', 'scene': 'target', 'target__distance': 0.6},
@@ -242,7 +242,7 @@ def test_two_cameras_in_two_namespaces_at_once(start, listener):
 
 
 @pytest.mark.fault(23)
-def test_a_pickle_for_weights_is_named_and_not_run(start, listener, tmp_path):
+def test_pickled_weights_are_named_and_not_loaded(start, listener, tmp_path):
     witness, path = tmp_path / 'witness', tmp_path / 'some.safetensors'
 
     class Trap:

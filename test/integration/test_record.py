@@ -72,7 +72,7 @@ def wait_for(bag, topic, count, process):
         time.sleep(0.3)
 
 
-def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command, tmp_path):
+def test_live_and_offline_depth_are_equal(start, command, tmp_path):
     start('sim_camera_node', **CAMERA)
     start('focus_sweep_node', **SWEEP)
     start('depth_node', device='cpu', threads=1)
@@ -130,7 +130,7 @@ def test_a_live_sweep_recorded_and_processed_gives_the_same_depth(start, command
     assert compared >= DEPTHS - 2
 
 
-def test_a_recording_that_is_killed_is_readable_up_to_the_cut(start, command, tmp_path):
+def test_killed_recording_is_readable(start, command, tmp_path):
     start('sim_camera_node', **CAMERA)
     start('focus_sweep_node', **SWEEP)
     bag = tmp_path / 'bag'
@@ -144,7 +144,7 @@ def test_a_recording_that_is_killed_is_readable_up_to_the_cut(start, command, tm
     assert main(['process', str(bag), str(tmp_path / 'out'), '--quiet', '--device', 'cpu']) == 0
 
 
-def test_the_duration_ends_it_and_nothing_is_a_failure(command, listener, tmp_path):
+def test_duration_ends_recording_without_messages(command, listener, tmp_path):
     publisher = listener.node.create_publisher(Clock, '/eye/image_raw', 1)  # of another type
     process = command('record', tmp_path / 'bag', '--duration', '1')
     assert process.wait(30.0) == 1

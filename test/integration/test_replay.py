@@ -49,7 +49,7 @@ def replay(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.fault(8)
-def test_twenty_loops_give_twenty_times_the_depths_of_one(start, listener, replay, tmp_path):
+def test_twenty_loops_give_twenty_times_the_depth(start, listener, replay, tmp_path):
     bag = wall_bag(tmp_path / 'bag', sweeps=SWEEPS)
     node = start('depth_node', use_sim_time=True, device='cpu', threads=1)
     got = listener.collect(Image, 'depth/image_rect', 200)
@@ -66,7 +66,7 @@ def test_twenty_loops_give_twenty_times_the_depths_of_one(start, listener, repla
     assert stamps == {START + n * 5 * PERIOD: LOOPS for n in range(SWEEPS)}
 
 
-def test_a_signal_ends_it_and_is_no_failure(replay, tmp_path):
+def test_signal_ends_replay_successfully(replay, tmp_path):
     bag = wall_bag(tmp_path / 'bag', sweeps=1)
     process = replay(bag, '--loop', '--wait', 0)
     log = tmp_path / 'replay.log'
@@ -79,7 +79,7 @@ def test_a_signal_ends_it_and_is_no_failure(replay, tmp_path):
     assert 'Traceback' not in log.read_text()
 
 
-def test_what_was_played_as_json(tmp_path, capsys):
+def test_replay_summary_as_json(tmp_path, capsys):
     bag = wall_bag(tmp_path / 'wall', sweeps=1)
     assert (
         main(

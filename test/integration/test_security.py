@@ -20,7 +20,7 @@ NODES = ('/dualfocus', '/focus_sweep', '/sim_camera')
     os.environ.get('ROS_DISTRO', 'jazzy') != 'jazzy',
     reason='other distros add other services to each node',
 )
-def test_the_policy_is_what_the_nodes_really_use(start):
+def test_policy_matches_running_nodes(start):
     start('sim_camera_node', width=96, height=64, rate=5.0, threads=1)
     start('focus_sweep_node', count=3)
     start('depth_node', device='cpu', threads=1)
@@ -37,7 +37,7 @@ def test_the_policy_is_what_the_nodes_really_use(start):
     )
 
 
-def test_a_node_that_is_not_there_has_no_policy():
+def test_absent_node_has_no_policy():
     made = subprocess.run(
         [
             sys.executable,
@@ -53,7 +53,7 @@ def test_a_node_that_is_not_there_has_no_policy():
     assert made.stderr.strip() == 'not all of /nobody are running'
 
 
-def test_where_security_is_asked_for_and_cannot_be_had_nothing_runs(tmp_path):
+def test_no_node_runs_without_required_security(tmp_path):
     """With keys that are none, or a DDS that was built without security."""
     enclave = tmp_path / 'enclaves' / 'perception' / 'dualfocus'
     enclave.mkdir(parents=True)

@@ -56,7 +56,7 @@ def normalised_errors():
     return found
 
 
-def test_about_68_per_cent_of_the_errors_lie_within_one_sigma(normalised_errors):
+def test_68_percent_of_errors_within_one_sigma(normalised_errors):
     shares = [float((errors < 1.0).mean()) for errors in normalised_errors]
     print(
         'within one sigma:',
@@ -86,7 +86,7 @@ def _wall_beside_texture(seed):
     return render_training_stack(rng, lambda _: scene, settings)
 
 
-def test_a_wall_without_texture_is_flagged():
+def test_textureless_wall_is_flagged():
     """Nothing on it can be in focus: sigma is several times that of texture at the same depth."""
     network = load_model('dualfocus-lite').network
     ratios = []
@@ -104,7 +104,7 @@ def test_a_wall_without_texture_is_flagged():
 
 
 @pytest.mark.skipif(not PHONE_TABLE.is_dir(), reason='needs recorded stacks')
-def test_the_walls_behind_a_real_carpet_are_flagged():
+def test_walls_behind_recorded_carpet_are_flagged():
     case = case_from_stack(open_stack_folder(PHONE_TABLE, STACKS['phone_table'])[0], 0)
     (method,) = open_methods(['dualfocus-lite'], torch.device('cpu'))
     found = score_estimate(

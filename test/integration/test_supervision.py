@@ -108,13 +108,13 @@ def rejected(rig, reason):
         ('Expected a tensor of 4 dimensions', None),
     ],
 )
-def test_faults_are_told_from_the_words_of_torch(text, fault):
+def test_classifies_torch_errors(text, fault):
     assert classify_gpu_error(RuntimeError(text)) is fault
     assert classify_gpu_error(ValueError(text)) is None
 
 
 @pytest.mark.fault(10)
-def test_out_of_memory_once_costs_no_depth(make, gpu):
+def test_single_out_of_memory_costs_no_depth(make, gpu):
     rig = make()
     estimator = gpu.loaded[0][-1]
     estimator.errors.append(memory_error())
@@ -126,7 +126,7 @@ def test_out_of_memory_once_costs_no_depth(make, gpu):
 
 
 @pytest.mark.fault(10)
-def test_out_of_memory_twice_costs_one_stack_which_is_counted(make, gpu):
+def test_repeated_out_of_memory_drops_one_stack(make, gpu):
     rig = make()
     gpu.loaded[0][-1].errors += [memory_error(), memory_error()]
     sweep(rig)
@@ -142,7 +142,7 @@ def test_out_of_memory_twice_costs_one_stack_which_is_counted(make, gpu):
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize('text', [ASSERT, GONE])
-def test_device_auto_goes_on_with_the_cpu(make, gpu, text):
+def test_device_auto_falls_back_to_cpu(make, gpu, text):
     rig = make(device='auto', precision='fp16')
     gpu.poison(text)
     sweep(rig)
@@ -162,7 +162,7 @@ def test_device_auto_goes_on_with_the_cpu(make, gpu, text):
 
 
 @pytest.mark.fault(10)
-def test_device_auto_with_a_gpu_that_fails_from_the_start(make, gpu):
+def test_device_auto_with_a_gpu_that_never_works(make, gpu):
     gpu.error = RuntimeError('CUDA driver initialization failed, you might not have a CUDA gpu')
     rig = make(device='auto')
     stamp = sweep(rig)
@@ -172,7 +172,7 @@ def test_device_auto_with_a_gpu_that_fails_from_the_start(make, gpu):
 
 
 @pytest.mark.fault(10)
-def test_a_device_asked_for_by_name_ends_in_the_error_state_and_the_process_goes_on(make, gpu):
+def test_named_device_failure_enters_error_state(make, gpu):
     rig = make(device='cuda')
     gpu.poison(ASSERT)
     sweep(rig)
@@ -193,7 +193,7 @@ def test_a_device_asked_for_by_name_ends_in_the_error_state_and_the_process_goes
 
 
 @pytest.mark.fault(10)
-def test_deaths_of_the_worker_are_counted_and_shown(make, gpu):
+def test_worker_crashes_are_counted(make, gpu):
     rig = make()
     gpu.loaded[0][-1].errors.append(SystemExit('killed'))
     sweep(rig)

@@ -35,7 +35,7 @@ def states(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_all_processes_hold_the_same_network(states):
+def test_all_processes_have_the_same_network(states):
     first, second = states['team0'], states['team1']
     assert first.keys() == second.keys() and 'weights.statistics.running_mean' in first
     for name, value in first.items():
@@ -43,7 +43,7 @@ def test_all_processes_hold_the_same_network(states):
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one_with_twice_the_batch(states):
+def test_two_processes_equal_one_with_twice_the_batch(states):
     together, alone = states['team0'], states['alone0']
     for name, value in alone.items():
         # Variances around two means are not the variance around their mean.

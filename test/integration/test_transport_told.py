@@ -38,14 +38,14 @@ def send(rig, lost):
     return rig.status('connections')
 
 
-def test_lost_images_are_told_with_what_to_do(rig):
+def test_diagnostics_report_lost_images(rig):
     level, text, values = send(rig, lost=range(0, FRAMES, 3))
     assert level == DiagnosticStatus.WARN
     assert '% of the images are lost on the way from the camera' in text
     assert float(values['images lost [%]']) == pytest.approx(33.3, abs=4.0)
 
 
-def test_images_that_come_through_are_no_matter(rig):
+def test_no_report_without_lost_images(rig):
     level, _, values = send(rig, lost=())
     assert level == DiagnosticStatus.OK
     assert float(values['images lost [%]']) == 0.0

@@ -88,7 +88,7 @@ def depth_without(rig, planes, lost):
         ('floor', (0, 1), 1),
     ],
 )
-def test_things_beyond_the_planes_that_are_left(rig, scenes, name, lost, sign):
+def test_depth_beyond_a_lost_end_is_infinite(rig, scenes, name, lost, sign):
     planes, truth = scenes[name]
     present = [p.focus_dioptres for n, p in enumerate(planes) if n not in lost]
     spacing = abs(planes[1].focus_dioptres - planes[0].focus_dioptres)
@@ -109,7 +109,7 @@ def test_things_beyond_the_planes_that_are_left(rig, scenes, name, lost, sign):
     assert np.isnan(sigma[infinite]).all() and (confidence[infinite] == 0).all()
 
 
-def test_a_plane_lost_in_the_middle_and_a_whole_sweep_claim_depth_everywhere(rig, scenes):
+def test_depth_is_finite_if_both_ends_are_present(rig, scenes):
     for lost, flags in (((3,), PARTIAL), ((), 0)):
         found, depth, _, _ = depth_without(rig, scenes['table'][0], lost)
         assert found == flags

@@ -93,7 +93,7 @@ def until(condition: Callable[[], bool], what: str, patience: float = 40.0) -> N
 
 
 @pytest.mark.slow
-def test_a_running_node_is_seen_while_somebody_looks(start, listener, view, tmp_path: Path):
+def test_live_page_shows_running_node(start, listener, view, tmp_path: Path):
     namespace = {'__ns': '/front'}
     viewer = view('--live', '/front', '--curves', '--device', 'cpu', '-p', 'threads:=1')
     url = viewer.url()

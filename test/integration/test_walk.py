@@ -25,7 +25,7 @@ NOT_THERE = {'demo', 'bench', 'site', 'log', '.git'}
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_command_of_readme_and_tutorial(tmp_path):
+def test_runs_commands_of_readme_and_tutorial(tmp_path):
     if not (ROOT / '.venv' / 'set-up-done').exists():
         pytest.skip('this checkout was not set up by make')
     for entry in ROOT.iterdir():

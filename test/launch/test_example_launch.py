@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 FILE = Path(__file__).parents[2] / 'examples' / 'two_cameras.launch.py'
 
 
-def test_two_cameras_have_everything_twice():
+def test_two_cameras_in_two_namespaces_launch():
     context = LaunchContext()
     context.launch_configurations['driver'] = 'topic'
     description = get_launch_description_from_python_launch_file(str(FILE))

@@ -71,7 +71,7 @@ def command(action: ExecuteProcess) -> list[str]:
 
 
 @pytest.mark.parametrize('name', ARGUMENTS)
-def test_arguments_are_those_of_the_contract_and_explained(name):
+def test_launch_arguments_are_described(name):
     arguments = {a.name: a for a in load(name).get_launch_arguments()}
     assert ARGUMENTS[name] <= arguments.keys()
     for argument in arguments.values():
@@ -110,7 +110,7 @@ def executables(found: list) -> list[str]:
     return [a.node_executable for a in found if isinstance(a, Node) and a.condition is None]
 
 
-def test_the_sweep_node_is_started_on_request_only():
+def test_sweep_node_starts_on_request_only():
     assert executables(actions('dualfocus')) == ['depth_node']
     for driver in ('topic', 'camera_ros', 'v4l2', 'depthai'):
         found = executables(actions('dualfocus', driver=driver))
@@ -130,7 +130,7 @@ def test_each_driver_has_its_parameters_and_topics(driver):
     assert ('oak/rgb/camera_info' in words) == (driver == 'depthai')
 
 
-def test_what_is_given_comes_before_what_is_usual():
+def test_arguments_override_defaults():
     found = [
         a
         for a in actions(
@@ -159,7 +159,7 @@ def enclaves(found: list) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize('prefix', ['/perception', 'perception/'])
-def test_each_node_is_put_into_its_enclave_on_request_only(prefix):
+def test_nodes_enter_enclaves_on_request_only(prefix):
     found = enclaves(actions('dualfocus', driver='topic', enclave=prefix))
     found |= enclaves(actions('sim', enclave=prefix))
     assert found == {
@@ -175,7 +175,7 @@ def test_each_node_is_put_into_its_enclave_on_request_only(prefix):
         assert not any(enclaves(actions(name)).values())
 
 
-def test_record_takes_the_inputs_or_all():
+def test_records_inputs_or_all():
     (inputs,) = actions('record', bag='out', camera='/cam', namespace='robot')
     words = command(inputs)
     assert words[:7] == ['ros2', 'bag', 'record', '--storage', 'mcap', '--output', 'out']
@@ -195,7 +195,7 @@ def test_record_splits_and_compresses_on_request():
     assert words[words.index('--compression-mode') + 1] == 'message'
 
 
-def test_replay_plays_the_inputs_on_the_clock_of_the_bag():
+def test_replay_plays_inputs_on_bag_clock():
     (play,) = actions('replay', bag='in', loop='true', rate='2.0')
     words = command(play)
     assert words[:6] == ['ros2', 'bag', 'play', 'in', '--clock', '--rate']

@@ -43,7 +43,7 @@ def generate_test_description() -> LaunchDescription:
 class TestDepth(unittest.TestCase):
     """While it runs."""
 
-    def test_depth_comes_with_its_camera_info(self) -> None:
+    def test_depth_and_camera_info_match(self) -> None:
         """The launch file connects the three nodes."""
         rclpy.init()
         node = rclpy.create_node('listener')
@@ -81,7 +81,7 @@ class TestEnd(unittest.TestCase):
         """No crash, no traceback."""
         launch_testing.asserts.assertExitCodes(proc_info, allowable_exit_codes=[0])
 
-    def test_nobody_prints_a_traceback(self, proc_output) -> None:
+    def test_no_process_prints_a_traceback(self, proc_output) -> None:
         """Signals are handled."""
         for name in proc_output.process_names():
             text = b''.join(line.text for line in proc_output[name])

@@ -646,7 +646,7 @@ def bursts(draw):
 
 class TestOrder:
     @pytest.mark.parametrize('order', ['images first', 'reports first', 'calibrations last'])
-    def test_three_sweeps_in_one_burst_lose_nothing(self, order):
+    def test_three_sweeps_in_one_burst_are_complete(self, order):
         # Two seconds of sweeps, four times the pairing window, before the other topic says a word.
         rig = Rig(window=0.5)
         messages = [m for k in range(3) for m in counted_sweep(k + 1, 8, 8 * k)]

@@ -218,7 +218,7 @@ def image_callback(source, plane=None):
     """Return what takes the images of the camera, or of one of several."""
     if plane is None:
         return partial(source._on_image, 'image_raw', source._on_frame)
-    return partial(source._on_image, f'plane_{plane}/image_raw', source._take(plane))
+    return partial(source._on_image, f'plane_{plane}/image_raw', source._frame_callback(plane))
 
 
 def balanced(rig):

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 
 from dualfocus_ros.cli.ros_environment import require_ros
+from dualfocus_ros.nodes.node_runner import run_node
 
 NODES = ('depth_node', 'focus_sweep_node', 'sim_camera_node')
 
@@ -23,5 +23,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the node in this process until it ends; return its exit status."""
     require_ros()
-    module = import_module(f'dualfocus_ros.nodes.{arguments.node}')
-    return int(module.main(arguments.rest) or 0)
+    return run_node(arguments.node, arguments.rest)

@@ -83,7 +83,7 @@ def process_bag(
 
     def warn_beyond_range(stack: FocalStack) -> None:
         farthest = float(stack.focus_dioptres.min())
-        warning = range_monitor.look(inputs.settings.pipeline(), farthest)
+        warning = range_monitor.check(inputs.settings.pipeline(), farthest)
         if warning is not None:
             logger.warning('%s', warning)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a process in which no Python code can run any more."""
+"""Exit watchdog that works while the GIL is blocked."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class _TimerSpec(ctypes.Structure):
 
 
 def exit_after(seconds: float) -> None:
-    """End this process with status 0 after a time, whatever its threads do.
+    """End this process with status 0 after a time, even if no Python code can run.
 
-    A call into a library that never returns and keeps the interpreter's lock, as the destruction
-    of a node was seen to do in Fast DDS while its subscribers left, keeps every thread of Python
-    from running, and signal handlers too. So the system's own timer calls ``_exit`` on a thread
-    that Python does not know. Where there is no such timer nothing is done.
+    A library call that holds the GIL and never returns blocks all Python threads and signal
+    handlers; the destruction of a node in Fast DDS did so while its subscribers left. A timer of
+    the operating system therefore calls ``_exit`` on a native thread. On systems without such a
+    timer this function does nothing.
     """
     if sys.platform != 'linux':
         return
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         leave = ctypes.cast(libc._exit, ctypes.c_void_p)
-        # The value is what the function gets: the exit status.
+        # The value is the argument of the function: the exit status.
         event = _SigEvent(value=0, notify=_SIGEV_THREAD, function=leave.value)
         timer = ctypes.c_void_p()
         if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):

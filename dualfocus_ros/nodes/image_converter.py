@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding and converting images takes milliseconds: that is for a thread of its own."""
+"""Thread for decoding and conversion of images, which take milliseconds."""
 
 from __future__ import annotations
 
@@ -16,53 +16,56 @@ R = TypeVar('R')
 
 
 class ImageConverter(Generic[R]):
-    """Does one piece of work after the other on its thread, and hands the results back in order.
+    """Runs conversions one after the other on its thread and returns the results in order.
 
-    All methods are for the executor's thread, on which the results are taken as well.
+    All methods are called on the executor's thread, and so are the result callbacks.
 
-    :param times: of the callbacks.
+    :param times: timer of the callbacks.
     """
 
     def __init__(self, node: Node, times: CallbackTimer) -> None:
         self._node = node
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='converter')
-        self._waiting: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()
-        self._ready = node.create_guard_condition(times.timed(self._hand_back))
+        self._pending: deque[tuple[Future[R], Callable[[Callable[[], R]], None]]] = deque()
+        self._ready = node.create_guard_condition(times.timed(self.deliver))
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits."""
-        return not self._waiting
+        """Whether nothing is pending."""
+        return not self._pending
 
     def submit(
-        self, work: Callable[[], R], take: Callable[[Callable[[], R]], None], limit: int
+        self, work: Callable[[], R], on_result: Callable[[Callable[[], R]], None], limit: int
     ) -> bool:
-        """Have a piece of work done; return False if an older one was given up for it.
+        """Queue a conversion; return False if an older one was dropped for it.
 
-        :param limit: pieces that may wait, with this one; for more, the oldest is given up.
-        :param take: gets a function that returns what the work returned, or raises what it raised.
+        :param on_result: called with a function that returns the result of ``work`` or raises its
+            exception.
+        :param limit: maximum number of pending conversions with this one; beyond it the oldest is
+            dropped.
         """
-        kept = len(self._waiting) < limit
-        if not kept:
-            self._waiting.popleft()[0].cancel()
+        has_room = len(self._pending) < limit
+        if not has_room:
+            self._pending.popleft()[0].cancel()
         future = self._pool.submit(work)
-        self._waiting.append((future, take))
+        self._pending.append((future, on_result))
         future.add_done_callback(lambda _: self._ready.trigger())
-        return kept
+        return has_room
 
     def clear(self) -> None:
-        """Give up all that waits."""
-        for future, _ in self._waiting:
+        """Drop all pending conversions."""
+        for future, _ in self._pending:
             future.cancel()
-        self._waiting.clear()
+        self._pending.clear()
 
     def close(self) -> None:
-        """Give up all that waits and end the thread."""
+        """Drop all pending conversions and stop the thread."""
         self.clear()
         self._pool.shutdown()
         self._node.destroy_guard_condition(self._ready)
 
-    def _hand_back(self) -> None:
-        while self._waiting and self._waiting[0][0].done():
-            future, take = self._waiting.popleft()
-            take(future.result)
+    def deliver(self) -> None:
+        """Call the result callbacks of the finished conversions."""
+        while self._pending and self._pending[0][0].done():
+            future, on_result = self._pending.popleft()
+            on_result(future.result)

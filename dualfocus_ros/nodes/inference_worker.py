@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thread that owns the estimator, and a slot of one stack: the newest wins.
+"""Worker thread that owns the estimator, with a queue of one job: the newest job wins.
 
-While no stack waits, the thread works ahead on the planes of the next one.
-
-The executor never waits for the network and the network never works on what is out of date.
-The thread loads the estimator itself, because a CUDA context belongs to who made it.
+The executor never waits for the network, and the network never computes an outdated stack. While
+no job is pending, the thread prefetches planes of the next stack. The thread loads the estimator
+itself, because a CUDA context belongs to the thread that created it.
 """
 
 from __future__ import annotations
@@ -19,169 +18,173 @@ from typing import Any, Generic, TypeVar
 
 _Job = TypeVar('_Job')
 
-# Planes that wait to be worked on ahead; of more the oldest are left to their stack.
+# Pending prefetch items; the oldest are dropped first.
 _MAX_PREFETCH = 32
 _MIN_RESTART_DELAY = 1.0
 _MAX_RESTART_DELAY = 30.0
 
 
 class WorkerState(enum.Enum):
-    """What the thread is doing."""
+    """State of the worker thread."""
 
     LOADING = 'loading'
     READY = 'ready'
-    FAILED = 'failed'  # the estimator could not be loaded in the first place
-    CRASHED = 'dead'  # the thread has ended although nobody asked for it
+    FAILED = 'failed'  # the first load failed
+    CRASHED = 'crashed'  # the thread ended without a request
     STOPPED = 'stopped'
 
 
 class InferenceWorker(Generic[_Job]):
-    """Runs jobs one at a time on a thread of its own.
+    """Runs jobs one at a time on its thread.
 
-    A thread that dies is noticed by :attr:`state` and started anew by :meth:`revive`.
+    A crash of the thread shows in :attr:`state`; :meth:`restart` starts a new thread.
 
-    :param load: makes what the jobs need, on the thread; may raise.
-    :param handle: does one job with it, on the thread. An exception is passed to ``report`` and
-        the thread goes on with the next job; what is no ``Exception`` ends the thread.
-    :param report: told about the exceptions of ``handle``, on the thread; returns whether what
-        was loaded is of no use any more and is to be loaded anew.
-    :param ahead: does a piece of work on a part of a job to come, on the thread, while no job
-        waits. Its exceptions are nobody's business: the job itself will tell.
+    :param load: makes the estimator, on the thread; may raise.
+    :param process: runs one job with the estimator, on the thread. An ``Exception`` is passed to
+        ``on_error`` and the thread continues with the next job; other exceptions end the thread.
+    :param on_error: called with each exception of ``process``, on the thread; returns whether to
+        load the estimator again.
+    :param prefetch: processes a part of a future job, on the thread, while no job is pending.
+        Exceptions are suppressed; the full job will raise them again.
     """
 
     def __init__(
         self,
         load: Callable[[], Any],
-        handle: Callable[[Any, _Job], None],
-        report: Callable[[BaseException], object],
-        ahead: Callable[[Any, Any], object] | None = None,
+        process: Callable[[Any, _Job], None],
+        on_error: Callable[[BaseException], object],
+        prefetch: Callable[[Any, Any], object] | None = None,
     ) -> None:
         self._load = load
-        self._handle = handle
-        self._report = report
-        self._ahead = ahead
-        self._parts: deque[Any] = deque(maxlen=_MAX_PREFETCH)
+        self._process = process
+        self._on_error = on_error
+        self._prefetch = prefetch
+        self._prefetch_queue: deque[Any] = deque(maxlen=_MAX_PREFETCH)
         self._condition = threading.Condition()
-        self._slot: _Job | None = None
+        self._pending: _Job | None = None
         self._stopping = False
         self._loaded = False
-        # Once it could be loaded, a failure to load is a death like any other.
+        # After one successful load, a failed reload counts as a crash.
         self._loaded_once = False
-        self._failure: BaseException | None = None
+        self._load_error: BaseException | None = None
         self._crashed_at: float | None = None
-        self._pause = _MIN_RESTART_DELAY
+        self._restart_delay = _MIN_RESTART_DELAY
         self.restarts = 0
-        self.cause: BaseException | None = None
-        self._thread = self._started()
+        self.crash_cause: BaseException | None = None
+        self._thread = self._start_thread()
 
     @property
     def state(self) -> WorkerState:
-        """What the thread is doing."""
+        """State of the thread."""
         if self._stopping:
             return WorkerState.STOPPED
-        if self._failure is not None:
+        if self._load_error is not None:
             return WorkerState.FAILED
         if not self._thread.is_alive():
             return WorkerState.CRASHED
         return WorkerState.READY if self._loaded else WorkerState.LOADING
 
     @property
-    def failure(self) -> BaseException | None:
-        """Why the estimator could not be loaded in the first place, or None."""
-        return self._failure
+    def load_error(self) -> BaseException | None:
+        """Error of the first load, or None."""
+        return self._load_error
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a job is pending."""
+        return self._pending is not None
 
     def submit(self, job: _Job) -> _Job | None:
-        """Leave a job for the thread; return the one that waited and will not be done."""
+        """Set the pending job; return the job that it replaces, which will not run."""
         with self._condition:
-            replaced, self._slot = self._slot, job
+            replaced, self._pending = self._pending, job
             self._condition.notify()
             return replaced
 
-    def offer(self, part: Any) -> None:
-        """Leave a part of a job to come, to be worked on while no job waits."""
-        if self._ahead is None:
+    def submit_prefetch(self, part: Any) -> None:
+        """Queue a part of a future job for ``prefetch``."""
+        if self._prefetch is None:
             return
         with self._condition:
-            self._parts.append(part)
+            self._prefetch_queue.append(part)
             self._condition.notify()
 
     def clear(self) -> _Job | None:
-        """Take back the job that waits, if there is one, and the parts of the next."""
+        """Remove and return the pending job, if any; clear the prefetch queue."""
         with self._condition:
-            self._parts.clear()
-            waiting, self._slot = self._slot, None
-            return waiting
+            self._prefetch_queue.clear()
+            pending, self._pending = self._pending, None
+            return pending
 
     def wait_until_loaded(self, timeout: float | None = None) -> None:
-        """Block until the estimator is loaded or could not be."""
+        """Block until the estimator is loaded or failed to load."""
         with self._condition:
             self._condition.wait_for(
-                lambda: self._loaded or self._failure is not None or self._stopping, timeout
+                lambda: self._loaded or self._load_error is not None or self._stopping, timeout
             )
 
     def request_stop(self) -> None:
-        """Ask the thread to end after the job at hand, without waiting."""
+        """Ask the thread to stop after the current job, without waiting."""
         with self._condition:
             self._stopping = True
-            self._slot = None
-            self._parts.clear()
+            self._pending = None
+            self._prefetch_queue.clear()
             self._condition.notify_all()
 
     @property
-    def ended(self) -> bool:
+    def stopped(self) -> bool:
         """Whether the thread has ended."""
         return not self._thread.is_alive()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """End the thread; return whether it has ended within ``timeout`` seconds."""
+        """Stop the thread; return whether it has ended within ``timeout`` seconds."""
         self.request_stop()
         self._thread.join(timeout)
-        return self.ended
+        return self.stopped
 
     def restart(self) -> bool:
-        """Start a thread that died anew, after a pause.
+        """Start a new thread after a crash, once the restart delay has passed.
 
-        The pause is 1 s at first, doubles each time up to 30 s, and is 1 s again after a job that
-        was done.
+        The delay is 1 s, doubles with each crash up to 30 s, and is reset by a successful job.
 
-        :returns: whether it was started now; call this from time to time.
+        :returns: whether the thread was started by this call; call this periodically.
         """
         if self.state is not WorkerState.CRASHED:
             return False
         now = time.monotonic()
         if self._crashed_at is None:
             self._crashed_at = now
-        if now - self._crashed_at < self._pause:
+        if now - self._crashed_at < self._restart_delay:
             return False
         self._crashed_at = None
-        self._pause = min(2.0 * self._pause, _MAX_RESTART_DELAY)
+        self._restart_delay = min(2.0 * self._restart_delay, _MAX_RESTART_DELAY)
         self._loaded = False
         self.restarts += 1
-        self._thread = self._started()
+        self._thread = self._start_thread()
         return True
 
-    def _started(self) -> threading.Thread:
+    def _start_thread(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name='estimator', daemon=True)
         thread.start()
         return thread
 
     def _run(self) -> None:
         try:
-            while self._serve():
+            while self._load_and_work():
                 pass
         except BaseException as error:
-            # Said by those who see that the thread is dead.
-            self.cause = error
+            # Reported by the owner, which polls the state.
+            self.crash_cause = error
 
-    def _serve(self) -> bool:
-        """Load, and work; return whether to load anew, False when it is time to stop."""
+    def _load_and_work(self) -> bool:
+        """Load the estimator and run jobs; return whether to load again."""
         try:
             estimator = self._load()
         except BaseException as error:
             if self._loaded_once:
                 raise
             with self._condition:
-                self._failure = error
+                self._load_error = error
                 self._condition.notify_all()
             return False
         with self._condition:
@@ -192,7 +195,7 @@ class InferenceWorker(Generic[_Job]):
                 pass
         finally:
             self._loaded = False
-            # What is no use any more may not even be able to give its memory back.
+            # Releasing a broken estimator may fail.
             with suppress(Exception):
                 release = getattr(estimator, 'release', None)
                 if release is not None:
@@ -200,29 +203,26 @@ class InferenceWorker(Generic[_Job]):
         return not self._stopping
 
     def _work(self, estimator: Any) -> bool:
-        """Do the job that waits, or else work ahead; return whether to go on with the same."""
+        """Run the pending job or prefetch; return whether to continue with this estimator."""
         with self._condition:
             self._condition.wait_for(
-                lambda: self._slot is not None or self._parts or self._stopping
+                lambda: self._pending is not None or self._prefetch_queue or self._stopping
             )
             if self._stopping:
                 return False
-            job, self._slot = self._slot, None
-            part = self._parts.popleft() if job is None else None
+            job, self._pending = self._pending, None
+            part = self._prefetch_queue.popleft() if job is None else None
         if job is None:
-            self._work_ahead(estimator, part)
+            assert self._prefetch is not None
+            with suppress(Exception):
+                self._prefetch(estimator, part)
             return True
         try:
-            self._handle(estimator, job)
-            self._pause = _MIN_RESTART_DELAY
+            self._process(estimator, job)
+            self._restart_delay = _MIN_RESTART_DELAY
         except Exception as error:
-            return not self._report(error)
+            return not self._on_error(error)
         except BaseException as error:
-            self._report(error)
+            self._on_error(error)
             raise
         return True
-
-    def _work_ahead(self, estimator: Any, part: Any) -> None:
-        assert self._ahead is not None
-        with suppress(Exception):
-            self._ahead(estimator, part)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A managed node whose slow transitions do not block its services.
+"""Managed node whose slow transitions do not block its services.
 
-rclpy runs a transition inside the callback of the service that asks for it. While a model loads,
-nothing else would be answered, and a lifecycle manager takes a service that does not answer for a
-failure. Here the slow part comes first, on another thread; the transition follows on the
-executor's thread, when it is quick, and only then the answer.
+rclpy runs a transition inside the callback of its service. While a model loads, no other service
+would answer, which a lifecycle manager takes for a failure. Here the slow part runs first, on
+another thread; the quick transition follows on the executor's thread, then the response.
 """
 
 from __future__ import annotations
@@ -33,42 +32,42 @@ _LABELS = {
 class ResponsiveLifecycleNode(LifecycleNodeMixin, Node):
     """A lifecycle node that prepares transitions without blocking the executor.
 
-    Subclasses override ``prepare`` and call ``resume`` from a timer.
+    Subclasses override ``prepare`` and call ``resume_waiting`` from a timer.
     """
 
     def __init__(self, node_name: str, **arguments: Any) -> None:
         Node.__init__(self, node_name, **arguments)
-        # A service that waits must not keep the others of its group waiting.
+        # A waiting service must not block the others of its group.
         self.lifecycle_group = ReentrantCallbackGroup()
         LifecycleNodeMixin.__init__(self, callback_group=self.lifecycle_group)
-        self._paused: list[tuple[Callable[[], bool], Future]] = []
+        self._waiting: list[tuple[Callable[[], bool], Future]] = []
         service = self._service_change_state
         self._transition = service.callback
         service.callback = self._on_change_state
 
     @property
     def state_label(self) -> str:
-        """The lifecycle state: unconfigured, inactive, active, finalized or a transition."""
+        """Lifecycle state: unconfigured, inactive, active, finalized or a transition."""
         return str(self._state_machine.current_state[1])
 
     async def prepare(self, transition: str) -> None:
-        """Do what is slow about a transition: configure, cleanup, activate, shutdown ..."""
+        """Run the slow part of a transition: configure, cleanup, activate, shutdown ..."""
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, while the executor goes on, until ``resume`` finds the condition true."""
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait without blocking the executor until ``resume_waiting`` finds the condition true."""
         if not condition():
             future = Future()
-            self._paused.append((condition, future))
+            self._waiting.append((condition, future))
             await future
 
-    def resume(self) -> None:
-        """Let those who wait for a condition that is true now go on."""
-        for entry in [entry for entry in self._paused if entry[0]()]:
-            self._paused.remove(entry)
-            entry[1].set_result(None)
+    def resume_waiting(self) -> None:
+        """Resume the coroutines whose condition is true."""
+        for waiting in [waiting for waiting in self._waiting if waiting[0]()]:
+            self._waiting.remove(waiting)
+            waiting[1].set_result(None)
 
     async def configure_and_activate(self) -> None:
-        """Configure and activate, as far as that succeeds."""
+        """Configure, then activate if that succeeds."""
         await self.prepare('configure')
         if self.state_label == 'unconfigured':
             self.trigger_configure()
@@ -82,7 +81,7 @@ class ResponsiveLifecycleNode(LifecycleNodeMixin, Node):
         try:
             await self.prepare(label)
             return self._transition(request, response)
-        except RuntimeError as error:  # rcl's own error: no such transition from this state
+        except RuntimeError as error:  # of rcl: no such transition from this state
             self.get_logger().warning(
                 f'no transition {label or request.transition.id!r} from {self.state_label}: '
                 f'{str(error).splitlines()[0]}'

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a node until a signal: exit code 0, within two seconds, without a traceback.
+"""Run a node until a signal: exit code 0 within two seconds, without a traceback.
 
-This module imports nothing slow, so that a signal is already handled while the node's own
-modules load.
+This module imports nothing slow, so that signals are handled while the modules of the node load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+from importlib import import_module
 import logging
 import os
 from pathlib import Path
@@ -30,20 +30,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
     """Create a node and spin it in a single-threaded executor until SIGINT or SIGTERM.
 
-    rclpy's own signal handlers would invalidate the context at once, under the feet of worker
-    threads that still publish. Here the main thread waits for the signal, the executor spins in
-    another one, and the context stays valid until the node has been closed.
+    The signal handlers of rclpy invalidate the context at once, while worker threads still
+    publish. Here the main thread waits for the signal, the executor spins in another thread, and
+    the context stays valid until the node is closed.
 
-    :param create: makes the node, after ``rclpy.init``; imports what is slow. The node may have
-        a method ``close()``, called from the main thread after the last callback and before
+    :param create: makes the node, after ``rclpy.init``; imports the slow modules. A method
+        ``close()`` of the node is called from the main thread after the last callback and before
         ``destroy_node()``: it stops worker threads and may raise the error that ended them.
-        Managed (lifecycle) nodes work alike.
-    :param args: ROS arguments; the process's own by default.
-    :returns: 0 after a signal or an external shutdown; not 0 when the node could not be created
-        (ValueError, OSError, ROS parameter errors and errors of rcl are printed as one line).
+    :param args: ROS arguments; ``sys.argv`` by default.
+    :returns: 0 after a signal or an external shutdown; 1 if the node cannot be created
+        (ValueError, OSError, ROS parameter errors and errors of rcl, printed in one line); 2 for
+        wrong ROS arguments.
     """
     stop = threading.Event()
-    # Nothing exists yet that would have to be put in order.
+    # Nothing to clean up yet.
     _handle_signals(lambda: os._exit(0))
     import rclpy
     from rclpy.exceptions import ParameterException
@@ -52,7 +52,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
 
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # rclpy has one class per kind of bad argument, some private
+    except Exception as error:  # rclpy has a class per kind of argument, some private
         return _print_error(error, _BAD_ARGUMENTS)
     failures: list[BaseException] = []
     node = None
@@ -66,7 +66,7 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         except (ValueError, OSError, ParameterException) as error:
             return _print_error(error, _BAD_CONFIGURATION)
         except RuntimeError as error:
-            # rcl's own errors say all in one line, such as that DDS has no security plugins.
+            # Errors of rcl are complete in one line, such as missing security plugins of DDS.
             if not type(error).__module__.startswith('rclpy'):
                 raise
             return _print_error(error, _BAD_CONFIGURATION)
@@ -100,23 +100,31 @@ def run(create: Callable[[], Any], args: list[str] | None = None) -> int:
         return 0
     finally:
         if node is not None:
-            with contextlib.suppress(Exception):  # the context may be gone already
+            with contextlib.suppress(Exception):  # the context may be invalid
                 node.destroy_node()
         rclpy.try_shutdown()
         for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
-            # One more Ctrl-C must not disturb the interpreter on its way out.
+            # Another Ctrl-C must not interrupt the exit of the interpreter.
             signal.signal(number, signal.SIG_IGN)
 
 
+def run_node(module: str, args: list[str] | None = None) -> int:
+    """Run the node that ``create_node()`` of ``dualfocus_ros.nodes.MODULE`` returns.
+
+    The module is imported while signals are already handled; see :func:`run`.
+    """
+    return run(lambda: import_module(f'dualfocus_ros.nodes.{module}').create_node(), args)
+
+
 class _RosLogHandler(logging.Handler):
-    """Passes warnings of what knows no ROS to the node's logger, and so to ``/rosout``."""
+    """Forwards Python logging warnings to the node's logger, and so to ``/rosout``."""
 
     def __init__(self, node: Any) -> None:
         super().__init__(logging.WARNING)
         self._logger = node.get_logger()
 
     def emit(self, record: logging.LogRecord) -> None:
-        # rclpy takes one severity from one place in the source.
+        # rclpy allows one severity per line of source.
         if record.levelno >= logging.ERROR:
             self._logger.error(self.format(record))
         else:
@@ -124,7 +132,7 @@ class _RosLogHandler(logging.Handler):
 
 
 class _Interrupted(BaseException):
-    """A signal came while the node was being made."""
+    """A signal arrived during the construction of the node."""
 
 
 def _handle_signals(react: Callable[[], None]) -> None:
@@ -139,14 +147,14 @@ def _handle_signals(react: Callable[[], None]) -> None:
 
 
 def _abort_construction(stop: threading.Event) -> None:
-    """Leave the making of the node, once; later signals find nothing more to do."""
+    """Abort node construction on the first signal; ignore later ones."""
     if not stop.is_set():
         _request_stop(stop)
         raise _Interrupted
 
 
 def _request_stop(stop: threading.Event) -> None:
-    """Ask for the end, and see to it when something does not let go."""
+    """Request the stop, and force the exit if it does not happen in time."""
     if stop.is_set():
         return
     stop.set()
@@ -158,7 +166,7 @@ def _request_stop(stop: threading.Event) -> None:
 
 def _force_exit() -> None:
     print(
-        f'{_program()}: left after {_STOP_TIMEOUT} s without waiting for its threads',
+        f'{_program()}: exited after {_STOP_TIMEOUT} s without waiting for its threads',
         file=sys.stderr,
     )
     sys.stderr.flush()

@@ -23,8 +23,8 @@ from dualfocus_ros.bags.reader import BagMessage
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.diagnostics import OutputStatistics
 from dualfocus_ros.nodes.inputs import INPUTS
+from dualfocus_ros.nodes.output_statistics import OutputStatistics
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.qos import AS_OFFERED
 from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor

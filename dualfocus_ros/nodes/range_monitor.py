@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches whether depth is asked for where the lens cannot measure it, and says so once."""
+"""Monitor of the requested depth range against the range that the lens can measure."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from dualfocus_ros.inference.settings import EstimatorSettings
 
 
 class RangeMonitor:
-    """Compares the parameters and the planes of each stack with what the lens can measure."""
+    """Compares the depth range of the parameters and of each stack with the limit of the lens."""
 
     def __init__(self) -> None:
-        self.check: RangeCheck | None = None
-        self._said: RangeCheck | None = None
+        # Result for the last stack; None without one, or if the lens is not known.
+        self.last: RangeCheck | None = None
+        self._warned: RangeCheck | None = None
 
-    def look(self, settings: EstimatorSettings, far_dioptres: float) -> str | None:
-        """Note what is asked for now; return a warning unless it has been given before.
+    def check(self, settings: EstimatorSettings, far_dioptres: float) -> str | None:
+        """Check the requested range; return a warning unless it was given before.
 
-        The warning comes again only after a change of the lens, or where more is asked for than
-        before. A lens that reports its position with noise asks for more by less than 10 %.
+        The warning is repeated after a change of the lens, or if the requested range grows by
+        more than 10 %; noise of the reported lens position is smaller.
 
-        :param far_dioptres: the focus of the plane focused farthest.
+        :param far_dioptres: focus of the plane focused farthest.
         """
         kappa = settings.blur_per_dioptre
-        self.check = None
+        self.last = None
         if kappa is None:
             return None
-        self.check = check = check_range(kappa, settings.depth_max, far_dioptres)
-        said = self._said
-        known = said is not None and said.kappa == kappa and check.asked <= 1.1 * said.asked
-        if not check.beyond or known:
+        self.last = check = check_range(kappa, settings.depth_max, far_dioptres)
+        warned = self._warned
+        if not check.beyond:
             return None
-        self._said = check
+        if warned is not None and warned.kappa == kappa and check.asked <= 1.1 * warned.asked:
+            return None
+        self._warned = check
         return str(check)

@@ -10,10 +10,10 @@ from dualfocus_ros.nodes.node_runner import run
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until a signal; returns the exit code."""
-    return run(_create, args)
+    return run(create_node, args)
 
 
-def _create() -> Any:
+def create_node() -> Any:
     # Late, so that signals are handled while these are loaded.
     from dualfocus_ros.nodes.sim_camera import SimCameraNode
 

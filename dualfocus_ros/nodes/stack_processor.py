@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the worker's thread does with one stack: estimate, then publish what is listened to."""
+"""Processing of one stack on the worker's thread: estimate, publish, count."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.diagnostics import OutputStatistics, StackQuality
+from dualfocus_ros.nodes.output_statistics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 
 class Estimator(Protocol):
-    """What the node needs of ``pipeline.estimator.DepthEstimator``."""
+    """Interface of ``inference.estimator.DepthEstimator`` that the node uses."""
 
     settings: EstimatorSettings
     model_name: str
@@ -29,32 +29,32 @@ class Estimator(Protocol):
 
     @property
     def device_name(self) -> str:
-        """The device, in words."""
+        """Name of the device."""
 
     @property
     def device_memory(self) -> int:
         """Bytes of device memory in use."""
 
     def estimate(self, stack: FocalStack, outputs: OutputRequest = ...) -> DepthResult:
-        """Estimate depth and whatever else is asked for."""
+        """Estimate depth and the requested outputs."""
 
     def prefetch(self, plane: Plane) -> bool:
-        """Work on a plane before its stack is complete."""
+        """Process a plane before its stack is complete."""
 
     def clear_caches(self) -> None:
-        """Give back what memory is not needed for the next stack."""
+        """Release the memory that the next stack does not need."""
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Release all memory."""
 
 
-# By the fault of the device: the reason under which the stack is counted, and what to do.
+# Reason of the rejection and remedy by fault of the device.
 _FAULTS = {
     GpuFault.OUT_OF_MEMORY: (
         'out_of_memory',
         (
-            'the stack needs more memory than is free, even with nothing else kept: fewer planes '
-            '(stack.size), depth.decimation 2, precision fp16, or end what else uses the device'
+            'the stack needs more memory than is free, even with empty caches: use fewer planes '
+            '(stack.size), depth.decimation 2 or precision fp16, or free memory of the device'
         ),
     ),
     GpuFault.LOST: ('gpu_lost', 'CUDA cannot be used any more in this process'),
@@ -80,11 +80,11 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
 
 @dataclass(frozen=True, eq=False)
 class StackJob:
-    """A stack on its way to the network.
+    """A stack for the network.
 
-    :param settings: the parameters when the stack was complete.
-    :param epoch: the node's epoch then; a reset begins a new one.
-    :param arrived: when the message that completed the stack came, by the steady clock.
+    :param settings: the parameters at the time the stack was complete.
+    :param epoch: the node's epoch at that time; a reset begins a new one.
+    :param arrived: arrival of the message that completed the stack, by the steady clock.
     """
 
     stack: FocalStack
@@ -94,7 +94,7 @@ class StackJob:
 
 
 class StackProcessor:
-    """Turns jobs into published messages and keeps the counts."""
+    """Estimates and publishes the stacks, and updates counts and statistics."""
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ class StackProcessor:
         self._epoch = epoch
 
     def process(self, estimator: Estimator, job: StackJob) -> None:
-        """Estimate and publish; nothing where nobody listens or the job is out of date."""
-        if self._out_of_date(job, Stage.INFERRED):
+        """Estimate and publish; do nothing without subscribers or if the job is outdated."""
+        if self._is_outdated(job, Stage.INFERRED):
             return
         stack, settings = job.stack, job.settings
         topics = self._outputs.due_topics(settings, stack)
@@ -121,7 +121,7 @@ class StackProcessor:
         result = self._estimate(estimator, stack, requested_outputs(topics))
         inferred = time.monotonic()
         self._stage_counter.count(Stage.INFERRED)
-        if self._out_of_date(job, Stage.PUBLISHED):
+        if self._is_outdated(job, Stage.PUBLISHED):
             return
         latency_ms = self._outputs.publish(
             topics,
@@ -137,20 +137,20 @@ class StackProcessor:
             **result.stage_ms,
             'publish': (time.monotonic() - inferred) * 1e3,
         }
-        self._statistics.note(latency_ms, stages, stack_quality(result, settings))
+        self._statistics.record(latency_ms, stages, stack_quality(result, settings))
 
-    def foresee(self, estimator: Estimator, plane: Plane) -> None:
-        """Work on a plane whose stack is not complete yet."""
+    def prefetch(self, estimator: Estimator, plane: Plane) -> None:
+        """Process a plane whose stack is not complete yet."""
         estimator.prefetch(plane)
 
     def report(self, error: BaseException) -> None:
-        """Count a stack that failed, with what is to be done about it."""
+        """Count a failed stack, with the error and its remedy."""
         reason, advice = 'inference_failed', ''
         fault = classify_gpu_error(error)
         if fault is not None:
             reason, advice = _FAULTS[fault]
         elif not isinstance(error, Exception):
-            reason, advice = 'worker_died', 'the worker thread is started anew'
+            reason, advice = 'worker_crashed', 'restarting the worker thread'
         text = f'{describe_error(error)}; {advice}' if advice else describe_error(error)
         self._stage_counter.reject(Stage.INFERRED, reason, text)
         self._statistics.fail(text)
@@ -158,31 +158,31 @@ class StackProcessor:
     def _estimate(
         self, estimator: Estimator, stack: FocalStack, outputs: OutputRequest
     ) -> DepthResult:
-        """Estimate; where memory runs out, once more with nothing but this stack in it."""
+        """Estimate; after an out-of-memory error, once more with empty caches."""
         try:
             return estimator.estimate(stack, outputs)
         except RuntimeError as error:
             if classify_gpu_error(error) is not GpuFault.OUT_OF_MEMORY:
                 raise
-        # Only here, where the exception is gone: its frames hold what was computed so far.
+        # Outside the except block: the frames of the exception hold intermediate tensors.
         estimator.clear_caches()
         self._statistics.out_of_memory_count += 1
         return estimator.estimate(stack, outputs)
 
-    def _out_of_date(self, job: StackJob, stage: Stage) -> bool:
+    def _is_outdated(self, job: StackJob, stage: Stage) -> bool:
         if job.epoch == self._epoch():
             return False
         self._stage_counter.reject(
-            stage, 'reset', 'the node was reset while the stack was on its way'
+            stage, 'reset', 'the node was reset before the stack was published'
         )
         return True
 
 
 def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQuality:
-    """Return what is to be said of a stack."""
+    """Return the quality of a stack for the diagnostics."""
     alignment, gains = result.alignment, result.gains
     return StackQuality(
-        # A sixteenth of the pixels tells as much.
+        # A sixteenth of the pixels is enough for the share.
         valid_share=float(np.isfinite(result.depth[::4, ::4]).mean()),
         has_points=result.camera is not None,
         motion_px=None if alignment is None else alignment.max_displacement_px,
@@ -194,7 +194,7 @@ def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQual
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error in one line: the text of ours, the class too of others'."""
+    """Return an error in one line: the text of a ValueError, else class and text."""
     text = ' '.join(str(error).split())
     if isinstance(error, ValueError) and text:
         return text

@@ -83,7 +83,7 @@ def test_stack_in_inference_at_clock_jump_is_dropped(rig):
     tell(rig, 100 * SECOND)
     rig.estimator.gate.clear()
     rig.sweep(start=100 * SECOND)
-    rig.until(lambda: rig.node._worker._slot is None and not rig.node._input.in_progress)
+    rig.until(lambda: not rig.node._worker.has_pending and not rig.node._input.in_progress)
     rig.spin(0.2)
     tell(rig, 5 * SECOND)
     rig.estimator.gate.set()

@@ -86,7 +86,7 @@ def counts(rig):
 def at_work(rig):
     """Wait until the network has the first stack."""
     rig.until(lambda: rig.node._stage_counter.snapshot().counts[Stage.STACKED] == 1)
-    rig.until(lambda: rig.node._worker._slot is None)
+    rig.until(lambda: not rig.node._worker.has_pending)
 
 
 def depth_values(message):
@@ -507,7 +507,7 @@ def test_closed_node_publishes_nothing(rig):
     opener.start()
     rig.node.close()
     opener.join()
-    assert worker.ended
+    assert worker.stopped
     rig.spin(0.5)
     assert len(rig.estimator.asked) == 1 and not rig.received['depth/image_rect']
 

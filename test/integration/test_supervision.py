@@ -197,10 +197,10 @@ def test_worker_crashes_are_counted(make, gpu):
     rig = make()
     gpu.loaded[0][-1].errors.append(SystemExit('killed'))
     sweep(rig)
-    rig.until(lambda: rejected(rig, 'worker_died') == 1)
-    rig.until(lambda: 'died of SystemExit: killed' in rig.status('model')[1])
+    rig.until(lambda: rejected(rig, 'worker_crashed') == 1)
+    rig.until(lambda: 'crashed with SystemExit: killed' in rig.status('model')[1])
     rig.until(lambda: len(gpu.loaded) == 2)
     rig.until(lambda: rig.status('model')[2].get('worker restarts') == '1')
-    assert rig.status('model')[2]['worker died of'] == 'SystemExit: killed'
+    assert rig.status('model')[2]['worker crash cause'] == 'SystemExit: killed'
     stamp = sweep(rig)
     rig.until(lambda: depths(rig) == [stamp])

@@ -27,7 +27,7 @@ import torch
 from dualfocus_ros.inference.point_cloud import back_project, decimate_stride
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes.depth import DepthNode
+from dualfocus_ros.nodes.depth_node import DepthNode
 from dualfocus_ros.stamps import to_ns, to_stamp
 
 WIDTH, HEIGHT = 32, 24

@@ -30,7 +30,7 @@ from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stac
 from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import compressed_images, diagnostics, raw_images
+from dualfocus_ros.nodes import compressed_images, diagnostics, node_health, raw_images
 from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.nodes.sweep_input import SweepInput
 from dualfocus_ros.sweep.stage_counter import Stage
@@ -202,7 +202,7 @@ def give(rig, message, callback):
     converter = rig.node._converter
     while not converter.idle:
         time.sleep(0.0002)
-        converter._hand_back()
+        converter.deliver()
     new = rejections(rig) - before
     if isinstance(message, Image | CompressedImage):
         STAMPLESS[id(rig)] += new[Stage.MATCHED, 'zero_stamp']
@@ -495,7 +495,11 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
 
 def shown(rig):
     """Return the counts of rejections as /diagnostics shows them, and the longest text."""
-    status = diagnostics.input_status(rig.node._input_health())
+    status = diagnostics.input_status(
+        node_health.input_health(
+            rig.node._input, rig.node._stage_counter, rig.node._times, rig.node._active_since
+        )
+    )
     counts, longest = Counter(), 0
     for pair in status.values:
         longest = max(longest, len(pair.key), len(pair.value))

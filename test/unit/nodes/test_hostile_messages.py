@@ -9,7 +9,13 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 from sensor_msgs.msg import CompressedImage, Image
 
 from depth_rig import START, image, stack_message
-from dualfocus_ros.nodes import compressed_images, diagnostics, input_messages, raw_images
+from dualfocus_ros.nodes import (
+    compressed_images,
+    diagnostics,
+    input_messages,
+    node_health,
+    raw_images,
+)
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.nodes.stack_input import StackInput
@@ -93,7 +99,7 @@ def test_one_reason_at_two_stages_is_shown_with_both_counts():
     stage_counter = StageCounter()
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
         stage_counter.reject(stage, 'reset', 'begun anew')
-    health = diagnostics.InputHealth(
+    health = node_health.InputHealth(
         stage_counter=stage_counter.snapshot(),
         topics='image_raw',
         publishers=1,

@@ -117,7 +117,7 @@ def test_an_estimator_that_cannot_be_loaded():
     worker = InferenceWorker(load, handle, lambda error: None)
     worker.wait_until_loaded(10)
     assert worker.state is WorkerState.FAILED
-    assert str(worker.failure) == 'no such model'
+    assert str(worker.load_error) == 'no such model'
     assert worker.stop(10)
 
 
@@ -137,7 +137,7 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     assert rig.state is WorkerState.READY
     rig.submit('again')
     assert rig.estimators[1].began.acquire(timeout=10)
-    assert (rig.restarts, str(rig.cause)) == (1, 'killed')
+    assert (rig.restarts, str(rig.crash_cause)) == (1, 'killed')
     assert [str(error) for error in rig.errors] == ['killed']
     assert finish(rig, 1) == ['again']
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
         clock[0] += 31.0
         assert worker.restart() and worker.restarts == restarts
     worker.wait_until_loaded(10)
-    assert str(worker.cause) == 'for the moment'
+    assert str(worker.crash_cause) == 'for the moment'
     assert worker.state is WorkerState.READY and len(made) == 2
     assert worker.stop(10)
 
@@ -204,11 +204,11 @@ def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
 
     worker = InferenceWorker(load, handle, lambda error: None)
     worker.wait_until_loaded(10)
-    assert worker.state is WorkerState.FAILED and str(worker.failure) == 'gone'
+    assert worker.state is WorkerState.FAILED and str(worker.load_error) == 'gone'
 
 
 def test_an_estimator_of_no_more_use_is_loaded_anew_and_need_not_be_released(rig):
-    rig._report = lambda error: True
+    rig._on_error = lambda error: True
 
     def cannot():
         raise RuntimeError('CUDA error')
@@ -236,7 +236,7 @@ def test_works_ahead_while_no_job_waits():
 
     worker = InferenceWorker(Estimator, do, lambda error: order.append(error), ahead)
     for part in ('first', 'broken', 'last'):
-        worker.offer(part)
+        worker.submit_prefetch(part)
     for _ in range(3):
         assert worked.acquire(timeout=10)
     worker.submit('job')
@@ -256,17 +256,17 @@ def test_a_job_goes_before_what_was_offered_and_clear_takes_both_back():
     worker = InferenceWorker(
         Estimator, lambda estimator, job: order.append(job), order.append, ahead
     )
-    worker.offer('being worked on')
+    worker.submit_prefetch('being worked on')
     assert begun.wait(10)
-    worker.offer('waits')
+    worker.submit_prefetch('waits')
     worker.submit('job')
     gate.set()
     assert _soon(lambda: order == ['being worked on', 'job', 'waits'])
     gate.clear()
     begun.clear()
-    worker.offer('again')
+    worker.submit_prefetch('again')
     assert begun.wait(10)
-    worker.offer('taken back')
+    worker.submit_prefetch('taken back')
     worker.submit('taken back too')
     assert worker.clear() == 'taken back too'
     gate.set()

@@ -20,41 +20,41 @@ SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)
 
 
 def test_said_once_however_many_stacks_come():
-    watch = RangeMonitor()
-    first = watch.look(SETTINGS, 0.1)
+    monitor = RangeMonitor()
+    first = monitor.check(SETTINGS, 0.1)
     assert '10 px of blur per dioptre' in first
     assert '5.00 m' in first and '10.00 m' in first
-    assert [watch.look(SETTINGS, 0.1 + 0.001 * n) for n in range(5)] == [None] * 5
+    assert [monitor.check(SETTINGS, 0.1 + 0.001 * n) for n in range(5)] == [None] * 5
 
 
 def test_said_again_for_more_and_for_another_lens():
-    watch = RangeMonitor()
-    assert watch.look(SETTINGS, 0.15) is not None
-    assert watch.look(SETTINGS, 0.0) is not None
-    assert watch.look(SETTINGS, 0.15) is None
-    assert watch.look(replace(SETTINGS, kappa=5.0), 0.0) is not None
+    monitor = RangeMonitor()
+    assert monitor.check(SETTINGS, 0.15) is not None
+    assert monitor.check(SETTINGS, 0.0) is not None
+    assert monitor.check(SETTINGS, 0.15) is None
+    assert monitor.check(replace(SETTINGS, kappa=5.0), 0.0) is not None
 
 
 def test_within_the_range_and_without_a_lens_nothing_is_said():
-    watch = RangeMonitor()
-    assert watch.look(SETTINGS, 0.25) is None
-    assert watch.look(replace(SETTINGS, depth_max=4.9), 0.0) is None
-    assert watch.look(EstimatorSettings(), 0.0) is None
-    assert watch.look(EstimatorSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
+    monitor = RangeMonitor()
+    assert monitor.check(SETTINGS, 0.25) is None
+    assert monitor.check(replace(SETTINGS, depth_max=4.9), 0.0) is None
+    assert monitor.check(EstimatorSettings(), 0.0) is None
+    assert monitor.check(EstimatorSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
 
 
 def test_diagnostics_say_it_as_long_as_it_is_so():
-    watch = RangeMonitor()
-    assert optics_status(watch.check).level == DiagnosticStatus.OK
+    monitor = RangeMonitor()
+    assert optics_status(monitor.last).level == DiagnosticStatus.OK
     for _ in range(2):
-        watch.look(SETTINGS, 0.1)
-        status = optics_status(watch.check)
+        monitor.check(SETTINGS, 0.1)
+        status = optics_status(monitor.last)
         assert status.level == DiagnosticStatus.WARN
         values = {v.key: v.value for v in status.values}
         assert values['range limit [m]'] == '5.00'
         assert values['range asked for [m]'] == '10.00'
         assert values['sigma at least [1/m]'] == '0.0200'
-    watch.look(SETTINGS, 0.3)
-    assert optics_status(watch.check).level == DiagnosticStatus.OK
-    watch.look(EstimatorSettings(), 0.3)
-    assert 'not known' in optics_status(watch.check).message
+    monitor.check(SETTINGS, 0.3)
+    assert optics_status(monitor.last).level == DiagnosticStatus.OK
+    monitor.check(EstimatorSettings(), 0.3)
+    assert 'not known' in optics_status(monitor.last).message

@@ -45,7 +45,7 @@ def test_lost_images_are_counted_and_told():
 def test_late_images_are_told():
     found = watch(60, late=0.3)
     assert found.late == pytest.approx(0.3)
-    assert 'images come 300 ms after their camera_info' in found.problem
+    assert 'images arrive 300 ms after their camera_info' in found.problem
 
 
 def test_nothing_is_said_too_early_or_without_infos():

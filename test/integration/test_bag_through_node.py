@@ -110,6 +110,7 @@ def compare(folder: Path, images: list[np.ndarray], focus: list[float]) -> np.nd
     return expected
 
 
+@pytest.mark.slow
 def test_wall_live_and_offline(tmp_path):
     rng = np.random.default_rng(6)
     fine = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)

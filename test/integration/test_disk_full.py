@@ -27,6 +27,7 @@ def limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
+@pytest.mark.slow
 def test_full_disk_ends_recording_with_one_line(listener, tmp_path):
     from ament_index_python.packages import get_package_prefix
 

@@ -48,13 +48,8 @@ def parameters_of(listener, kind, names):
     return [parameter_value_to_python(value) for value in answer.values]
 
 
-@pytest.mark.parametrize(
-    'kind',
-    [
-        'camera_ros',
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('v4l2', 'depthai')),
-    ],
-)
+@pytest.mark.parametrize('kind', ['camera_ros', 'v4l2', 'depthai'])
+@pytest.mark.slow
 def test_depth_from_a_driver(start, listener, kind):
     truth = listener.collect(FocusState, 'truth/focus_state', 200)
     truths = listener.collect(Image, 'truth/depth', 200)

@@ -61,6 +61,7 @@ def drive(start, kind, **parameters):
     return start(DRIVER, {'__node': NODES[kind]}, stand_in__kind=kind, **named)
 
 
+@pytest.mark.slow
 def test_webcam_starts_late_and_restarts(start, listener, watch):
     sweep = start('focus_sweep_node', driver='v4l2', settle_frames=6, **SWEEP, **TABLE)
     listener.until(lambda: watch.says('driver', 'v4l2_camera not found'), what=sweep.output)
@@ -97,6 +98,7 @@ def test_webcam_starts_late_and_restarts(start, listener, watch):
     assert sweep.stop() == 0 and 'Traceback' not in sweep.output, sweep.output
 
 
+@pytest.mark.slow
 def test_unresponsive_driver_is_named(start, listener, watch):
     drive(start, 'camera_ros', fault='deaf')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
@@ -107,6 +109,7 @@ def test_unresponsive_driver_is_named(start, listener, watch):
     assert sweep.stop() == 0 and 'Traceback' not in sweep.output, sweep.output
 
 
+@pytest.mark.slow
 def test_driver_that_pauses(start, listener, watch):
     driver = drive(start, 'camera_ros')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
@@ -122,6 +125,7 @@ def test_driver_that_pauses(start, listener, watch):
     assert sweep.stop() == 0, sweep.output
 
 
+@pytest.mark.slow
 def test_lens_off_commanded_position(start, listener, watch):
     drive(start, 'camera_ros', fault='stuck')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', plane_timeout=1.0, **SWEEP)
@@ -161,6 +165,7 @@ def test_plane_rejected_by_driver_is_skipped(start, listener, watch):
     assert sweep.stop() == 0, sweep.output
 
 
+@pytest.mark.slow
 def test_exposure_is_locked_during_a_capture(start, listener, watch):
     drive(start, 'v4l2')
     sweep = start(
@@ -188,7 +193,12 @@ def test_exposure_is_locked_during_a_capture(start, listener, watch):
 
 
 @pytest.mark.parametrize(
-    ('driver', 'parameters'), [('camera_ros', {}), ('v4l2', TABLE), ('depthai', TABLE)]
+    ('driver', 'parameters'),
+    [
+        ('camera_ros', {}),
+        pytest.param('v4l2', TABLE, marks=pytest.mark.slow),
+        pytest.param('depthai', TABLE, marks=pytest.mark.slow),
+    ],
 )
 def test_signal_without_driver_ends_quietly(start, listener, watch, driver, parameters):
     sweep = start('focus_sweep_node', driver=driver, **SWEEP, **parameters)

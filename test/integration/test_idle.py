@@ -64,6 +64,7 @@ def vga_camera():
     rclpy.shutdown(context=context)
 
 
+@pytest.mark.slow
 def test_idle_node_uses_little_cpu(start, listener, vga_camera, record_property):
     node = start('depth_node', threads=1)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')

@@ -110,6 +110,7 @@ def own_memory(program):
 
 @pytest.mark.fault(20)
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_one_depth_per_sweep_and_newest_under_overload(loaded, listener):
     program, camera = loaded
 

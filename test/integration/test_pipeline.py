@@ -97,6 +97,7 @@ def check_cloud(cloud, depth, info):
     assert np.isnan(points['z'][~finite]).all()
 
 
+@pytest.mark.smoke
 def test_depth_of_the_simulated_scene(start_pipeline, listener):
     heard = {topic: listener.collect(kind, topic) for topic, kind in {**OUTPUTS, **INPUTS}.items()}
     programs = start_pipeline()
@@ -166,6 +167,7 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
     check_ended_well(*programs)
 
 
+@pytest.mark.slow
 def test_late_subscribers_and_other_encoding(start_pipeline, listener):
     programs = start_pipeline()
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
@@ -223,8 +225,10 @@ def test_camera_killed_during_sweep(start_pipeline, start, listener):
     ('parameters', 'text'),
     [
         ({'model': '/nowhere/weights.safetensors'}, '/nowhere/weights.safetensors'),
-        ({'device': 'cuda:63'}, 'cuda:63'),
-        ({'stack__size': 77, 'depth__encoding': 'RGB'}, '32FC1, 16UC1'),
+        pytest.param({'device': 'cuda:63'}, 'cuda:63', marks=pytest.mark.slow),
+        pytest.param(
+            {'stack__size': 77, 'depth__encoding': 'RGB'}, '32FC1, 16UC1', marks=pytest.mark.slow
+        ),
     ],
 )
 def test_failed_configuration_states_reason(start, listener, parameters, text):

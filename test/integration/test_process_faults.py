@@ -65,6 +65,7 @@ def check_quiet(program):
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_signal_under_full_load_ends_all_processes(start, listener, number):
     robot = Robot(start, listener)
     # Everything that can be computed is.

@@ -130,6 +130,7 @@ def test_live_and_offline_depth_are_equal(start, command, tmp_path):
     assert compared >= DEPTHS - 2
 
 
+@pytest.mark.slow
 def test_killed_recording_is_readable(start, command, tmp_path):
     start('sim_camera_node', **CAMERA)
     start('focus_sweep_node', **SWEEP)
@@ -153,6 +154,7 @@ def test_duration_ends_recording_without_messages(command, listener, tmp_path):
     assert 'no message arrived on any selected topic' in log and 'Traceback' not in log
 
 
+@pytest.mark.slow
 def test_named_topics_are_recorded_as_they_are(command, listener, tmp_path):
     publisher = listener.node.create_publisher(Image, '/wrist/picture', 10)
     process = command('record', tmp_path / 'bag', '--topics', 'wrist/picture')

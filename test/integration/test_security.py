@@ -20,6 +20,7 @@ NODES = ('/dualfocus', '/focus_sweep', '/sim_camera')
     os.environ.get('ROS_DISTRO', 'jazzy') != 'jazzy',
     reason='other distros add other services to each node',
 )
+@pytest.mark.slow
 def test_policy_matches_running_nodes(start):
     start('sim_camera_node', width=96, height=64, rate=5.0, threads=1)
     start('focus_sweep_node', count=3)

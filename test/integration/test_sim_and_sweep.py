@@ -239,12 +239,27 @@ def test_a_command_that_is_no_number_is_ignored(start, listener):
     ('name', 'parameters', 'text'),
     [
         ('sim_camera_node', {'scene': 'moon'}, 'one of table, floor, corridor, target, rgbd'),
-        ('sim_camera_node', {'rate': -3.0}, 'rate must be a number from 0.1 to 240'),
-        ('sim_camera_node', {'scene': 'rgbd'}, 'rgbd.colour'),
+        pytest.param(
+            'sim_camera_node',
+            {'rate': -3.0},
+            'rate must be a number from 0.1 to 240',
+            marks=pytest.mark.slow,
+        ),
+        pytest.param('sim_camera_node', {'scene': 'rgbd'}, 'rgbd.colour', marks=pytest.mark.slow),
         ('sim_camera_node', {'focus__near_dioptres': 0.0}, 'far < near'),
-        ('sim_camera_node', {'width': 'broad'}, 'width must be a whole number'),
+        pytest.param(
+            'sim_camera_node',
+            {'width': 'broad'},
+            'width must be a whole number',
+            marks=pytest.mark.slow,
+        ),
         ('focus_sweep_node', {'driver': 'telepathy'}, 'one of topic'),
-        ('focus_sweep_node', {'near_dioptres': 0.1, 'far_dioptres': 2.0}, 'far < near'),
+        pytest.param(
+            'focus_sweep_node',
+            {'near_dioptres': 0.1, 'far_dioptres': 2.0},
+            'far < near',
+            marks=pytest.mark.slow,
+        ),
         ('focus_sweep_node', {'planes_dioptres': '[1.0]'}, '2 to 32'),
     ],
 )
@@ -260,10 +275,10 @@ def test_wrong_parameters_end_with_one_line(start, name, parameters, text):
 @pytest.mark.parametrize(
     ('name', 'delay', 'number'),
     [
-        ('sim_camera_node', 0.0, signal.SIGINT),
+        pytest.param('sim_camera_node', 0.0, signal.SIGINT, marks=pytest.mark.slow),
         ('sim_camera_node', 0.7, signal.SIGTERM),
-        ('sim_camera_node', 2.0, signal.SIGINT),
-        ('focus_sweep_node', 0.0, signal.SIGTERM),
+        pytest.param('sim_camera_node', 2.0, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param('focus_sweep_node', 0.0, signal.SIGTERM, marks=pytest.mark.slow),
         ('focus_sweep_node', 0.7, signal.SIGINT),
     ],
 )

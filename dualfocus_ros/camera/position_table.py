@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver units of a lens to dioptres and back, by a calibrated table."""
+"""Conversion between lens positions in driver units and dioptres, by a calibrated table."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ import math
 
 import numpy as np
 
-# Dioptres by which a plane may miss the end of the table from being computed.
+# Tolerance in dioptres beyond the table, for the rounding of computed planes.
 _ROUNDING = 1e-6
 
 
 class PositionTable:
-    """Positions of a lens in its driver's unit and the dioptres that they focus at.
+    """Lens positions in driver units and their focus.
 
-    Piecewise linear between the entries, and nothing beyond them: where a voice coil or a motor
-    was not calibrated it may do anything.
+    Piecewise linear between the entries, undefined beyond them: an actuator outside of its
+    calibrated range is unpredictable.
 
-    :param positions: in the unit of the driver.
-    :param dioptres: of the same length; both run strictly up or strictly down.
-    :raises ValueError: naming what is wrong with the table.
+    :param positions: lens positions in the unit of the driver.
+    :param dioptres: focus at these positions in 1/m; both sequences increase or decrease strictly.
+    :raises ValueError: for an invalid table.
     """
 
     def __init__(self, positions: Sequence[float], dioptres: Sequence[float]) -> None:
         if len(positions) != len(dioptres):
             raise ValueError(
-                f'calibration: {len(positions)} positions but {len(dioptres)} dioptres; each '
-                'position needs its dioptres'
+                f'calibration: {len(positions)} positions but {len(dioptres)} dioptres; give one '
+                'for each position'
             )
         if len(positions) < 2:
             raise ValueError(f'calibration: at least 2 entries are needed, got {len(positions)}')
         for name, numbers in (('positions', positions), ('dioptres', dioptres)):
             if not all(math.isfinite(number) for number in numbers):
-                raise ValueError(f'calibration.{name}: not all are numbers: {list(numbers)}')
+                raise ValueError(
+                    f'calibration.{name}: must be finite numbers, got {list(numbers)}'
+                )
             steps = np.diff(np.asarray(numbers, np.float64))
             if not ((steps > 0.0).all() or (steps < 0.0).all()):
                 raise ValueError(
-                    f'calibration.{name}: must run strictly up or strictly down, got '
-                    f'{list(numbers)}'
+                    f'calibration.{name}: must increase or decrease strictly, got {list(numbers)}'
                 )
         order = np.argsort(dioptres)
         self._dioptres = np.asarray(dioptres, np.float64)[order]
         self._positions = np.asarray(positions, np.float64)[order]
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The farthest and the nearest focus of the table in dioptres."""
+    def dioptre_range(self) -> tuple[float, float]:
+        """Farthest and nearest focus of the table in dioptres."""
         return float(self._dioptres[0]), float(self._dioptres[-1])
 
     def position(self, dioptres: float) -> float:
-        """Return the position that focuses at so many dioptres.
+        """Return the position of a focus in dioptres.
 
         :raises ValueError: beyond the table.
         """
-        far, near = self.limits
+        far, near = self.dioptre_range
         if not far - _ROUNDING <= dioptres <= near + _ROUNDING:
             raise ValueError(
                 f'{dioptres:g} dioptres are beyond the calibration, which covers {far:g} to '
-                f'{near:g}: choose other planes, or calibrate that range too'
+                f'{near:g}: choose other planes, or extend the calibration'
             )
         return float(np.interp(dioptres, self._dioptres, self._positions))
 
     def whole_position(self, dioptres: float) -> int:
-        """Return the whole position nearest to a focus, for drivers that take no other.
+        """Return the nearest integer position of a focus, inside of the table.
 
         :raises ValueError: beyond the table.
         """
@@ -71,7 +72,7 @@ class PositionTable:
         return min(max(round(self.position(dioptres)), math.ceil(ends[0])), math.floor(ends[1]))
 
     def dioptres(self, position: float) -> float:
-        """Return the dioptres of a position; NaN beyond the table."""
+        """Return the focus at a position in dioptres; NaN beyond the table."""
         rising = self._positions[0] < self._positions[-1]
         positions, dioptres = (
             (self._positions, self._dioptres)

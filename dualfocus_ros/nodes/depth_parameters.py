@@ -354,7 +354,7 @@ class DepthNodeSettings:
             command_tolerance=self.stack_command_tolerance,
             sliding=self.stack_mode == 'sliding',
             rectify=self.rectify == 'auto',
-            pairing=TimeSynchronizerSettings(
+            synchronizer=TimeSynchronizerSettings(
                 window_ns=_nanoseconds(self.stack_pairing_window),
                 exact_cameras=self.camera_info_policy == 'exact',
             ),

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn the frames of a focus sweep into focal stacks.
+"""Assemble focal stacks from the frames of a focus sweep.
 
-A plain class without a clock and without ROS: it is given messages and ticks, and returns stacks.
+No clock and no ROS: the caller passes messages and ticks and receives stacks.
 
-- Frames, focus reports and calibrations are paired by exact stamp (``pairing.py``).
+- Frames, lens readings and calibrations are matched by exact stamp (``time_synchronizer.py``).
 - A stack is returned with the message that completes its sweep, without delay.
-- A sweep that lost planes ends when the next one begins, or when nothing has come for
-  ``timeout_ns``; it becomes a stack flagged PLANE_MISSING and PARTIAL if it has ``min_size``
-  planes, with the range that the whole sweep was to have, otherwise it is dropped and counted.
-- Memory is bounded: ``max_pending`` frames that wait for a partner, and two sweeps.
+- An incomplete sweep ends when the next one begins, or without a new frame for ``timeout_ns``.
+  With ``min_size`` planes it becomes a stack flagged PLANE_MISSING and PARTIAL that holds the
+  range of the complete sweep; with fewer it is dropped and counted.
+- Memory is bounded: ``max_pending`` waiting frames and two sweeps.
 """
 
 from __future__ import annotations
@@ -16,42 +16,36 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-import math
 
-from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
+from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.camera.rectification import CameraCalibration
-from dualfocus_ros.focal_stack import (
-    FOCUS_TOLERANCE,
-    MAX_PLANES,
-    MIN_PLANES,
-    FocalStack,
-    Plane,
-    StackFlag,
-)
+from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.sweep.frames import Frame, MatchedFrame
+from dualfocus_ros.sweep.reading_filter import ReadingFilter
 from dualfocus_ros.sweep.sliding_window import SlidingWindow
+from dualfocus_ros.sweep.stack_builder import StackBuilder, plane_from_frame
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.sweep_detection import Sweep, start_sweep
-from dualfocus_ros.sweep.sweep_extent import SweepExtent, estimate_extent
-from dualfocus_ros.sweep.time_synchronizer import ExactTimeSynchronizer, TimeSynchronizerSettings
-
-# Four of the largest sweeps: an image may come long after the command.
-_COMMANDS_KEPT = 4 * MAX_PLANES
+from dualfocus_ros.sweep.time_synchronizer import (
+    ExactTimeSynchronizer,
+    TimeSynchronizerSettings,
+)
 
 
 @dataclass(frozen=True)
 class AssemblerSettings:
-    """How stacks are made of frames.
+    """Settings of the assembler.
 
-    :param size: planes in a stack; 0 as the sweep says.
-    :param min_size: fewest planes of a sweep that lost some.
-    :param timeout_ns: a sweep that gets no plane for this long is over.
+    :param size: planes in a stack; 0: planes of the sweep.
+    :param min_size: fewest planes of an incomplete sweep.
+    :param timeout_ns: time without a new plane after which a sweep ends.
     :param accept_moving: use frames during which the lens moved.
-    :param command_tolerance: farther from where it was sent a lens that does not say that it
-        moves is not taken to be at rest, in dioptres; 0 for any distance.
-    :param sliding: a stack with every frame, of the newest plane at each position, instead of
-        one with every sweep.
+    :param command_tolerance: largest distance of a lens at rest to its command, in dioptres; 0:
+        any distance.
+    :param sliding: one stack per frame, of the newest plane at each position; otherwise one per
+        sweep.
     :param rectify: undistort planes whose calibration has distortion.
+    :param synchronizer: settings of the matching by stamp.
     """
 
     size: int = 0
@@ -61,56 +55,55 @@ class AssemblerSettings:
     command_tolerance: float = 0.25
     sliding: bool = False
     rectify: bool = True
-    pairing: TimeSynchronizerSettings = field(default_factory=TimeSynchronizerSettings)
+    synchronizer: TimeSynchronizerSettings = field(default_factory=TimeSynchronizerSettings)
 
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How much of the sweep in progress has arrived; ``expected`` 0 is not known."""
+    """Number of planes of a sweep; ``expected`` 0: unknown."""
 
     planes: int
     expected: int
 
 
 class SweepAssembler:
-    """Pairs messages, groups frames into sweeps and returns focal stacks.
+    """Matches messages, groups frames into sweeps and returns focal stacks.
 
-    Every method that adds something returns the stacks that it completed, oldest first.
+    Each ``add_`` method returns the stacks that it completed, oldest first.
 
-    :param funnel: counts what got how far, and why not further.
-    :param foresee: told of each plane that joins a sweep which it does not complete.
+    :param stage_counter: counts frames, stacks and rejections.
+    :param on_plane: called with each plane that joins a sweep without completing it.
     """
 
     def __init__(
         self,
         settings: AssemblerSettings,
         stage_counter: StageCounter,
-        foresee: Callable[[Plane], None] | None = None,
+        on_plane: Callable[[Plane], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._foresee = foresee
+        self._on_plane = on_plane
         self._stage_counter = stage_counter
-        self._pairing = ExactTimeSynchronizer(settings.pairing, stage_counter)
+        self._synchronizer = ExactTimeSynchronizer(settings.synchronizer, stage_counter)
+        self._filter = ReadingFilter(stage_counter)
+        self._builder = StackBuilder(stage_counter)
         self._sliding = SlidingWindow()
         self._format: tuple[tuple[int, ...], str, str] | None = None
-        self._samples: list[MatchedFrame] = []
+        self._frames: list[MatchedFrame] = []
         self._previous: Sweep | None = None
         self._open: Sweep | None = None
         self._closed_until = 0
-        # How long, in stamp time, an incomplete sweep may still be completed after the next one
-        # has begun. Messages of one topic come in order, so nothing is gained by waiting until
-        # a frame has once come too late.
+        # Stamp time for which an incomplete sweep stays open after the next one began. Messages of
+        # one topic arrive in order, so waiting is useless until a frame has once been late.
         self._late_grace_ns = 0
         self._idle_since: int | None = None
-        self._last_drop: SweepProgress | None = None
-        self._whole: SweepExtent | None = None
-        # Focus in dioptres by number of the sweep, index of the plane and number of planes.
-        self._commanded: dict[tuple[int, int, int], float] = {}
-        # Nobody lost the planes that came before we listened.
-        self._listened_from_start = False
+        self._last_incomplete: SweepProgress | None = None
+        # Planes published before this subscriber existed are not lost.
+        self._has_closed_sweep = False
 
     @property
     def settings(self) -> AssemblerSettings:
+        """Current settings; changes apply from the next message on."""
         return self._settings
 
     @settings.setter
@@ -118,53 +111,59 @@ class SweepAssembler:
         if settings.sliding != self._settings.sliding or settings.size != self._settings.size:
             self.drop_sweep('reconfigured', 'the stack size or mode was changed')
         self._settings = settings
-        self._pairing.settings = settings.pairing
+        self._synchronizer.settings = settings.synchronizer
 
     @property
     def progress(self) -> SweepProgress | None:
-        """The sweep in progress, or else how the last incomplete one ended; None at first."""
+        """Planes of the sweep in progress, or of the last one if it was incomplete; else None."""
         if self._settings.sliding and self._sliding.planes:
             return SweepProgress(self._sliding.planes, self._sliding.expected)
         sweep = self._open
         if sweep is None:
-            return self._last_drop
-        return SweepProgress(len(sweep.samples), sweep.expected)
+            return self._last_incomplete
+        return SweepProgress(len(sweep.frames), sweep.expected)
 
     @property
     def in_progress(self) -> bool:
-        """Whether a sweep has begun and not ended."""
+        """Whether a sweep is in progress."""
         return self._open is not None
 
+    @property
+    def pending_frames(self) -> int:
+        """Number of frames that wait for a lens reading or a calibration."""
+        return self._synchronizer.pending_frames
+
+    @property
+    def command_count(self) -> int:
+        """Number of stored commands."""
+        return self._filter.command_count
+
     def add_frame(self, frame: Frame) -> list[FocalStack]:
-        """Add an image; see the class."""
+        """Add an image."""
         if frame.format != self._format:
             if self._format is not None:
-                self._change_format(frame)
+                self._handle_format_change(frame)
             self._format = frame.format
-        return self._add(self._pairing.add_frame(frame))
+        return self._add(self._synchronizer.add_frame(frame))
 
-    def add_reading(self, report: LensReading) -> list[FocalStack]:
-        """Add a report of the lens position; see the class."""
-        return self._add(self._pairing.add_reading(report))
+    def add_reading(self, reading: LensReading) -> list[FocalStack]:
+        """Add a lens reading."""
+        return self._add(self._synchronizer.add_reading(reading))
 
     def add_camera(self, stamp_ns: int, calibration: CameraCalibration) -> list[FocalStack]:
-        """Add the calibration of the image with this stamp; see the class."""
-        return self._add(self._pairing.add_camera(stamp_ns, calibration))
+        """Add the calibration of the image of this stamp."""
+        return self._add(self._synchronizer.add_camera(stamp_ns, calibration))
 
-    def add_command(self, order: PlaneTarget) -> None:
-        """Take note of where the lens was sent for a plane of a counted sweep."""
-        key = order.plane_id
-        self._commanded.pop(key, None)
-        self._commanded[key] = order.dioptres
-        if len(self._commanded) > _COMMANDS_KEPT:
-            del self._commanded[next(iter(self._commanded))]
+    def add_command(self, target: PlaneTarget) -> None:
+        """Store the commanded focus of a plane, to compare readings with it."""
+        self._filter.add_command(target)
 
     def tick(self, now_ns: int) -> list[FocalStack]:
-        """Let go of what waits for too long; end a sweep that gets no plane for the timeout.
+        """Drop overdue messages; end the sweep after the timeout.
 
-        :param now_ns: any clock that runs as the camera's; called a few times a second.
+        :param now_ns: any clock of the camera's rate; call this several times a second.
         """
-        stacks = self._add(self._pairing.tick(now_ns))
+        stacks = self._add(self._synchronizer.tick(now_ns))
         if self._open is None:
             self._idle_since = None
             return stacks
@@ -177,85 +176,52 @@ class SweepAssembler:
         return stacks
 
     def reset(self) -> None:
-        """Forget everything, as after a jump of the clock."""
-        self._pairing.clear('reset', 'everything was begun anew while the image waited')
+        """Forget all messages and sweeps, for example after a jump of the clock."""
+        self._synchronizer.clear('reset', 'the input was reset while the image waited')
+        self._filter.clear()
+        self._builder.clear()
         self._sliding.clear()
         self._forget_sweep()
         self._format = None
         self._closed_until = 0
         self._late_grace_ns = 0
-        self._last_drop = None
-        self._whole = None
-        self._commanded.clear()
-        self._listened_from_start = False
+        self._last_incomplete = None
+        self._has_closed_sweep = False
 
     def drop_sweep(self, reason: str, text: str) -> None:
-        """Drop the sweep in progress, if there is one, and count it under ``reason``."""
+        """Drop the sweep in progress, if any, and count it.
+
+        :param reason: rejection reason.
+        :param text: its explanation.
+        """
         self._sliding.clear()
         if self._open is not None:
-            self._last_drop = self.progress
+            self._last_incomplete = self.progress
             self._stage_counter.reject(Stage.STACKED, reason, text)
         self._forget_sweep()
 
-    def _add(self, samples: list[MatchedFrame]) -> list[FocalStack]:
-        limit = self._pairing.jumped_to
+    def _add(self, frames: list[MatchedFrame]) -> list[FocalStack]:
+        limit = self._synchronizer.jumped_to
         if limit is not None:
-            self._set_back(limit)
+            self._handle_clock_jump(limit)
         stacks: list[FocalStack] = []
-        for sample in samples:
-            if self._usable(sample.lens):
-                ready = self._calibrated(sample)
-                stacks += self._slide(ready) if self._settings.sliding else self._group(ready)
+        for frame in frames:
+            if self._filter.accepts(
+                frame.lens,
+                accept_moving=self._settings.accept_moving,
+                command_tolerance=self._settings.command_tolerance,
+            ):
+                calibrated = self._with_camera(frame)
+                add = self._slide if self._settings.sliding else self._group
+                stacks += add(calibrated)
         return stacks
 
-    def _usable(self, focus: LensReading) -> bool:
-        if focus.state == LensState.MOVING and not self._settings.accept_moving:
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'moving',
-                f'the lens was moving at {focus.dioptres:.3f} dioptres (stack.accept_moving)',
-            )
-            return False
-        if focus.plane_count > MAX_PLANES:
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'too_many_planes',
-                f'sweep {focus.sweep_id} has {focus.plane_count} planes; at most {MAX_PLANES}',
-            )
-            return False
-        if focus.plane_count and focus.plane_index >= focus.plane_count:
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'bad_plane_index',
-                f'plane {focus.plane_index} of a sweep of {focus.plane_count}',
-            )
-            return False
-        return focus.state == LensState.MOVING or self._within_command_tolerance(focus)
-
-    def _within_command_tolerance(self, focus: LensReading) -> bool:
-        """Return whether a lens is where it was sent for this plane, as far as that is known."""
-        if not focus.plane_count:
-            return True
-        key = focus.sweep_id, focus.plane_index, focus.plane_count
-        commanded = self._commanded.get(key, math.nan)
-        limit = self._settings.command_tolerance
-        if limit == 0.0 or not abs(focus.dioptres - commanded) > limit:  # NaN: nobody knows
-            return True
-        self._stage_counter.reject(
-            Stage.STACKED,
-            'off_command',
-            f'plane {focus.plane_index} of sweep {focus.sweep_id}: the lens was sent to '
-            f'{commanded:.3f} dioptres and reports {focus.dioptres:.3f} '
-            '(stack.command_tolerance)',
-        )
-        return False
-
-    def _calibrated(self, sample: MatchedFrame) -> MatchedFrame:
-        """Return the sample with its camera, and its calibration where that is to be applied."""
-        calibration = sample.calibration
+    def _with_camera(self, frame: MatchedFrame) -> MatchedFrame:
+        """Return the frame with its camera; without its calibration if not to be rectified."""
+        calibration = frame.calibration
         if calibration is None:
-            return sample
-        height, width = sample.frame.image.shape[:2]
+            return frame
+        height, width = frame.frame.image.shape[:2]
         expected = (calibration.camera.width, calibration.camera.height)
         if expected != (width, height):
             self._stage_counter.reject(
@@ -264,139 +230,95 @@ class SweepAssembler:
                 f'camera_info is for {expected[0]}x{expected[1]} pixels, '
                 f'the image has {width}x{height}',
             )
-            return replace(sample, calibration=None)
+            return replace(frame, calibration=None)
         distorted = self._settings.rectify and not calibration.is_rectified
         return replace(
-            sample, camera=calibration.output, calibration=calibration if distorted else None
+            frame, camera=calibration.output, calibration=calibration if distorted else None
         )
 
-    def _group(self, sample: MatchedFrame) -> list[FocalStack]:
-        if sample.stamp_ns <= self._closed_until:
-            self._late_grace_ns = self._settings.pairing.window_ns
+    def _group(self, frame: MatchedFrame) -> list[FocalStack]:
+        """Add a frame to its sweep; return the stacks of the sweeps that ended."""
+        if frame.stamp_ns <= self._closed_until:
+            self._late_grace_ns = self._settings.synchronizer.window_ns
             self._stage_counter.reject(
-                Stage.STACKED, 'late', 'a frame came after the end of the sweep that it belongs to'
+                Stage.STACKED, 'late', 'a frame arrived after the end of its sweep'
             )
             return []
         self._idle_since = None
-        insort(self._samples, sample, key=lambda s: s.stamp_ns)
+        insort(self._frames, frame, key=lambda f: f.stamp_ns)
         stacks: list[FocalStack] = []
         while True:
             sweeps = self._split()
             self._open = sweeps[-1] if sweeps else None
             ended = self._first_ended(sweeps)
-            if ended is None:
-                # Of the frames taken at one position only the best is kept.
-                kept = {s.stamp_ns: s for sweep in sweeps for s in sweep.samples}
-                self._samples = [kept[stamp] for stamp in sorted(kept)]
-                if self._foresee is not None and sample.stamp_ns in kept:
-                    self._foresee(_plane(sample))
-                return stacks
-            stacks += self._close(ended, 'the next sweep began')
+            if ended is not None:
+                stacks += self._close(ended, 'the next sweep began')
+                continue
+            # Only the best frame of each position is kept.
+            best = {f.stamp_ns: f for sweep in sweeps for f in sweep.frames}
+            self._frames = [best[stamp] for stamp in sorted(best)]
+            if self._on_plane is not None and frame.stamp_ns in best:
+                self._on_plane(plane_from_frame(frame))
+            return stacks
 
     def _split(self) -> list[Sweep]:
-        """Divide the samples, which are in the order of their stamps, into sweeps.
-
-        What still belongs to the sweep that was closed last is in none of them.
-        """
+        """Divide the frames into sweeps, without those of the sweep closed last."""
         sweeps: list[Sweep] = []
         current = self._previous
-        for sample in self._samples:
-            if current is None or self._rested(current, sample):
-                current = start_sweep(sample, self._settings.size)
+        for frame in self._frames:
+            if current is None or self._is_after_pause(frame, current):
+                current = start_sweep(frame, self._settings.size)
                 sweeps.append(current)
-            elif not current.offer(sample):
-                current = current.successor(sample)
+            elif not current.try_add(frame):
+                current = current.next_sweep(frame)
                 sweeps.append(current)
         return sweeps
 
-    def _rested(self, sweep: Sweep, sample: MatchedFrame) -> bool:
-        return sample.first_ns - sweep.last_stamp > self._settings.timeout_ns
+    def _is_after_pause(self, frame: MatchedFrame, sweep: Sweep) -> bool:
+        return frame.first_ns - sweep.last_stamp > self._settings.timeout_ns
 
     def _first_ended(self, sweeps: list[Sweep]) -> Sweep | None:
-        """Return the oldest sweep if it is complete or a newer one has overtaken it."""
+        """Return the oldest sweep if it is complete, or a newer one has begun."""
         if not sweeps:
             return None
         oldest = sweeps[0]
         if any(sweep.complete for sweep in sweeps):
             return oldest
-        overtaken_ns = self._samples[-1].stamp_ns - oldest.last_stamp
+        overtaken_ns = self._frames[-1].stamp_ns - oldest.last_stamp
         return oldest if len(sweeps) > 1 and overtaken_ns > self._late_grace_ns else None
 
-    def _close(self, sweep: Sweep, why: str) -> list[FocalStack]:
-        """End a sweep; return its stack, unless too little of it has come."""
-        samples = sweep.samples
+    def _close(self, sweep: Sweep, cause: str) -> list[FocalStack]:
+        """End a sweep; return its stack in a list, empty if too few planes arrived."""
+        frames = sweep.frames
         self._previous = sweep
-        self._samples = [s for s in self._samples if s.stamp_ns > sweep.last_stamp]
-        # What comes now from before the next sweep belongs to this one, and is late.
-        self._closed_until = self._samples[0].stamp_ns - 1 if self._samples else sweep.last_stamp
-        joined_midway = not self._listened_from_start and _lacks_first(samples)
-        self._listened_from_start = True
-        self._last_drop = None
-        if len(samples) < sweep.expected:
-            self._last_drop = SweepProgress(len(samples), sweep.expected)
+        self._frames = [f for f in self._frames if f.stamp_ns > sweep.last_stamp]
+        # Frames older than the next sweep belong to this one, and are late from now on.
+        self._closed_until = self._frames[0].stamp_ns - 1 if self._frames else sweep.last_stamp
+        joined_midway = not self._has_closed_sweep and _lacks_first(frames)
+        self._has_closed_sweep = True
+        self._last_incomplete = None
+        if len(frames) < sweep.expected:
+            self._last_incomplete = SweepProgress(len(frames), sweep.expected)
             if joined_midway:
                 self._stage_counter.reject(
                     Stage.STACKED,
                     'joined_midway',
-                    f'sweep {samples[0].lens.sweep_id} had begun before the node listened',
+                    f'sweep {frames[0].lens.sweep_id} had begun before the node subscribed',
                 )
                 return []
-        return self._stack(samples, sweep.expected, why)
+        return self._build(frames, sweep.expected, cause)
 
-    def _stack(self, samples: list[MatchedFrame], expected: int, why: str) -> list[FocalStack]:
-        """Return the stack of these samples, in a list, or nothing if they do not make one."""
-        count = len(samples)
-        flags = StackFlag.NONE
-        fewest = MIN_PLANES
-        if count < expected:
-            flags |= StackFlag.PLANE_MISSING | StackFlag.PARTIAL
-        if count < expected or not expected:
-            fewest = max(fewest, min(self._settings.min_size, expected or MAX_PLANES))
-        if count < fewest:
-            of = f' of {expected}' if expected else ''
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'too_few_planes',
-                f'sweep {samples[0].lens.sweep_id} ended with {count}{of} planes because {why}; '
-                f'at least {fewest} are needed',
-            )
-            return []
-        focus = [s.lens.dioptres for s in samples]
-        if max(focus) - min(focus) <= FOCUS_TOLERANCE:
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'same_focus',
-                f'all {count} planes are focused at {focus[0]:.3f} dioptres',
-            )
-            return []
-        if any(s.lens.state == LensState.MOVING for s in samples):
-            flags |= StackFlag.MOTION
-        self._stage_counter.count(Stage.STACKED)
-        sweep_extent = None
-        if count < expected:
-            sweep_extent = estimate_extent(samples, expected, self._whole)
-        else:
-            self._whole = SweepExtent.of(samples)
-        planes = tuple(_plane(s) for s in samples)
-        newest = samples[-1]
-        return [
-            FocalStack(
-                planes,
-                newest.frame.frame_id,
-                newest.lens.sweep_id,
-                flags,
-                sweep_extent=sweep_extent,
-            )
-        ]
-
-    def _slide(self, sample: MatchedFrame) -> list[FocalStack]:
+    def _slide(self, frame: MatchedFrame) -> list[FocalStack]:
+        """Add a frame to the sliding window; return its stack in a list."""
         self._idle_since = None
-        samples = self._sliding.add(sample, self._settings.size, self._settings.timeout_ns)
-        if not samples:
-            return []
-        return self._stack(samples, self._sliding.expected, 'planes were lost')
+        frames = self._sliding.add(frame, self._settings.size, self._settings.timeout_ns)
+        return self._build(frames, self._sliding.expected, 'planes were lost') if frames else []
 
-    def _change_format(self, frame: Frame) -> None:
+    def _build(self, frames: list[MatchedFrame], expected: int, cause: str) -> list[FocalStack]:
+        stack = self._builder.build(frames, expected, self._settings.min_size, cause)
+        return [] if stack is None else [stack]
+
+    def _handle_format_change(self, frame: Frame) -> None:
         assert self._format is not None
         (shape, encoding, frame_id), (new_shape, new_encoding, new_frame_id) = (
             self._format,
@@ -406,37 +328,26 @@ class SweepAssembler:
             f'images changed from {_size(shape)} {encoding} in {frame_id!r} to '
             f'{_size(new_shape)} {new_encoding} in {new_frame_id!r}'
         )
-        self._pairing.drop_frames(frame.stamp_ns, 'format_changed', text)
+        self._synchronizer.drop_frames(frame.stamp_ns, 'format_changed', text)
         self.drop_sweep('format_changed', text)
 
-    def _set_back(self, limit: int) -> None:
-        """Forget what lies after ``limit``, because the stamps have jumped back."""
-        if self._closed_until > limit or any(s.stamp_ns > limit for s in self._samples):
+    def _handle_clock_jump(self, limit: int) -> None:
+        """Drop the sweep if it has stamps after ``limit``: the stamps jumped back."""
+        if self._closed_until > limit or any(f.stamp_ns > limit for f in self._frames):
             self.drop_sweep('clock_jump', 'the stamps of the images have jumped back')
             self._closed_until = 0
             self._late_grace_ns = 0
 
     def _forget_sweep(self) -> None:
-        self._samples.clear()
+        self._frames.clear()
         self._previous = None
         self._open = None
         self._idle_since = None
 
 
-def _lacks_first(samples: list[MatchedFrame]) -> bool:
-    counted = samples[0].lens.plane_count > 0
-    return counted and all(s.lens.plane_index > 0 for s in samples)
-
-
-def _plane(sample: MatchedFrame) -> Plane:
-    return Plane(
-        sample.frame.image,
-        sample.lens.dioptres,
-        sample.stamp_ns,
-        sample.camera,
-        sample.lens.plane_index,
-        sample.calibration,
-    )
+def _lacks_first(frames: list[MatchedFrame]) -> bool:
+    counted = frames[0].lens.plane_count > 0
+    return counted and all(frame.lens.plane_index > 0 for frame in frames)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks from several cameras that look at the same scene at different focus, taken together."""
+"""Assemble stacks from several cameras that view one scene at different focus."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 @dataclass(frozen=True)
 class PlaneSynchronizerSettings:
-    """How images of several cameras are brought together.
+    """Settings of the synchronizer.
 
-    :param focus_dioptres: the focus of each camera, in the order of their topics.
-    :param tolerance_ns: largest difference between the stamps of one stack; 0 for equal stamps.
-    :param min_size: fewest planes of a stack that lost some.
-    :param timeout_ns: how long a stack waits for its last planes.
+    :param focus_dioptres: focus of each camera, in the order of their topics.
+    :param tolerance_ns: largest difference between the stamps of one stack; 0: equal stamps.
+    :param min_size: fewest planes of an incomplete stack.
+    :param timeout_ns: longest wait for the last planes of a stack.
     :param max_pending: frames kept per camera.
     """
 
@@ -40,8 +40,8 @@ class _PendingFrame:
 class PlaneSynchronizer:
     """Groups the frames of N cameras whose stamps lie within a tolerance.
 
-    A frame that finds no partners is overtaken by the next complete stack or dropped after the
-    timeout; with ``min_size`` planes it becomes a flagged stack.
+    Unmatched frames are dropped with the next complete stack. After the timeout a group of at
+    least ``min_size`` frames becomes a flagged stack.
     """
 
     def __init__(self, settings: PlaneSynchronizerSettings, stage_counter: StageCounter) -> None:
@@ -55,7 +55,7 @@ class PlaneSynchronizer:
 
     @property
     def waiting(self) -> int:
-        """How many cameras have a frame that waits for the others."""
+        """Number of cameras with a pending frame."""
         return sum(bool(frames) for frames in self._pending)
 
     def add(
@@ -67,49 +67,50 @@ class PlaneSynchronizer:
     ) -> list[FocalStack]:
         """Add a frame of camera ``plane``; return the stacks that it completes.
 
-        :param camera: the intrinsics of the frame once it is rectified, if known.
-        :param calibration: how to rectify it; None where it is rectified.
+        :param camera: intrinsics of the rectified frame, if known.
+        :param calibration: calibration of the frame; None: already rectified.
         """
         stamp = frame.stamp_ns
         if stamp <= 0:
             self._stage_counter.reject(Stage.MATCHED, 'zero_stamp', 'an image whose stamp is zero')
             return []
-        self._notice_change(plane, frame)
+        self._handle_changes(plane, frame)
         if stamp <= self._used_until:
             self._stage_counter.reject(
-                Stage.MATCHED, 'late', f'an image of plane {plane} came after its stack was made'
+                Stage.MATCHED, 'late', f'an image of plane {plane} arrived after its stack'
             )
             return []
         pending = self._pending[plane]
         pending[stamp] = _PendingFrame(frame, camera, calibration)
         while len(pending) > self.settings.max_pending:
             self._drop(plane, min(pending))
-        stacks = self._overdue(stamp)
+        stacks = self._take_overdue(stamp)
         group = self._group(stamp)
         if len(group) == len(self._pending):
             stacks.append(self._take(group))
         return stacks
 
     def tick(self, now_ns: int) -> list[FocalStack]:
-        """End what waits if no image has come for the timeout.
+        """Return the stacks of overdue frames if no image arrived for the timeout.
 
-        :param now_ns: any clock that runs as the cameras'; called a few times a second.
+        :param now_ns: any clock of the cameras' rate; call this several times a second.
         """
         if self._idle_since is None or now_ns < self._idle_since:
             self._idle_since = now_ns
         if now_ns - self._idle_since <= self.settings.timeout_ns:
             return []
-        return self._overdue(max(self._last_stamps) + self.settings.timeout_ns + 1)
+        return self._take_overdue(max(self._last_stamps) + self.settings.timeout_ns + 1)
 
     def reset(self) -> None:
-        """Forget everything, as after a jump of the clock."""
+        """Forget all frames, for example after a jump of the clock."""
         for frames in self._pending:
             frames.clear()
         self._format = None
         self._used_until = 0
         self._last_stamps = [0] * len(self._pending)
 
-    def _notice_change(self, plane: int, frame: Frame) -> None:
+    def _handle_changes(self, plane: int, frame: Frame) -> None:
+        """Handle a jump of the stamps or a change of the image format."""
         if frame.stamp_ns < self._last_stamps[plane] - self.settings.timeout_ns:
             self._stage_counter.reject(
                 Stage.STACKED, 'clock_jump', 'the stamps of the images have jumped back'
@@ -131,10 +132,7 @@ class PlaneSynchronizer:
         self._format = shape
 
     def _group(self, stamp: int) -> dict[int, int]:
-        """Return the stamp of the best partner of each plane for a frame, as far as there is one.
-
-        The stamps of a group span no more than the tolerance.
-        """
+        """Return plane -> stamp of the best partners of a frame, within the tolerance."""
         tolerance = self.settings.tolerance_ns
         group: dict[int, int] = {}
         low = high = stamp
@@ -149,7 +147,8 @@ class PlaneSynchronizer:
                 low, high = min(low, best), max(high, best)
         return group
 
-    def _overdue(self, now_ns: int) -> list[FocalStack]:
+    def _take_overdue(self, now_ns: int) -> list[FocalStack]:
+        """Return the stacks of overdue groups; drop those that are too small."""
         stacks: list[FocalStack] = []
         while True:
             oldest = min((min(f) for f in self._pending if f), default=None)
@@ -163,33 +162,34 @@ class PlaneSynchronizer:
                     self._drop(plane, stamp)
 
     def _take(self, group: dict[int, int]) -> FocalStack:
+        """Return the stack of a group; drop all older frames."""
         newest = max(group.values())
-        pictures = {plane: self._pending[plane].pop(stamp) for plane, stamp in group.items()}
+        taken = {plane: self._pending[plane].pop(stamp) for plane, stamp in group.items()}
         for plane, frames in enumerate(self._pending):
             for stamp in [s for s in frames if s <= newest]:
                 self._drop(plane, stamp)
         self._used_until = newest
-        for _ in pictures:
+        for _ in taken:
             self._stage_counter.count(Stage.MATCHED)
         self._stage_counter.count(Stage.STACKED)
-        flags, sweep_extent = StackFlag.NONE, None
+        flags, extent = StackFlag.NONE, None
         if len(group) < len(self._pending):
             flags = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
-            sweep_extent = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
+            extent = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
         planes = [
             Plane(
-                picture.frame.image,
+                pending.frame.image,
                 self.settings.focus_dioptres[plane],
-                picture.frame.stamp_ns,
-                picture.camera,
+                pending.frame.stamp_ns,
+                pending.camera,
                 plane,
-                picture.calibration,
+                pending.calibration,
             )
-            for plane, picture in pictures.items()
+            for plane, pending in taken.items()
         ]
         planes.sort(key=lambda plane: (plane.stamp_ns, plane.sweep_index))
-        frame_id = next(iter(pictures.values())).frame.frame_id
-        return FocalStack(tuple(planes), frame_id, 0, flags, sweep_extent=sweep_extent)
+        frame_id = next(iter(taken.values())).frame.frame_id
+        return FocalStack(tuple(planes), frame_id, 0, flags, sweep_extent=extent)
 
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newest plane at each focus position, for a depth map with every frame."""
+"""Newest frame at each focus position, for a stack with every frame."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from dualfocus_ros.sweep.sweep_detection import Sweep, TurningSweep, newest_sett
 
 @dataclass
 class _Slot:
-    """The newest sample at one position and when the lens was last there, counted in moves."""
+    """Newest frame at one position, and the number of lens moves before it."""
 
-    sample: MatchedFrame
+    frame: MatchedFrame
     visit: int
 
 
 class SlidingWindow:
-    """Keeps the newest sample of each position.
+    """Newest frame at each focus position.
 
-    Positions are told apart by their index where the sweep is counted, otherwise by their focus.
-    A plane that has not been renewed while the lens visited all positions twice is forgotten: it
-    shows a scene that is gone.
+    Positions are identified by plane index in counted sweeps, otherwise by focus. A frame that
+    was not replaced while the lens visited all positions twice is dropped as outdated.
+
+    :ivar expected: number of positions; 0: unknown.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all planes."""
+        """Drop all frames."""
         self.expected = 0
         self._slots: dict[float, _Slot] = {}
         self._visit = 0
@@ -42,44 +43,44 @@ class SlidingWindow:
 
     @property
     def planes(self) -> int:
-        """How many positions have a plane."""
+        """Number of positions with a frame."""
         return len(self._slots)
 
-    def add(self, sample: MatchedFrame, size: int, timeout_ns: int) -> list[MatchedFrame]:
-        """Add a sample; return one of each position by stamp, or nothing until all are known.
+    def add(self, frame: MatchedFrame, size: int, timeout_ns: int) -> list[MatchedFrame]:
+        """Add a frame; return one frame per position by stamp, empty until all are known.
 
-        :param size: how many positions there are; 0 for as many as the sweep has.
-        :param timeout_ns: after a longer pause all planes are too old.
+        :param size: number of positions; 0: planes of the sweep.
+        :param timeout_ns: pause between stamps after which all frames are outdated.
         """
-        count = sample.lens.plane_count
-        if count != self._count or sample.stamp_ns - self._newest > timeout_ns:
+        count = frame.lens.plane_count
+        if count != self._count or frame.stamp_ns - self._newest > timeout_ns:
             self.clear()
             self._count = count
-        self._newest = max(self._newest, sample.stamp_ns)
-        key = float(sample.lens.plane_index) if count else self._position(sample)
+        self._newest = max(self._newest, frame.stamp_ns)
+        key = float(frame.lens.plane_index) if count else self._position(frame)
         if key != self._last_key:
             self._visit += 1
             self._last_key = key
         old = self._slots.get(key)
-        if old is not None and old.sample.stamp_ns > sample.stamp_ns:
+        if old is not None and old.frame.stamp_ns > frame.stamp_ns:
             return []
-        kept = sample
+        best = frame
         if old is not None and old.visit == self._visit:
-            kept = newest_settled(old.sample, sample)
-        self._slots[key] = _Slot(kept, self._visit)
+            best = newest_settled(old.frame, frame)
+        self._slots[key] = _Slot(best, self._visit)
         self.expected = min(size, count) if size and count else size or count
-        self._forget_stale(self.expected)
-        self._full = self._full or self._seen_all(sample)
+        self._drop_outdated(self.expected)
+        self._full = self._full or self._all_known(frame)
         if not self._full:
             return []
-        return sorted((slot.sample for slot in self._slots.values()), key=lambda s: s.stamp_ns)
+        return sorted((slot.frame for slot in self._slots.values()), key=lambda f: f.stamp_ns)
 
-    def _position(self, sample: MatchedFrame) -> float:
-        focus = sample.lens.dioptres
+    def _position(self, frame: MatchedFrame) -> float:
+        focus = frame.lens.dioptres
         nearest = min(self._slots, key=lambda key: abs(key - focus), default=focus)
         return nearest if abs(nearest - focus) <= FOCUS_TOLERANCE else focus
 
-    def _forget_stale(self, expected: int) -> None:
+    def _drop_outdated(self, expected: int) -> None:
         oldest_visit = self._visit - 2 * (expected or len(self._slots))
         limit = expected or MAX_PLANES
         by_age = sorted(self._slots, key=lambda key: self._slots[key].visit)
@@ -87,15 +88,15 @@ class SlidingWindow:
             if self._slots[key].visit <= oldest_visit or len(by_age) - i > limit:
                 del self._slots[key]
 
-    def _seen_all(self, sample: MatchedFrame) -> bool:
+    def _all_known(self, frame: MatchedFrame) -> bool:
         if self.expected:
             return len(self._slots) >= self.expected
-        # Without a count, all positions are known once the lens has turned round.
+        # Without a count, all positions are known at the first turn of the lens.
         if self._sweep is None:
-            self._sweep = TurningSweep([sample])
+            self._sweep = TurningSweep([frame])
             return False
-        if self._sweep.offer(sample):
+        if self._sweep.try_add(frame):
             return False
-        count = len(self._sweep.samples)
-        self._sweep = self._sweep.successor(sample)
+        count = len(self._sweep.frames)
+        self._sweep = self._sweep.next_sweep(frame)
         return count > 1

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the data came: counts from the first image to the published depth, and why not further.
+"""Counts of frames and stacks at each stage, from the received image to the published depth.
 
-"Receives images, no error, no output" is the complaint that perception nodes get most. Every
-message that goes no further is therefore counted under the stage that it did not reach and a
-short reason, and the last one of each reason is kept in words.
+The most frequent complaint about perception nodes is: images arrive, no error, no output. Each
+message that does not reach a stage is therefore counted by stage and reason, and the last
+explanation of each reason is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 
 
 class Stage(enum.Enum):
-    """The stages of the funnel, in order; frames up to MATCHED, stacks from STACKED on."""
+    """Processing stages in order; frames up to MATCHED, stacks from STACKED on."""
 
     RECEIVED = 'received'
     VALID = 'valid'
@@ -26,13 +26,13 @@ class Stage(enum.Enum):
 
 @dataclass(frozen=True)
 class Rejection:
-    """Everything rejected for one reason.
+    """All rejections for one reason.
 
     :param stage: the stage that was not reached.
-    :param reason: a short name in snake_case, stable between releases.
-    :param count: how many.
-    :param text: the last case in words.
-    :param serial: position of the last case among all rejections, the larger the later.
+    :param reason: name in snake_case, stable between releases.
+    :param count: number of rejections.
+    :param text: explanation of the last one.
+    :param serial: position of the last one among all rejections.
     """
 
     stage: Stage
@@ -44,23 +44,23 @@ class Rejection:
 
 @dataclass(frozen=True)
 class StageCounts:
-    """The state of a funnel at one moment."""
+    """Counts at one moment."""
 
     counts: dict[Stage, int]
     rejections: tuple[Rejection, ...]
 
     @property
     def last(self) -> Rejection | None:
-        """The rejection that happened last, or None."""
+        """The last rejection, or None."""
         return max(self.rejections, key=lambda rejection: rejection.serial, default=None)
 
     def rejected(self, reason: str) -> int:
-        """Return how many were rejected for ``reason``."""
+        """Return the number of rejections for ``reason``."""
         return sum(r.count for r in self.rejections if r.reason == reason)
 
 
 class StageCounter:
-    """Counts that several threads may add to."""
+    """Thread-safe counter of frames and stacks at each stage."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class StageCounter:
             self._counts[stage] += 1
 
     def reject(self, stage: Stage, reason: str, text: str) -> None:
-        """Count one frame, report or stack that did not reach ``stage``."""
+        """Count one frame, reading or stack that did not reach ``stage``."""
         with self._lock:
             self._serial += 1
             before = self._rejections.get((stage, reason))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a sweep that lost planes would have gone.
+"""Focus range of a sweep that lost planes.
 
-Where the first or the last plane is missing, whatever looks sharpest in the outermost plane that
-there is may as well lie anywhere beyond it.
+A missing first or last plane truncates the range: a surface that is sharpest in the outermost
+remaining plane may lie anywhere beyond it.
 """
 
 from __future__ import annotations
@@ -18,36 +18,34 @@ from dualfocus_ros.sweep.frames import MatchedFrame
 
 @dataclass(frozen=True)
 class SweepExtent:
-    """A sweep of which every plane came: how many, and the focus of its ends in dioptres."""
+    """Number of planes of a complete sweep, and its ends in dioptres."""
 
     count: int
     far: float
     near: float
 
     @classmethod
-    def of(cls, samples: Sequence[MatchedFrame]) -> SweepExtent:
-        """Return the extent of the sweep of these samples."""
-        focus = [s.lens.dioptres for s in samples]
+    def of(cls, frames: Sequence[MatchedFrame]) -> SweepExtent:
+        """Return the extent of the sweep of these frames."""
+        focus = [frame.lens.dioptres for frame in frames]
         return cls(len(focus), min(focus), max(focus))
 
 
 def estimate_extent(
-    samples: Sequence[MatchedFrame], expected: int, whole: SweepExtent | None
+    frames: Sequence[MatchedFrame], expected: int, previous: SweepExtent | None
 ) -> tuple[float, float] | None:
-    """Return the far and the near end, in dioptres, of a sweep that lost planes.
+    """Return the far and the near end of an incomplete sweep, in dioptres; None: unknown.
 
-    From the indices of the planes where they are counted and the focus runs one way with them;
-    the missing ends are extrapolated. Otherwise from the sweep before, if it had as many planes
-    and went over the ones that there are.
+    Extrapolated over the plane indices where the focus is monotonic in them. Otherwise the extent
+    of the previous complete sweep, if it had as many planes and covers the remaining ones.
 
-    :param samples: what came of it.
-    :param expected: how many planes make a stack.
-    :param whole: the last sweep that lost none.
-    :returns: None where it is not known.
+    :param frames: frames of the remaining planes.
+    :param expected: planes of the complete sweep.
+    :param previous: the last complete sweep.
     """
-    focus = [s.lens.dioptres for s in samples]
-    if samples[0].lens.plane_count == expected:
-        by_index = sorted((s.lens.plane_index, s.lens.dioptres) for s in samples)
+    focus = [frame.lens.dioptres for frame in frames]
+    if frames[0].lens.plane_count == expected:
+        by_index = sorted((frame.lens.plane_index, frame.lens.dioptres) for frame in frames)
         index, ordered = np.array(by_index).T
         steps = np.diff(ordered)
         if (steps > 0.0).all() or (steps < 0.0).all():
@@ -56,10 +54,10 @@ def estimate_extent(
             last = ordered[-1] + slope * (expected - 1 - index[-1])
             return float(min(first, last)), float(max(first, last))
     if (
-        whole is not None
-        and whole.count == expected
-        and whole.far <= min(focus) + FOCUS_TOLERANCE
-        and whole.near >= max(focus) - FOCUS_TOLERANCE
+        previous is not None
+        and previous.count == expected
+        and previous.far <= min(focus) + FOCUS_TOLERANCE
+        and previous.near >= max(focus) - FOCUS_TOLERANCE
     ):
-        return whole.far, whole.near
+        return previous.far, previous.near
     return None

@@ -109,8 +109,8 @@ def test_lens_off_position_costs_that_image(make, state):
         start = START + sweep * 10 * SWEEP
         for n, dioptres in enumerate(FOCUS):
             rig.publish('focus_command', command(start + n, dioptres, sweep, n, len(FOCUS)))
-            plane = sweep, n, len(FOCUS)
-            rig.until(lambda p=plane: p in rig.node._input._assembler._commanded)
+            sent = (sweep - 1) * len(FOCUS) + n + 1
+            rig.until(lambda s=sent: rig.node._input._assembler.command_count == s)
             reported = dioptres - off if n == 3 else dioptres
             rig.shoot(start + n * PERIOD, reported, sweep, n, len(FOCUS), state=state)
         # The next sweep must not supersede it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames and focus reports of made-up sweeps, for the tests of the assembler."""
+"""Synthetic frames and lens readings of sweeps, for tests of the assembler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stamp(n, period=PERIOD):
 
 
 def frame(n, value=None, **changes):
-    """Return the n-th frame; its pixels hold n so that a stack tells which frames it has."""
+    """Return the n-th frame; its pixels hold n, which identifies it in a stack."""
     arguments = {
         'stamp_ns': stamp(n),
         'image': np.full((HEIGHT, WIDTH, 3), (n if value is None else value) % 256, np.uint8),
@@ -35,8 +35,8 @@ def frame(n, value=None, **changes):
     return Frame(**{**arguments, **changes})
 
 
-def report(n, dioptres, state=LensState.SETTLED, sweep=0, index=0, count=0):
-    """Return the focus report of the n-th frame."""
+def reading(n, dioptres, state=LensState.SETTLED, sweep=0, index=0, count=0):
+    """Return the lens reading of the n-th frame."""
     return LensReading(stamp(n), dioptres, state, sweep, index, count)
 
 
@@ -45,18 +45,18 @@ def calibration(focal=500.0, width=WIDTH, height=HEIGHT):
     return CameraCalibration(PinholeCamera(width, height, focal, focal, 2.0, 1.5))
 
 
-class Rig:
-    """An assembler with its funnel, fed frame by frame."""
+class SweepFixture:
+    """An assembler and its stage counter."""
 
     def __init__(self, window=0.5, exact_cameras=True, **settings):
         self.stage_counter = StageCounter()
-        pairing = TimeSynchronizerSettings(int(window * 1e9), exact_cameras=exact_cameras)
+        synchronizer = TimeSynchronizerSettings(int(window * 1e9), exact_cameras=exact_cameras)
         self.assembler = SweepAssembler(
-            AssemblerSettings(pairing=pairing, **settings), self.stage_counter
+            AssemblerSettings(synchronizer=synchronizer, **settings), self.stage_counter
         )
 
-    def give(self, message):
-        """Add a frame or a report, whichever it is."""
+    def add(self, message):
+        """Add a frame, a lens reading, or a stamp with its calibration."""
         if isinstance(message, Frame):
             return self.assembler.add_frame(message)
         if isinstance(message, LensReading):
@@ -65,19 +65,19 @@ class Rig:
 
     def feed(self, messages):
         """Add several messages; return all stacks."""
-        return [stack for message in messages for stack in self.give(message)]
+        return [stack for message in messages for stack in self.add(message)]
 
-    def shoot(self, n, dioptres, **focus):
-        """Add the n-th frame with its report."""
-        return self.feed([frame(n), report(n, dioptres, **focus)])
+    def add_frame(self, n, dioptres, **focus):
+        """Add the n-th frame with its lens reading."""
+        return self.feed([frame(n), reading(n, dioptres, **focus)])
 
     def rejected(self, reason):
-        """Return how many were rejected for this reason."""
+        """Return the number of rejections for this reason."""
         return self.stage_counter.snapshot().rejected(reason)
 
     @property
     def reasons(self):
-        """All reasons of rejections so far."""
+        """Reasons of all rejections."""
         return {rejection.reason for rejection in self.stage_counter.snapshot().rejections}
 
 
@@ -88,12 +88,12 @@ def counted_sweep(sweep, planes, first, dioptres=None):
         focus = 0.5 + 0.25 * index if dioptres is None else dioptres[index]
         n = first + index
         messages.append(frame(n))
-        messages.append(report(n, focus, sweep=sweep, index=index, count=planes))
+        messages.append(reading(n, focus, sweep=sweep, index=index, count=planes))
     return messages
 
 
 def frames_of(stack):
-    """Return which frames a stack is made of, and check that no focus is a neighbour's."""
+    """Return the numbers of a stack's frames; check that image and stamp match."""
     numbers = [round((plane.stamp_ns - START) / PERIOD) for plane in stack.planes]
     assert [int(plane.image[0, 0, 0]) for plane in stack.planes] == [n % 256 for n in numbers]
     return numbers

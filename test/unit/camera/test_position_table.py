@@ -12,14 +12,14 @@ DOWN = PositionTable((900, 500, 100), (0.0, 1.0, 4.0))
 
 
 @pytest.mark.parametrize('table', [UP, DOWN])
-def test_there_and_back(table):
-    far, near = table.limits
+def test_position_and_dioptres_are_inverse(table):
+    far, near = table.dioptre_range
     for share in (0.0, 0.1, 0.37, 0.5, 0.93, 1.0):
         dioptres = far + share * (near - far)
         assert table.dioptres(table.position(dioptres)) == pytest.approx(dioptres, abs=1e-12)
 
 
-def test_between_entries_it_is_linear():
+def test_linear_between_entries():
     assert UP.position(0.4) == pytest.approx(50.0)
     assert UP.position(0.8 + 0.85) == pytest.approx(175.0)
     assert DOWN.position(2.5) == pytest.approx(300.0)
@@ -32,11 +32,11 @@ def test_whole_positions_stay_inside_the_table():
     assert not math.isnan(table.dioptres(table.whole_position(1.0)))
 
 
-def test_beyond_the_table_is_refused():
+def test_rejects_focus_beyond_the_table():
     with pytest.raises(ValueError, match=r'3 dioptres are beyond .* covers 0 to 2\.5'):
         UP.position(3.0)
     assert math.isnan(UP.dioptres(251))
-    assert UP.position(2.5 + 1e-9) == 250.0  # a plane that was computed
+    assert UP.position(2.5 + 1e-9) == 250.0  # within rounding
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_beyond_the_table_is_refused():
     [
         ((0, 1), (0.0, 1.0, 2.0), '2 positions but 3 dioptres'),
         ((0,), (1.0,), 'at least 2'),
-        ((0, 10, 5), (0.0, 1.0, 2.0), r'positions: must run strictly up or strictly down'),
-        ((0, 5, 10), (0.0, 1.0, 1.0), r'dioptres: must run strictly up or strictly down'),
-        ((0, math.nan), (0.0, 1.0), 'not all are numbers'),
+        ((0, 10, 5), (0.0, 1.0, 2.0), r'positions: must increase or decrease strictly'),
+        ((0, 5, 10), (0.0, 1.0, 1.0), r'dioptres: must increase or decrease strictly'),
+        ((0, math.nan), (0.0, 1.0), 'must be finite'),
     ],
 )
-def test_what_is_no_table_is_refused(positions, dioptres, text):
+def test_rejects_invalid_tables(positions, dioptres, text):
     with pytest.raises(ValueError, match=text):
         PositionTable(positions, dioptres)

@@ -163,7 +163,7 @@ def changed(name, value):
         ('--scale', 'calibration.positions', [1.0, 'two', 3.0], 'a list of numbers'),
         ('--scale', 'calibration.dioptres', [0.0, math.nan, 2.0], 'a list of numbers'),
         ('--scale', 'calibration.dioptres', [0.0, 1.0], '3 positions but 2 dioptres'),
-        ('--scale', 'calibration.dioptres', [0.0, 2.0, 1.0], 'strictly up or strictly down'),
+        ('--scale', 'calibration.dioptres', [0.0, 2.0, 1.0], 'increase or decrease strictly'),
         ('--scale', 'calibration.positions', None, 'a list of numbers'),
         ('--breathing', 'breathing.coefficients', {'a': 1}, 'a list of numbers'),
         ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),

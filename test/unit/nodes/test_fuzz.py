@@ -230,7 +230,7 @@ def balanced(rig):
     given_up = STAMPLESS[id(rig)] + sum(
         r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
-    waiting = source._assembler._pairing.pending_frames
+    waiting = source._assembler.pending_frames
     assert snapshot.counts[Stage.VALID] == snapshot.counts[Stage.MATCHED] + given_up + waiting
 
 

@@ -21,7 +21,7 @@ from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.nodes.stack_input import StackInput
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from hostile_messages import PICTURES
-from sweep_messages import MS, Rig, frame, stamp
+from sweep_messages import MS, SweepFixture, frame, stamp
 
 PIXELS = 4096
 
@@ -74,24 +74,24 @@ def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
 
 
 def test_images_that_wait_are_counted_when_everything_is_begun_anew():
-    rig = Rig()
-    rig.give(frame(0))
+    rig = SweepFixture()
+    rig.add(frame(0))
     rig.assembler.reset()
     assert rig.rejected('reset') == 1
 
 
 def test_images_that_wait_are_counted_when_the_format_changes():
-    rig = Rig()
+    rig = SweepFixture()
     rig.feed([frame(0), frame(1)])
-    rig.give(frame(2, encoding='bgr8'))
+    rig.add(frame(2, encoding='bgr8'))
     # No sweep was in progress that could have been dropped with them.
     assert rig.rejected('format_changed') == 2
 
 
 def test_images_that_wait_are_counted_when_their_clock_jumps_back():
-    rig = Rig(window=0.5)
+    rig = SweepFixture(window=0.5)
     rig.feed([frame(100), frame(101)])
-    rig.give(frame(102, stamp_ns=stamp(0) + MS))
+    rig.add(frame(102, stamp_ns=stamp(0) + MS))
     assert rig.rejected('clock_jump') == 2
 
 

@@ -260,7 +260,7 @@ def test_the_settings_of_each_part():
     assert assembler.sliding
     assert assembler.timeout_ns == 1_500_000_000
     assert not assembler.rectify
-    assert not assembler.pairing.exact_cameras
+    assert not assembler.synchronizer.exact_cameras
     assert settings.settling().frames == 3
     assert settings.pipeline().lens.f_number == 1.4
 

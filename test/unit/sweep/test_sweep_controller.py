@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sweep's state machine against cameras that behave in all the ways the notes describe."""
+"""State machine of a sweep, with simulated cameras and their faults."""
 
 import itertools
 import math
@@ -14,23 +14,23 @@ PLANES = (2.0, 1.5, 1.0, 0.5)
 PERIOD = 0.05
 
 
-class Camera:
-    """A camera that takes ``delay`` seconds to obey, and echoes commands or not."""
+class SimulatedCamera:
+    """A camera with a delay, which repeats the plane of its command or not."""
 
-    def __init__(self, delay=0.12, echo=True, reports=True):
-        self.delay, self.echo, self.reports = delay, echo, reports
-        self.deaf_until = -math.inf
+    def __init__(self, delay=0.12, repeats_plane=True, reports=True):
+        self.delay, self.repeats_plane, self.reports = delay, repeats_plane, reports
+        self.ignores_until = -math.inf
         self.limit = math.inf
         self.position, self.target = 1.25, PlaneTarget(1.25)
         self.pending = None
         self.captured = []
 
     def command(self, target, now):
-        if now >= self.deaf_until:
+        if now >= self.ignores_until:
             self.pending = (now + self.delay, target)
 
     def frame(self, now):
-        """Return the report on the frame exposed now."""
+        """Return the lens reading of the frame exposed now."""
         state = LensState.SETTLED
         if self.pending is not None:
             arrival, target = self.pending
@@ -39,14 +39,14 @@ class Camera:
                 self.position, self.pending = min(target.dioptres, self.limit), None
             else:
                 state = LensState.MOVING
-        target = self.target if self.echo else PlaneTarget(self.position)
+        target = self.target if self.repeats_plane else PlaneTarget(self.position)
         if state == LensState.SETTLED:
             self.captured.append(self.target)
         return LensReading(round(now * 1e9), self.position, state, *target.plane_id)
 
 
 def drive(controller, camera, seconds, start=0.0, listeners=1):
-    """Run controller and camera for a while; returns (time, command) pairs."""
+    """Run controller and camera; return (time, command) pairs."""
     sent = []
     for tick in range(round(seconds / 0.01)):
         now = start + 0.01 * tick
@@ -71,8 +71,8 @@ def planes_of(sent):
     return list(sweeps.values())
 
 
-def test_triangle_turns_round_with_a_new_sweep_each_way():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_triangle_reverses_with_each_sweep():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     sent = drive(controller, camera, 4.0)
     sweeps = planes_of(sent)
     assert len(sweeps) >= 3 and controller.counts.sweeps >= 2
@@ -84,17 +84,17 @@ def test_triangle_turns_round_with_a_new_sweep_each_way():
     assert controller.counts.rate > 0.0 and controller.problem == ''
 
 
-def test_sawtooth_always_starts_at_the_first_plane():
+def test_sawtooth_starts_at_the_first_plane():
     controller = SweepController(SweepSettings(PLANES, pattern='sawtooth'))
-    sweeps = planes_of(drive(controller, Camera(), 4.0))
+    sweeps = planes_of(drive(controller, SimulatedCamera(), 4.0))
     assert sweeps[:3] == [[0, 1, 2, 3]] * 3
 
 
-@pytest.mark.parametrize('echo', [True, False])
+@pytest.mark.parametrize('repeats_plane', [True, False])
 @pytest.mark.parametrize('frames', [1, 3])
-def test_every_plane_of_a_finished_sweep_has_its_settled_frames(echo, frames):
+def test_every_plane_has_its_settled_frames(repeats_plane, frames):
     controller = SweepController(SweepSettings(PLANES, settle_frames=frames))
-    camera = Camera(echo=echo)
+    camera = SimulatedCamera(repeats_plane=repeats_plane)
     drive(controller, camera, 8.0)
     for sweep in range(1, controller.counts.sweeps + 1):
         for index in range(4):
@@ -103,14 +103,14 @@ def test_every_plane_of_a_finished_sweep_has_its_settled_frames(echo, frames):
     assert controller.counts.sweeps >= 2
 
 
-def test_settle_time_is_waited_for():
-    slow = drive(SweepController(SweepSettings(PLANES, settle_time=0.3)), Camera(), 4.0)
+def test_waits_for_the_settle_time():
+    slow = drive(SweepController(SweepSettings(PLANES, settle_time=0.3)), SimulatedCamera(), 4.0)
     gaps = [b[0] - a[0] for a, b in itertools.pairwise(slow)]
     assert min(gaps) >= 0.3
 
 
-def test_once_sweeps_only_when_asked():
-    controller, camera = SweepController(SweepSettings(PLANES, mode='once')), Camera()
+def test_mode_once_sweeps_on_request():
+    controller, camera = SweepController(SweepSettings(PLANES, mode='once')), SimulatedCamera()
     assert planes_of(drive(controller, camera, 1.0)) == []
     assert controller.request_sweep() == 1
     with pytest.raises(ValueError, match='in progress'):
@@ -124,23 +124,26 @@ def test_once_sweeps_only_when_asked():
     assert planes_of(drive(controller, camera, 4.0, start=5.0)) == [[3, 2, 1, 0]]
 
 
-def test_capture_in_another_mode_says_why_not():
+def test_request_in_another_mode_is_refused():
     for mode in ('continuous', 'hold'):
         with pytest.raises(ValueError, match=f'the mode is {mode}'):
             SweepController(SweepSettings(PLANES, mode=mode)).request_sweep()
 
 
-def test_hold_goes_to_its_place_and_stays():
-    controller, camera = SweepController(SweepSettings(PLANES, mode='hold', hold=0.7)), Camera()
+def test_mode_hold_stays_at_its_position():
+    controller, camera = (
+        SweepController(SweepSettings(PLANES, mode='hold', hold=0.7)),
+        SimulatedCamera(),
+    )
     sent = drive(controller, camera, 3.0)
     assert {target for _, target in sent} == {PlaneTarget(0.7)}
     assert len(sent) <= 2 and camera.position == 0.7
 
 
-def test_without_reports_the_model_goes_on():
+def test_uses_the_model_without_readings():
     controller = SweepController(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
-    sent = drive(controller, Camera(reports=False), 4.0)
-    # Only the first plane waits for the time-out, and its command is repeated.
+    sent = drive(controller, SimulatedCamera(reports=False), 4.0)
+    # Only the first plane waits for the timeout, and its command is repeated.
     first = [target for _, target in sent].count(sent[0][1])
     assert sent[first][0] == pytest.approx(3 * 0.5, abs=0.1)
     gaps = [b[0] - a[0] for a, b in itertools.pairwise(sent[first:])]
@@ -149,9 +152,9 @@ def test_without_reports_the_model_goes_on():
     assert 'model' in controller.waiting_for and controller.problem == ''
 
 
-def test_a_camera_that_is_found_in_one_direction_before_the_other_gets_the_whole_sweep():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera(reports=False)
-    camera.deaf_until = 2.0
+def test_waits_for_a_camera_that_is_discovered_late():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera(reports=False)
+    camera.ignores_until = 2.0
     sent = drive(controller, camera, 2.0)
     assert {target for _, target in sent} == {sent[0][1]}
     camera.reports = True
@@ -163,17 +166,17 @@ def test_a_camera_that_is_found_in_one_direction_before_the_other_gets_the_whole
     )
 
 
-def test_reports_that_cease_are_noticed():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_reports_ceasing_readings():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     drive(controller, camera, 1.0)
     camera.reports = False
     drive(controller, camera, 3.0, start=1.0)
     assert 'no focus report' in controller.problem
 
 
-def test_a_command_that_was_not_heard_is_repeated():
-    controller, camera = SweepController(SweepSettings(PLANES, resend_time=0.3)), Camera()
-    camera.deaf_until = 1.0
+def test_repeats_a_lost_command():
+    controller, camera = SweepController(SweepSettings(PLANES, resend_time=0.3)), SimulatedCamera()
+    camera.ignores_until = 1.0
     sent = drive(controller, camera, 1.0)
     assert [target for _, target in sent] == [sent[0][1]] * len(sent) and len(sent) >= 3
     assert 'commanded 2.000' in controller.problem
@@ -185,8 +188,11 @@ def test_a_command_that_was_not_heard_is_repeated():
     )
 
 
-def test_a_plane_out_of_reach_is_given_up_and_named():
-    controller, camera = SweepController(SweepSettings(PLANES, plane_timeout=1.0)), Camera()
+def test_skips_a_plane_out_of_reach():
+    controller, camera = (
+        SweepController(SweepSettings(PLANES, plane_timeout=1.0)),
+        SimulatedCamera(),
+    )
     camera.limit = 1.7
     drive(controller, camera, 1.15)
     assert controller.counts.skipped_planes == 1
@@ -195,29 +201,29 @@ def test_a_plane_out_of_reach_is_given_up_and_named():
     assert controller.counts.skipped_planes <= 3 * controller.counts.sweeps
 
 
-def test_nothing_advances_without_a_camera_and_a_new_one_gets_the_command():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_new_camera_gets_the_newest_command():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     assert drive(controller, camera, 1.0, listeners=0) == [] and 'no camera' in controller.problem
     drive(controller, camera, 0.4, start=1.0)
     target = controller.target
-    assert drive(controller, Camera(reports=False), 5.0, start=1.4, listeners=0) == []
+    assert drive(controller, SimulatedCamera(reports=False), 5.0, start=1.4, listeners=0) == []
     assert controller.target == target and 'no camera' in controller.problem
-    restarted = Camera()
+    restarted = SimulatedCamera()
     sent = drive(controller, restarted, 3.0, start=6.4)
     assert sent[0][1] == target and controller.counts.resent >= 1
     assert controller.counts.sweeps >= 1
 
 
-def test_a_camera_that_forgot_the_command_is_reminded():
-    """A fast restart, between two polls: the frames no longer echo the command."""
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_restarted_camera_gets_the_command_again():
+    """A fast restart, between two updates: readings no longer repeat the command."""
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     drive(controller, camera, 0.5)
-    sent = drive(controller, Camera(), 3.0, start=0.5)
+    sent = drive(controller, SimulatedCamera(), 3.0, start=0.5)
     assert controller.counts.resent >= 1 and controller.counts.sweeps >= 1
     assert planes_of(sent)
 
 
-def test_fault_is_counted_and_blocks():
+def test_fault_is_counted_and_stops_the_sweep():
     controller = SweepController(SweepSettings(PLANES))
     controller.set_listeners(1, 0.0)
     target = controller.update(0.0)
@@ -226,7 +232,7 @@ def test_fault_is_counted_and_blocks():
     assert controller.counts.faults == 1 and 'fault' in controller.waiting_for
 
 
-def test_unknown_position_never_counts_as_arrived():
+def test_unknown_position_is_not_on_target():
     controller = SweepController(SweepSettings(PLANES))
     controller.set_listeners(1, 0.0)
     target = controller.update(0.0)
@@ -234,8 +240,8 @@ def test_unknown_position_never_counts_as_arrived():
     assert controller.update(0.2) is None
 
 
-def test_a_clock_that_jumps_back_does_not_stop_the_sweep():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_sweep_continues_after_a_clock_jump():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     drive(controller, camera, 2.0, start=1000.0)
     done = controller.counts.sweeps
     camera.pending = None
@@ -244,8 +250,8 @@ def test_a_clock_that_jumps_back_does_not_stop_the_sweep():
     assert controller.counts.rate >= 0.0
 
 
-def test_new_settings_start_anew():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera()
+def test_new_settings_start_a_new_sweep():
+    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
     drive(controller, camera, 0.5)
     before = controller.target.sweep_id
     controller.configure(SweepSettings((1.0, 0.2)))
@@ -253,7 +259,7 @@ def test_new_settings_start_anew():
     assert sent[0][1] == PlaneTarget(1.0, before + 1, 0, 2)
 
 
-def test_uniform_planes_are_uniform_in_dioptres():
+def test_uniform_planes_are_evenly_spaced_in_dioptres():
     assert uniform_planes(2.0, 0.5, 4) == pytest.approx((2.0, 1.5, 1.0, 0.5))
     with pytest.raises(ValueError, match='far < near'):
         uniform_planes(0.5, 2.0, 4)
@@ -271,13 +277,16 @@ def test_uniform_planes_are_uniform_in_dioptres():
         ({'planes': PLANES, 'pattern': 'sine'}, 'triangle, sawtooth'),
     ],
 )
-def test_impossible_settings_are_refused(settings, text):
+def test_rejects_impossible_settings(settings, text):
     with pytest.raises(ValueError, match=text):
         SweepSettings(**settings)
 
 
-def test_disobedience_is_noticed_and_forgotten():
-    controller, camera = SweepController(SweepSettings(PLANES)), Camera(echo=False)
+def test_position_error_is_reported_and_cleared():
+    controller, camera = (
+        SweepController(SweepSettings(PLANES)),
+        SimulatedCamera(repeats_plane=False),
+    )
     camera.limit = 1.2
     drive(controller, camera, 2.0)
     assert controller.position_error == 'lens off target: reported 1.200, commanded 2.000 dioptres'
@@ -287,7 +296,7 @@ def test_disobedience_is_noticed_and_forgotten():
     assert controller.position_error == '' and controller.counts.sweeps >= 1
 
 
-def test_a_refused_plane_is_passed_over_but_not_at_once():
+def test_skips_a_refused_plane_after_a_pause():
     controller = SweepController(SweepSettings(PLANES))
     controller.set_listeners(1, 0.0)
     sent = []
@@ -304,7 +313,7 @@ def test_a_refused_plane_is_passed_over_but_not_at_once():
     assert controller.problem == 'refused: outside of range'
 
 
-def test_time_counts_from_when_the_driver_has_taken_the_command():
+def test_timing_starts_when_the_driver_accepts():
     controller = SweepController(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
     controller.set_listeners(1, 0.0)
     assert controller.update(2.0) is not None
@@ -313,13 +322,16 @@ def test_time_counts_from_when_the_driver_has_taken_the_command():
     assert controller.update(2.85) is not None
 
 
-def test_a_lens_that_is_long_under_way_is_not_told_again():
-    controller, camera = SweepController(SweepSettings(PLANES, resend_time=0.5)), Camera(delay=1.5)
+def test_slow_lens_gets_no_repeated_command():
+    controller, camera = (
+        SweepController(SweepSettings(PLANES, resend_time=0.5)),
+        SimulatedCamera(delay=1.5),
+    )
     drive(controller, camera, 6.0)
     assert controller.counts.resent == 0 and controller.counts.skipped_planes == 0
 
 
-def test_why_there_is_no_camera():
+def test_reports_why_there_is_no_camera():
     controller = SweepController(SweepSettings(PLANES))
-    controller.set_listeners(0, 0.0, 'the driver is deaf')
-    assert controller.update(0.1) is None and controller.problem == 'the driver is deaf'
+    controller.set_listeners(0, 0.0, 'the driver does not answer')
+    assert controller.update(0.1) is None and controller.problem == 'the driver does not answer'

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exceptions that this package raises on purpose; each message says what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+import re
+
 
 class DualFocusError(Exception):
     """Base of all exceptions below."""
@@ -32,6 +37,23 @@ class BagError(DualFocusError):
 
 class ConfigError(DualFocusError, ValueError):
     """Invalid setting of a configuration; the message begins with the name of the field."""
+
+
+class SettingsError(DualFocusError, ValueError):
+    """Invalid or contradictory settings.
+
+    :param message: text that names settings by their Python fields.
+    :param fields: the fields that it names.
+    """
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+    def with_names(self, names: Mapping[str, str]) -> str:
+        """Return the message with other names of the fields, for users of another interface."""
+        words = '|'.join(re.escape(field) for field in self.fields)
+        return re.sub(rf'\b(?:{words})\b', lambda m: names.get(m[0], m[0]), str(self))
 
 
 class CommandError(DualFocusError):

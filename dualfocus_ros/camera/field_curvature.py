@@ -21,8 +21,8 @@ def check_coefficients(coefficients: Sequence[float]) -> None:
     """
     if len(coefficients) != 2 or not all(math.isfinite(c) for c in coefficients):
         raise ValueError(
-            'lens.field_curvature has two numbers, c2 and c4 in dioptres at the corner of the '
-            f'image, got {list(coefficients)}'
+            'expected two numbers, finite c2 and c4 in dioptres at the corner of the image, '
+            f'got {list(coefficients)}'
         )
 
 

@@ -12,6 +12,7 @@ import re
 from typing import Any, TypeVar
 
 from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.exceptions import SettingsError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.settings import ALIGNMENT_MODES, BREATHING_MODELS, EstimatorSettings
 from dualfocus_ros.nodes.parameter_spec import ParameterSpec
@@ -382,25 +383,46 @@ class DepthNodeSettings:
         """
         known = (self.lens_focal_length, self.lens_f_number, self.lens_pixel_pitch)
         lens = Lens(*known) if all(value > 0.0 for value in known) else None
-        return EstimatorSettings(
-            decimation=self.depth_decimation,
-            depth_min=self.depth_min,
-            depth_max=self.depth_max,
-            max_sigma=self.depth_max_sigma,
-            edge_filter=self.depth_edge_filter,
-            breathing=self.breathing_model,
-            breathing_coefficients=self.breathing_coefficients,
-            breathing_centre_drift=self.breathing_centre_drift,
-            alignment=self.alignment_mode,
-            max_motion=self.alignment_max_motion,
-            normalise_exposure=self.exposure_normalise,
-            lens=lens,
-            kappa=self.lens_kappa,
-            field_curvature=self.lens_field_curvature,
-            points_color=self.points_color,
-            points_decimation=self.points_decimation,
-            points_voxel_size=self.points_voxel_size,
-        )
+        try:
+            return EstimatorSettings(
+                decimation=self.depth_decimation,
+                depth_min=self.depth_min,
+                depth_max=self.depth_max,
+                max_sigma=self.depth_max_sigma,
+                edge_filter=self.depth_edge_filter,
+                breathing=self.breathing_model,
+                breathing_coefficients=self.breathing_coefficients,
+                breathing_centre_drift=self.breathing_centre_drift,
+                alignment=self.alignment_mode,
+                max_motion=self.alignment_max_motion,
+                normalise_exposure=self.exposure_normalise,
+                lens=lens,
+                kappa=self.lens_kappa,
+                field_curvature=self.lens_field_curvature,
+                points_color=self.points_color,
+                points_decimation=self.points_decimation,
+                points_voxel_size=self.points_voxel_size,
+            )
+        except SettingsError as error:
+            raise ValueError(error.with_names(ESTIMATOR_PARAMETERS)) from None
+
+
+# Parameters by the field of EstimatorSettings.
+ESTIMATOR_PARAMETERS = {
+    'alignment': 'alignment.mode',
+    'breathing': 'breathing.model',
+    'breathing_centre_drift': 'breathing.centre_drift',
+    'breathing_coefficients': 'breathing.coefficients',
+    'decimation': 'depth.decimation',
+    'depth_max': 'depth.max',
+    'depth_min': 'depth.min',
+    'edge_filter': 'depth.edge_filter',
+    'field_curvature': 'lens.field_curvature',
+    'kappa': 'lens.kappa',
+    'lens': 'lens.focal_length, lens.f_number and lens.pixel_pitch',
+    'max_motion': 'alignment.max_motion',
+    'max_sigma': 'depth.max_sigma',
+}
 
 
 def _nanoseconds(seconds: float) -> int:

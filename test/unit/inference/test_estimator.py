@@ -420,30 +420,6 @@ def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
     assert not np.array_equal(full[both], half[both])
 
 
-@pytest.mark.parametrize(
-    ('values', 'text'),
-    [
-        ({'depth_min': 3.0, 'depth_max': 2.0}, 'below depth.max'),
-        ({'max_sigma': -1.0}, 'depth.max_sigma'),
-        ({'edge_filter': -0.1}, 'depth.edge_filter'),
-        ({'breathing': 'magic'}, 'none, thin_lens, polynomial'),
-        ({'breathing': 'thin_lens'}, 'lens.focal_length'),
-        ({'breathing': 'polynomial'}, 'breathing.coefficients'),
-        ({'breathing_centre_drift': (0.01, 0.0)}, 'thin_lens or polynomial'),
-        ({'breathing_centre_drift': (0.01,)}, 'two numbers'),
-        ({'alignment': 'maybe'}, 'off, flag, correct'),
-        ({'max_motion': 0.0}, 'alignment.max_motion'),
-        ({'kappa': -1.0}, 'lens.kappa must be 0'),
-        ({'field_curvature': (0.3,)}, 'lens.field_curvature has two numbers'),
-        ({'field_curvature': (math.nan, 0.0)}, 'lens.field_curvature has two numbers'),
-        ({'kappa': 32.0, 'lens': LENS}, 'make 16.3: correct one of them'),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(values, text):
-    with pytest.raises(ValueError, match=text):
-        EstimatorSettings(**values)
-
-
 @pytest.mark.fault(10)
 def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch):
     stack = make_stack()

@@ -157,7 +157,7 @@ def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, val
                 'lens.pixel_pitch': 5.6e-6,
                 'lens.kappa': 16.3,
             },
-            'the pitch is that of the published',
+            'must be that of the published',
         ),
         ({'lens.field_curvature': [0.2]}, 'two numbers'),
     ],

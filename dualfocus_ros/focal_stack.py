@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one focal-stack type that every part of the project passes around."""
+"""Focal stack: the images of one sweep and the focus of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import enum
 import math
 
@@ -14,13 +14,13 @@ from dualfocus_ros.camera.rectification import CameraCalibration
 
 MIN_PLANES = 2
 MAX_PLANES = 32
-# Positions closer than this, in dioptres, are the same: lenses with position sensors report with
-# noise of this order, and the planes of no useful sweep are so close.
+# Focus values closer than this, in dioptres, count as equal: the noise of lens position sensors
+# is of this order, and planes of useful sweeps are farther apart.
 FOCUS_TOLERANCE = 0.01
 
 
 class StackFlag(enum.IntFlag):
-    """What is not perfect about a stack (bits of ``StackInfo.flags``)."""
+    """Defects of a stack (bits of ``StackInfo.flags``)."""
 
     NONE = 0
     PLANE_MISSING = 1
@@ -29,9 +29,9 @@ class StackFlag(enum.IntFlag):
     PARTIAL = 8
 
     @property
-    def words(self) -> list[str]:
-        """The flags that are set, for people."""
-        # Not without the first condition: 0 is in every flag, and Python 3.10 names it too.
+    def labels(self) -> list[str]:
+        """Readable names of the flags that are set."""
+        # The first condition excludes NONE, which is in every flag and iterated by Python 3.10.
         return [
             str(flag.name).lower().replace('_', ' ') for flag in StackFlag if flag and flag in self
         ]
@@ -39,15 +39,17 @@ class StackFlag(enum.IntFlag):
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One image of a focal stack and the distance that it is focused at.
+    """Image of a focal stack with its focus.
 
     :param image: (H, W, 3) RGB or (H, W) mono, uint8.
     :param focus_dioptres: inverse focus distance in 1/m; 0 is infinity.
     :param stamp_ns: acquisition time in nanoseconds.
-    :param camera: intrinsics of this very image once it is rectified, or None when unknown.
-    :param sweep_index: the plane's index in its sweep as the lens driver numbered it.
-    :param calibration: what is still to be taken out of the image to make it that of ``camera``;
-        None where it is a rectified image.
+    :param camera: intrinsics of the rectified image at this focus; None if unknown.
+    :param sweep_index: index of the plane in its sweep, as numbered by the lens driver.
+    :param calibration: calibration of a raw image, with ``camera`` as its output; None for a
+        rectified image.
+    :raises ValueError: for another image type, a focus that is not finite, or a camera that is
+        not the output of the calibration.
     """
 
     image: np.ndarray
@@ -63,33 +65,33 @@ class Plane:
             len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
         ):
             raise ValueError(
-                'a plane must be a uint8 image of shape (H, W) or (H, W, 3), '
+                'the image of a plane must be uint8 of shape (H, W) or (H, W, 3), '
                 f'got {self.image.dtype} {shape}'
             )
         if self.calibration is not None and self.camera != self.calibration.output:
             raise ValueError(
-                'the camera of a plane that is not yet rectified must be the output of its '
-                f'calibration, {self.calibration.output}, got {self.camera}'
+                'the camera of a raw plane must be the output of its calibration, '
+                f'{self.calibration.output}, got {self.camera}'
             )
         if not math.isfinite(self.focus_dioptres):
-            raise ValueError(f'focus must be a finite number of dioptres: {self.focus_dioptres}')
+            raise ValueError(f'focus_dioptres must be a finite number, got {self.focus_dioptres}')
 
 
 @dataclass(frozen=True, eq=False)
 class FocalStack:
     """Images of one scene at two or more focus distances, in the order of their stamps.
 
-    :param announced: where planes are missing, the far and the near end in dioptres of the sweep
-        as it was to be; None where none is missing or it is not known.
-    :raises ValueError: for fewer than 2 or more than 32 planes, planes of different size or
-        channel count, or planes that are all focused at the same distance.
+    :param planes: 2 to 32 planes of the same size and channel count.
+    :param frame_id: coordinate frame of the camera.
+    :param sweep_extent: far and near end in dioptres of the complete sweep, if planes are
+        missing; None if the stack is complete or the extent is unknown.
+    :raises ValueError: for too few or too many planes, different sizes, or a single focus.
     """
 
     planes: tuple[Plane, ...]
     frame_id: str = ''
     sweep_id: int = 0
     flags: StackFlag = StackFlag.NONE
-    assemble_ms: float = field(default=0.0, compare=False)
     sweep_extent: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +100,9 @@ class FocalStack:
             raise ValueError(f'a focal stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}')
         shapes = {plane.image.shape for plane in self.planes}
         if len(shapes) != 1:
-            raise ValueError(f'planes of one stack differ in size: {sorted(shapes)}')
+            raise ValueError(
+                f'the planes of a stack must not differ in size, got {sorted(shapes)}'
+            )
         if len({plane.focus_dioptres for plane in self.planes}) < MIN_PLANES:
             raise ValueError(
                 f'all {count} planes are focused at {self.planes[0].focus_dioptres:.3f} dioptres: '
@@ -118,16 +122,16 @@ class FocalStack:
 
     @property
     def reference(self) -> int:
-        """Index of the plane whose geometry and stamp the depth map takes.
+        """Index of the plane that gives the depth map its geometry and stamp.
 
-        It is the plane focused nearest: where the lens breathes, it has the narrowest field of
-        view, so that every pixel of the depth map is seen in every plane.
+        The plane focused nearest: with focus breathing it has the narrowest field of view, so
+        that every pixel of the depth map is visible in all planes.
         """
         return int(np.argmax(self.focus_dioptres))
 
     @property
     def truncated_ends(self) -> tuple[bool, bool]:
-        """Whether the sweep was to go on beyond the farthest and beyond the nearest plane left."""
+        """Whether planes are missing beyond the farthest and beyond the nearest plane."""
         if self.sweep_extent is None:
             return False, False
         focus = self.focus_dioptres

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bowed surface that a lens focuses on: u + c2 r^2 + c4 r^4 dioptres for u on the axis.
+"""Field curvature: a lens focused at u dioptres on the axis focuses at u + c2 r^2 + c4 r^4.
 
-r is the distance of a pixel from the principal point in half diagonals of the image. The shift of
-the Petzval surface is a constant distance on the image side; as 1/d = 1/F - 1/v this is nearly a
-constant number of dioptres on the object side, whatever the focus. So c2 and c4 are in 1/m.
+r is the distance of a pixel from the principal point in half diagonals of the image. The offset of
+the Petzval surface is a constant distance on the image side; as 1/d = 1/F - 1/v, it is nearly a
+constant number of dioptres on the object side at every focus. So c2 and c4 are in 1/m.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def check_coefficients(coefficients: Sequence[float]) -> None:
-    """Refuse what is not c2, c4.
+    """Check the coefficients c2, c4.
 
-    :raises ValueError: naming the parameter, for other than two finite numbers.
+    :raises ValueError: unless they are two finite numbers.
     """
     if len(coefficients) != 2 or not all(math.isfinite(c) for c in coefficients):
         raise ValueError(
@@ -29,7 +29,7 @@ def check_coefficients(coefficients: Sequence[float]) -> None:
 def field_curvature_offset(
     squared_radius: np.ndarray, coefficients: Sequence[float]
 ) -> np.ndarray:
-    """Return how many dioptres nearer than on the axis the lens focuses.
+    """Return c2 r^2 + c4 r^4: the focus relative to the axis, in dioptres.
 
     :param squared_radius: r^2 in squared half diagonals, of any shape.
     :param coefficients: c2, c4 in 1/m.
@@ -49,9 +49,9 @@ def field_curvature_map(
     coefficients: Sequence[float],
     centre: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Return :func:`field_curvature_offset` of every pixel, (H, W) float32.
+    """Return :func:`field_curvature_offset` of each pixel, (H, W) float32.
 
-    :param centre: principal point x, y in pixels; by default the middle of the image.
+    :param centre: principal point x, y in pixels; by default the image centre.
     """
     cx, cy = centre or (0.5 * (width - 1), 0.5 * (height - 1))
     unit = half_diagonal(height, width)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lenses that people have, and those of published data sets, with images 640 pixels wide.
+"""Lenses of common cameras and of published data sets.
 
-Pixel pitch is the width of the sensor over that of the image.
+The pixel pitch is the sensor width over the image width.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dualfocus_ros.camera.thin_lens import Lens
 
 @dataclass(frozen=True)
 class LensPreset:
-    """A camera.
+    """Camera of known optics.
 
-    :param title: what it is.
-    :param source: where the numbers are from.
-    :param width: of its images, in pixels.
+    :param title: description of the camera.
+    :param source: source of the numbers.
+    :param width: image width in pixels.
     """
 
     title: str
@@ -27,7 +27,7 @@ class LensPreset:
 
 
 def _on_sensor(focal_length: float, f_number: float, width: float, pixels: int = 640) -> Lens:
-    """Return a lens whose image is ``pixels`` wide on a sensor ``width`` metres wide."""
+    """Return a lens for images ``pixels`` wide on a sensor ``width`` metres wide."""
     return Lens(focal_length, f_number, width / pixels)
 
 
@@ -58,7 +58,7 @@ PRESETS = {
     'arkit': LensPreset(
         'virtual camera of the ARKitScenes stacks',
         Lens(0.0029, 0.5, 3.1e-3 / 560),
-        'HybridDepth (cake-lab/HybridDepth), 3.1 mm / 560 whatever the size',
+        'HybridDepth (cake-lab/HybridDepth), 3.1 mm / 560 at every image size',
     ),
     'fod500': LensPreset(
         'virtual camera of FoD500',

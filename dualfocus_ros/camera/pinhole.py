@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinhole camera model of a rectified image."""
+"""Pinhole camera model of a rectified image."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class PinholeCamera:
             raise ValueError('camera intrinsics must be finite')
 
     def resized(self, width: int, height: int) -> PinholeCamera:
-        """Return the camera of the same view, sampled with another number of pixels."""
+        """Return the camera of the same view at another image size."""
         sx, sy = width / self.width, height / self.height
-        # The corner of the image, half a pixel outside the first centre, stays where it is.
+        # The image corner, half a pixel outside the first pixel centre, stays in place.
         cx, cy = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
         return PinholeCamera(width, height, self.fx * sx, self.fy * sy, cx, cy)
 
     def magnified(self, factor: float) -> PinholeCamera:
-        """Return the camera after focus breathing by ``factor`` about the principal point."""
+        """Return the camera magnified about the principal point, as by focus breathing."""
         return replace(self, fx=self.fx * factor, fy=self.fy * factor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the pixels of an undistorted pinhole image lie in the image that a camera delivers."""
+"""Rectification: coordinates of the pixels of a pinhole image in the raw camera image."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ PLUMB_BOB = 'plumb_bob'
 RATIONAL_POLYNOMIAL = 'rational_polynomial'
 EQUIDISTANT = 'equidistant'
 
-# How many distortion coefficients each model may have; the rest of OpenCV's list is zero.
+# Allowed numbers of distortion coefficients; OpenCV's remaining ones are zero.
 COEFFICIENT_COUNTS = {
     PLUMB_BOB: (4, 5),
     RATIONAL_POLYNOMIAL: (5, 8, 12, 14),
     EQUIDISTANT: (4,),
 }
-# Below this displacement, in pixels, resampling blurs more than it mends.
+# Displacement in pixels below which the blur of resampling outweighs its benefit.
 NEGLIGIBLE_SHIFT = 0.05
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class CameraCalibration:
-    """Intrinsics of an image as the sensor delivers it, with lens distortion.
+    """Intrinsics and distortion of a raw camera image, as in ``CameraInfo``.
 
-    :param camera: the pinhole part (K of ``CameraInfo``) for the pixels of this very image.
-    :param model: one of ``COEFFICIENT_COUNTS``.
-    :param distortion: the coefficients of the model, in OpenCV's order; empty for none.
-    :param rotation: R of ``CameraInfo``, row by row.
-    :param rectified: the pinhole camera of the rectified image (P of ``CameraInfo``).
+    :param camera: pinhole intrinsics (K) for the pixels of the raw image.
+    :param model: distortion model, one of ``COEFFICIENT_COUNTS``.
+    :param distortion: distortion coefficients (D) in OpenCV's order; empty for none.
+    :param rotation: rectification matrix (R), row by row.
+    :param rectified: pinhole camera of the rectified image (P); None: ``camera``.
     :raises ValueError: for an unknown model or a wrong number of coefficients.
     """
 
@@ -59,7 +59,7 @@ class CameraCalibration:
             raise ValueError(f'{self.model} has {counts} coefficients, got {len(self.distortion)}')
 
     def resized(self, width: int, height: int) -> CameraCalibration:
-        """Return the calibration of the same view, sampled with another number of pixels."""
+        """Return the calibration of the same view at another image size."""
         rectified = self.rectified
         if rectified is not None:
             rectified = rectified.resized(width, height)
@@ -67,12 +67,12 @@ class CameraCalibration:
 
     @property
     def output(self) -> PinholeCamera:
-        """The pinhole camera of the rectified image."""
+        """Pinhole camera of the rectified image."""
         return self.camera if self.rectified is None else self.rectified
 
     @property
     def is_rectified(self) -> bool:
-        """Whether the image needs no resampling to be that of ``output``."""
+        """Whether the raw image equals the rectified one."""
         return (
             not any(self.distortion)
             and np.allclose(self.rotation, _IDENTITY, atol=1e-9)
@@ -82,17 +82,17 @@ class CameraCalibration:
 
 @dataclass(frozen=True)
 class ViewMapping:
-    """What brings an image into the geometry of another camera.
+    """Mapping of a raw image to the geometry of a pinhole camera.
 
-    :param view: the camera of the image.
-    :param output: the pinhole camera that it is brought to.
+    :param view: camera of the raw image.
+    :param output: pinhole camera of the result.
     """
 
     view: CameraCalibration
     output: PinholeCamera
 
     def close_to(self, other: ViewMapping, tolerance: float) -> bool:
-        """Tell whether no pixel moves by more than ``tolerance`` between the two.
+        """Return whether two mappings differ by at most ``tolerance`` pixels.
 
         Mappings with different distortion or rotation are never close.
         """
@@ -104,34 +104,33 @@ class ViewMapping:
         ) or (self.output.width, self.output.height) != (other.output.width, other.output.height):
             return False
         corners = np.array([[0, 0, 1], [self.output.width, self.output.height, 1]], np.float64).T
-        places = [
+        one, two = (
             _matrix(m.view.camera) @ np.linalg.inv(_matrix(m.output)) @ corners
             for m in (self, other)
-        ]
-        return float(np.abs(places[0] - places[1]).max()) <= tolerance
+        )
+        return float(np.abs(one - two).max()) <= tolerance
 
 
 def source_coordinates(
     view: CameraCalibration, output: PinholeCamera, motion: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return where the pixels of a rectified image lie in an image as its sensor delivers it.
+    """Return the raw image coordinates of the pixels of a rectified image, for ``cv2.remap``.
 
-    Everything that separates the two in one step, so that the image is interpolated once: the
-    change of intrinsics from ``output`` to ``view`` (breathing, zoom, principal point), the
-    rotation, the lens distortion and the motion.
+    All differences are combined, so that the image is interpolated only once: intrinsics
+    (breathing, zoom, principal point), rotation, lens distortion and motion.
 
-    :param view: the camera of the image; its ``rectified`` is not looked at.
-    :param output: the pinhole camera of the rectified image.
-    :param motion: (3, 3); what ``output`` sees at x without motion is at ``motion`` x. Scale and
-        shift where the view has no distortion.
-    :returns: columns and rows as float32, both (H, W) or, where lines of pixels stay parallel to
-        the axes, (W,) and (H,); None where no pixel moves by more than ``NEGLIGIBLE_SHIFT``.
+    :param view: camera of the raw image; ``view.rectified`` is ignored.
+    :param output: pinhole camera of the rectified image.
+    :param motion: (3, 3) homography from ``output`` without motion to ``output`` with motion;
+        scale and shift only if the view has no distortion.
+    :returns: columns and rows as float32: both (H, W), or (W,) and (H,) for a separable mapping;
+        None if every displacement is below ``NEGLIGIBLE_SHIFT``.
     """
     rays = _matrix(output)
     if motion is not None:
         rays = np.linalg.inv(motion) @ rays
     if any(view.distortion) or not np.allclose(view.rotation, _IDENTITY, atol=1e-9):
-        return _distorted_positions(view, rays, (output.width, output.height))
+        return _distorted_coordinates(view, rays, (output.width, output.height))
     mapping = _matrix(view.camera) @ np.linalg.inv(rays)
     columns, rows = np.arange(output.width), np.arange(output.height)
     x = mapping[0, 0] * columns + mapping[0, 2]
@@ -141,10 +140,10 @@ def source_coordinates(
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def _distorted_positions(
+def _distorted_coordinates(
     view: CameraCalibration, rays: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return maps (H, W) for the rays through the pixels, ``rays`` being what projects them."""
+    """Return coordinate maps (H, W) for the rays that the matrix ``rays`` projects to pixels."""
     rotation = np.array(view.rotation).reshape(3, 3)
     coefficients = np.array(view.distortion, dtype=np.float64)
     if view.model == EQUIDISTANT and coefficients.any():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sRGB transfer curve (IEC 61966-2-1): light adds up linearly, stored images do not."""
+"""sRGB transfer function (IEC 61966-2-1)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import cv2
 import numpy as np
 import torch
 
-_CUT_ENCODED = 0.04045
-_CUT_LINEAR = 0.0031308
-_CODES = 1 << 13
+_ENCODED_THRESHOLD = 0.04045
+_LINEAR_THRESHOLD = 0.0031308
+_TABLE_SIZE = 1 << 13
 
 
 def srgb_to_linear(encoded: torch.Tensor) -> torch.Tensor:
     """Return linear light in [0, 1] from sRGB values in [0, 1]; any shape."""
     encoded = encoded.clamp(0.0, 1.0)
     power = ((encoded + 0.055) / 1.055) ** 2.4
-    return torch.where(encoded <= _CUT_ENCODED, encoded / 12.92, power)
+    return torch.where(encoded <= _ENCODED_THRESHOLD, encoded / 12.92, power)
 
 
 def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:
     """Return sRGB values in [0, 1] from linear light, clipped to [0, 1]; any shape."""
     linear = linear.clamp(0.0, 1.0)
-    # The clamp keeps the gradient of the power finite where the line is taken instead.
-    power = 1.055 * linear.clamp_min(_CUT_LINEAR) ** (1.0 / 2.4) - 0.055
-    return torch.where(linear <= _CUT_LINEAR, linear * 12.92, power)
+    # The clamp keeps the gradient of the power finite in the linear part.
+    power = 1.055 * linear.clamp_min(_LINEAR_THRESHOLD) ** (1.0 / 2.4) - 0.055
+    return torch.where(linear <= _LINEAR_THRESHOLD, linear * 12.92, power)
 
 
 @lru_cache(maxsize=1)
@@ -36,8 +36,8 @@ def _decode_table() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _encode_table() -> np.ndarray:
-    # Indexed by the square root of the light, so that the steep dark end has enough entries.
-    light = (torch.arange(_CODES, dtype=torch.float64) / (_CODES - 1)) ** 2
+    # Indexed by the square root of the light: more entries at the steep dark end.
+    light = (torch.arange(_TABLE_SIZE, dtype=torch.float64) / (_TABLE_SIZE - 1)) ** 2
     return (linear_to_srgb(light) * 255.0).round().to(torch.uint8).numpy()
 
 
@@ -48,7 +48,7 @@ def decode_srgb8(image: np.ndarray) -> np.ndarray:
     pixels = np.ascontiguousarray(image)
     if not pixels.size:
         return pixels.astype(np.float32)
-    # Several times faster than indexing the table.
+    # cv2.LUT is several times faster than NumPy indexing.
     light = cv2.LUT(pixels.reshape(len(pixels), -1), _decode_table())
     return np.asarray(light).reshape(image.shape)
 
@@ -56,7 +56,7 @@ def decode_srgb8(image: np.ndarray) -> np.ndarray:
 def encode_srgb8(linear: np.ndarray) -> np.ndarray:
     """Return the uint8 sRGB image of float linear light, clipped to [0, 1]; any shape.
 
-    By a table, which is about ten times faster than the power; at most one code off.
+    Table look-up, about ten times faster than the power; at most one code off.
     """
     root = np.sqrt(np.clip(linear, 0.0, 1.0, dtype=np.float32))
-    return _encode_table()[(root * (_CODES - 1) + 0.5).astype(np.uint16)]
+    return _encode_table()[(root * (_TABLE_SIZE - 1) + 0.5).astype(np.uint16)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thin lens: image distance, breathing, circle of confusion."""
+"""Thin lens: image distance, focus breathing and circle of confusion."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import math
 
 @dataclass(frozen=True)
 class Lens:
-    """A thin lens in front of a sensor.
+    """Thin lens in front of a sensor.
 
     :param focal_length: F in metres.
     :param f_number: A, focal length over aperture diameter.
     :param pixel_pitch: distance between pixel centres of the published image, in metres.
-    :raises ValueError: if a value is not a positive finite number.
+    :raises ValueError: for a value that is not a positive finite number.
     """
 
     focal_length: float
@@ -32,25 +32,25 @@ class Lens:
 
         v = F s / (s - F) with s = 1 / focus_dioptres; v = F at infinity (0 dioptres).
 
-        :raises ValueError: if the focus is at or inside the focal length.
+        :raises ValueError: for a focus at or inside the focal length.
         """
         shortening = 1.0 - self.focal_length * focus_dioptres
         if shortening <= 0.0:
             raise ValueError(
                 f'a lens of {self.focal_length * 1e3:.1f} mm cannot focus at '
-                f'{focus_dioptres:.2f} dioptres: the object would lie inside its focal length'
+                f'{focus_dioptres:.2f} dioptres: the object is inside the focal length'
             )
         return self.focal_length / shortening
 
     def magnification(self, focus_dioptres: float, reference_dioptres: float) -> float:
-        """Return how much larger the image is at ``focus_dioptres`` than at the reference.
+        """Return the image scale relative to that at the reference focus.
 
-        The ratio v(s) / v(s_ref): focus breathing of a unit-focusing lens.
+        v(s) / v(s_ref): focus breathing of a unit-focusing lens.
         """
         return self.image_distance(focus_dioptres) / self.image_distance(reference_dioptres)
 
     def focal_length_px(self, focus_dioptres: float) -> float:
-        """Return fx = fy in pixels at this focus: v(s) / pixel pitch."""
+        """Return fx = fy in pixels: v(s) / pixel pitch."""
         return self.image_distance(focus_dioptres) / self.pixel_pitch
 
     def kappa(self, focus_dioptres: float = 0.0) -> float:

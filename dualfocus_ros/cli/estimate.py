@@ -245,7 +245,7 @@ def _estimate(
         # At the size of the estimate.
         kappa, far = estimator.settings.lens.kappa(), float(stack.focus_dioptres.min())
         check = check_range(kappa, settings.depth_max, far)
-        if check.beyond:
+        if check.exceeded:
             logger.warning('%s', check)
     return estimate, _summary(estimate, estimator.model_name, estimator.device_name, seconds)
 

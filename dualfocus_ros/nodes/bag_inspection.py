@@ -188,5 +188,5 @@ def _summarize(stack: FocalStack) -> SweepSummary:
         min(plane.stamp_ns for plane in stack.planes),
         stack.sweep_duration_ns * 1e-9,
         tuple(round(float(plane.focus_dioptres), 4) for plane in stack.planes),
-        tuple(word.replace(' ', '_') for word in stack.flags.words),
+        tuple(word.replace(' ', '_') for word in stack.flags.labels),
     )

@@ -204,9 +204,9 @@ def optics_status(check: RangeCheck | None) -> DiagnosticStatus:
         'blur per dioptre [px]': f'{check.kappa:.3f}',
         'sigma at least [1/m]': f'{inverse_depth_error(check.kappa):.4f}',
         'range limit [m]': f'{check.limit:.2f}',
-        'range asked for [m]': f'{check.asked:.2f}',
+        'range asked for [m]': f'{check.requested:.2f}',
     }
-    return _status('optics', WARN if check.beyond else OK, str(check), values)
+    return _status('optics', WARN if check.exceeded else OK, str(check), values)
 
 
 def clock_status(health: ClockHealth) -> DiagnosticStatus:

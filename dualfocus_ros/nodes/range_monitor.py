@@ -29,9 +29,9 @@ class RangeMonitor:
             return None
         self.last = check = check_range(kappa, settings.depth_max, far_dioptres)
         warned = self._warned
-        if not check.beyond:
+        if not check.exceeded:
             return None
-        if warned is not None and warned.kappa == kappa and check.asked <= 1.1 * warned.asked:
+        if warned is not None and warned.kappa == kappa and check.requested <= 1.1 * warned.requested:
             return None
         self._warned = check
         return str(check)

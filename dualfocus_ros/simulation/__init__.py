@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Simulated camera, procedural scenes and defocus renderer."""

@@ -125,7 +125,7 @@ def _facts(info: Any) -> dict[str, str]:
         'sweep': str(info.sweep_id),
         'planes': str(len(info.focus_dioptres)),
         'took': f'{info.sweep_duration:.2f} s',
-        'lacks': ', '.join(StackFlag(info.flags).words) or 'nothing',
+        'lacks': ', '.join(StackFlag(info.flags).labels) or 'nothing',
         'model': f'{info.model} on {info.device}',
     }
     for name, value in (('inference', info.inference_ms), ('latency', info.latency_ms)):

@@ -38,7 +38,7 @@ def compute_sweep_view(
             'sweep': str(stack.sweep_id),
             'planes': str(len(stack.planes)),
             'took': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
-            'lacks': ', '.join(stack.flags.words) or 'nothing',
+            'lacks': ', '.join(stack.flags.labels) or 'nothing',
             'model': f'{estimator.model_name} on {estimator.device_name}',
         },
     )

@@ -116,7 +116,7 @@ def test_what_is_asked_for_ends_at_the_farthest_plane_or_at_depth_max(
     depth_max, far, asked, beyond
 ):
     check = check_range(13.9, depth_max, far)  # measures up to 6.95 m
-    assert check.asked == pytest.approx(asked)
-    assert check.beyond == beyond
+    assert check.requested == pytest.approx(asked)
+    assert check.exceeded == beyond
     assert '6.95 m' in str(check)
     assert ('beyond' in str(check)) == beyond

@@ -31,7 +31,11 @@ class RangeMonitor:
         warned = self._warned
         if not check.exceeded:
             return None
-        if warned is not None and warned.kappa == kappa and check.requested <= 1.1 * warned.requested:
+        if (
+            warned is not None
+            and warned.kappa == kappa
+            and check.requested <= 1.1 * warned.requested
+        ):
             return None
         self._warned = check
         return str(check)

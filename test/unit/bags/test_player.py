@@ -48,7 +48,7 @@ def bag(tmp_path_factory):
 
 
 @pytest.mark.parametrize('rate', [0.5, 1.0, 4.0])
-def test_messages_come_when_they_are_due(bag, rate):
+def test_publishes_messages_when_due(bag, rate):
     sent, counts = play(bag, rate=rate)
     assert (counts.messages, counts.loops) == (3 * FRAMES, 1)
     for at, stamp in images(sent):
@@ -64,26 +64,26 @@ def test_messages_come_when_they_are_due(bag, rate):
             assert 0 <= stamp - newest <= 25e6 * max(1.0, rate)
 
 
-def test_as_fast_as_possible_takes_no_time(bag):
+def test_rate_0_does_not_wait(bag):
     sent, _ = play(bag, rate=0.0)
     assert {at for at, _ in images(sent)} == {0.0}
     assert len(clocks(sent)) > 5
 
 
-def test_loops_jump_back_after_a_rest(bag):
+def test_loops_jump_back_after_the_delay(bag):
     sent, counts = play(bag, loops=3, loop_delay=0.5, settle=0.1)
     assert (counts.messages, counts.loops) == (9 * FRAMES, 3)
     stamps = [stamp for _, stamp in images(sent)]
     assert stamps == 3 * sorted(set(stamps))
     firsts = [at for at, stamp in images(sent) if stamp == START]
     assert firsts == pytest.approx([0.1 + n * (LENGTH + 0.6) for n in range(3)], abs=1e-6)
-    # The jump is sent before the first message of a loop, and only there.
+    # The clock jumps before the first message of a loop, and only there.
     times = clocks(sent)
     back = [n for n in range(1, len(times)) if times[n] < times[n - 1]]
     assert len(back) == 2 and all(times[n] == START for n in back)
 
 
-def test_a_part_is_played(bag):
+def test_plays_a_part(bag):
     sent, _ = play(bag, start_offset=0.1, duration=0.2)
     stamps = [stamp for _, stamp in images(sent)]
     assert stamps == [START + n * PERIOD for n in range(4, 10)]
@@ -100,6 +100,6 @@ def test_a_part_is_played(bag):
         (('--topics', '/no'), 'has no topic /no; it has /camera_info, /focus_state, /image_raw'),
     ],
 )
-def test_wrong_usage_is_said_in_one_line(bag, capsys, words, text):
+def test_reports_usage_errors(bag, capsys, words, text):
     assert main(['replay', str(bag), *words]) == 2
     assert text in capsys.readouterr().err

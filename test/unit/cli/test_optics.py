@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus optics``: the table, JSON, the plot and what it refuses."""
+"""``dualfocus optics``: table, JSON, plot, errors."""
 
-import argparse
 import json
 
 import cv2
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.cli.argument_types import length
 from dualfocus_ros.cli.main import main
 
 LENS = ['--focal-length', '16mm', '--f-number', '1.4', '--pixel-pitch', '11.25um']
@@ -43,7 +41,7 @@ def test_json_of_a_lens(capsys):
     assert found['breathing_edge_px'] == pytest.approx(320 * grown)
 
 
-def test_the_table_has_what_json_has(capsys):
+def test_table_contents(capsys):
     status, out, _ = run(capsys, '--preset', 'oak', '--range', 0.2, 'inf')
     assert status == 0
     for text in (
@@ -60,14 +58,14 @@ def test_the_table_has_what_json_has(capsys):
         assert text in out
 
 
-def test_kappa_alone_knows_no_breathing(capsys):
+def test_kappa_alone_has_no_breathing(capsys):
     status, out, err = run(capsys, '--kappa', 30, '--range', 0.2, 'inf')
     assert status == 0
     assert 'needs the focal length' in out
     assert '39 planes are more than the 32 of a stack' in err
 
 
-def test_more_pixels_on_the_same_sensor_have_more_blur(capsys):
+def test_blur_grows_with_the_pixel_count_of_a_sensor(capsys):
     kappas = [
         json.loads(run(capsys, '--preset', 'phone', '--image-width', w, '--json')[1])[
             'kappa_px_per_dioptre'
@@ -78,7 +76,7 @@ def test_more_pixels_on_the_same_sensor_have_more_blur(capsys):
 
 
 @pytest.mark.parametrize('ends', [(0.2, 3), (0.3, 'inf'), (0.5, 20)])
-def test_the_plot_is_a_picture(capsys, tmp_path, ends):
+def test_writes_a_plot(capsys, tmp_path, ends):
     path = tmp_path / 'error.png'
     status, _, err = run(capsys, *LENS, '--range', *ends, '--plot', path)
     assert status == 0
@@ -105,7 +103,7 @@ def test_the_plot_is_a_picture(capsys, tmp_path, ends):
         (['--preset', 'machine25', '--range', '0.02', '1'], 'cannot focus at 50.00 dioptres'),
     ],
 )
-def test_wrong_usage_is_one_line_that_says_what_to_do(capsys, arguments, text):
+def test_reports_usage_errors(capsys, arguments, text):
     status, out, err = run(capsys, *arguments)
     assert status == 2
     assert out == ''
@@ -113,31 +111,7 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(capsys, arguments, text):
     assert 'Traceback' not in err
 
 
-def test_a_plot_that_cannot_be_written(capsys, tmp_path):
+def test_reports_an_unwritable_plot(capsys, tmp_path):
     status, _, err = run(capsys, '--kappa', 3, '--plot', tmp_path / 'no' / 'where.png')
     assert status == 1
     assert 'where.png' in err
-
-
-@pytest.mark.parametrize(
-    ('text', 'metres'),
-    [
-        ('16e-3', 0.016),
-        ('0.016', 0.016),
-        ('16mm', 0.016),
-        ('16 mm', 0.016),
-        ('1.6cm', 0.016),
-        ('1.4um', 1.4e-6),
-        ('1.4e-6', 1.4e-6),
-        ('1.4µm', 1.4e-6),
-        ('2m', 2.0),
-    ],
-)
-def test_lengths_with_and_without_a_unit(text, metres):
-    assert length(text) == pytest.approx(metres)
-
-
-@pytest.mark.parametrize('text', ['', 'mm', 'far', '16 inch', '1..2', '--'])
-def test_what_is_no_length(text):
-    with pytest.raises(argparse.ArgumentTypeError, match='16mm'):
-        length(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dualfocus process`: what comes out of a bag, from which topics, and what is refused."""
+"""`dualfocus process`: outputs, choice of topics, errors."""
 
 import json
 
@@ -27,7 +27,7 @@ def run(*words):
     return main(['process', *map(str, words), '--device', 'cpu', '--quiet'])
 
 
-def copied(source, target, change):
+def copy_changed(source, target, change):
     """Copy a bag; ``change(topic, message)`` returns (topic, message) pairs to write instead."""
     with BagReader(source) as bag, BagWriter(target) as out:
         for message in bag.messages():
@@ -40,7 +40,7 @@ def same(topic, message):
     return [(topic, message)]
 
 
-def test_every_sweep_gives_depth_with_all_that_belongs_to_it(tmp_path, capsys):
+def test_every_sweep_gives_all_outputs(tmp_path, capsys):
     bag = wall_bag(tmp_path / 'in')
     assert run(bag, tmp_path / 'out', '--json') == 0
     summary = json.loads(capsys.readouterr().out)
@@ -72,7 +72,7 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path):
         assert (tmp_path / 'a/out' / name).read_bytes() == (tmp_path / 'b/out' / name).read_bytes()
 
 
-def test_inputs_and_optional_outputs_come_on_request(tmp_path):
+def test_writes_optional_outputs_on_request(tmp_path):
     bag = wall_bag(tmp_path / 'in', sweeps=1)
     options = ('--points', '--points-decimated', '--confidence', '--inputs', '--compress')
     assert run(bag, tmp_path / 'out', *options) == 0
@@ -89,10 +89,10 @@ def test_inputs_and_optional_outputs_come_on_request(tmp_path):
             ]
 
 
-def test_topics_are_found_by_their_types_and_outputs_in_the_bag_are_not_taken(tmp_path):
+def test_finds_topics_by_type_and_ignores_outputs(tmp_path):
     first = wall_bag(tmp_path / 'in', prefix='robot/eye')
     assert run(first, tmp_path / 'out', '--inputs') == 0
-    # The outputs beside the inputs: they are images too.
+    # Now the bag contains outputs, which are images too.
     assert run(tmp_path / 'out', tmp_path / 'again', '--inputs') == 0
     a, b = contents(tmp_path / 'out'), contents(tmp_path / 'again')
     assert set(a) == set(b)
@@ -105,14 +105,14 @@ def two_cameras(tmp_path):
     def twice(topic, message):
         return [(topic, message), (topic.replace('left', 'right'), message)]
 
-    return copied(bag, tmp_path / 'two', twice)
+    return copy_changed(bag, tmp_path / 'two', twice)
 
 
-def test_of_several_cameras_one_must_be_chosen(tmp_path, capsys):
+def test_several_cameras_need_a_choice(tmp_path, capsys):
     bag = two_cameras(tmp_path)
     assert run(bag, tmp_path / 'out') == 2
-    said = capsys.readouterr().err
-    assert '/left/image_raw, /right/image_raw: choose one with --image-topic' in said
+    message = capsys.readouterr().err
+    assert '/left/image_raw, /right/image_raw: choose one with --image-topic' in message
     assert not (tmp_path / 'out').exists()
     assert run(bag, tmp_path / 'out', '--image-topic', '/right/image_raw', '--inputs') == 0
     got = contents(tmp_path / 'out')
@@ -120,7 +120,7 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path, capsys):
     assert len(got['/depth/image_rect']) == 3
 
 
-def test_names_are_remapped_in_and_out(tmp_path):
+def test_remaps_inputs_and_outputs(tmp_path):
     bag = two_cameras(tmp_path)
     remaps = (
         'image_raw:=/left/image_raw',
@@ -148,14 +148,14 @@ def test_names_are_remapped_in_and_out(tmp_path):
         (('--param', 'model:=/nowhere.safetensors'), 1, '/nowhere.safetensors'),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(tmp_path, capsys, given, status, text):
+def test_reports_usage_errors(tmp_path, capsys, given, status, text):
     bag = wall_bag(tmp_path / 'in', sweeps=1)
     assert run(bag, tmp_path / 'out', *given) == status
     assert text in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
-def test_parameters_come_from_files_and_options(tmp_path):
+def test_reads_parameters_from_files_and_options(tmp_path):
     bag = wall_bag(tmp_path / 'in', sweeps=1)
     file = tmp_path / 'p.yaml'
     file.write_text(
@@ -170,8 +170,8 @@ def test_parameters_come_from_files_and_options(tmp_path):
     assert contents(tmp_path / 'b')['/depth/image_rect'][0].data.any()
 
 
-def test_without_camera_info_depth_comes_alone_or_with_a_given_calibration(tmp_path, capsys):
-    bag = copied(
+def test_bag_without_camera_info(tmp_path, capsys):
+    bag = copy_changed(
         wall_bag(tmp_path / 'all', sweeps=2),
         tmp_path / 'in',
         lambda topic, message: [] if topic == '/camera_info' else [(topic, message)],
@@ -199,32 +199,32 @@ def test_without_camera_info_depth_comes_alone_or_with_a_given_calibration(tmp_p
     assert 'not a calibration file' in capsys.readouterr().err
 
 
-def test_a_last_sweep_that_is_cut_off_is_ended_as_by_the_node(tmp_path):
+def test_last_sweep_may_be_incomplete(tmp_path):
     kept = []
 
     def first_frames(topic, message):
         kept.append(topic)
         return [(topic, message)] if kept.count(topic) <= 8 else []
 
-    bag = copied(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', first_frames)
+    bag = copy_changed(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', first_frames)
     assert run(bag, tmp_path / 'out') == 0
     flags = [info.flags for info in contents(tmp_path / 'out')['/stack_info']]
     assert flags == [0, 1 | 8]  # the second lacks two of five planes
 
 
-def test_images_that_lie_about_their_size_are_counted_and_cost_only_themselves(tmp_path, capsys):
+def test_counts_images_of_wrong_size(tmp_path, capsys):
     def lie(topic, message):
         if topic == '/image_raw' and message.header.stamp.nanosec == START % 10**9:
             message.width, message.height = 640, 480
         return [(topic, message)]
 
-    bag = copied(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', lie)
+    bag = copy_changed(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', lie)
     assert run(bag, tmp_path / 'out', '--json') == 0
     assert json.loads(capsys.readouterr().out)['rejected']['row_step'] == 1
     assert len(contents(tmp_path / 'out')['/depth/image_rect']) == 1
 
 
-def test_what_is_no_message_at_all_is_counted_too(tmp_path, capsys):
+def test_counts_undecodable_messages(tmp_path, capsys):
     source = wall_bag(tmp_path / 'all', sweeps=2)
     with BagReader(source) as bag, BagWriter(tmp_path / 'in') as out:
         for n, message in enumerate(bag.messages()):

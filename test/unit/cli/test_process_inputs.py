@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dualfocus process` takes every kind of input of the depth node, and memory does not grow."""
+"""`dualfocus process` with every kind of input of the depth node; constant memory."""
 
 import os
 from pathlib import Path
@@ -55,7 +55,7 @@ def frames(sweeps=1):
         yield n, START + n * PERIOD, wall()[n % len(FOCUS)]
 
 
-def test_compressed_images_and_the_metadata_of_camera_ros(tmp_path, expected):
+def test_compressed_images_and_camera_ros_metadata(tmp_path, expected):
     with BagWriter(tmp_path / 'in') as bag:
         for _, stamp, plane in frames():
             png = cv2.imencode('.png', plane.image[..., ::-1])[1].tobytes()
@@ -77,7 +77,7 @@ def test_compressed_images_and_the_metadata_of_camera_ros(tmp_path, expected):
             )
         other = DiagnosticArray(header=header(stamp))
         bag.write_message('/diagnostics', other, stamp)
-    # Nothing tells where a sweep ends; here, with the bag.
+    # The end of the sweep is not marked; it ends with the bag.
     check(depth_of(tmp_path / 'in', tmp_path), expected)
 
 
@@ -125,7 +125,7 @@ def test_planes_of_several_cameras(tmp_path, expected):
     check(depth_of(tmp_path / 'in', tmp_path, *options), expected)
 
 
-def test_a_length_that_is_a_lie_allocates_nothing(tmp_path, capsys):
+def test_wrong_data_length_allocates_nothing(tmp_path, capsys):
     source = wall_bag(tmp_path / 'all', sweeps=2)
     with BagReader(source) as bag, BagWriter(tmp_path / 'in') as out:
         for n, message in enumerate(bag.messages()):
@@ -148,7 +148,7 @@ print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_bag(tmp_path):
-    """Ten times the images, 80 MB more, in hardly more memory."""
+    """Ten times the images, 80 MB more, need less than 40 MB more memory."""
     peaks = []
     rng = np.random.default_rng(1)
     blank = rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path):
         with BagReader(path) as source, BagWriter(tmp_path / f'in{count}') as bag:
             for message in source.messages():
                 bag.copy(message, source.topics[message.topic])
-            # Images without a focus: read, checked, held for a while and given up.
+            # Images without a focus: read, checked, held for a while and dropped.
             for n in range(count):
                 stamp = START + 10**9 + n * PERIOD
                 bag.write_message('/image_raw', image_message(header(stamp), blank, 'rgb8'), stamp)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameter files and calibrations that are wrong in every field: each is named with its values.
+"""Errors for invalid fields of parameter and calibration files.
 
-What is wrong is made from the declarations, so that no parameter can be forgotten.
+Invalid values derive from the declarations, so that every parameter is covered.
 """
 
 import math
@@ -55,7 +55,7 @@ def check(node, name, value):
 
 
 @pytest.mark.parametrize(('node', 'name'), CASES)
-def test_each_wrong_value_is_refused_with_the_name_and_what_is_allowed(node, name):
+def test_error_names_parameter_and_allowed_values(node, name):
     entry = next(e for e in TABLES[node] if e.name == name)
     for value in wrong_values(entry):
         with pytest.raises(ValueError) as error:
@@ -80,7 +80,7 @@ def made(node):
 
 @pytest.mark.parametrize('node', TABLES)
 @pytest.mark.parametrize('which', [0, -1])
-def test_a_file_that_is_wrong_in_every_field_has_all_of_them_named(tmp_path, node, which):
+def test_node_names_all_wrong_fields_of_a_file(tmp_path, node, which):
     """Read by ROS itself, as the node does it."""
     values = {entry.name: wrong_values(entry)[which] for entry in TABLES[node]}
     path = tmp_path / 'wrong.yaml'
@@ -96,7 +96,7 @@ def test_a_file_that_is_wrong_in_every_field_has_all_of_them_named(tmp_path, nod
         ), entry.name
 
 
-# What each kind of calibration writes.
+# Parameters written by each calibration.
 CALIBRATIONS = {
     'focus': {
         'calibration.positions': [0.0, 100.0, 200.0],
@@ -122,7 +122,7 @@ FIELDS = [(kind, name) for kind, values in CALIBRATIONS.items() for name in valu
 
 
 @pytest.mark.parametrize(('kind', 'name'), FIELDS)
-def test_a_wrong_field_of_a_calibration_is_named_by_every_node_that_takes_it(kind, name):
+def test_nodes_name_wrong_calibration_fields(kind, name):
     takers = [node for node, table in TABLES.items() if name in {e.name for e in table}]
     assert takers
     for node in takers:
@@ -142,7 +142,7 @@ def estimate_with(path):
 @pytest.mark.parametrize(
     'name', [n for n in depth_parameters.SPECS if n not in ('input', 'autostart')]
 )
-def test_the_command_line_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
+def test_command_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
     entry = depth_parameters.SPECS[name]
     path = tmp_path / 'wrong.yaml'
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': {name: wrong_values(entry)[0]}}}))
@@ -169,7 +169,7 @@ def changed(name, value):
         ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),
     ],
 )
-def test_the_calibrations_that_the_command_reads_back(tmp_path, option, name, value, words):
+def test_calibrate_names_wrong_fields_of_its_input(tmp_path, option, name, value, words):
     from dualfocus_ros.cli import calibrate_focus, calibrate_lens
 
     path = tmp_path / 'calibration.yaml'
@@ -199,7 +199,7 @@ def test_the_calibrations_that_the_command_reads_back(tmp_path, option, name, va
         '!!python/object/apply:os.system ["true"]',
     ],
 )
-def test_what_is_no_parameter_file_is_refused(tmp_path, content):
+def test_calibrate_refuses_other_files(tmp_path, content):
     from dualfocus_ros.cli import calibrate_focus, calibrate_lens
 
     path = tmp_path / 'calibration.yaml'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people expect of every command: exit status, one JSON document, quiet pipes, no colours."""
+"""Conventions of all commands: help, exit status, JSON, pipes, colours, progress bars."""
 
 import fcntl
 import json
@@ -20,7 +20,7 @@ from dualfocus_ros.cli.main import COMMANDS, main
 from dualfocus_ros.exceptions import CommandError, UsageError
 from small_bags import wall_bag
 
-# They print no results: a node's log, the log of a training, code for a shell.
+# Commands that log without results.
 WITHOUT_RESULTS = {'run', 'train'}
 WITH_KINDS = {'calibrate': ['focus', 'breathing', 'settling', 'lens', 'field']}
 OPTICS = ['optics', '--preset', 'oak', '--range', '0.3', '3']
@@ -33,7 +33,7 @@ def help_of(capsys, *words: str) -> str:
 
 
 @pytest.mark.parametrize('command', [*COMMANDS])
-def test_every_command_that_prints_results_prints_them_as_json(command, capsys):
+def test_every_command_with_results_has_json(command, capsys):
     kinds = WITH_KINDS.get(command)
     texts = (
         [help_of(capsys, command, kind) for kind in kinds] if kinds else [help_of(capsys, command)]
@@ -53,7 +53,7 @@ CPU = ['--device', 'cpu', '-p', 'threads:=1']
 
 
 def commands(bag, tmp_path) -> dict[str, list[str]]:
-    """Return what can be run within a second or so."""
+    """Return commands that run within about a second."""
     return {
         'optics': OPTICS,
         'inspect': ['inspect', str(bag)],
@@ -70,7 +70,7 @@ def test_standard_output_is_one_json_document(command, bag, tmp_path, capsys):
     output = capsys.readouterr()
 
     def refuse(name: str) -> None:
-        raise AssertionError(f'{name} is no JSON')
+        raise AssertionError(f'{name} is not JSON')
 
     document = json.loads(output.out, parse_constant=refuse)
     assert isinstance(document, dict) and document
@@ -113,7 +113,7 @@ def program(*words: str) -> list[str]:
     return [sys.executable, '-m', 'dualfocus_ros.cli.main', *words]
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
+def test_closed_pipe_gives_no_traceback():
     done = subprocess.run(
         ['bash', '-o', 'pipefail', '-c', '"$@" | head -c 10', 'bash', *program(*OPTICS)],
         capture_output=True,
@@ -124,7 +124,7 @@ def test_a_reader_that_goes_away_is_no_traceback():
 
 
 def on_a_terminal(*words: str, **more: str) -> str:
-    """Return what a command shows on a terminal."""
+    """Return the output of a command on a pseudo-terminal."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
     process = subprocess.Popen(
@@ -140,7 +140,7 @@ def on_a_terminal(*words: str, **more: str) -> str:
     while True:
         try:
             data = os.read(screen, 65536)
-        except OSError:  # the terminal is closed with its last user
+        except OSError:  # closed by its last user
             break
         if not data:
             break
@@ -151,11 +151,11 @@ def on_a_terminal(*words: str, **more: str) -> str:
 
 
 @pytest.mark.parametrize('words', [OPTICS, ['--help'], ['inspect', '/nowhere']])
-def test_no_colours_where_they_are_not_wanted(words):
+def test_no_color_is_respected(words):
     assert COLOUR.search(on_a_terminal(*words, NO_COLOR='1')) is None
 
 
-def test_bars_are_for_terminals(bag, tmp_path):
+def test_progress_bars_need_a_terminal(bag, tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     done = subprocess.run(program('inspect', str(bag)), capture_output=True, text=True)
     assert done.returncode == 0
@@ -167,16 +167,16 @@ def test_bars_are_for_terminals(bag, tmp_path):
 
 
 @pytest.mark.parametrize('value, expected', [('1', '0'), ('', None)])
-def test_loggers_of_ros_hear_of_no_color(value, expected, monkeypatch, capsys):
+def test_no_color_reaches_ros_loggers(value, expected, monkeypatch, capsys):
     monkeypatch.setenv('NO_COLOR', value)
-    # First set, then deleted: afterwards it is as before, whatever is set in between.
+    # Set, then delete: monkeypatch then restores the original value afterwards.
     monkeypatch.setenv('RCUTILS_COLORIZED_OUTPUT', '1')
     monkeypatch.delenv('RCUTILS_COLORIZED_OUTPUT')
     assert main(OPTICS) == 0
     assert os.environ.get('RCUTILS_COLORIZED_OUTPUT') == expected
 
 
-def test_help_of_no_command_needs_torch_or_ros():
+def test_help_of_commands_needs_neither_torch_nor_ros():
     code = (
         'import sys\nfrom dualfocus_ros.cli.main import COMMANDS, main\n'
         'heavy = {}\n'
@@ -190,3 +190,27 @@ def test_help_of_no_command_needs_torch_or_ros():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'HEAVY {}' in done.stdout
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        'import sys; from dualfocus_ros.cli.main import main; status = main(["--help"]); '
+        'heavy = {"torch", "rclpy", "cv2", "numpy", "rosbags"} & set(sys.modules); '
+        'print("LOADED", sorted(heavy)); sys.exit(status)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ('estimate', 'run', 'demo'))
+    assert 'LOADED []' in done.stdout
+
+
+@pytest.mark.parametrize('command', ['estimate', 'run', 'demo'])
+def test_every_command_has_help(capsys, command):
+    assert main([command, '--help']) == 0
+    assert f'usage: dualfocus {command}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments', [[], ['nonsense'], ['run', 'no_such_node'], ['estimate']])
+def test_wrong_usage_is_status_2(capsys, arguments):
+    assert main(arguments) == 2
+    assert 'usage: dualfocus' in capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags: types, round trips, metadata that ``ros2 bag info`` reads, clear errors."""
+"""Writing of bags: round trips, metadata, compression, crashes."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dualfocus_ros.bags.message_types import message_folder, type_name, typestore
-from dualfocus_ros.bags.reader import BagError, BagReader
+from dualfocus_ros.bags.message_types import typestore
+from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.stack_bag import make_header, write_stack_bag
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
@@ -35,19 +35,8 @@ def planes(count: int = 3, colour: bool = True) -> list[Plane]:
     ]
 
 
-def test_own_messages_are_registered_with_their_constants():
-    store = typestore()
-    state = store.types['dualfocus_ros/msg/FocusState']
-    assert (state.UNKNOWN, state.SETTLED, state.MOVING, state.FAULT) == (0, 1, 2, 3)
-    for name in ('FocusCommand', 'FocalStack', 'StackInfo'):
-        assert f'dualfocus_ros/msg/{name}' in store.types
-    assert (message_folder() / 'FocusState.msg').is_file()
-    assert type_name(state) == 'dualfocus_ros/msg/FocusState'
-
-
-@pytest.mark.parametrize('colour', [True, False])
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_round_trip_of_every_kind_of_message(tmp_path, colour, storage):
+def test_round_trip_of_messages(tmp_path, storage):
     store = typestore()
     header = make_header(store, 12_345_678_901, 'camera')
     state = store.types['dualfocus_ros/msg/FocusState'](header, 1.25, 0.5, -7, 2, 9, 3, 5)
@@ -81,36 +70,7 @@ def test_round_trip_of_every_kind_of_message(tmp_path, colour, storage):
     assert second.message.header.stamp.sec == 12
 
 
-@pytest.mark.parametrize('colour', [True, False])
-def test_stack_bag_holds_the_pixels_the_camera_and_the_focus_with_equal_stamps(tmp_path, colour):
-    stack = planes(colour=colour)
-    path = write_stack_bag(
-        tmp_path / 'bag', stack, prefix='camera', sweeps=2, period_ns=50_000_000
-    )
-    with BagReader(path) as bag:
-        assert {name: topic.count for name, topic in bag.topics.items()} == {
-            '/camera/image_raw': 6,
-            '/camera/camera_info': 6,
-            '/camera/focus_state': 6,
-        }
-        images = list(bag.messages(['/camera/image_raw']))
-        infos = [m.message for m in bag.messages(['/camera/camera_info'])]
-        states = [m.message for m in bag.messages(['/camera/focus_state'])]
-    for n, (image, info, state) in enumerate(zip(images, infos, states, strict=True)):
-        plane = stack[n % 3]
-        picture = image.message
-        assert picture.encoding == ('rgb8' if colour else 'mono8')
-        assert picture.step == 64 * (3 if colour else 1)
-        assert np.array_equal(picture.data.reshape(plane.image.shape), plane.image)
-        assert image.stamp_ns == 1_000_000_000 + n * 50_000_000
-        assert picture.header == info.header == state.header
-        assert picture.header.stamp.sec * 10**9 + picture.header.stamp.nanosec == image.stamp_ns
-        assert info.k[0] == info.p[0] == plane.camera.fx
-        assert (state.sweep_id, state.plane_index, state.plane_count) == (n // 3, n % 3, 3)
-        assert (state.focus_dioptres, state.state) == (plane.focus_dioptres, 1)
-
-
-def test_metadata_is_what_ros2_bag_expects(tmp_path):
+def test_metadata_matches_ros2_bag(tmp_path):
     path = write_stack_bag(tmp_path / 'bag', planes())
     info = yaml.safe_load((path / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
     assert info['storage_identifier'] == 'mcap'
@@ -143,29 +103,16 @@ def test_compressed_bag_is_smaller_and_equal(tmp_path):
     assert all((a.topic, a.stamp_ns, a.data) == (b.topic, b.stamp_ns, b.data) for a, b in pairs)
 
 
-def test_clear_errors(tmp_path):
-    with pytest.raises(BagError, match='does not exist'):
-        BagReader(tmp_path / 'nothing')
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(BagError, match='empty'):
-        with BagReader(tmp_path / 'empty'):
-            pass
-    path = write_stack_bag(tmp_path / 'bag', planes())
+def test_refuses_existing_paths_and_unknown_types(tmp_path):
+    path = wall_bag(tmp_path / 'bag')
     with pytest.raises(FileExistsError, match='exists already'):
         BagWriter(path)
-    with (
-        BagReader(path) as bag,
-        pytest.raises(BagError, match=r'has no topic /x; it has .*/image'),
-    ):
-        next(bag.messages(['/x']))
     with BagWriter(tmp_path / 'other') as bag:
         bag.add_topic('/a', 'sensor_msgs/msg/Image')
         with pytest.raises(ValueError, match='is a topic of sensor_msgs/msg/Image'):
             bag.add_topic('/a', 'sensor_msgs/msg/CameraInfo')
         with pytest.raises(ValueError, match='some_msgs/msg/Unknown of /b is unknown'):
             bag.add_topic('/b', 'some_msgs/msg/Unknown')
-    with pytest.raises(ValueError, match='plane 0 has no camera'):
-        write_stack_bag(tmp_path / 'blind', [Plane(np.zeros((4, 4), np.uint8), 1.0)])
 
 
 def test_empty_bag_can_be_read(tmp_path):

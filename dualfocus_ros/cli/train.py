@@ -1,38 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus train``: from nothing to a ``.safetensors`` file that the nodes load."""
+"""``dualfocus train``: train a network to a ``.safetensors`` file that the nodes load."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from dualfocus_ros.cli.model_arguments import add_device_argument
+from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
+from dualfocus_ros.training.training_config import (
+    ABLATIONS,
+    PRECISIONS,
+    SOURCES,
+    BatchConfig,
+    DataConfig,
+    NetworkConfig,
+    TrainerConfig,
+    TrainingConfig,
+)
+
+INTERRUPTED = 130
+# Options of fields that have another name there.
+OPTIONS = {
+    'name': '--config',
+    'start': '--from',
+    'source': '--data',
+    'blur_range': '--blur',
+    'size': '--batch',
+    'window_minutes': '--window',
+    'sigma_batches': '--steps',
+}
+
 DESCRIPTION = """
-Train a network from nothing to a .safetensors file that the nodes and the other commands load.
-The data is rendered: random textured shapes, procedural indoor views and, if given, views with
-measured depth, through random lenses and sweeps.
+Train a network from random or given weights to a .safetensors file for the nodes and the other
+commands. The data is rendered: random textured shapes, procedural indoor views and, if given,
+views with measured depth, with random lenses and sweeps.
 """
-STEPS, SIGMA_STEPS = 20000, 200
 EPILOG = """
 examples:
-  on a CPU, in an evening, the small network:
+  the small network on a CPU, in two hours:
     dualfocus train -o runs/lite --textures ~/photos --max-minutes 120
-  on a GPU that is there for 20 minutes now and then: the same command every time. It stops after
-  the window, on Ctrl-C and on SIGTERM with everything saved, and goes on there next time; when
-  the plan is done it writes the weights:
+  on a GPU available for 20 minutes at a time: repeat the same command. It stops after the window,
+  on Ctrl-C and on SIGTERM with a checkpoint, and resumes from it; when the schedule is complete
+  it writes the weights:
     dualfocus train -o runs/full --config dualfocus --batch 16 --steps 60000 --window 20
-  on the GPUs of one machine:
+  on all GPUs of one machine:
     torchrun --nproc-per-node=4 -m dualfocus_ros train -o runs/full --config dualfocus
-  the shipped network, going on with your own scenes:
+  fine-tuning of the shipped network on your scenes:
     dualfocus train -o runs/mine --from dualfocus-lite --rgbd ~/scans --learning-rate 2e-4
-  how far to trust the shipped network's depth, on your own scenes:
-    dualfocus train -o runs/sure --from dualfocus-lite --only-sigma --rgbd ~/scans --crop 256
-  the baseline and an ablation, for a comparison with equal data, steps and schedule:
+  sigma of the shipped network on your scenes:
+    dualfocus train -o runs/sigma --from dualfocus-lite --only-sigma --rgbd ~/scans --crop 256
+  a baseline and an ablation, with equal data, steps and schedule:
     dualfocus train -o runs/dfv --config dfv
-    dualfocus train -o runs/no_focal --without focal
+    dualfocus train -o runs/no_focal --ablate focal
 
-The run's folder holds checkpoint.safetensors, log.csv, samples/, tensorboard/ (if installed) and
-in the end NAME.safetensors with manifest.json. docs/training.md tells more.
+The output folder has checkpoint.safetensors, log.csv, samples/, tensorboard/ (if installed) and,
+after the last step, NAME.safetensors with manifest.json. See docs/training.md.
 """
 
 
@@ -45,247 +68,301 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=Path,
         required=True,
-        help='folder of the run; start again with the same one to go on',
+        help='output folder; a run with the same folder resumes',
     )
-    parser.add_argument(
-        '--name', help='name of the weights file (default: that of the configuration)'
-    )
-    network = parser.add_argument_group('network')
-    network.add_argument(
+    parser.add_argument('--name', help='name of the weights file (default: the configuration)')
+    _add_network_arguments(parser.add_argument_group('network'))
+    _add_data_arguments(parser.add_argument_group('data'))
+    _add_schedule_arguments(parser.add_argument_group('schedule'))
+    _add_device_arguments(parser.add_argument_group('device'))
+
+
+def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
+    defaults = NetworkConfig()
+    group.add_argument(
         '--config',
-        default='dualfocus-lite',
+        default=defaults.name,
         metavar='NAME',
-        help='dualfocus-lite (default), dualfocus, dualfocus-paper, or dfv, the baseline',
+        help=f'{defaults.name} (default), dualfocus, dualfocus-paper, or dfv (a baseline)',
     )
-    network.add_argument(
-        '--without',
+    group.add_argument(
+        '--ablate',
         nargs='+',
         default=[],
-        choices=('spatial', 'focal', 'projection'),
-        help='ablations: without the spatial constraint, the focal one, or the projection '
-        '(and with it the spatial constraint)',
+        choices=ABLATIONS,
+        help='leave out the spatial constraint, the focal constraint, or the projection (with the '
+        'spatial constraint)',
     )
-    network.add_argument(
-        '--literal',
+    group.add_argument(
+        '--paper-loss',
         action='store_true',
-        help='the loss as printed: beta 1, sums, sharpness weights without a temperature',
+        help='loss as printed: beta 1, sums, sharpness weights without a temperature',
     )
-    network.add_argument(
+    group.add_argument(
         '--beta',
         type=float,
         metavar='SHARE',
-        help='errors of the inverse depth below this share of the sweep count squared, larger '
-        'ones as they are; less of it asks for precision (default: 0.03)',
+        help='smooth-L1 beta, as a fraction of the sweep range; smaller favours precision '
+        '(default: 0.03)',
     )
-    network.add_argument(
+    group.add_argument(
         '--from',
         dest='start',
         metavar='MODEL',
-        help='begin with the weights of a shipped name or a .safetensors file of the same '
-        'configuration rather than with random ones; a tenth of the usual --learning-rate suits',
+        help='initial weights: a shipped name or a .safetensors file of the same configuration '
+        '(default: random); use a tenth of the default --learning-rate',
     )
-    network.add_argument(
+    group.add_argument(
         '--only-sigma',
         action='store_true',
-        help='learn how far to trust the depth of --from, on your scenes or lens, and leave the '
-        'depth as it is: some minutes; --steps is the number of batches that it looks at',
+        help='fit sigma of --from to your scenes or lens and leave its depth unchanged, in some '
+        'minutes; --steps is the number of batches',
     )
-    data = parser.add_argument_group('data')
-    data.add_argument(
+
+
+def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
+    defaults = DataConfig()
+    group.add_argument(
         '--data',
-        choices=('auto', 'pool', 'generated'),
-        default='auto',
-        help='pool: rendered by the CPUs beforehand; generated: on the training device all the '
-        'time (default: generated on CUDA, else pool)',
+        choices=SOURCES,
+        default=defaults.source,
+        help='pool: rendered on CPUs before training; generated: rendered on the training device '
+        'during training (default: generated on CUDA, else pool)',
     )
-    data.add_argument(
+    group.add_argument(
         '--textures',
         type=Path,
         nargs='*',
         default=[],
         metavar='FOLDER',
-        help='folders of images to texture the shapes with (default: generated textures only)',
+        help='folders of images as textures (default: procedural textures only)',
     )
-    data.add_argument(
+    group.add_argument(
         '--rgbd',
         type=Path,
         nargs='*',
         default=[],
         metavar='FOLDER',
-        help='folders of colour and depth images, of which a quarter of the stacks is rendered',
+        help='folders of colour and depth images, the scenes of a quarter of the stacks',
     )
-    data.add_argument(
+    group.add_argument(
+        '--image-size',
+        type=int,
+        default=defaults.image_size,
+        metavar='PIXELS',
+        help=f'side of the rendered images (default: {defaults.image_size})',
+    )
+    group.add_argument(
         '--stacks',
         type=int,
-        default=1200,
+        default=defaults.stacks,
         metavar='N',
-        help='focal stacks of the pool (default: 1200)',
+        help=f'focal stacks of the pool (default: {defaults.stacks})',
     )
-    data.add_argument(
+    group.add_argument(
         '--views',
         type=int,
-        default=200,
+        default=defaults.views,
         metavar='N',
-        help='indoor views for generated data (default: 200)',
+        help=f'indoor views for generated data (default: {defaults.views})',
     )
-    data.add_argument(
+    group.add_argument(
         '--reuse',
         type=int,
-        default=4,
+        default=defaults.reuse,
         metavar='CROPS',
-        help='crops that training takes of a generated stack on average; more where it waits '
-        'for data (default: 4)',
+        help='crops of each generated stack on average; raise it if training waits for data '
+        f'(default: {defaults.reuse})',
     )
-    data.add_argument(
+    group.add_argument(
         '--held-out',
         type=int,
-        default=48,
+        default=defaults.held_out,
         metavar='N',
-        help='rendered stacks to measure on (default: 48)',
+        help=f'stacks to calibrate sigma and to measure on (default: {defaults.held_out})',
     )
-    data.add_argument(
+    planes = BatchConfig().planes
+    group.add_argument(
         '--planes',
         type=int,
         nargs=2,
-        default=(3, 10),
+        default=planes,
         metavar=('MIN', 'MAX'),
-        help='planes per stack in training (default: 3 10)',
+        help=f'planes per stack in training (default: {planes[0]} {planes[1]})',
     )
-    data.add_argument(
+    group.add_argument(
         '--blur',
         type=float,
         nargs=2,
         metavar=('MIN', 'MAX'),
-        help='diameter in pixels of the blur of the nearest point of a scene when the farthest is '
-        'in focus (default: from a camera module to a fast lens)',
+        help='blur diameter in pixels of the nearest point of a scene with the farthest in focus '
+        '(default: from a camera module to a fast lens)',
     )
-    data.add_argument(
+    group.add_argument(
         '--asymmetry',
         type=float,
-        default=0.0,
+        default=defaults.asymmetry,
         metavar='SHARE',
-        help='share of stacks whose lens blurs differently on both sides of focus (default: 0)',
+        help='share of stacks with different blur on both sides of focus (default: 0)',
     )
-    data.add_argument(
-        '--blank',
+    group.add_argument(
+        '--textureless',
         type=float,
-        default=0.0,
+        default=defaults.textureless,
         metavar='SHARE',
-        help='share of the random surfaces without any texture, as many walls are (default: 0)',
+        help='share of random surfaces without texture, such as walls (default: 0)',
     )
-    data.add_argument(
+    group.add_argument(
         '--workers',
         type=int,
-        default=len(os.sched_getaffinity(0)),
+        default=defaults.workers,
         metavar='N',
-        help='processes that render beforehand (default: one for each CPU)',
+        help='processes that render before training (default: one per CPU)',
     )
-    data.add_argument(
-        '--prepare',
+    group.add_argument(
+        '--render-only',
         action='store_true',
-        help='only render what has to be there before training starts: no GPU is needed for it',
+        help='render the data needed before training, and stop; needs no GPU',
     )
-    plan = parser.add_argument_group('plan')
-    plan.add_argument(
+
+
+def _add_schedule_arguments(group: argparse._ArgumentGroup) -> None:
+    defaults = TrainerConfig()
+    group.add_argument(
         '--steps',
         type=int,
         metavar='N',
-        help=f'steps of the whole plan ({STEPS}; with --only-sigma {SIGMA_STEPS})',
+        help=f'steps of the whole schedule (default: {defaults.steps}; with --only-sigma '
+        f'{TrainingConfig.sigma_batches})',
     )
-    plan.add_argument(
+    group.add_argument(
         '--max-minutes',
         type=float,
-        default=0.0,
+        default=defaults.max_minutes,
         metavar='MINUTES',
-        help='minutes of training of the whole plan, over all resumed runs (default: no limit)',
+        help='training time of the whole schedule over all resumed runs (default: 0, no limit)',
     )
-    plan.add_argument(
+    group.add_argument(
         '--window',
         type=float,
-        default=0.0,
+        default=defaults.window_minutes,
         metavar='MINUTES',
-        help='stop this run after so many minutes, to go on another time; what is trained stays '
-        'the same',
+        help='stop this run after this time, to resume later with the same result (default: 0, '
+        'no limit)',
     )
-    plan.add_argument(
-        '--batch', type=int, default=4, metavar='N', help='stacks per step and process (4)'
+    group.add_argument(
+        '--batch',
+        type=int,
+        default=defaults.batch.size,
+        metavar='N',
+        help=f'stacks per step and process (default: {defaults.batch.size})',
     )
-    plan.add_argument(
-        '--crop', type=int, default=160, metavar='PIXELS', help='side of training crops (160)'
+    group.add_argument(
+        '--crop',
+        type=int,
+        default=defaults.batch.crop,
+        metavar='PIXELS',
+        help=f'side of training crops (default: {defaults.batch.crop})',
     )
-    plan.add_argument(
-        '--learning-rate', type=float, default=2e-3, metavar='RATE', help='at its peak (0.002)'
+    group.add_argument(
+        '--learning-rate',
+        type=float,
+        default=defaults.learning_rate,
+        metavar='RATE',
+        help=f'maximum learning rate (default: {defaults.learning_rate})',
     )
-    plan.add_argument('--seed', type=int, default=1, help='of weights and data (1)')
-    machine = parser.add_argument_group('machine')
-    machine.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    machine.add_argument(
-        '--precision',
-        default='auto',
-        choices=('auto', 'fp32', 'bf16', 'fp16'),
-        help='of the convolutions; auto is bf16 or else fp16 on CUDA, fp32 on a CPU. Losses and '
-        'the projection are always in fp32',
+    group.add_argument(
+        '--seed',
+        type=int,
+        default=defaults.seed,
+        help=f'seed of weights and data (default: {defaults.seed})',
     )
-    machine.add_argument(
+    group.add_argument(
         '--sample-every',
         type=int,
-        default=500,
+        default=defaults.sample_every,
         metavar='STEPS',
-        help='steps between sample pictures (default: 500; 0: none)',
+        help=f'steps between sample images (default: {defaults.sample_every}; 0: none)',
+    )
+
+
+def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
+    add_device_argument(group)
+    group.add_argument(
+        '--precision',
+        default='auto',
+        choices=PRECISIONS,
+        help='of the convolutions (default: bf16 or else fp16 on CUDA, fp32 on a CPU); losses and '
+        'the projection are in fp32',
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Train, and when the plan is done calibrate, measure and write the weights."""
-    _check(arguments)
+    """Train; return 0, or 130 after Ctrl-C or SIGTERM."""
     import torch
 
-    from dualfocus_ros.exceptions import CommandError
-    from dualfocus_ros.training.distributed import join_process_group
     from dualfocus_ros.training.training_run import run_training
 
-    with join_process_group(arguments.device) as (team, device):
-        try:
-            return run_training(arguments, team, device)
-        except torch.OutOfMemoryError as error:
-            out, smaller = arguments.out, max(arguments.batch // 2, 1)
-            raise CommandError(
-                f'out of GPU memory ({str(error).splitlines()[0][:120]}): train with --batch '
-                f'{smaller} or a smaller --crop, and another --out than {out} if training had '
-                'begun there'
-            ) from None
+    try:
+        result = run_training(_config(arguments))
+    except ConfigError as error:
+        field, _, problem = str(error).partition(' ')
+        option = OPTIONS.get(field) or f'--{field.replace("_", "-")}'
+        raise UsageError(f'{option} {problem}') from None
+    except torch.OutOfMemoryError as error:
+        smaller = max(arguments.batch // 2, 1)
+        raise CommandError(
+            f'out of GPU memory ({str(error).splitlines()[0][:120]}): train with --batch '
+            f'{smaller} or a smaller --crop, and another --out than {arguments.out} if it has a '
+            'checkpoint'
+        ) from None
+    return INTERRUPTED if result.interrupted else 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    from dualfocus_ros.exceptions import UsageError
+def _config(arguments: argparse.Namespace) -> TrainingConfig:
+    """Return the configuration of the run.
 
-    if arguments.only_sigma:
-        if not arguments.start:
-            raise UsageError('--only-sigma needs a trained network: give it with --from')
-        if arguments.window or arguments.max_minutes or 'WORLD_SIZE' in os.environ:
-            raise UsageError(
-                '--only-sigma takes some minutes in one process: no --window, no --max-minutes, '
-                'no torchrun'
-            )
-    if arguments.steps is None:
-        arguments.steps = SIGMA_STEPS if arguments.only_sigma else STEPS
-    for name in ('steps', 'batch', 'crop', 'stacks', 'held_out', 'workers', 'views', 'reuse'):
-        smallest = {'held_out': 2, 'crop': 32}.get(name, 1)
-        if getattr(arguments, name) < smallest:
-            option = name.replace('_', '-')
-            raise UsageError(f'--{option} must be at least {smallest}')
-    for name in ('max_minutes', 'window', 'sample_every'):
-        if getattr(arguments, name) < 0:
-            raise UsageError(f'--{name.replace("_", "-")} must not be negative')
-    low, high = arguments.planes
-    if not 2 <= low <= high <= 32:
-        raise UsageError(f'--planes must be 2 <= MIN <= MAX <= 32, got {low} {high}')
-    if arguments.blur and not 0.0 < arguments.blur[0] < arguments.blur[1]:
-        raise UsageError('--blur needs two diameters above 0, the smaller one first')
-    for name in ('asymmetry', 'blank'):
-        if not 0.0 <= getattr(arguments, name) <= 1.0:
-            raise UsageError(f'--{name} is a share from 0 to 1, got {getattr(arguments, name)}')
-    if arguments.beta is not None and arguments.beta <= 0.0:
-        raise UsageError(f'--beta must be positive, got {arguments.beta}')
-    if arguments.learning_rate <= 0.0:
-        raise UsageError(f'--learning-rate must be positive, got {arguments.learning_rate}')
+    :raises ConfigError: for an invalid value.
+    """
+    steps, sigma_batches = arguments.steps, arguments.steps
+    if steps is None:
+        steps, sigma_batches = TrainerConfig.steps, TrainingConfig.sigma_batches
+    return TrainingConfig(
+        out=arguments.out,
+        network=NetworkConfig(
+            name=arguments.config,
+            ablate=tuple(arguments.ablate),
+            paper_loss=arguments.paper_loss,
+            beta=arguments.beta,
+            start=arguments.start,
+        ),
+        data=DataConfig(
+            source=arguments.data,
+            textures=tuple(arguments.textures),
+            rgbd=tuple(arguments.rgbd),
+            image_size=arguments.image_size,
+            stacks=arguments.stacks,
+            views=arguments.views,
+            reuse=arguments.reuse,
+            held_out=arguments.held_out,
+            blur_range=tuple(arguments.blur) if arguments.blur else None,
+            asymmetry=arguments.asymmetry,
+            textureless=arguments.textureless,
+            workers=arguments.workers,
+        ),
+        trainer=TrainerConfig(
+            steps=steps,
+            max_minutes=arguments.max_minutes,
+            window_minutes=arguments.window,
+            learning_rate=arguments.learning_rate,
+            precision=arguments.precision,
+            sample_every=arguments.sample_every,
+            seed=arguments.seed,
+            batch=BatchConfig(arguments.batch, arguments.crop, tuple(arguments.planes)),
+        ),
+        weights_name=arguments.name,
+        device=arguments.device,
+        only_sigma=arguments.only_sigma,
+        sigma_batches=sigma_batches,
+        render_only=arguments.render_only,
+    )

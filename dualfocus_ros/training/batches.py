@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws augmented training batches from stacks that lie on the training device."""
+"""Augmented training batches, drawn from stacks on the training device."""
 
 from __future__ import annotations
 
@@ -13,36 +13,28 @@ from torch import Tensor
 from dualfocus_ros.models.layers import smooth3x3
 from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack
+from dualfocus_ros.training.training_config import BatchConfig
 
-# Share of stacks whose focus and truth run the other way round.
+# Share of stacks with reversed focus and truth.
 REVERSED_SHARE = 0.2
-# The range of a scene in dioptres, and what its farthest plane or point has, before positions
-# become dioptres. A network that is told nothing but ratios of positions does not care.
+# Ranges of the scene's depth range and of its farthest inverse depth, in dioptres, for the map of
+# positions to dioptres. Networks with inputs relative to the sweep are invariant to it.
 SPAN_DIOPTRES, BASE_DIOPTRES = (0.8, 3.0), (0.1, 1.0)
-# No scene has positions below this, whichever way round.
+# Lower limit of the positions of scenes, also reversed ones.
 MIN_POSITION = -0.1
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-# Fine detail is taken away (-1: all of it) or exaggerated, as cameras sharpen and smooth and as
-# images that were made smaller have it: a carpet may have four times what a photograph has.
+# Share of stacks with changed fine detail, and range of the change; -1 removes all of it. Cameras
+# sharpen or smooth, and downscaled images of a carpet have four times the detail of a photograph.
 SHARPENED_SHARE, SHARPENING_RANGE = 0.6, (-1.0, 3.0)
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """Shape of a batch. ``planes`` is the inclusive range of planes per stack."""
-
-    size: int = 4
-    crop: int = 160
-    planes: tuple[int, int] = (3, 10)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingStack:
-    """A rendered stack on a device.
+    """Rendered stack on a device.
 
     :param images: (N, 3, H, W) uint8 sRGB.
-    :param focus: (N,) float32 ascending, on the host.
-    :param truth: (H, W) float32 in the unit of focus, NaN where it is not known.
+    :param focus: (N,) float32 positions of the planes, ascending, on the host.
+    :param truth: (H, W) float32 positions, NaN where unknown.
     """
 
     images: Tensor
@@ -52,8 +44,12 @@ class TrainingStack:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Tensors of a batch: images (B, N, 3, H, W) in [0, 1], focus (B, N) in ascending dioptres,
-    truth (B, H, W) in dioptres, NaN where it is not known."""
+    """Batch of stacks.
+
+    :param images: (B, N, 3, H, W) in [0, 1].
+    :param focus: (B, N) dioptres, ascending.
+    :param truth: (B, H, W) dioptres, NaN where unknown.
+    """
 
     images: Tensor
     focus: Tensor
@@ -61,38 +57,38 @@ class Batch:
 
 
 def to_stack(rendered: RenderedStack, device: torch.device) -> TrainingStack:
-    """Return a stack on a device."""
+    """Upload a rendered stack."""
     images = torch.from_numpy(rendered.images).permute(0, 3, 1, 2).contiguous().to(device)
     return TrainingStack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
 
 
 def draw_batch(
-    rng: np.random.Generator, stacks: Sequence[TrainingStack], settings: BatchConfig
+    rng: np.random.Generator, stacks: Sequence[TrainingStack], config: BatchConfig
 ) -> Batch:
     """Draw stacks, a common number of planes, crops and photometric changes.
 
-    All draws happen on the host and the pixels stay where they are: nothing waits for the device.
+    Random numbers come from the host, pixels stay on the device: no synchronisation.
     """
-    low, high = settings.planes
-    # Few planes are the common case on a robot: favour the lower half of the range.
+    low, high = config.planes
+    # Few planes are common on robots: favour the lower half of the range.
     available = len(stacks[0].focus)
     count = int(min(rng.integers(low, high + 1), rng.integers(low, high + 1) + 2, available))
     images, focus, truths, scales, mixing, tones = [], [], [], [], [], []
-    for index in rng.integers(len(stacks), size=settings.size):
+    for index in rng.integers(len(stacks), size=config.size):
         stack = stacks[index]
         chosen = choose_planes(rng, len(stack.focus), count)
-        # Disparity and slice lists come in either direction; tolerate the wrong one.
-        backwards = bool(rng.random() < REVERSED_SHARE)
-        planes, truth = _crop(rng, stack, chosen[::-1] if backwards else chosen, settings.crop)
+        # Reverse some stacks, since focus lists of either direction occur in practice.
+        reverse = bool(rng.random() < REVERSED_SHARE)
+        planes, truth = _crop(rng, stack, chosen[::-1] if reverse else chosen, config.crop)
         images.append(planes)
         truths.append(truth)
         picked = stack.focus[chosen]
         # Positions x become dioptres: base + span (x - floor), positive everywhere.
         span, base = rng.uniform(*SPAN_DIOPTRES), rng.uniform(*BASE_DIOPTRES)
-        sign, start = (-1.0, 1.0) if backwards else (1.0, 0.0)
-        planned = start + sign * (picked[::-1] if backwards else picked)
-        floor = min(float(planned[0]), MIN_POSITION)
-        focus.append(base + span * (planned - floor))
+        sign, start = (-1.0, 1.0) if reverse else (1.0, 0.0)
+        positions = start + sign * (picked[::-1] if reverse else picked)
+        floor = min(float(positions[0]), MIN_POSITION)
+        focus.append(base + span * (positions - floor))
         scales.append((sign * span, base + span * (start - floor)))
         mixing.append(_color_matrix(rng))
         gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)
@@ -106,18 +102,18 @@ def draw_batch(
     device = stacks[0].images.device
     pixels = torch.stack(images).float() / 255.0
     colours = upload(np.stack(mixing), device)[:, None]
-    mixed = (colours @ pixels.flatten(3)).view_as(pixels)
+    images_rgb = (colours @ pixels.flatten(3)).view_as(pixels)
     gains, gammas, amounts = upload(np.array(tones), device).T[..., None, None, None, None]
     scale, shift = upload(np.array(scales), device).T[..., None, None]
     return Batch(
-        images=(sharpen(mixed, amounts) * gains).clamp(0.0, 1.0) ** gammas,
+        images=(sharpen(images_rgb, amounts) * gains).clamp(0.0, 1.0) ** gammas,
         focus=upload(np.stack(focus).astype(np.float32), device),
         truth=torch.stack(truths) * scale + shift,
     )
 
 
 def choose_planes(rng: np.random.Generator, available: int, count: int) -> np.ndarray:
-    """Return sorted indices: mostly evenly spaced over the sweep, sometimes any subset."""
+    """Return sorted indices of planes: evenly spaced in 70 % of the draws, else any subset."""
     if rng.random() < 0.7:
         return np.unique(np.linspace(0, available - 1, count).round().astype(int))
     return np.sort(rng.choice(available, count, replace=False))
@@ -126,11 +122,11 @@ def choose_planes(rng: np.random.Generator, available: int, count: int) -> np.nd
 def _crop(
     rng: np.random.Generator, stack: TrainingStack, chosen: np.ndarray, crop: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the chosen planes and the truth of a random window, flipped and turned at random."""
+    """Return planes and truth of a random window, randomly flipped and rotated."""
     height, width = stack.truth.shape
     top, left = rng.integers(height - crop + 1), rng.integers(width - crop + 1)
     rows, columns = slice(top, top + crop), slice(left, left + crop)
-    # Slices, not an index: an index would have to be uploaded.
+    # Slices instead of an index, which would have to be uploaded.
     images = torch.stack([stack.images[plane, :, rows, columns] for plane in chosen])
     truth = stack.truth[rows, columns]
     if rng.random() < 0.5:
@@ -140,11 +136,11 @@ def _crop(
 
 
 def sharpen(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return images (B, N, 3, H, W) with a part of their fine detail added, all planes alike.
+    """Change the fine detail of images (B, N, 3, H, W), by one filter for all planes of a stack.
 
-    Blur and this filter may change places: the planes stay what defocus makes of one scene.
+    The filter commutes with blur: the planes stay consistent with defocus of one scene.
 
-    :param amounts: (B, 1, 1, 1, 1) shares of the detail; -1 takes all of it away.
+    :param amounts: (B, 1, 1, 1, 1) shares of the detail to add; -1 removes all of it.
     """
     # [1 2 1] / 4 along rows and columns.
     smooth = smooth3x3(images.flatten(0, 1), 0.5**0.5)
@@ -153,7 +149,7 @@ def sharpen(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def _color_matrix(rng: np.random.Generator) -> np.ndarray:
-    """Return the (3, 3) matrix that makes colours grey, or swaps them, or leaves them."""
+    """Return a random (3, 3) colour transform: grey, a permutation of channels, or identity."""
     if rng.random() < 0.2:
         return np.repeat(np.array([_LUMA_WEIGHTS], np.float32), 3, axis=0)
     identity = np.eye(3, dtype=np.float32)

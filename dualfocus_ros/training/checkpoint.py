@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training state on disk: one safetensors file, nothing pickled, replaced atomically."""
+"""Checkpoints: training state in one safetensors file (no pickle), replaced atomically."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     meta: dict[str, Any],
 ) -> None:
-    """Write everything that resuming needs: weights, their average, optimiser and random state.
+    """Write weights, their average, optimiser state and random state.
 
-    :param meta: anything that JSON can hold.
+    :param meta: further state, as JSON values.
     """
     tensors = {f'model.{name}': value for name, value in model.state_dict().items()}
     tensors |= {f'average.{name}': value for name, value in average.items()}
@@ -41,7 +41,7 @@ def save_checkpoint(
 def read_meta(path: Path) -> dict[str, Any]:
     """Return the ``meta`` of a checkpoint.
 
-    :raises ValueError: if the file is no checkpoint.
+    :raises ValueError: if the file is not a checkpoint.
     """
     try:
         with safe_open(str(path), framework='pt') as file:
@@ -49,29 +49,29 @@ def read_meta(path: Path) -> dict[str, Any]:
             return meta
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f'{path} is not a checkpoint that can be read ({error}): remove it to start anew'
+            f'{path} is not a readable checkpoint ({error}): remove it to start again'
         ) from None
 
 
 def check_plan(path: Path, found: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that a checkpoint belongs to the training that is to go on.
+    """Check that a checkpoint has the settings of the run to resume.
 
     :raises ValueError: naming the fields that differ.
     """
-    # Through JSON, as the checkpoint's were: tuples become lists.
-    before, after = _flat(found), _flat(json.loads(json.dumps(now)))
+    # Through JSON like those of the checkpoint: tuples become lists.
+    before, after = _flatten(found), _flatten(json.loads(json.dumps(now)))
     differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
-    # What both have says more than what only one has.
+    # Name fields that both have first.
     differing.sort(key=lambda name: (name not in before or name not in after, name))
     if differing:
-        parts = [
+        changes = [
             f'{name} was {before.get(name, "not set")}, now {after.get(name, "not set")}'
             for name in differing[:3]
         ]
         more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
         raise ValueError(
-            f'{path} belongs to a training with other settings: {"; ".join(parts)}{more}. '
-            'Give the same settings to go on, or another --out to start anew'
+            f'{path} belongs to a training with other settings: {"; ".join(changes)}{more}. '
+            'Give the same settings to resume, or another output folder to start again'
         )
 
 
@@ -81,7 +81,7 @@ def load_checkpoint(
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
-    """Restore what :func:`save_checkpoint` wrote.
+    """Restore the state written by :func:`save_checkpoint`.
 
     :raises ValueError: if the checkpoint belongs to another network.
     """
@@ -90,7 +90,9 @@ def load_checkpoint(
     weights = _section(tensors, 'model.')
     expected = {name: value.shape for name, value in model.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != expected:
-        raise ValueError(f'{path} holds a checkpoint of another network configuration')
+        raise ValueError(
+            f'{path} is a checkpoint of another network configuration: give another output folder'
+        )
     model.load_state_dict(weights)
     for name, value in _section(tensors, 'average.').items():
         average[name].copy_(value)
@@ -107,11 +109,11 @@ def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
-    """Return nested dictionaries as one, with dotted names."""
+def _flatten(value: Any, prefix: str = '') -> dict[str, Any]:
+    """Return nested dictionaries as one with dotted names."""
     if not isinstance(value, dict):
         return {prefix: value}
-    parts: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, inner in value.items():
-        parts |= _flat(inner, f'{prefix}.{name}' if prefix else str(name))
-    return parts
+        flat |= _flatten(inner, f'{prefix}.{name}' if prefix else str(name))
+    return flat

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes that train one network, as ``torchrun`` starts them.
+"""Data-parallel training in several processes started by ``torchrun``.
 
-Every process draws its own batches, gradients are averaged (DistributedDataParallel), and so are
-the running statistics of batch norm, so that all processes hold the same network. The first one
-writes.
+Each process draws other batches. Gradients (DistributedDataParallel) and running statistics of
+batch normalisation are averaged, so that all processes hold the same network. The first process
+writes files.
 """
 
 from __future__ import annotations
@@ -18,35 +18,31 @@ import torch
 from torch import Tensor, nn
 import torch.distributed as dist
 
-# Others wait while the first process renders; a process that died is noticed by torchrun.
+# Long, since processes wait while the first one renders; torchrun detects dead processes.
 COLLECTIVE_TIMEOUT = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train together.
-
-    :param rank: its number, 0 for the one that writes.
-    :param size: number of processes.
-    """
+    """Rank of this process and number of processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and prints."""
+        """Whether this is the first process, which writes and prints."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network with gradients averaged over the team."""
+        """Return the network with gradients averaged over all processes."""
         if self.size == 1:
             return network
-        # Buffers are averaged after each step instead of taken from the first process.
+        # Buffers are averaged after each step instead of broadcast from the first process.
         return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
 
     def average_buffers(self, network: nn.Module) -> None:
-        """Give every process the mean of the floating-point buffers: batch norm's statistics."""
+        """Average the floating-point buffers (batch statistics) over all processes, in place."""
         if self.size == 1:
             return
         buffers = [b for b in network.buffers() if b.dtype.is_floating_point]
@@ -58,38 +54,39 @@ class DistributedContext:
         for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers])):
             buffer.copy_(mean.view_as(buffer))
 
-    def agree(self, stop: bool, seconds: float) -> tuple[bool, float]:
-        """Return whether any process wants to stop, and the clock of the first one.
+    def sync_stop(self, stop: bool, seconds: float) -> tuple[bool, float]:
+        """Return whether any process wants to stop, and the time of the first process.
 
-        Decisions that depend on time or on signals must be the same everywhere, or the processes
-        would wait for each other for ever. On the host: no device is waited for.
+        Decisions by time or signals must be equal in all processes, or these would deadlock. Runs
+        on the host, without synchronising the device.
         """
         if self.size == 1:
             return stop, seconds
-        said = torch.tensor([float(stop), seconds if self.is_main else 0.0], dtype=torch.float64)
-        dist.all_reduce(said)
-        return bool(said[0] > 0.0), float(said[1])
+        sums = torch.tensor([float(stop), seconds if self.is_main else 0.0], dtype=torch.float64)
+        dist.all_reduce(sums)
+        return bool(sums[0] > 0.0), float(sums[1])
 
     def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of a tensor over the team."""
+        """Return the mean of a tensor over all processes."""
         if self.size == 1:
             return value
         total = value.clone()
         dist.all_reduce(total)
         return total / self.size
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
         if self.size > 1:
-            # Not barrier(): that may wait on the device.
+            # torch's barrier() may synchronise the device.
             dist.all_reduce(torch.zeros(1))
 
 
 @contextmanager
 def join_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
-    """Join the processes that torchrun started; yields the team and the device to use.
+    """Join the processes started by torchrun; yield the context and the device of this process.
 
-    :param device: as on the command line; ``auto`` and ``cuda`` become this process's GPU.
+    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; with several processes, ``auto`` and
+        ``cuda`` become the GPU of this process.
     :raises ValueError: if there are fewer GPUs than processes.
     """
     size = int(os.environ.get('WORLD_SIZE', '1'))
@@ -101,12 +98,12 @@ def join_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
     if on_gpu:
         if local >= torch.cuda.device_count():
             raise ValueError(
-                f'process {local + 1} of this machine has no GPU: torch sees '
+                f'process {local + 1} of this machine has no GPU: torch finds '
                 f'{torch.cuda.device_count()}; start torchrun with as many processes as GPUs'
             )
         device = f'cuda:{local}'
         torch.cuda.set_device(local)
-    # gloo for what the host says, NCCL for gradients on GPUs.
+    # gloo for tensors on the host, NCCL for gradients on GPUs.
     dist.init_process_group('cpu:gloo,cuda:nccl' if on_gpu else 'gloo', timeout=COLLECTIVE_TIMEOUT)
     try:
         yield DistributedContext(dist.get_rank(), size), device

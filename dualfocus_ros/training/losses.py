@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training losses: regression, the spatial and the focal variational constraint, sigma.
+"""Training losses of DualFocus (sections 3.2 to 3.4 of the paper, and sigma) and of DFV.
 
 All are in the unit of the network's expectation: by default normalised inverse depth (0 at the
-farthest plane, 1 at the nearest), so that lenses and sweeps of every range weigh the same.
-Equations: DualFocus sections 3.2 to 3.4.
+farthest plane, 1 at the nearest), so that all lenses and sweeps have equal weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,24 +17,29 @@ import torch.nn.functional as functional
 from dualfocus_ros.models.dualfocus import MAX_METRES, Prediction
 from dualfocus_ros.models.projection import forward_differences
 
-# Share of a normal distribution within one standard deviation.
+# Share of a normal distribution within one standard deviation, the quantile that sigma predicts.
 ONE_SIGMA = 0.6827
-# In plane spacings: errors below it count as none.
+# Error in plane spacings that the logarithm of errors is offset by.
 ERROR_FLOOR = 2e-3
+# Weights of the four scales of DFV, finest first.
+DFV_SCALES = (8 / 15, 4 / 15, 2 / 15, 1 / 15)
+
+LossAndTerms = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms. ``beta`` is that of smooth-L1, in the unit of the expectation.
+    """Weights and parameters of :func:`dualfocus_loss`.
 
+    :param beta: of smooth-L1, in the unit of the expectation.
     :param spatial: lambda_sv of L = L_depth + lambda_sv L_sv + lambda_fv L_fv.
     :param focal: lambda_fv.
     :param coarse: weight of the regression from the 1/4-resolution probability.
-    :param sigma: weight of :func:`sigma_quantile_loss` (it does not move the depth).
+    :param sigma: weight of :func:`sigma_quantile_loss`, which does not change the depth.
     :param temperature: tau of the sharpness weights q, in the unit of the expectation; None is
         half the mean plane spacing, 1 the printed formula.
-    :param summed: L_sv and L_fv as sums over the pixels of an image, as printed, rather than
-        means; the weights then depend on the size of the images.
+    :param summed: L_sv and L_fv as sums over pixels, as printed, instead of means; their weights
+        then depend on the image size.
     """
 
     beta: float = 0.03
@@ -46,8 +51,8 @@ class LossWeights:
     summed: bool = False
 
 
-# The published loss to the letter: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q
-# without temperature, sums. The lambdas are not printed; these give terms of comparable size.
+# The published loss: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q without
+# temperature, and sums. The paper omits the lambdas; these give terms of comparable size.
 PAPER_LOSS = LossWeights(
     beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, sigma=0.0, temperature=1.0, summed=True
 )
@@ -56,13 +61,14 @@ PAPER_LOSS = LossWeights(
 def sharpness_weights(
     position: Tensor, target: Tensor, temperature: float | None = None
 ) -> Tensor:
-    """Return q_n = softmax_n(-|f_n - D*| / tau), how sharp each plane is at each pixel.
+    """Return the sharpness q_n = softmax_n(-|f_n - D*| / tau) of each plane at each pixel.
 
-    The printed formula has no temperature and is nearly uniform for the published focus lists;
-    the default tau is half the mean plane spacing. ``temperature=1`` gives the printed one.
+    The printed formula has no temperature (tau = 1) and is nearly uniform for the published focus
+    lists; the default tau is half the mean plane spacing.
 
-    :param position: (B, N) planes, target (B, h, w), both in the same unit.
-    :returns: (B, N, h, w), no gradient.
+    :param position: f, (B, N).
+    :param target: D*, (B, h, w) in the unit of ``position``.
+    :returns: (B, N, h, w), detached.
     """
     scale: float | Tensor
     if temperature is None:
@@ -77,7 +83,7 @@ def sharpness_weights(
 def masked_pool(target: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Average valid values over cells of factor x factor pixels.
 
-    :returns: (B, h, w) means and a mask of the cells of which at least half is valid.
+    :returns: (B, h, w) means, and the mask of cells with at least half of their pixels valid.
     """
     weight = valid.to(target.dtype)
     total = functional.avg_pool2d((target * weight)[:, None], factor)[:, 0]
@@ -93,12 +99,13 @@ def spatial_constraint(
     temperature: float | None = None,
     summed: bool = False,
 ) -> Tensor:
-    """L_sv = sum q_n |grad D* - theta_grad(z*_n)|_1 / sum q_n over valid cells.
+    """Return L_sv = sum q_n |grad D* - theta_grad(z*_n)|_1 / sum q_n over valid cells.
 
-    :param gradients: (B, N, 2, h, w) theta_grad(z*_n), planes in the order of ``position``.
-    :param target: (B, h, w) value at that resolution, ``valid`` its mask.
+    :param gradients: theta_grad(z*_n), (B, N, 2, h, w), planes in the order of ``position``.
+    :param target: D*, (B, h, w) at the same resolution.
+    :param valid: (B, h, w) mask of ``target``.
     :param temperature: of q, see :func:`sharpness_weights`.
-    :param summed: do not divide by sum q_n but by the number of images.
+    :param summed: divide by the number of images instead of sum q_n.
     """
     dx, dy = forward_differences(target)
     mask_x = torch.zeros_like(valid)
@@ -114,11 +121,11 @@ def spatial_constraint(
 
 
 def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -> Tensor:
-    """L_fv: squared violations of p rising to its maximum and falling after it.
+    """Return L_fv: squared violations of p rising to its maximum and falling after it.
 
     :param probability: (B, N, H, W), planes in order of focus.
-    :param summed: the sum over the pixels of an image rather than their mean.
-    :returns: mean over valid pixels; 0 exactly when p is unimodal everywhere.
+    :param summed: divide by the number of images instead of valid pixels.
+    :returns: mean over valid pixels; 0 if and only if p is unimodal everywhere.
     """
     steps = probability[:, 1:] - probability[:, :-1]
     peak = probability.argmax(dim=1, keepdim=True)
@@ -130,13 +137,15 @@ def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -
 
 
 def sigma_quantile_loss(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
-    """Return how far sigma is from the error that 68 % of alike pixels stay below.
+    """Return the quantile (pinball) loss of log sigma against the log error.
 
-    The quantile loss of the logarithms: it is least where a share of :data:`ONE_SIGMA` of the
-    errors of all pixels that look alike lies below sigma. The likelihood of a normal law follows
-    the few large errors at depth edges and promises too much on textureless surfaces.
+    Its minimum has a share of :data:`ONE_SIGMA` of the errors below sigma, among pixels with equal
+    inputs. A Gaussian likelihood instead follows the few large errors at depth edges and is
+    overconfident on textureless surfaces.
 
-    :param error: (B, H, W) absolute errors; ``sigma`` (B, H, W); both in plane spacings.
+    :param error: (B, H, W) absolute errors in plane spacings.
+    :param sigma: (B, H, W) in plane spacings.
+    :param valid: (B, H, W) mask.
     :returns: mean over valid pixels.
     """
     excess = torch.log(error + ERROR_FLOOR) - torch.log(sigma + ERROR_FLOOR)
@@ -148,15 +157,16 @@ def sigma_quantile_loss(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
 def regression_target(
     far_to_near: Tensor, dioptres: Tensor, valid: Tensor, unit: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the true value in the unit of the network's expectation, and where it can be learned.
+    """Return the target in the unit of the expectation, and the mask of usable pixels.
 
     :param far_to_near: (B, N) focus of the planes in dioptres, ascending.
-    :param dioptres: (B, H, W) true inverse depth, ``valid`` (B, H, W) where it is known.
-    :returns: (B, H, W) target, 0 where it has no use, and mask.
+    :param dioptres: (B, H, W) true inverse depth.
+    :param valid: (B, H, W) mask of known truth.
+    :returns: (B, H, W) target, 0 outside the mask, and mask.
     """
     low, high = far_to_near[:, :1, None], far_to_near[:, -1:, None]
     fraction = (dioptres - low) / (high - low)
-    # An expectation over the planes cannot leave their range.
+    # Exclude truth beyond the planes: an expectation over them cannot reach it.
     inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
     target = fraction
     if unit == 'metres':
@@ -164,20 +174,22 @@ def regression_target(
     return torch.where(inside, target, 0.0), inside
 
 
-def total_loss(
+def dualfocus_loss(
     prediction: Prediction,
     far_to_near: Tensor,
     dioptres: Tensor,
     valid: Tensor,
     weights: LossWeights,
     unit: str = 'dioptres',
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the weighted sum and its terms.
+) -> LossAndTerms:
+    """Return the weighted sum of all terms, and the terms.
 
-    :param far_to_near: (B, N) focus of the planes in dioptres, ascending; the prediction's
-        probability must be in that order.
-    :param dioptres: (B, H, W) true inverse depth, ``valid`` (B, H, W) where it is known.
-    :param unit: of the network's expectation: ``dioptres`` or ``metres``.
+    :param far_to_near: (B, N) focus of the planes in dioptres, ascending, in the order of
+        ``prediction.probability``.
+    :param dioptres: (B, H, W) true inverse depth.
+    :param valid: (B, H, W) mask of known truth.
+    :param unit: of the expectation: ``dioptres`` or ``metres``.
+    :returns: loss, and terms; ``error`` is the mean absolute error as a share of the sweep.
     """
     position = prediction.positions
     target, inside = regression_target(far_to_near, dioptres, valid, unit)
@@ -217,4 +229,26 @@ def total_loss(
         + weights.sigma * terms['sigma']
     )
     terms['error'] = ((error / span * mask).sum() / count).detach()
+    return total, terms
+
+
+def dfv_loss(
+    estimates: Sequence[Tensor], target: Tensor, valid: Tensor, beta: float
+) -> LossAndTerms:
+    """Return the weighted sum of smooth-L1 over the scales of DFV, and the terms.
+
+    :param estimates: four (B, H, W) of normalised inverse depth, finest scale first.
+    :param target: (B, H, W) normalised inverse depth.
+    :param valid: (B, H, W) mask.
+    :returns: loss, and terms; ``error`` is the mean absolute error of the finest scale.
+    """
+    mask = valid.to(target.dtype)
+    count = mask.sum().clamp_min(1.0)
+    terms = {}
+    for index, estimate in enumerate(estimates):
+        error = functional.smooth_l1_loss(estimate.float(), target, beta=beta, reduction='none')
+        terms[f'scale{index + 1}'] = (error * mask).sum() / count
+    total = torch.stack([w * t for w, t in zip(DFV_SCALES, terms.values(), strict=True)]).sum()
+    finest = (estimates[0].detach().float() - target).abs()
+    terms['error'] = (finest * mask).sum() / count
     return total, terms

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the networks that the one training loop trains: forward pass and loss.
+"""Adapters of the networks to the training loop: forward pass, loss and weights file.
 
-Both see the same batches, the same target (inverse depth with 0 at the farthest and 1 at the
-nearest plane), the same mask and the same beta of smooth-L1.
+All networks have the same batches, the same target (inverse depth with 0 at the farthest and 1 at
+the nearest plane), the same mask and the same beta of smooth-L1.
 """
 
 from __future__ import annotations
@@ -24,22 +24,28 @@ from dualfocus_ros.models.dualfocus_config import CONFIGURATIONS, DualFocusConfi
 from dualfocus_ros.models.resnet import normalize_imagenet
 from dualfocus_ros.models.weights import save_model
 from dualfocus_ros.training.batches import MIN_POSITION, Batch
-from dualfocus_ros.training.losses import PAPER_LOSS, LossWeights, total_loss
+from dualfocus_ros.training.losses import (
+    DFV_SCALES,
+    PAPER_LOSS,
+    LossAndTerms,
+    LossWeights,
+    dfv_loss,
+    dualfocus_loss,
+    regression_target,
+)
+from dualfocus_ros.training.training_config import NetworkConfig
 
 DFV_NAME = 'dfv'
-ABLATIONS = ('spatial', 'focal', 'projection')
-# Weights of DFV's four scales, finest first.
-DFV_SCALES = (8 / 15, 4 / 15, 2 / 15, 1 / 15)
 
 Autocast = Callable[[], AbstractContextManager[Any]]
-LossAndTerms = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class PositionEstimate:
-    """What a trained network says of stacks, in the unit of focus.
+    """Output of a network in training, in the unit of focus.
 
-    :param position: (B, H, W); sigma its standard deviation (B, H, W).
+    :param position: (B, H, W).
+    :param sigma: (B, H, W) standard deviation of ``position``.
     :param probability: (B, N, H, W), in the order of the planes.
     """
 
@@ -49,50 +55,54 @@ class PositionEstimate:
 
 
 class ModelAdapter(Protocol):
-    """A kind of network."""
+    """Operations of the training loop that depend on the network."""
 
     @property
     def stride(self) -> int:
-        """Sides of training crops must be multiples of it."""
+        """Factor that sides of training crops must be a multiple of."""
 
     @property
     def min_batch_size(self) -> int:
-        """Number of stacks that a batch needs at least."""
+        """Smallest number of stacks per batch."""
 
     def build(self) -> nn.Module:
         """Return the network with random weights."""
 
     def for_finetuning(self, network: DualFocus) -> ModelAdapter:
-        """Return this kind for training that begins with the weights of a DualFocus network.
+        """Return this adapter, adjusted to initial weights from ``network``.
 
-        :raises ValueError: if it is a network of another kind.
+        :raises ValueError: if the weights do not fit.
         """
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return the loss, and terms of it for the log, among them ``error``."""
+        """Return the loss and its terms for the log, with ``error`` among them."""
 
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
-        """Estimate, with a network in evaluation mode and ascending focus."""
+        """Estimate positions with a network in evaluation mode.
+
+        :param images: (B, N, 3, H, W) in [0, 1].
+        :param focus: (B, N) ascending.
+        """
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
-        """Multiply the predicted sigma from now on; False if this kind cannot."""
+        """Multiply later predictions of sigma; return False if the network cannot."""
 
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write weights as the other commands load them; return the SHA-256."""
+        """Write a weights file; return the SHA-256."""
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that training depends on, for the checkpoint."""
+        """Return network, configuration and loss, for the checkpoint."""
 
 
 def mask_truth(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the truth without NaN, and where it is known."""
+    """Return the truth with 0 in place of NaN, and the mask of known truth."""
     known = torch.isfinite(batch.truth)
     return torch.where(known, batch.truth, torch.zeros_like(batch.truth)), known
 
 
 @dataclass(frozen=True)
 class DualFocusAdapter:
-    """DualFocus in any configuration, with any weights of its losses."""
+    """Adapter of DualFocus."""
 
     config: DualFocusConfig
     weights: LossWeights
@@ -104,35 +114,37 @@ class DualFocusAdapter:
         return DualFocus(self.config)
 
     def for_finetuning(self, network: DualFocus) -> DualFocusAdapter:
-        """Smooth images as the network does; all else of the configurations must be equal."""
+        """Take over the smoothing of the network; require all other fields to be equal."""
         config = replace(self.config, smoothing=network.config.smoothing)
         mine, other = asdict(config), asdict(network.config)
         differing = [name for name in mine if mine[name] != other[name]]
         if differing:
             raise ValueError(
-                f'the weights to start from are of another configuration ({", ".join(differing)} '
-                'differ): give the --config and --without that they were trained with'
+                f'the initial weights have another configuration ({", ".join(differing)} '
+                'differ): train the network and ablations that they belong to'
             )
         return replace(self, config=config)
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return :func:`total_loss`, computed in float32."""
+        """Return :func:`dualfocus_loss`, computed in float32."""
         with autocast():
             prediction = network(batch.images, batch.focus)
-        exact = Prediction(**{f.name: _float(getattr(prediction, f.name)) for f in _FIELDS})
+        values = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
+        in_float32 = Prediction(**{name: _to_float32(value) for name, value in values.items()})
         truth, known = mask_truth(batch)
-        return total_loss(exact, batch.focus, truth, known, self.weights, self.config.unit)
+        unit = self.config.unit
+        return dualfocus_loss(in_float32, batch.focus, truth, known, self.weights, unit)
 
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
-        """Estimate depth, its standard deviation and the focus probability."""
-        # A network that works in metres needs positive dioptres, others do not care.
+        """Estimate positions, their standard deviation and the focus probability."""
+        # Networks in metres need positive dioptres; others are invariant to the shift.
         shift = 0.5 - focus[:, :1].clamp_max(MIN_POSITION)
         prediction = network(images, focus + shift)
         position = prediction.dioptres - shift[..., None]
         return PositionEstimate(position, prediction.sigma, prediction.probability)
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
-        """Scale what the head of sigma says, where there is one."""
+        """Scale the head of sigma; return False without one."""
         assert isinstance(network, DualFocus)
         if network.sigma is None:
             return False
@@ -140,30 +152,27 @@ class DualFocusAdapter:
         return True
 
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write half-precision weights with their configuration."""
+        """Write half-precision weights with their configuration; return the SHA-256."""
         assert isinstance(network, DualFocus)
         return save_model(path, network)
 
     def describe(self) -> dict[str, Any]:
-        """Return configuration and weights of the losses."""
+        """Return configuration and loss weights."""
         loss = asdict(self.weights)
         return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss}
 
 
-_FIELDS = fields(Prediction)
-
-
-def _float(value: Any) -> Any:
+def _to_float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) else value
 
 
 @dataclass(frozen=True)
 class DFVAdapter:
-    """DFV, the baseline: smooth-L1 at four scales, planes from far to near."""
+    """Adapter of DFV, the baseline; planes from far to near."""
 
     beta: float
     stride: int = 32
-    # Its pooling leaves one value per stack, of which batch norm needs several.
+    # Its pooling leaves one value per stack, and batch normalisation needs several.
     min_batch_size: int = 2
 
     def build(self) -> DFV:
@@ -171,37 +180,24 @@ class DFVAdapter:
         return DFV()
 
     def for_finetuning(self, network: DualFocus) -> ModelAdapter:
-        """Refuse."""
-        raise ValueError('--from takes weights of DualFocus, and this is DFV')
+        """Raise an error: initial weights are those of DualFocus."""
+        raise ValueError('DFV cannot start from weights of DualFocus: train it from random ones')
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return the weighted smooth-L1 of the scales, each at full resolution."""
+        """Return :func:`dfv_loss`, computed in float32."""
         low = batch.focus[:, :1]
         span = batch.focus[:, -1:] - low
         with autocast():
             estimates = network(normalize_imagenet(batch.images), (batch.focus - low) / span)
-        truth, known = mask_truth(batch)
-        target = (truth - low[..., None]) / span[..., None]
-        # An expectation over the planes cannot leave their range.
-        mask = (known & (target >= 0.0) & (target <= 1.0)).to(target.dtype)
-        count = mask.sum().clamp_min(1.0)
-        terms = {}
-        for index, estimate in enumerate(estimates):
-            error = functional.smooth_l1_loss(
-                estimate.float(), target, beta=self.beta, reduction='none'
-            )
-            terms[f'scale{index + 1}'] = (error * mask).sum() / count
-        total = torch.stack([w * t for w, t in zip(DFV_SCALES, terms.values(), strict=True)]).sum()
-        finest = (estimates[0].detach().float() - target).abs()
-        terms['error'] = (finest * mask).sum() / count
-        return total, terms
+        target, inside = regression_target(batch.focus, *mask_truth(batch), 'dioptres')
+        return dfv_loss(estimates, target, inside, self.beta)
 
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
-        """Estimate at the finest scale; sigma is the standard deviation of p."""
+        """Estimate positions at the finest scale; sigma is the standard deviation of p."""
         assert isinstance(network, DFV)
         height, width = images.shape[-2:]
-        frame = (0, -width % self.stride, 0, -height % self.stride, 0, 0)
-        padded = functional.pad(normalize_imagenet(images), frame, mode='replicate')
+        border = (0, -width % self.stride, 0, -height % self.stride, 0, 0)
+        padded = functional.pad(normalize_imagenet(images), border, mode='replicate')
         p = network.probabilities(padded)[0][..., :height, :width]
         planes = focus[..., None, None]
         position = (p * planes).sum(dim=1)
@@ -209,11 +205,11 @@ class DFVAdapter:
         return PositionEstimate(position, sigma, p)
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
-        """Do nothing: DFV has no parameter for it."""
+        """Return False: DFV has no parameter of sigma."""
         return False
 
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write weights in the form that ``dfv:PATH`` takes in ``dualfocus evaluate``."""
+        """Write weights for :func:`dualfocus_ros.models.dfv.load_dfv`; return the SHA-256."""
         assert isinstance(network, DFV)
         save_dfv(path, network)
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -224,37 +220,30 @@ class DFVAdapter:
 
 
 def make_adapter(
-    name: str,
-    without: tuple[str, ...] = (),
-    literal: bool = False,
-    configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS,
-    beta: float | None = None,
+    config: NetworkConfig, configurations: Mapping[str, DualFocusConfig] = CONFIGURATIONS
 ) -> ModelAdapter:
-    """Return the kind of network of a configuration's name, with parts taken out.
+    """Return the adapter of a network and loss.
 
-    :param name: ``dfv`` or one of ``configurations``.
-    :param without: some of :data:`ABLATIONS`.
-    :param literal: the loss as it is printed in the publication.
-    :param beta: of smooth-L1, instead of the usual one.
-    :raises ValueError: for an unknown name, or parts that DFV does not have.
+    :param configurations: DualFocus configurations by name.
+    :raises ValueError: for an unknown name, or ablations of DFV.
     """
-    weights = PAPER_LOSS if literal else LossWeights()
-    if beta is not None:
-        weights = replace(weights, beta=beta)
-    if name == DFV_NAME:
-        if without or literal:
-            parts = [*without, *(['literal loss'] if literal else [])]
-            raise ValueError(f'DFV has no {", ".join(parts)}')
+    weights = PAPER_LOSS if config.paper_loss else LossWeights()
+    if config.beta is not None:
+        weights = replace(weights, beta=config.beta)
+    if config.name == DFV_NAME:
+        if config.ablate or config.paper_loss:
+            parts = [*config.ablate, *(['paper loss'] if config.paper_loss else [])]
+            raise ValueError(f'DFV has no {", ".join(parts)}: train it without ablations')
         return DFVAdapter(weights.beta)
-    if name not in configurations:
+    if config.name not in configurations:
         known = ', '.join([*configurations, DFV_NAME])
-        raise ValueError(f"unknown configuration '{name}': give one of {known}")
-    config = configurations[name]
-    if 'projection' in without:
-        config = replace(config, surfaces=0)
-    # Without surfaces there is nothing that the spatial constraint could hold for.
-    if 'spatial' in without or 'projection' in without:
+        raise ValueError(f"unknown configuration '{config.name}': give one of {known}")
+    network = configurations[config.name]
+    if 'projection' in config.ablate:
+        network = replace(network, surfaces=0)
+    # The spatial constraint applies to the surfaces of the projection.
+    if 'spatial' in config.ablate or 'projection' in config.ablate:
         weights = replace(weights, spatial=0.0)
-    if 'focal' in without:
+    if 'focal' in config.ablate:
         weights = replace(weights, focal=0.0)
-    return DualFocusAdapter(config, weights)
+    return DualFocusAdapter(network, weights)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a trained network into weights for use: sigma calibrated, measured, listed."""
+"""Release of trained weights: calibration of sigma, metrics, weights file and manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dualfocus_ros.training.model_adapters import ModelAdapter
 
 @dataclass(frozen=True)
 class SyntheticMetrics:
-    """Errors on held-out rendered stacks, in shares of the sweep's range of inverse depth.
+    """Metrics on held-out rendered stacks; errors as shares of the sweep in inverse depth.
 
     :param within_one_sigma: share of pixels whose error is below the predicted sigma.
     :param unimodal: share of pixels whose focus probability has a single peak.
@@ -38,16 +38,16 @@ class SyntheticMetrics:
     mean_absolute_error: float
     median_absolute_error: float
     within_one_sigma: float
-    unimodal_mask: float
+    unimodal: float
 
 
 def evaluate_stacks(
-    kind: ModelAdapter, network: nn.Module, stacks: Iterable[TrainingStack], planes: int
+    adapter: ModelAdapter, network: nn.Module, stacks: Iterable[TrainingStack], planes: int
 ) -> tuple[SyntheticMetrics, np.ndarray]:
-    """Measure a network on whole stacks with ``planes`` evenly spaced planes each.
+    """Measure a network on complete stacks of ``planes`` evenly spaced planes.
 
     :param network: in evaluation mode, on the device of the stacks.
-    :returns: the metrics, and |error| / sigma of every pixel inside the sweep's range.
+    :returns: metrics, and |error| / sigma of each pixel within the sweep.
     """
     errors, ratios, single_peak, count = [], [], [], 0
     for stack in stacks:
@@ -56,9 +56,9 @@ def evaluate_stacks(
         focus = torch.from_numpy(stack.focus[chosen]).to(device)
         images = stack.images[torch.as_tensor(chosen, device=device)].float() / 255.0
         with torch.inference_mode():
-            output = kind.predict(network, images[None], focus[None])
+            output = adapter.predict(network, images[None], focus[None])
         span = focus[-1] - focus[0]
-        # Truth that is not known (NaN) is outside.
+        # Excludes unknown truth (NaN).
         inside = (stack.truth >= focus[0]) & (stack.truth <= focus[-1])
         error = (output.position[0] - stack.truth).abs()[inside]
         errors.append((error / span).cpu().numpy())
@@ -73,25 +73,25 @@ def evaluate_stacks(
         mean_absolute_error=round(float(error_values.mean()), 5),
         median_absolute_error=round(float(np.median(error_values)), 5),
         within_one_sigma=round(float((ratio_values < 1.0).mean()), 4),
-        unimodal_mask=round(float(np.concatenate(single_peak).mean()), 4),
+        unimodal=round(float(np.concatenate(single_peak).mean()), 4),
     )
     return metrics, ratio_values
 
 
 def calibrate_sigma(
-    kind: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], planes: int
+    adapter: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], planes: int
 ) -> float | None:
-    """Scale the predicted sigma so that 68 % of the errors lie within it.
+    """Scale the predicted sigma so that 68 % of the errors are below it.
 
-    :returns: the factor; None for a network whose sigma cannot be scaled.
+    :returns: the factor; None if the network has no scalable sigma.
     """
-    _, ratios = evaluate_stacks(kind, network, stacks, planes)
+    _, ratios = evaluate_stacks(adapter, network, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
-    return factor if kind.scale_sigma(network, factor) else None
+    return factor if adapter.scale_sigma(network, factor) else None
 
 
 def environment_info(device: torch.device) -> dict[str, str]:
-    """Return when and on what something was trained."""
+    """Return date, device, machine and versions."""
     return {
         'date': datetime.now(timezone.utc).date().isoformat(),
         'device': describe_device(device),
@@ -104,22 +104,22 @@ def environment_info(device: torch.device) -> dict[str, str]:
 def write_release(
     folder: Path,
     name: str,
-    kind: ModelAdapter,
+    adapter: ModelAdapter,
     network: nn.Module,
     recipe: dict[str, Any],
     metrics: SyntheticMetrics,
-) -> str:
-    """Write the weights and their entry in the manifest; return the SHA-256."""
-    file = f'{name}.safetensors'
-    digest = kind.save(folder / file, network)
+) -> Path:
+    """Write the weights file and its entry in the manifest; return the file."""
+    file = folder / f'{name}.safetensors'
+    digest = adapter.save(file, network)
     manifest = folder / 'manifest.json'
     content = json.loads(manifest.read_text()) if manifest.exists() else {'models': {}}
     content['models'][name] = {
-        'file': file,
+        'file': file.name,
         'sha256': digest,
         'parameters': sum(p.numel() for p in network.parameters()),
         'recipe': recipe,
         'held_out_rendered_stacks': asdict(metrics),
     }
     write_text(manifest, json.dumps(content, indent=2) + '\n')
-    return digest
+    return file

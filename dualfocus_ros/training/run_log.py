@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run writes down as it goes: CSV, TensorBoard if it is installed, sample pictures."""
+"""Log of a run: CSV, TensorBoard if installed, sample images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class RunLog:
     """Log files in a run's folder: ``log.csv``, ``samples/``, ``tensorboard/``.
 
-    :param step: where the run begins; what an interrupted run logged beyond it is removed.
+    :param step: first step of the run; rows of an interrupted run after it are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -36,8 +36,8 @@ class RunLog:
             self._resume()
         if find_spec('tensorboard') is None:
             logger.info(
-                'no TensorBoard log, since tensorboard is not installed (pip install '
-                "'dualfocus_ros[train]'); log.csv and samples/ have the same"
+                'tensorboard is not installed (pip install '
+                "'dualfocus_ros[train]'): logging to log.csv and samples/ only"
             )
         else:
             from torch.utils.tensorboard import SummaryWriter
@@ -57,10 +57,10 @@ class RunLog:
             self._board.close()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Add a row."""
+        """Append a row to the CSV file and scalars to TensorBoard."""
         row = {'step': step, **values}
         if list(row) != self._columns:
-            # Another machine may measure more: keep one table, without the new columns.
+            # A resumed run on another machine may have more values: keep the columns.
             if self._columns:
                 row = {name: row.get(name, float('nan')) for name in self._columns}
             else:
@@ -72,8 +72,8 @@ class RunLog:
                 self._board.add_scalar(name, value, step)
             self._board.flush()
 
-    def picture(self, step: int, image: np.ndarray) -> Path:
-        """Write a sample picture (H, W, 3) uint8 and return its path."""
+    def write_image(self, step: int, image: np.ndarray) -> Path:
+        """Write a sample image (H, W, 3) uint8; return its path."""
         folder = self._folder / 'samples'
         folder.mkdir(exist_ok=True)
         path = folder / f'{step:07d}.png'
@@ -88,22 +88,23 @@ class RunLog:
             csv.writer(file).writerow(cells)
 
     def _resume(self) -> None:
+        """Remove rows after the first step of this run."""
         with self._path.open(newline='') as file:
             rows = [row for row in csv.reader(file) if row]
-        kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= self._step]
+        earlier = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= self._step]
         if rows and rows[0][0] == 'step':
             self._columns = rows[0]
         with atomic_write(self._path) as partial, partial.open('w', newline='') as file:
-            csv.writer(file).writerows([self._columns, *kept] if self._columns else [])
+            csv.writer(file).writerows([self._columns, *earlier] if self._columns else [])
 
 
 def gpu_usage(device: torch.device) -> dict[str, float]:
-    """Return GPU memory in GiB and, where the driver tells, use in per cent; empty on a CPU."""
+    """Return GPU memory in GiB and utilisation in per cent (NaN if unknown); empty on a CPU."""
     if device.type != 'cuda':
         return {}
     memory = torch.cuda.max_memory_allocated(device) / 2**30
     try:
-        use = float(torch.cuda.utilization(device))
+        utilization = float(torch.cuda.utilization(device))
     except (ImportError, RuntimeError):  # nvidia-ml-py is missing, or the driver refuses
-        use = float('nan')
-    return {'gpu_use': use, 'gpu_memory_gib': memory}
+        utilization = float('nan')
+    return {'gpu_use': utilization, 'gpu_memory_gib': memory}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample pictures of a training run: planes, truth, estimate, sigma and error."""
+"""Sample images of a training run: planes, truth, estimate, sigma and error."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from dualfocus_ros.visualization.colour_scales import (
 )
 from dualfocus_ros.visualization.panel import Tile, compose_panel
 
+# Planes per stack, and those of them in the image.
 PLANES = 6
-SHOWN = 3
+SHOWN_PLANES = 3
 
 
 def render_sample_image(
-    kind: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], step: int
+    adapter: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], step: int
 ) -> np.ndarray:
-    """Return a panel (H, W, 3) uint8, a row for each stack.
+    """Return a panel (H, W, 3) uint8 with one row per stack.
 
     :param network: in evaluation mode, on the device of the stacks.
     """
@@ -36,16 +37,16 @@ def render_sample_image(
         images = stack.images[torch.as_tensor(indices, device=stack.images.device)]
         focus = torch.from_numpy(stack.focus[indices]).to(images.device)
         with torch.inference_mode():
-            output = kind.predict(network, images[None].float() / 255.0, focus[None])
+            output = adapter.predict(network, images[None].float() / 255.0, focus[None])
         position, sigma = (t[0].float().cpu().numpy() for t in (output.position, output.sigma))
         truth = stack.truth.cpu().numpy()
-        # What lies beyond the planes cannot be estimated and does not count in training.
+        # Depth beyond the planes has no loss in training.
         inside = (truth >= stack.focus[indices[0]]) & (truth <= stack.focus[indices[-1]])
-        # The sign of an error in distance: the colours are blue too near, red too far.
+        # Sign of the error in distance: blue is too near, red too far.
         error = np.where(inside, truth - position, np.nan)
         errors.append(np.abs(error[inside]))
         pictures = images.permute(0, 2, 3, 1).cpu().numpy()
-        picks = np.linspace(0, len(indices) - 1, SHOWN).round().astype(int)
+        picks = np.linspace(0, len(indices) - 1, SHOWN_PLANES).round().astype(int)
         scale = relative_depth_scale()
         rows.append(
             [Tile(f'focus {stack.focus[indices[p]]:.2f}', pictures[p]) for p in picks]
@@ -57,6 +58,6 @@ def render_sample_image(
             ]
         )
     mean = float(np.concatenate(errors).mean()) if errors else float('nan')
-    about = f'{PLANES} planes; inverse depth, 0 to 1 over the range of the scene'
-    title = f'Step {step}: mean error {mean:.4f} on stacks that are not trained on'
-    return compose_panel(rows, title=title, subtitle=about, width=1900)
+    subtitle = f'{PLANES} planes; inverse depth, 0 to 1 over the range of the scene'
+    title = f'Step {step}: mean error {mean:.4f} on held-out stacks'
+    return compose_panel(rows, title=title, subtitle=subtitle, width=1900)

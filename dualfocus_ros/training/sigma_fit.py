@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits what sigma says of a network whose depth stays as it is.
+"""Fit of the sigma head of a trained network; its depth stays unchanged.
 
-The network looks at every crop once. What the head of sigma sees at some of its pixels is kept,
-and the head learns from pixels of all crops at once, in seconds.
+The network runs once on each crop. The inputs of the sigma head at random pixels are stored, and
+the head is trained on pixels of all crops, which takes seconds.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dualfocus_ros.training.model_adapters import mask_truth
 
 logger = logging.getLogger(__name__)
 
-# Of each crop; more of one would say the same.
+# Pixels per crop; more would be redundant.
 PIXELS_PER_CROP = 1200
 STEPS, BATCH, LEARNING_RATE = 4000, 8192, 2e-3
 
 
 @dataclass(frozen=True, eq=False)
 class SigmaSamples:
-    """Pixels of many crops.
+    """Training samples of the sigma head: pixels of many crops.
 
     :param log_spread: (P,) logarithm of the standard deviation of p, in plane spacings.
-    :param inputs: (P, C) what the correction of it follows from.
+    :param inputs: (P, C) inputs of the correction of ``log_spread``.
     :param error: (P,) absolute error of the depth, in plane spacings.
     """
 
@@ -51,27 +51,27 @@ def collect_sigma_samples(
     seed: int,
     check_stop: Callable[[], None],
 ) -> SigmaSamples:
-    """Return what the head of sigma sees at random pixels, and how wrong the depth is there.
+    """Return inputs of the sigma head and depth errors at random pixels.
 
     :param network: in evaluation mode, on the device of the batches.
-    :param go_on: called before each batch; may raise.
-    :raises ValueError: if its sigma is not learned, or no pixel of the batches has a truth within
-        the planes.
+    :param check_stop: called before each batch; may raise.
+    :raises ValueError: if the network has no learned sigma, or no pixel of the batches has a truth
+        within the planes.
     """
     head = _head(network)
-    seen: list[Any] = []
-    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given))
+    captured: list[Any] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: captured.append(inputs))
     rng = torch.Generator().manual_seed(seed)
-    found: list[tuple[Tensor, ...]] = []
+    samples: list[tuple[Tensor, ...]] = []
     try:
-        for step in _progress(batches, 'looking', 'batch'):
+        for step in _progress(batches, 'collecting', 'batch'):
             check_stop()
             batch = source.batch(step)
             with torch.no_grad():
                 prediction = network(batch.images, batch.focus)
-                log_spread, inputs = head.inputs(*seen.pop())
-                # Its pixels are half as many. The network interpolates what the head says; here
-                # it is what the head sees, so that each pixel has an error of its own.
+                log_spread, inputs = head.inputs(*captured.pop())
+                # The head runs at half size. The network upsamples its output; upsample its input
+                # here, so that each pixel is a sample with one error.
                 inputs = upsample_bilinear(inputs, 2)
             truth, known = mask_truth(batch)
             target, inside = regression_target(batch.focus, truth, known, network.config.unit)
@@ -83,7 +83,7 @@ def collect_sigma_samples(
                 if len(places):
                     chosen = torch.randint(len(places), (PIXELS_PER_CROP,), generator=rng)
                     y, x = places[chosen.to(places.device)].T
-                    found.append(
+                    samples.append(
                         (
                             log_spread[index, 0, y, x],
                             inputs[index, :, y, x].T,
@@ -92,17 +92,17 @@ def collect_sigma_samples(
                     )
     finally:
         hook.remove()
-    if not found:
-        raise ValueError('no pixel has a known depth within the planes: nothing to learn from')
-    return SigmaSamples(*(torch.cat(part) for part in zip(*found, strict=True)))
+    if not samples:
+        raise ValueError('no pixel has a known depth within the planes: give other data')
+    return SigmaSamples(*(torch.cat(values) for values in zip(*samples, strict=True)))
 
 
 def fit_sigma(
     network: DualFocus, samples: SigmaSamples, seed: int, check_stop: Callable[[], None]
 ) -> None:
-    """Train the head until 68 % of the errors of alike pixels are below what it says.
+    """Train the sigma head by :func:`sigma_quantile_loss`.
 
-    :param go_on: called before each step; may raise.
+    :param check_stop: called before each step; may raise.
     """
     head = _head(network)
     rng = torch.Generator().manual_seed(seed)
@@ -123,10 +123,10 @@ def fit_sigma(
 
 def _head(network: DualFocus) -> SigmaHead:
     if network.sigma is None:
-        raise ValueError('this network has no learned sigma: it is the standard deviation of p')
+        raise ValueError('the network has no learned sigma to fit: its configuration has none')
     return network.sigma
 
 
 def _progress(count: int, what: str, unit: str) -> Iterable[int]:
-    """Return 0 to count - 1, with a progress bar."""
+    """Return range(count) with a progress bar."""
     return tqdm(range(count), unit=unit, desc=what, disable=not logger.isEnabledFor(logging.INFO))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders training stacks on the training device: scenes, lens, sweep, noise, misalignment.
+"""Rendering of training stacks on the training device: scenes, lens, sweep, noise, misalignment.
 
-The ranges are those of the stacks that the CPU renders
-(:func:`dualfocus_ros.simulation.random_stacks.stack_renderer.render_training_stack`); the host only draws numbers.
+Random parameters have the ranges of ``render_training_stack`` in
+:mod:`dualfocus_ros.simulation.random_stacks.stack_renderer` and are drawn on the host.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
 )
 from dualfocus_ros.training.batches import TrainingStack
 
-# Scenes that are rendered at once: enough to feed a graphics processor, few enough for its memory.
+# Scenes rendered at once: enough to use a GPU fully, few enough for its memory.
 RENDER_CHUNK = 8
-# Scenes that are composed at once; their textures are in memory together.
+# Scenes composed at once, with all their textures in memory.
 MAX_SCENES = 32
 
 
 class StackGenerator:
-    """Renders stacks of square images on a device.
+    """Renderer of stacks of square images on a device.
 
     :param size: side of the images in pixels.
-    :param textures: (H, W, 3) uint8 images to texture shapes with; may be none.
-    :param indoor: views of procedural indoor scenes; may be none.
-    :param rgbd: views with measured depth; may be none.
+    :param textures: (H, W, 3) uint8 images to texture shapes with, optional.
+    :param indoor: views of procedural indoor scenes, optional.
+    :param rgbd: views with measured depth, optional.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StackGenerator:
         self._indoor, self._rgbd = indoor, rgbd
 
     def render(self, rng: np.random.Generator, count: int) -> list[TrainingStack]:
-        """Render ``count`` stacks; they follow from the state of ``rng`` alone."""
+        """Render ``count`` stacks, a function of the state of ``rng``."""
         if count > MAX_SCENES:
             return [*self.render(rng, MAX_SCENES), *self.render(rng, count - MAX_SCENES)]
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
@@ -69,13 +69,13 @@ class StackGenerator:
             colour, position, known = self._scenes(rng, generator, count)
             linear = srgb_to_linear(colour)
             captures = [draw_capture(rng, self.settings, self.size) for _ in range(count)]
-            # Scenes of like blur go together: they need kernels of like size.
+            # Sort by blur, so that scenes rendered together have kernels of similar size.
             radii = [capture.max_radius(*POSITION_RANGE) for capture in captures]
             order = np.argsort(radii, kind='stable')
-            plain = [int(i) for i in order if captures[i].is_uniform]
+            uniform = [int(i) for i in order if captures[i].is_uniform]
             rendered: dict[int, Tensor] = {}
-            for begin in range(0, len(plain), RENDER_CHUNK):
-                chosen = plain[begin : begin + RENDER_CHUNK]
+            for begin in range(0, len(uniform), RENDER_CHUNK):
+                chosen = uniform[begin : begin + RENDER_CHUNK]
                 index = upload(chosen, self.device)
                 images = render_batch(
                     linear[index],
@@ -87,21 +87,21 @@ class StackGenerator:
                     layers=self.settings.layers,
                 )
                 rendered |= dict(zip(chosen, images, strict=True))
-            for i in set(range(count)) - set(plain):
+            for i in set(range(count)) - set(uniform):
                 rendered[i] = self._render_asymmetric(
                     captures[i], linear[i], position[i], radii[i]
                 )
             for i, mask in known.items():
                 position[i] = torch.where(mask, position[i], torch.nan)
             return [
-                self._finished(captures[i], rendered[i], position[i], generator)
+                self._finish(captures[i], rendered[i], position[i], generator)
                 for i in range(count)
             ]
 
     def _scenes(
         self, rng: np.random.Generator, generator: torch.Generator, count: int
     ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """Return colour (B, 3, S, S), position (B, S, S) and masks of what is known of it."""
+        """Return colour (B, 3, S, S), position (B, S, S) and masks of known position."""
         views = {}
         for index in range(count):
             kind = draw_kind(rng, self.settings, bool(self._rgbd))
@@ -127,6 +127,7 @@ class StackGenerator:
     def _render_asymmetric(
         self, capture: CaptureParameters, linear: Tensor, position: Tensor, radius: float
     ) -> Tensor:
+        """Render a stack whose blur varies over the image, (N, 3, S, S)."""
         layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
         return render_stack(
             layered,
@@ -136,13 +137,14 @@ class StackGenerator:
             field=capture.field,
         )
 
-    def _finished(
+    def _finish(
         self,
         capture: CaptureParameters,
         linear: Tensor,
         truth: Tensor,
         generator: torch.Generator,
     ) -> TrainingStack:
+        """Apply exposure, noise and misalignment; quantise."""
         white = torch.randn(linear.shape, generator=generator, device=self.device)
         images = expose(linear, upload(capture.gain, self.device), white * capture.noise)
         if capture.warps is not None:

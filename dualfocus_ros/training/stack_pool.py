@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is rendered before training starts, once, and kept on disk for resumed runs."""
+"""Pools of stacks and indoor views, rendered before training and kept on disk."""
 
 from __future__ import annotations
 
@@ -38,22 +38,20 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
 
 logger = logging.getLogger(__name__)
 
-SCENE_SIZE = 256
-
 
 @dataclass(frozen=True)
 class SceneFolders:
-    """What scenes are made of besides random numbers.
+    """Folders of material for scenes.
 
     :param textures: folders of images.
-    :param rgbd: folders of images with depth.
+    :param rgbd: folders of colour and depth images.
     """
 
     textures: tuple[Path, ...] = ()
     rgbd: tuple[Path, ...] = ()
 
     def describe(self) -> dict[str, list[str]]:
-        """Return names and sizes, which stay the same when the folders move."""
+        """Return names and numbers of images, independent of the location of the folders."""
         textures = [f'{folder.name} ({_images_under(folder)} images)' for folder in self.textures]
         views = [f'{f.name} ({len(open_rgbd_folder(f, {}))} views)' for f in self.rgbd]
         return {'textures': textures, 'rgbd': views}
@@ -63,40 +61,43 @@ def render_pool(
     folder: Path,
     count: int,
     seed: int,
-    material: SceneFolders,
+    scene_folders: SceneFolders,
     workers: int,
     settings: RenderSettings,
-    size: int = SCENE_SIZE,
+    size: int,
 ) -> list[RenderedStack]:
-    """Render the stacks that ``folder`` lacks and return the first ``count``.
+    """Render stacks missing in ``folder``; return the first ``count``.
 
-    Stack ``i`` depends on ``seed``, ``i`` and the settings alone, so a pool can grow and be
-    rebuilt.
+    Stack ``i`` is a function of ``seed``, ``i`` and the settings, so that a pool can grow.
 
-    :raises ValueError: if the folder holds stacks that were rendered otherwise.
+    :param workers: processes.
+    :param size: side of the images in pixels.
+    :raises ValueError: if the folder has stacks of another seed or other settings.
     """
-    recipe = {'seed': seed, 'size': size, **material.describe(), 'settings': asdict(settings)}
+    recipe = {'seed': seed, 'size': size, **scene_folders.describe(), 'settings': asdict(settings)}
     _check_recipe(folder, recipe)
-    render = partial(_render_stack, folder, seed, material, settings, size)
-    _make_missing(folder, count, render, workers, 'stack')
+    render = partial(_render_stack, folder, seed, scene_folders, settings, size)
+    _render_missing(folder, count, render, workers, 'stack')
     return [load_rendered_stack(_path(folder, i)) for i in range(count)]
 
 
 def load_rendered_stack(path: Path) -> RenderedStack:
-    """Read a stack that :func:`render_pool` wrote."""
+    """Read a stack written by :func:`render_pool`."""
     with np.load(path, allow_pickle=False) as file:
         return RenderedStack(file['images'], file['focus'], file['position'])
 
 
 def render_indoor_views(
-    folder: Path, count: int, seed: int, workers: int, size: int = SCENE_SIZE
+    folder: Path, count: int, seed: int, workers: int, size: int
 ) -> list[RgbdSample]:
-    """Render the views of indoor scenes that ``folder`` lacks and return the first ``count``.
+    """Render indoor views missing in ``folder``; return the first ``count``.
 
-    :raises ValueError: if the folder holds views that were rendered otherwise.
+    :param workers: processes.
+    :param size: side of the images in pixels.
+    :raises ValueError: if the folder has views of another seed or size.
     """
     _check_recipe(folder, {'seed': seed, 'size': size})
-    _make_missing(folder, count, partial(_render_view, folder, seed, size), workers, 'view')
+    _render_missing(folder, count, partial(_render_view, folder, seed, size), workers, 'view')
     views = []
     for index in range(count):
         with np.load(_path(folder, index), allow_pickle=False) as file:
@@ -117,13 +118,18 @@ def _images_under(folder: Path) -> int:
 
 
 def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+    """Compare the recipe of a folder with this one; write it to an empty folder.
+
+    :raises ValueError: if they differ.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'recipe.json'
     text = json.dumps(recipe, indent=2)
     if not path.exists():
         if any(folder.glob('*.npz')):
             raise ValueError(
-                f'{folder} holds what another version rendered: remove it, or use another --out'
+                f'{folder} was rendered by another version: remove it, or give another output '
+                'folder'
             )
         write_text(path, text + '\n')
         return
@@ -132,26 +138,27 @@ def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     if differing:
         raise ValueError(
             f'{folder} was rendered with other settings ({", ".join(differing)}; see {path.name} '
-            'there): remove it, or use another --out'
+            'there): remove it, or give another output folder'
         )
 
 
-def _make_missing(
-    folder: Path, count: int, make: Callable[[int], None], workers: int, unit: str
+def _render_missing(
+    folder: Path, count: int, render: Callable[[int], None], workers: int, unit: str
 ) -> None:
+    """Call ``render`` with each missing index, in several processes, with a progress bar."""
     missing = [i for i in range(count) if not _path(folder, i).exists()]
     if not missing:
         return
     workers = min(workers, len(missing))
     with ExitStack() as stack:
-        results: Iterable[None] = map(make, missing)
+        results: Iterable[None] = map(render, missing)
         if workers > 1:
-            # Not fork: torch's thread pool does not survive it.
+            # The thread pool of torch does not survive a fork.
             context = multiprocessing.get_context('spawn')
             executor = stack.enter_context(
                 ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
             )
-            results = executor.map(make, missing, chunksize=min(4, len(missing) // workers))
+            results = executor.map(render, missing, chunksize=min(4, len(missing) // workers))
         for _ in tqdm(
             results,
             total=len(missing),
@@ -169,7 +176,7 @@ def _path(folder: Path, index: int) -> Path:
 def _render_stack(
     folder: Path,
     seed: int,
-    material: SceneFolders,
+    scene_folders: SceneFolders,
     settings: RenderSettings,
     size: int,
     index: int,
@@ -177,13 +184,13 @@ def _render_stack(
     rng = np.random.default_rng([seed, index])
 
     def scene(rng: np.random.Generator) -> TrainingScene:
-        kind = draw_kind(rng, settings, bool(material.rgbd))
+        kind = draw_kind(rng, settings, bool(scene_folders.rgbd))
         if kind == 'indoor':
             return random_indoor_scene(rng, size)
         if kind == 'rgbd':
-            views = load_rgbd_views(material.rgbd)
+            views = load_rgbd_views(scene_folders.rgbd)
             return random_rgbd_crop(rng, views[rng.integers(len(views))], size)
-        return random_scene(rng, _textures(material.textures, settings.blank), size)
+        return random_scene(rng, _textures(scene_folders.textures, settings.blank), size)
 
     stack = render_training_stack(rng, scene, settings)
     _save(_path(folder, index), images=stack.images, focus=stack.focus, position=stack.position)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM end training after the step, with a checkpoint, not in the middle of it."""
+"""Ctrl-C and SIGTERM as requests to stop after the current step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether someone has asked this process to stop."""
+    """Request to stop; true once a signal arrived."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -24,9 +24,9 @@ class StopRequest:
 
 @contextmanager
 def catch_stop() -> Iterator[StopRequest]:
-    """Turn the first such signal into a request; the second one acts as usual.
+    """Turn the first signal into a request; the second has its previous handler.
 
-    In a thread other than the main one, where signals do not arrive, nothing is caught.
+    Catches nothing outside the main thread, where signals do not arrive.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -34,12 +34,12 @@ def catch_stop() -> Iterator[StopRequest]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def note(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         request.signal = signal.Signals(number)
         signal.signal(number, before[signal.Signals(number)])
 
     for number in SIGNALS:
-        signal.signal(number, note)
+        signal.signal(number, handle)
     try:
         yield request
     finally:

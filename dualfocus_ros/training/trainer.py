@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: resumable at any step, limited by steps and by minutes."""
+"""Training loop: resumable at any step, limited by steps and by minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 import logging
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dualfocus_ros.models.weights import LoadedModel
 from dualfocus_ros.training.batch_sources import BatchSource
-from dualfocus_ros.training.batches import Batch, BatchConfig, TrainingStack
+from dualfocus_ros.training.batches import Batch, TrainingStack
 from dualfocus_ros.training.checkpoint import (
     check_plan,
     load_checkpoint,
@@ -28,99 +28,83 @@ from dualfocus_ros.training.distributed import DistributedContext
 from dualfocus_ros.training.model_adapters import ModelAdapter
 from dualfocus_ros.training.run_log import RunLog, gpu_usage
 from dualfocus_ros.training.sample_images import render_sample_image
+from dualfocus_ros.training.training_config import TrainerConfig
 
 logger = logging.getLogger(__name__)
 
-# These may differ when a run goes on: how long it takes and what it writes, not what it does.
+# Fields of the configuration that may change when a run resumes: they change its length and its
+# files, not its steps.
 RESUMABLE_CHANGES = (
     'steps',
     'max_minutes',
-    'window',
+    'window_minutes',
     'checkpoint_every',
     'log_every',
     'sample_every',
 )
+DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How to train.
-
-    :param steps: of the whole plan; the learning rate falls towards its end.
-    :param max_minutes: training time of the whole plan, over all resumed runs; 0 is no limit.
-        The learning rate then follows the clock where that is ahead of the steps.
-    :param window: minutes after which this run stops with a checkpoint; 0 is no limit. It does
-        not change what is trained.
-    :param average: decay of the exponential moving average of the weights.
-    :param precision: of the convolutions: fp32, bf16 or fp16.
-    """
-
-    steps: int = 20000
-    max_minutes: float = 0.0
-    window: float = 0.0
-    learning_rate: float = 2e-3
-    warmup: int = 200
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    average: float = 0.999
-    precision: str = 'fp32'
-    checkpoint_every: int = 250
-    log_every: int = 50
-    sample_every: int = 500
-    seed: int = 1
-    batch: BatchConfig = field(default_factory=BatchConfig)
+def best_precision(device: torch.device) -> str:
+    """Return fp32 for a CPU, bf16 or else fp16 for CUDA."""
+    if device.type != 'cuda':
+        return 'fp32'
+    # Older GPUs only emulate bfloat16.
+    return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
 
 
 class Trainer:
-    """Trains one network in a run folder that holds its checkpoint and its log.
+    """Training of one network in a folder with its checkpoint and log.
 
-    :param data: what the batches are made from, in words and numbers, for the checkpoint.
-    :param start: the weights to begin with; random ones by default.
-    :raises ValueError: if the folder holds a checkpoint of another training, or the weights to
-        begin with are of another network.
+    :param data: description of the data, compared with that of the checkpoint.
+    :param start: initial weights; None: random.
+    :raises ValueError: if the folder has a checkpoint of another training, or the initial weights
+        do not fit the network.
     """
 
     def __init__(
         self,
-        kind: ModelAdapter,
-        settings: TrainerConfig,
+        adapter: ModelAdapter,
+        config: TrainerConfig,
         folder: Path,
         device: torch.device,
         *,
         data: dict[str, Any] | None = None,
-        team: DistributedContext | None = None,
+        context: DistributedContext | None = None,
         start: LoadedModel | None = None,
     ) -> None:
-        if settings.batch.crop % kind.stride:
+        if config.batch.crop % adapter.stride:
             raise ValueError(
-                f'crops must be multiples of {kind.stride} pixels for this network, '
-                f'got {settings.batch.crop}'
+                f'crops must be multiples of {adapter.stride} pixels for this network, '
+                f'got {config.batch.crop}'
             )
-        if settings.batch.size < kind.min_batch_size:
+        if config.batch.size < adapter.min_batch_size:
             raise ValueError(
-                f'this network trains on {kind.min_batch_size} or more stacks per step and '
-                f'process, got {settings.batch.size}'
+                f'this network trains on {adapter.min_batch_size} or more stacks per step and '
+                f'process, got {config.batch.size}'
             )
         if start is not None:
-            kind = kind.for_finetuning(start.network)
-        torch.manual_seed(settings.seed)
-        self.kind, self.settings, self.folder, self.device = kind, settings, folder, device
-        self.team = team or DistributedContext()
-        self.model = kind.build()
+            adapter = adapter.for_finetuning(start.network)
+        if config.precision == 'auto':
+            config = replace(config, precision=best_precision(device))
+        torch.manual_seed(config.seed)
+        self.adapter, self.config, self.folder, self.device = adapter, config, folder, device
+        self.context = context or DistributedContext()
+        self.model = adapter.build()
         if start is not None:
             self.model.load_state_dict(start.network.state_dict())
         self.model.to(device)
         _to_channels_last(self.model)
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         self.average = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
-        dtype = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-        self._dtype = dtype[settings.precision]
+        self._dtype = DTYPES[config.precision]
         scaled = self._dtype is torch.float16
-        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
-        plan = {k: v for k, v in asdict(settings).items() if k not in RESUMABLE_CHANGES}
-        self._plan = {**kind.describe(), 'data': data, 'processes': self.team.size, **plan}
+        self.gradient_scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        fixed = {k: v for k, v in asdict(config).items() if k not in RESUMABLE_CHANGES}
+        processes = self.context.size
+        self._plan = {**adapter.describe(), 'data': data, 'processes': processes, **fixed}
         self.start_sha256 = None if start is None else start.sha256
         if start is not None:
             self._plan['start'] = self.start_sha256
@@ -130,80 +114,81 @@ class Trainer:
         self.checkpoint = folder / 'checkpoint.safetensors'
         if self.checkpoint.exists():
             self._resume()
-        self._network = self.team.wrap(self.model)
+        self._network = self.context.wrap(self.model)
 
     @property
     def progress(self) -> float:
-        """Share of the planned training that is done, in steps or in time, whichever is more."""
-        limit = self.settings.max_minutes * 60.0
+        """Completed share of the schedule, the maximum of steps and time."""
+        limit = self.config.max_minutes * 60.0
         by_time = self.seconds / limit if limit > 0.0 else 0.0
-        return max(self.step / self.settings.steps, by_time)
+        return max(self.step / self.config.steps, by_time)
 
     def run(
         self,
         source: BatchSource,
-        preview: Sequence[TrainingStack] = (),
+        previews: Sequence[TrainingStack] = (),
         stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Train until the plan is done, the window is over, or ``stop`` says so.
+        """Train to the end of the schedule or of the window, or until ``stop`` returns True.
 
-        :param preview: stacks for sample pictures.
-        :returns: whether the plan is done.
+        :param previews: stacks for sample images.
+        :returns: whether the schedule is complete.
         """
         began = time.monotonic()
-        settings = self.settings
+        config = self.config
+        if not config.sample_every:
+            previews = ()
         with (
-            RunLog(self.folder, self.step) if self.team.is_main else _NoLog() as log,
+            RunLog(self.folder, self.step) if self.context.is_main else _NoLog() as log,
             tqdm(
                 initial=self.step,
-                total=settings.steps,
+                total=config.steps,
                 unit='step',
                 mininterval=5.0,
-                disable=not (self.team.is_main and logger.isEnabledFor(logging.INFO)),
+                disable=not (self.context.is_main and logger.isEnabledFor(logging.INFO)),
             ) as bar,
         ):
-            meter = _Meter(self)
+            averages = _LogAverages(self)
             done = False
             while True:
-                window_over = 0.0 < 60.0 * settings.window <= time.monotonic() - began
-                halt, self.seconds = self.team.agree(stop() or window_over, self.seconds)
+                window_over = 0.0 < 60.0 * config.window_minutes <= time.monotonic() - began
+                halt, self.seconds = self.context.sync_stop(stop() or window_over, self.seconds)
                 done = self.progress >= 1.0
                 if done or halt:
                     break
                 before = time.monotonic()
-                meter.add(self._train_step(source))
+                averages.add(self._train_step(source))
                 self.seconds += time.monotonic() - before
                 bar.update()
-                if self.step % settings.log_every == 0:
-                    values = meter.read(source.waited())
+                if self.step % config.log_every == 0:
+                    values = averages.take(source.take_wait_seconds())
                     log.write(self.step, values)
-                    bar.set_postfix(_short(values, self._minutes_left()))
-                if self.step % settings.checkpoint_every == 0:
+                    bar.set_postfix(_progress_fields(values, self._minutes_left()))
+                if self.step % config.checkpoint_every == 0:
                     self.save()
-                if preview and self.team.is_main and self.step % settings.sample_every == 0:
+                if previews and self.context.is_main and self.step % config.sample_every == 0:
                     network = self.averaged().to(self.device)
-                    log.picture(
-                        self.step, render_sample_image(self.kind, network, preview, self.step)
-                    )
+                    image = render_sample_image(self.adapter, network, previews, self.step)
+                    log.write_image(self.step, image)
             self.save()
         return done
 
     def averaged(self) -> nn.Module:
-        """Return a copy with the exponential moving average of the weights, for inference."""
-        with torch.random.fork_rng(devices=[]):  # building draws weights that are not used
-            model = self.kind.build()
+        """Return a network with the exponential moving average of the weights, on the CPU."""
+        with torch.random.fork_rng(devices=[]):  # building draws random weights
+            model = self.adapter.build()
         model.load_state_dict({name: value.cpu() for name, value in self.average.items()})
         return model.eval()
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        if not self.team.is_main:
+        """Write the checkpoint, in the first process."""
+        if not self.context.is_main:
             return
         meta: dict[str, Any] = {
             'step': self.step,
             'seconds': self.seconds,
             'plan': self._plan,
-            'scaler': self._scaler.state_dict(),
+            'scaler': self.gradient_scaler.state_dict(),
         }
         save_checkpoint(self.checkpoint, self.model, self.average, self.optimiser, meta)
 
@@ -211,62 +196,67 @@ class Trainer:
         meta = read_meta(self.checkpoint)
         check_plan(self.checkpoint, meta.get('plan', {}), self._plan)
         load_checkpoint(self.checkpoint, self.model, self.average, self.optimiser)
-        self._scaler.load_state_dict(meta['scaler'])
+        self.gradient_scaler.load_state_dict(meta['scaler'])
         self.step, self.seconds = meta['step'], meta['seconds']
         logger.info('resumed at step %d after %.1f min', self.step, self.seconds / 60)
 
-    def _rate(self) -> float:
-        """Cosine decay over the plan after a linear warm-up."""
-        rate = 0.5 * (1.0 + math.cos(math.pi * min(self.progress, 1.0)))
-        warm = min(1.0, (self.step + 1) / self.settings.warmup)
-        return self.settings.learning_rate * warm * max(rate, 0.01)
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step: linear warm-up, then cosine decay over the schedule."""
+        decay = 0.5 * (1.0 + math.cos(math.pi * min(self.progress, 1.0)))
+        warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
+        return self.config.learning_rate * warmup * max(decay, 0.01)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of mixed precision, disabled for fp32."""
+        mixed = self._dtype is not torch.float32
+        return torch.autocast(self.device.type, self._dtype if mixed else None, enabled=mixed)
 
     def _minutes_left(self) -> float:
-        """Estimate from the share of the plan, in steps or time, that a minute takes."""
+        """Return the remaining minutes, extrapolated from the progress."""
         share = max(self.progress, 1e-9)
         return self.seconds / 60.0 * (1.0 - share) / share
 
     def _train_step(self, source: BatchSource) -> dict[str, Tensor]:
-        """Take a step; returns the terms of the loss, nothing if it was skipped."""
+        """Take one step; return the loss and its terms, nothing if the step was skipped."""
         for group in self.optimiser.param_groups:
-            group['lr'] = self._rate()
+            group['lr'] = self.learning_rate
         self.model.train()
         batch: Batch = source.batch(self.step)
-        loss, terms = self.kind.loss(self._network, batch, self._autocast)
+        loss, terms = self.adapter.loss(self._network, batch, self.autocast)
         self.optimiser.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        # On a GPU the next stacks are rendered while it still computes this gradient.
+        self.gradient_scaler.scale(loss).backward()
+        # CUDA renders the next stacks while it computes this gradient.
         source.prepare(self.step + 1)
-        self._scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        # One batch of nonsense must not end hours of training.
+        self.gradient_scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.max_gradient_norm
+        )
+        # Skip the step if gradients are not finite.
         finite = bool(torch.isfinite(norm))
         if finite:
-            self._scaler.step(self.optimiser)
+            self.gradient_scaler.step(self.optimiser)
         else:
-            # With fp16 the scale is too large now and then, which is no nonsense.
-            level = logging.DEBUG if self._scaler.is_enabled() else logging.WARNING
+            # Expected with fp16 when its loss scale is too large.
+            level = logging.DEBUG if self.gradient_scaler.is_enabled() else logging.WARNING
             logger.log(level, 'step %d skipped: the gradient is not finite', self.step)
-            self._mend_buffers()
-        self._scaler.update()
+            self._restore_buffers()
+        self.gradient_scaler.update()
         self.step += 1
-        self.team.average_buffers(self.model)
+        self.context.average_buffers(self.model)
         self._update_average()
         terms = {'loss': loss, **terms}
         return {name: term.detach() for name, term in terms.items()} if finite else {}
 
-    def _autocast(self) -> torch.autocast:
-        mixed = self._dtype is not torch.float32
-        return torch.autocast(self.device.type, self._dtype if mixed else None, enabled=mixed)
-
-    def _mend_buffers(self) -> None:
-        """Undo what nonsense did to the running statistics of batch norm."""
+    def _restore_buffers(self) -> None:
+        """Replace running statistics that are not finite by their average."""
         for name, value in self.model.named_buffers():
             if name in self.average and not bool(torch.isfinite(value).all()):
                 value.copy_(self.average[name])
 
     def _update_average(self) -> None:
-        decay = min(self.settings.average, (1.0 + self.step) / (10.0 + self.step))
+        """Update the exponential moving average; its decay rises over the first steps."""
+        decay = min(self.config.ema_decay, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
             floating = [n for n, t in self.average.items() if t.dtype.is_floating_point]
             state = self.model.state_dict()
@@ -277,8 +267,8 @@ class Trainer:
                 self.average[name].copy_(state[name])
 
 
-class _Meter:
-    """Means of the loss terms and the pace since the last reading."""
+class _LogAverages:
+    """Means of the loss terms, and speed, over the steps since the last row of the log."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -287,35 +277,35 @@ class _Meter:
         self._restart()
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Add the terms of a step; they stay on the device."""
+        """Add the terms of a step, without synchronising the device."""
         if terms:
             self._count += 1
         for name, value in terms.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
-    def read(self, waited: float) -> dict[str, float]:
-        """Return what to log, and begin again."""
+    def take(self, wait_seconds: float) -> dict[str, float]:
+        """Return the values of a row of the log, and reset."""
         trainer = self._trainer
         means = {n: float(total) / max(self._count, 1) for n, total in self._sums.items()}
         elapsed = max(time.monotonic() - self._began, 1e-9)
         steps = trainer.step - self._step
-        samples = steps * trainer.settings.batch.size * trainer.team.size
-        pace = {
-            'learning_rate': trainer._rate(),
+        samples = steps * trainer.config.batch.size * trainer.context.size
+        speed = {
+            'learning_rate': trainer.learning_rate,
             'samples_per_second': samples / elapsed,
-            'waiting_for_data': waited / elapsed,
+            'waiting_for_data': wait_seconds / elapsed,
         }
         self._sums, self._count = {}, 0
         self._restart()
         minutes = {'minutes': trainer.seconds / 60.0}
-        return {**minutes, **means, **pace, **gpu_usage(trainer.device)}
+        return {**minutes, **means, **speed, **gpu_usage(trainer.device)}
 
     def _restart(self) -> None:
         self._began, self._step = time.monotonic(), self._trainer.step
 
 
 class _NoLog:
-    """The log of a process that does not write."""
+    """Null log of processes other than the first."""
 
     def __enter__(self) -> _NoLog:
         return self
@@ -326,12 +316,12 @@ class _NoLog:
     def write(self, step: int, values: dict[str, float]) -> None:
         """Write nothing."""
 
-    def picture(self, step: int, image: Any) -> None:
+    def write_image(self, step: int, image: Any) -> None:
         """Write nothing."""
 
 
-def _short(values: dict[str, float], minutes_left: float) -> dict[str, str]:
-    """Return what the progress bar shows."""
+def _progress_fields(values: dict[str, float], minutes_left: float) -> dict[str, str]:
+    """Return the fields of the progress bar."""
     shown = {
         'error': f'{values.get("error", math.nan):.4f}',
         'lr': f'{values["learning_rate"]:.1e}',
@@ -347,7 +337,7 @@ def _short(values: dict[str, float], minutes_left: float) -> dict[str, str]:
 
 
 def _to_channels_last(model: nn.Module) -> None:
-    """Lay out the weights of 2-D convolutions as graphics processors and oneDNN like them."""
+    """Set the channels-last format, the fastest of GPUs and oneDNN, for 2-D convolutions."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes, started by torchrun, train one network."""
+"""Distributed training of one network in two processes."""
 
 import json
 import os
@@ -28,15 +28,15 @@ def run(command):
 
 @pytest.fixture(scope='module')
 def states(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('together')
-    run([*TORCHRUN, str(SCRIPT), str(folder), 'team'])
-    run([sys.executable, str(SCRIPT), str(folder), 'alone'])
+    folder = tmp_path_factory.mktemp('train')
+    run([*TORCHRUN, str(SCRIPT), str(folder), 'distributed'])
+    run([sys.executable, str(SCRIPT), str(folder), 'single'])
     return {path.stem: load_file(path) for path in folder.glob('*.safetensors')}
 
 
 @pytest.mark.slow
 def test_all_processes_have_the_same_network(states):
-    first, second = states['team0'], states['team1']
+    first, second = states['distributed0'], states['distributed1']
     assert first.keys() == second.keys() and 'weights.statistics.running_mean' in first
     for name, value in first.items():
         assert torch.equal(second[name], value), name
@@ -44,11 +44,11 @@ def test_all_processes_have_the_same_network(states):
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(states):
-    together, alone = states['team0'], states['alone0']
-    for name, value in alone.items():
-        # Variances around two means are not the variance around their mean.
+    distributed, single = states['distributed0'], states['single0']
+    for name, value in single.items():
+        # The mean of two variances is not the variance of the joint batch.
         if 'running_var' not in name:
-            assert torch.allclose(together[name].float(), value.float(), atol=2e-6), name
+            assert torch.allclose(distributed[name].float(), value.float(), atol=2e-6), name
 
 
 @pytest.mark.slow
@@ -78,8 +78,8 @@ def test_the_command_trains_with_two_processes(tmp_path):
         '--steps',
         '2',
     ]
-    said = run(command)
-    assert said.count('training dualfocus-lite on') == 1  # only the first process speaks
+    log = run(command)
+    assert log.count('training dualfocus-lite on') == 1  # of the first process only
     assert load_model(str(tmp_path / 'dualfocus-lite.safetensors')).network is not None
     manifest = json.loads((tmp_path / 'manifest.json').read_text())
     assert manifest['models']['dualfocus-lite']['recipe']['processes'] == 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network without batch norm for a few steps, alone or as one of a team.
+"""Train a network without batch norm for a few steps, in one process or in two.
 
-    torchrun --nproc-per-node=2 train_together.py FOLDER team
-    python train_together.py FOLDER alone     the batches of both processes as one
+    torchrun --nproc-per-node=2 train_together.py FOLDER distributed
+    python train_together.py FOLDER single      batches of both processes concatenated
 
 Writes FOLDER/RANK.safetensors: the weights, their average and batch norm's statistics.
 """
@@ -22,16 +22,17 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     render_training_stack,
 )
 from dualfocus_ros.training.batch_sources import PoolSource
-from dualfocus_ros.training.batches import Batch, BatchConfig
+from dualfocus_ros.training.batches import Batch
 from dualfocus_ros.training.distributed import join_process_group
-from dualfocus_ros.training.trainer import Trainer, TrainerConfig
+from dualfocus_ros.training.trainer import Trainer
+from dualfocus_ros.training.training_config import BatchConfig, TrainerConfig
 
 STEPS = 4
 BATCH = BatchConfig(size=2, crop=48, planes=(3, 3))
 
 
 class Tiny(nn.Module):
-    """Scores each plane by itself; the batch norm beside it does not act on the result."""
+    """Network that scores each plane; its batch norm does not affect the output."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +49,9 @@ class Tiny(nn.Module):
         return (p * focus[..., None, None]).sum(dim=1)
 
 
-class TinyKind:
+class TinyAdapter:
+    """Adapter of the network."""
+
     stride = min_batch_size = 1
 
     def build(self):
@@ -62,8 +65,8 @@ class TinyKind:
         return {'network': 'tiny'}
 
 
-class Both:
-    """The batches of two processes, one behind the other."""
+class ConcatenatedSource:
+    """Source of the concatenated batches of several sources."""
 
     def __init__(self, sources):
         self.sources = sources
@@ -75,11 +78,11 @@ class Both:
     def prepare(self, step):
         pass
 
-    def waited(self):
+    def take_wait_seconds(self):
         return 0.0
 
 
-def main(folder, how):
+def main(folder, mode):
     textures = TextureSource([])
     settings = RenderSettings(planes=3, blur_range=(4.0, 8.0), layers=4)
     pool = [
@@ -88,26 +91,28 @@ def main(folder, how):
         )
         for i in range(3)
     ]
-    with join_process_group('cpu') as (team, name):
+    with join_process_group('cpu') as (context, name):
         device = torch.device(name)
-        source = PoolSource(pool, BATCH, 1, team.rank, device)
-        if how == 'alone':
-            source = Both([PoolSource(pool, BATCH, 1, rank, device) for rank in range(2)])
-        plan = TrainerConfig(steps=STEPS, batch=BATCH, log_every=2, clip=0.5)
-        # Both processes name one folder: only the first may write there.
-        trainer = Trainer(TinyKind(), plan, folder / how, device, team=team)
-        if how == 'team':
-            # One process is asked to stop, both do, and go on from what the first wrote.
-            calls = iter([False, False, team.rank == 1])
+        source = PoolSource(pool, BATCH, 1, context.rank, device)
+        if mode == 'single':
+            source = ConcatenatedSource(
+                [PoolSource(pool, BATCH, 1, rank, device) for rank in range(2)]
+            )
+        config = TrainerConfig(steps=STEPS, batch=BATCH, log_every=2, max_gradient_norm=0.5)
+        # Both processes have the same folder; only the first may write to it.
+        trainer = Trainer(TinyAdapter(), config, folder / mode, device, context=context)
+        if mode == 'distributed':
+            # Stop one process: both stop, and resume from the checkpoint of the first.
+            calls = iter([False, False, context.rank == 1])
             assert not trainer.run(source, stop=lambda: next(calls))
-            team.wait()
-            trainer = Trainer(TinyKind(), plan, folder / how, device, team=team)
+            context.barrier()
+            trainer = Trainer(TinyAdapter(), config, folder / mode, device, context=context)
             assert trainer.step == 2
         assert trainer.run(source)
         state = {f'weights.{n}': t for n, t in trainer.model.state_dict().items()}
         state |= {f'average.{n}': t for n, t in trainer.average.items()}
         state = {name: value.contiguous() for name, value in state.items()}
-        save_file(state, folder / f'{how}{team.rank}.safetensors')
+        save_file(state, folder / f'{mode}{context.rank}.safetensors')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus train`` from nothing to weights that load, and again from where it was."""
+"""``dualfocus train``: weights that load, resuming, fit of sigma, invalid options."""
 
 import json
 import logging
@@ -16,12 +16,7 @@ from dualfocus_ros.models import load_model
 from dualfocus_ros.training import batch_sources, sigma_fit, training_run
 
 SMALL = ['--stacks', '2', '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1']
-SMALL += ['--planes', '3', '4', '--sample-every', '0']
-
-
-@pytest.fixture(autouse=True)
-def small_scenes(monkeypatch):
-    monkeypatch.setattr(training_run, 'SCENE_SIZE', 80)
+SMALL += ['--planes', '3', '4', '--sample-every', '0', '--image-size', '80']
 
 
 def write_rgbd(folder):
@@ -48,14 +43,14 @@ def test_trains_resumes_and_writes_weights_that_load(tmp_path, caplog):
     assert recipe['data']['rgbd'] == ['views (1 views)']
     assert {'date', 'torch', 'device', 'machine', 'losses', 'seed'} <= recipe.keys()
     assert [path.name for path in (out / 'samples').iterdir()] == ['0000003.png']
-    # Another lens range would be another pool.
+    # Refuses a pool of another lens range.
     assert main([*command, '--asymmetry', '1', '--steps', '3']) == 1
 
 
-def test_sigma_alone_is_fitted_to_given_weights(tmp_path, monkeypatch, capsys):
+def test_only_sigma_changes_no_other_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sigma_fit, 'STEPS', 50)
     command = ['train', '-o', str(tmp_path), '--from', 'dualfocus-lite', '--only-sigma', *SMALL]
-    assert main([*command, '--steps', '2', '--blank', '0.5']) == 0
+    assert main([*command, '--steps', '2', '--textureless', '0.5']) == 0
     before = load_model('dualfocus-lite')
     after = load_model(str(tmp_path / 'dualfocus-lite.safetensors'))
     assert after.network.config == before.network.config
@@ -76,12 +71,12 @@ def test_sigma_alone_is_fitted_to_given_weights(tmp_path, monkeypatch, capsys):
 
     draw = batch_sources.draw_batch
     monkeypatch.setattr(batch_sources, 'draw_batch', interrupted)
-    assert main([*command, '--steps', '9', '--blank', '0.5', '--name', 'other']) == 130
+    assert main([*command, '--steps', '9', '--textureless', '0.5', '--name', 'other']) == 130
     assert 'nothing was written' in capsys.readouterr().err
     assert not (tmp_path / 'other.safetensors').exists()
 
 
-def test_the_pool_says_that_it_was_rendered_otherwise(tmp_path, capsys):
+def test_pool_of_other_settings_is_refused(tmp_path, capsys):
     command = ['train', '-o', str(tmp_path), '--steps', '1', *SMALL]
     assert main(command) == 0
     (tmp_path / 'checkpoint.safetensors').unlink()
@@ -91,12 +86,12 @@ def test_the_pool_says_that_it_was_rendered_otherwise(tmp_path, capsys):
 
 def test_generated_data_trains_an_ablation_in_windows(tmp_path, capsys):
     command = ['train', '-o', str(tmp_path), '--data', 'generated', '--views', '1', *SMALL]
-    command += ['--without', 'focal', '--steps', '2']
-    assert main([*command, '--prepare']) == 0
+    command += ['--ablate', 'focal', '--steps', '2']
+    assert main([*command, '--render-only']) == 0
     assert (tmp_path / 'views' / '000000.npz').is_file()
     assert not (tmp_path / 'checkpoint.safetensors').exists()
     assert main([*command, '--window', '0.00001']) == 0
-    assert 'start again with the same --out' in capsys.readouterr().err
+    assert 'run again with the same folder to resume' in capsys.readouterr().err
     assert not (tmp_path / 'manifest.json').exists()
     assert main(command) == 0
     name = 'dualfocus-lite-no-focal'
@@ -107,7 +102,7 @@ def test_generated_data_trains_an_ablation_in_windows(tmp_path, capsys):
     assert 'loss.focal was 0.0, now' in capsys.readouterr().err
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+def test_sigterm_saves_a_checkpoint_and_exits_with_130(tmp_path, capsys, monkeypatch):
     draw = batch_sources.PoolSource.batch
 
     def interrupted(self, step):
@@ -117,7 +112,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(batch_sources.PoolSource, 'batch', interrupted)
     assert main(['train', '-o', str(tmp_path), '--steps', '50', *SMALL]) == 130
-    assert 'stopped at step 2 of 50, all saved' in capsys.readouterr().err
+    assert 'stopped at step 2 of 50, checkpoint saved' in capsys.readouterr().err
     assert (tmp_path / 'checkpoint.safetensors').is_file()
 
 
@@ -127,33 +122,34 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (['--textures', 'EMPTY'], 1, 'no images'),
         (['--rgbd', 'EMPTY'], 1, 'do not match'),
         (['--config', 'dualfocus-huge'], 1, "unknown configuration 'dualfocus-huge'"),
-        (['--config', 'dfv', '--without', 'focal'], 1, 'DFV has no focal'),
+        (['--config', 'dfv', '--ablate', 'focal'], 1, 'DFV has no focal'),
         (['--config', 'dfv', '--crop', '80'], 1, 'multiples of 32'),
-        (['--blur', '9', '3'], 2, 'the smaller one first'),
+        (['--blur', '9', '3'], 2, '--blur must be two diameters above 0, minimum first'),
         (['--precision', 'fp16', '--device', 'cpu'], 1, "use 'fp32' or 'bf16'"),
         (['--from', 'dualfocus-huge'], 1, "unknown model 'dualfocus-huge'"),
-        (['--config', 'dualfocus', '--from', 'dualfocus-lite'], 1, 'of another configuration'),
-        (['--only-sigma'], 2, 'give it with --from'),
-        (['--only-sigma', '--from', 'dualfocus-lite', '--window', '9'], 2, 'no --window'),
-        (['--blank', '1.5'], 2, '--blank is a share'),
+        (['--config', 'dualfocus', '--from', 'dualfocus-lite'], 1, 'have another configuration'),
+        (['--only-sigma'], 2, '--from is needed to fit sigma'),
+        (['--only-sigma', '--from', 'dualfocus-lite', '--window', '9'], 2, '--window must be 0'),
+        (['--textureless', '1.5'], 2, '--textureless must be a share'),
         (['--beta', '0'], 2, '--beta must be positive'),
         (['--planes', '1', '4'], 2, '--planes must be'),
         (['--steps', '0'], 2, '--steps must be at least 1'),
-        (['--without', 'everything'], 2, 'invalid choice'),
+        (['--ablate', 'everything'], 2, 'invalid choice'),
+        (['--crop', '300'], 2, '--crop must be at most the image size of 256 pixels'),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path, capsys, options, status, message):
+def test_invalid_options_are_refused(tmp_path, capsys, options, status, message):
     options = [str(tmp_path) if option == 'EMPTY' else option for option in options]
     assert main(['train', '-o', str(tmp_path / 'run'), *options]) == status
     assert message in capsys.readouterr().err
 
 
-def test_out_of_memory_says_what_to_do(tmp_path, capsys, monkeypatch):
+def test_out_of_memory_proposes_a_smaller_batch(tmp_path, capsys, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
 
     monkeypatch.setattr(training_run, 'run_training', full)
     assert main(['train', '-o', str(tmp_path), '--batch', '32']) == 1
-    said = capsys.readouterr().err
-    assert 'train with --batch 16' in said and 'Traceback' not in said
+    message = capsys.readouterr().err
+    assert 'train with --batch 16' in message and 'Traceback' not in message
     assert logging.getLogger('dualfocus_ros').level == logging.INFO

@@ -20,8 +20,8 @@ from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings, draw_capture
 from dualfocus_ros.training.batch_sources import GeneratedSource
-from dualfocus_ros.training.batches import BatchConfig
 from dualfocus_ros.training.stack_generator import StackGenerator
+from dualfocus_ros.training.training_config import BatchConfig
 
 CPU = torch.device('cpu')
 SETTINGS = RenderSettings(planes=4, blur_range=(3.0, 8.0), layers=6)
@@ -238,7 +238,7 @@ def test_generated_batches_follow_from_seed_process_and_step():
         assert made.images.shape[0] == 2 and made.images.shape[2:] == (3, 48, 48)
         assert made.images.min() >= 0.0 and made.images.max() <= 1.0
         assert (made.focus.diff(dim=1) > 0).all()
-    assert one.waited() > 0.0 and one.waited() == 0.0
+    assert one.take_wait_seconds() > 0.0 and one.take_wait_seconds() == 0.0
 
 
 def test_stacks_are_rendered_once_and_replaced_after_their_time():

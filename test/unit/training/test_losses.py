@@ -9,12 +9,12 @@ from dualfocus_ros.models.projection import forward_differences
 from dualfocus_ros.training.losses import (
     PAPER_LOSS,
     LossWeights,
+    dualfocus_loss,
     focal_constraint,
     masked_pool,
     sharpness_weights,
     sigma_quantile_loss,
     spatial_constraint,
-    total_loss,
 )
 
 
@@ -91,21 +91,21 @@ def test_sigma_is_best_where_68_per_cent_of_the_errors_are_below():
     assert float(tried[int(torch.stack(masked).argmin())]) == pytest.approx(1.0, abs=0.03)
 
 
-def test_total_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
+def test_dualfocus_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
     torch.manual_seed(0)
     network = DualFocus()
     focus = torch.tensor([[0.2, 1.0, 2.0]])
     prediction = network(torch.rand(1, 3, 3, 32, 32), focus)
     truth = torch.full((1, 32, 32), 1.0)
     valid = torch.ones_like(truth, dtype=torch.bool)
-    loss, terms = total_loss(prediction, focus, truth, valid, LossWeights())
+    loss, terms = dualfocus_loss(prediction, focus, truth, valid, LossWeights())
     assert torch.isfinite(loss)
     beyond = truth.clone()
     beyond[:, :16] = 50.0
-    _, fewer = total_loss(prediction, focus, beyond, valid, LossWeights())
+    _, fewer = dualfocus_loss(prediction, focus, beyond, valid, LossWeights())
     below = valid.clone()
     below[:, :16] = False
-    _, masked = total_loss(prediction, focus, truth, below, LossWeights())
+    _, masked = dualfocus_loss(prediction, focus, truth, below, LossWeights())
     assert fewer['depth'].item() == pytest.approx(masked['depth'].item())
     assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'sigma', 'error'}
 
@@ -129,7 +129,7 @@ def test_literal_loss_of_the_network_in_metres():
     assert torch.allclose(prediction.positions, 1.0 / focus)
     truth = torch.full((1, 32, 32), 1.0)
     valid = torch.ones_like(truth, dtype=torch.bool)
-    loss, terms = total_loss(prediction, focus, truth, valid, PAPER_LOSS, 'metres')
+    loss, terms = dualfocus_loss(prediction, focus, truth, valid, PAPER_LOSS, 'metres')
     # Smooth-L1 with beta 1 is half the square for errors below a metre.
     error = prediction.value - 1.0
     expected = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()
@@ -144,5 +144,5 @@ def test_a_network_without_surfaces_has_no_spatial_term():
     focus = torch.tensor([[0.2, 1.0, 2.0]])
     prediction = network(torch.rand(1, 3, 3, 32, 32), focus)
     truth = torch.full((1, 32, 32), 1.0)
-    _, terms = total_loss(prediction, focus, truth, torch.isfinite(truth), LossWeights())
+    _, terms = dualfocus_loss(prediction, focus, truth, torch.isfinite(truth), LossWeights())
     assert terms['spatial'] == 0.0

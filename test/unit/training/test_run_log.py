@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs of a run: TensorBoard where it is installed, a note where it is not, the picture."""
+"""Log of a run: CSV, and TensorBoard if installed."""
 
 import logging
 import sys
@@ -8,29 +8,24 @@ import types
 import numpy as np
 import torch
 
-from dualfocus_ros.models.dualfocus import DualFocusConfig
 from dualfocus_ros.training import run_log
-from dualfocus_ros.training.batches import TrainingStack
-from dualfocus_ros.training.losses import LossWeights
-from dualfocus_ros.training.model_adapters import DualFocusAdapter
 from dualfocus_ros.training.run_log import RunLog, gpu_usage
-from dualfocus_ros.training.sample_images import render_sample_image
 
 
-def test_without_tensorboard_there_is_one_line_and_the_csv(tmp_path, monkeypatch, caplog):
+def test_without_tensorboard_logs_a_hint_and_writes_csv(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(run_log, 'find_spec', lambda name: None)
-    # The command line, which other tests call, keeps messages to itself.
+    # The command line stops propagation; other tests call it.
     monkeypatch.setattr(logging.getLogger('dualfocus_ros'), 'propagate', True)
     with caplog.at_level(logging.INFO, 'dualfocus_ros'), RunLog(tmp_path, 0) as log:
         log.write(50, {'loss': 0.25})
-        path = log.picture(50, np.zeros((4, 5, 3), np.uint8))
+        path = log.write_image(50, np.zeros((4, 5, 3), np.uint8))
     notes = [record.message for record in caplog.records]
     assert len(notes) == 1 and "pip install 'dualfocus_ros[train]'" in notes[0]
     assert (tmp_path / 'log.csv').read_text() == 'step,loss\n50,0.25\n'
     assert path.is_file()
 
 
-def test_with_tensorboard_scalars_and_pictures_go_there(tmp_path, monkeypatch):
+def test_tensorboard_gets_scalars_and_images(tmp_path, monkeypatch):
     written = []
 
     class Writer:
@@ -55,7 +50,7 @@ def test_with_tensorboard_scalars_and_pictures_go_there(tmp_path, monkeypatch):
     monkeypatch.setattr(run_log, 'find_spec', lambda name: object())
     with RunLog(tmp_path, 7) as log:
         log.write(50, {'loss': 0.25})
-        log.picture(50, np.zeros((4, 5, 3), np.uint8))
+        log.write_image(50, np.zeros((4, 5, 3), np.uint8))
     assert written == [
         ('open', str(tmp_path / 'tensorboard'), 8),
         ('loss', 0.25, 50),
@@ -64,7 +59,7 @@ def test_with_tensorboard_scalars_and_pictures_go_there(tmp_path, monkeypatch):
     ]
 
 
-def test_columns_stay_when_another_machine_measures_more(tmp_path):
+def test_columns_stay_when_a_resumed_run_has_more(tmp_path):
     with RunLog(tmp_path, 0) as log:
         log.write(1, {'loss': 1.0, 'error': 0.5})
     with RunLog(tmp_path, 1) as log:
@@ -73,21 +68,5 @@ def test_columns_stay_when_another_machine_measures_more(tmp_path):
     assert rows == ['step,loss,error', '1,1,0.5', '2,0.5,nan']
 
 
-def test_a_cpu_has_no_gpu_use():
+def test_cpu_has_no_gpu_usage():
     assert gpu_usage(torch.device('cpu')) == {}
-
-
-def test_a_picture_has_a_row_for_each_stack_and_unknown_truth_in_grey():
-    config = DualFocusConfig()
-    kind = DualFocusAdapter(config, LossWeights())
-    truth = torch.linspace(0.0, 1.0, 64).repeat(64, 1)
-    truth[:20] = torch.nan
-    images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
-    stack = TrainingStack(images, np.linspace(0, 1, 4).astype(np.float32), truth)
-    network = kind.build().eval()
-    one = render_sample_image(kind, network, [stack], 10)
-    two = render_sample_image(kind, network, [stack, stack], 10)
-    assert one.dtype == np.uint8 and one.shape[1:] == (1900, 3)
-    assert two.shape[0] > 1.7 * one.shape[0]
-    grey = (one == np.array([128, 132, 140])).all(axis=2)
-    assert grey.mean() > 0.02

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a DDS domain of their own, loggers that pytest hears, marks of faults."""
+"""Shared by all tests: separate DDS domain, loggers visible to pytest, marks of faults."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def ordinary_loggers() -> Iterator[None]:
     """Let records of our loggers reach pytest on a ROS machine too.
 
     There pytest loads a plugin that imports ``launch``, which makes every logger from then on one
-    of its own kind, cut off from the root logger that ``caplog`` listens to.
+    of another class, cut off from the root logger that ``caplog`` listens to.
     """
     chosen = logging.getLoggerClass()
     logging.setLoggerClass(logging.Logger)

@@ -28,7 +28,7 @@ WORDS = (
     'whatever',
     r'what (?:is|was|were|are|has|have|had|comes?|came|needs?|it|they|stays|remains|lies)',
 )
-PATTERN = re.compile(rf'\b(?:{"|".join(WORDS)})\b', re.IGNORECASE)
+PATTERN = re.compile(rf'(?<!/)\b(?:{"|".join(WORDS)})\b', re.IGNORECASE)
 SUFFIXES = {'.md', '.msg', '.py', '.sh', '.toml', '.xml', '.yaml'}
 SELF = Path(__file__).resolve()
 

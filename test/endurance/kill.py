@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random kills of the camera and the sweep node, each started anew at once: what they cost.
+"""Random kills of camera and sweep node, restarted at once: lost depth.
 
 Definitions, by the stamps of the camera's own messages. The *span* of a sweep begins after the
 last frame of the sweep before it and ends with the first frame of the sweep after it. The *time
@@ -7,7 +7,7 @@ of a kill* of the sweep node lasts until its process has ended; that of the came
 /diagnostics of the depth node, once a second, says that images have come again: until then DDS
 has not brought the new process and the depth node together. A sweep is *hit* if its span and the
 time of a kill overlap.
-What is checked:
+Checks:
 
 - every sweep that was not hit was whole (each plane was published with the lens at rest) and gave
   exactly one depth, of all its planes;
@@ -149,7 +149,7 @@ def _arguments() -> argparse.Namespace:
 def _kill(
     fleet: Fleet, watch: Observer, count: int, chance: random.Random
 ) -> tuple[list[Kill], list[int]]:
-    """Kill and start anew, each at a moment of chance.
+    """Kill and restart at random moments.
 
     :returns: the kills, and the memory of the depth node at each (bytes).
     """
@@ -200,7 +200,7 @@ def _time_of(kill: Kill, received: list[tuple[int, int]]) -> tuple[int, int]:
     """Return from when to when a kill lasted; see the definitions."""
     if kill.target != 'sim_camera_node':
         return kill.stamp, kill.ended
-    # What was on its way has come a second later; the next camera takes longer to start.
+    # Pending messages arrive within a second; the next camera takes longer to start.
     later = [(when, count) for when, count in received if when > kill.stamp + 10**9]
     if not later:
         return kill.stamp, kill.stamp

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera, sweep and depth node as processes, and an observer that notes every sweep and depth.
 
-What a sweep *should* have given is told from what the camera published, heard by the observer's
-own subscriptions; what it *did* give from ``stack_info``, which comes with every depth.
+Expected depth of a sweep follows from the messages of the camera, received by the observer's
+own subscriptions; actual depth from ``stack_info``, published with every depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dualfocus_ros.demo.node_processes import (
 )
 from dualfocus_ros.stamps import read_header_stamp, to_ns
 
-# Small images, so that the network keeps up on two processor cores beside other work.
+# Small images, so that the network keeps up on two busy processor cores.
 CAMERA = {
     'width': 160,
     'height': 120,
@@ -100,7 +100,7 @@ class Sweep:
         """Whether a focus state belongs to this sweep, if it is newer than all before."""
         if (state.sweep_id, state.plane_count) != (self.number, self.count):
             return False
-        # A sweep node that was started anew counts from one again.
+        # A restarted sweep node counts from one again.
         newest = max(self.settled, key=lambda i: self.settled[i][-1], default=state.plane_index)
         return state.plane_index not in self.settled or state.plane_index == newest
 
@@ -152,7 +152,7 @@ class Observer:
             qos,
             raw=True,
         )
-        # Not the list's own method: what is older is forgotten by making another list.
+        # A new list drops older entries.
         subscribe(FocusState, 'focus_state', lambda msg: self.states.append(msg), qos)
         subscribe(
             StackInfo, 'stack_info', lambda msg: self.depths.append((time.monotonic(), msg)), qos
@@ -176,7 +176,7 @@ class Observer:
         rclpy.shutdown()
 
     def forget_before(self, stamp: int) -> None:
-        """Forget what is older, so that hours need no more memory than minutes."""
+        """Drop older entries, so that memory does not grow with time."""
         self.images = {s for s in self.images if s >= stamp}
         self.infos = {s for s in self.infos if s >= stamp}
         self.states = [m for m in self.states if to_ns(m.header.stamp) >= stamp]
@@ -253,7 +253,7 @@ def wait_for_depths(watch: Observer, fleet: Fleet, count: int, patience: float) 
 class Memory:
     """What a process occupies, in bytes.
 
-    :param own: what is its own.
+    :param own: private part.
     :param shared: pages of shared memory that it has looked at, such as those of DDS, whoever
         made them.
     """

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera, sweep and depth node for as long as you like: does anything grow, is anything lost?
 
-Each node is a process of its own, over DDS. Every few seconds the memory of each (its own, not
-what DDS shares), that of the GPU where there is one, the latency and the counts are sampled. At
-the end a line is fitted through each series; the warm-up is left out. The run fails (exit status
-1) where
+Each node is a separate process over DDS. Every few seconds private memory of each, GPU memory,
+latency and counts are sampled. A line is fitted through each series, without the warm-up. The exit
+status is 1 if
 
-- a slope is more than three standard errors from zero AND rises by more than the bound that is
-  printed beside it,
-- fewer depths came than sweeps were whole, or more,
+- a slope exceeds three standard errors and the printed bound,
+- the number of depths differs from that of whole sweeps,
 - a process ended.
 
     python test/endurance/soak.py --minutes 60 --output soak
 
-Writes soak.csv (all samples), soak.json (what was found) and soak.png.
+Writes soak.csv (all samples), soak.json (results) and soak.png.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ LATENCY_BOUND = 0.25  # of its mean
 
 @dataclass
 class Counts:
-    """Sweeps that were whole, and what came of them."""
+    """Complete sweeps and their depth."""
 
     expected: int = 0
     got: int = 0
@@ -65,7 +63,7 @@ class Ledger:
         self.began = False
 
     def settle(self, everything: bool = False) -> None:
-        """Judge what is old enough; at the end, everything but the sweep in progress."""
+        """Judge old sweeps; at the end, all but the current one."""
         watch = self._watch
         sweeps = watch.sweeps()
         if not self.began:

@@ -70,7 +70,7 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """Output so far."""
         return self.log.read_text(errors='replace')
 
     def handles_signals(self) -> bool:
@@ -134,7 +134,7 @@ def _starter(folder: Path) -> Iterator[Callable[..., Program]]:
 
 
 class Listener:
-    """A node of the test with an executor of its own."""
+    """Node of the test, with a separate executor."""
 
     def __init__(self) -> None:
         from rclpy.context import Context

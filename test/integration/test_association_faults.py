@@ -101,7 +101,7 @@ def moving(s):
     ]
 
 
-# Fault; the messages of a sweep that has it; what is counted; planes of that sweep's stack.
+# Fault; messages of a sweep with it; expected counts; planes of that sweep's stack.
 TABLE = [
     ('none', lambda s: s.all(), {}, WHOLE),
     ('report missing', lambda s: s.all({3: []}), {'no_focus': 1}, 5),
@@ -204,7 +204,7 @@ def make():
 
 
 def counts(rig):
-    """Return the number of rejections by reason, at whatever stage."""
+    """Return the number of rejections by reason, over all stages."""
     found = Counter()
     for rejection in rig.node._stage_counter.snapshot().rejections:
         found[rejection.reason] += rejection.count
@@ -274,7 +274,7 @@ def test_focus_after_next_sweep_started_is_late_once(make):
         last = first.state(5)
         send(rig, [*first.all({5: []}), *following[:2], last, *following[2:]])
     assert all(a == b for stack in rig.stacks for a, b in pairs(stack))
-    # The second time the sweep is kept open for what comes late.
+    # The second sweep is kept open for late messages.
     assert [len(stack.planes) for stack in rig.stacks] == [5, 6, 6, 6]
     assert counts(rig)['late'] == 1
     assert set(counts(rig)) <= {'late', 'superseded'}
@@ -355,7 +355,7 @@ def test_camera_ros_metadata(make):
         messages = []
         for n, focus in enumerate(FOCUS):
             moved, rests = next(stamps), next(stamps)
-            # In the first image after the order the lens is on its way, whatever is reported.
+            # The lens moves during the first image after the command, regardless of the report.
             messages += [metadata(moved, focus), ('image_raw', image(moved, grey(focus) - 9))]
             described = metadata(rests, focus)
             if fault == 'no LensPosition' and n == 3:

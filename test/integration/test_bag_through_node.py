@@ -32,7 +32,7 @@ PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 
 
 def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Play the bag to a depth node of its own; return depth and cloud of the first such stamp."""
+    """Play the bag to a new depth node; return depth and cloud of the first such stamp."""
     from rclpy.executors import SingleThreadedExecutor
     from sensor_msgs.msg import Image, PointCloud2
 

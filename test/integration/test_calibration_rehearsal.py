@@ -35,7 +35,6 @@ def test_field(tmp_path):
     run(commands('record bowed'), tmp_path)
     c2, c4 = parameters(tmp_path / 'field.yaml')['lens.field_curvature']
     print(f'c2 {c2:+.4f}, c4 {c4:+.4f}, true 0.3, 0')
-    # At the edge of what was seen: c2 and c4 of a target that is square to the camera are told
-    # apart less well.
+    # At the edge of the measured blocks: a target square to the camera separates c2 and c4 poorly.
     assert abs(0.8 * c2 + 0.64 * c4 - 0.8 * 0.3) < 0.03
     assert (tmp_path / 'field.png').stat().st_size > 10_000

@@ -70,7 +70,7 @@ def test_clock_jump_resets_and_next_sweep_gives_depth(rig, target):
     rig.until(lambda: rig.node._input.progress is not None)
     tell(rig, target)
     assert rig.node._input.progress is None  # within the one message
-    # What was left of the old sweep must not come out, not even as a part of one.
+    # Planes of the old sweep must not be published, not even as a partial stack.
     second = rig.sweep(start=target, sweep=2)
     assert depths(rig, 1) == [second[2]]
     third = rig.sweep(start=target + 3 * PERIOD, sweep=3)

@@ -94,7 +94,7 @@ def test_ctrl_c_ends_the_demo_and_all_its_nodes(tmp_path, measuring):
     assert 'Traceback' not in text
     assert processes_of(mark) == []
     assert not list(tmp_path.glob('.demo*'))
-    if measuring:  # what was measured until then counts
+    if measuring:  # measurements until then count
         assert status == 0, text
         assert json.loads((out / 'metrics.json').read_text())['depths'] >= 1
     else:

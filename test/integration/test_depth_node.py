@@ -541,7 +541,7 @@ class TestInputs:
         publish, rig.publish = rig.publish, lambda topic, m: messages[topic].append(m)
         for k in range(3):
             rig.sweep(focus, start=START + k * 10**9, sweep=k, period=100 * MS)
-        # All images, then all reports, then all calibrations; nobody takes any meanwhile.
+        # All images, then all reports, then all calibrations, without spinning in between.
         for topic in ('image_raw', 'focus_state', 'camera_info'):
             for message in messages[topic]:
                 publish(topic, message)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dualfocus record` when there is no room left: one line, and what was written can be read."""
+"""`dualfocus record` on a full disk: one line, and a readable bag."""
 
 import errno
 import os

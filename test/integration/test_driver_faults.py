@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera drivers that are late, deaf, start anew or do not obey, as processes over DDS."""
+"""Camera drivers that are late, unresponsive, restarted or disobedient, as processes over DDS."""
 
 import math
 from pathlib import Path

@@ -20,7 +20,7 @@ TABLE = EXAMPLES / 'table'
 
 
 def run(name: str, *arguments: object) -> str:
-    """Run an example and return what it printed."""
+    """Run an example and return its output."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
         capture_output=True,
@@ -112,7 +112,7 @@ def test_lens_bridge_reports_position(start, listener):
     )
 
     def image(after: float) -> FocusState:
-        """Send an image that was taken so many seconds from now and return what is said of it."""
+        """Send an image stamped so many seconds from now and return its report."""
         sent: list[Image] = []
 
         def said() -> bool:
@@ -133,7 +133,7 @@ def test_lens_bridge_reports_position(start, listener):
         return message
 
     def commanded() -> bool:
-        """Command, and return whether the lens has been told."""
+        """Command, and return whether the lens received it."""
         commands.publish(
             FocusCommand(
                 focus_dioptres=1.5,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of cameras, subscribers and connections, as the depth node meets them over DDS.
 
-A stand-in for the network; what a fault costs is read from what comes out and /diagnostics.
+A stand-in replaces the network; outputs and /diagnostics show the effect of a fault.
 """
 
 from collections import Counter
@@ -421,7 +421,7 @@ def test_stalled_subscriber_does_not_delay_others(make):
     rig.use_camera()
     rig.listen('depth/image_rect')
     rig.listen('depth/points')
-    # A reliable subscriber that takes nothing out of its queue, because nobody spins it.
+    # A reliable subscriber that never spins.
     idle = rclpy.create_node('idle', context=rig.context, namespace=rig.namespace)
     for topic in ('depth/image_rect', 'depth/points'):
         idle.create_subscription(type_of(rig, topic), topic, lambda message: None, 1)
@@ -594,7 +594,7 @@ def test_two_nodes_in_one_process(make):
             DepthRig.publish(rig, topic, message)
 
         rig.publish = publish
-    # Alternating, with equal stamps and numbers, so that what is mixed up goes unnoticed.
+    # Alternating, with equal stamps and numbers, so that crosstalk would raise no error.
     for sweep in range(6):
         for rig, near in nearest.items():
             rig.sweep((0.5, 1.0, near), start=START + sweep * SWEEP, sweep=sweep)

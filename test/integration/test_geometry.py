@@ -27,7 +27,7 @@ from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
 from faulty_camera import IDEAL, RATE, SETTLING_FRAMES, faulty_sweep
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
-# What the node does unless told otherwise.
+# Default behaviour of the node.
 DEFAULT = DepthNodeSettings().pipeline()
 NOTHING = replace(DEFAULT, alignment='off', normalise_exposure=False)
 # The default scene of sim_camera_node at its default size, and more of each kind, smaller.
@@ -163,7 +163,7 @@ def test_geometry_over_dds_with_defaults(start, listener, abs_rel):
             for m in (depths, truths)
         )
         errors.append(depth_errors(depth, truth).abs_rel)
-        # Jitter of a pixel an axis exceeds the half pixel that this node was told to bear.
+        # Jitter of one pixel per axis exceeds the limit of half a pixel.
         assert stamped(infos)[stamp].flags & StackFlag.MOTION
     print(f'\nover DDS: ideal {ideal:.4f}, median {np.median(errors):.4f} of {len(errors)}')
     assert np.median(errors) <= 1.15 * ideal

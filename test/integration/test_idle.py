@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a depth node costs that nobody listens to, while its camera runs."""
+"""CPU use of a depth node without subscribers, while its camera runs."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As many depths as sweeps at a load that can be borne; ten times that, and nothing piles up.
+"""One depth per sweep at moderate load; bounded queues at ten times that.
 
-The depth node is a process with the shipped network; the test is the camera, so that it knows
-what it sent.
+The depth node is a process with the shipped network; the test is the camera.
 """
 
 import statistics

@@ -151,7 +151,7 @@ def test_decimated_depth_shows_the_same_scene(client, scene, outputs):
     np.testing.assert_allclose(halved[:2, 2] + 0.5, (given[:2, 2] + 0.5) / 2, rtol=1e-9)
     expected = back_projection(depth, info)
     np.testing.assert_allclose(positions(cloud), expected, rtol=2e-6, atol=2e-6, equal_nan=True)
-    # The same points in space, as far as a network tells from a fourth of the pixels.
+    # The same points in space, within the accuracy at a fourth of the pixels.
     large = positions(whole['depth/points']).reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3)
     difference = np.linalg.norm(positions(cloud) - large.mean(axis=(1, 3)), axis=-1)
     assert np.isfinite(difference).mean() > 0.3

@@ -127,7 +127,7 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
     for when in complete():
         info = outputs['stack_info'][when]
         planes = [(s.sec, s.nanosec) for s in info.stamps]
-        # Each plane has the focus of its own image, and the nearest one gives the stamp.
+        # Each plane has the focus of its image, and the nearest plane gives the stamp.
         for plane, dioptres in zip(planes, info.focus_dioptres, strict=True):
             assert focus[plane].focus_dioptres == pytest.approx(dioptres, abs=1e-6)
             assert focus[plane].state == FocusState.SETTLED
@@ -204,13 +204,13 @@ def test_camera_killed_during_sweep(start_pipeline, start, listener):
     listener.until(lambda: states[-1].plane_index == 2 and states[-1].state == FocusState.SETTLED)
     camera.stop(signal.SIGKILL)
 
-    def told(level):
+    def has_level(level):
         last = statuses(diagnostics, 'input')[-1]
         return last.level == level and last.message.startswith('no image for ')
 
-    listener.until(lambda: told(DiagnosticStatus.WARN), what='for a warning')
+    listener.until(lambda: has_level(DiagnosticStatus.WARN), what='for a warning')
     assert 'of 5 planes' in statuses(diagnostics, 'input')[-1].message
-    listener.until(lambda: told(DiagnosticStatus.ERROR), what='for an error')
+    listener.until(lambda: has_level(DiagnosticStatus.ERROR), what='for an error')
     assert node.process.poll() is None
 
     count = len(depth)

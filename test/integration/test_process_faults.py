@@ -25,7 +25,7 @@ PROGRAMS = {'sim_camera_node': CAMERA, 'focus_sweep_node': SWEEP, 'depth_node': 
 
 
 class Robot:
-    """The three processes in a namespace, and what is heard of them.
+    """The three processes in a namespace, and their messages.
 
     :param camera: parameters of the camera that differ.
     """
@@ -180,7 +180,7 @@ def test_recovery_after_death_of_one_process(start, listener, name):
     listener.spin(1.5)
     assert all(program.process.poll() is None for program in others)
     robot.restart(name)
-    robot.more(3, f'after {name} was killed and started anew')
+    robot.more(3, f'after {name} was killed and restarted')
     for program in robot.programs.values():
         check_quiet(program)
 
@@ -223,7 +223,7 @@ def test_two_cameras_in_two_namespaces(start, listener):
     for namespace, robot in robots.items():
         assert {m.header.frame_id for m in robot.depth} == {cameras[namespace]['frame_id']}
         taken = {(s.header.stamp.sec, s.header.stamp.nanosec) for s in robot.states}
-        # Every plane is one of its own camera, but for what was sent before we listened.
+        # Every plane is from the same camera, except those sent before the subscription.
         for info in robot.infos[-2:]:
             assert {(s.sec, s.nanosec) for s in info.stamps} <= taken
         metres = np.frombuffer(robot.depth[-1].data, np.float32)
@@ -233,7 +233,7 @@ def test_two_cameras_in_two_namespaces(start, listener):
     for program in robots['/left'].programs.values():
         assert program.stop(signal.SIGTERM) == 0
         check_quiet(program)
-    listener.spin(1.0)  # for what was on its way
+    listener.spin(1.0)  # for pending messages
     before = len(robots['/left'].depth)
     robots['/right'].more(2)
     listener.spin(0.5)

@@ -50,7 +50,7 @@ def normalised_errors():
         stack, truth = rendered_stack(scene, seed, WIDTH, HEIGHT, PLANES)
         result = estimator.estimate(stack, OutputRequest(sigma=True))
         low, high = 1.0 / stack.focus_dioptres.max(), 1.0 / stack.focus_dioptres.min()
-        # Beyond the planes no sweep tells how far something is.
+        # Beyond its planes a sweep does not determine depth.
         known = np.isfinite(result.depth) & (truth >= low) & (truth <= high)
         found.append(np.abs(result.depth - truth)[known] / result.sigma[known])
     return found

@@ -44,7 +44,7 @@ class View:
         return line
 
     def interrupt(self) -> tuple[int, str]:
-        """Press Ctrl-C; return the exit status and what it said."""
+        """Press Ctrl-C; return exit status and output."""
         self.process.send_signal(signal.SIGINT)
         _, errors = self.process.communicate(timeout=20)
         return self.process.returncode, errors
@@ -139,7 +139,7 @@ def test_live_page_shows_running_node(start, listener, view, tmp_path: Path):
             assert all(asked.startswith(url) for asked in page.requests())
     count = len(listener.node.get_subscriptions_info_by_topic('/front/depth/sigma'))
     assert count == 1
-    # Nobody looks any more: nothing is subscribed to.
+    # Without viewers there are no subscriptions.
     until(
         lambda: not listener.node.get_subscriptions_info_by_topic('/front/depth/sigma'),
         'the subscriptions of a page that is closed remain',

@@ -90,7 +90,7 @@ class Page:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until what was asked for is painted."""
+        """Wait until the requested state is painted."""
         self.evaluate(
             'new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => d(1))))'
         )
@@ -158,14 +158,14 @@ class Page:
         self.evaluate('1')
         found = []
         for event in self.events:
-            method, told = event.get('method'), event.get('params', {})
+            method, params = event.get('method'), event.get('params', {})
             if method == 'Runtime.exceptionThrown':
-                details = told['exceptionDetails']
+                details = params['exceptionDetails']
                 found.append(str(details.get('exception', {}).get('description', details)))
-            elif method == 'Runtime.consoleAPICalled' and told['type'] in ('error', 'warning'):
-                found.append(str([a.get('value') for a in told['args']]))
-            elif method == 'Log.entryAdded' and told['entry']['level'] in ('error', 'warning'):
-                found.append(told['entry']['text'])
+            elif method == 'Runtime.consoleAPICalled' and params['type'] in ('error', 'warning'):
+                found.append(str([a.get('value') for a in params['args']]))
+            elif method == 'Log.entryAdded' and params['entry']['level'] in ('error', 'warning'):
+                found.append(params['entry']['text'])
         return found
 
     def requests(self) -> list[str]:

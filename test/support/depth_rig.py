@@ -51,7 +51,7 @@ _numbers = itertools.count()
 
 
 class FakeEstimator:
-    """Stands in for the network; notes what it was asked for."""
+    """Stand-in for the estimator; records its calls."""
 
     model_name = 'stand-in'
     sha256 = 'f' * 64

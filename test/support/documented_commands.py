@@ -70,7 +70,7 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 def _simple(page: Path, line: str) -> Iterator[Command]:
-    # A substitution is a word of its own to us, whatever it holds.
+    # A command substitution counts as one word.
     line = re.sub(r'\$\(([^()]*)\)', lambda m: '$SUBSTITUTED', line)
     lexer = shlex.shlex(line, posix=True, punctuation_chars=';&|')
     lexer.whitespace_split = True

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sweeps of the simulated camera with the faults that real ones have, as the node assembles them.
+"""Sweeps of the simulated camera with realistic faults, assembled as in the node.
 
-Frames of a steady rate, most of them while the lens settles, go through the assembler: what makes
-a stack is what it lets through.
+Frames at a steady rate, most of them while the lens settles, pass through the assembler.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def faulty_sweep(
     """Return a sweep and the depth of its reference plane in metres.
 
     :param focus: first and last plane in dioptres.
-    :param settings: of ``SimulatedCameraSettings``; by default those of the simulated camera's node,
+    :param settings: of ``SimulatedCameraSettings``; defaults are those of the node,
         with 2 px of jitter and a lens that settles for three frames.
     """
     lens = lens_for(width)

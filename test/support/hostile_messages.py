@@ -47,7 +47,7 @@ headers = st.builds(Header, stamp=stamps, frame_id=st.just('camera') | names)
 
 
 def mostly(usual: st.SearchStrategy[Any], hostile: st.SearchStrategy[Any]) -> Any:
-    """Return what is usual nine times of ten."""
+    """Return the ordinary value nine times of ten."""
     return st.integers(0, 9).flatmap(lambda n: hostile if n == 0 else usual)
 
 

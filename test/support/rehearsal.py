@@ -23,7 +23,7 @@ def commands(part: str) -> str:
 
 
 def run(script: str, folder: Path) -> None:
-    """Run commands in a folder; fails with what they printed."""
+    """Run commands in a folder; fail with their output."""
     log = folder / 'log.txt'
     with log.open('wb') as file:
         process = subprocess.Popen(
@@ -37,7 +37,7 @@ def run(script: str, folder: Path) -> None:
         try:
             status = process.wait(_PATIENCE)
         finally:
-            # Whatever the script has left behind ends with it.
+            # Background processes of the script end with it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     text = log.read_text(errors='replace')

@@ -109,7 +109,7 @@ def colours(cloud):
 
 
 class Client:
-    """The camera and the consumer, on an executor of their own.
+    """Camera and consumer on a separate executor.
 
     :param node: name of the depth node.
     """
@@ -157,7 +157,7 @@ class Client:
         self.until(lambda: (self.status('depth')[0] == idle) == (not topics), 'for its notice')
 
     def join(self, topic, reliability, key):
-        """Listen to one more topic under a name of its own."""
+        """Subscribe to another topic under a separate name."""
         self._subscriptions[key] = self.node.create_subscription(
             TOPICS[topic],
             topic,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An operator is told that images are lost between the camera and the node."""
+"""Diagnostics of images lost between camera and node."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def send(rig, lost):
             rig.publish('image_raw', image(stamp, number))
         rig.spin(0.03)
     rig.spin(1.2)
-    # What is lost is known once something comes after it.
+    # A loss is known once a later message arrives.
     rig.publish('camera_info', camera_info(START + 30 * MS * FRAMES, 42.0))
     rig.received['/diagnostics'].clear()
     rig.until(lambda: 'images lost [%]' in rig.status('connections')[2], 'for figures')

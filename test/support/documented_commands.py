@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+import contextlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 import re
 import shlex
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'
@@ -115,29 +118,29 @@ def script(page: Path, done: set[str]) -> str:
 def declared_arguments(file: Path) -> dict[str, list[str]]:
     """Return the arguments that a launch file declares and their choices, without importing it."""
     tree = ast.parse(file.read_text('utf-8'))
-    values: dict[str, object] = {}
+    names: dict[str, object] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                values[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
+        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('dualfocus_ros'):
+            module = import_module(str(node.module))
+            names |= {
+                alias.asname or alias.name: getattr(module, alias.name) for alias in node.names
+            }
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with contextlib.suppress(ValueError):
+                names[node.targets[0].id] = ast.literal_eval(node.value)
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'DeclareLaunchArgument':
             choices: list[str] = []
             for keyword in node.keywords:
                 if keyword.arg == 'choices':
-                    choices = _choices(keyword.value, values)
+                    choices = list(_evaluate(keyword.value, names))
             found[ast.literal_eval(node.args[0])] = choices
     assert found, file
     return found
 
 
-def _choices(node: ast.expr, values: dict[str, object]) -> list[str]:
-    """Return a list as it is written, as the name of one, or as ``list(NAME)``."""
-    if isinstance(node, ast.List):
-        return list(ast.literal_eval(node))
-    name = node.args[0] if isinstance(node, ast.Call) else node
-    assert isinstance(name, ast.Name)
-    return list(values[name.id])  # type: ignore[call-overload]
+def _evaluate(node: ast.expr, names: dict[str, object]) -> Any:
+    """Return the value of an expression of literals, assigned names and imported names."""
+    code = compile(ast.Expression(node), '<launch file>', 'eval')
+    return eval(code, dict(names))

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Depth estimation: from a focal stack to metric depth."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions of tensors of fixed shapes, replayed as CUDA graphs.
+"""Replay of functions of fixed shapes as CUDA graphs.
 
-The network launches hundreds of small kernels, and at 640x480 a GPU is done with most of them
-before the next is launched. A graph launches all of them at once. It reads from and writes to the
-same memory each time, so that inputs are copied in and results out.
+The network launches hundreds of small kernels, and at 640 x 480 a GPU finishes most of them before
+the next one is launched. A graph launches all of them at once. It uses the same memory each time:
+inputs are copied in and results out.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from torch import Tensor
 
 
 class TensorStruct(Protocol):
-    """Results that are made of tensors."""
+    """Results composed of tensors."""
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of them."""
+        """All tensors."""
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> Any:
-        """Return the same with other tensors."""
+        """Return the same structure with other tensors."""
 
 
 Results = TypeVar('Results', bound=TensorStruct)
 Function = Callable[[Sequence[Tensor]], Results]
-# Encoding and decoding, with and without sigma, for two numbers of planes.
-_MOST_GRAPHS = 6
+# Encoding, and decoding with and without sigma, for two stack sizes.
+_MAX_GRAPHS = 6
 _WARM_UPS = 3
-# A replay must give what the function gave: relative, and of the largest value.
+# Largest difference between replay and function, relative to the largest value.
 _TOLERANCE = 1e-2
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class CapturedGraph(Generic[Results]):
-    """A function that was captured.
+    """Captured function.
 
-    :param inputs: what it reads.
-    :param outputs: what it writes.
-    :param replay: runs it again.
+    :param inputs: memory that it reads.
+    :param outputs: memory that it writes.
+    :param replay: runs the graph.
     """
 
     inputs: list[Tensor]
@@ -53,7 +53,7 @@ class CapturedGraph(Generic[Results]):
     replay: Callable[[], object]
 
     def __call__(self, inputs: Sequence[Tensor]) -> Results:
-        """Return the results for other inputs, in memory that the next call leaves alone."""
+        """Return the results for other inputs, in new memory."""
         for place, given in zip(self.inputs, inputs, strict=True):
             place.copy_(given)
         self.replay()
@@ -66,27 +66,27 @@ class CapturedGraph(Generic[Results]):
 def capture(function: Function[Results], inputs: Sequence[Tensor]) -> CapturedGraph[Results]:
     """Capture a function in a CUDA graph.
 
-    :raises RuntimeError: if it waits for the device or does what else a graph cannot hold.
+    :raises RuntimeError: if the function waits for the device or is not capturable otherwise.
     """
     places = [torch.empty_like(given).copy_(given) for given in inputs]
-    aside = torch.cuda.Stream(places[0].device)
-    aside.wait_stream(torch.cuda.current_stream(places[0].device))
-    with torch.cuda.stream(aside):
+    side = torch.cuda.Stream(places[0].device)
+    side.wait_stream(torch.cuda.current_stream(places[0].device))
+    with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):
             function(places)
-    torch.cuda.current_stream(places[0].device).wait_stream(aside)
+    torch.cuda.current_stream(places[0].device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may use the device meanwhile.
+    # Other threads may use the device during the capture.
     with torch.cuda.graph(graph, capture_error_mode='thread_local'):
         outputs = function(places)
     return CapturedGraph(places, outputs, graph.replay)
 
 
 class CudaGraphCache:
-    """Calls functions; from a graph as soon as one is asked for the same shapes again.
+    """Cache of CUDA graphs by function and shapes; a function is captured on its second call.
 
-    A graph is compared with the function itself once. Where capturing fails or the results
-    differ, functions are called as they are from then on, and a warning says why.
+    Each graph is compared once with the function. If capturing fails or the results differ, all
+    later calls run without graphs, with a warning.
 
     :param enabled: whether to capture at all; False on a CPU.
     """
@@ -94,7 +94,7 @@ class CudaGraphCache:
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
         self._graphs: OrderedDict[Hashable, CapturedGraph[Any]] = OrderedDict()
-        self._once: set[Hashable] = set()
+        self._called_once: set[Hashable] = set()
 
     def __len__(self) -> int:
         return len(self._graphs)
@@ -104,7 +104,7 @@ class CudaGraphCache:
     ) -> Results:
         """Return ``function(inputs)``.
 
-        :param name: tells functions apart that take tensors of the same shapes.
+        :param name: key that distinguishes functions of tensors of the same shapes.
         """
         if not self.enabled:
             return function(inputs)
@@ -114,18 +114,18 @@ class CudaGraphCache:
             self._graphs.move_to_end(key)
             return graph(inputs)
         results = function(inputs)
-        # Shapes that come once are not worth it.
-        if key in self._once:
-            self._once.discard(key)
+        # Capturing costs more than it saves for shapes that come once.
+        if key in self._called_once:
+            self._called_once.discard(key)
             self._add(key, function, inputs, results)
         else:
-            self._once.add(key)
+            self._called_once.add(key)
         return results
 
     def clear(self) -> None:
-        """Give the memory of all graphs back."""
+        """Free the memory of all graphs."""
         self._graphs.clear()
-        self._once.clear()
+        self._called_once.clear()
 
     def _add(
         self,
@@ -138,23 +138,23 @@ class CudaGraphCache:
             graph = capture(function, inputs)
             difference = _largest_difference(graph(inputs).tensors, results.tensors)
         except RuntimeError as error:
-            self._give_up(f'a CUDA graph could not be captured ({error})')
+            self._disable(f'a CUDA graph could not be captured ({error})')
             return
         if not difference <= _TOLERANCE:
-            self._give_up(f'a CUDA graph gave other results (by {difference:.3g} of the largest)')
+            self._disable(f'a CUDA graph gave other results (by {difference:.3g} of the largest)')
             return
         self._graphs[key] = graph
-        while len(self._graphs) > _MOST_GRAPHS:
+        while len(self._graphs) > _MAX_GRAPHS:
             self._graphs.popitem(last=False)
 
-    def _give_up(self, why: str) -> None:
-        logger.warning('%s: going on without graphs, more slowly', why)
+    def _disable(self, reason: str) -> None:
+        logger.warning('%s: continuing without graphs, which is slower', reason)
         self.enabled = False
         self.clear()
 
 
 def _largest_difference(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """Return the largest difference over the largest value of a tensor; NaN equals NaN."""
+    """Return the largest difference relative to the largest value of a tensor; NaN equals NaN."""
     worst = 0.0
     for one, other in zip(some, others, strict=True):
         difference = (one.float() - other.float()).nan_to_num(0.0).abs().max()

@@ -40,7 +40,7 @@ def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
     """Return flying pixels, between a near and a far surface, where the network blurs an edge.
 
     A pixel flies when, in some direction, one neighbour is nearer and the opposite one farther,
-    each by more than ``threshold`` of its own inverse depth: q1 - q > t q and q - q2 > t q. The
+    each by more than ``threshold`` times its inverse depth: q1 - q > t q and q - q2 > t q. The
     pixels on both sides of a sharp step stay, because their jump is on one side only. So does a
     surface at an angle of up to atan(t f) between normal and ray, f in pixels: 88 degrees for
     t = 0.05 and f = 570 px.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where and in which precision to compute."""
+"""Compute device and precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = ('auto', 'fp32', 'fp16', 'bf16')
 def resolve_device(device: str) -> torch.device:
     """Return the torch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    :raises DeviceError: if there is no such device here.
+    :raises DeviceError: for an unknown or unavailable device.
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -26,7 +26,7 @@ def resolve_device(device: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             raise DeviceError(
-                f"device '{device}' is not there: torch {torch.__version__} sees {count} CUDA "
+                f"device '{device}' is not available: torch {torch.__version__} sees {count} CUDA "
                 "devices; use device 'auto' or 'cpu', or install a CUDA build of torch"
             )
     return torch.device(device)
@@ -47,15 +47,15 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def default_threads() -> int:
-    """Return how many CPU threads inference takes unless told: all but one, at least one.
+    """Return the default number of CPU threads: all processors but one, at least one.
 
-    The remaining one keeps the camera driver and the executor alive.
+    The remaining processor serves the camera driver and the executor.
     """
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a name for people, such as ``cuda:0 (NVIDIA ...)``."""
+    """Return a readable name, such as ``cuda:0 (NVIDIA ...)``."""
     if device.type == 'cuda':
         return f'cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})'
     return f'cpu ({torch.get_num_threads()} threads)'

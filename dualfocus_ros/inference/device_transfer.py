@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to the device and results back, so that neither waits for the other.
+"""Asynchronous copies of images to the device and of results to the host.
 
-On a GPU both go through pinned memory, which its copy engines read and write by themselves:
-uploads on a stream of their own beside what is being computed, and all results of a stack in one
-go with a single wait. On a CPU nothing is copied.
+On a GPU both use pinned memory, which its copy engines access directly: uploads run on a second
+stream in parallel with the computation, and all results of a stack are downloaded with a single
+wait. On a CPU nothing is copied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class DeviceTransfer:
-    """The way to one device and back."""
+    """Copies to and from one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -25,23 +25,24 @@ class DeviceTransfer:
     def upload(self, image: np.ndarray) -> Tensor:
         """Return an array as a tensor on the device.
 
-        On a GPU the copy may still be under way; what is computed next waits for it by itself.
+        On a GPU the copy may still be in progress; later computations on the current stream wait
+        for it.
         """
-        # An image whose channels were swapped by a slice runs backwards in memory.
+        # Channels swapped by a slice have negative strides, which torch does not support.
         pixels = torch.from_numpy(np.ascontiguousarray(image))
         if self._uploads is None:
             return pixels
         pinned = torch.empty_like(pixels, pin_memory=True).copy_(pixels)
         with torch.cuda.stream(self._uploads):
-            there = pinned.to(self._device, non_blocking=True)
+            uploaded = pinned.to(self._device, non_blocking=True)
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._uploads)
-        # Its memory belongs to the other stream's pool: not to be used anew before this is done.
-        there.record_stream(computing)
-        return there
+        # Its memory belongs to the pool of the upload stream: keep it until this stream is done.
+        uploaded.record_stream(computing)
+        return uploaded
 
     def download(self, tensors: Sequence[Tensor | None]) -> list[np.ndarray | None]:
-        """Return tensors as arrays, None for None, once all of them are there."""
+        """Return tensors as arrays, None for None, after waiting for all of them."""
         if self._uploads is None:
             return [None if tensor is None else tensor.numpy() for tensor in tensors]
         pinned = [

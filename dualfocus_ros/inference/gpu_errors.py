@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong on a GPU, told from an exception. Imports no torch.
+"""Classification of GPU errors by the message of an exception. Imports no torch.
 
-Told from the words, because the classes differ: memory that torch's allocator cannot get is an
-``OutOfMemoryError``, memory that CUDA, cuDNN or cuBLAS cannot get is not, and a CUDA error is an
-``AcceleratorError`` or a plain ``RuntimeError`` by the release of torch. All are RuntimeErrors.
+Classes are unreliable: torch's allocator raises ``OutOfMemoryError`` but CUDA, cuDNN and cuBLAS do
+not, and a CUDA error is an ``AcceleratorError`` or a plain ``RuntimeError``, depending on the release
+of torch. All are RuntimeErrors.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ _LOST = re.compile(
 
 
 class GpuFault(enum.Enum):
-    """What can be done about an exception."""
+    """Kind of GPU error."""
 
-    OUT_OF_MEMORY = 'out of memory'  # the device works: with less on it the same may succeed
-    LOST = 'lost'  # no call of CUDA in this process will succeed from now on
+    OUT_OF_MEMORY = (
+        'out of memory'  # the device works; retrying with less memory in use may succeed
+    )
+    LOST = 'lost'  # no later CUDA call of this process will succeed
 
 
 def classify_gpu_error(error: BaseException | None) -> GpuFault | None:
-    """Return which fault of the device an exception tells of; None for any other exception."""
+    """Return the kind of GPU error of an exception; None for any other exception."""
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)

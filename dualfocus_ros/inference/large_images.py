@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimation of large images at a size that fits into memory."""
+"""Estimation of large images at reduced size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dualfocus_ros.inference.result import DepthResult
 
 
 def downscale_stack(stack: FocalStack, max_pixels: int) -> FocalStack:
-    """Return the stack with at most ``max_pixels`` pixels a plane; itself if it has no more."""
+    """Return the stack downsampled to at most ``max_pixels`` pixels per plane."""
     height, width = stack.size
     if height * width <= max_pixels:
         return stack
@@ -27,7 +27,7 @@ def downscale_stack(stack: FocalStack, max_pixels: int) -> FocalStack:
 
 
 def upscale_result(result: DepthResult, stack: FocalStack) -> DepthResult:
-    """Return the result at the size of ``stack``, with an all-in-focus image of full detail.
+    """Return the result at the size of ``stack``, with an all-in-focus image of full resolution.
 
     Depth is interpolated as inverse depth, and invalid pixels stay invalid.
     """
@@ -53,7 +53,7 @@ def upscale_result(result: DepthResult, stack: FocalStack) -> DepthResult:
 
 
 def _fuse(stack: FocalStack, depth: np.ndarray) -> np.ndarray:
-    """Take each pixel from the two planes focused next to its depth, weighted linearly."""
+    """Blend the two planes focused next to the depth of each pixel, weighted linearly."""
     order = np.argsort(stack.focus_dioptres, kind='stable')
     focus = stack.focus_dioptres[order]
     with np.errstate(divide='ignore'):
@@ -62,8 +62,8 @@ def _fuse(stack: FocalStack, depth: np.ndarray) -> np.ndarray:
     image = np.zeros_like(stack.planes[0].image, dtype=np.float32)
     for rank, index in enumerate(order):
         weight = np.clip(1.0 - np.abs(position - rank), 0.0, 1.0).astype(np.float32)
-        picture = stack.planes[index].image
-        image += picture * (weight[..., None] if picture.ndim == 3 else weight)
+        plane = stack.planes[index].image
+        image += plane * (weight[..., None] if plane.ndim == 3 else weight)
     fused = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return fused if fused.ndim == 3 else np.repeat(fused[..., None], 3, axis=2)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a depth map to points, on whatever device the depth is."""
+"""Point clouds from depth maps, on the device of the depth map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 
 
 def back_project(depth: Tensor, camera: PinholeCamera, colour: Tensor | None = None) -> Tensor:
-    """Return the points that a depth map shows: x = (u - cx) z / fx, y = (v - cy) z / fy.
+    """Return the points of a depth map: x = (u - cx) z / fx, y = (v - cy) z / fy.
 
     :param depth: (H, W) metres along the optical axis.
     :param camera: intrinsics of the depth map; pixel centres have integer coordinates.
@@ -45,13 +45,13 @@ def decimate_stride(points: Tensor, stride: int) -> Tensor:
     """
     if stride < 1:
         raise ValueError(f'the stride must be at least 1, got {stride}')
-    # Half a stride in, so that the points left are centred in what they stand for.
+    # Start half a stride in, to centre the points in their cells.
     coarse = points[stride // 2 :: stride, stride // 2 :: stride].reshape(-1, 4)
     return coarse[torch.isfinite(coarse[:, 2])]
 
 
 def decimate_voxel(points: Tensor, size: float) -> Tensor:
-    """Return one point for each cube of ``size`` metres that has any: their mean, (M, 4).
+    """Return the mean of the points in each cube of ``size`` metres, (M, 4).
 
     The colour is that of one of the points in the cube.
 
@@ -59,14 +59,14 @@ def decimate_voxel(points: Tensor, size: float) -> Tensor:
     :raises ValueError: for a size that is not positive.
     """
     if not size > 0.0:
-        raise ValueError(f'the size of a voxel must be positive, got {size}')
+        raise ValueError(f'the voxel size must be positive, got {size}')
     points = points.reshape(-1, 4)
     points = points[torch.isfinite(points[:, 2])]
     if len(points) == 0:
         return points
     cells = torch.floor(points[:, :3] / size).to(torch.int64)
     cells -= cells.amin(dim=0)
-    # One number per cell sorts twenty times as fast as rows of three.
+    # One integer per cell sorts twenty times as fast as rows of three.
     extent = cells.amax(dim=0) + 1
     keys = (cells[:, 0] * extent[1] + cells[:, 1]) * extent[2] + cells[:, 2]
     _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
@@ -74,7 +74,7 @@ def decimate_voxel(points: Tensor, size: float) -> Tensor:
     sums.index_add_(0, inverse, points[:, :3].double())
     reduced = torch.empty(len(counts), 4, dtype=torch.float32, device=points.device)
     reduced[:, :3] = sums / counts[:, None]
-    # The bits of the colour, as integers: as floats they are denormal numbers.
+    # Copy the bits of the colour as integers: as floats they are denormal numbers.
     colour = torch.empty(len(counts), dtype=torch.int32, device=points.device)
     colour[inverse] = points.view(torch.int32)[:, 3]
     reduced.view(torch.int32)[:, 3] = colour

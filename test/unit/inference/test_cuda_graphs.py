@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that a GPU gets in one piece; without a GPU, a stand-in does the capturing."""
+"""CUDA graphs; without a GPU, with a stand-in for the capture."""
 
 from dataclasses import dataclass
 import logging
@@ -15,7 +15,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a C
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Results in the form that the network's have."""
+    """Results with the interface of the network's."""
 
     total: torch.Tensor
 
@@ -28,7 +28,7 @@ class Sum:
 
 
 class Recorder:
-    """Captures like a GPU: a replay reads and writes the memory of the capture."""
+    """Stand-in for the capture: a replay reads and writes the memory of the capture."""
 
     def __init__(self, wrong=0.0, error=None):
         self.captured, self.replayed = [], 0
@@ -64,12 +64,12 @@ def pair(size, value):
     return [torch.full((size,), value), torch.ones(size)]
 
 
-def test_the_second_call_of_a_shape_is_captured_and_later_ones_are_replayed(recorder):
+def test_second_call_is_captured_and_later_calls_are_replayed(recorder):
     calls = CudaGraphCache(True)
     results = [calls.run('add', added, pair(3, float(n))) for n in range(5)]
     assert [result.total.tolist() for result in results] == [[n + 1.0] * 3 for n in range(5)]
     assert recorder.captured == [[(3,), (3,)]]
-    # Once for the comparison with the function itself.
+    # One replay is the comparison with the function.
     assert recorder.replayed == 1 + 3
 
 
@@ -82,7 +82,7 @@ def test_results_outlive_the_next_replay(recorder):
     assert kept.tolist() == [6.0, 6.0]
 
 
-def test_other_shapes_and_other_functions_have_graphs_of_their_own(recorder):
+def test_each_shape_and_function_has_its_graph(recorder):
     calls = CudaGraphCache(True)
     for _ in range(2):
         calls.run('add', added, pair(2, 0.0))
@@ -93,7 +93,7 @@ def test_other_shapes_and_other_functions_have_graphs_of_their_own(recorder):
     assert calls.run('add', added, pair(4, 3.0)).total.tolist() == [4.0] * 4
 
 
-def test_the_oldest_graphs_make_room(recorder):
+def test_oldest_graphs_are_dropped(recorder):
     calls = CudaGraphCache(True)
     for size in range(1, 20):
         for _ in range(2):
@@ -111,9 +111,7 @@ def test_the_oldest_graphs_make_room(recorder):
         (Recorder(wrong=float('nan')), 'other results'),
     ],
 )
-def test_where_a_graph_fails_the_function_itself_is_called_from_then_on(
-    recorder, text, monkeypatch, caplog
-):
+def test_failed_graph_falls_back_to_the_function(recorder, text, monkeypatch, caplog):
     monkeypatch.setattr(cuda_graphs, 'capture', recorder)
     calls = CudaGraphCache(True)
     with caplog.at_level(logging.WARNING):
@@ -124,7 +122,7 @@ def test_where_a_graph_fails_the_function_itself_is_called_from_then_on(
     assert text in caplog.text
 
 
-def test_on_a_cpu_nothing_is_captured(recorder):
+def test_nothing_is_captured_on_a_cpu(recorder):
     calls = CudaGraphCache(False)
     for _ in range(3):
         assert calls.run('add', added, pair(2, 1.0)).total.tolist() == [2.0, 2.0]
@@ -132,7 +130,7 @@ def test_on_a_cpu_nothing_is_captured(recorder):
 
 
 @needs_cuda
-def test_a_gpu_replays_what_it_would_have_computed():
+def test_replay_on_a_gpu_equals_the_function():
     calls = CudaGraphCache(True)
     with torch.inference_mode():
         for n in range(5):

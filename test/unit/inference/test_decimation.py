@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planes shrunk before anything is computed: light, intrinsics, units, and each only once."""
+"""Downsampling of planes: light, intrinsics and units."""
 
 from dataclasses import replace
 
@@ -49,14 +49,14 @@ def estimator(**settings):
 
 
 @pytest.mark.parametrize('shape', [(4, 6, 3), (4, 6)])
-def test_a_pixel_is_the_mean_light_of_what_it_covers(shape):
+def test_pixel_is_the_mean_light_of_its_area(shape):
     checks = np.zeros(shape, np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 255
     # Half the light of white has the sRGB code 188, not 128.
     assert np.array_equal(downsample(checks, (3, 2)), np.full((2, 3, *shape[2:]), 188))
 
 
-def test_an_even_image_keeps_every_value():
+def test_uniform_image_keeps_its_value():
     for value in range(256):
         even = np.full((6, 6), value, np.uint8)
         assert np.abs(downsample(even, (3, 3)).astype(int) - value).max() <= 1
@@ -64,7 +64,7 @@ def test_an_even_image_keeps_every_value():
 
 @pytest.mark.parametrize('factor', [2, 3])
 @pytest.mark.parametrize('size', [(128, 96), (131, 97)])
-def test_a_ray_meets_the_same_content(factor, size):
+def test_decimation_keeps_the_direction_of_a_ray(factor, size):
     """A bright spot lies at the projection of the same direction, before and after."""
     width, height = size
     camera = PinholeCamera(width, height, 150.0, 151.0, 60.3, 50.1)
@@ -84,20 +84,20 @@ def test_a_ray_meets_the_same_content(factor, size):
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
-def test_distortion_stays_where_it_is():
+def test_decimation_keeps_lens_distortion():
     output = replace(CAMERA, fx=140.0, fy=141.0)
     calibration = CameraCalibration(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), rectified=output)
     plane = decimate(Plane(scene(), 1.0, 0, output, 0, calibration), 2)
     assert plane.camera == output.resized(64, 48) == plane.calibration.output
     x, y = source_coordinates(calibration, output)
     small_x, small_y = source_coordinates(plane.calibration, plane.camera)
-    # A shrunk pixel's place is the mean of those of its four, but for the bend between them.
+    # A downsampled pixel is at the mean position of its four pixels, up to curvature.
     for large, small in ((x, small_x), (y, small_y)):
         means = large.reshape(48, 2, 64, 2).mean(axis=(1, 3))
         np.testing.assert_allclose(2.0 * small + 0.5, means, atol=0.02)
 
 
-def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
+def test_decimation_equals_a_camera_with_fewer_pixels():
     stack = make_stack()
     few = replace(
         stack,
@@ -121,14 +121,14 @@ def test_it_is_as_if_the_camera_had_sent_fewer_pixels():
         {'lens': Lens(0.016, 1.4, 1.125e-5)},
     ],
 )
-def test_the_least_sigma_is_that_of_the_larger_pixels(lens):
+def test_sigma_floor_follows_the_larger_pixels(lens):
     full, half = EstimatorSettings(**lens), EstimatorSettings(**lens, decimation=2)
     assert half.sigma_floor == pytest.approx(2.0 * full.sigma_floor)
     kappa = lens.get('kappa') or lens['lens'].kappa()
     assert full.sigma_floor == pytest.approx(BLUR_ERROR / kappa)
 
 
-def test_motion_is_told_in_the_pixels_that_came():
+def test_motion_is_reported_in_pixels_before_decimation():
     stack = make_stack(shape=(240, 320, 3))
     moved = list(stack.planes)
     moved[0] = replace(moved[0], image=np.roll(moved[0].image, 6, axis=1), camera=None)
@@ -139,12 +139,12 @@ def test_motion_is_told_in_the_pixels_that_came():
     assert result.moved(5.0) and not result.moved(7.0)
 
 
-def test_a_factor_below_one_is_refused():
+def test_rejects_a_decimation_factor_below_one():
     with pytest.raises(ValueError, match='decimation must be at least 1, got 0'):
         EstimatorSettings(decimation=0)
 
 
-def test_a_factor_larger_than_the_image_leaves_a_pixel():
+def test_factor_larger_than_the_image_leaves_one_pixel():
     plane = Plane(np.zeros((3, 5, 3), np.uint8), 1.0, camera=PinholeCamera(5, 3, 5, 5, 2, 1))
     small = decimate(plane, 8)
     assert small.image.shape == (1, 1, 3) and (small.camera.width, small.camera.height) == (1, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels that are not to be believed: between two surfaces, or never seen by a camera."""
+"""Flying pixels between two surfaces."""
 
 import math
 
@@ -27,19 +27,19 @@ def edge(transition, height=12, width=40):
 
 @pytest.mark.parametrize('transition', [1, 2, 5])
 @pytest.mark.parametrize('turned', [False, True])
-def test_the_ramp_between_two_surfaces_flies_and_nothing_else(transition, turned):
+def test_flying_pixels_are_the_ramp_between_two_surfaces(transition, turned):
     dioptres, ramp = edge(transition)
     if turned:
         dioptres, ramp = dioptres.T.contiguous(), ramp.T
     assert np.array_equal(flying_pixels(dioptres, 0.05).numpy(), ramp)
 
 
-def test_a_sharp_step_loses_no_pixel():
+def test_sharp_step_has_no_flying_pixel():
     dioptres, _ = edge(0)
     assert not flying_pixels(dioptres, 0.05).any()
 
 
-def test_diagonal_edges():
+def test_flying_pixels_of_a_diagonal_edge():
     v, u = np.mgrid[:30, :30]
     across = (u + v) / 2.0
     dioptres = torch.from_numpy(np.interp(across, [12.0, 17.0], [NEAR, FAR])).float()
@@ -49,7 +49,7 @@ def test_diagonal_edges():
     assert not flying[(across < 11.4) | (across > 17.6)].any()
 
 
-def test_thin_structures_stay():
+def test_thin_structures_are_kept():
     dioptres = torch.full((20, 30), FAR)
     dioptres[:, 14] = NEAR
     dioptres[7, :] = NEAR
@@ -57,7 +57,7 @@ def test_thin_structures_stay():
 
 
 @pytest.mark.parametrize(('angle', 'flies'), [(60.0, False), (85.0, False), (89.0, True)])
-def test_slanted_surfaces_stay_up_to_a_grazing_angle(angle, flies):
+def test_slanted_surfaces_are_kept_up_to_a_grazing_angle(angle, flies):
     focal, threshold = 570.0, 0.05
     # Inverse depth of a plane is linear in the image: q = (1 + tan(a) (u - c) / f) / z0.
     u = np.arange(-20, 20)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline around the network: geometry, units, special values, what is computed."""
+"""Outputs of the estimator: geometry, units, special values."""
 
 from dataclasses import replace
 import math
@@ -55,7 +55,7 @@ def make_stack(focus=(0.2, 0.8, 1.4, 2.0), mono=False, camera=CAMERA, seed=0):
     )
 
 
-def test_every_output_has_its_documented_form(estimator):
+def test_outputs_have_documented_shapes_and_types(estimator):
     result = estimator.estimate(make_stack(), EVERYTHING)
     assert result.depth.shape == (48, 64) and result.depth.dtype == np.float32
     assert result.sigma.shape == (48, 64) and result.sigma.dtype == np.float32
@@ -68,13 +68,13 @@ def test_every_output_has_its_documented_form(estimator):
     assert (result.sigma[np.isfinite(result.depth)] > 0).all()
 
 
-def test_only_what_is_asked_for_is_returned(estimator):
+def test_returns_only_requested_outputs(estimator):
     result = estimator.estimate(make_stack())
     assert result.sigma is None and result.confidence is None
     assert result.all_in_focus is None and result.points is None
 
 
-def test_planes_come_back_in_their_order_with_their_focus_probability(estimator):
+def test_aligned_planes_and_probability_keep_the_stack_order(estimator):
     stack = make_stack(focus=(0.8, 2.0, 0.2, 1.4))
     estimator.settings = replace(estimator.settings, normalise_exposure=False, alignment='off')
     result = estimator.estimate(stack, OutputRequest(all_in_focus=True, planes=True))
@@ -109,13 +109,13 @@ def test_field_curvature_is_added_to_the_inverse_depth(estimator):
         added = 1.0 / after.depth - 1.0 / before.depth
         wanted = coefficients[0] * r**2 + coefficients[1] * r**4
         assert np.abs(added - wanted).max() < 1e-5
-        # Sigma of the inverse depth stays as it is.
+        # Sigma of the inverse depth is unchanged.
         assert after.sigma / after.depth**2 == pytest.approx(before.sigma / before.depth**2, 1e-4)
     estimator.settings = replace(flat, field_curvature=(0.0, 0.0))
     assert np.array_equal(estimator.estimate(stack).depth, before.depth)
 
 
-def test_field_curvature_without_intrinsics_is_about_the_middle(estimator):
+def test_field_curvature_without_intrinsics_is_centred(estimator):
     stack, flat = make_stack(camera=None), EstimatorSettings(edge_filter=0.0)
     estimator.settings = flat
     before = 1.0 / estimator.estimate(stack).depth
@@ -139,12 +139,12 @@ def test_limits_follow_rep_117(estimator):
 
 
 @pytest.mark.parametrize('side', ['near', 'far'])
-def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, monkeypatch):
+def test_depth_beyond_a_lost_end_of_the_sweep_is_infinite(estimator, side, monkeypatch):
     whole = make_stack()
     predictions, decode = [], NetworkRunner.decode
 
     def spread(*arguments):
-        """Put every plane on top somewhere, as random weights do not."""
+        """Make each plane the most probable one somewhere, unlike random weights."""
         found = decode(*arguments)
         p = torch.rand(found.probability.shape, generator=torch.Generator().manual_seed(1))
         predictions.append(replace(found, probability=p / p.sum(dim=1, keepdim=True)))
@@ -155,7 +155,7 @@ def test_beyond_a_lost_end_of_the_sweep_only_the_side_is_told(estimator, side, m
     free = estimator.estimate(whole, EVERYTHING)
     ends = (0.2, 3.0) if side == 'near' else (-0.3, 2.0)
     held = estimator.estimate(replace(whole, sweep_extent=ends), EVERYTHING)
-    # The decoder's planes go from far to near.
+    # The decoder's planes are sorted from far to near.
     end = len(whole.planes) - 1 if side == 'near' else 0
     beyond = predictions[-1].probability[0].argmax(dim=0).numpy() == end
     assert 0.1 < beyond.mean() < 0.4
@@ -182,7 +182,7 @@ def test_uncertain_pixels_become_nan(estimator):
         {'lens': LENS, 'kappa': 20.0},
     ],
 )
-def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
+def test_sigma_is_at_least_the_error_of_the_optics(estimator, given):
     stack, wanted = make_stack(), OutputRequest(sigma=True, confidence=True)
     free = estimator.estimate(stack, wanted)
     estimator.settings = settings = EstimatorSettings(**given)
@@ -199,7 +199,7 @@ def test_sigma_is_nowhere_below_what_the_optics_allow(estimator, given):
         assert np.isnan(estimator.estimate(stack).depth).mean() > 0.99
 
 
-def test_unseen_pixels_become_nan_in_every_output(estimator):
+def test_pixels_outside_a_plane_become_nan_in_every_output(estimator):
     estimator.settings = EstimatorSettings(edge_filter=0.0)
     calibration = CameraCalibration(CAMERA, 'plumb_bob', (0.4, 0.0, 0.0, 0.0))
     stack = make_stack()
@@ -216,8 +216,8 @@ def test_unseen_pixels_become_nan_in_every_output(estimator):
     assert (result.confidence[unseen] == 0).all()
 
 
-def test_breathing_that_leads_outside_the_image_is_nan(weights):
-    # The image shrinks as focus comes nearer: the reference plane has the widest view.
+def test_breathing_beyond_the_image_edge_gives_nan(weights):
+    # The image shrinks with nearer focus: the reference plane has the widest view.
     settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(-0.05,), edge_filter=0.0
     )
@@ -239,9 +239,9 @@ def test_flying_pixels_become_nan(estimator):
     assert np.isnan(estimator.estimate(stack, EVERYTHING).points[flying][:, 2]).mean() > 0.99
 
 
-def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypatch):
+def test_sigma_and_colour_are_computed_only_on_request(estimator, monkeypatch):
     def refuse(*arguments):
-        raise AssertionError('nobody asked for sigma')
+        raise AssertionError('sigma was computed')
 
     monkeypatch.setattr(type(estimator.network.module), '_sigma', refuse)
     estimator.settings = EstimatorSettings(points_color=False)
@@ -249,7 +249,7 @@ def test_sigma_and_colour_are_computed_only_where_asked_for(estimator, monkeypat
     assert {'sigma', 'confidence', 'colour'}.isdisjoint(result.stage_ms)
     assert result.points is not None and result.points_decimated is not None
     for outputs in (OutputRequest(sigma=True), OutputRequest(confidence=True)):
-        with pytest.raises(AssertionError, match='asked for sigma'):
+        with pytest.raises(AssertionError, match='sigma was computed'):
             estimator.estimate(make_stack(), outputs)
 
 
@@ -268,7 +268,7 @@ def test_decimated_points_by_stride_and_by_voxel(estimator):
 
 @pytest.mark.fault(18)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_the_memory_of_a_gpu_is_given_back(weights):
+def test_release_frees_gpu_memory(weights):
     left = []
     for _ in range(20):
         estimator = DepthEstimator(weights, device='cuda')
@@ -277,17 +277,17 @@ def test_the_memory_of_a_gpu_is_given_back(weights):
         estimator.release()
         del estimator
         left.append(torch.cuda.memory_allocated())
-    # The first time libraries take work space that they keep.
+    # Libraries allocate permanent work space in the first round.
     assert left[-1] <= left[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
-def test_a_gpu_gives_the_depth_of_a_cpu_with_graphs_and_without(weights, precision):
+def test_gpu_depth_equals_cpu_depth_with_and_without_graphs(weights, precision):
     host = DepthEstimator(weights, 'cpu', threads=1).estimate(make_stack(), EVERYTHING)
     for graphs in (False, True):
         device = DepthEstimator(weights, 'cuda', precision, cuda_graphs=graphs)
-        # The third is the first that is replayed.
+        # The third call is the first replay.
         results = [device.estimate(make_stack(), EVERYTHING) for _ in range(4)]
         assert device.uses_graphs == graphs
         for result in results:
@@ -299,8 +299,8 @@ def test_a_gpu_gives_the_depth_of_a_cpu_with_graphs_and_without(weights, precisi
             assert result.points.shape == host.points.shape
 
 
-def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
-    """What a GPU does with graphs, on a CPU with a stand-in that captures nothing."""
+def test_captured_model_gives_the_same_depth(weights, monkeypatch):
+    """Graphs on a CPU, with a stand-in for the capture."""
 
     def capture(function, inputs):
         places = [given.clone() for given in inputs]
@@ -328,7 +328,7 @@ def test_a_model_in_captured_calls_gives_the_same_depth(weights, monkeypatch):
 
 
 @pytest.mark.fault(11)
-def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeypatch):
+def test_non_finite_predictions_become_nan_pixel_by_pixel(estimator, monkeypatch):
     stack, decode = make_stack(), NetworkRunner.decode
     expected = estimator.estimate(stack, EVERYTHING)
     nonsense = torch.tensor([math.nan, math.inf, -math.inf])
@@ -349,7 +349,7 @@ def test_pixels_without_a_finite_answer_are_nan_and_no_others(estimator, monkeyp
 
 @pytest.mark.fault(11)
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
-def test_nonsense_from_the_network_is_nan_and_points_stay_valid(estimator, value):
+def test_non_finite_network_output_keeps_messages_valid(estimator, value):
     stack = make_stack()
     with torch.no_grad():
         estimator.network.module.logit.bias.fill_(value)
@@ -368,12 +368,12 @@ def test_mono_equals_grey_rgb(estimator):
     assert np.allclose(found.depth, expected.depth, rtol=1e-4, equal_nan=True)
 
 
-def test_reference_is_the_nearest_plane_whatever_the_order(estimator):
+def test_reference_is_the_nearest_plane_in_any_order(estimator):
     result = estimator.estimate(make_stack(focus=(2.0, 0.2, 1.4, 0.8)))
     assert result.reference == 0
 
 
-def test_camera_of_the_reference_is_derived_when_only_another_plane_has_one(weights):
+def test_reference_camera_is_derived_from_another_plane(weights):
     lens = Lens(0.016, 1.4, 1.125e-5)
     settings = EstimatorSettings(breathing='thin_lens', lens=lens)
     estimator = DepthEstimator(weights, device='cpu', threads=1, settings=settings)
@@ -386,13 +386,13 @@ def test_camera_of_the_reference_is_derived_when_only_another_plane_has_one(weig
 def test_saturation_is_flagged(estimator):
     stack = make_stack()
     assert not estimator.estimate(stack).saturated
-    burnt = stack.planes[1].image.copy()
-    burnt[:20] = 255
-    planes = (stack.planes[0], replace(stack.planes[1], image=burnt), *stack.planes[2:])
+    bright = stack.planes[1].image.copy()
+    bright[:20] = 255
+    planes = (stack.planes[0], replace(stack.planes[1], image=bright), *stack.planes[2:])
     assert estimator.estimate(FocalStack(planes)).saturated
 
 
-def test_unknown_devices_and_precisions_are_refused_in_words():
+def test_rejects_unknown_devices_and_precisions():
     with pytest.raises(DeviceError, match='auto, cuda, cuda:N or cpu'):
         resolve_device('gpu')
     if not torch.cuda.is_available():
@@ -413,15 +413,15 @@ def test_half_precision_on_a_cpu_changes_depth_little(weights, shipped):
         for precision in ('fp32', 'bf16')
     )
     both = np.isfinite(full) & np.isfinite(half)
-    # The images are noise, of which the network makes edges, and those are NaN.
+    # The images are noise, whose predicted edges become NaN.
     assert both.mean() > 0.3
-    # Of 1.8 dioptres.
+    # The sweep spans 1.8 dioptres.
     assert np.abs(full - half)[both].mean() < 0.02
     assert not np.array_equal(full[both], half[both])
 
 
 @pytest.mark.fault(10)
-def test_making_room_forgets_planes_and_changes_no_depth(estimator, monkeypatch):
+def test_clearing_caches_changes_no_depth(estimator, monkeypatch):
     stack = make_stack()
     before = estimator.estimate(stack).depth
     assert all(estimator.prefetch(plane) for plane in make_stack().planes[:2])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points against a textbook back-projection in numpy."""
+"""Points against a textbook back-projection in NumPy."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def textbook(depth, camera):
     return np.stack(((u - camera.cx) * z / camera.fx, (v - camera.cy) * z / camera.fy, z), axis=-1)
 
 
-def test_points_are_the_textbook_ones(depth):
+def test_points_match_a_textbook_back_projection(depth):
     points = back_project(depth, CAMERA).numpy()
     assert points.shape == (6, 8, 4)
     assert points.dtype == np.float32
@@ -34,7 +34,7 @@ def test_points_are_the_textbook_ones(depth):
 
 @pytest.mark.fault(11)
 @pytest.mark.parametrize('invalid', [float('nan'), float('inf'), float('-inf')])
-def test_invalid_depth_makes_nan_points_only_there(depth, invalid):
+def test_invalid_depth_gives_nan_points(depth, invalid):
     depth[2, 3] = invalid
     points = back_project(depth, CAMERA)
     assert torch.isnan(points[2, 3, :3]).all()
@@ -82,19 +82,19 @@ def test_voxels_hold_the_mean_of_their_points():
     assert (reduced.view(np.uint32)[:, 3] == 0x112233).all()
 
 
-def test_voxels_of_nothing_are_nothing():
+def test_no_points_give_no_voxels():
     empty = torch.full((4, 5, 4), float('nan'))
     assert decimate_voxel(empty, 0.1).shape == (0, 4)
     assert decimate_stride(empty, 2).shape == (0, 4)
 
 
 @pytest.mark.parametrize('stride', [0, -1])
-def test_stride_below_one_is_refused(stride):
+def test_rejects_a_stride_below_one(stride):
     with pytest.raises(ValueError, match='at least 1'):
         decimate_stride(torch.zeros(2, 2, 4), stride)
 
 
 @pytest.mark.parametrize('size', [0.0, -0.1, float('nan')])
-def test_voxel_size_must_be_positive(size):
+def test_rejects_a_voxel_size_of_zero_or_less(size):
     with pytest.raises(ValueError, match='positive'):
         decimate_voxel(torch.zeros(2, 2, 4), size)

@@ -111,7 +111,7 @@ def interpolations(monkeypatch):
 
 @pytest.mark.parametrize('distorted', [False, True])
 @pytest.mark.parametrize('moved', [False, True])
-def test_everything_is_taken_out_by_one_interpolation(distorted, moved, interpolations):
+def test_one_interpolation_corrects_all_geometry(distorted, moved, interpolations):
     shifts = [(3.1, -2.2), (-1.7, 1.3), (0.0, 0.0)] if moved else [(0.0, 0.0)] * 3
     images = [
         photograph(scale, shift=shift, distorted=distorted)
@@ -132,7 +132,7 @@ def test_everything_is_taken_out_by_one_interpolation(distorted, moved, interpol
     assert found.camera == CAMERA
 
 
-def test_a_polynomial_with_centre_drift():
+def test_polynomial_breathing_with_centre_drift():
     g1, g2, dx, dy = -0.02, 0.003, 0.006, -0.004
     size = [1.0 + g1 * q + g2 * q * q for q in FOCUS]
     images = [
@@ -150,18 +150,18 @@ def test_a_polynomial_with_centre_drift():
     assert worst(prepared(stack_of(images), without)[0], 2) > 20.0
 
 
-def test_without_a_model_each_image_has_its_own_intrinsics():
+def test_without_a_breathing_model_each_image_has_intrinsics():
     cameras = [CAMERA.magnified(scale) for scale in scales()]
     stack = stack_of([photograph(scale) for scale in scales()], cameras=cameras)
     result, found = prepared(stack, EstimatorSettings(**UNTOUCHED))
     assert worst(result, 2) < 2.5
     assert found.camera == cameras[2]
-    # A model says it once: the intrinsics are not applied on top.
+    # A model replaces the scale of the intrinsics.
     modelled = EstimatorSettings(breathing='thin_lens', lens=LENS, **UNTOUCHED)
     assert worst(prepared(stack, modelled)[0], 2) < 2.5
 
 
-def test_pixels_beyond_what_a_plane_saw_are_told():
+def test_valid_mask_excludes_pixels_outside_a_plane():
     stack = stack_of([photograph(1.1), photograph(), photograph()])
     settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(-0.05,), **UNTOUCHED
@@ -175,7 +175,7 @@ def test_pixels_beyond_what_a_plane_saw_are_told():
     assert prepared(stack, EstimatorSettings(**UNTOUCHED))[0].valid is None
 
 
-def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolations):
+def test_aligned_stack_of_one_brightness_is_unchanged(interpolations):
     stack = stack_of([photograph()] * 3)
     result, found = prepared(stack, EstimatorSettings())
     assert not interpolations
@@ -185,7 +185,7 @@ def test_an_aligned_stack_of_one_brightness_is_passed_on_bit_for_bit(interpolati
 
 
 @pytest.mark.parametrize('mode', ['off', 'flag', 'correct'])
-def test_motion_is_ignored_or_told_or_taken_out(mode):
+def test_motion_is_ignored_flagged_or_corrected(mode):
     stack = stack_of([photograph(shift=(4.0, 3.0)), photograph(), photograph()])
     result, found = prepared(stack, EstimatorSettings(alignment=mode, normalise_exposure=False))
     if mode == 'off':
@@ -195,7 +195,7 @@ def test_motion_is_ignored_or_told_or_taken_out(mode):
     assert (worst(result, 2) < 6.0) == (mode == 'correct')
 
 
-def test_planes_of_different_exposure_become_equally_bright():
+def test_planes_of_different_exposure_are_equalised():
     gains = (1.0, 0.8, 1.15)
     stack = stack_of([photograph(gain=gain) for gain in gains])
     result, found = prepared(stack, EstimatorSettings(alignment='off'))
@@ -205,7 +205,7 @@ def test_planes_of_different_exposure_become_equally_bright():
     assert (found.gains == 1.0).all() and worst(left, 2) > 10.0
 
 
-def test_defocus_clipping_and_darkness_are_no_change_of_exposure():
+def test_defocus_clipping_and_darkness_change_no_gain():
     rng = np.random.default_rng(1)
     sharp = (rng.random((240, 320)) < 0.2) * 0.6 + 0.05
     sharp[:, :100] = 0.0
@@ -223,7 +223,7 @@ def test_defocus_clipping_and_darkness_are_no_change_of_exposure():
     assert (analyze_stack(dark, EstimatorSettings()).gains == 1.0).all()
 
 
-def test_the_gain_acts_on_light_not_on_codes():
+def test_gain_acts_on_linear_light():
     images = [photograph(gain=0.6), photograph(), photograph()]
     result, _ = prepared(stack_of(images), EstimatorSettings(alignment='off'))
     codes = (result.images[0][0].numpy() * 255.0).round().astype(np.uint8)
@@ -231,11 +231,11 @@ def test_the_gain_acts_on_light_not_on_codes():
     assert np.abs(decode_srgb8(codes) - wanted)[INNER].max() < 0.02
 
 
-def test_burnt_pixels_are_known_where_they_come_to_lie():
-    burnt = photograph()
-    burnt[100:110, 200:220] = 255
-    burnt[30:40, 30:40, 1] = 255  # other channels still have contrast
-    stack = stack_of([burnt, photograph(), photograph()])
+def test_overexposed_mask_follows_the_resampled_plane():
+    bright = photograph()
+    bright[100:110, 200:220] = 255
+    bright[30:40, 30:40, 1] = 255  # other channels still have contrast
+    stack = stack_of([bright, photograph(), photograph()])
     settings = EstimatorSettings(
         breathing='polynomial', breathing_coefficients=(0.02,), **UNTOUCHED
     )

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The node between `focus_command` and a lens of your own; replace the class Lens.
+"""Node between `focus_command` and your own lens: replace the class Lens.
 
 python3 examples/lens_bridge.py --ros-args -r image_raw:=/camera/image_raw
 
-It tells the lens where to go and says for each image where the lens was. The depth node then takes
-`focus_source: focus_state`.
+Moves the lens on each command and publishes the focus of each image. Set `focus_source: focus_state`
+on the depth node.
 """
 
 import rclpy
@@ -18,42 +18,42 @@ from dualfocus_ros.msg import FocusCommand, FocusState
 
 
 class Lens:
-    """What you write: the protocol of your controller."""
+    """Interface of your lens controller."""
 
-    # How long a step takes until 98 % are done; `dualfocus calibrate settling` measures it.
+    # Time until 98 % of a step are done; measured by `dualfocus calibrate settling`.
     settling_time = 0.03  # s
 
     def set_focal_power(self, dioptres: float) -> None:
-        """Send the lens to a focus; here, nowhere."""
+        """Move the lens; this example has none."""
 
 
 class LensBridge(Node):
-    """Obeys commands, and stamps the position of the lens with the stamp of each image."""
+    """Forward commands to the lens, and publish its focus with the stamp of each image."""
 
     def __init__(self, lens: Lens) -> None:
         super().__init__('lens_bridge')
-        # From the lens's own dioptres to those of the scene; `dualfocus calibrate focus` tells.
+        # Focal power of the lens minus focus in dioptres; measured by `dualfocus calibrate focus`.
         self._offset = self.declare_parameter('offset', 0.0).value
         self._lens = lens
         self._command: FocusCommand | None = None
         self._moved_at = Time(clock_type=self.get_clock().clock_type)
         self._states = self.create_publisher(FocusState, 'focus_state', 50)
-        self.create_subscription(FocusCommand, 'focus_command', self._obey, 50)
-        self.create_subscription(Image, 'image_raw', self._report, 32)
+        self.create_subscription(FocusCommand, 'focus_command', self._on_command, 50)
+        self.create_subscription(Image, 'image_raw', self._on_image, 32)
 
-    def _obey(self, command: FocusCommand) -> None:
+    def _on_command(self, command: FocusCommand) -> None:
         before, self._command = self._command, command
-        # A command may be repeated: the lens need not start again.
+        # A repeated command must not restart the settling time.
         if before is None or before.focus_dioptres != command.focus_dioptres:
             self._lens.set_focal_power(command.focus_dioptres + self._offset)
             self._moved_at = self.get_clock().now()
 
-    def _report(self, image: Image) -> None:
+    def _on_image(self, image: Image) -> None:
         state = FocusState(header=image.header, focus_dioptres=float('nan'))
         if self._command is not None:
-            # The stamp of an image is the beginning of its exposure.
-            rested = (Time.from_msg(image.header.stamp) - self._moved_at).nanoseconds * 1e-9
-            settled = rested > self._lens.settling_time
+            # Stamps mark the start of the exposure.
+            elapsed = (Time.from_msg(image.header.stamp) - self._moved_at).nanoseconds * 1e-9
+            settled = elapsed > self._lens.settling_time
             state.state = FocusState.SETTLED if settled else FocusState.MOVING
             state.focus_dioptres = self._command.focus_dioptres
             state.sweep_id = self._command.sweep_id

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A node that uses depth and its standard deviation: how far may the robot drive?
+"""Distance to the nearest obstacle from depth and its standard deviation.
 
 python3 examples/nearest_obstacle.py --ros-args -p certainty:=2.0
 
-Publishes the distance at which the nearest pixel may be, `certainty` standard deviations on the
-safe side.
+Publishes the smallest depth minus `certainty` standard deviations.
 """
 
 from cv_bridge import CvBridge
@@ -18,10 +17,7 @@ from std_msgs.msg import Float32
 
 
 class NearestObstacle(Node):
-    """Depth and sigma of one stack have the same stamp: that makes them a pair.
-
-    Two topics have no common order: either of the two may come first.
-    """
+    """Node that pairs depth and sigma by stamp; either of the two may arrive first."""
 
     def __init__(self) -> None:
         super().__init__('nearest_obstacle')
@@ -30,7 +26,7 @@ class NearestObstacle(Node):
         self._depth: Image | None = None
         self._sigma: Image | None = None
         self._distance = self.create_publisher(Float32, 'nearest_obstacle', 1)
-        # The depth node computes sigma only because somebody subscribes to it.
+        # The depth node computes sigma only with a subscriber.
         self.create_subscription(Image, 'depth/image_rect', self._on_depth, 2)
         self.create_subscription(Image, 'depth/sigma', self._on_sigma, 2)
 
@@ -50,10 +46,10 @@ class NearestObstacle(Node):
         depth = self._bridge.imgmsg_to_cv2(self._depth, '32FC1')  # metres
         margin = self._certainty * self._bridge.imgmsg_to_cv2(self._sigma, '32FC1')
         nearest = depth - margin
-        if np.isneginf(depth).any():  # nearer than the depth node was asked to measure
+        if np.isneginf(depth).any():  # nearer than depth.min
             distance = 0.0
         elif np.isfinite(nearest).any():
-            # Not the very nearest pixel: one in a thousand may be wrong.
+            # The 0.1th percentile, not the minimum: single pixels may be wrong.
             distance = float(np.percentile(nearest[np.isfinite(nearest)], 0.1))
         else:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two cameras, each with a lens of its own: everything twice, in two namespaces.
+"""Two cameras with lenses, each with its nodes in a namespace.
 
 ros2 launch examples/two_cameras.launch.py driver:=topic
 """
@@ -24,7 +24,7 @@ def generate_launch_description() -> LaunchDescription:
                 'driver',
                 default_value='topic',
                 choices=['topic', 'camera_ros', 'v4l2', 'depthai', 'none'],
-                description='How the lenses are moved; both in the same way.',
+                description='Lens driver of both cameras.',
             ),
             *(
                 IncludeLaunchDescription(

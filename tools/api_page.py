@@ -28,7 +28,7 @@ import dualfocus_ros as df
 depth = df.estimate_depth(images, focus_distances=[0.35, 0.5, 0.9]).depth
 ```
 
-Repeated use of one network, with settings of its own:
+Repeated estimates with one network and other settings:
 
 ```python
 estimator = df.DepthEstimator(settings=df.EstimatorSettings(depth_max=3.0))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the database of known vulnerabilities about every pinned package.
+"""Look up the pinned packages in the database of known vulnerabilities.
 
-Run by ``audit.sh`` with the Python of .venv-audit. Exit code 1 on a finding. Where the database
-cannot be asked it says so and the exit code is 0: that is no finding, and no clean bill either.
+Run by ``audit.sh`` with the Python of .venv-audit. Exit code 1 on a finding, 0 with a message if the
+database cannot be reached.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import tempfile
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parent
-# Of torch only the version is pinned, where it is installed: see requirements.in.
+# The version of torch is pinned in the set-up, see requirements.in.
 PINNED = (*sorted(TOOLS.glob('requirements*.lock')), TOOLS / 'set_up' / 'environment.py')
 _PIN = re.compile(r"^(?:TORCH = ')?([A-Za-z0-9._-]+)==([^\s;\\']+)", re.MULTILINE)
 
 
 def pins(files: Iterable[Path]) -> list[list[str]]:
-    """Return all pinned packages as ``name==version``, in lists that have each name once."""
+    """Return all pinned packages as ``name==version``, in lists with each name once."""
     lists: list[dict[str, str]] = []
     found = {pin for file in files for pin in _PIN.findall(file.read_text('utf-8'))}
     for name, version in sorted(found):
@@ -35,7 +35,7 @@ def pins(files: Iterable[Path]) -> list[list[str]]:
 
 
 def judge(packages: list[dict[str, Any]]) -> tuple[int, list[str]]:
-    """Return exit code and lines for what pip-audit says of each package."""
+    """Return exit code and report lines for the answers of pip-audit."""
     findings = [
         f'{p["name"]} {p["version"]}: {", ".join([v["id"], *v.get("aliases", [])])}'
         f'; fixed in {", ".join(v["fix_versions"]) or "no release yet"}'
@@ -45,7 +45,7 @@ def judge(packages: list[dict[str, Any]]) -> tuple[int, list[str]]:
     unknown = [p for p in packages if 'skip_reason' in p]
     if not packages or len(unknown) == len(packages):
         why = unknown[0]['skip_reason'] if unknown else 'no answer'
-        return 0, [f'NOT ASKED: the database of vulnerabilities gives no answer ({why})']
+        return 0, [f'NOT ASKED: no answer from the database of vulnerabilities ({why})']
     known = len(packages) - len(unknown)
     lines = [f'{known} pinned packages, {len(findings)} known vulnerabilities', *findings]
     if unknown:
@@ -55,7 +55,7 @@ def judge(packages: list[dict[str, Any]]) -> tuple[int, list[str]]:
 
 
 def ask(pinned: list[str]) -> list[dict[str, Any]] | str:
-    """Return what pip-audit says of each package, or in words why it could not ask."""
+    """Return the answer of pip-audit for each package, or its error as text."""
     with tempfile.TemporaryDirectory() as folder:
         listed, answer = Path(folder, 'pins.txt'), Path(folder, 'answer.json')
         listed.write_text('\n'.join(pinned) + '\n', 'utf-8')
@@ -87,7 +87,7 @@ def ask(pinned: list[str]) -> list[dict[str, Any]] | str:
 
 
 def main() -> int:
-    """Print what is known; return the exit code."""
+    """Print the report; return the exit code."""
     packages: list[dict[str, Any]] = []
     for pinned in pins(PINNED):
         answer = ask(pinned)

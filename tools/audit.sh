@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Looks for known vulnerabilities of the pinned packages, with pip-audit in an environment of its
-# own, .venv-audit. Fails on findings; where it cannot ask it says so.
+# Looks up the pinned packages in the database of known vulnerabilities, with pip-audit in
+# .venv-audit. Fails on findings; prints a message if the database cannot be reached.
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 cd -- "$root"
 venv=$root/.venv-audit
 lock=tools/requirements_audit.lock
 
-# The environment is complete when it holds the lock that it was made from.
+# The environment is complete once it contains its lock file.
 if ! cmp -s "$lock" "$venv/made-from.lock"; then
-  # Where there is a .venv its Python is a supported one; else as in set_up.sh.
+  # The Python of .venv is a supported one; without .venv as in set_up.sh.
   python=$(cat "$root/.venv/made-from" 2>/dev/null || echo "${PYTHON:-python3}")
   rm -rf "$venv"
   if ! { "$python" -m venv "$venv" && "$venv/bin/pip" install -qq --disable-pip-version-check \

@@ -1,17 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Makes the site from docs/ with tools of its own environment, .venv-docs, which needs no ROS.
-#   tools/build_docs.sh [the site's folder]
+# Builds the site from docs/ with Sphinx in .venv-docs, without ROS.
+#   tools/build_docs.sh [output folder]
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 cd -- "$root"
 venv=$root/.venv-docs
 lock=tools/requirements_docs.lock
 
-# The environment is complete when it holds the lock that it was made from.
+# The environment is complete once it contains its lock file.
 if ! cmp -s "$lock" "$venv/made-from.lock"; then
   echo "docs: installing Sphinx into .venv-docs" >&2
-  # Where there is a .venv its Python is a supported one; else as in set_up.sh.
+  # The Python of .venv is a supported one; without .venv as in set_up.sh.
   python=$(cat "$root/.venv/made-from" 2>/dev/null || echo "${PYTHON:-python3}")
   rm -rf "$venv"
   "$python" -m venv "$venv"

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Makes or updates the environment that `source activate.sh` enters. Every make target calls this.
+# Creates or updates the environment of `source activate.sh`; called by all make targets.
 #
-# Here: decide whether a ROS 2 distro is used and which Python. The rest is in set_up/, in Python.
+# Selects the ROS 2 distro, if sourced, and Python. The rest is in set_up/, in Python.
 #
 # Variables: PYTHON              the interpreter to use, a name or a path
-#            DUALFOCUS_SKIP_TORCH  1: leave torch out, for machines where a build of the user's
-#                                own choice is installed into .venv by hand
+#            DUALFOCUS_SKIP_TORCH  1: leave torch out, to install another build into .venv by
+#                                hand
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -15,7 +15,7 @@ fail() {
   exit 1
 }
 
-# From inside an activated environment `python3` would be the one that this is about to make.
+# In an activated environment `python3` would be the Python of the environment itself.
 if [ -n "${VIRTUAL_ENV:-}" ]; then
   kept=
   saved_ifs=$IFS
@@ -28,7 +28,7 @@ if [ -n "${VIRTUAL_ENV:-}" ]; then
   unset VIRTUAL_ENV
 fi
 
-# A sourced distro wins: its packages and its Python, never the wheels.
+# With a sourced distro, its packages and its Python instead of the wheels.
 if [ -n "${ROS_DISTRO:-}" ] && [ -n "${AMENT_PREFIX_PATH:-}" ]; then
   python=${PYTHON:-python3}
   "$python" -c 'import rclpy' >/dev/null 2>&1 || fail \
@@ -42,7 +42,7 @@ if [ -e "$root/.venv/ros-distro" ]; then
     "or run 'make clean-all' to start over without it"
 fi
 
-# True for a CPython that the wheels exist for.
+# True for a CPython that has wheels.
 is_supported() {
   "$1" -c 'import sys
 ok = (3, 10) <= sys.version_info[:2] <= (3, 13) and sys.implementation.name == "cpython"
@@ -57,7 +57,7 @@ if [ -n "${PYTHON:-}" ]; then
     "'$PYTHON' is $("$PYTHON" --version 2>&1), but Python 3.10 to 3.13 is needed: $advice"
   python=$PYTHON
 else
-  # Stay with what the environment was made from, so that PYTHON= need be given only once.
+  # Keep the Python of the environment, so that PYTHON= need be given only once.
   python=
   made_from=$(cat "$root/.venv/made-from" 2>/dev/null || true)
   for candidate in "$made_from" python3 python3.13 python3.12 python3.11 python3.10; do

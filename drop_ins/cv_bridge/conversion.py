@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion of pixels from one encoding to another, by the rules of the real ``cv_bridge``."""
+"""Conversion of pixels between encodings, by the rules of the original ``cv_bridge``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class CvBridgeError(TypeError):
 
 
 def find(encoding: str) -> Encoding:
-    """Look an encoding up.
+    """Return an encoding by name.
 
-    :raises CvBridgeError: when it is none that can be converted.
+    :raises CvBridgeError: if the encoding is unknown.
     """
     try:
         return parse(encoding)
@@ -23,10 +23,10 @@ def find(encoding: str) -> Encoding:
         raise CvBridgeError(f'Unrecognized image encoding [{encoding}]') from None
 
 
-def getCvType(encoding: str) -> int:  # noqa: N802 - the name of the real one
-    """Return OpenCV's number for an encoding's type, such as ``cv2.CV_8UC3`` for ``bgr8``.
+def getCvType(encoding: str) -> int:  # noqa: N802 - name of the original
+    """Return the OpenCV type number of an encoding, such as ``cv2.CV_8UC3`` for ``bgr8``.
 
-    :raises RuntimeError: when the encoding is unknown.
+    :raises RuntimeError: if the encoding is unknown.
     """
     try:
         found = parse(encoding)
@@ -36,26 +36,26 @@ def getCvType(encoding: str) -> int:  # noqa: N802 - the name of the real one
 
 
 def cv_type_number(encoding: Encoding) -> int:
-    """Return OpenCV's number for a type. It differs between OpenCV 4 and 5, so ask OpenCV."""
+    """Return the OpenCV type number, which differs between OpenCV 4 and 5."""
     if encoding.channels <= 4:
         return int(getattr(cv2, f'CV_{encoding.sample}C{encoding.channels}'))
     return int(getattr(cv2, f'CV_{encoding.sample}C')(encoding.channels))
 
 
 def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
-    """Convert an image; always returns an array of its own.
+    """Convert an image; never returns a view of it.
 
-    Between 8 and 16 bits the values are scaled to the full range. Between any other two types
-    they keep their value, rounded half to even and clipped to what the target can hold.
+    Between 8 and 16 bits values are scaled to the full range. Between other types they are kept,
+    rounded half to even and clipped to the range of the target.
 
     :param image: (H, W) or (H, W, C) in encoding ``source``.
-    :raises CvBridgeError: when no such conversion exists.
+    :raises CvBridgeError: if no such conversion exists.
     """
     if target in ('', source):
         return image.copy()
     old, new = find(source), find(target)
     for encoding in (old, new):
-        if encoding.name in SAMPLE_TYPES:  # '8U' is short for '8UC1' only outside conversions
+        if encoding.name in SAMPLE_TYPES:  # '8U' for '8UC1' is not allowed in conversions
             raise CvBridgeError(f'Unknown encoding {encoding.name}')
     if old.colours is None or new.colours is None:
         _check_generic(old, new)
@@ -67,13 +67,13 @@ def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
         except cv2.error as error:
             raise CvBridgeError(str(error)) from error
     elif old.colours.startswith('Bayer') or old.colours == 'YUY2':
-        # As in the real package: these are sources of conversions only.
+        # As in the original: Bayer and YUY2 are sources of conversions only.
         raise CvBridgeError(f'Unsupported conversion from [{source}] to [{target}]')
     return _change_type(image, old, new)
 
 
 def _check_generic(old: Encoding, new: Encoding) -> None:
-    """Allow conversions from and to encodings without colours only where the channels stay."""
+    """Refuse conversions of generic encodings that change the number of channels."""
     if old.colours is None and new.colours is not None:
         raise CvBridgeError(
             f'[{old.name}] is not a color format. but [{new.name}] is. '
@@ -92,7 +92,7 @@ def _check_generic(old: Encoding, new: Encoding) -> None:
 
 
 def _colour_code(old: Encoding, new: Encoding) -> int:
-    """Return the OpenCV conversion code between two different channel meanings."""
+    """Return the OpenCV code of a colour conversion."""
     refusal = CvBridgeError(f'Unsupported conversion from [{old.name}] to [{new.name}]')
     targets = {'GRAY', 'RGB', 'BGR', 'RGBA', 'BGRA'}
     if str(old.colours).startswith('Bayer'):
@@ -101,8 +101,8 @@ def _colour_code(old: Encoding, new: Encoding) -> int:
         raise refusal
     if old.colours in ('UYVY', 'YUY2'):
         return int(getattr(cv2, f'COLOR_YUV2{new.colours}_{old.colours}'))
-    # OpenCV's older names for Bayer patterns start one pixel later: 'BG' is RGGB. They are the
-    # ones that every version knows.
+    # The names of Bayer patterns that all OpenCV versions have start one pixel later: 'BG' is
+    # RGGB.
     source = {
         'BayerRGGB': 'BayerBG',
         'BayerBGGR': 'BayerRG',
@@ -113,7 +113,7 @@ def _colour_code(old: Encoding, new: Encoding) -> int:
 
 
 def _change_type(image: np.ndarray, old: Encoding, new: Encoding) -> np.ndarray:
-    """Convert the samples from the type of one encoding to that of another."""
+    """Convert samples between the types of two encodings."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if old.dtype == new.dtype:
@@ -126,7 +126,7 @@ def _change_type(image: np.ndarray, old: Encoding, new: Encoding) -> np.ndarray:
     values = image.astype(np.float64) * scale
     if new.dtype.kind != 'f':
         limits = np.iinfo(SAMPLE_TYPES[new.sample])
-        # OpenCV rounds to a 32-bit integer first. What has none, NaN too, becomes the lowest.
+        # OpenCV rounds to a 32-bit integer first; values outside, and NaN, become the lowest.
         values = np.where(np.abs(values) < 2.0**31, values, -(2.0**31))
         values = np.clip(np.rint(values), limits.min, limits.max)
     return values.astype(new.dtype)

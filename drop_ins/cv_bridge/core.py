@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``CvBridge``: between ROS image messages and numpy arrays."""
+"""``CvBridge``: conversion between ROS image messages and numpy arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from std_msgs.msg import Header
 
 
 class CvBridge:
-    """Convert between image messages and arrays as OpenCV uses them."""
+    """Converter between image messages and OpenCV arrays."""
 
     def dtype_with_channels_to_cvtype2(self, dtype: np.dtype, n_channels: int) -> str:
-        """Return the generic encoding of an array's type, such as ``'8UC3'``.
+        """Return the generic encoding of an array type, such as ``'8UC3'``.
 
-        :raises CvBridgeError: for a type that OpenCV does not have.
+        :raises CvBridgeError: for a type that OpenCV lacks.
         """
         native = np.dtype(dtype).newbyteorder('=')
         for letters, known in SAMPLE_TYPES.items():
@@ -28,29 +28,29 @@ class CvBridge:
         raise CvBridgeError(f'images of type {dtype} have no encoding')
 
     def encoding_to_cvtype2(self, encoding: str) -> int:
-        """Return OpenCV's number for an encoding's type, such as ``cv2.CV_8UC3``.
+        """Return the OpenCV type number of an encoding, such as ``cv2.CV_8UC3``.
 
-        :raises CvBridgeError: when the encoding is unknown.
+        :raises CvBridgeError: if the encoding is unknown.
         """
         return cv_type_number(find(encoding))
 
     def encoding_to_dtype_with_channels(self, encoding: str) -> tuple[str, int]:
-        """Return the numpy name of an encoding's samples, and how many a pixel has.
+        """Return the numpy name of the sample type, and the number of channels.
 
-        :raises CvBridgeError: when the encoding is unknown.
+        :raises CvBridgeError: if the encoding is unknown.
         """
         found = find(encoding)
         return found.dtype.name, found.channels
 
     def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = 'passthrough') -> np.ndarray:
-        """Turn a message into an array.
+        """Convert a message to an array.
 
-        With ``'passthrough'`` the array is a view of the message's data where that is possible:
-        without padding at the end of rows, and in native byte order.
+        With ``'passthrough'`` the array is a view of the message data if rows have no padding and
+        the byte order is native.
 
         :return: (H, W) for one channel, else (H, W, C), contiguous, in native byte order.
         :raises CvBridgeError: for an encoding that is unknown or cannot be converted, rows
-            shorter than the image is wide, or less data than ``step * height`` bytes.
+            shorter than the image width, or less data than ``step * height`` bytes.
         """
         encoding = find(img_msg.encoding)
         dtype = encoding.dtype.newbyteorder('>' if img_msg.is_bigendian else '<')
@@ -66,7 +66,7 @@ class CvBridge:
                 'Image is wrongly formed: height * step != size  or  '
                 f'{height} * {step} != {len(img_msg.data)}'
             )
-        # Strides rather than a reshape, because the padding of a row need not be whole pixels.
+        # Strides, not reshape: row padding need not be whole pixels.
         image: np.ndarray = np.ndarray(
             (height, width, encoding.channels),
             dtype,
@@ -83,11 +83,11 @@ class CvBridge:
     def cv2_to_imgmsg(
         self, cvim: np.ndarray, encoding: str = 'passthrough', header: Header | None = None
     ) -> Image:
-        """Turn an array into a message; ``'passthrough'`` names a generic encoding, as ``8UC3``.
+        """Convert an array to a message; ``'passthrough'`` sets a generic encoding such as ``8UC3``.
 
         :param cvim: (H, W) or (H, W, C).
-        :raises TypeError: when ``cvim`` is not an array.
-        :raises CvBridgeError: when its type is not that of the encoding.
+        :raises TypeError: if ``cvim`` is not an array.
+        :raises CvBridgeError: if its type differs from the encoding.
         """
         if not isinstance(cvim, np.ndarray | np.generic):
             raise TypeError('Your input type is not a numpy array')
@@ -111,12 +111,12 @@ class CvBridge:
     def compressed_imgmsg_to_cv2(
         self, cmprs_img_msg: CompressedImage, desired_encoding: str = 'passthrough'
     ) -> np.ndarray | None:
-        """Decode a compressed image; colour images come out as bgr8 or bgra8.
+        """Decode a compressed image; colour images become bgr8 or bgra8.
 
-        As the real package does, ``'passthrough'`` returns None for data that is no image, and
-        any other encoding takes the image for bgr8: ask for ``'passthrough'`` where it may not be.
+        As in the original, ``'passthrough'`` returns None for data that are not an image, and other
+        encodings assume bgr8: use ``'passthrough'`` for other images.
 
-        :raises CvBridgeError: when the image cannot be converted.
+        :raises CvBridgeError: if the image cannot be converted.
         """
         if not len(cmprs_img_msg.data):
             image = None
@@ -138,9 +138,9 @@ class CvBridge:
         """Encode an array as a compressed image.
 
         :param cvim: (H, W), (H, W, 3) in the order BGR, or (H, W, 4) in the order BGRA.
-        :param dst_format: a file name's ending that OpenCV can write: jpg, png, tiff ...
-        :raises TypeError: when ``cvim`` is not an array.
-        :raises cv2.error: when OpenCV cannot write such an image in this format.
+        :param dst_format: file name suffix of a format that OpenCV writes: jpg, png, tiff ...
+        :raises TypeError: if ``cvim`` is not an array.
+        :raises cv2.error: if OpenCV cannot write the image in this format.
         """
         if not isinstance(cvim, np.ndarray | np.generic):
             raise TypeError('Your input type is not a numpy array')
@@ -151,7 +151,7 @@ class CvBridge:
 
 
 def _bytes_of(image: np.ndarray) -> array.array:
-    """Copy an array's bytes into the one type that message fields take without a slow loop."""
+    """Copy the bytes into array.array, the one type that message fields copy without a loop."""
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(image).reshape(-1).view(np.uint8))
     return data

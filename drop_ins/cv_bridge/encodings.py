@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the encoding strings of ``sensor_msgs/Image`` stand for (``image_encodings.hpp``)."""
+"""Encodings of ``sensor_msgs/Image`` (``image_encodings.hpp``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-# The letters that OpenCV gives its sample types. The order is that of its depth numbers.
+# OpenCV names of sample types, in the order of its depth numbers.
 SAMPLE_TYPES = {
     '8U': np.dtype(np.uint8),
     '8S': np.dtype(np.int8),
@@ -24,12 +24,12 @@ _GENERIC = re.compile(r'(8U|8S|16U|16S|32S|32F|64F)(?:C([0-9]+))?')
 
 @dataclass(frozen=True)
 class Encoding:
-    """One encoding.
+    """Image encoding.
 
-    :param sample: OpenCV's letters for the type of one sample, a key of ``SAMPLE_TYPES``.
+    :param sample: OpenCV name of the sample type, a key of ``SAMPLE_TYPES``.
     :param channels: samples per pixel.
-    :param colours: the meaning of the channels (``'GRAY'``, ``'BGR'``, ``'BayerRGGB'`` ...), or
-        None for the generic encodings such as ``32FC1``, which mean nothing in particular.
+    :param colours: colour format (``'GRAY'``, ``'BGR'``, ``'BayerRGGB'`` ...); None for generic
+        encodings such as ``32FC1``.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Encoding:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of one sample, in native byte order."""
+        """Sample type in native byte order."""
         return SAMPLE_TYPES[self.sample]
 
 
@@ -68,10 +68,10 @@ _NAMED = _named_encodings()
 
 
 def parse(encoding: str) -> Encoding:
-    """Look an encoding up.
+    """Return an encoding by name.
 
-    :raises KeyError: for an encoding that cv_bridge has no OpenCV type for. ``uyvy``, ``yuyv``,
-        ``nv12``, ``nv21`` and ``nv24`` are among them, as in the real package.
+    :raises KeyError: for an encoding without OpenCV type; as in the original, among them
+        ``uyvy``, ``yuyv``, ``nv12``, ``nv21`` and ``nv24``.
     """
     if encoding in _NAMED:
         return _NAMED[encoding]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between ``sensor_msgs/PointCloud2`` messages and numpy arrays.
+"""Conversion between ``sensor_msgs/PointCloud2`` messages and numpy arrays.
 
-Behaves as the real module does, including its layout of organised clouds, which is transposed:
-an array of shape (A, B) becomes a cloud of width A and height B with its bytes in the order of
-the array. To write a cloud as cameras do, create it flat from H * W points in row-major order,
-then set ``height``, ``width`` and ``row_step``.
+As in the original, the layout of organised clouds is transposed: an array of shape (A, B) becomes
+a cloud of width A and height B with the bytes in the order of the array. To write a cloud as
+cameras do, create it flat from H * W points in row-major order, then set ``height``, ``width`` and
+``row_step``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DUMMY_FIELD_PREFIX = 'unnamed_field'
 
 
 def _require(condition: bool, message: str) -> None:
-    # The real module uses assert statements: callers get an AssertionError from either.
+    # AssertionError, because the original uses assert statements.
     if not condition:
         raise AssertionError(message)
 
@@ -43,10 +43,10 @@ def _require(condition: bool, message: str) -> None:
 def dtype_from_fields(fields: Iterable[PointField], point_step: int | None = None) -> np.dtype:
     """Return the structured dtype of one point.
 
-    A field that holds several values becomes as many fields, ``name_0``, ``name_1`` ...
+    A field of several values becomes as many fields, ``name_0``, ``name_1`` ...
 
-    :param point_step: bytes per point; by default what the fields take.
-    :raises AssertionError: for a field of no values, or two of one name.
+    :param point_step: bytes per point; by default the size of the fields.
+    :raises AssertionError: for a field of no values, or two fields of one name.
     """
     names: list[str] = []
     formats: list[np.dtype] = []
@@ -73,14 +73,14 @@ def read_points(
     uvs: Iterable[int] | None = None,
     reshape_organized_cloud: bool = False,
 ) -> np.ndarray:
-    """Read a cloud into a structured array, a view of the message's data where possible.
+    """Read a cloud into a structured array, a view of the message data if possible.
 
-    :param field_names: what to read, in this order; by default everything.
-    :param skip_nans: leave out points with a NaN, unless the cloud says that it is dense.
-    :param uvs: indices of the points to read, into the flat cloud.
+    :param field_names: fields to read, in this order; by default all.
+    :param skip_nans: leave out points with a NaN, unless ``is_dense`` is set.
+    :param uvs: indices into the flat cloud of the points to read.
     :param reshape_organized_cloud: return shape (width, height) for a cloud of several rows.
-    :raises AssertionError: when ``cloud`` is no PointCloud2 or lacks one of the fields.
-    :raises TypeError: when it has less data than points.
+    :raises AssertionError: if ``cloud`` is not a PointCloud2 or lacks a field.
+    :raises TypeError: if it has less data than points.
     """
     _require(isinstance(cloud, PointCloud2), 'Cloud is not a sensor_msgs.msg.PointCloud2')
     points: np.ndarray = np.ndarray(
@@ -114,11 +114,11 @@ def read_points_numpy(
     uvs: Iterable[int] | None = None,
     reshape_organized_cloud: bool = False,
 ) -> np.ndarray:
-    """Read fields of one type into a plain array, the fields along its last axis.
+    """Read fields of one type into a plain array, with the fields along its last axis.
 
-    The parameters are those of :func:`read_points`.
+    Parameters as in :func:`read_points`.
 
-    :raises AssertionError: when a field to read is of another type than the cloud's first field.
+    :raises AssertionError: if the type of a field differs from the first field of the cloud.
     """
     wanted = [
         field for field in cloud.fields[1:] if field_names is None or field.name in field_names
@@ -140,7 +140,7 @@ def read_points_list(
 ) -> list[Any]:
     """Read a cloud into a list of named tuples (slow).
 
-    The parameters are those of :func:`read_points`.
+    Parameters as in :func:`read_points`.
     """
     _require(isinstance(cloud, PointCloud2), 'cloud is not a sensor_msgs.msg.PointCloud2')
     if field_names is None:
@@ -155,13 +155,13 @@ def create_cloud(
     points: Iterable,
     point_step: int | None = None,
 ) -> PointCloud2:
-    """Write a cloud.
+    """Create a cloud.
 
     :param points: a structured array of exactly the fields' dtype; or a plain array with the
         fields along its last axis; or an iterable of points, each an iterable of values (slow).
         One axis of points makes an unorganised cloud, two an organised one (see the module).
-    :param point_step: bytes per point; by default what the fields take.
-    :raises AssertionError: when the points do not fit the fields.
+    :param point_step: bytes per point; by default the size of the fields.
+    :raises AssertionError: if the points do not match the fields.
     """
     dtype = dtype_from_fields(fields, point_step)
     if not isinstance(points, np.ndarray):
@@ -194,7 +194,7 @@ def create_cloud(
         row_step=points.dtype.itemsize * points.shape[0],
         is_dense=False,
     )
-    # Through array.array: given any other type, the field is filled by a slow loop over bytes.
+    # array.array: other types are copied by a slow loop over bytes.
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(points).reshape(-1).view(np.uint8))
     cloud.data = data
@@ -202,7 +202,7 @@ def create_cloud(
 
 
 def create_cloud_xyz32(header: Header, points: Iterable) -> PointCloud2:
-    """Write a cloud of the fields x, y and z as FLOAT32; see :func:`create_cloud`."""
+    """Create a cloud with FLOAT32 fields x, y and z; see :func:`create_cloud`."""
     fields = [
         PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
         for index, name in enumerate('xyz')

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The depth map as points, with WebGL2: turned, moved and enlarged by mouse, touch or keys.
+// Point cloud of the depth map in WebGL2; mouse, touch and keys rotate, pan and zoom.
 'use strict';
 
 const VERTEX = `#version 300 es
@@ -14,7 +14,7 @@ void main() {
   vec3 p = turn * (position - target) + vec3(0.0, 0.0, away);
   // The optical frame has y down and z forward.
   gl_Position = vec4(p.x * zoom.x, -p.y * zoom.y, (p.z * (far + near) - 2.0 * far * near) / (far - near), p.z);
-  // As large as the gap between neighbouring pixels there.
+  // Size of the gap between neighbouring pixels at this depth.
   gl_PointSize = clamp(size * position.z / max(p.z, 1e-6), 1.0, 64.0);
   shade = colour;
 }`;
@@ -26,7 +26,7 @@ void main() { colour = vec4(shade, 1.0); }`;
 const FIELD = 0.5;  // half the height of the view at distance 1
 
 class Cloud {
-  // onPoint(x, y, event): pixel of the depth map whose point is under the mouse; null for none.
+  // onPoint(x, y, event): depth pixel of the point under the mouse; null for none.
   constructor(canvas, onPoint) {
     this.canvas = canvas;
     this.gl = canvas.getContext('webgl2', {antialias: false, preserveDrawingBuffer: true});
@@ -80,7 +80,7 @@ class Cloud {
     gl.bufferData(gl.ARRAY_BUFFER, colours, gl.STATIC_DRAW);
   }
 
-  // camera: fx, fy, cx, cy. stay keeps the view of the cloud before.
+  // camera: fx, fy, cx, cy. stay keeps the current view.
   setDepth(sweep, camera, stay) {
     if (!this.gl) return;
     const [fx, fy, cx, cy] = camera, {width, height, depth} = sweep;
@@ -103,7 +103,7 @@ class Cloud {
     const middle = count ? sample[Math.floor(sample.length / 2)] : 1;
     const farthest = count ? sample[Math.floor(0.98 * (sample.length - 1))] : 2;
     const centre = [((width - 1) / 2 - cx) * middle / fx, ((height - 1) / 2 - cy) * middle / fy, middle];
-    // Far enough away for the height of the picture to fill the view.
+    // Distance at which the image height fills the view.
     const away = Math.max(height / fy, width / fx / this.aspect()) * middle / (2 * FIELD) * 1.25;
     this.home = {yaw: -0.24, pitch: 0.3, away, target: centre};
     this.far = 20 * Math.max(farthest, away);
@@ -111,7 +111,7 @@ class Cloud {
     if (!stay) this.reset();
   }
 
-  // The outline of the camera, as lines from its centre to the corners of a picture.
+  // Camera frustum: lines from its centre to the corners of the image.
   frame(fx, fy, cx, cy, width, height, z) {
     const corner = (u, v) => [(u - cx) * z / fx, (v - cy) * z / fy, z];
     const corners = [corner(0, 0), corner(width, 0), corner(width, height), corner(0, height)];
@@ -186,8 +186,7 @@ class Cloud {
     gl.drawArrays(gl.LINES, 0, this.lineCount || 0);
   }
 
-  // Pixel of the depth map at a place of the canvas, in CSS pixels: of the points drawn there the
-  // nearest. Null for none.
+  // Depth pixel of the nearest point drawn at a canvas position in CSS pixels; null for none.
   pick(x, y) {
     const rows = this.turn(), [tx, ty, tz] = this.target, positions = this.positions;
     const half = this.canvas.clientHeight / 2, scale = half / FIELD, middle = this.canvas.clientWidth / 2;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// From what encode.py writes to arrays and bitmaps.
+// Decoding of sweeps, as sweep_encoding.py encodes them, to arrays and bitmaps.
 'use strict';
 
-const NONE = 0, TOO_NEAR = 1, TOO_FAR = 2, FIRST = 3, LEAST = 1e-4;
+const CODE_NEARER = 1, CODE_FARTHER = 2, FIRST_LENGTH_CODE = 3, MIN_LENGTH = 1e-4;
 
 function bytesOf(text) {
   const raw = atob(text), bytes = new Uint8Array(raw.length);
@@ -27,8 +27,9 @@ async function unpackedMap(map) {
   let code = 0;
   for (let i = 0; i < count; i++) {
     code = (code + (bytes[i] << 8) + bytes[count + i]) & 65535;
-    values[i] = code >= FIRST ? LEAST * Math.exp((code - FIRST) * map.step)
-      : code === TOO_NEAR ? -Infinity : code === TOO_FAR ? Infinity : NaN;
+    values[i] = code >= FIRST_LENGTH_CODE
+      ? MIN_LENGTH * Math.exp((code - FIRST_LENGTH_CODE) * map.step)
+      : code === CODE_NEARER ? -Infinity : code === CODE_FARTHER ? Infinity : NaN;
   }
   return values;
 }
@@ -43,7 +44,7 @@ function pixelsOf(bitmap, width, height) {
   return context.getImageData(0, 0, width, height).data;
 }
 
-// One sweep, ready to be shown.
+// Decode one sweep.
 async function decoded(sweep) {
   const maybe = (value, decode) => value === null ? null : decode(value);
   const [depth, sigma, confidence, sharp, planes, curves] = await Promise.all([
@@ -57,7 +58,7 @@ async function decoded(sweep) {
   };
 }
 
-// p_n of a pixel, one number per plane; null where the sweep has none.
+// p_n of a pixel, one number per plane; null without focus curves.
 function curveAt(sweep, x, y) {
   const curves = sweep.curves;
   if (!curves) return null;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The focus probability of one pixel over the planes, with the depth that came of it.
+// Focus curve: focus probability of one pixel over the planes, with the estimated depth.
 'use strict';
 
 const CURVE = {left: 34, right: 392, top: 30, bottom: 214};
@@ -37,7 +37,7 @@ function drawCurve(place, focus, probability, depth, sigma, chosen) {
     add('text', {x: x(k * step), y: CURVE.bottom + 14, 'text-anchor': 'middle'}, +(k * step).toFixed(6));
   }
   add('text', {x: CURVE.right, y: CURVE.bottom + 28, 'text-anchor': 'end'}, 'dioptres (1/m): far left, near right');
-  // Metres above, where there is room for them.
+  // Metres above, if they fit.
   let last = -Infinity;
   for (const metres of [100, 50, 20, 10, 7, 5, 4, 3, 2.5, 2, 1.5, 1.2, 1, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.12, 0.1, 0.07, 0.05]) {
     const at = x(1 / metres);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is shown, and what the controls do.
+// State of the page and its controls.
 'use strict';
 
-const KEPT = 12;  // sweeps of a live view that one can go back to
+const KEPT = 12;  // newest sweeps of a live view in the list
 const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dualfocus view --curves).';
 
 (async () => {
@@ -156,7 +156,7 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
     index = clamp(number, sweeps.length);
     at('sweep').selectedIndex = index;
     const mine = ++token, next = await decoded(sweeps[index]);
-    if (mine !== token) return;  // another one was chosen meanwhile
+    if (mine !== token) return;  // another sweep was chosen meanwhile
     const same = sweep && sweep.width === next.width && sweep.height === next.height;
     if (!sweep && next.planes) plane = Math.floor(next.planes.length / 2);
     sweep = next;

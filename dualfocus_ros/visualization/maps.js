@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures and maps of values in their panels, with legends and the circle at the chosen pixel.
+// Panels of images and maps, with legends and a circle at the chosen pixel.
 'use strict';
 
 const NAMES = {none: 'none', nearer: 'nearer', farther: 'farther'};
@@ -12,7 +12,7 @@ function element(tag, className, parent, text) {
   return made;
 }
 
-// Returns a function from a value to 0xBBGGRR.
+// Return a function from a value to 0xBBGGRR.
 function painter(scale, special) {
   const colours = bytesOfHex(scale.colours), steps = colours.length / 3 - 1;
   const packed = new Uint32Array(steps + 1);
@@ -48,7 +48,7 @@ class Panel {
     this.size = null;
   }
 
-  // draw(context) paints a canvas of width x height.
+  // draw(context) draws on a canvas of width x height.
   show(width, height, draw, values) {
     if (!this.canvas) this.build();
     this.size = [width, height];
@@ -92,7 +92,7 @@ class Panel {
     });
   }
 
-  // Position as a share of the image, so that panels of different resolution agree.
+  // Position relative to the image size: panels differ in resolution.
   mark(across, down) {
     if (!this.canvas) return;
     this.cross.hidden = false;

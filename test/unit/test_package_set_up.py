@@ -193,7 +193,7 @@ class TestEnvironment:
 
     def test_a_folder_of_the_users_own_is_left_alone(self, fresh):
         (fresh.folder / 'mine').mkdir(parents=True)
-        with pytest.raises(SetUpError, match='was not made by this set-up'):
+        with pytest.raises(SetUpError, match='was not created by this set-up'):
             fresh.ensure()
         assert (fresh.folder / 'mine').exists()
 
@@ -251,9 +251,9 @@ class TestEnvironment:
 
     def test_what_goes_beside_a_distro_is_in_the_lock(self):
         lock = (ROOT / 'tools' / 'requirements.lock').read_text()
-        for name in environment.BESIDE_A_DISTRO:
+        for name in environment.EXTRA_PACKAGES:
             assert select_lock(lock, {name}.__contains__).startswith(f'{name}=='), name
-        assert not environment.BESIDE_A_DISTRO & {'numpy', 'opencv-python-headless', 'pytest'}
+        assert not environment.EXTRA_PACKAGES & {'numpy', 'opencv-python-headless', 'pytest'}
 
 
 class TestReport:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make or update the environment and the build; run by ``tools/set_up.sh``."""
+"""Create or update the environment and the build; run by ``tools/set_up.sh``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from report import CommandError, Report, SetUpError
 
 
 def main() -> int:
-    """Set this checkout up; returns the exit status."""
+    """Set up this checkout; return the exit status."""
     parser = argparse.ArgumentParser(prog='set_up')
     parser.add_argument('--distro', default='', help='the sourced ROS 2 distro to build on')
     distro = parser.parse_args().distro
     root = Path(__file__).resolve().parents[2]
     report = Report(root / 'log' / 'set_up.log')
     environment = Environment(root, distro, report)
-    # Two at a time would install over each other. The lock goes when this process ends.
+    # One set-up at a time; the lock is released when this process exits.
     folder = os.open(root, os.O_RDONLY)
     try:
         try:
@@ -44,7 +44,7 @@ def main() -> int:
     except OSError as error:
         message = f'failed: {error}'
     except KeyboardInterrupt:
-        print('set-up: interrupted; the next call goes on', file=sys.stderr)
+        print('set-up: interrupted; the next call continues', file=sys.stderr)
         return 130
     print(f'set-up: {message}', file=sys.stderr)
     return 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be there before anything is installed; each lack is one line that says what to do."""
+"""Checks before the installation; each failure is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import sysconfig
 
 from report import CommandError, SetUpError
 
-# Environment and build with the CPU build of torch take 2 GB. The CUDA build takes 6 GB more, but
-# which build comes is known only once pip has looked: running out then is explained as well.
+# Environment and build with the CPU build of torch take 2 GB. The CUDA build takes 6 GB more; which
+# one pip chooses is not known in advance, so explain_pip() covers a full disk as well.
 DISK_NEEDED_GB = 3.0
 
-# Packages of a ROS machine by what they are imported as: package.xml names them, rosdep brings
-# them. ABI-bound ones must come from the distro: its cv_bridge is built against its numpy.
+# Import names of the packages in package.xml that rosdep installs. Packages with a compiled ABI must
+# come from the distro: its cv_bridge is built against its numpy.
 DISTRO_MODULES = (
     'PIL',
     'cv2',
@@ -38,22 +38,22 @@ DISTRO_MODULES = (
 
 
 def _debian_name() -> str:
-    """Return the stem of Debian's package names for this Python, or an empty string."""
+    """Return the stem of the Debian package names of this Python; empty if not from Debian."""
     is_system = Path(sys.base_prefix) == Path('/usr')
     return f'python3.{sys.version_info.minor}' if is_system else ''
 
 
 def check_machine() -> None:
-    """Refuse machines that the wheels were not made for."""
+    """Refuse machines without wheels of ROS 2."""
     if sys.platform != 'linux' or platform.machine() != 'x86_64':
         raise SetUpError(
-            f'ROS 2 comes from PyPI only for Linux on x86_64, and this is {sys.platform} on '
+            f'ROS 2 wheels on PyPI are for Linux on x86_64 only, this is {sys.platform} on '
             f'{platform.machine()}: install a ROS 2 distro, source it, and run this again'
         )
 
 
 def check_tools() -> None:
-    """Refuse to start without a compiler, Python's headers, and what makes environments."""
+    """Refuse to start without compilers, Python headers and venv."""
     for language, variable, names in (
         ('C', 'CC', ('cc', 'gcc', 'clang')),
         ('C++', 'CXX', ('c++', 'g++', 'clang++')),
@@ -65,7 +65,7 @@ def check_tools() -> None:
                 'sudo apt install build-essential'
             )
     if shutil.which('make') is None and shutil.which('ninja') is None:
-        raise SetUpError("no 'make' found, which CMake needs: sudo apt install build-essential")
+        raise SetUpError("no 'make' found (needed by CMake): sudo apt install build-essential")
     debian = _debian_name()
     if importlib.util.find_spec('venv') is None or importlib.util.find_spec('ensurepip') is None:
         how = f'sudo apt install {debian}-venv' if debian else 'install a complete Python'
@@ -77,7 +77,7 @@ def check_tools() -> None:
 
 
 def check_distro(distro: str) -> None:
-    """Refuse a distro that lacks what package.xml names, or the tools to build with."""
+    """Refuse a distro without the packages of package.xml or the build tools."""
     missing = [name for name in DISTRO_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise SetUpError(
@@ -91,7 +91,7 @@ def check_distro(distro: str) -> None:
 
 
 def check_disk(root: Path) -> None:
-    """Refuse to start where the installation cannot fit."""
+    """Refuse to start without enough disk space."""
     free = shutil.disk_usage(root).free / 1e9
     if free < DISK_NEEDED_GB:
         raise SetUpError(
@@ -101,7 +101,7 @@ def check_disk(root: Path) -> None:
 
 
 def explain_pip(failed: CommandError, log_path: Path) -> SetUpError:
-    """Turn pip's output into the one line that tells the user what to do."""
+    """Return the error of pip as one line with its remedy."""
     output = failed.output
     if 'No space left on device' in output:
         return SetUpError(
@@ -129,7 +129,7 @@ def explain_pip(failed: CommandError, log_path: Path) -> SetUpError:
         )
     if 'THESE PACKAGES DO NOT MATCH THE HASHES' in output:
         return SetUpError(
-            'a downloaded package is not the one that tools/requirements.lock names (its hash '
-            f'differs): do not use it; details in {log_path}'
+            'the hash of a downloaded package differs from tools/requirements.lock: do not use it; '
+            f'details in {log_path}'
         )
     return SetUpError(f'pip failed: {failed.last_line()}; details in {log_path}')

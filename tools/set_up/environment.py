@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual environment: what goes into it, and how to tell that it is complete."""
+"""Virtual environment: its contents, and whether it is up to date."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ import sys
 from checks import check_disk, check_distro, check_machine, check_tools, explain_pip
 from report import CommandError, Report, SetUpError
 
-# Not in the lock file, which holds hashes: the CPU and the CUDA builds of one version differ.
-# Which of them is installed is decided by the user's pip configuration (its index).
+# Not in the lock file, because the hashes of CPU and CUDA builds of one version differ. The index in
+# the pip configuration of the user decides which is installed.
 TORCH = 'torch==2.13.0'
 
-# What no distro has, or not reliably; these go into the environment beside a distro's packages.
-# Nothing here is bound to the ABI of a package of the distro, and pytest is not here because
-# launch_testing loads only under the pytest that comes with it.
-BESIDE_A_DISTRO = frozenset(
+# Packages that distros lack, installed in addition to those of the distro. None depends on the ABI
+# of a distro package; without pytest, because launch_testing needs the pytest of its distro.
+EXTRA_PACKAGES = frozenset(
     {
         'rosbags',
         'apsw',
@@ -61,7 +60,7 @@ _MACHINE_NUMPY = re.compile(r'/opt/python/[^";]*?/numpy/(?:_core|core)/include')
 
 
 def digest(paths: Iterable[Path], *texts: str) -> str:
-    """Return a hash over the contents of files and over texts."""
+    """Return a hash of files and texts."""
     state = hashlib.sha256()
     for path in sorted(paths):
         state.update(f'{path.name}\0{path.stat().st_size}\0'.encode())
@@ -71,13 +70,13 @@ def digest(paths: Iterable[Path], *texts: str) -> str:
     return state.hexdigest()
 
 
-def select_lock(lock: str, wanted: Callable[[str], bool]) -> str:
-    """Return the part of a lock file that pins the packages for which ``wanted`` is true."""
+def select_lock(lock: str, selects: Callable[[str], bool]) -> str:
+    """Return the part of a lock file with the packages for which ``selects`` is true."""
     kept: list[str] = []
     keep = False
     for line in lock.splitlines():
         if line and not line[0].isspace() and not line.startswith('#'):
-            keep = wanted(re.split(r'[\[=; ]', line, maxsplit=1)[0])
+            keep = selects(re.split(r'[\[=; ]', line, maxsplit=1)[0])
         if keep:
             kept.append(line)
     return '\n'.join(kept) + '\n'
@@ -85,10 +84,10 @@ def select_lock(lock: str, wanted: Callable[[str], bool]) -> str:
 
 @dataclass(frozen=True)
 class Environment:
-    """The environment of one checkout.
+    """Virtual environment of one checkout.
 
-    :param root: the checkout.
-    :param distro: the sourced ROS 2 distro that it stands on, or an empty string for the wheels.
+    :param root: folder of the checkout.
+    :param distro: sourced ROS 2 distro; empty for the wheels of PyPI.
     """
 
     root: Path
@@ -109,24 +108,24 @@ class Environment:
         return self.folder / 'lib' / version / 'site-packages'
 
     def identity(self) -> str:
-        """What an environment is made for: when this changes, it has to be made anew."""
+        """Return the identity of the environment; a new identity needs a new environment."""
         version = '.'.join(map(str, sys.version_info[:3]))
         return json.dumps([str(self.root), sys.base_prefix, version, self.distro])
 
     def contents(self) -> str:
-        """A hash over all that decides what is installed."""
+        """Return a hash of everything that determines the installed packages."""
         tools = self.root / 'tools'
         paths = [tools / 'requirements.lock', *(tools / 'set_up').glob('*.py')]
         paths += (self.root / 'drop_ins').glob('*/*.py')
         return digest(paths, self.identity())
 
     def variables(self) -> dict[str, str]:
-        """The environment variables for commands run inside it."""
+        """Return the environment variables of commands that run inside."""
         env = dict(os.environ)
-        # make's own would have the build's make talk to a job server that is not there.
+        # With the variables of make, the make of the build would look for its job server.
         dropped = ['PYTHONHOME', 'MAKEFLAGS', 'MFLAGS', 'MAKELEVEL']
         if not self.distro:
-            # Nothing of another ROS installation may leak into one made of wheels.
+            # Isolate the wheels from other ROS installations.
             dropped += ['PYTHONPATH', 'LD_LIBRARY_PATH', 'COLCON_PREFIX_PATH']
             env['AMENT_PREFIX_PATH'] = env['CMAKE_PREFIX_PATH'] = str(self.folder)
         for name in dropped:
@@ -136,7 +135,7 @@ class Environment:
         return env
 
     def ensure(self) -> None:
-        """Make or update the environment, unless it is complete already."""
+        """Create or update the environment, unless it is up to date."""
         stamp = self.folder / 'set-up-done'
         marker = self.folder / 'made-from'
         current = stamp.exists() and stamp.read_text() == self.contents()
@@ -149,10 +148,10 @@ class Environment:
             check_machine()
         if self.folder.exists() and not marker.exists():
             raise SetUpError(
-                f"'{self.folder}' was not made by this set-up: move it away and run this again"
+                f"'{self.folder}' was not created by this set-up: move it away and run this again"
             )
-        # An environment whose making was cut off, or that was made for another Python, place or
-        # distro, is not worth mending: pip's cache makes starting over quick.
+        # Incomplete environments, and those for another Python, path or distro, are created again:
+        # quick, thanks to the cache of pip.
         identity = self.folder / 'made-for'
         reusable = stamp.exists() and self.python.exists() and identity.exists()
         if self.folder.exists() and not (reusable and identity.read_text() == self.identity()):
@@ -174,8 +173,8 @@ class Environment:
         check_disk(self.root)
         base = f'ROS 2 {self.distro}' if self.distro else 'ROS 2 Jazzy from PyPI'
         version = '.'.join(map(str, sys.version_info[:3]))
-        with self.report.step(f'making .venv with Python {version} for {base}'):
-            # First of all the marker: a folder without it is the user's own.
+        with self.report.step(f'creating .venv with Python {version} for {base}'):
+            # The marker first: a folder without it belongs to the user.
             self.folder.mkdir()
             marker.write_text(sys.executable)
             options = ['--system-site-packages'] if self.distro else []
@@ -189,16 +188,16 @@ class Environment:
     def _install(self) -> None:
         lock = (self.root / 'tools' / 'requirements.lock').read_text()
         if self.distro:
-            names = BESIDE_A_DISTRO
-            with self.report.step('installing what the distro does not have'):
+            names = EXTRA_PACKAGES
+            with self.report.step('installing packages that the distro lacks'):
                 self._pip_locked(select_lock(lock, names.__contains__))
         else:
             first = {'setuptools', 'wheel'}
-            # The system's cmake is used where there is one; the one on PyPI is 28 MB.
+            # The system's cmake is preferred; the one on PyPI has 28 MB.
             left_out = first | ({'cmake'} if shutil.which('cmake') else set())
             with self.report.step('installing ROS 2, OpenCV and the other pinned packages'):
-                # These two first: one package has no wheel, and they build it. pip would fetch
-                # others for that, unpinned and unchecked.
+                # First the two that build the one package without a wheel: pip would fetch unpinned
+                # and unchecked ones for that.
                 self._pip_locked(select_lock(lock, first.__contains__))
                 rest = select_lock(lock, lambda name: name not in left_out)
                 self._pip_locked(rest, '--no-build-isolation')
@@ -207,7 +206,7 @@ class Environment:
                 self._pip(TORCH)
 
     def _torch_is_settled(self) -> bool:
-        """True when torch is there, in the distro's Python where one is used, or not wanted."""
+        """Return whether torch is installed (also in the distro's Python) or skipped."""
         if os.environ.get('DUALFOCUS_SKIP_TORCH') == '1':
             return True
         if any(self.site_packages.glob('torch-*.dist-info/RECORD')):
@@ -223,7 +222,7 @@ class Environment:
         self._pip('--require-hashes', '--no-deps', *options, '-r', str(path))
 
     def _pip(self, *arguments: str) -> None:
-        # Compiling everything takes longer than Python takes to compile what is ever imported.
+        # Compiling all modules takes longer than compiling the imported ones on first use.
         command: list[str | Path] = [self.python, '-m', 'pip', 'install', '--no-compile']
         command += ['--retries', '2', '--disable-pip-version-check', '--no-input', *arguments]
         try:
@@ -232,9 +231,9 @@ class Environment:
             raise explain_pip(failed, self.report.log_path) from None
 
     def _repair_cmake_files(self) -> None:
-        """Replace the include folders of the machine that built the wheels by this one's.
+        """Replace include folders of the build machine in the CMake files of the wheels.
 
-        ``find_package`` of any message package fails without. Doing it again changes nothing.
+        Otherwise ``find_package`` of message packages fails. Idempotent.
         """
         query = (
             'import numpy, sysconfig; print(sysconfig.get_paths()["include"]); '
@@ -255,14 +254,14 @@ class Environment:
                 path.write_text(repaired)
 
     def _write_pytest(self) -> None:
-        """Give the distro's pytest a command that runs in this environment's Python.
+        """Write a pytest command that runs in the Python of this environment.
 
-        The distro's own command runs in the system's Python, which does not see torch.
+        The command of the distro runs in the system's Python, without torch.
         """
         script = self.folder / 'bin' / 'pytest'
         script.write_text(
             f'#!{self.python}\nimport sys\n\nimport pytest\n\n'
-            # The guard is for tests that start processes by spawning: they import this again.
+            # Processes that tests spawn import this file again, hence the guard.
             "if __name__ == '__main__':\n    sys.exit(pytest.console_main())\n"
         )
         script.chmod(0o755)

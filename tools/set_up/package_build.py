@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The colcon build of this package, done again only when something about it has changed."""
+"""colcon build of this package, repeated only after changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from environment import Environment, digest
 from report import CommandError, SetUpError
 
-# Their files are linked into the installation: an edit is live, only a file more or less is not.
+# Folders that are linked into the installation: only added or removed files need a build.
 _LINKED_FOLDERS = ('config', 'dualfocus_ros', 'launch', 'scripts')
 
 
@@ -26,7 +26,7 @@ def _state(environment: Environment) -> str:
 
 
 def ensure_built(environment: Environment) -> None:
-    """Build into ``build/`` and ``install/``, unless that is up to date."""
+    """Build into ``build/`` and ``install/``, unless up to date."""
     root = environment.root
     stamp = root / 'install' / 'set-up-built'
     made_for = root / 'install' / 'set-up-made-for'
@@ -35,7 +35,7 @@ def ensure_built(environment: Environment) -> None:
     if installed and stamp.exists() and stamp.read_text() == state + identity:
         return
     stamp.unlink(missing_ok=True)
-    # CMake's cache names Python and ROS prefix: with other ones it has to go.
+    # The cache of CMake contains Python and the ROS prefix: remove it if they change.
     if not made_for.exists() or made_for.read_text() != identity:
         _remove_build(environment)
     with environment.report.step('building the package and its messages with colcon'):
@@ -44,7 +44,7 @@ def ensure_built(environment: Environment) -> None:
         try:
             _build(environment)
         except CommandError:
-            # What a build left that was cut off, or that a file was removed from.
+            # Leftovers of an interrupted build, or of removed files.
             _remove_build(environment)
             made_for.parent.mkdir()
             made_for.write_text(identity)
@@ -64,15 +64,15 @@ def _remove_build(environment: Environment) -> None:
 
 
 def _build(environment: Environment) -> None:
-    # As a module of the environment's Python, because the `colcon` of a distro would use, and
-    # write into scripts, the system's Python, which does not see what is installed here.
+    # As a module: the `colcon` of a distro would use the system's Python, without the packages of
+    # this environment, and write it into scripts.
     command: list[str | Path] = [environment.python, '-m', 'colcon', 'build']
     command += ['--symlink-install']
     command += ['--base-paths', '.', '--packages-select', 'dualfocus_ros']
     command += ['--event-handlers', 'console_direct+', '--cmake-args', '-DBUILD_TESTING=OFF']
     command += [f'-DPython3_EXECUTABLE={environment.python}']
     environment.report.run(command, environment.root, environment.variables())
-    # colcon does not take back the links to files that were removed or renamed since.
+    # colcon does not remove links to removed or renamed files.
     for path in (environment.root / 'install').rglob('*'):
         if path.is_symlink() and not path.exists():
             path.unlink()

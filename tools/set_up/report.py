@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user sees of the set-up: short lines, one error, and a log file with everything."""
+"""Progress and errors of the set-up: short lines for the user, all output in a log file."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import time
 
 
 class SetUpError(Exception):
-    """Ends the set-up; its text is the one line that tells the user what to do."""
+    """End of the set-up, with one line that states the remedy."""
 
 
 class CommandError(Exception):
-    """A command ended with an error; ``output`` is all that it printed."""
+    """Failed command with its output."""
 
     def __init__(self, output: str) -> None:
         super().__init__(output)
         self.output = output
 
     def last_line(self) -> str:
-        """Return the line that most likely names the cause."""
+        """Return the last line with an error, else the last line."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         errors = [line for line in lines if 'error' in line.lower()]
-        return (errors or lines or ['(it printed nothing)'])[-1]
+        return (errors or lines or ['(no output)'])[-1]
 
 
 class Report:
-    """Progress on standard output, and the commands' output in a log file."""
+    """Progress on standard output; output of commands in a log file."""
 
     def __init__(self, log_path: Path) -> None:
         self.log_path = log_path
@@ -41,7 +41,7 @@ class Report:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Print what is being done, and how long it took once it is done."""
+        """Print a step, and its duration when done."""
         print(f'set-up: {text} ... ', end='', flush=True)
         start = time.monotonic()
         try:
@@ -54,7 +54,7 @@ class Report:
     def run(self, command: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
         """Run a command with its output in the log file.
 
-        :raises CommandError: when its exit status is not 0.
+        :raises CommandError: if its exit status is not 0.
         """
         self.log_path.parent.mkdir(exist_ok=True)
         with self.log_path.open('a+', encoding='utf-8', errors='replace') as log:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this project expects of ``cv_bridge``: true of the real package and of our stand-in."""
+"""Behaviour of ``cv_bridge`` that this project uses, in the original and our replacement."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ENCODINGS = [
 
 
 def random_image(dtype: str, channels: int, height: int = 6, width: int = 8) -> np.ndarray:
-    """(H, W) or (H, W, C) with values over the type's whole range (0 to 1 for floats)."""
+    """Return (H, W) or (H, W, C) over the full range of the type (0 to 1 for floats)."""
     rng = np.random.default_rng(7)
     shape = (height, width) if channels == 1 else (height, width, channels)
     if np.dtype(dtype).kind == 'f':
@@ -65,7 +65,7 @@ def random_image(dtype: str, channels: int, height: int = 6, width: int = 8) -> 
 
 
 def make_message(image: np.ndarray, encoding: str, padding: int = 0) -> Image:
-    """Write a message by hand, with ``padding`` bytes of 0xA5 at the end of each row."""
+    """Return a message with ``padding`` bytes of 0xA5 at the end of each row."""
     rows = [row.tobytes() + b'\xa5' * padding for row in image]
     message = Image(height=image.shape[0], width=image.shape[1], encoding=encoding)
     message.step = len(rows[0])
@@ -80,14 +80,14 @@ def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
 
 class TestMessageToArray:
     @pytest.mark.parametrize(('encoding', 'dtype', 'channels'), ENCODINGS)
-    def test_passthrough_returns_the_pixels_as_they_are(self, encoding, dtype, channels):
+    def test_passthrough_returns_unchanged_pixels(self, encoding, dtype, channels):
         image = random_image(dtype, channels)
         result = CvBridge().imgmsg_to_cv2(make_message(image, encoding))
         assert result.dtype == image.dtype
         np.testing.assert_array_equal(result, image)
 
     @pytest.mark.parametrize(('encoding', 'dtype', 'channels'), ENCODINGS)
-    def test_padding_at_the_end_of_rows_is_left_out(self, encoding, dtype, channels):
+    def test_row_padding_is_removed(self, encoding, dtype, channels):
         image = random_image(dtype, channels)
         padding = 5 * np.dtype(dtype).itemsize * channels
         result = CvBridge().imgmsg_to_cv2(make_message(image, encoding, padding))
@@ -107,13 +107,13 @@ class TestMessageToArray:
         assert message.is_bigendian
         np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message), image)
 
-    def test_passthrough_does_not_copy_where_rows_are_not_padded(self):
+    def test_passthrough_without_padding_is_a_view(self):
         message = make_message(random_image('uint8', 3), 'rgb8')
         result = CvBridge().imgmsg_to_cv2(message)
         assert np.shares_memory(result, np.frombuffer(message.data, np.uint8))
 
     @pytest.mark.parametrize('target', ['rgb8', 'bgr8', 'mono8'])
-    def test_a_conversion_never_shares_the_messages_memory(self, target):
+    def test_conversions_copy_the_data(self, target):
         message = make_message(random_image('uint8', 3), 'rgb8')
         result = CvBridge().imgmsg_to_cv2(message, target)
         assert not np.shares_memory(result, np.frombuffer(message.data, np.uint8))
@@ -191,25 +191,25 @@ class TestColours:
 
 
 class TestDepthOfSamples:
-    def test_8_and_16_bits_cover_the_same_range(self):
+    def test_8_and_16_bits_are_scaled_to_full_range(self):
         image = np.arange(256, dtype=np.uint8).reshape(16, 16)
         wide = convert(image, 'mono8', 'mono16')
         np.testing.assert_array_equal(wide, image.astype(np.uint16) * 257)
         np.testing.assert_array_equal(convert(wide, 'mono16', 'mono8'), image)
 
-    def test_16_bits_are_rounded_to_the_nearest_of_8(self):
+    def test_16_bits_are_rounded_to_8_bits(self):
         image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
         expected = np.rint(image.astype(np.float64) / 257).astype(np.uint8)
         np.testing.assert_array_equal(convert(image, 'mono16', 'mono8'), expected)
 
-    def test_colour_and_depth_change_together(self):
+    def test_colour_and_depth_conversion_combined(self):
         image = random_image('uint16', 3)
         swapped = image[..., ::-1].astype(np.float64)
         np.testing.assert_array_equal(
             convert(image, 'rgb16', 'bgr8'), np.rint(swapped / 257).astype(np.uint8)
         )
 
-    def test_generic_types_keep_the_value(self):
+    def test_generic_types_keep_values(self):
         image = random_image('uint16', 1)
         result = convert(image, '16UC1', '32FC1')
         assert result.dtype == np.float32
@@ -241,11 +241,11 @@ class TestRefusedConversions:
             ('bayer_rggb8', 'uint8', 1, 'bayer_rggb16', 'Unsupported conversion'),
         ],
     )
-    def test_the_error_says_why(self, source, dtype, channels, target, reason):
+    def test_errors_name_the_reason(self, source, dtype, channels, target, reason):
         with pytest.raises(CvBridgeError, match=reason):
             convert(random_image(dtype, channels), source, target)
 
-    def test_unknown_target(self):
+    def test_unknown_target_is_refused(self):
         with pytest.raises(CvBridgeError):
             convert(random_image('uint8', 3), 'rgb8', 'nonsense')
 
@@ -280,7 +280,7 @@ class TestArrayToMessage:
         message = CvBridge().cv2_to_imgmsg(random_image(dtype, channels))
         assert message.encoding == encoding
 
-    def test_an_array_that_is_not_contiguous(self):
+    def test_non_contiguous_arrays(self):
         image = random_image('uint8', 3, width=16)[:, ::2, ::-1]
         message = CvBridge().cv2_to_imgmsg(image, 'bgr8')
         np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message), image)
@@ -291,7 +291,7 @@ class TestArrayToMessage:
         assert message.is_bigendian
         np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message), image)
 
-    def test_the_header_is_taken_over(self):
+    def test_header_is_copied(self):
         header = Header(frame_id='camera_optical_frame')
         header.stamp.sec, header.stamp.nanosec = 12, 345
         message = CvBridge().cv2_to_imgmsg(random_image('uint8', 1), 'mono8', header=header)
@@ -310,14 +310,14 @@ class TestArrayToMessage:
         with pytest.raises(CvBridgeError, match=f'encoding specified as {encoding}'):
             CvBridge().cv2_to_imgmsg(random_image(dtype, channels), encoding)
 
-    def test_what_is_not_an_array_is_refused(self):
+    def test_other_types_than_arrays_are_refused(self):
         with pytest.raises(TypeError, match='not a numpy array'):
             CvBridge().cv2_to_imgmsg([[1, 2], [3, 4]])
 
 
 class TestCompressed:
     @pytest.mark.parametrize('channels', [1, 3, 4])
-    def test_png_keeps_every_bit(self, channels):
+    def test_png_is_lossless(self, channels):
         image = random_image('uint8', channels)
         message = CvBridge().cv2_to_compressed_imgmsg(image, 'png')
         assert message.format == 'png'
@@ -329,7 +329,7 @@ class TestCompressed:
         message = CvBridge().cv2_to_compressed_imgmsg(image, 'png')
         np.testing.assert_array_equal(CvBridge().compressed_imgmsg_to_cv2(message), image)
 
-    def test_jpeg_is_close(self):
+    def test_jpeg_is_close_to_the_image(self):
         rows, columns = np.mgrid[0:64, 0:64]
         image = np.stack([rows * 2, columns * 2, rows + columns], axis=-1).astype(np.uint8)
         message = CvBridge().cv2_to_compressed_imgmsg(image)
@@ -343,12 +343,12 @@ class TestCompressed:
         result = CvBridge().compressed_imgmsg_to_cv2(message, 'rgb8')
         np.testing.assert_array_equal(result, image[..., ::-1])
 
-    def test_what_is_no_image_gives_none(self):
+    def test_data_that_are_not_an_image_give_none(self):
         message = CompressedImage(format='jpeg')
         message.data = array.array('B', b'not an image at all')
         assert CvBridge().compressed_imgmsg_to_cv2(message) is None
 
-    def test_what_is_not_an_array_is_refused(self):
+    def test_other_types_than_arrays_are_refused(self):
         with pytest.raises(TypeError, match='not a numpy array'):
             CvBridge().cv2_to_compressed_imgmsg('image')
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where our stand-in for ``cv_bridge`` is stricter than the real package."""
+"""Checks of our ``cv_bridge`` that the original lacks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 
 pytest.importorskip('sensor_msgs.msg')
 cv_bridge = pytest.importorskip('cv_bridge')
-# Not a skip of the module: launch_testing's plugin imports each one, and a skip while it does
-# ends the whole run.
+# Not a module-level skip: the plugin of launch_testing imports each module, and a skip during
+# the import ends the whole run.
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('cv_bridge.boost') is not None,
-    reason='the real cv_bridge is installed here',
+    reason='the original cv_bridge is installed',
 )
 
 from cv_bridge import CvBridge, CvBridgeError  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 
-def test_rows_shorter_than_the_image_is_wide_are_refused():
+def test_rows_shorter_than_the_width_are_refused():
     message = Image(height=2, width=4, step=11, encoding='rgb8')
     message.data = array.array('B', bytes(22))
     with pytest.raises(CvBridgeError, match=r'step < width .* 11 != 4 \* 1 \* 3'):
@@ -43,7 +43,7 @@ def test_padding_need_not_be_whole_pixels():
     np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message), image)
 
 
-def test_what_is_no_image_cannot_be_converted():
+def test_data_that_are_not_an_image_are_refused():
     message = CompressedImage(format='jpeg', data=array.array('B', b'no image'))
     with pytest.raises(CvBridgeError, match=r'8 bytes of format \[jpeg\]'):
         CvBridge().compressed_imgmsg_to_cv2(message, 'rgb8')

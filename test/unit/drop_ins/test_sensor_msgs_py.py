@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this project expects of ``sensor_msgs_py``: true of the real package and our stand-in."""
+"""Behaviour of ``sensor_msgs_py`` that this project uses, in the original and our replacement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOAT32, UINT8, UINT16 = PointField.FLOAT32, PointField.UINT8, PointField.UINT16
 
 
 def make_fields(*fields: tuple) -> list[PointField]:
-    """Make fields from tuples of (name, offset, datatype[, count])."""
+    """Return fields from tuples of (name, offset, datatype[, count])."""
     return [
         PointField(name=name, offset=offset, datatype=datatype, count=(rest or [1])[0])
         for name, offset, datatype, *rest in fields
@@ -77,7 +77,7 @@ class TestDtypeFromFields:
         dtype = point_cloud2.dtype_from_fields(make_fields(('x', 0, FLOAT32), ('', 4, FLOAT32)))
         assert dtype.names == ('x', 'unnamed_field_1')
 
-    def test_what_makes_no_sense_is_refused(self):
+    def test_inconsistent_fields_are_refused(self):
         with pytest.raises(AssertionError):
             point_cloud2.dtype_from_fields(make_fields(('x', 0, FLOAT32, 0)))
         with pytest.raises(AssertionError):
@@ -118,7 +118,7 @@ class TestCreate:
         assert points['intensity'].tolist() == [4, 8]
 
     def test_flat_then_organised_by_hand_is_row_major(self):
-        # How this project writes organised clouds.
+        # The layout of organised clouds in this project.
         rows, columns = np.mgrid[0:3, 0:5]
         image = np.stack([columns, rows, rows * 10 + columns], axis=-1).astype(np.float32)
         cloud = point_cloud2.create_cloud_xyz32(Header(), image.reshape(-1, 3))
@@ -185,7 +185,7 @@ class TestRead:
         assert len(point_cloud2.read_points(cloud, skip_nans=True)) == 4
 
     @pytest.mark.parametrize('uvs', [[3, 0], np.array([3, 0]), iter([3, 0])])
-    def test_chosen_points(self, cloud, uvs):
+    def test_points_by_index(self, cloud, uvs):
         np.testing.assert_array_equal(
             point_cloud2.read_points_numpy(cloud, uvs=uvs), POINTS[[3, 0]]
         )
@@ -217,7 +217,7 @@ class TestRead:
         result = np.ascontiguousarray(point_cloud2.read_points(cloud)['rgb'])
         np.testing.assert_array_equal(result.view(np.uint32), colours)
 
-    def test_what_is_no_cloud_is_refused(self):
+    def test_other_messages_are_refused(self):
         with pytest.raises(AssertionError):
             point_cloud2.read_points(POINTS)
         with pytest.raises(AssertionError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of ``dualfocus view`` in a browser: what is drawn, and what controls do."""
+"""Sweep page in a browser: drawing and controls."""
 
 import math
 import re
@@ -23,7 +23,7 @@ CAMERA = PinholeCamera(WIDTH, HEIGHT, 150.0, 150.0, 79.5, 59.5)
 
 
 def ramp_sweep(number: int) -> SweepView:
-    """A slope from near (left) to far with a block that has no depth; planes differ in colour."""
+    """Return a slope from near (left) to far with blocks of invalid depth and tinted planes."""
     u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     depth = (0.5 + 0.01 * u + 0.1 * number).astype(np.float32)
     depth[:20, :20] = np.nan
@@ -78,38 +78,38 @@ def page(browser, address):
     browser.open(address(*SWEEPS))
     yield browser
     assert browser.problems() == []
-    # Nothing but the page itself is ever asked for.
+    # The page requests nothing but itself.
     assert all(url.startswith('file:') for url in browser.requests())
 
 
 def hover(page, panel, x, y, width=WIDTH, height=HEIGHT):
-    """Put the mouse on a pixel of a panel; return what is read out beside it."""
+    """Move the mouse to a pixel of a panel; return the text of the tooltip."""
     left, top, wide, high = page.box(f'#panel-{panel} .view canvas')
     page.mouse('Moved', left + (x + 0.5) / width * wide, top + (y + 0.5) / height * high)
     return page.evaluate('document.getElementById("tip").textContent')
 
 
 def number(text: str, name: str) -> float:
-    """Return a value of the read-out, in metres or per cent."""
+    """Return a value of the tooltip, in metres or per cent."""
     found = re.search(rf'{name} (-?[\d.]+)', text)
     assert found, text
     return float(found.group(1))
 
 
 def curve(page) -> dict[float, float]:
-    """Return p_n by focus as it is drawn."""
+    """Return p_n by focus, as drawn."""
     points = page.evaluate(
         '[...document.querySelectorAll("#curve circle")].map(c => '
         '[+c.dataset.focus, +c.dataset.p, +c.getAttribute("cy")])'
     )
-    # What is drawn is what is said.
+    # Heights of the circles match their values.
     heights = np.array([[p, y] for _, p, y in points])
     assert np.ptp(heights[:, 1] + heights[:, 0] * (214 - 30)) < 1e-6
     return {focus: p for focus, p, _ in points}
 
 
 @pytest.mark.parametrize('panel', ['planes', 'sharp', 'depth', 'sigma', 'confidence'])
-def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
+def test_panels_show_the_values_under_the_mouse(page, panel):
     sweep = SWEEPS[0]
     for x, y in ((30, 60), (100, 33), (159, 119)):
         text = hover(page, panel, x, y)
@@ -119,7 +119,7 @@ def test_every_panel_reads_out_the_pixel_under_the_mouse(page, panel):
         assert number(text, 'confidence') == pytest.approx(sweep.confidence[y, x] / 2.55, abs=0.6)
 
 
-def test_pixels_without_depth_say_why_and_have_colours_of_their_own(page):
+def test_invalid_pixels_have_reasons_and_colours(page):
     for x, text, rgb in (
         (10, 'depth none', colour_scales.INVALID_COLOUR),
         (30, 'depth nearer than 0.1 m', colour_scales.NEARER_COLOUR),
@@ -136,7 +136,7 @@ def test_pixels_without_depth_say_why_and_have_colours_of_their_own(page):
     assert {'m', 'none', 'nearer', 'farther'} <= set(legend)
 
 
-def test_the_slider_changes_the_plane(page):
+def test_slider_changes_the_plane(page):
     assert page.evaluate('+document.getElementById("plane").max') == len(FOCUS) - 1
     for n, plane in enumerate(SWEEPS[0].planes):
         page.evaluate(
@@ -144,13 +144,13 @@ def test_the_slider_changes_the_plane(page):
             's.dispatchEvent(new Event("input", {bubbles: true}))'
         )
         shown = page.pixels('#panel-planes .view canvas')[..., :3].astype(float)
-        smooth = cv2.blur(shown - plane, (8, 8))  # JPEG has no colour of single pixels
+        smooth = cv2.blur(shown - plane, (8, 8))  # JPEG subsamples colour
         assert np.abs(smooth).mean() < 4.0
         text = page.evaluate('document.getElementById("plane-text").textContent')
         assert f'{n + 1} of 4: focused at {1 / FOCUS[n]:.3f} m, {FOCUS[n]:.2f} dioptres' in text
 
 
-def test_the_focus_curve_of_the_pixel_under_the_mouse(page):
+def test_focus_curve_of_the_pixel_under_the_mouse(page):
     seen = []
     for x in (25, 80, 150):
         hover(page, 'sharp', x, 60)
@@ -159,7 +159,7 @@ def test_the_focus_curve_of_the_pixel_under_the_mouse(page):
         assert sum(drawn.values()) == pytest.approx(1.0, abs=1e-9)
         expected = SWEEPS[0].probability[:, 60, x]
         assert [drawn[q] for q in FOCUS] == pytest.approx(expected, abs=0.005)
-        # The line of the estimate stands where the axis of dioptres says.
+        # The line of the estimate is at its position on the dioptre axis.
         line = page.evaluate('+document.querySelector("#curve .estimate").getAttribute("x1")')
         places = page.evaluate(
             '[...document.querySelectorAll("#curve circle")].map(c => '
@@ -174,7 +174,7 @@ def test_the_focus_curve_of_the_pixel_under_the_mouse(page):
     assert len(set(seen)) == 3
 
 
-def test_a_click_holds_the_pixel_and_keys_move_it(page):
+def test_click_fixes_the_pixel_and_keys_move_it(page):
     hover(page, 'depth', 70, 60)
     left, top, wide, high = page.box('#panel-depth .view canvas')
     at = left + 70.5 / WIDTH * wide, top + 60.5 / HEIGHT * high
@@ -204,11 +204,11 @@ def drawn_share(picture: np.ndarray) -> float:
     return float((picture[..., 3] > 0).mean())
 
 
-def test_the_cloud_turns_moves_and_grows(page):
+def test_mouse_rotates_zooms_and_pans_the_cloud(page):
     page.evaluate('document.getElementById("cloud").scrollIntoView()')
     home = cloud_picture(page)
     assert 0.05 < drawn_share(home) < 0.95
-    assert len(np.unique(home[home[..., 3] > 0][:, 0])) > 50  # a picture, not a blot
+    assert len(np.unique(home[home[..., 3] > 0][:, 0])) > 50  # many colours
     left, top, wide, high = page.box('#cloud')
     middle = left + wide / 2, top + high / 2
     page.drag(*middle, 80, 0)
@@ -236,7 +236,7 @@ def test_the_cloud_turns_moves_and_grows(page):
     assert drawn_share(cloud_picture(page)) > drawn_share(small)
 
 
-def test_the_cloud_obeys_fingers(page):
+def test_touch_rotates_and_zooms_the_cloud(page):
     page.evaluate('document.getElementById("cloud").scrollIntoView()')
     home = cloud_picture(page)
     left, top, wide, high = page.box('#cloud')
@@ -252,10 +252,10 @@ def test_the_cloud_obeys_fingers(page):
     assert drawn_share(cloud_picture(page)) < 0.5 * drawn_share(home)
 
 
-def test_the_cloud_lies_where_the_depth_is_and_tells_it(page):
+def test_cloud_tooltip_shows_the_depth_of_the_point(page):
     page.evaluate('document.getElementById("cloud").scrollIntoView()')
     left, top, wide, high = page.box('#cloud')
-    told = set()
+    found_pixels = set()
     for dx in (-0.04, 0.02, 0.08):
         page.mouse('Moved', left + (0.5 + dx) * wide, top + high / 2)
         page.settle()
@@ -266,13 +266,13 @@ def test_the_cloud_lies_where_the_depth_is_and_tells_it(page):
         assert found, text
         x, y = map(int, found.groups())
         assert number(text, 'depth') == pytest.approx(SWEEPS[0].depth[y, x], rel=1e-3)
-        told.add((x, y))
-    assert len(told) == 3
-    page.mouse('Moved', left + 5, top + 5)  # where no point is
+        found_pixels.add((x, y))
+    assert len(found_pixels) == 3
+    page.mouse('Moved', left + 5, top + 5)  # no point here
     assert page.evaluate('document.getElementById("tip").hidden')
 
 
-def test_the_cloud_has_the_colours_that_are_asked_for(page):
+def test_cloud_colour_modes(page):
     scales = {
         'depth': colour_scales.depth_scale(SWEEPS[0].depth, SWEEPS[1].depth),
         'sigma': colour_scales.sigma_scale(np.stack([s.sigma for s in SWEEPS])),
@@ -284,7 +284,7 @@ def test_the_cloud_has_the_colours_that_are_asked_for(page):
         )
         picture = cloud_picture(page)
         shown = picture[picture[..., 3] == 255][:, :3].astype(int)
-        if mode == 'image':  # which is grey
+        if mode == 'image':  # grey image
             assert np.ptp(shown, axis=1).mean() < 8
         else:
             known = {tuple(rgb) for rgb in scales[mode].colours.astype(int)}
@@ -292,7 +292,7 @@ def test_the_cloud_has_the_colours_that_are_asked_for(page):
             assert np.mean(of_scale) > 0.9
 
 
-def test_light_and_dark(browser, address):
+def test_light_and_dark_theme(browser, address):
     browser.events.clear()
     where = address(SWEEPS[0])
     browser.open(where, dark=False)
@@ -304,12 +304,12 @@ def test_light_and_dark(browser, address):
     dark = browser.screenshot().mean()
     assert light > 150 and dark < light - 60
     assert chosen == pytest.approx(dark, abs=3.0)
-    # With one sweep there is nothing to choose.
+    # No list of sweeps with one sweep.
     assert browser.evaluate('document.querySelector(".chooser").hidden')
     assert browser.problems() == []
 
 
-def test_what_is_not_known_is_said(browser, address):
+def test_missing_data_are_named(browser, address):
     browser.events.clear()
     depth = np.full((HEIGHT, WIDTH), np.nan, np.float32)
     browser.open(address(SweepView('nothing', depth)))
@@ -326,7 +326,7 @@ def test_what_is_not_known_is_said(browser, address):
     assert browser.problems() == []
 
 
-def test_a_narrow_screen_needs_no_scrolling_sideways(browser, address):
+def test_narrow_screen_needs_no_horizontal_scrolling(browser, address):
     browser.open(address(SWEEPS[0]), width=390, height=844)
     assert browser.evaluate('document.documentElement.scrollWidth') <= 390
     left, _, wide, _ = browser.box('#panel-depth .view canvas')

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the images in table/: a tabletop through a 16 mm f/1.4 lens, focused near to far.
+"""Render examples/table: a tabletop through a 16 mm f/1.4 lens, focused near to far.
 
-    python3 examples/render_table.py OUTPUT_FOLDER
+    python3 tools/render_table.py OUTPUT_FOLDER
 
-Needs no ROS. The truth of the nearest-focused image goes beside them, as truth.npy in metres.
+Needs no ROS. Writes the true depth of the nearest-focused image to truth.npy, in metres.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     camera = SimulatedCamera(make_scene('table', 3, pinhole), lens, settings)
     folder.mkdir(parents=True, exist_ok=True)
     for number, distance in enumerate(DISTANCES):
-        time = 10.0 * number  # seconds; the lens rests long before the exposure
+        time = 10.0 * number  # seconds; the lens settles long before the exposure
         camera.command(PlaneTarget(1.0 / distance), time)
         frame = camera.capture(time + 9.0)
         image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)

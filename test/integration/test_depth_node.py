@@ -40,9 +40,10 @@ from depth_rig import (
     stack_message,
     stamps_of,
 )
-from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes import compressed_images, reference
-from dualfocus_ros.nodes.qos import IMAGE_QUEUE, type_name
+from dualfocus_ros import topics
+@@
+from dualfocus_ros.nodes import compressed_images
+from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
 from dualfocus_ros.stamps import to_ns, to_stamp
 from dualfocus_ros.sweep.stage_counter import Stage
 
@@ -372,16 +373,16 @@ class TestInputs:
             {'input': 'planes', 'planes__focus_dioptres': [0.5, 1.0]},
         ],
     )
-    def test_reference_has_every_subscription(self, make, parameters):
+    def test_topics_list_has_every_subscription(self, make, parameters):
         rig = make(**parameters)
         rig.until(lambda: rig.state == 'active')
-        written = {f'{rig.namespace}/{i.topic}': (i.kind, i.depth) for i in reference.INPUTS}
+        listed = {f'{rig.namespace}/{topic.name}': topic.message_type for topic in topics.INPUTS}
         found = {s.topic: s for s in rig.node._input.subscriptions}
         found.pop(f'{rig.namespace}/plane_1/image_raw', None)
         for topic, subscription in found.items():
-            kind, depth = written[topic]
-            assert str(subscription).startswith(f'{topic} [{type_name(kind)}]')
-            assert f'keep last {depth}' in str(subscription)
+            message_type = listed[topic]
+            assert str(subscription).startswith(f'{topic} [{message_type}]')
+            assert f'keep last {input_queue(message_type)}' in str(subscription)
 
     def test_camera_ros_metadata(self, make):
         rig = make(focus_source='camera_ros', stack__size=3)

@@ -18,6 +18,7 @@ from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.bag_inputs import BagInputs, find_inputs
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.topics import DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
@@ -143,7 +144,7 @@ def _computed_views(
     from dualfocus_ros.visualization.sweep_computation import add_focus_curves, compute_sweep_view
 
     estimator = load_estimator(inputs.settings)
-    settings = inputs.settings.pipeline()
+    settings = estimator_settings(inputs.settings)
     views: dict[int, SweepView] = {}
     total = len(recorded) or arguments.sweeps
     count = 0

@@ -22,6 +22,7 @@ from dualfocus_ros.cli.live_topics import InputTopics, find_inputs_of_publisher,
 from dualfocus_ros.cli.parameter_arguments import parameters_from
 from dualfocus_ros.cli.ros_environment import live_node, require_ros
 from dualfocus_ros.cli.view_server import announce, start_server
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters
 from dualfocus_ros.stamps import read_header_stamp
 from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH
@@ -259,7 +260,7 @@ class LiveViewer:
                     calibration=calibration if rectify else None,
                 )
             )
-        settings = self._settings.pipeline()
+        settings = estimator_settings(self._settings)
         computed = compute_sweep_view(
             FocalStack(tuple(planes)), self._estimator, settings, sweep.name
         )

@@ -15,6 +15,7 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.bag_inputs import BagInputs
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
 from dualfocus_ros.nodes.range_monitor import RangeMonitor
 from dualfocus_ros.nodes.stack_processor import Estimator
@@ -83,7 +84,7 @@ def process_bag(
 
     def warn_beyond_range(stack: FocalStack) -> None:
         farthest = float(stack.focus_dioptres.min())
-        warning = range_monitor.check(inputs.settings.pipeline(), farthest)
+        warning = range_monitor.check(estimator_settings(inputs.settings), farthest)
         if warning is not None:
             logger.warning('%s', warning)
 

@@ -21,6 +21,7 @@ from dualfocus_ros.nodes import diagnostics
 from dualfocus_ros.nodes.callback_times import CallbackTimer
 from dualfocus_ros.nodes.clock_monitor import ClockMonitor
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.estimator_loader import EstimatorLoader
 from dualfocus_ros.nodes.image_converter import ImageConverter
@@ -266,7 +267,9 @@ class DepthNode(ResponsiveLifecycleNode):
         if self._worker is None or self._active_since is None:
             return
         settings = self._params.current()
-        warning = self._range.check(settings.pipeline(), float(stack.focus_dioptres.min()))
+        warning = self._range.check(
+            estimator_settings(settings), float(stack.focus_dioptres.min())
+        )
         if warning is not None:
             self.get_logger().warning(warning)
         job = StackJob(stack, settings, self._epoch, time.monotonic())

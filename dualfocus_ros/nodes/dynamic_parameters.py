@@ -15,8 +15,8 @@ from dualfocus_ros.nodes.depth_parameters import (
     SPECS,
     DepthNodeSettings,
     settings_from,
-    validate,
 )
+from dualfocus_ros.nodes.derived_settings import validate
 from dualfocus_ros.nodes.parameter_declaration import declare_parameter
 
 

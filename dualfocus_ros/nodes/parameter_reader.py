@@ -18,8 +18,8 @@ from dualfocus_ros.nodes.depth_parameters import (
     SPECS,
     DepthNodeSettings,
     settings_from,
-    validate,
 )
+from dualfocus_ros.nodes.derived_settings import validate
 
 # Parameters of every node, without effect outside ROS.
 _COMMON_PARAMETERS = ('use_sim_time', 'qos_overrides', 'start_type_description_service')

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dualfocus_ros.nodes.derived_settings import synchronizer_settings
 from dualfocus_ros.nodes.stack_source import FixedFocusSource
 from dualfocus_ros.sweep.assembler import SweepProgress
 from dualfocus_ros.sweep.frames import Frame
@@ -19,7 +20,7 @@ class PlanesInput(FixedFocusSource):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._synchroniser = PlaneSynchronizer(
-            self._settings().synchroniser(), self._stage_counter
+            synchronizer_settings(self._settings()), self._stage_counter
         )
 
     @property
@@ -37,7 +38,7 @@ class PlanesInput(FixedFocusSource):
             self._subscribe_image(f'plane_{plane}/image_raw', self._frame_callback(plane))
 
     def tick(self, now_ns: int) -> None:
-        self._synchroniser.settings = self._settings().synchroniser()
+        self._synchroniser.settings = synchronizer_settings(self._settings())
         self._emit(self._synchroniser.tick(now_ns))
 
     def reset(self) -> None:

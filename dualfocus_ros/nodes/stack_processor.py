@@ -15,6 +15,7 @@ from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.nodes.output_statistics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
@@ -70,7 +71,7 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
         settings.device,
         settings.precision,
         settings.threads,
-        settings.pipeline(),
+        estimator_settings(settings),
         settings.cuda_graphs,
     )
     # The first run sets up libraries and, on a GPU, compiles; the image size is not known yet.
@@ -117,7 +118,7 @@ class StackProcessor:
         if not topics:
             return
         began = time.monotonic()
-        estimator.settings = settings.pipeline()
+        estimator.settings = estimator_settings(settings)
         result = self._estimate(estimator, stack, requested_outputs(topics))
         inferred = time.monotonic()
         self._stage_counter.count(Stage.INFERRED)

@@ -12,6 +12,7 @@ from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.derived_settings import assembler_settings, settling_model
 from dualfocus_ros.nodes.lens_messages import (
     frame_metadata,
     lens_position,
@@ -33,10 +34,12 @@ class SweepInput(StackSource):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         settings = self._settings()
-        self._assembler = SweepAssembler(settings.assembler(), self._stage_counter, self._on_plane)
+        self._assembler = SweepAssembler(
+            assembler_settings(settings), self._stage_counter, self._on_plane
+        )
         self._applied: tuple[DepthNodeSettings, bool] | None = None
-        self._commanded = CommandFocusSource(settings.settling())
-        self._reported = PositionFocusSource(settings.settling())
+        self._commanded = CommandFocusSource(settling_model(settings))
+        self._reported = PositionFocusSource(settling_model(settings))
 
     @property
     def progress(self) -> SweepProgress | None:
@@ -78,9 +81,9 @@ class SweepInput(StackSource):
         settings = self._settings()
         if self._applied is None or (settings, self._enabled) != self._applied:
             self._applied = (settings, self._enabled)
-            assembler = settings.assembler()
+            assembler = assembler_settings(settings)
             self._assembler.settings = assembler
-            self._commanded.model = self._reported.model = settings.settling()
+            self._commanded.model = self._reported.model = settling_model(settings)
 
     def _on_frame(self, frame: Frame) -> None:
         self._apply()

@@ -41,7 +41,7 @@ from depth_rig import (
     stamps_of,
 )
 from dualfocus_ros import topics
-@@
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes import compressed_images
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
 from dualfocus_ros.stamps import to_ns, to_stamp

@@ -24,11 +24,12 @@ from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from faulty_camera import IDEAL, RATE, SETTLING_FRAMES, faulty_sweep
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 # Default behaviour of the node.
-DEFAULT = DepthNodeSettings().pipeline()
+DEFAULT = estimator_settings(DepthNodeSettings())
 NOTHING = replace(DEFAULT, alignment='off', normalise_exposure=False)
 # The default scene of sim_camera_node at its default size, and more of each kind, smaller.
 LARGE = ('table', 0, 640, 480)

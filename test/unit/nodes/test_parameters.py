@@ -11,6 +11,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from dualfocus_ros.nodes.depth_parameters import SPECS, DepthNodeSettings
+from dualfocus_ros.nodes.derived_settings import (
+    assembler_settings,
+    estimator_settings,
+    settling_model,
+)
 from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.parameter_declaration import descriptor
 
@@ -220,15 +225,15 @@ def test_a_list_without_values_can_be_filled_later(make):
         ]
     )
     assert all(result.successful for result in results)
-    assert parameters.current().pipeline().breathing_coefficients == (0.05, -0.001)
+    assert estimator_settings(parameters.current()).breathing_coefficients == (0.05, -0.001)
 
 
 def test_field_curvature_reaches_the_pipeline_and_can_be_changed(make):
     node, parameters = make(lens__field_curvature=[0.2, 0.1])
-    assert parameters.current().pipeline().field_curvature == (0.2, 0.1)
+    assert estimator_settings(parameters.current()).field_curvature == (0.2, 0.1)
     (result,) = node.set_parameters([Parameter('lens.field_curvature', value=[-0.1, 0.0])])
     assert result.successful
-    assert parameters.current().pipeline().field_curvature == (-0.1, 0.0)
+    assert estimator_settings(parameters.current()).field_curvature == (-0.1, 0.0)
 
 
 def test_a_wrong_value_can_be_corrected_later(make):
@@ -256,13 +261,13 @@ def test_the_settings_of_each_part():
         lens_pixel_pitch=5e-6,
         breathing_model='thin_lens',
     )
-    assembler = settings.assembler()
+    assembler = assembler_settings(settings)
     assert assembler.sliding
     assert assembler.timeout_ns == 1_500_000_000
     assert not assembler.rectify
     assert not assembler.synchronizer.exact_cameras
-    assert settings.settling().frames == 3
-    assert settings.pipeline().lens.f_number == 1.4
+    assert settling_model(settings).frames == 3
+    assert estimator_settings(settings).lens.f_number == 1.4
 
 
 @pytest.mark.parametrize('name', sorted(SPECS))

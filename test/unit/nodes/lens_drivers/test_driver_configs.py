@@ -11,7 +11,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
 from dualfocus_ros.camera.lens_state import LensState, PlaneTarget
-from dualfocus_ros.nodes import depth_parameters, sweep_parameters
+from dualfocus_ros.nodes import depth_parameters, derived_settings, sweep_parameters
+from dualfocus_ros.nodes.derived_settings import settling_model
 from dualfocus_ros.nodes.lens_drivers import DRIVERS, make_profile
 from dualfocus_ros.sweep.focus_sources import CommandFocusSource
 
@@ -52,7 +53,7 @@ def test_names_and_values_are_allowed(driver):
     assert sections['/**'].keys() <= SPECS.keys() & depth_parameters.SPECS.keys()
     values = sweep_values(driver)
     assert values['driver'] == driver
-    assert depth_parameters.validate(depth_settings(driver)) == []
+    assert derived_settings.validate(depth_settings(driver)) == []
 
 
 @pytest.mark.parametrize('driver', DRIVERS)
@@ -87,7 +88,7 @@ def test_model_time_covers_the_settling_of_an_image(driver):
     assert depth.focus_source == ('camera_ros' if driver == 'camera_ros' else 'command')
     period = 1e9 / 30.0
     for phase in (0.02, 0.3, 0.6, 0.98):
-        focus = CommandFocusSource(depth.settling())
+        focus = CommandFocusSource(settling_model(depth))
         focus.add_command(PlaneTarget(1.0, stamp_ns=10**9))
         stamps = [round(10**9 + (n + phase) * period) for n in range(60)]
         settled = [s for s in stamps if focus.reading(s).state == LensState.SETTLED]

@@ -2,8 +2,8 @@
 # Puts a shell into the environment that `make` set up:   source activate.sh
 #
 # Virtual environment, ROS prefix, the built package, and the Fast DDS profile for large images.
-# For bash and zsh; harmless when sourced twice. It sets variables and, where somebody types, what
-# completes the words of dualfocus, so that it can be sourced from scripts under `set -eu` as well.
+# For bash and zsh; harmless when sourced twice. It sets variables and, in interactive
+# shells, completion of dualfocus; scripts under `set -eu` can source it too.
 
 # The folder of this file: bash names a sourced file in BASH_SOURCE, zsh in the prompt escape %x.
 if [ -n "${BASH_VERSION:-}" ]; then

@@ -18,6 +18,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from dualfocus_ros.exceptions import one_line
 from dualfocus_ros.nodes.exit_watchdog import exit_after
 
 _STOP_TIMEOUT = 1.7
@@ -174,8 +175,7 @@ def _force_exit() -> None:
 
 
 def _print_error(error: BaseException, code: int) -> int:
-    text = ' '.join(str(error).split()) or type(error).__name__
-    print(f'{_program()}: {text}', file=sys.stderr)
+    print(f'{_program()}: {one_line(error)}', file=sys.stderr)
     return code
 
 

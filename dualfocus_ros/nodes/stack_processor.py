@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dualfocus_ros.exceptions import one_line
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
@@ -196,7 +197,5 @@ def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQual
 
 def describe_error(error: BaseException) -> str:
     """Return an error in one line: the text of a ValueError, else class and text."""
-    text = ' '.join(str(error).split())
-    if isinstance(error, ValueError) and text:
-        return text
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+    name, text = type(error).__name__, one_line(error)
+    return text if isinstance(error, ValueError) or text == name else f'{name}: {text}'

@@ -78,7 +78,10 @@ class SimulatedCameraSettings:
             raise ValueError(f'jitter must be 0 to 20 pixels, got {self.jitter}')
         if not 0.0 <= self.exposure_jitter <= 1.0:
             raise ValueError(f'exposure_jitter must be 0 to 1, got {self.exposure_jitter}')
-        check_coefficients(self.field_curvature)
+        try:
+            check_coefficients(self.field_curvature)
+        except ValueError as error:
+            raise ValueError(f'field_curvature: {error}') from None
 
 
 @dataclass(frozen=True, eq=False)

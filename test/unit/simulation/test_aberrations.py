@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blur that differs before and beyond the focus, over the image, and between colours."""
-
-import dataclasses
+"""Field aberrations, spherical and chromatic aberration in rendered images."""
 
 import numpy as np
 import pytest
@@ -14,17 +12,6 @@ from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings, draw_capture
 
 STOP = OffAxis(0.9, 0.5, -0.2)
-SQUEEZED = OffAxis(squeeze=0.5, direction=0.6)
-ABERRANT = [
-    (Aperture('disc', spherical=0.8), None),
-    (Aperture('disc', spherical=-0.8, softness=0.0), STOP),
-    (Aperture('polygon', blades=3, rotation=0.4, spherical=1.0), None),
-    (Aperture('polygon', blades=7, spherical=-1.0), STOP),
-    (Aperture('disc'), OffAxis(0.8, 0.7, 0.0)),
-    (Aperture('disc', spherical=0.5), SQUEEZED),
-    (Aperture('gaussian'), SQUEEZED),
-    (Aperture('polygon', blades=5), OffAxis(0.9, 0.5, 0.1, squeeze=-0.6, direction=2.0)),
-]
 CPU = torch.device('cpu')
 
 
@@ -41,68 +28,6 @@ def steps_scene(max_radius=12.0):
 FOCUS = torch.tensor([0.5, 1.4, 3.0])
 
 
-@pytest.mark.parametrize(('aperture', 'off_axis'), ABERRANT)
-@pytest.mark.parametrize('radius', [0.0, 0.3, -0.5, 2.2, 7.5, -7.5])
-def test_spots_sum_to_one_and_are_not_negative(aperture, off_axis, radius):
-    kernel = blur_kernels(torch.tensor([radius]), aperture, off_axis=off_axis)[0]
-    assert kernel.sum().item() == pytest.approx(1.0, abs=1e-6)
-    assert kernel.min() >= 0.0
-
-
-@pytest.mark.parametrize(('aperture', 'off_axis'), ABERRANT)
-def test_near_is_the_mirror_of_far_with_the_aberration_reversed(aperture, off_axis):
-    reverse = dataclasses.replace(aperture, spherical=-aperture.spherical)
-    mirrored = off_axis and dataclasses.replace(off_axis, squeeze=-off_axis.squeeze)
-    near = blur_kernels(torch.tensor([-6.3]), aperture, 12, off_axis=off_axis)[0]
-    far = blur_kernels(torch.tensor([6.3]), reverse, 12, off_axis=mirrored)[0]
-    assert torch.allclose(near, far.flip(0, 1), atol=1e-7)
-    same_side = blur_kernels(torch.tensor([6.3]), aperture, 12, off_axis=off_axis)[0]
-    assert (near - same_side).abs().max() > 1e-3
-
-
-def test_spherical_aberration_brightens_the_rim_beyond_the_focus():
-    """Radial profile of the weight 1 + a (2 rho^2 - 1): 1 - a in the centre, 1 + a at the rim."""
-    far, near = blur_kernels(torch.tensor([20.0, -20.0]), Aperture(spherical=0.6, softness=0.0))
-    centre = len(far) // 2
-    plain = 1.0 / (np.pi * 400.0)
-    for kernel, a in ((far, 0.6), (near, -0.6)):
-        assert kernel[centre, centre].item() == pytest.approx((1 - a) * plain, rel=0.02)
-        assert kernel[centre, centre + 18].item() == pytest.approx(
-            (1 + a * (2 * 0.81 - 1)) * plain, rel=0.02
-        )
-
-
-def test_a_cat_eye_has_the_area_of_two_overlapping_discs_and_faces_the_centre():
-    """Two discs of one radius whose centres are 0.5 r apart share 0.6850 of their area."""
-    (kernel,) = blur_kernels(
-        torch.tensor([24.0]), Aperture(softness=0.0), off_axis=OffAxis(1.0, 0.5, 0.0)
-    )
-    area = 1.0 / kernel.max().item()
-    assert area / (np.pi * 24.0**2) == pytest.approx(0.6850, abs=0.01)
-    x = torch.arange(len(kernel)) - len(kernel) // 2
-    assert (kernel.sum(0) * x).sum().item() == pytest.approx(0.25 * 24.0, rel=0.02)
-
-
-@pytest.mark.parametrize('shape', ['disc', 'gaussian'])
-def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
-    """Variances of an ellipse of half the width: r^2/4 along its length, r^2/16 across."""
-    corner = FieldAberrations(astigmatism=0.5).off_axis(0.6, 0.8)
-    far, near = blur_kernels(
-        torch.tensor([12.0, -12.0]), Aperture(shape, softness=0.0), off_axis=corner
-    )
-    offset = torch.arange(len(far)) - len(far) // 2
-    radial = 0.6 * offset[None, :] + 0.8 * offset[:, None]
-    across = 0.8 * offset[None, :] - 0.6 * offset[:, None]
-    for kernel, along, narrow in ((far, radial, across), (near, across, radial)):
-        assert (kernel * along**2).sum().item() == pytest.approx(36.0, rel=0.06)
-        assert (kernel * narrow**2).sum().item() == pytest.approx(9.0, rel=0.06)
-    centre = FieldAberrations(astigmatism=0.5).off_axis(0.0, 0.0)
-    assert torch.equal(
-        blur_kernels(torch.tensor([5.0]), Aperture(shape), off_axis=centre),
-        blur_kernels(torch.tensor([5.0]), Aperture(shape)),
-    )
-
-
 @pytest.mark.parametrize(
     ('aperture', 'field'),
     [
@@ -117,7 +42,7 @@ def test_astigmatism_is_radial_beyond_the_focus_and_tangential_before(shape):
         ),
     ],
 )
-def test_constant_image_stays_constant_for_any_depth(aperture, field):
+def test_constant_image_stays_constant_at_any_depth(aperture, field):
     generator = torch.Generator().manual_seed(3)
     dioptres = (torch.rand(5, 7, generator=generator) * 3.0).repeat_interleave(10, 0)
     dioptres = dioptres.repeat_interleave(10, 1)
@@ -130,14 +55,14 @@ def test_constant_image_stays_constant_for_any_depth(aperture, field):
 
 
 @pytest.mark.parametrize('shape', ['disc', 'gaussian', 'polygon'])
-def test_no_aberration_is_the_plain_renderer_exactly(shape):
+def test_zero_aberrations_change_nothing(shape):
     scene = steps_scene()
     plain = render_stack(scene, 5.0, FOCUS, aperture=Aperture(shape))
     same = render_stack(scene, 5.0, FOCUS, aperture=Aperture(shape), field=FieldAberrations())
     assert torch.equal(plain, same)
 
 
-def test_tiles_and_colours_rendered_apart_give_the_plain_image():
+def test_separate_tiles_and_channels_give_the_same_image():
     """The paths of aberrations, with aberrations too small for a float."""
     scene = steps_scene()
     plain = render_stack(scene, 5.0, FOCUS)
@@ -148,7 +73,7 @@ def test_tiles_and_colours_rendered_apart_give_the_plain_image():
 
 
 @pytest.mark.parametrize(('nodes', 'height', 'width'), [(2, 9, 13), (5, 48, 64), (4, 3, 2)])
-def test_shares_of_tiles_add_up_to_one(nodes, height, width):
+def test_weights_of_tiles_sum_to_one(nodes, height, width):
     total = torch.zeros(height, width)
     for tile in field_tiles(nodes, height, width, CPU):
         total[tile.rows, tile.columns] += tile.weight
@@ -156,7 +81,7 @@ def test_shares_of_tiles_add_up_to_one(nodes, height, width):
     assert (total - 1.0).abs().max() < 1e-6
 
 
-def test_tiles_leave_no_seams():
+def test_tiles_have_no_seams():
     """Strong changes over the field of a smooth image stay smooth: no step where tiles meet."""
     x = torch.linspace(0.0, 1.0, 96).expand(96, 96)
     image = torch.stack([0.5 + 0.4 * torch.sin(5.0 * x), x, x.T]).contiguous()
@@ -171,7 +96,7 @@ def test_tiles_leave_no_seams():
     assert roughest(result) < 1.5 * roughest(sharp)
 
 
-def test_an_edge_is_moved_by_the_cat_eye_in_opposite_directions():
+def test_cat_eye_shifts_edges_in_opposite_directions():
     """The centroid of a cut spot lies off the point: edges of blurred things shift with it."""
     image = torch.zeros(3, 65, 129)
     image[:, :, 64:] = 1.0
@@ -192,7 +117,7 @@ def test_an_edge_is_moved_by_the_cat_eye_in_opposite_directions():
         assert direction * row[98:122].sum() < -0.3
 
 
-def test_colours_split_and_swap_through_the_focus():
+def test_chromatic_blur_swaps_through_the_focus():
     """Beyond the focus red is blurred most, before it blue; both focus at the same place."""
     image = torch.zeros(3, 64, 64)
     image[:, :, 32:] = 1.0
@@ -207,7 +132,7 @@ def test_colours_split_and_swap_through_the_focus():
     assert width['focus'] == pytest.approx([width['focus'][0]] * 3)
 
 
-def test_green_is_that_of_the_plain_lens():
+def test_chromatic_aberration_leaves_green_unchanged():
     scene = steps_scene()
     plain = render_stack(scene, 5.0, FOCUS)
     coloured = render_stack(scene, 5.0, FOCUS, aperture=Aperture(chromatic=0.05))
@@ -216,7 +141,7 @@ def test_green_is_that_of_the_plain_lens():
 
 
 @pytest.mark.parametrize('size', [(97, 130), (101, 137), (90, 121)])
-def test_fourier_form_equals_direct_convolution_where_spots_differ(size, monkeypatch):
+def test_tiled_fourier_and_direct_convolution_agree(size, monkeypatch):
     """Small objects, and places whose spots reach much less far than those of others."""
     height, width = size
     generator = torch.Generator().manual_seed(1)
@@ -234,7 +159,7 @@ def test_fourier_form_equals_direct_convolution_where_spots_differ(size, monkeyp
     assert (stacks[0] - stacks[1]).abs().max() < 2e-5
 
 
-def test_a_tilted_lens_is_in_focus_along_a_line():
+def test_tilted_lens_is_in_focus_along_a_line():
     """s(x) = s0 (1 + c2 x): a flat wall is sharp where that is its distance."""
     columns = torch.arange(161)
     texture = ((columns // 3) % 2).float().expand(3, 41, 161)
@@ -262,7 +187,7 @@ def test_curvature_is_relative_to_infinity():
     assert torch.allclose(dioptres, position)
 
 
-def test_reach_covers_what_is_rendered():
+def test_max_blur_radius_is_sufficient_for_rendering():
     focus = torch.tensor([0.4, 3.2])
     lens = Aperture(spherical=-0.5, focus_shift=0.4, chromatic=-0.05)
     field = FieldAberrations(curvature=0.1, tilt=-0.2, tilt_direction=2.0)
@@ -273,7 +198,7 @@ def test_reach_covers_what_is_rendered():
     assert torch.isfinite(render_stack(scene, 5.0, focus, aperture=lens, field=field)).all()
 
 
-def test_more_blur_than_prepared_for_is_refused_at_the_border_too():
+def test_excessive_blur_at_the_border_raises():
     scene = layer_scene(torch.rand(3, 32, 32), torch.full((32, 32), 1.0), max_radius=5.0)
     with pytest.raises(ValueError, match=r'max_radius=5\.0'):
         render(scene, 10.0, 2.0, field=FieldAberrations(tilt=0.3))
@@ -299,12 +224,12 @@ def test_more_blur_than_prepared_for_is_refused_at_the_border_too():
         ),
     ],
 )
-def test_bad_values_are_refused_with_the_reason(make, words):
+def test_invalid_aberrations_raise(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_lenses_drawn_for_training_are_rendered_within_their_reach():
+def test_random_lenses_render_within_their_max_radius():
     fields = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)

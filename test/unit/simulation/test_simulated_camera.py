@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated camera: lens motion, breathing, noise, truth and its caches."""
+"""Simulated camera: focus, breathing, truth, noise and cache."""
 
 import cv2
 import numpy as np
@@ -10,10 +10,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation import simulated_camera
-from dualfocus_ros.simulation.depth_resampling import fill_holes, resample_depth
-from dualfocus_ros.simulation.lens_motion import LensMotion
 from dualfocus_ros.simulation.ray_casting import SceneImage
-from dualfocus_ros.simulation.sensor import Sensor
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 WIDTH, HEIGHT = 96, 72
@@ -41,113 +38,7 @@ def sharpness(image, columns):
     return decode_srgb8(image)[:, columns].astype(float).std()
 
 
-class TestLensMotion:
-    def test_waits_for_the_latency_then_settles_in_time(self):
-        motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
-        motion.command(PlaneTarget(1.0, sweep_id=7), 10.0)
-        before = motion.at(10.04)
-        assert before.dioptres == 0.0 and not before.moving and before.sweep_id == 0
-        during = motion.at(10.1)
-        assert 0.0 < during.dioptres < 1.0 and during.moving and during.sweep_id == 7
-        assert motion.at(10.05 + 0.19).moving
-        after = motion.at(10.05 + 0.21)
-        assert after.dioptres == 1.0 and not after.moving
-
-    def test_moves_monotonically_without_overshoot(self):
-        motion = LensMotion(PlaneTarget(2.0), settling_time=0.3, latency=0.0)
-        motion.command(PlaneTarget(0.5), 0.0)
-        path = [motion.at(t).dioptres for t in np.arange(0.0, 0.6, 0.01)]
-        assert np.all(np.diff(path) <= 0.0) and path[-1] == 0.5
-
-    def test_new_command_on_the_way_keeps_position_and_speed(self):
-        motion = LensMotion(PlaneTarget(0.0), settling_time=0.3, latency=0.0)
-        motion.command(PlaneTarget(1.0), 0.0)
-        first = [motion.at(t).dioptres for t in (0.098, 0.1)]
-        motion.command(PlaneTarget(0.0), 0.1)
-        second = [motion.at(t).dioptres for t in (0.1, 0.102)]
-        assert second[0] == pytest.approx(first[1], abs=1e-9)
-        assert second[1] - second[0] == pytest.approx(first[1] - first[0], rel=0.15)
-        assert motion.at(1.0).dioptres == 0.0
-
-    def test_no_settling_time_moves_at_once(self):
-        motion = LensMotion(PlaneTarget(0.0), settling_time=0.0, latency=0.0)
-        motion.command(PlaneTarget(1.5), 1.0)
-        reading = motion.at(1.0)
-        assert reading.dioptres == 1.5 and not reading.moving
-
-    def test_survives_a_clock_that_jumps_back(self):
-        motion = LensMotion(PlaneTarget(0.0), settling_time=0.1, latency=0.02)
-        motion.command(PlaneTarget(1.0), 1000.0)
-        motion.at(1000.05)
-        motion.at(3.0)
-        assert motion.at(3.2).dioptres == 1.0
-        motion.command(PlaneTarget(2.0), 3.2)
-        assert motion.at(3.6).dioptres == 2.0
-
-    def test_negative_times_are_refused(self):
-        with pytest.raises(ValueError, match='negative'):
-            LensMotion(PlaneTarget(0.0), settling_time=-1.0)
-
-
-class TestSensor:
-    @pytest.mark.parametrize('level', [0.02, 0.2, 0.7])
-    def test_noise_is_shot_and_read_noise_in_linear_light(self, level):
-        sensor = Sensor(60 * 80 * 3, full_well=2000.0, read_noise=10.0)
-        codes = sensor.encode(np.full((60, 80, 3), level, np.float32))
-        light = decode_srgb8(sensor.expose(codes)).astype(float)
-        expected = np.sqrt(level / 2000.0 + (10.0 / 2000.0) ** 2)
-        assert light.mean() == pytest.approx(level, rel=0.02)
-        assert light.std() == pytest.approx(expected, rel=0.15)
-
-    def test_frames_differ_and_seeds_repeat(self):
-        codes = Sensor(48).encode(np.full((4, 4, 3), 0.3, np.float32))
-        first, second = Sensor(48, seed=3), Sensor(48, seed=3)
-        frames = [first.expose(codes) for _ in range(2)]
-        assert np.array_equal(frames[0], second.expose(codes))
-        assert not np.array_equal(frames[0], frames[1])
-
-    def test_without_noise_it_only_encodes(self):
-        ramp = np.linspace(0.0, 1.0, 256 * 3, dtype=np.float32).reshape(16, 16, 3)
-        sensor = Sensor(ramp.size, noise=0.0)
-        image = sensor.expose(sensor.encode(ramp))
-        assert np.abs(decode_srgb8(image) - ramp).max() < 0.006
-        with pytest.raises(ValueError, match='negative'):
-            Sensor(10, noise=-1.0)
-
-
-class TestDepthResampling:
-    def test_slanted_plane_is_exact(self):
-        rows, columns = np.mgrid[0:40, 0:50]
-        depth = (1.0 / (0.5 + 0.01 * rows + 0.004 * columns)).astype(np.float32)
-        y, x = np.linspace(3.2, 35.7, 40), np.linspace(2.3, 44.4, 50)
-        expected = 1.0 / (0.5 + 0.01 * y[:, None] + 0.004 * x[None, :])
-        assert np.allclose(resample_depth(depth, y, x), expected, rtol=1e-5)
-
-    def test_no_value_lies_between_two_surfaces_or_next_to_a_hole(self):
-        depth = np.full((30, 40), 2.0, np.float32)
-        depth[8:20, 10:30] = 1.0
-        depth[12:14, 15:17] = np.nan
-        depth[25, 5] = 0.5
-        y, x = np.linspace(0.0, 29.0, 57), np.linspace(0.0, 39.0, 83)
-        result = resample_depth(depth, y, x)
-        known = result[np.isfinite(result)]
-        assert np.all(np.min(np.abs(known[:, None] - [0.5, 1.0, 2.0]), axis=1) < 1e-5)
-        assert np.isnan(result).any()
-
-    def test_holes_take_the_nearest_depth(self):
-        depth = np.full((5, 8), 1.0)
-        depth[:, 4:] = 3.0
-        depth[2, 1] = depth[2, 6] = np.nan
-        filled = fill_holes(depth)
-        assert filled[2, 1] == 1.0 and filled[2, 6] == 3.0
-        with pytest.raises(ValueError, match='no valid pixel'):
-            fill_holes(np.full((3, 3), np.nan))
-        row = np.array([[1.0, np.nan, np.nan, np.nan, 5.0]], np.float32).repeat(3, axis=0)
-        assert fill_holes(row)[1].tolist()[:2] == [1.0, 1.0]
-        assert fill_holes(row)[1].tolist()[3:] == [5.0, 5.0]
-
-
-class TestFocusCamera:
+class TestSimulatedCamera:
     def test_focus_decides_which_half_is_sharp(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         near_focus = settled(camera, 2.0, 0.0).image

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random stacks rendered on the CPU: seeds, textures and ranges of sweeps."""
+"""Random stacks rendered on the CPU: seeds, lenses and ranges of sweeps."""
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     render_training_stack,
 )
 
+PLAIN_SETTINGS = RenderSettings(planes=4, blur_range=(3.0, 8.0), layers=6)
 SETTINGS = RenderSettings(planes=5, blur_range=(4.0, 10.0), layers=6, wide_sweeps=0.0)
 
 
@@ -26,16 +29,6 @@ def test_rendered_stacks_depend_on_the_seed_only():
     assert not np.array_equal(other.images, first.images)
 
 
-def test_surfaces_can_be_textureless():
-    rng = np.random.default_rng(0)
-    textureless, usual = (
-        [TextureSource([], share).draw(rng, 32).std(axis=(0, 1)).max() for _ in range(24)]
-        for share in (1.0, 0.0)
-    )
-    # 0.02 is the noise of an 8-bit camera.
-    assert max(textureless) < 0.02 < np.median(usual)
-
-
 def test_some_sweeps_reach_far_beyond_the_scene():
     rng = np.random.default_rng(0)
     sweeps = [draw_capture(rng, RenderSettings(), 64).focus for _ in range(300)]
@@ -46,3 +39,26 @@ def test_some_sweeps_reach_far_beyond_the_scene():
     assert 0.3 < (far < -0.2).mean() < 0.5 and 0.3 < (near > 1.2).mean() < 0.5
     narrow = [draw_capture(rng, SETTINGS, 64).focus for _ in range(100)]
     assert min(s[0] for s in narrow) > -0.25 and max(s[-1] for s in narrow) < 1.25
+
+
+def test_lenses_are_asymmetric_only_if_configured():
+    rng = np.random.default_rng(0)
+    plain = [draw_capture(rng, PLAIN_SETTINGS, 64) for _ in range(40)]
+    assert all(c.is_uniform and c.aperture.spherical == 0.0 for c in plain)
+    mixed = [draw_capture(rng, replace(PLAIN_SETTINGS, asymmetry=0.5), 64) for _ in range(80)]
+    bent = [c for c in mixed if c.aperture.spherical]
+    assert 25 <= len(bent) <= 55
+    assert any(c.field is not None for c in bent) and any(c.aperture.chromatic for c in bent)
+
+
+def test_even_and_uneven_sweeps_are_ascending():
+    rng = np.random.default_rng(3)
+    for planes in (2, 5, 20):
+        for uneven in (0.0, 1.0):
+            settings = replace(PLAIN_SETTINGS, planes=planes, uneven_sweeps=uneven)
+            sweeps = [draw_capture(rng, settings, 64).focus for _ in range(200)]
+            assert all((np.diff(sweep) > 0.0).all() for sweep in sweeps)
+            steps = [np.diff(sweep) for sweep in sweeps if planes > 2]
+            ratios = [step.max() / step.min() for step in steps]
+            if planes == 5:
+                assert (max(ratios) > 4.5) == bool(uneven)

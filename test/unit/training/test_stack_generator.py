@@ -12,8 +12,8 @@ from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.models.focus_measure import log_focus_measures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
 from dualfocus_ros.training.batch_sources import GeneratedSource
-from dualfocus_ros.training.training_config import BatchConfig
 from dualfocus_ros.training.stack_generator import StackGenerator
+from dualfocus_ros.training.training_config import BatchConfig
 
 CPU = torch.device('cpu')
 SETTINGS = RenderSettings(planes=4, blur_range=(3.0, 8.0), layers=6)

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node for a camera that is already there, and the node that drives its lens if wanted.
+"""Start the depth node for a running camera and, with a driver, the node that moves its lens.
 
 ros2 launch dualfocus_ros dualfocus.launch.py driver:=camera_ros
 """
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -15,12 +12,12 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from dualfocus_ros.nodes.launch_arguments import share_folder, shared_arguments, value_of
 from dualfocus_ros.nodes.lens_drivers import DRIVERS, PROFILES, TOPIC
 from dualfocus_ros.nodes.security_policy import enclave_arguments
 from dualfocus_ros.topics import SWEEP_INPUTS
 
-CONFIG = Path(get_package_share_directory('dualfocus_ros')) / 'config'
-YES_NO = ['true', 'false']
+CONFIG = share_folder() / 'config'
 NO_DRIVER = 'none'
 
 
@@ -37,9 +34,7 @@ ARGUMENTS = [
         description='Parameters of the nodes, as a ROS parameter file; empty: the file in config/ '
         'that is named after the driver, or dualfocus.yaml without one.',
     ),
-    DeclareLaunchArgument(
-        'namespace', default_value='', description='Namespace of the nodes and their topics.'
-    ),
+    *shared_arguments('namespace'),
     DeclareLaunchArgument(
         'camera',
         default_value='',
@@ -66,38 +61,8 @@ ARGUMENTS = [
         description=f'Topic of the metadata of each frame; empty: {_defaults("metadata_topic")}, '
         'else metadata under the prefix of the camera.',
     ),
-    DeclareLaunchArgument(
-        'device',
-        default_value='',
-        description='Where to compute: auto, cuda, cuda:N or cpu; empty: as params_file says.',
-    ),
-    DeclareLaunchArgument(
-        'model',
-        default_value='',
-        description='A shipped name or the path of a .safetensors file; empty: as params_file '
-        'says.',
-    ),
-    DeclareLaunchArgument(
-        'rviz', default_value='false', choices=YES_NO, description='Show it all in RViz.'
-    ),
-    DeclareLaunchArgument(
-        'use_sim_time',
-        default_value='false',
-        choices=YES_NO,
-        description='Take the time from /clock, as with a simulator or a bag.',
-    ),
-    DeclareLaunchArgument(
-        'large_image_transport',
-        default_value='true',
-        choices=YES_NO,
-        description='Give Fast DDS a shared-memory segment that images fit in. A profile that '
-        'the environment names already is kept.',
-    ),
-    DeclareLaunchArgument(
-        'enclave',
-        default_value='',
-        description='SROS2: the enclave of each node is its name below this, such as /perception '
-        'for /perception/dualfocus; empty: none is named.',
+    *shared_arguments(
+        'device', 'model', 'rviz', 'use_sim_time', 'large_image_transport', 'enclave'
     ),
 ]
 
@@ -110,7 +75,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _large_image_transport() -> list[Action]:
-    """Name the Fast DDS profile in the environment, under the names that all distros know."""
+    """Set the Fast DDS profile, under the names of the variable in all distros."""
     profile = str(CONFIG / 'fastdds_large_images.xml')
     newer = EnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', default_value=profile)
     chosen = EnvironmentVariable('FASTRTPS_DEFAULT_PROFILES_FILE', default_value=newer)
@@ -122,10 +87,10 @@ def _large_image_transport() -> list[Action]:
 
 
 def _nodes(context: LaunchContext) -> list[Action]:
-    """Return the nodes; a function, because only arguments that were given override the file."""
+    """Return the nodes; a function, because only non-empty arguments override the file."""
 
     def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
+        return value_of(context, name)
 
     common = {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
     given = {name: value(name) for name in ('device', 'model') if value(name)}

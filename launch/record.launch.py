@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records what the depth node takes, or that and what it makes, with ``ros2 bag``.
+"""Record the inputs of the depth node, or inputs and outputs, with ``ros2 bag``.
 
 ros2 launch dualfocus_ros record.launch.py bag:=my_sweeps camera:=/camera what:=inputs
 """
@@ -7,9 +7,15 @@ ros2 launch dualfocus_ros record.launch.py bag:=my_sweeps camera:=/camera what:=
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
 
-from dualfocus_ros.topics import DIAGNOSTICS, RECORDED_OUTPUTS, SWEEP_INPUTS
+from dualfocus_ros.nodes.launch_arguments import (
+    YES_NO,
+    camera_topics,
+    namespace_prefix,
+    shared_arguments,
+    value_of,
+)
+from dualfocus_ros.topics import DIAGNOSTICS, RECORDED_OUTPUTS
 
 ARGUMENTS = [
     DeclareLaunchArgument('bag', description='Folder to create for the bag.'),
@@ -17,11 +23,9 @@ ARGUMENTS = [
         'what',
         default_value='inputs',
         choices=['inputs', 'all'],
-        description='inputs: what depth can be computed from again; all: the outputs as well.',
+        description='inputs: the topics that the depth is computed from; all: inputs and outputs.',
     ),
-    DeclareLaunchArgument(
-        'namespace', default_value='', description='Namespace of the depth node.'
-    ),
+    *shared_arguments('namespace'),
     DeclareLaunchArgument(
         'camera',
         default_value='',
@@ -34,15 +38,19 @@ ARGUMENTS = [
         description='Format of the bag.',
     ),
     DeclareLaunchArgument(
-        'split_size', default_value='0', description='Begin a new file after so many megabytes.'
+        'split_size',
+        default_value='0',
+        description='Start a new file after this many megabytes; 0: never.',
     ),
     DeclareLaunchArgument(
-        'split_duration', default_value='0', description='Begin a new file after so many seconds.'
+        'split_duration',
+        default_value='0',
+        description='Start a new file after this many seconds; 0: never.',
     ),
     DeclareLaunchArgument(
         'compress',
         default_value='false',
-        choices=['true', 'false'],
+        choices=YES_NO,
         description='Compress every message with zstd.',
     ),
 ]
@@ -55,15 +63,11 @@ def generate_launch_description() -> LaunchDescription:
 
 def _record(context: LaunchContext) -> list[Action]:
     def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
+        return value_of(context, name)
 
-    namespace = value('namespace').strip('/')
-    base = f'/{namespace}' if namespace else ''
-    camera = value('camera').rstrip('/')
-    if not camera.startswith('/'):
-        camera = f'{base}/{camera}' if camera else base
-    topics = [f'{camera}/{topic.name}' for topic in SWEEP_INPUTS]
+    topics = camera_topics(context)
     if value('what') == 'all':
+        base = namespace_prefix(context)
         topics += [f'{base}/{topic.name}' for topic in RECORDED_OUTPUTS] + [DIAGNOSTICS]
     command = ['ros2', 'bag', 'record', '--storage', value('storage'), '--output', value('bag')]
     if float(value('split_size')) > 0.0:

@@ -21,6 +21,7 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.cli.parameter_arguments import add_arguments, parameters_from
 from dualfocus_ros.nodes import sweep_parameters
+from dualfocus_ros.nodes.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameter_declaration import declare_parameters
 
 WITHIN = 0.02
@@ -82,7 +83,7 @@ def breathing(sweep, tmp_path_factory):
 def test_breathing(breathing):
     path, status = breathing
     assert status == 0 and is_picture(path.with_suffix('.png'))
-    pipeline = depth_node_takes(path).pipeline()
+    pipeline = estimator_settings(depth_node_takes(path))
     q = np.linspace(0.3, 2.4, 12)
     found = np.array([pipeline.image_scale(focus) for focus in q]) - 1.0
     true = np.array([LENS.magnification(focus, 0.0) for focus in q]) - 1.0
@@ -221,7 +222,7 @@ def test_field(floor, tmp_path, capsys):
     path = tmp_path / 'field.yaml'
     assert calibrate('field', floor, '-o', path, '--json') == 0
     result = json.loads(capsys.readouterr().out)
-    c2, c4 = depth_node_takes(path).pipeline().field_curvature
+    c2, c4 = estimator_settings(depth_node_takes(path)).field_curvature
     assert [c2, c4] == pytest.approx(result['coefficients'], abs=1e-6)
     with capsys.disabled():
         print(

@@ -75,7 +75,7 @@ def test_webcam_starts_late_and_restarts(start, listener, watch):
     lost = len(watch.commands)
     truth = listener.collect(FocusState, 'truth/focus_state', 100)
     drive(start, 'v4l2')
-    # The old process may still be listed: then it is a deaf one.
+    # The old process may still be listed: then it is an unresponsive one.
     listener.until(lambda: math.isnan(watch.commands[-1].focus_dioptres), what=sweep.output)
     begun = max(watch.sweeps)
     listener.until(lambda: max(watch.sweeps) >= begun + 2, what=sweep.output)
@@ -100,7 +100,7 @@ def test_webcam_starts_late_and_restarts(start, listener, watch):
 
 @pytest.mark.slow
 def test_unresponsive_driver_is_named(start, listener, watch):
-    drive(start, 'camera_ros', fault='deaf')
+    drive(start, 'camera_ros', fault='unresponsive')
     sweep = start('focus_sweep_node', METADATA, driver='camera_ros', **SWEEP)
     listener.until(lambda: watch.says('driver', 'has not answered'), what=sweep.output)
     assert watch.says('sweep', 'has not answered') and not watch.commands

@@ -21,7 +21,7 @@ from rendered_scene import FRAME, lens_for
 
 RATE = 15.0  # Hz
 SETTLING_FRAMES = 3
-# An ideal still camera: one that neither breathes nor trembles nor takes time.
+# An ideal camera: no breathing, no jitter, immediate focus steps.
 IDEAL = {'breathing': False, 'jitter': 0.0, 'settling_time': 0.0, 'latency': 0.0}
 
 
@@ -38,7 +38,7 @@ def faulty_sweep(
 
     :param focus: first and last plane in dioptres.
     :param settings: of ``SimulatedCameraSettings``; defaults are those of the node,
-        with 2 px of jitter and a lens that settles for three frames.
+        with 2 px of jitter and a settling time of three frames.
     """
     lens = lens_for(width)
     fx = lens.focal_length_px(0.0)

@@ -19,8 +19,8 @@ from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes import depth_parameters, sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.depth_node import DepthNode
-from dualfocus_ros.nodes.focus_sweep import FocusSweepNode
-from dualfocus_ros.nodes.sim_camera import SimCameraNode
+from dualfocus_ros.nodes.focus_sweep_node import FocusSweepNode
+from dualfocus_ros.nodes.sim_camera_node import SimCameraNode
 
 TABLES = {
     'dualfocus': depth_parameters.PARAMETERS,

@@ -4,8 +4,8 @@
 
 python3 examples/lens_bridge.py --ros-args -r image_raw:=/camera/image_raw
 
-Moves the lens on each command and publishes the focus of each image. Set `focus_source: focus_state`
-on the depth node.
+Moves the lens on each command and publishes the focus of each image. The depth node needs
+`focus_source: focus_state`.
 """
 
 import rclpy

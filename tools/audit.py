@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look up the pinned packages in the database of known vulnerabilities.
 
-Run by ``audit.sh`` with the Python of .venv-audit. Exit code 1 on a finding, 0 with a message if the
-database cannot be reached.
+Run by ``audit.sh`` with the Python of .venv-audit. Exit code 1 on a finding, 0 with a message if
+the database cannot be reached.
 """
 
 from __future__ import annotations

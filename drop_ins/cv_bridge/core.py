@@ -83,7 +83,7 @@ class CvBridge:
     def cv2_to_imgmsg(
         self, cvim: np.ndarray, encoding: str = 'passthrough', header: Header | None = None
     ) -> Image:
-        """Convert an array to a message; ``'passthrough'`` sets a generic encoding such as ``8UC3``.
+        """Convert an array to a message; ``'passthrough'`` sets a generic encoding as ``8UC3``.
 
         :param cvim: (H, W) or (H, W, C).
         :raises TypeError: if ``cvim`` is not an array.
@@ -113,8 +113,8 @@ class CvBridge:
     ) -> np.ndarray | None:
         """Decode a compressed image; colour images become bgr8 or bgra8.
 
-        As in the original, ``'passthrough'`` returns None for data that are not an image, and other
-        encodings assume bgr8: use ``'passthrough'`` for other images.
+        As in the original, ``'passthrough'`` returns None for data that are not an image, and
+        other encodings assume bgr8: use ``'passthrough'`` for other images.
 
         :raises CvBridgeError: if the image cannot be converted.
         """

@@ -143,7 +143,7 @@ class DemoCollector:
 
 
 def decode_image(data: bytes | None) -> np.ndarray:
-    """Return a serialised Image: rgb8 (H, W, 3), mono8 (H, W), 32FC1 and 16UC1 (H, W) in metres."""
+    """Return a serialised Image: rgb8 (H, W, 3), mono8 (H, W), 32FC1 or 16UC1 (H, W) metres."""
     assert data is not None
     return output_image_to_array(typestore().deserialize_cdr(data, topics.IMAGE))
 

@@ -19,10 +19,9 @@ from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel
-from dualfocus_ros.visualization.result_files import format_focus_distance
+from dualfocus_ros.visualization.plane_tiles import plane_tiles
 
 PERCENTILES = (50, 90, 99)
-PANEL_PLANES = 5
 
 
 def compute_metrics(collector: DemoCollector, seconds: float) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def write_pictures(
     error = np.where(np.isfinite(error), error, np.nan)
     panel = compose_panel(
         [
-            _planes(example),
+            plane_tiles(example.planes, example.focus_dioptres),
             [
                 Tile('All in focus', example.all_in_focus),
                 Tile('Depth', example.depth, scale),
@@ -128,15 +127,6 @@ def _each(collector: DemoCollector) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _planes(example: ExampleSweep) -> list[Tile]:
-    order = np.argsort(example.focus_dioptres)[::-1]
-    picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
-    return [
-        Tile(f'Focused at {format_focus_distance(example.focus_dioptres[n])}', example.planes[n])
-        for n in order[picks]
-    ]
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:

@@ -111,7 +111,7 @@ def error_scale(error: np.ndarray, unit: str = 'm') -> ColourScale:
 
 
 def _depth_colours() -> np.ndarray:
-    """Return Inferno from yellow (near) to dark violet, without the black end that hides detail."""
+    """Return Inferno from yellow to dark violet, without the black end that hides detail."""
     picks = np.linspace(LEVELS - 1, 0.1 * LEVELS, LEVELS).round().astype(np.intp)
     return _colour_map('INFERNO')[picks]
 

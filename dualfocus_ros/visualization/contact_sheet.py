@@ -11,7 +11,7 @@ from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.visualization.colour_scales import depth_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel
-from dualfocus_ros.visualization.result_files import format_focus_distance
+from dualfocus_ros.visualization.plane_tiles import format_focus_distance
 
 _COLUMNS = 6
 

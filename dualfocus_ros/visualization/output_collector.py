@@ -124,8 +124,8 @@ def _facts(info: Any) -> dict[str, str]:
     facts = {
         'sweep': str(info.sweep_id),
         'planes': str(len(info.focus_dioptres)),
-        'took': f'{info.sweep_duration:.2f} s',
-        'lacks': ', '.join(StackFlag(info.flags).labels) or 'nothing',
+        'duration': f'{info.sweep_duration:.2f} s',
+        'flags': ', '.join(StackFlag(info.flags).labels) or 'none',
         'model': f'{info.model} on {info.device}',
     }
     for name, value in (('inference', info.inference_ms), ('latency', info.latency_ms)):

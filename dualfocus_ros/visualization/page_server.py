@@ -134,7 +134,7 @@ class PageServer:
     def _answer_poll(self, request: BaseHTTPRequestHandler, after: int) -> None:
         """Send the newest sweep once its number exceeds ``after``, or the status at the timeout."""
         with self._changed:
-            # A larger number is from an earlier server process: the page has no sweep of this one.
+            # A larger number is from an earlier server: the page has no sweep of this one.
             after = after if after <= self._number else 0
             timeout = _POLL_TIMEOUT if self._number else _STATUS_POLL_TIMEOUT
             self._open_polls += 1

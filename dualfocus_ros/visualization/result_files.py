@@ -23,8 +23,7 @@ from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend
-
-PANEL_PLANES = 5
+from dualfocus_ros.visualization.plane_tiles import plane_tiles
 
 
 def write_result_files(
@@ -58,28 +57,13 @@ def write_result_files(
     return count
 
 
-def _plane_tiles(planes: Sequence[Plane]) -> list[Tile]:
-    """Return up to PANEL_PLANES planes from near to far, titled with their distance."""
-    order = sorted(planes, key=lambda plane: -plane.focus_dioptres)
-    picks = np.linspace(0, len(order) - 1, min(PANEL_PLANES, len(order))).round().astype(int)
-    return [
-        Tile(f'Focused at {format_focus_distance(order[k].focus_dioptres)}', order[k].image)
-        for k in picks
-    ]
-
-
-def format_focus_distance(dioptres: float) -> str:
-    """Return the focus distance as text, ``infinity`` for 0 dioptres."""
-    return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
-
-
 def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> np.ndarray:
     assert result.sigma is not None and result.all_in_focus is not None
     valid = 100.0 * float(np.isfinite(result.depth).mean())
     height, width = result.depth.shape
     return compose_panel(
         [
-            _plane_tiles(planes),
+            plane_tiles([p.image for p in planes], [p.focus_dioptres for p in planes]),
             [
                 Tile('All in focus', result.all_in_focus),
                 Tile('Depth', result.depth, depth_scale(result.depth)),

@@ -37,8 +37,8 @@ def compute_sweep_view(
         {
             'sweep': str(stack.sweep_id),
             'planes': str(len(stack.planes)),
-            'took': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
-            'lacks': ', '.join(stack.flags.labels) or 'nothing',
+            'duration': f'{stack.sweep_duration_ns * 1e-9:.2f} s',
+            'flags': ', '.join(stack.flags.labels) or 'none',
             'model': f'{estimator.model_name} on {estimator.device_name}',
         },
     )

@@ -49,15 +49,15 @@ def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
         'width': width,
         'height': height,
         'scales': scales,
-        'depth': _map(sweep.depth, DEPTH_STEP),
-        'sigma': None if sweep.sigma is None else _map(sweep.sigma, SIGMA_STEP),
-        'confidence': None if sweep.confidence is None else _packed(sweep.confidence),
-        'sharp': None if sharp is None else _jpeg(sharp, ALL_IN_FOCUS_QUALITY),
+        'depth': _encode_map(sweep.depth, DEPTH_STEP),
+        'sigma': None if sweep.sigma is None else _encode_map(sweep.sigma, SIGMA_STEP),
+        'confidence': None if sweep.confidence is None else _pack(sweep.confidence),
+        'sharp': None if sharp is None else _encode_jpeg(sharp, ALL_IN_FOCUS_QUALITY),
         'focus': None if focus is None else [round(float(q), 5) for q in focus],
         'planes': None
         if sweep.planes is None
-        else [_jpeg(plane, PLANE_QUALITY) for plane in sweep.planes],
-        'curves': None if sweep.probability is None else _curves(sweep.probability),
+        else [_encode_jpeg(plane, PLANE_QUALITY) for plane in sweep.planes],
+        'curves': None if sweep.probability is None else _encode_curves(sweep.probability),
         'camera': None if camera is None else [camera.fx, camera.fy, camera.cx, camera.cy],
         'limits': None if sweep.limits is None else list(sweep.limits),
         'facts': sweep.facts,
@@ -74,9 +74,9 @@ def encode_scales(
         depth = log_depth_scale(*depth_range)
     sigmas = [s.sigma[np.isfinite(s.sigma)] for s in sweeps if s.sigma is not None]
     return {
-        'depth': _scale(depth),
-        'confidence': _scale(confidence_scale()),
-        'sigma': _scale(sigma_scale(np.concatenate(sigmas))) if sigmas else None,
+        'depth': _encode_scale(depth),
+        'confidence': _encode_scale(confidence_scale()),
+        'sigma': _encode_scale(sigma_scale(np.concatenate(sigmas))) if sigmas else None,
         'special': {'none': INVALID_COLOUR, 'nearer': NEARER_COLOUR, 'farther': FARTHER_COLOUR},
     }
 
@@ -114,7 +114,7 @@ def quantise_probability(probability: np.ndarray) -> np.ndarray:
     return np.asarray(whole + (rank < missing), np.uint8)
 
 
-def _curves(probability: np.ndarray) -> dict[str, Any]:
+def _encode_curves(probability: np.ndarray) -> dict[str, Any]:
     height, width = probability.shape[1:]
     factor = -(-width // MAX_CURVE_WIDTH)
     size = -(-width // factor), -(-height // factor)
@@ -124,14 +124,14 @@ def _curves(probability: np.ndarray) -> dict[str, Any]:
             for plane in probability
         ]
     )
-    return {'width': size[0], 'height': size[1], 'data': _packed(quantise_probability(small))}
+    return {'width': size[0], 'height': size[1], 'data': _pack(quantise_probability(small))}
 
 
-def _map(values: np.ndarray, step: float) -> dict[str, Any]:
-    return {'step': step, 'data': _packed(encode_lengths(values, step))}
+def _encode_map(values: np.ndarray, step: float) -> dict[str, Any]:
+    return {'step': step, 'data': _pack(encode_lengths(values, step))}
 
 
-def _packed(values: np.ndarray) -> str:
+def _pack(values: np.ndarray) -> str:
     """Return deflated differences of integers, high bytes before low bytes, in base 64."""
     flat = values.reshape(-1)
     steps = np.diff(flat, prepend=flat.dtype.type(0))  # wraps around, as the sum does
@@ -139,19 +139,19 @@ def _packed(values: np.ndarray) -> str:
         parts = [(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)]
     else:
         parts = [steps.astype(np.uint8)]
-    return _text(zlib.compress(np.concatenate(parts).tobytes(), 9))
+    return _base64(zlib.compress(np.concatenate(parts).tobytes(), 9))
 
 
-def _jpeg(image: np.ndarray, quality: int) -> str:
+def _encode_jpeg(image: np.ndarray, quality: int) -> str:
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise OSError('an image could not be encoded as JPEG')
-    return _text(data.tobytes())
+    return _base64(data.tobytes())
 
 
-def _scale(scale: ColourScale) -> dict[str, Any]:
+def _encode_scale(scale: ColourScale) -> dict[str, Any]:
     return {
         'low': scale.low,
         'high': scale.high,
@@ -162,5 +162,5 @@ def _scale(scale: ColourScale) -> dict[str, Any]:
     }
 
 
-def _text(data: bytes) -> str:
+def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode('ascii')

@@ -13,12 +13,12 @@ import sysconfig
 
 from report import CommandError, SetUpError
 
-# Environment and build with the CPU build of torch take 2 GB. The CUDA build takes 6 GB more; which
-# one pip chooses is not known in advance, so explain_pip() covers a full disk as well.
+# Environment and build with the CPU build of torch take 2 GB. The CUDA build takes 6 GB more; pip
+# chooses the build later, so explain_pip() covers a full disk as well.
 DISK_NEEDED_GB = 3.0
 
-# Import names of the packages in package.xml that rosdep installs. Packages with a compiled ABI must
-# come from the distro: its cv_bridge is built against its numpy.
+# Import names of the packages in package.xml that rosdep installs. Packages with a compiled ABI
+# must come from the distro: its cv_bridge is built against its numpy.
 DISTRO_MODULES = (
     'PIL',
     'cv2',
@@ -129,7 +129,7 @@ def explain_pip(failed: CommandError, log_path: Path) -> SetUpError:
         )
     if 'THESE PACKAGES DO NOT MATCH THE HASHES' in output:
         return SetUpError(
-            'the hash of a downloaded package differs from tools/requirements.lock: do not use it; '
+            'a downloaded package has another hash than in tools/requirements.lock: do not use it; '
             f'details in {log_path}'
         )
     return SetUpError(f'pip failed: {failed.last_line()}; details in {log_path}')

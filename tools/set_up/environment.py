@@ -17,8 +17,8 @@ import sys
 from checks import check_disk, check_distro, check_machine, check_tools, explain_pip
 from report import CommandError, Report, SetUpError
 
-# Not in the lock file, because the hashes of CPU and CUDA builds of one version differ. The index in
-# the pip configuration of the user decides which is installed.
+# Not in the lock file, because the hashes of CPU and CUDA builds of one version differ. The index
+# in the pip configuration of the user decides which is installed.
 TORCH = 'torch==2.13.0'
 
 # Packages that distros lack, installed in addition to those of the distro. None depends on the ABI

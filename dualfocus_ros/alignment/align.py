@@ -24,7 +24,8 @@ import numpy as np
 from dualfocus_ros.alignment.alignment_result import Alignment
 from dualfocus_ros.alignment.homography import align_homography
 from dualfocus_ros.alignment.registration import covers
-from dualfocus_ros.alignment.shift_scale import PairCache, RegistrationImage, align_shift_scale
+from dualfocus_ros.alignment.registration_image import RegistrationImage
+from dualfocus_ros.alignment.shift_scale import PairCache, align_shift_scale
 from dualfocus_ros.camera.thin_lens import Lens
 
 MotionModel = Literal['shift_scale', 'homography']

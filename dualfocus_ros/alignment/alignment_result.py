@@ -80,7 +80,7 @@ class Alignment:
         return registration.transform_points(self.transforms[index], points)
 
     def sample_positions(self, index: int, height: int, width: int) -> np.ndarray:
-        """Return the position of each reference pixel in plane ``index``: (H, W, 2) float32, x y."""
+        """Return the position x, y of each reference pixel in a plane: (H, W, 2) float32."""
         # Row by row: large photographs need no more memory than their result.
         positions = np.empty((height, width, 2), np.float32)
         points = np.empty((width, 2))

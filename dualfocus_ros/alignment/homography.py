@@ -37,7 +37,7 @@ def align_homography(
     lens: Lens | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Alignment:
-    """Register all planes to the reference plane; see :func:`..align.align`.
+    """Register all planes to the reference plane.
 
     A plane that cannot be registered keeps the transform that its neighbour and the lens predict.
     """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.alignment.align import align
+from dualfocus_ros.alignment.registration_image import RegistrationImage
 from dualfocus_ros.alignment.shift_scale import PairCache
 from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.camera.pinhole import PinholeCamera
@@ -92,18 +93,21 @@ class EstimatorCache:
 
         The planes of the next stack will ask for the same pairs.
         """
-        newest: list[PlaneAnalysis] = []
+        newest: list[tuple[float, RegistrationImage]] = []
         for plane in self._analyses.values():
+            image = plane.registration
+            if image is None:
+                continue
             newest = [
-                old
-                for old in newest
-                if abs(old.focus_dioptres - plane.focus_dioptres) > FOCUS_TOLERANCE
+                (focus, other)
+                for focus, other in newest
+                if abs(focus - plane.focus_dioptres) > FOCUS_TOLERANCE
+                and other.shape == image.shape
             ]
-            newest.append(plane)
-        images = [plane.registration for plane in newest if plane.registration is not None]
-        if len(images) == len(newest) > 1:
-            focus = np.array([plane.focus_dioptres for plane in newest])
-            align(images, focus, model='shift_scale', pairs=self.pairs)
+            newest.append((plane.focus_dioptres, image))
+        if len(newest) > 1:
+            focus = [focus for focus, _ in newest]
+            align([image for _, image in newest], focus, model='shift_scale', pairs=self.pairs)
 
     def encode(
         self,

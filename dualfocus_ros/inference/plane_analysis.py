@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dualfocus_ros.alignment.shift_scale import RegistrationImage, registration_scale
+from dualfocus_ros.alignment.registration_image import RegistrationImage, registration_scale
 from dualfocus_ros.camera.rectification import ViewMapping, source_coordinates
 from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.focal_stack import Plane

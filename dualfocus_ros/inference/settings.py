@@ -79,7 +79,7 @@ class EstimatorSettings:
 
     @property
     def blur_per_dioptre(self) -> float | None:
-        """Kappa in pixels of the depth map per dioptre, measured or of the lens; None if unknown."""
+        """Kappa in pixels of the depth map per dioptre; None if unknown."""
         if self.kappa > 0.0:
             return self.kappa / self.decimation
         return None if self.lens is None else self.lens.kappa() / self.decimation

@@ -164,14 +164,6 @@ def test_planes_without_texture_fail_without_an_error():
     assert all(np.array_equal(image, flat[0]) for image in warped)
 
 
-def test_rejects_mismatched_input():
-    image = np.zeros((HEIGHT, WIDTH), np.uint8)
-    with pytest.raises(ValueError, match='2 images but 3 focus distances'):
-        align([image, image], [1.0, 2.0, 3.0], model='homography')
-    with pytest.raises(ValueError, match='differ in size'):
-        align([image, image[:-1]], [1.0, 2.0], model='homography')
-
-
 def test_large_images_are_registered_at_reduced_size(monkeypatch):
     monkeypatch.setattr('dualfocus_ros.alignment.homography.WORK_SIDE', 250)
     scene = texture(19)

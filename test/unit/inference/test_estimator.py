@@ -12,11 +12,9 @@ from dualfocus_ros.camera.depth_resolution import BLUR_ERROR
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration, source_coordinates
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.exceptions import DeviceError
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import cuda_graphs
 from dualfocus_ros.inference.depth_filters import flying_pixels
-from dualfocus_ros.inference.device import resolve_device, resolve_precision
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.network_runner import NetworkRunner
 from dualfocus_ros.inference.result import OutputRequest
@@ -373,16 +371,6 @@ def test_reference_is_the_nearest_plane_in_any_order(estimator):
     assert result.reference == 0
 
 
-def test_reference_camera_is_derived_from_another_plane(weights):
-    lens = Lens(0.016, 1.4, 1.125e-5)
-    settings = EstimatorSettings(breathing='thin_lens', lens=lens)
-    estimator = DepthEstimator(weights, device='cpu', threads=1, settings=settings)
-    stack = make_stack(camera=None)
-    planes = (replace(stack.planes[0], camera=CAMERA), *stack.planes[1:])
-    camera = estimator.estimate(FocalStack(planes)).camera
-    assert camera.fx == pytest.approx(CAMERA.fx * lens.magnification(2.0, 0.2))
-
-
 def test_saturation_is_flagged(estimator):
     stack = make_stack()
     assert not estimator.estimate(stack).saturated
@@ -390,18 +378,6 @@ def test_saturation_is_flagged(estimator):
     bright[:20] = 255
     planes = (stack.planes[0], replace(stack.planes[1], image=bright), *stack.planes[2:])
     assert estimator.estimate(FocalStack(planes)).saturated
-
-
-def test_rejects_unknown_devices_and_precisions():
-    with pytest.raises(DeviceError, match='auto, cuda, cuda:N or cpu'):
-        resolve_device('gpu')
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match='sees 0 CUDA devices'):
-            resolve_device('cuda:0')
-    with pytest.raises(DeviceError, match='auto, fp32, fp16, bf16'):
-        resolve_precision('half', torch.device('cpu'))
-    with pytest.raises(DeviceError, match='is for CUDA'):
-        resolve_precision('fp16', torch.device('cpu'))
 
 
 @pytest.mark.parametrize('shipped', [False, True])

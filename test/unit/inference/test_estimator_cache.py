@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.alignment import shift_scale
+from dualfocus_ros.alignment import gauss_newton
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
@@ -17,7 +17,6 @@ from dualfocus_ros.inference.decimation import downsample
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.estimator_cache import EstimatorCache
 from dualfocus_ros.inference.network_runner import NetworkRunner
-from dualfocus_ros.inference.reference_view import reference_view
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.inference.stack_analysis import analyze_stack
@@ -215,14 +214,16 @@ def test_separate_sweeps_leave_the_cache_empty(factor):
 
 def test_planes_are_analyzed_and_registered_once(estimator, monkeypatch):
     analyzed, registered = [], []
-    analyze, optimise = estimator_cache.analyze_plane, shift_scale._gauss_newton
+    analyze, optimise = estimator_cache.analyze_plane, gauss_newton.minimise_difference
     monkeypatch.setattr(
         estimator_cache,
         'analyze_plane',
         lambda p, *a: analyzed.append(p.focus_dioptres) or analyze(p, *a),
     )
     monkeypatch.setattr(
-        shift_scale, '_gauss_newton', lambda *a, **k: registered.append(1) or optimise(*a, **k)
+        gauss_newton,
+        'minimise_difference',
+        lambda *a, **k: registered.append(1) or optimise(*a, **k),
     )
     estimator.estimate(stack_of(planes_of(1)))
     whole_stack = len(registered)
@@ -354,17 +355,3 @@ def test_depth_does_not_depend_on_earlier_stacks(weights, settings):
                 estimator.clear_caches()
             found = estimator.estimate(stacks[index], request)
             assert same(found, alone[index], ('depth', 'sigma', 'gains')), (trial, index)
-
-
-def test_rounded_mappings_are_equal_for_noisy_focus():
-    settings = EstimatorSettings(breathing='thin_lens', lens=LENS)
-    camera = PinholeCamera(640, 480, 800.0, 800.0, 319.5, 239.5)
-    image = np.zeros((480, 640), np.uint8)
-    rng = np.random.default_rng(3)
-    mappings = set()
-    for _ in range(100):
-        focus = [q + rng.normal(0.0, 1e-3) for q in (0.5, 2.0)]
-        planes = tuple(Plane(image, q, camera=camera) for q in focus)
-        view = reference_view(FocalStack(planes), settings)
-        mappings.add(view.mapping(planes[0], settings))
-    assert len(mappings) <= 3

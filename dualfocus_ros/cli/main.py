@@ -22,7 +22,7 @@ from dualfocus_ros.exceptions import CommandError, UsageError, one_line
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = {
-    'estimate': 'depth, all-in-focus image and point cloud from the images of a focal stack',
+    'estimate': 'compute depth, all-in-focus image and point cloud of a focal stack',
     'record': 'record live topics into a bag: inputs of the depth node, optionally its outputs',
     'inspect': 'list topics, sweeps and rejected frames of a bag',
     'view': 'show sweeps with depth, cloud and focus curves in a browser: from a bag, or live',

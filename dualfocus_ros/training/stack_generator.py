@@ -57,7 +57,7 @@ class StackGenerator:
         rgbd: Sequence[RgbdSample] = (),
     ) -> None:
         self.settings, self.size, self.device = settings, size, device
-        self._textures = BatchTextures(textures, device, settings.blank)
+        self._textures = BatchTextures(textures, device, settings.textureless)
         self._indoor, self._rgbd = indoor, rgbd
 
     def render(self, rng: np.random.Generator, count: int) -> list[TrainingStack]:

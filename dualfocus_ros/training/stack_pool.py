@@ -190,7 +190,7 @@ def _render_stack(
         if kind == 'rgbd':
             views = load_rgbd_views(scene_folders.rgbd)
             return random_rgbd_crop(rng, views[rng.integers(len(views))], size)
-        return random_scene(rng, _textures(scene_folders.textures, settings.blank), size)
+        return random_scene(rng, _textures(scene_folders.textures, settings.textureless), size)
 
     stack = render_training_stack(rng, scene, settings)
     _save(_path(folder, index), images=stack.images, focus=stack.focus, position=stack.position)
@@ -209,6 +209,6 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=1)
-def _textures(folders: Sequence[Path], blank: float) -> TextureSource:
+def _textures(folders: Sequence[Path], textureless: float) -> TextureSource:
     """Read the texture folders once per worker process."""
-    return TextureSource(list(folders), blank)
+    return TextureSource(list(folders), textureless)

@@ -40,7 +40,7 @@ class TrainingData:
         self._settings = RenderSettings(
             planes=max(config.trainer.batch.planes[1], MEASURED_PLANES),
             asymmetry=config.data.asymmetry,
-            blank=config.data.textureless,
+            textureless=config.data.textureless,
             blur_range=config.data.blur_range or RenderSettings.blur_range,
         )
         self._textures = read_images(list(config.data.textures))

@@ -13,7 +13,7 @@ def plane(dioptres, stamp=0, shape=(8, 10, 3)):
     return Plane(np.zeros(shape, np.uint8), dioptres, stamp)
 
 
-def test_reference_and_duration():
+def test_reference_size_focus_and_duration():
     stack = FocalStack((plane(0.3, 100), plane(2.0, 400), plane(1.0, 700)))
     assert stack.reference == 1
     assert stack.sweep_duration_ns == 600
@@ -31,12 +31,12 @@ def test_reference_and_duration():
         ((plane(1.0), plane(2.0, shape=(8, 10))), 'differ in size'),
     ],
 )
-def test_impossible_stacks_are_refused(planes, text):
+def test_invalid_stacks_raise(planes, text):
     with pytest.raises(ValueError, match=text):
         FocalStack(planes)
 
 
-def test_impossible_planes_are_refused():
+def test_invalid_planes_raise():
     with pytest.raises(ValueError, match='uint8'):
         Plane(np.zeros((4, 4, 3), np.float32), 1.0)
     with pytest.raises(ValueError, match='shape'):

@@ -37,13 +37,13 @@ class BatchTextures:
     """Source of random texture patches on a device; images are uploaded once.
 
     :param images: photographs (H, W, 3) uint8 sRGB; may be empty.
-    :param blank: see :func:`~dualfocus_ros.simulation.random_stacks.random_textures.draw_tone`.
+    :param textureless: see :func:`~dualfocus_ros.simulation.random_stacks.random_textures.draw_tone`.
     """
 
     def __init__(
-        self, images: Sequence[np.ndarray], device: torch.device, blank: float = 0.0
+        self, images: Sequence[np.ndarray], device: torch.device, textureless: float = 0.0
     ) -> None:
-        self.device, self._blank = device, blank
+        self.device, self._textureless = device, textureless
         self._images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for image in images]
 
     def draw(
@@ -66,7 +66,7 @@ class BatchTextures:
                 noises.append((index, draw_noise(rng, None)))
             else:
                 patterns.append((index, draw_pattern(rng, None)))
-            tones.append(draw_tone(rng, self._blank))
+            tones.append(draw_tone(rng, self._textureless))
         patches = torch.empty((count, 3, size, size), device=self.device)
         if crops:
             patches[self._indices(crops)] = self._crops([c for _, c in crops], size)

@@ -83,13 +83,13 @@ class Pattern:
     colours: np.ndarray
 
 
-def draw_tone(rng: np.random.Generator, blank: float = 0.0) -> Tone:
+def draw_tone(rng: np.random.Generator, textureless: float = 0.0) -> Tone:
     """Draw contrast and mean colour; one surface in eight is nearly blank.
 
-    :param blank: share of additional surfaces without visible texture, such as walls.
+    :param textureless: share of additional surfaces without visible texture, such as walls.
     """
     contrast = rng.uniform(0.02, 0.15) if rng.random() < 0.125 else rng.uniform(0.4, 1.2)
-    if blank and rng.random() < blank:
+    if textureless and rng.random() < textureless:
         contrast = rng.uniform(0.0, 0.02)
     return Tone(contrast, rng.uniform(0.7, 1.3, (1, 1, 3)), rng.uniform(0.15, 0.85))
 
@@ -130,12 +130,12 @@ class TextureSource:
     """Source of random texture patches: crops of photographs, noise and patterns.
 
     :param folders: folders of photographs; may be empty.
-    :param blank: see :func:`draw_tone`.
+    :param textureless: see :func:`draw_tone`.
     :raises FileNotFoundError: as :func:`read_images`.
     """
 
-    def __init__(self, folders: list[Path], blank: float = 0.0) -> None:
-        self.images, self.blank = read_images(folders), blank
+    def __init__(self, folders: list[Path], textureless: float = 0.0) -> None:
+        self.images, self.textureless = read_images(folders), textureless
 
     def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """Return a (size, size, 3) float32 sRGB patch in [0, 1]."""
@@ -146,7 +146,7 @@ class TextureSource:
             patch = _noise_texture(draw_noise(rng, size), size)
         else:
             patch = _pattern_texture(draw_pattern(rng, size), size)
-        tone = draw_tone(rng, self.blank)
+        tone = draw_tone(rng, self.textureless)
         mean = patch.mean(axis=(0, 1), keepdims=True)
         patch = (patch - mean) * tone.contrast * tone.tint
         patch = patch + tone.level * (0.5 * tone.tint + 0.5)

@@ -41,7 +41,7 @@ class RenderSettings:
     :param indoor: share of scenes that are procedural indoor views.
     :param rgbd: share of scenes that are images with measured depth, if there are any.
     :param asymmetry: share of lenses with different blur on both sides of the focus.
-    :param blank: share of random surfaces without any texture.
+    :param textureless: share of random surfaces without any texture.
     """
 
     planes: int = 10
@@ -54,7 +54,7 @@ class RenderSettings:
     indoor: float = 0.33
     rgbd: float = 0.25
     asymmetry: float = 0.0
-    blank: float = 0.0
+    textureless: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

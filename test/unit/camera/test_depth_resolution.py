@@ -37,7 +37,7 @@ def printed(value, like):
 
 
 @pytest.mark.parametrize(('name', 'kappa', 'errors', 'planes'), TABLE)
-def test_the_table_of_the_method_to_its_printed_digits(name, kappa, errors, planes):
+def test_errors_agree_with_the_table_of_cameras(name, kappa, errors, planes):
     found = PRESETS[name].lens.kappa()
     assert printed(found, kappa) == kappa
     for distance, error in zip((0.5, 1.0, 2.0, 3.0), errors.split(), strict=True):
@@ -50,7 +50,7 @@ def test_every_preset_is_in_the_table():
 
 
 @pytest.mark.parametrize('depth', [0.4, 1.0, 3.0])
-def test_the_error_is_what_a_wrong_blur_makes_of_the_depth(depth):
+def test_depth_error_is_the_effect_of_a_blur_error(depth):
     lens = Lens(0.016, 1.4, 1.125e-5)
     kappa, delta = lens.kappa(), 0.01
     # Blur measured delta px too small, seen from a focus beyond the point.
@@ -63,13 +63,13 @@ def test_the_error_is_what_a_wrong_blur_makes_of_the_depth(depth):
     )
 
 
-def test_at_the_range_limit_the_error_is_the_share():
+def test_error_at_the_range_limit_is_the_given_share():
     limit = range_limit(13.9)
     assert depth_error(limit, 13.9) == pytest.approx(MAX_RELATIVE_ERROR * limit)
     assert depth_error(0.9 * limit, 13.9) < MAX_RELATIVE_ERROR * 0.9 * limit
 
 
-def test_hyperfocal_distance_is_the_textbook_one():
+def test_hyperfocal_distance_equals_the_textbook_formula():
     lens = Lens(0.016, 1.4, 1.125e-5)
     # H = F^2 / (A c) + F with a circle of confusion of one pixel.
     textbook = 0.016**2 / (1.4 * 1.125e-5) + 0.016
@@ -79,7 +79,7 @@ def test_hyperfocal_distance_is_the_textbook_one():
 @pytest.mark.parametrize('far', [5.0, math.inf])
 @pytest.mark.parametrize('kappa', [0.5, 3.0, 16.0])
 @pytest.mark.parametrize('blur', [0.5, 2.0])
-def test_no_point_of_the_range_is_farther_than_the_blur_from_a_plane(far, kappa, blur):
+def test_sweep_planes_limit_the_blur_with_fewest_planes(far, kappa, blur):
     planes = np.array(sweep_planes(0.3, far, kappa, blur))
     assert planes[0] == (0.0 if far == math.inf else pytest.approx(1.0 / far))
     assert planes[-1] == pytest.approx(1.0 / 0.3)
@@ -91,12 +91,12 @@ def test_no_point_of_the_range_is_farther_than_the_blur_from_a_plane(far, kappa,
         assert 0.5 * kappa * spacing > blur  # one plane fewer would be too few
 
 
-def test_a_whole_number_of_spacings_needs_no_further_plane():
+def test_whole_number_of_spacings_adds_no_plane():
     assert sweep_planes(0.5, 2.0, 8.0, 2.0) == [0.5, 1.0, 1.5, 2.0]
 
 
 @pytest.mark.parametrize('ends', [(2.0, 1.0), (1.0, 1.0), (0.0, 1.0), (-1.0, 1.0)])
-def test_a_range_that_is_none_is_refused(ends):
+def test_invalid_ranges_raise(ends):
     with pytest.raises(ValueError, match='near to far'):
         sweep_planes(*ends, 10.0)
 
@@ -112,9 +112,7 @@ def test_a_range_that_is_none_is_refused(ends):
         (math.inf, 0.0, math.inf, True),
     ],
 )
-def test_what_is_asked_for_ends_at_the_farthest_plane_or_at_depth_max(
-    depth_max, far, asked, beyond
-):
+def test_requested_range_ends_at_far_plane_or_depth_max(depth_max, far, asked, beyond):
     check = check_range(13.9, depth_max, far)  # measures up to 6.95 m
     assert check.requested == pytest.approx(asked)
     assert check.exceeded == beyond

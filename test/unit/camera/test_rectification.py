@@ -36,7 +36,7 @@ def distort(x, y, model, d):
 
 @pytest.mark.parametrize(('model', 'coefficients'), [*MODELS, ('plumb_bob', ())])
 @pytest.mark.parametrize('moved', [False, True])
-def test_every_pixel_comes_from_where_the_models_say(model, coefficients, moved):
+def test_source_coordinates_follow_the_distortion_models(model, coefficients, moved):
     """Motion, then other intrinsics (a lens that breathes and drifts), then distortion."""
     stored = replace(CAMERA.magnified(0.97), cx=82.5, cy=57.0)
     motion = np.array([[1.01, 0.0, -2.5], [0.0, 1.01, 1.75], [0.0, 0.0, 1.0]])
@@ -53,7 +53,7 @@ def test_every_pixel_comes_from_where_the_models_say(model, coefficients, moved)
     np.testing.assert_allclose(y, yd * stored.fy + stored.cy, atol=2e-3)
 
 
-def test_rotation_between_camera_and_rectified_image():
+def test_source_coordinates_include_the_rotation():
     angle = np.deg2rad(3.0)
     turn = np.array(
         [
@@ -71,7 +71,7 @@ def test_rotation_between_camera_and_rectified_image():
     np.testing.assert_allclose(y, b / c * CAMERA.fy + CAMERA.cy, atol=2e-3)
 
 
-def test_nothing_to_correct_is_no_map():
+def test_negligible_displacement_returns_none():
     for distortion in ((), (0.0,) * 5):
         assert source_coordinates(CameraCalibration(CAMERA, '', distortion), CAMERA) is None
     nearly = CameraCalibration(CAMERA.magnified(1.0 + 1e-5))
@@ -87,6 +87,6 @@ def test_nothing_to_correct_is_no_map():
         ('plumb_bob', (float('nan'), 0.0, 0.0, 0.0), 'finite'),
     ],
 )
-def test_what_cannot_be_undistorted_is_refused(model, coefficients, message):
+def test_invalid_distortion_raises(model, coefficients, message):
     with pytest.raises(ValueError, match=message):
         CameraCalibration(CAMERA, model, coefficients)

@@ -8,7 +8,7 @@ import torch
 from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8, linear_to_srgb, srgb_to_linear
 
 
-def test_curve_inverts_itself_and_has_the_standard_values():
+def test_curve_has_its_inverse_and_the_standard_values():
     encoded = torch.linspace(0.0, 1.0, 301)
     assert (linear_to_srgb(srgb_to_linear(encoded)) - encoded).abs().max() < 1e-6
     assert srgb_to_linear(torch.tensor(0.5)).item() == pytest.approx(0.21404, abs=1e-5)

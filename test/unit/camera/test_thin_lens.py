@@ -29,7 +29,7 @@ def test_breathing_of_common_lenses(focal_length, distance, percent):
     )
 
 
-def test_circle_of_confusion_equals_the_usual_formula():
+def test_circle_of_confusion_equals_the_textbook_formula():
     s, d = 1.5, 0.6
     v = LENS.image_distance(1.0 / s)
     aperture = LENS.focal_length / LENS.f_number
@@ -38,24 +38,24 @@ def test_circle_of_confusion_equals_the_usual_formula():
     assert LENS.coc_diameter(1.0 / s, 1.0 / s) == 0.0
 
 
-def test_kappa_is_that_of_the_published_camera():
+def test_kappa_equals_that_of_the_published_camera():
     assert Lens(0.05, 8.0, 1.2e-5).kappa() == pytest.approx(26.0, abs=0.1)
 
 
-def test_focus_inside_the_focal_length_is_refused():
+def test_focus_inside_the_focal_length_raises():
     with pytest.raises(ValueError, match='cannot focus at'):
         LENS.image_distance(70.0)
 
 
 @pytest.mark.parametrize('value', [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize('name', ['focal_length', 'f_number', 'pixel_pitch'])
-def test_impossible_lenses_are_refused(name, value):
+def test_invalid_lenses_raise(name, value):
     values = {'focal_length': 0.016, 'f_number': 1.4, 'pixel_pitch': 1e-5, name: value}
     with pytest.raises(ValueError, match=name):
         Lens(**values)
 
 
-def test_magnified_camera_keeps_its_principal_point():
+def test_magnification_keeps_the_principal_point():
     camera = PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0).magnified(1.1)
     assert (camera.fx, camera.fy) == pytest.approx((550.0, 561.0))
     assert (camera.cx, camera.cy) == (320.0, 240.0)
@@ -70,6 +70,6 @@ def test_magnified_camera_keeps_its_principal_point():
         ((640, 480, 500.0, 500.0, math.inf, 240.0), 'finite'),
     ],
 )
-def test_impossible_cameras_are_refused(values, text):
+def test_invalid_cameras_raise(values, text):
     with pytest.raises(ValueError, match=text):
         PinholeCamera(*values)

@@ -63,7 +63,7 @@ def test_only_sigma_changes_no_other_weights(tmp_path, monkeypatch, capsys):
     assert changed and all(name.startswith('sigma.') for name in changed), changed
     recipe = json.loads((tmp_path / 'manifest.json').read_text())['models']['dualfocus-lite']
     assert recipe['recipe']['only'] == 'sigma' and recipe['recipe']['start'] == before.sha256
-    assert recipe['recipe']['data']['render']['blank'] == 0.5
+    assert recipe['recipe']['data']['render']['textureless'] == 0.5
 
     def interrupted(*_):
         os.kill(os.getpid(), signal.SIGTERM)

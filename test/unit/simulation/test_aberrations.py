@@ -63,7 +63,7 @@ def test_zero_aberrations_change_nothing(shape):
 
 
 def test_separate_tiles_and_channels_give_the_same_image():
-    """The paths of aberrations, with aberrations too small for a float."""
+    """Take the code paths of aberrations with aberrations below float precision."""
     scene = steps_scene()
     plain = render_stack(scene, 5.0, FOCUS)
     tiled = render_stack(scene, 5.0, FOCUS, field=FieldAberrations(tilt=1e-9, nodes=3))
@@ -82,7 +82,7 @@ def test_weights_of_tiles_sum_to_one(nodes, height, width):
 
 
 def test_tiles_have_no_seams():
-    """Strong changes over the field of a smooth image stay smooth: no step where tiles meet."""
+    """A smooth image with strongly varying aberrations stays smooth where tiles meet."""
     x = torch.linspace(0.0, 1.0, 96).expand(96, 96)
     image = torch.stack([0.5 + 0.4 * torch.sin(5.0 * x), x, x.T]).contiguous()
     scene = layer_scene(image, torch.full((96, 96), 1.0), max_radius=14.0)
@@ -97,13 +97,13 @@ def test_tiles_have_no_seams():
 
 
 def test_cat_eye_shifts_edges_in_opposite_directions():
-    """The centroid of a cut spot lies off the point: edges of blurred things shift with it."""
+    """The centroid of a clipped spot is off centre: blurred edges shift with it."""
     image = torch.zeros(3, 65, 129)
     image[:, :, 64:] = 1.0
     flat = torch.full((65, 129), 1.0)
     scene = layer_scene(image, flat, max_radius=12.0)
     field = FieldAberrations(cat_eye=0.6, cat_eye_radius=0.9, nodes=3)
-    # The edge is in the middle: only the pixels in its row count, left and right of the axis.
+    # The edge is on the axis: evaluate its row, to the left and right of the axis.
     for focus, direction in ((2.0, 1.0), (0.0, -1.0)):
         bright = render(scene, 16.0, focus, field=field)[0, 32]
         plain = render(scene, 16.0, focus)[0, 32]
@@ -113,12 +113,12 @@ def test_cat_eye_shifts_edges_in_opposite_directions():
         off_axis = layer_scene(moved, flat, max_radius=12.0)
         row = render(off_axis, 16.0, focus, field=field)[0, 32]
         row = row - render(off_axis, 16.0, focus)[0, 32]
-        # A spot moved towards +x moves the edge so, and takes light from the row.
+        # A spot shifted towards +x shifts the edge likewise: the row loses light.
         assert direction * row[98:122].sum() < -0.3
 
 
 def test_chromatic_blur_swaps_through_the_focus():
-    """Beyond the focus red is blurred most, before it blue; both focus at the same place."""
+    """Beyond the focus red has most blur, before it blue; both have the same focus."""
     image = torch.zeros(3, 64, 64)
     image[:, :, 32:] = 1.0
     scene = layer_scene(image, torch.full((64, 64), 1.0), max_radius=12.0)
@@ -142,13 +142,13 @@ def test_chromatic_aberration_leaves_green_unchanged():
 
 @pytest.mark.parametrize('size', [(97, 130), (101, 137), (90, 121)])
 def test_tiled_fourier_and_direct_convolution_agree(size, monkeypatch):
-    """Small objects, and places whose spots reach much less far than those of others."""
+    """Small objects, and tiles with much smaller spots than others."""
     height, width = size
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(3, height, width, generator=generator)
     dioptres = torch.full((height, width), 0.5)
     dioptres[44:48, 60:63], dioptres[:6, -9:] = 2.5, 1.4
-    # With two nodes a side every tile is the whole image, and a small object lies within.
+    # With two nodes per side every tile is the whole image and contains the small object.
     field = FieldAberrations(curvature=0.15, tilt=-0.3, cat_eye=0.4, nodes=2)
     reach = max_blur_radius(6.0, FOCUS, 0.5, 2.5, field=field)
     scene = layer_scene(image, dioptres, layers=9, max_radius=reach)
@@ -160,7 +160,7 @@ def test_tiled_fourier_and_direct_convolution_agree(size, monkeypatch):
 
 
 def test_tilted_lens_is_in_focus_along_a_line():
-    """s(x) = s0 (1 + c2 x): a flat wall is sharp where that is its distance."""
+    """s(x) = s0 (1 + c2 x): a flat wall is sharp where s(x) is its distance."""
     columns = torch.arange(161)
     texture = ((columns // 3) % 2).float().expand(3, 41, 161)
     scene = layer_scene(texture, torch.full((41, 161), 2.0), max_radius=14.0)
@@ -180,7 +180,7 @@ def test_spherical_aberration_moves_the_focus():
 
 
 def test_curvature_is_relative_to_infinity():
-    """On a scale whose infinity lies at -0.25 the same lens does the same."""
+    """A scale with infinity at -0.25 gives the same focus."""
     focus = torch.tensor([0.0, 0.5, 1.0])
     dioptres = FieldAberrations(curvature=0.1).focus(0.8 * (focus + 0.25), 0.3, 0.4) / 0.8 - 0.25
     position = FieldAberrations(curvature=0.1, infinity=-0.25).focus(focus, 0.3, 0.4)

@@ -41,7 +41,7 @@ def test_constant_image_stays_constant_at_any_depth(aperture, soft):
 
 
 def test_near_edge_in_focus_stays_sharp():
-    """The blurred background must not spread over the sharp near object, nor lose light."""
+    """The blurred background neither covers the sharp near object nor loses light."""
     scene = layer_scene(*two_sided(), layers=2, max_radius=8.0)
     row = render(scene, 10.0, 2.0, aperture=SHARP)[0, 32]
     assert row[:31].abs().max() < 1e-5
@@ -49,7 +49,7 @@ def test_near_edge_in_focus_stays_sharp():
 
 
 def test_near_edge_out_of_focus_is_symmetric():
-    """Profile of a disc's edge spread function, from the method document, section 6.2."""
+    """Compare with the edge spread function of a disc."""
     scene = layer_scene(*two_sided(), layers=2, max_radius=8.0)
     row = render(scene, 10.0, 1.0, aperture=SHARP)[0, 32]
     edge = row[28:36]
@@ -60,7 +60,7 @@ def test_near_edge_out_of_focus_is_symmetric():
 
 
 def test_soft_layers_preserve_the_size_of_an_object():
-    """An object between two slices has its edge in the same place as one on a slice."""
+    """The edge of an object is at the same position on a slice and between slices."""
     image, _ = two_sided()
     edges = []
     for near in (2.0, 1.87):
@@ -99,7 +99,7 @@ def test_single_layer_equals_plain_convolution():
     half = kernel.shape[-1] // 2
     padded = torch.nn.functional.pad(image[None], (half,) * 4, mode='reflect')
     expected = torch.nn.functional.conv2d(padded, kernel[None].expand(3, 1, -1, -1), groups=3)
-    # Beyond max_radius + 4 pixels of padding the border may differ by the tail of the spot.
+    # The tail of the spot reaches beyond the padding of max_radius + 4 pixels.
     assert (result - expected[0])[:, 4:-4, 4:-4].abs().max() < 1e-5
 
 

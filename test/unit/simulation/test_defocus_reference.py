@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layered renderer against rays traced through the whole aperture of a thin lens."""
+"""Layered renderer against ray tracing through the aperture of a thin lens."""
 
 from dataclasses import replace
 import math
@@ -30,30 +30,31 @@ def psnr(image, reference):
 
 
 @pytest.mark.parametrize('focus', [2.2, 0.5])
-def test_blur_is_that_of_the_lens(focus):
-    """The mean over pinholes spread over the aperture, each sheared to the focal plane, is the
-    exact picture of a thin lens: no kernel, no layers, no kappa.
+def test_renderer_agrees_with_a_ray_traced_thin_lens(focus):
+    """The reference is the mean of pinhole images from all over the aperture.
+
+    Each one is sheared to the focal plane. No kernel, layer or kappa is involved.
     """
     fx = LENS.focal_length_px(focus)
     camera = PinholeCamera(96, 72, fx, fx, 47.5, 35.5)
-    room, pose = table(SceneBuilder(np.random.default_rng(5), camera))
+    scene, pose = table(SceneBuilder(np.random.default_rng(5), camera))
     rotation = pose.rotation()
     total = np.zeros((3, 72, 96))
     for ray in range(RAYS):
         radius = 0.5 * LENS.focal_length / LENS.f_number * math.sqrt((ray + 0.5) / RAYS)
         angle = ray * 2.399963
         x, y = radius * math.cos(angle), radius * math.sin(angle)
-        place = np.asarray(pose.position) + rotation @ [x, y, 0.0]
+        position = np.asarray(pose.position) + rotation @ [x, y, 0.0]
         sheared = replace(camera, cx=camera.cx + fx * x * focus, cy=camera.cy + fx * y * focus)
-        total += cast_rays(room, sheared, replace(pose, position=tuple(place))).colour
+        total += cast_rays(scene, sheared, replace(pose, position=tuple(position))).colour
     reference = total / RAYS
 
-    pinhole = cast_rays(room, camera, pose)
+    pinhole = cast_rays(scene, camera, pose)
     inverse = torch.from_numpy(1.0 / pinhole.depth)
     kappa = LENS.kappa(focus)
     reach = 0.5 * kappa * float((inverse - focus).abs().max()) + 0.1
-    scene = layer_scene(torch.from_numpy(pinhole.colour), inverse, max_radius=reach)
-    rendered = render(scene, kappa, focus, aperture=SHARP).numpy()
+    layered = layer_scene(torch.from_numpy(pinhole.colour), inverse, max_radius=reach)
+    rendered = render(layered, kappa, focus, aperture=SHARP).numpy()
     assert psnr(rendered, reference) > 31.0
     assert psnr(rendered, reference) > psnr(pinhole.colour, reference) + 5.0
     for wrong in (0.6, 1.5):

@@ -15,7 +15,7 @@ class TestDepthResampling:
         expected = 1.0 / (0.5 + 0.01 * y[:, None] + 0.004 * x[None, :])
         assert np.allclose(resample_depth(depth, y, x), expected, rtol=1e-5)
 
-    def test_no_value_lies_between_two_surfaces_or_next_to_a_hole(self):
+    def test_edges_and_holes_are_not_interpolated(self):
         depth = np.full((30, 40), 2.0, np.float32)
         depth[8:20, 10:30] = 1.0
         depth[12:14, 15:17] = np.nan

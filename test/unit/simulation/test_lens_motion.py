@@ -9,7 +9,7 @@ from dualfocus_ros.simulation.lens_motion import LensMotion
 
 
 class TestLensMotion:
-    def test_waits_for_the_latency_then_settles_in_time(self):
+    def test_starts_after_the_latency_and_settles_in_time(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
         motion.command(PlaneTarget(1.0, sweep_id=7), 10.0)
         before = motion.at(10.04)
@@ -26,7 +26,7 @@ class TestLensMotion:
         path = [motion.at(t).dioptres for t in np.arange(0.0, 0.6, 0.01)]
         assert np.all(np.diff(path) <= 0.0) and path[-1] == 0.5
 
-    def test_new_command_on_the_way_keeps_position_and_speed(self):
+    def test_new_command_keeps_position_and_speed(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.3, latency=0.0)
         motion.command(PlaneTarget(1.0), 0.0)
         first = [motion.at(t).dioptres for t in (0.098, 0.1)]
@@ -36,13 +36,13 @@ class TestLensMotion:
         assert second[1] - second[0] == pytest.approx(first[1] - first[0], rel=0.15)
         assert motion.at(1.0).dioptres == 0.0
 
-    def test_no_settling_time_moves_at_once(self):
+    def test_zero_settling_time_moves_immediately(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.0, latency=0.0)
         motion.command(PlaneTarget(1.5), 1.0)
         reading = motion.at(1.0)
         assert reading.dioptres == 1.5 and not reading.moving
 
-    def test_survives_a_clock_that_jumps_back(self):
+    def test_clock_may_jump_back(self):
         motion = LensMotion(PlaneTarget(0.0), settling_time=0.1, latency=0.02)
         motion.command(PlaneTarget(1.0), 1000.0)
         motion.at(1000.05)
@@ -51,6 +51,6 @@ class TestLensMotion:
         motion.command(PlaneTarget(2.0), 3.2)
         assert motion.at(3.6).dioptres == 2.0
 
-    def test_negative_times_are_refused(self):
+    def test_negative_times_raise(self):
         with pytest.raises(ValueError, match='negative'):
             LensMotion(PlaneTarget(0.0), settling_time=-1.0)

@@ -42,7 +42,7 @@ def test_kernels_are_normalized_and_large_enough(aperture, radius):
 
 @pytest.mark.parametrize('radius', [3.0, 5.0, 11.0])
 def test_kernel_has_the_variance_of_its_aperture(radius):
-    """The variance along x is r^2/4 for a disc and for the Gaussian that stands in for it."""
+    """The variance along x is r^2/4 for a disc and for the equivalent Gaussian."""
     for shape in ('disc', 'gaussian'):
         kernel = blur_kernels(torch.tensor([radius]), Aperture(shape, softness=0.0))[0]
         x = torch.arange(len(kernel)) - len(kernel) // 2

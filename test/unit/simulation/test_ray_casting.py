@@ -15,7 +15,7 @@ WHITE = Material(Texture(np.full((16, 16, 3), 0.8, np.float32), 1.0))
 CAMERA = PinholeCamera(120, 90, 150.0, 150.0, 59.5, 44.5)
 
 
-def room(*solids):
+def scene_of(*solids):
     return Scene(tuple(solids), (Light((1.0, -1.0, 3.0), (3.0, 3.0, 3.0)),))
 
 
@@ -24,14 +24,14 @@ def wall(distance):
 
 
 def test_depth_is_along_the_optical_axis():
-    depth = cast_rays(room(wall(2.0)), CAMERA, Pose((0.0, 0.0, 0.0))).depth
+    depth = cast_rays(scene_of(wall(2.0)), CAMERA, Pose((0.0, 0.0, 0.0))).depth
     assert np.allclose(depth, 2.0, atol=1e-5)
 
 
 def test_floor_depth_follows_from_pitch_and_height():
     pitch, height = 0.4, 1.2
     floor = InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), WHITE)
-    depth = cast_rays(room(floor), CAMERA, Pose((0.0, 0.0, height), pitch=pitch)).depth
+    depth = cast_rays(scene_of(floor), CAMERA, Pose((0.0, 0.0, height), pitch=pitch)).depth
     row = (np.arange(90) - 44.5) / 150.0
     expected = height / (math.sin(pitch) + row * math.cos(pitch))
     assert np.allclose(depth, expected[:, None], rtol=1e-4)
@@ -49,7 +49,7 @@ def test_floor_depth_follows_from_pitch_and_height():
 )
 def test_solids_have_exact_depth_distance_and_normals(solid, front):
     camera = PinholeCamera(121, 91, 150.0, 150.0, 60.0, 45.0)
-    scene = cast_rays(room(solid, wall(4.0)), camera, Pose((0.0, 0.0, 0.0)))
+    scene = cast_rays(scene_of(solid, wall(4.0)), camera, Pose((0.0, 0.0, 0.0)))
     assert scene.depth[45, 60] == pytest.approx(front, abs=1e-4)
     assert scene.depth[0, 0] == pytest.approx(4.0, abs=1e-4)
     points = np.array([[0.0, 1.0, 0.0], [0.0, 1.7, 0.0]], np.float32)
@@ -89,4 +89,4 @@ def test_shadow_falls_behind_a_box():
 
 def test_open_scene_raises():
     with pytest.raises(ValueError, match='open'):
-        cast_rays(room(Sphere((0.0, 2.0, 0.0), 0.3, WHITE)), CAMERA, Pose((0.0, 0.0, 0.0)))
+        cast_rays(scene_of(Sphere((0.0, 2.0, 0.0), 0.3, WHITE)), CAMERA, Pose((0.0, 0.0, 0.0)))

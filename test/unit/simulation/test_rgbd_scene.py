@@ -18,7 +18,7 @@ DATA = Path(__file__).resolve().parents[4] / 'shared' / 'data' / 'rgbd'
 
 @pytest.fixture
 def pair(tmp_path):
-    """A colour image and a 16-bit depth image with both kinds of invalid value."""
+    """Write a colour image and 16-bit depth with both invalid codes; return paths and image."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
     depth = np.full((48, 64), 1500, np.uint16)
@@ -30,7 +30,7 @@ def pair(tmp_path):
     return (*paths, image)
 
 
-def test_millimetres_become_metres_and_invalid_becomes_nan(pair):
+def test_16_bit_depth_is_millimetres_with_invalid_codes(pair):
     colour, depth, image = pair
     scene = load_rgbd(colour, depth, K)
     assert np.isnan(scene.depth[:10]).all() and np.isnan(scene.depth[-5:]).all()
@@ -41,7 +41,7 @@ def test_millimetres_become_metres_and_invalid_becomes_nan(pair):
     assert (scene.camera.fx, scene.camera.cx) == (50.0, 31.5)
 
 
-def test_metres_in_an_array_file(pair, tmp_path):
+def test_array_file_is_in_metres(pair, tmp_path):
     colour, _, _ = pair
     metres = np.full((48, 64), 2.5, np.float32)
     metres[0, 0], metres[0, 1], metres[0, 2] = -1.0, np.inf, np.nan
@@ -50,7 +50,7 @@ def test_metres_in_an_array_file(pair, tmp_path):
     assert np.isnan(scene.depth[0, :3]).all() and scene.depth[5, 5] == 2.5
 
 
-def test_resizing_takes_the_intrinsics_along(pair):
+def test_resizing_scales_the_intrinsics(pair):
     colour, depth, _ = pair
     scene = load_rgbd(colour, depth, K, size=(32, 24))
     assert scene.depth.shape == (24, 32)
@@ -60,7 +60,7 @@ def test_resizing_takes_the_intrinsics_along(pair):
     assert np.allclose(known, 1.5, atol=1e-6)
 
 
-def test_bad_files_are_named(pair, tmp_path):
+def test_invalid_files_raise_with_their_name(pair, tmp_path):
     colour, depth, _ = pair
     with pytest.raises(ValueError, match=r'missing\.png: no such file'):
         load_rgbd(tmp_path / 'missing.png', depth, K)
@@ -89,7 +89,7 @@ def test_bad_files_are_named(pair, tmp_path):
         ('livingroom/image/*', 'livingroom/depth/*', (525.0, 525.0, 319.5, 239.5)),
     ],
 )
-def test_real_pairs_render(colour, depth, intrinsics):
+def test_recorded_pairs_render(colour, depth, intrinsics):
     files = [sorted(DATA.glob(pattern))[0] for pattern in (colour, depth)]
     scene = load_rgbd(*files, intrinsics, size=(160, 120))
     assert 0.2 < np.nanmin(scene.depth) < np.nanmax(scene.depth) < 12.0

@@ -20,7 +20,7 @@ QUIET = SimulatedCameraSettings(noise=0.0)
 
 
 def textured_scene(near=0.5, far=2.0):
-    """A random texture; the left half near, the right half far."""
+    """Return a random texture, near in the left half and far in the right half."""
     rng = np.random.default_rng(0)
     colour = np.repeat(rng.random((1, HEIGHT, WIDTH), dtype=np.float32), 3, axis=0)
     depth = np.full((HEIGHT, WIDTH), near, np.float32)
@@ -39,7 +39,7 @@ def sharpness(image, columns):
 
 
 class TestSimulatedCamera:
-    def test_focus_decides_which_half_is_sharp(self):
+    def test_only_the_half_in_focus_is_sharp(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         near_focus = settled(camera, 2.0, 0.0).image
         far_focus = settled(camera, 0.5, 10.0).image
@@ -72,7 +72,7 @@ class TestSimulatedCamera:
         assert frame.camera == CAMERA
         assert np.array_equal(camera.depth(frame), camera.scene.depth)
 
-    def test_frame_echoes_the_command_it_obeys(self):
+    def test_frame_reports_the_command_in_effect(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         camera.command(PlaneTarget(1.0, 5, 3, 9), 0.0)
         assert camera.capture(0.001).lens.plane_count == 0
@@ -81,14 +81,14 @@ class TestSimulatedCamera:
         done = camera.capture(1.0)
         assert not done.lens.moving and done.lens.dioptres == 1.0
 
-    def test_commands_are_kept_within_the_limits(self):
+    def test_commands_are_clipped_to_the_limits(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         assert camera.command(PlaneTarget(99.0), 0.0).dioptres == 2.5
         assert camera.command(PlaneTarget(-1.0), 0.0).dioptres == 0.0
         with pytest.raises(ValueError, match='finite'):
             camera.command(PlaneTarget(float('nan')), 0.0)
 
-    def test_settled_positions_are_rendered_once_and_memory_is_bounded(self, monkeypatch):
+    def test_cache_renders_once_and_limits_memory(self, monkeypatch):
         calls = []
         real = simulated_camera.render
         monkeypatch.setattr(
@@ -110,7 +110,7 @@ class TestSimulatedCamera:
         settled(camera, 0.11 * 15, 1000.0)
         assert calls == pytest.approx([0.11 * 15])
 
-    def test_moving_frames_lie_between_their_neighbours(self):
+    def test_moving_frames_are_blended(self):
         camera = SimulatedCamera(textured_scene(), LENS, QUIET)
         low, high = settled(camera, 1.0, 0.0), settled(camera, 1.2, 10.0)
         camera.command(PlaneTarget(1.0), 20.0)
@@ -143,7 +143,7 @@ class TestSimulatedCamera:
                 [expected[0] + frame.shift[1], expected[1] + frame.shift[0]], abs=0.6
             )
 
-    def test_near_focus_darkens_by_the_square_of_the_extension(self):
+    def test_near_focus_darkens_with_the_squared_extension(self):
         scene = textured_scene(1.0, 1.0)
         scene.colour[:] = 0.5
         plain = SimulatedCamera(scene, LENS, QUIET)
@@ -157,7 +157,7 @@ class TestSimulatedCamera:
             # 1 / (1 + m)^2 with m = F q / (1 - F q).
             assert dark / light == pytest.approx((1.0 - 0.016 * focus) ** 2, abs=0.01)
 
-    def test_exposure_jitter_multiplies_the_light_of_whole_frames(self):
+    def test_exposure_jitter_scales_whole_frames(self):
         scene = textured_scene(1.0, 1.0)
         scene.colour[:] *= 0.5
         camera = SimulatedCamera(
@@ -181,7 +181,7 @@ class TestSimulatedCamera:
         assert 80 < np.isnan(camera.depth(frame)).sum() < 130
         assert frame.image[12:18, 12:18].std() > 0.0
 
-    def test_contradictions_are_refused(self):
+    def test_invalid_settings_raise(self):
         with pytest.raises(ValueError, match='fx = 213'):
             SimulatedCamera(textured_scene(), Lens(0.008, 1.4, 7.5e-5))
         with pytest.raises(ValueError, match='cannot focus'):

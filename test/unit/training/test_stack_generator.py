@@ -8,36 +8,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.models.focus_measure import log_focus_measures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
 from dualfocus_ros.training.batch_sources import GeneratedSource
 from dualfocus_ros.training.stack_generator import StackGenerator
 from dualfocus_ros.training.training_config import BatchConfig
+from training_images import make_photograph, make_rgbd_image
 
 CPU = torch.device('cpu')
 SETTINGS = RenderSettings(planes=4, blur_range=(3.0, 8.0), layers=6)
 SIZE = 64
 
 
-def photograph():
-    """Something with detail of a known colour range."""
-    rng = np.random.default_rng(3)
-    return rng.integers(40, 200, (90, 120, 3), dtype=np.uint8)
-
-
-def view(holes=False):
-    """A slanted floor with a box in front, 100 x 140 pixels."""
-    depth = np.linspace(3.0, 1.0, 100, dtype=np.float32)[:, None].repeat(140, axis=1)
-    depth[30:70, 50:90] = 0.8
-    if holes:
-        depth[:, :30] = np.nan
-    colour = np.random.default_rng(4).integers(0, 255, (100, 140, 3), dtype=np.uint8)
-    return RgbdSample('view', colour, depth)
-
-
 def generator(**changes):
-    return StackGenerator(replace(SETTINGS, **changes), SIZE, CPU, textures=[photograph()])
+    return StackGenerator(replace(SETTINGS, **changes), SIZE, CPU, textures=[make_photograph()])
 
 
 def test_stacks_follow_from_the_seed():
@@ -53,7 +37,7 @@ def test_stacks_follow_from_the_seed():
 
 @pytest.mark.parametrize('asymmetry', [0.0, 1.0])
 def test_pixels_are_sharpest_in_the_nearest_plane(asymmetry):
-    """The peak of a focus measure over planes agrees with the truth."""
+    """Compare the peak of a focus measure over planes with the truth."""
     settings = {'blur_range': (12.0, 12.1), 'max_noise': 0.0, 'max_shift': 0.0, 'wide_sweeps': 0.0}
     made = generator(planes=5, asymmetry=asymmetry, **settings)
     agree, count = 0, 0
@@ -62,7 +46,7 @@ def test_pixels_are_sharpest_in_the_nearest_plane(asymmetry):
         measures = log_focus_measures(stack.images.float() / 255.0)[:, :1]
         smooth = torch.nn.functional.avg_pool2d(measures, 7, 1, 3)[:, 0]
         nearest = (stack.truth[None] - focus[:, None, None]).abs().argmin(dim=0)
-        # Where there is texture, and away from depth edges, where two depths are in one window.
+        # Pixels with texture and away from depth edges: only one depth per window.
         textured = smooth.amax(dim=0) - smooth.amin(dim=0) > 0.5 * float(smooth.std())
         extent = torch.nn.functional.max_pool2d(stack.truth[None], 11, 1, 5)[0]
         flat = extent + torch.nn.functional.max_pool2d(-stack.truth[None], 11, 1, 5)[0] < 0.05
@@ -74,7 +58,9 @@ def test_pixels_are_sharpest_in_the_nearest_plane(asymmetry):
 
 def test_holes_of_rgbd_images_are_unknown_in_the_truth():
     settings = {'rgbd': 1.0, 'max_noise': 0.0}
-    made = StackGenerator(replace(SETTINGS, **settings), SIZE, CPU, rgbd=[view(holes=True)])
+    made = StackGenerator(
+        replace(SETTINGS, **settings), SIZE, CPU, rgbd=[make_rgbd_image(holes=True)]
+    )
     stacks = made.render(np.random.default_rng(0), 6)
     unknown = [float(torch.isnan(stack.truth).float().mean()) for stack in stacks]
     assert max(unknown) > 0.05 and max(unknown) <= 0.4
@@ -117,12 +103,12 @@ def test_stacks_are_rendered_once_and_replaced_in_turn():
     for step in range(6):
         source.prepare(step)
         source.batch(step)
-    # Three groups to begin with, and one more every second step.
+    # Three groups at the start, then one every second step.
     assert rendered == [2] * 5
 
 
-class Operations(TorchDispatchMode):
-    """Counts the operations on tensors, and those whose result the host would wait for."""
+class OperationCounter(TorchDispatchMode):
+    """Count tensor operations, and record those that synchronize with the device."""
 
     def __init__(self):
         super().__init__()
@@ -138,10 +124,15 @@ class Operations(TorchDispatchMode):
 
 def test_generation_does_not_synchronize_with_the_device():
     made = StackGenerator(
-        SETTINGS, SIZE, CPU, textures=[photograph()], indoor=[view()], rgbd=[view(holes=True)]
+        SETTINGS,
+        SIZE,
+        CPU,
+        textures=[make_photograph()],
+        indoor=[make_rgbd_image()],
+        rgbd=[make_rgbd_image(holes=True)],
     )
     source = GeneratedSource(made, BatchConfig(8, 48, (3, 4)), 1, 0, reuse=2, groups=1)
-    with Operations() as operations:
+    with OperationCounter() as operations:
         source.batch(0)
     assert operations.waits == []
     assert operations.count > 100

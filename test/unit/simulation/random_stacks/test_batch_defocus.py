@@ -11,21 +11,16 @@ from dualfocus_ros.simulation.random_stacks.batch_defocus import render_batch
 from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
 from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
+from training_images import make_photograph
 
 CPU = torch.device('cpu')
 SETTINGS = RenderSettings(planes=4, blur_range=(3.0, 8.0), layers=6)
 SIZE = 64
 
 
-def photograph():
-    """Something with detail of a known colour range."""
-    rng = np.random.default_rng(3)
-    return rng.integers(40, 200, (90, 120, 3), dtype=np.uint8)
-
-
-def composed(seed, count):
+def scene_batch(seed, count):
     rng, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    return random_scene_batch(rng, noise, BatchTextures([photograph()], CPU), count, SIZE)
+    return random_scene_batch(rng, noise, BatchTextures([make_photograph()], CPU), count, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +33,9 @@ def composed(seed, count):
     ],
 )
 def test_batch_and_single_renderer_agree(aperture):
-    colour, position = composed(1, 2)
+    colour, position = scene_batch(1, 2)
     kappa, focus = np.array([5.0, 9.0]), np.array([[-0.2, 0.3, 1.1], [0.0, 0.6, 1.0]])
-    # The second lens blurs more, so that the first one is rendered with larger margins than alone.
+    # The second lens blurs more: the batch has larger margins than the first scene needs.
     radii = np.array([0.5 * 5.0 * 1.5, 0.5 * 9.0 * 1.5])
     plain = Aperture()
     both = render_batch(
@@ -51,14 +46,14 @@ def test_batch_and_single_renderer_agree(aperture):
             colour[index], position[index], layers=SETTINGS.layers, max_radius=radii[index]
         )
         alone = render_stack(scene, kappa[index], torch.tensor(focus[index]), aperture=lens)
-        # The border shows what lies outside of the image, where the margins differ.
+        # The border depends on the margins, which differ.
         inner = (slice(None), slice(None), slice(10, -10), slice(10, -10))
         assert float((both[index][inner] - alone[inner]).abs().max()) < 2e-3
         assert float((both[index] - alone).abs().mean()) < 2e-3
 
 
 def test_chromatic_aberration_raises():
-    colour, position = composed(1, 1)
+    colour, position = scene_batch(1, 1)
     with pytest.raises(ValueError, match='use render_stack'):
         render_batch(
             colour,

@@ -5,27 +5,22 @@ import numpy as np
 import torch
 
 from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
+from training_images import make_photograph
 
 CPU = torch.device('cpu')
 
 
-def photograph():
-    """Something with detail of a known colour range."""
-    rng = np.random.default_rng(3)
-    return rng.integers(40, 200, (90, 120, 3), dtype=np.uint8)
-
-
 def test_textures_are_photographs_noise_and_patterns():
-    photo, rng = photograph(), np.random.default_rng(0)
+    photo, rng = make_photograph(), np.random.default_rng(0)
     textures = BatchTextures([photo], CPU)
     patches = textures.draw(rng, torch.Generator().manual_seed(0), 64, 48)
     assert patches.shape == (64, 3, 48, 48)
     assert patches.min() >= 0.0 and patches.max() <= 1.0
     contrast = patches.std(dim=(1, 2, 3))
-    # One in eight is nearly blank, none is entirely.
+    # One in eight is nearly blank; every one has some contrast.
     assert 1 <= int((contrast < 0.04).sum()) <= 32 and (contrast > 0.0).all()
-    blank = BatchTextures([photo], CPU, blank=1.0)
-    assert float(blank.draw(rng, torch.Generator(), 16, 48).std(dim=(2, 3)).max()) < 0.02
+    textureless = BatchTextures([photo], CPU, textureless=1.0)
+    assert float(textureless.draw(rng, torch.Generator(), 16, 48).std(dim=(2, 3)).max()) < 0.02
     # The patterns have two colours.
     levels = [len(patch[0].mul(100).round().unique()) for patch in patches]
     assert min(levels) < 45 < max(levels)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A focal stack is checked once, where it is made."""
+"""Validation and properties of planes and focal stacks."""
 
 import numpy as np
 import pytest

@@ -44,26 +44,6 @@ def measured(camera):
     return refined_peak(volume, np.array([image.dioptres for image in images]))
 
 
-def test_the_formula():
-    r2 = np.array([0.0, 0.25, 1.0])
-    assert field_curvature_offset(r2, (0.3, 0.0)) == pytest.approx([0.0, 0.075, 0.3])
-    assert field_curvature_offset(r2, (0.3, -0.2)) == pytest.approx([0.0, 0.075 - 0.2 / 16, 0.1])
-
-
-def test_the_map_is_in_half_diagonals_from_the_principal_point():
-    middle = field_curvature_map(480, 640, (0.3, 0.1))
-    assert middle.shape == (480, 640) and middle.dtype == np.float32
-    assert np.array_equal(middle, middle[::-1, ::-1])
-    assert middle[0, 0] == pytest.approx(0.4, rel=0.01)  # half a pixel short of the corner
-    moved = field_curvature_map(480, 640, (0.3, 0.0), (100.0, 50.0))
-    assert moved[50, 100] == 0.0
-    assert moved[50, 500] == pytest.approx(0.3)  # 400 pixels are half a diagonal
-    # The same place of an image of another size has the same value.
-    small = field_curvature_map(240, 320, (0.3, 0.1))
-    means = middle.reshape(240, 2, 320, 2).mean(axis=(1, 3))
-    assert np.abs(small - means).max() < 1e-5
-
-
 def test_a_bowed_wall_is_flat_after_correction():
     found = measured(wall((0.3, 0.0)))
     inner = np.zeros((HEIGHT, WIDTH), bool)

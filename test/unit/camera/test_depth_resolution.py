@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What error of depth an error of blur makes, against the method's table of cameras."""
+"""Depth resolution against the table of cameras in the documentation."""
 
 import math
 
@@ -18,8 +18,8 @@ from dualfocus_ros.camera.depth_resolution import (
 from dualfocus_ros.camera.lens_presets import PRESETS
 from dualfocus_ros.camera.thin_lens import Lens
 
-# Preset, kappa, error in metres at 0.5, 1, 2 and 3 m for 0.25 px, planes from 0.5 to 5 m for at
-# most 2 px: as printed in the method.
+# Preset; kappa; error in metres at 0.5, 1, 2 and 3 m for a blur error of 0.25 px; planes from 0.5
+# to 5 m for at most 2 px of blur. Values as printed.
 TABLE = [
     ('nyu', '26.0', '0.002 0.010 0.038 0.086', 13),
     ('arkit', '3.0', '0.021 0.082 0.33 0.74', 3),
@@ -32,7 +32,7 @@ TABLE = [
 
 
 def printed(value, like):
-    """Return the value with as many decimals as the number in the table."""
+    """Format a value with the number of decimals of a printed one."""
     return f'{value:.{len(like.split(".")[1])}f}'
 
 
@@ -53,7 +53,7 @@ def test_every_preset_is_in_the_table():
 def test_depth_error_is_the_effect_of_a_blur_error(depth):
     lens = Lens(0.016, 1.4, 1.125e-5)
     kappa, delta = lens.kappa(), 0.01
-    # Blur measured delta px too small, seen from a focus beyond the point.
+    # Blur of a point nearer than the focus, measured delta px too small.
     blur = kappa * (1.0 / depth - 0.1) - delta
     assert depth_error(depth, kappa, delta) == pytest.approx(
         1.0 / (0.1 + blur / kappa) - depth, rel=0.02
@@ -102,7 +102,7 @@ def test_invalid_ranges_raise(ends):
 
 
 @pytest.mark.parametrize(
-    ('depth_max', 'far', 'asked', 'beyond'),
+    ('depth_max', 'far', 'requested', 'exceeded'),
     [
         (20.0, 0.2, 5.0, False),
         (20.0, 0.1, 10.0, True),
@@ -112,9 +112,9 @@ def test_invalid_ranges_raise(ends):
         (math.inf, 0.0, math.inf, True),
     ],
 )
-def test_requested_range_ends_at_far_plane_or_depth_max(depth_max, far, asked, beyond):
-    check = check_range(13.9, depth_max, far)  # measures up to 6.95 m
-    assert check.requested == pytest.approx(asked)
-    assert check.exceeded == beyond
+def test_requested_range_ends_at_far_plane_or_depth_max(depth_max, far, requested, exceeded):
+    check = check_range(13.9, depth_max, far)  # range limit 6.95 m
+    assert check.requested == pytest.approx(requested)
+    assert check.exceeded == exceeded
     assert '6.95 m' in str(check)
-    assert ('beyond' in str(check)) == beyond
+    assert ('beyond' in str(check)) == exceeded

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rectification: where each pixel of the pinhole image comes from."""
+"""Rectification: source coordinates of the pixels of the pinhole image."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def distort(x, y, model, d):
 @pytest.mark.parametrize(('model', 'coefficients'), [*MODELS, ('plumb_bob', ())])
 @pytest.mark.parametrize('moved', [False, True])
 def test_source_coordinates_follow_the_distortion_models(model, coefficients, moved):
-    """Motion, then other intrinsics (a lens that breathes and drifts), then distortion."""
+    """Combine motion, different intrinsics (breathing and drift) and distortion."""
     stored = replace(CAMERA.magnified(0.97), cx=82.5, cy=57.0)
     motion = np.array([[1.01, 0.0, -2.5], [0.0, 1.01, 1.75], [0.0, 0.0, 1.0]])
     found = source_coordinates(

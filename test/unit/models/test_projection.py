@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integrable projection against the dense pseudo-inverse of the difference operator."""
+"""Integrable projection: equality with the dense pseudo-inverse, gradients, precision."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def dense_operator(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(('height', 'width'), [(6, 9), (12, 15), (30, 40)])
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_equals_the_pseudo_inverse(height, width, dtype, tolerance):
+def test_projection_equals_the_pseudo_inverse(height, width, dtype, tolerance):
     rng = np.random.default_rng(0)
     gx, gy = rng.normal(size=(2, height, width))
     rows = np.concatenate([gx[:, :-1].ravel(), gy[:-1].ravel()])
@@ -38,7 +38,7 @@ def test_recovers_a_surface_from_its_differences():
     assert torch.allclose(integrate(*forward_differences(surface)), surface, atol=1e-10)
 
 
-def test_ignores_what_lies_beyond_the_border():
+def test_differences_across_the_border_are_ignored():
     gx, gy = torch.randn(2, 8, 8, dtype=torch.float64)
     changed_x, changed_y = gx.clone(), gy.clone()
     changed_x[:, -1] += 100.0
@@ -51,8 +51,8 @@ def test_gradient_is_exact():
     assert torch.autograd.gradcheck(integrate, (gx, gy))
 
 
-def test_gradient_after_a_first_call_in_inference_mode():
-    # The cached basis must not be an inference tensor, or training in the same process fails.
+def test_gradient_exists_after_inference_mode():
+    # Cached inference tensors would break training in the same process.
     with torch.inference_mode():
         integrate(torch.randn(11, 13), torch.randn(11, 13))
     gx = torch.randn(11, 13, requires_grad=True)
@@ -60,19 +60,19 @@ def test_gradient_after_a_first_call_in_inference_mode():
     assert gx.grad is not None
 
 
-def test_stays_float32_under_autocast():
+def test_projection_is_float32_under_autocast():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = integrate(torch.randn(30, 40).bfloat16(), torch.randn(30, 40).bfloat16())
     assert found.dtype == torch.float32
 
 
-def test_refuses_fields_of_different_shape():
+def test_fields_of_different_shape_are_refused():
     with pytest.raises(ValueError, match='differ in shape'):
         integrate(torch.zeros(3, 4), torch.zeros(4, 3))
 
 
-def test_tracing_leaves_nothing_behind_that_has_no_values():
-    # An exporter's first call computes with stand-ins for tensors; later calls need numbers.
+def test_tracing_leaves_no_fake_tensors_in_the_cache():
+    # Export traces the first call with fake tensors; later calls need values.
     class Projection(torch.nn.Module):
         def forward(self, gx: torch.Tensor, gy: torch.Tensor) -> torch.Tensor:
             return integrate(gx, gy)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights are checked before they are used, and the text says what is wrong."""
+"""Weights files: round trip, refused files and their messages."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ def rewrite(path, change):
     save_file(tensors, path, metadata=metadata)
 
 
-def test_round_trip_gives_the_same_network(saved):
+def test_round_trip_gives_an_equal_network(saved):
     network, path = saved
     loaded = load_model(str(path))
     assert loaded.name == 'small' and len(loaded.sha256) == 64
@@ -58,18 +58,18 @@ def test_half_precision_stays_close(saved, tmp_path):
         assert torch.allclose(value, network.state_dict()[name], rtol=1e-3, atol=1e-6), name
 
 
-def test_unknown_name_lists_the_shipped_ones():
+def test_unknown_name_lists_shipped_models():
     with pytest.raises(WeightsError, match=r'unknown model .nonsense.*\.safetensors'):
         load_model('nonsense')
 
 
-def test_missing_file():
+def test_missing_file_is_refused():
     with pytest.raises(WeightsError, match='cannot read weights'):
         load_model('/nowhere/at/all.safetensors')
 
 
 @pytest.mark.fault(23)
-def test_truncated_file(saved):
+def test_truncated_file_is_refused(saved):
     _, path = saved
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match='not a complete safetensors file'):
@@ -77,7 +77,7 @@ def test_truncated_file(saved):
 
 
 class Trap:
-    """Runs when it is unpickled."""
+    """Object with a side effect when unpickled."""
 
     def __init__(self, witness):
         self.witness = witness
@@ -94,7 +94,7 @@ class Trap:
         lambda content, path: path.write_bytes(pickle.dumps(content)),
     ],
 )
-def test_a_pickle_in_disguise_is_refused_and_never_run(tmp_path, save):
+def test_pickle_is_refused_without_running_it(tmp_path, save):
     path, witness = tmp_path / 'pickled.safetensors', tmp_path / 'witness'
     save({'weight': Trap(witness)}, path)
     with pytest.raises(WeightsError, match='not a complete safetensors file'):
@@ -107,7 +107,7 @@ def renamed(tensors, metadata):
 
 
 def described(**changes):
-    """Return a change of the configuration in the file."""
+    """Return a function that changes the configuration in a file."""
 
     def change(tensors, metadata):
         metadata[CONFIG_KEY] = json.dumps({**json.loads(metadata[CONFIG_KEY]), **changes})
@@ -142,13 +142,13 @@ def described(**changes):
         (described(encoder=['a', 8, 8, 8]), 'cannot build a network'),
         (described(encoder=[-1, 8, 8, 8]), 'cannot build a network'),
         (described(unit='parsecs'), 'unit must be one of dioptres, metres'),
-        # More than any machine has; refused before it is allocated.
+        # Refused before allocation: more memory than any machine has.
         (described(encoder=[10**7] * 4), 'has shape'),
         (described(blocks=10**9), 'blocks or levels'),
         (described(surfaces=10**12), 'has shape'),
     ],
 )
-def test_wrong_content_is_named(saved, change, text):
+def test_wrong_content_is_named_in_the_message(saved, change, text):
     _, path = saved
     rewrite(path, change)
     with pytest.raises(WeightsError, match=text) as error:
@@ -156,7 +156,7 @@ def test_wrong_content_is_named(saved, change, text):
     assert str(path) in str(error.value)
 
 
-LIE = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
+HUGE_SHAPE = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
 
 
 @pytest.mark.fault(23)
@@ -168,11 +168,11 @@ LIE = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
         struct.pack('<Q', 2**63) + b'{}',
         struct.pack('<Q', 2) + b'{}',
         struct.pack('<Q', 8) + b'not JSON',
-        struct.pack('<Q', len(LIE)) + LIE + bytes(4),
+        struct.pack('<Q', len(HUGE_SHAPE)) + HUGE_SHAPE + bytes(4),
     ],
 )
-def test_a_header_that_lies_is_refused(tmp_path, content):
-    path = tmp_path / 'lies.safetensors'
+def test_inconsistent_header_is_refused(tmp_path, content):
+    path = tmp_path / 'header.safetensors'
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r'not a complete safetensors file|no usable'):
         load_model(str(path))
@@ -181,7 +181,7 @@ def test_a_header_that_lies_is_refused(tmp_path, content):
 @pytest.mark.fault(23)
 @given(st.integers(0, 400), st.integers(0, 255))
 @settings(max_examples=60, deadline=None)
-def test_a_byte_of_the_header_that_is_wrong_is_no_crash(tmp_path_factory, at, value):
+def test_corrupt_header_byte_gives_a_weights_error(tmp_path_factory, at, value):
     path = tmp_path_factory.getbasetemp() / 'one_byte.safetensors'
     if not path.exists():
         save_model(path, DualFocus(SMALL).eval(), half=False)
@@ -193,7 +193,7 @@ def test_a_byte_of_the_header_that_is_wrong_is_no_crash(tmp_path_factory, at, va
         load_model(str(changed))
 
 
-def test_every_shipped_model_loads_with_the_hash_of_the_manifest():
+def test_shipped_models_load_and_match_the_manifest():
     shipped = shipped_models()
     assert shipped, 'no weights ship with the package'
     for name, entry in shipped.items():
@@ -205,7 +205,7 @@ def test_every_shipped_model_loads_with_the_hash_of_the_manifest():
 
 
 @pytest.mark.fault(23)
-def test_shipped_weights_that_were_changed_are_refused(monkeypatch, tmp_path):
+def test_changed_shipped_weights_are_refused(monkeypatch, tmp_path):
     from dualfocus_ros.models import weights
 
     name, entry = next(iter(shipped_models().items()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training losses vanish where the method says they do, and only there."""
+"""Training losses: zeros, masks, weights, gradients."""
 
 import pytest
 import torch
@@ -32,12 +32,12 @@ def test_focal_constraint_is_zero_for_one_peak(p):
 
 
 def test_focal_constraint_sums_squared_violations():
-    # Peak at index 3; the fall from 0.3 to 0.1 before it violates the rise.
+    # Peak at index 3; the fall from 0.3 to 0.1 before it is a violation.
     found = focal_constraint(column(0.3, 0.1, 0.2, 0.4), ONE_PIXEL)
     assert found.item() == pytest.approx(0.2**2)
 
 
-def test_sharpness_weights_pick_the_nearest_plane_only_with_a_temperature():
+def test_sharpness_weights_need_a_temperature():
     position = torch.linspace(0, 1, 5)[None]
     target = torch.full((1, 1, 1), 0.5)
     ours = sharpness_weights(position, target)[0, :, 0, 0]
@@ -47,7 +47,7 @@ def test_sharpness_weights_pick_the_nearest_plane_only_with_a_temperature():
     assert ours.sum().item() == pytest.approx(1.0)
 
 
-def test_spatial_constraint_is_zero_for_the_true_gradients():
+def test_spatial_constraint_is_zero_for_true_gradients():
     target = torch.rand(2, 6, 8)
     gradients = torch.stack(forward_differences(target), dim=1)[:, None].expand(-1, 3, -1, -1, -1)
     position = torch.linspace(0, 1, 3).repeat(2, 1)
@@ -76,9 +76,9 @@ def test_masked_pool_averages_valid_values_only():
     assert not masked_pool(target, valid, 2)[1].any()
 
 
-def test_sigma_is_best_where_68_per_cent_of_the_errors_are_below():
+def test_sigma_loss_is_minimal_at_68_percent_coverage():
     torch.manual_seed(0)
-    # Heavy tails, as at depth edges: what is far out must not pull sigma up.
+    # Outliers as at depth edges, which must not increase sigma.
     error = torch.randn(1, 100, 100).abs()
     error[:, :10] *= 50.0
     valid = torch.ones_like(error, dtype=torch.bool)
@@ -91,7 +91,7 @@ def test_sigma_is_best_where_68_per_cent_of_the_errors_are_below():
     assert float(tried[int(torch.stack(masked).argmin())]) == pytest.approx(1.0, abs=0.03)
 
 
-def test_dualfocus_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
+def test_pixels_beyond_the_sweep_have_no_loss():
     torch.manual_seed(0)
     network = DualFocus()
     focus = torch.tensor([[0.2, 1.0, 2.0]])
@@ -110,7 +110,7 @@ def test_dualfocus_loss_trains_every_term_and_ignores_pixels_beyond_the_sweep():
     assert set(terms) == {'depth', 'coarse', 'spatial', 'focal', 'sigma', 'error'}
 
 
-def test_summed_constraints_scale_with_the_image_and_means_do_not():
+def test_summed_constraints_scale_with_the_image_size():
     torch.manual_seed(1)
     p = torch.softmax(torch.randn(1, 5, 8, 8), dim=1)
     larger = p.repeat(1, 1, 2, 2)
@@ -121,7 +121,7 @@ def test_summed_constraints_scale_with_the_image_and_means_do_not():
     assert focal_constraint(larger, large, summed=True).item() == pytest.approx(256 * mean.item())
 
 
-def test_literal_loss_of_the_network_in_metres():
+def test_paper_loss_of_the_network_in_metres():
     torch.manual_seed(0)
     network = DualFocus(CONFIGURATIONS['dualfocus-paper'])
     focus = torch.tensor([[0.4, 0.8, 1.6]])
@@ -135,11 +135,11 @@ def test_literal_loss_of_the_network_in_metres():
     expected = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()
     assert terms['depth'].item() == pytest.approx(expected.item(), rel=1e-4)
     loss.backward()
-    without = [n for n, p in network.named_parameters() if p.grad is None]
-    assert without == []
+    missing = [n for n, p in network.named_parameters() if p.grad is None]
+    assert missing == []
 
 
-def test_a_network_without_surfaces_has_no_spatial_term():
+def test_network_without_surfaces_has_no_spatial_loss():
     network = DualFocus(DualFocusConfig(surfaces=0))
     focus = torch.tensor([[0.2, 1.0, 2.0]])
     prediction = network(torch.rand(1, 3, 3, 32, 32), focus)

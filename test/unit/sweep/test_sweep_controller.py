@@ -14,7 +14,7 @@ PLANES = (2.0, 1.5, 1.0, 0.5)
 PERIOD = 0.05
 
 
-class SimulatedCamera:
+class FakeCamera:
     """A camera with a delay, which repeats the plane of its command or not."""
 
     def __init__(self, delay=0.12, repeats_plane=True, reports=True):
@@ -72,7 +72,7 @@ def planes_of(sent):
 
 
 def test_triangle_reverses_with_each_sweep():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     sent = drive(controller, camera, 4.0)
     sweeps = planes_of(sent)
     assert len(sweeps) >= 3 and controller.counts.sweeps >= 2
@@ -86,7 +86,7 @@ def test_triangle_reverses_with_each_sweep():
 
 def test_sawtooth_starts_at_the_first_plane():
     controller = SweepController(SweepSettings(PLANES, pattern='sawtooth'))
-    sweeps = planes_of(drive(controller, SimulatedCamera(), 4.0))
+    sweeps = planes_of(drive(controller, FakeCamera(), 4.0))
     assert sweeps[:3] == [[0, 1, 2, 3]] * 3
 
 
@@ -94,7 +94,7 @@ def test_sawtooth_starts_at_the_first_plane():
 @pytest.mark.parametrize('frames', [1, 3])
 def test_every_plane_has_its_settled_frames(repeats_plane, frames):
     controller = SweepController(SweepSettings(PLANES, settle_frames=frames))
-    camera = SimulatedCamera(repeats_plane=repeats_plane)
+    camera = FakeCamera(repeats_plane=repeats_plane)
     drive(controller, camera, 8.0)
     for sweep in range(1, controller.counts.sweeps + 1):
         for index in range(4):
@@ -104,13 +104,13 @@ def test_every_plane_has_its_settled_frames(repeats_plane, frames):
 
 
 def test_waits_for_the_settle_time():
-    slow = drive(SweepController(SweepSettings(PLANES, settle_time=0.3)), SimulatedCamera(), 4.0)
+    slow = drive(SweepController(SweepSettings(PLANES, settle_time=0.3)), FakeCamera(), 4.0)
     gaps = [b[0] - a[0] for a, b in itertools.pairwise(slow)]
     assert min(gaps) >= 0.3
 
 
 def test_mode_once_sweeps_on_request():
-    controller, camera = SweepController(SweepSettings(PLANES, mode='once')), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES, mode='once')), FakeCamera()
     assert planes_of(drive(controller, camera, 1.0)) == []
     assert controller.request_sweep() == 1
     with pytest.raises(ValueError, match='in progress'):
@@ -133,7 +133,7 @@ def test_request_in_another_mode_is_refused():
 def test_mode_hold_stays_at_its_position():
     controller, camera = (
         SweepController(SweepSettings(PLANES, mode='hold', hold=0.7)),
-        SimulatedCamera(),
+        FakeCamera(),
     )
     sent = drive(controller, camera, 3.0)
     assert {target for _, target in sent} == {PlaneTarget(0.7)}
@@ -142,7 +142,7 @@ def test_mode_hold_stays_at_its_position():
 
 def test_uses_the_model_without_readings():
     controller = SweepController(SweepSettings(PLANES, model_time=0.3, report_timeout=0.5))
-    sent = drive(controller, SimulatedCamera(reports=False), 4.0)
+    sent = drive(controller, FakeCamera(reports=False), 4.0)
     # Only the first plane waits for the timeout, and its command is repeated.
     first = [target for _, target in sent].count(sent[0][1])
     assert sent[first][0] == pytest.approx(3 * 0.5, abs=0.1)
@@ -153,7 +153,7 @@ def test_uses_the_model_without_readings():
 
 
 def test_waits_for_a_camera_that_is_discovered_late():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera(reports=False)
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera(reports=False)
     camera.ignores_until = 2.0
     sent = drive(controller, camera, 2.0)
     assert {target for _, target in sent} == {sent[0][1]}
@@ -167,7 +167,7 @@ def test_waits_for_a_camera_that_is_discovered_late():
 
 
 def test_reports_ceasing_readings():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     drive(controller, camera, 1.0)
     camera.reports = False
     drive(controller, camera, 3.0, start=1.0)
@@ -175,7 +175,7 @@ def test_reports_ceasing_readings():
 
 
 def test_repeats_a_lost_command():
-    controller, camera = SweepController(SweepSettings(PLANES, resend_time=0.3)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES, resend_time=0.3)), FakeCamera()
     camera.ignores_until = 1.0
     sent = drive(controller, camera, 1.0)
     assert [target for _, target in sent] == [sent[0][1]] * len(sent) and len(sent) >= 3
@@ -191,7 +191,7 @@ def test_repeats_a_lost_command():
 def test_skips_a_plane_out_of_reach():
     controller, camera = (
         SweepController(SweepSettings(PLANES, plane_timeout=1.0)),
-        SimulatedCamera(),
+        FakeCamera(),
     )
     camera.limit = 1.7
     drive(controller, camera, 1.15)
@@ -202,13 +202,13 @@ def test_skips_a_plane_out_of_reach():
 
 
 def test_new_camera_gets_the_newest_command():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     assert drive(controller, camera, 1.0, listeners=0) == [] and 'no camera' in controller.problem
     drive(controller, camera, 0.4, start=1.0)
     target = controller.target
-    assert drive(controller, SimulatedCamera(reports=False), 5.0, start=1.4, listeners=0) == []
+    assert drive(controller, FakeCamera(reports=False), 5.0, start=1.4, listeners=0) == []
     assert controller.target == target and 'no camera' in controller.problem
-    restarted = SimulatedCamera()
+    restarted = FakeCamera()
     sent = drive(controller, restarted, 3.0, start=6.4)
     assert sent[0][1] == target and controller.counts.resent >= 1
     assert controller.counts.sweeps >= 1
@@ -216,9 +216,9 @@ def test_new_camera_gets_the_newest_command():
 
 def test_restarted_camera_gets_the_command_again():
     """A fast restart, between two updates: readings no longer repeat the command."""
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     drive(controller, camera, 0.5)
-    sent = drive(controller, SimulatedCamera(), 3.0, start=0.5)
+    sent = drive(controller, FakeCamera(), 3.0, start=0.5)
     assert controller.counts.resent >= 1 and controller.counts.sweeps >= 1
     assert planes_of(sent)
 
@@ -241,7 +241,7 @@ def test_unknown_position_is_not_on_target():
 
 
 def test_sweep_continues_after_a_clock_jump():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     drive(controller, camera, 2.0, start=1000.0)
     done = controller.counts.sweeps
     camera.pending = None
@@ -251,7 +251,7 @@ def test_sweep_continues_after_a_clock_jump():
 
 
 def test_new_settings_start_a_new_sweep():
-    controller, camera = SweepController(SweepSettings(PLANES)), SimulatedCamera()
+    controller, camera = SweepController(SweepSettings(PLANES)), FakeCamera()
     drive(controller, camera, 0.5)
     before = controller.target.sweep_id
     controller.configure(SweepSettings((1.0, 0.2)))
@@ -285,7 +285,7 @@ def test_rejects_impossible_settings(settings, text):
 def test_position_error_is_reported_and_cleared():
     controller, camera = (
         SweepController(SweepSettings(PLANES)),
-        SimulatedCamera(repeats_plane=False),
+        FakeCamera(repeats_plane=False),
     )
     camera.limit = 1.2
     drive(controller, camera, 2.0)
@@ -325,7 +325,7 @@ def test_timing_starts_when_the_driver_accepts():
 def test_slow_lens_gets_no_repeated_command():
     controller, camera = (
         SweepController(SweepSettings(PLANES, resend_time=0.5)),
-        SimulatedCamera(delay=1.5),
+        FakeCamera(delay=1.5),
     )
     drive(controller, camera, 6.0)
     assert controller.counts.resent == 0 and controller.counts.skipped_planes == 0

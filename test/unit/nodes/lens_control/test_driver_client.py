@@ -27,7 +27,7 @@ WEBCAM = {
     'focus_absolute': 30,
     'auto_exposure': 3,
     'white_balance_automatic': True,
-    'bfixturehtness': 128,
+    'brightness': 128,
 }
 OAK = {
     'rgb.r_set_man_focus': False,
@@ -40,7 +40,7 @@ TABLE = ((0.0, 250.0), (0.0, 5.0))
 METADATA = {'LensPosition': '1.0', 'ExposureTime': '9123', 'AnalogueGain': '1.5'}
 
 
-class SimulatedDriver:
+class FakeDriver:
     """Simulated parameter services of a driver, with a delay."""
 
     def __init__(self, values, delay=0.01):
@@ -118,8 +118,8 @@ class DriverFixture:
         return [notice.text for notice in self.client.notices.take_all() if notice.warning]
 
 
-def ready(profile, values, **settings):
-    fixture = DriverFixture(profile, SimulatedDriver(values), **settings)
+def ready_client(profile, values, **settings):
+    fixture = DriverFixture(profile, FakeDriver(values), **settings)
     assert fixture.run(2.0, lambda: fixture.client.ready), fixture.client.problem
     return fixture
 
@@ -133,7 +133,7 @@ PROFILES = [
 
 @pytest.mark.parametrize(('profile', 'values', 'off', 'position'), PROFILES)
 def test_switches_autofocus_off_before_moving(profile, values, off, position):
-    fixture = ready(profile, values)
+    fixture = ready_client(profile, values)
     assert fixture.driver.sets == [off]
     assert fixture.move_to(2.0, in_sweep=False) == ''
     # Autofocus first: some drivers go through the list one by one.
@@ -144,7 +144,7 @@ def test_switches_autofocus_off_before_moving(profile, values, off, position):
 
 @pytest.mark.parametrize(('profile', 'values', 'off', 'position'), PROFILES)
 def test_locks_exposure_and_white_balance_during_a_sweep(profile, values, off, position):
-    fixture = ready(profile, values)
+    fixture = ready_client(profile, values)
     fixture.move_to(2.0)
     locked = dict(fixture.driver.values)
     switches = {name for name in values if values[name] != locked[name]} - set(off | position)
@@ -159,12 +159,12 @@ def test_locks_exposure_and_white_balance_during_a_sweep(profile, values, off, p
 
 
 def test_camera_ros_locks_the_measured_exposure():
-    fixture = ready(CameraRos(), LIBCAMERA)
+    fixture = ready_client(CameraRos(), LIBCAMERA)
     fixture.move_to(2.0)
     held = next(s for s in fixture.driver.sets if 'AeEnable' in s)
     assert held == {'AeEnable': False, 'ExposureTime': 9123, 'AnalogueGain': 1.5}
     newer = {**LIBCAMERA, 'ExposureTimeMode': 0, 'AnalogueGainMode': 0}
-    fixture = ready(CameraRos(), newer)
+    fixture = ready_client(CameraRos(), newer)
     fixture.client.metadata = {'ExposureTime': 'none'}
     fixture.move_to(2.0)
     held = next(s for s in fixture.driver.sets if 'AeEnable' in s)
@@ -179,7 +179,7 @@ def test_camera_ros_locks_the_measured_exposure():
 
 
 def test_camera_ros_waits_for_metadata_until_the_timeout():
-    fixture = ready(CameraRos(), LIBCAMERA)
+    fixture = ready_client(CameraRos(), LIBCAMERA)
     fixture.client.metadata = {}
     fixture.client.move_to(PlaneTarget(2.0, plane_count=1))
     fixture.run(0.8)
@@ -187,13 +187,13 @@ def test_camera_ros_waits_for_metadata_until_the_timeout():
     fixture.client.metadata = METADATA
     fixture.run(1.5)
     assert fixture.driver.values['ExposureTime'] == 9123 and len(fixture.done) == 1
-    old = ready(CameraRos(), LIBCAMERA)
+    old = ready_client(CameraRos(), LIBCAMERA)
     old.client.metadata = {}
     assert old.move_to(2.0) == '' and old.driver.values['AeEnable'] is False
 
 
 def test_camera_ros_requests_are_a_frame_apart():
-    fixture = DriverFixture(CameraRos(), SimulatedDriver(LIBCAMERA))
+    fixture = DriverFixture(CameraRos(), FakeDriver(LIBCAMERA))
     times, answer = [], fixture.driver.answer
     fixture.driver.answer = lambda call: (
         times.append((fixture.now, call.values)) if call.service == ParameterService.SET else None,
@@ -208,7 +208,7 @@ def test_camera_ros_requests_are_a_frame_apart():
 
 
 def test_sets_only_the_focus_without_lock():
-    fixture = ready(V4l2(*TABLE), WEBCAM, lock=False)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM, lock=False)
     fixture.move_to(2.0)
     assert fixture.driver.values['auto_exposure'] == 3
 
@@ -221,7 +221,7 @@ def test_v4l2_accepts_names_of_older_kernels():
         'gain_automatic': True,
         'white_balance_temperature_auto': True,
     }
-    fixture = ready(V4l2(*TABLE), old)
+    fixture = ready_client(V4l2(*TABLE), old)
     fixture.move_to(1.0)
     assert fixture.driver.values == {
         'focus_auto': False,
@@ -233,7 +233,7 @@ def test_v4l2_accepts_names_of_older_kernels():
 
 
 def test_reports_missing_switches_once():
-    fixture = ready(V4l2(*TABLE), {'focus_absolute': 0})
+    fixture = ready_client(V4l2(*TABLE), {'focus_absolute': 0})
     texts = [notice.text for notice in fixture.client.notices.take_all()]
     assert texts[0] == '/cam has no switch for autofocus, exposure, gain, white balance'
     fixture.driver.values['focus_absolute'] = 7
@@ -246,7 +246,7 @@ def test_reports_missing_switches_once():
 
 
 def test_waits_for_a_late_driver():
-    fixture = DriverFixture(CameraRos(), SimulatedDriver(LIBCAMERA))
+    fixture = DriverFixture(CameraRos(), FakeDriver(LIBCAMERA))
     fixture.driver.present = False
     fixture.run(5.0)
     assert fixture.client.state == DriverState.ABSENT and 'not found' in fixture.client.problem
@@ -256,7 +256,7 @@ def test_waits_for_a_late_driver():
 
 
 def test_retries_an_unresponsive_driver_after_a_pause():
-    fixture = DriverFixture(CameraRos(), SimulatedDriver(LIBCAMERA), timeout=1.0)
+    fixture = DriverFixture(CameraRos(), FakeDriver(LIBCAMERA), timeout=1.0)
     fixture.driver.responds = False
     fixture.run(10.0)
     assert fixture.client.state == DriverState.UNRESPONSIVE
@@ -268,7 +268,7 @@ def test_retries_an_unresponsive_driver_after_a_pause():
 
 
 def test_drops_the_target_of_an_unresponsive_driver():
-    fixture = ready(CameraRos(), LIBCAMERA)
+    fixture = ready_client(CameraRos(), LIBCAMERA)
     fixture.move_to(2.0)
     fixture.driver.responds = False
     fixture.client.move_to(PlaneTarget(1.0, plane_count=1))
@@ -282,7 +282,7 @@ def test_drops_the_target_of_an_unresponsive_driver():
 
 
 def test_sets_up_a_restarted_driver_again():
-    fixture = ready(V4l2(*TABLE), WEBCAM)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM)
     fixture.move_to(2.0)
     fixture.driver.present = False
     fixture.run(0.1)
@@ -297,7 +297,7 @@ def test_sets_up_a_restarted_driver_again():
 
 
 def test_detects_a_restart_between_two_checks():
-    fixture = ready(CameraRos(), LIBCAMERA, check_period=1.0)
+    fixture = ready_client(CameraRos(), LIBCAMERA, check_period=1.0)
     fixture.move_to(2.0)
     fixture.driver.restart()
     assert fixture.run(1.5, lambda: not fixture.client.ready)
@@ -307,7 +307,7 @@ def test_detects_a_restart_between_two_checks():
 
 
 def test_logs_a_recurring_warning_once():
-    fixture = ready(CameraRos(), LIBCAMERA, check_period=1.0)
+    fixture = ready_client(CameraRos(), LIBCAMERA, check_period=1.0)
     for _ in range(20):
         fixture.driver.values['AfMode'] = 2
         fixture.run(1.5)
@@ -320,7 +320,7 @@ def test_logs_a_recurring_warning_once():
 
 
 def test_detects_a_lens_moved_by_another_client():
-    fixture = ready(V4l2(*TABLE), WEBCAM, check_period=0.5)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM, check_period=0.5)
     fixture.move_to(2.0)
     fixture.run(1.0)
     assert fixture.client.ready
@@ -330,7 +330,7 @@ def test_detects_a_lens_moved_by_another_client():
 
 
 def test_accepts_numbers_in_single_precision():
-    fixture = ready(CameraRos(), LIBCAMERA, check_period=0.5)
+    fixture = ready_client(CameraRos(), LIBCAMERA, check_period=0.5)
     fixture.move_to(1.2)
     fixture.driver.values['LensPosition'] = 1.2000000476837158
     fixture.run(2.0)
@@ -338,7 +338,7 @@ def test_accepts_numbers_in_single_precision():
 
 
 def test_sets_a_lost_lock_again_a_few_times():
-    fixture = ready(V4l2(*TABLE), WEBCAM, check_period=0.5)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM, check_period=0.5)
     fixture.move_to(2.0)
     fixture.driver.values['auto_exposure'] = 3
     fixture.run(1.0)
@@ -356,7 +356,7 @@ def test_sets_a_lost_lock_again_a_few_times():
 
 
 def test_autofocus_that_stays_on_is_unsupported():
-    fixture = DriverFixture(V4l2(*TABLE), SimulatedDriver(WEBCAM))
+    fixture = DriverFixture(V4l2(*TABLE), FakeDriver(WEBCAM))
     fixture.driver.refused['focus_automatic_continuous'] = 'busy'
     fixture.run(5.0)
     assert fixture.client.state == DriverState.UNSUPPORTED
@@ -370,7 +370,7 @@ def test_autofocus_that_stays_on_is_unsupported():
 
 
 def test_camera_without_movable_lens_is_unsupported():
-    fixture = DriverFixture(V4l2(*TABLE), SimulatedDriver({'bfixturehtness': 1}))
+    fixture = DriverFixture(V4l2(*TABLE), FakeDriver({'brightness': 1}))
     fixture.run(5.0)
     assert fixture.client.state == DriverState.UNSUPPORTED
     assert 'no parameter focus_absolute' in fixture.client.problem
@@ -378,7 +378,7 @@ def test_camera_without_movable_lens_is_unsupported():
 
 
 def test_reports_a_refused_position_and_continues():
-    fixture = ready(CameraRos(), LIBCAMERA)
+    fixture = ready_client(CameraRos(), LIBCAMERA)
     fixture.driver.refused['LensPosition'] = 'outside of range'
     assert fixture.move_to(2.0) == 'outside of range'
     assert fixture.client.counts.refused == 1 and fixture.client.ready
@@ -388,27 +388,29 @@ def test_reports_a_refused_position_and_continues():
 
 
 def test_sweeps_without_a_refused_lock():
-    fixture = ready(V4l2(*TABLE), WEBCAM)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM)
     fixture.driver.refused['auto_exposure'] = 'no'
     assert fixture.move_to(2.0) == '' and fixture.client.locked == ('white balance',)
     assert any('refuses to lock exposure' in text for text in fixture.new_warnings())
 
 
 def test_restore_values_are_those_before_the_set_up():
-    fixture = ready(V4l2(*TABLE), WEBCAM)
+    fixture = ready_client(V4l2(*TABLE), WEBCAM)
     fixture.move_to(2.0)
     assert fixture.client.restore_values() == {
         'focus_automatic_continuous': True,
         'auto_exposure': 3,
         'white_balance_automatic': True,
     }
-    # After a lost connection, values written before are not the ofixtureinal ones.
+    # After a lost connection, values written before are not the original ones.
     fixture.driver.responds = False
     fixture.run(2.0)
     fixture.driver.responds, fixture.pending = True, None
     assert fixture.client.restore_values() == {}
     fixture.run(3.0, lambda: fixture.client.ready)
     assert fixture.client.restore_values()['focus_automatic_continuous'] is True
-    manual = ready(V4l2(*TABLE), {**WEBCAM, 'focus_automatic_continuous': False}, lock=False)
+    manual = ready_client(
+        V4l2(*TABLE), {**WEBCAM, 'focus_automatic_continuous': False}, lock=False
+    )
     manual.move_to(2.0)
     assert manual.client.restore_values() == {}

@@ -18,6 +18,8 @@ PACKAGE = ROOT / 'dualfocus_ros'
 WIDTH = 88
 HEAD = """# Python API
 
+<!-- Made by `python tools/api_page.py > docs/api.md`; do not edit. -->
+
 `import dualfocus_ros as df` gives these names and no others; everything else in the package may
 change without notice. The import itself loads neither torch nor ROS. A program that uses them is
 [depth_without_ros.py](../examples/depth_without_ros.py).
@@ -35,8 +37,6 @@ estimator = df.DepthEstimator(settings=df.EstimatorSettings(depth_max=3.0))
 stack = df.load_stack('photos', focus='name')
 result = estimator.estimate(stack, df.OutputRequest(sigma=True))
 ```
-
-Written by `tools/api_page.py` from the docstrings.
 """
 
 

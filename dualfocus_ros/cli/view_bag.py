@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 import logging
 from typing import Any
-
-from tqdm import tqdm
 
 from dualfocus_ros.bags.reader import BagError, BagReader
 from dualfocus_ros.cli import camera_arguments, parameter_arguments
 from dualfocus_ros.cli.bag_arguments import format_rejections, open_bag, topic_options
+from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
@@ -168,7 +165,7 @@ def _computed_views(
     camera = camera_arguments.camera_info_from(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     pipeline = OfflinePipeline(inputs.settings, node, None, camera, on_stack)
-    with _progress_bar(total) as bar:
+    with progress_bar('computing', total=total, unit='sweep') as bar:
         try:
             for message in bag.messages([name for name in bag.topics if name in pipeline.topics]):
                 pipeline.take(message)
@@ -198,12 +195,3 @@ def _matching_output(recorded: list[OutputMessages], stamps: set[int]) -> int | 
         if set(known) == stamps if known else min(stamps) <= outputs.stamp_ns <= max(stamps):
             return index
     return None
-
-
-@contextmanager
-def _progress_bar(total: int) -> Iterator[Any]:
-    quiet = not logger.isEnabledFor(logging.INFO)
-    with tqdm(
-        total=total, desc='computing', unit='sweep', leave=False, disable=True if quiet else None
-    ) as bar:
-        yield bar

@@ -56,6 +56,11 @@ class OutputTopic:
     process_option: str = ''
 
 
+def plane_image_name(plane: int) -> str:
+    """Return the topic of a plane with ``input: planes``."""
+    return f'plane_{plane}/image_raw'
+
+
 IMAGE_RAW = InputTopic('image_raw', IMAGE, '`input: sweep`, `image_transport: raw`', input='sweep')
 IMAGE_RAW_COMPRESSED = InputTopic(
     'image_raw/compressed',
@@ -86,7 +91,7 @@ FOCUS_COMMAND = InputTopic(
     focus_source='command',
 )
 PLANE_IMAGE = InputTopic(
-    'plane_0/image_raw', IMAGE, '`input: planes`, and so on for each plane', input='planes'
+    plane_image_name(0), IMAGE, '`input: planes`, and so on for each plane', input='planes'
 )
 FOCAL_STACK = InputTopic(
     'focal_stack', 'dualfocus_ros/msg/FocalStack', '`input: stack`', input='stack'

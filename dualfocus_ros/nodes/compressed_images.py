@@ -26,7 +26,7 @@ def compressed_to_array(msg: CompressedImage, max_pixels: int) -> np.ndarray:
     width, height = compressed_size(msg, max_pixels)
     data = np.frombuffer(msg.data, np.uint8)
     try:
-        # Rows as the sensor has them: a rotation by EXIF would contradict camera_info.
+        # Rows as on the sensor: a rotation by EXIF would contradict camera_info.
         image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise MessageError('undecodable', f'the image cannot be decoded: {error}') from error
@@ -38,7 +38,7 @@ def compressed_to_array(msg: CompressedImage, max_pixels: int) -> np.ndarray:
 def compressed_size(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
     check_frame_id(msg.header)
     if 'compressedDepth' in msg.format:
-        raise MessageError('encoding', f'{msg.format!r} is a depth image, not a picture')
+        raise MessageError('encoding', f'{msg.format!r} is a depth image; expected JPEG or PNG')
     size = encoded_size(msg.data)
     if size is None:
         raise MessageError(
@@ -53,9 +53,9 @@ def compressed_size(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
 
 
 def _check_png(data: memoryview) -> None:
-    """Check the chunks of a PNG image: the decoder allocates what they claim, gigabytes too.
+    """Check the chunk lengths of a PNG image, because the decoder allocates them unchecked.
 
-    :raises MessageError: if one is longer than the data, or the image is several in one.
+    :raises MessageError: if a chunk is longer than the data, or the file has several frames.
     """
     at, name = len(_PNG), b''
     while name != b'IEND':
@@ -63,18 +63,18 @@ def _check_png(data: memoryview) -> None:
         name = bytes(data[at + 4 : at + 8])
         again = name == b'IHDR' and at > len(_PNG)
         if again or name == b'acTL':
-            raise MessageError('undecodable', 'a PNG image with several pictures in it')
+            raise MessageError('undecodable', 'a PNG image with several frames')
         at += 12 + length
         if at > len(data):
             raise MessageError(
-                'undecodable', f'a PNG image of {len(data)} bytes is cut off or damaged'
+                'undecodable', f'a PNG image of {len(data)} bytes is truncated or damaged'
             )
 
 
 def encoded_size(data: Any) -> tuple[int, int] | None:
     """Return width and height of a JPEG or PNG image from its header; None if it is neither.
 
-    :param data: anything with the buffer protocol.
+    :param data: object with the buffer protocol.
     """
     view = memoryview(data).cast('B')
     if bytes(view[:8]) == _PNG:
@@ -91,7 +91,7 @@ def encoded_size(data: Any) -> tuple[int, int] | None:
             at += 1
             continue
         length = view[at + 2] << 8 | view[at + 3]
-        # Start of frame: all of C0 to CF but Huffman tables, extensions, arithmetic coding.
+        # Start of frame: C0 to CF without Huffman tables, extensions and arithmetic coding.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if at + 9 > len(view):
                 return None

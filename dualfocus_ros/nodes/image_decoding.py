@@ -20,9 +20,9 @@ def decode_image(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
 
 
 def blank_image(msg: Image | CompressedImage, max_pixels: int) -> np.ndarray:
-    """Return a blank image of the size of a message, without memory and without decoding.
+    """Return a blank image of the size of the message, without decoding or allocation.
 
-    :raises MessageError: as far as the header of the message tells that it cannot be used.
+    :raises MessageError: if the fields of the message or the header of its image are wrong.
     """
     if isinstance(msg, CompressedImage):
         width, height = compressed_images.compressed_size(msg, max_pixels)

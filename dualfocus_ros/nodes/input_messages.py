@@ -18,7 +18,7 @@ from dualfocus_ros.stamps import to_ns
 
 
 def calibration_from_msg(msg: CameraInfo) -> CameraCalibration:
-    """Return the calibration of the published pixels, binning and region of interest applied.
+    """Return the calibration of the published pixels, with binning and region of interest.
 
     :raises MessageError: if the camera is not calibrated or its distortion is not supported.
     """
@@ -63,6 +63,29 @@ def _camera(msg: CameraInfo, fx: float, fy: float, cx: float, cy: float) -> Pinh
     )
 
 
+def cameras_of(
+    image: np.ndarray, calibration: CameraCalibration | None, rectify: bool
+) -> tuple[PinholeCamera | None, CameraCalibration | None]:
+    """Return intrinsics and calibration of a plane, for :class:`Plane`.
+
+    :param rectify: whether to rectify distorted images.
+    :returns: the intrinsics after rectification, None if unknown; the calibration for the
+        rectification, None without one.
+    :raises MessageError: if the calibration is for another image size.
+    """
+    if calibration is None:
+        return None, None
+    expected = (calibration.camera.width, calibration.camera.height)
+    if expected != image.shape[1::-1]:
+        raise MessageError(
+            'camera_size',
+            f'camera_info is for {expected[0]}x{expected[1]} pixels, the image has '
+            f'{image.shape[1]}x{image.shape[0]}',
+        )
+    distorted = calibration if rectify and not calibration.is_rectified else None
+    return calibration.output, distorted
+
+
 def focal_stack_from_msg(
     msg: FocalStackMsg,
     max_pixels: int,
@@ -70,12 +93,12 @@ def focal_stack_from_msg(
     fallback: CameraCalibration | None = None,
     convert: Callable[[Image, int], np.ndarray] = decode_image,
 ) -> FocalStack:
-    """Return a whole stack that came in one message.
+    """Return the stack in a ``FocalStack`` message.
 
-    Images without a stamp of their own take that of the message.
+    Images without a stamp get the stamp of the message.
 
-    :param rectify: whether the planes are to be rectified; otherwise they are taken as such.
-    :param fallback: the calibration where the message has none (K = 0).
+    :param rectify: whether to rectify the planes; otherwise they are treated as rectified.
+    :param fallback: calibration for a message without one (K = 0).
     :param convert: ``decode_image``, or ``blank_image`` to check only.
     :raises MessageError: if the stack or one of its images cannot be used.
     """
@@ -95,21 +118,10 @@ def focal_stack_from_msg(
     planes = []
     for index, (image_msg, focus) in enumerate(zip(msg.images, msg.focus_dioptres, strict=True)):
         image = convert(image_msg, max_pixels)
-        camera, distorted = None, None
-        if calibration is not None:
-            expected = (calibration.camera.width, calibration.camera.height)
-            if expected != image.shape[1::-1]:
-                raise MessageError(
-                    'camera_size',
-                    f'camera_info is for {expected[0]}x{expected[1]} pixels, '
-                    f'image {index} has {image.shape[1]}x{image.shape[0]}',
-                )
-            camera = calibration.output
-            if rectify and not calibration.is_rectified:
-                distorted = calibration
+        camera, distorted = cameras_of(image, calibration, rectify)
         stamp = to_ns(image_msg.header.stamp) or whole
         if stamp == 0:
-            raise MessageError('zero_stamp', 'a stack whose stamp is zero')
+            raise MessageError('zero_stamp', 'the stamp of the stack is zero')
         try:
             planes.append(Plane(image, float(focus), stamp, camera, index, distorted))
         except ValueError as error:

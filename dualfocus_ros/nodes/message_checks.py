@@ -11,10 +11,10 @@ _MAX_FRAME_ID = 255
 
 
 class MessageError(ValueError):
-    """A message that cannot be used.
+    """Rejected message.
 
-    :param reason: a short name for counting.
-    :param text: what was received, and what would be accepted.
+    :param reason: short name under which rejections are counted.
+    :param text: the received and the accepted values.
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -23,7 +23,7 @@ class MessageError(ValueError):
 
 
 def _one_line(text: str) -> str:
-    """Return a text in one line, without the middle where a message put a book into it."""
+    """Return a text in one line, without its middle if it is too long."""
     text = ' '.join(text.split())
     return (
         text if len(text) <= _MAX_TEXT else f'{text[: _MAX_TEXT // 3]} … {text[-_MAX_TEXT // 2 :]}'
@@ -34,7 +34,7 @@ def check_frame_id(header: Header) -> None:
     if len(header.frame_id) > _MAX_FRAME_ID:
         raise MessageError(
             'frame_id',
-            f'a frame_id of {len(header.frame_id)} characters; at most {_MAX_FRAME_ID} are taken',
+            f'a frame_id of {len(header.frame_id)} characters; the maximum is {_MAX_FRAME_ID}',
         )
 
 
@@ -44,5 +44,5 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise MessageError(
             'too_large',
-            f'{width}x{height} is more than the {max_pixels} pixels that max_pixels allows',
+            f'{width}x{height} is more than the {max_pixels} pixels of the parameter max_pixels',
         )

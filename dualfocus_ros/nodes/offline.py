@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node's own inputs, assembler, estimator and outputs, fed from a bag instead of DDS.
+"""Depth node without DDS: its inputs, assembler, estimator and outputs, fed from a bag.
 
-The classes of ``nodes/`` are used as they are; what they get is not a node of rclpy but one that
-hands over messages of a bag and takes what would be published. No context is made and nothing
-joins a DDS domain.
+The parts of the depth node get :class:`OfflineNode` in place of a node of rclpy. It passes them
+the messages of a bag and passes the published messages to a sink, without a context or a DDS
+domain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProces
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.topics import STACK_INFO
 
-# The node looks for sweeps that have ended this often (its timer is of 0.1 s too).
+# Period of the ticks by the time of the bag; the timer of the node has 0.1 s too.
 _TICK_NS = 100_000_000
 _CALIBRATED = (Image, CompressedImage, FocalStackMsg)
 Sink = Callable[[str, Any], None]
@@ -45,7 +45,7 @@ class _Subscription:
 
 
 class _Publisher:
-    """Hands what is published to the sink; somebody listens if the topic is wanted."""
+    """Publisher to the sink, with a constant number of subscribers."""
 
     def __init__(self, name: str, topic: str, qos: Any, listeners: int, sink: Sink) -> None:
         self.topic_name = topic
@@ -59,24 +59,24 @@ class _Publisher:
 
     def publish(self, message: Any) -> None:
         if self._name == STACK_INFO.name:
-            # How long it took differs from run to run; the same bag shall give the same bytes.
+            # Timings differ from run to run; the same bag gives the same bytes.
             message.assemble_ms = message.inference_ms = message.publish_ms = math.nan
         self._sink(self.topic_name, message)
 
 
 class OfflineNode:
-    """What the classes of ``nodes/`` ask of a node, without DDS.
+    """Interface of a node that the parts of the depth node use, without DDS.
 
     :param remap: names of topics in the bag by names of the node, both absolute.
-    :param wanted: the outputs, by the node's relative names, that somebody listens to.
-    :param sink: takes topic and message of what is published.
+    :param subscribed: relative names of the outputs with a subscriber.
+    :param sink: called with topic and message of each published message.
     """
 
-    def __init__(self, remap: Mapping[str, str], wanted: Collection[str], sink: Sink) -> None:
+    def __init__(self, remap: Mapping[str, str], subscribed: Collection[str], sink: Sink) -> None:
         self.now_ns = 0
         self.subscriptions: dict[str, _Subscription] = {}
         self._remap = dict(remap)
-        self._wanted = frozenset(wanted)
+        self._subscribed = frozenset(subscribed)
         self._sink = sink
 
     def resolve_topic_name(self, topic: str) -> str:
@@ -85,55 +85,55 @@ class OfflineNode:
         return self._remap.get(absolute, absolute)
 
     def get_clock(self) -> Any:
-        """Return a clock that shows the time in the bag."""
+        """Return a clock with the time of the bag."""
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
 
     def get_logger(self) -> logging.Logger:
-        """Return where to tell of what is remarkable."""
+        """Return the logger of this module."""
         return logging.getLogger(__name__)
 
     def has_parameter(self, name: str) -> bool:
-        """Return true: quality of service is as offered, and means nothing here."""
+        """Return true: overrides of the quality of service count as declared."""
         return True
 
     def get_parameter(self, name: str) -> Any:
-        """Return the value that means: no override."""
+        """Return the value without an override."""
         return SimpleNamespace(value=AS_OFFERED)
 
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
-        """Return nothing: nobody publishes."""
+        """Return no publishers."""
         return []
 
     def create_subscription(
         self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any, **_: Any
     ) -> _Subscription:
-        """Note who takes a topic."""
+        """Register the callback of a topic."""
         self.subscriptions[topic] = _Subscription(kind, callback, qos)
         return self.subscriptions[topic]
 
     def destroy_subscription(self, subscription: _Subscription) -> None:
-        """Forget it."""
+        """Remove the callback."""
         for topic, known in list(self.subscriptions.items()):
             if known is subscription:
                 del self.subscriptions[topic]
 
     def create_lifecycle_publisher(self, kind: Any, topic: str, qos: Any, **_: Any) -> _Publisher:
         """Return a publisher to the sink."""
-        listeners = int(topic in self._wanted)
+        listeners = int(topic in self._subscribed)
         return _Publisher(topic, self.resolve_topic_name(topic), qos, listeners, self._sink)
 
     def destroy_lifecycle_publisher(self, publisher: _Publisher) -> None:
-        """Do nothing: there is nothing to take down."""
+        """Do nothing: the publisher holds no resources."""
 
 
 class OfflinePipeline:
-    """Messages of a bag in, messages of the depth node out, one after the other on one thread.
+    """Processes messages of a bag like the depth node, one after the other on one thread.
 
     :param settings: the parameters.
-    :param node: where messages come from and go to.
-    :param estimator: computes depth; None only assembles stacks.
-    :param camera: a CameraInfo for all images, instead of what the bag has.
-    :param on_stack: told about each stack before it is computed.
+    :param node: stand-in for the node, with the topics.
+    :param estimator: computes depth; None assembles stacks only.
+    :param camera: a CameraInfo for all images, in place of those in the bag.
+    :param on_stack: called with each stack before the estimate.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class OfflinePipeline:
             lambda: settings,
             self.stage_counter,
             self._process,
-            # The stack follows as soon as its messages are read: nothing is gained by haste.
+            # No prefetch: the stack follows as soon as its messages are read.
             lambda plane: None,
         )
         self._input.enabled = True
@@ -169,19 +169,19 @@ class OfflinePipeline:
 
     @property
     def topics(self) -> frozenset[str]:
-        """The topics of the bag that are taken."""
+        """The topics of the bag that are used."""
         replaced = set()
         if self._camera is not None:
             replaced.add(self._node.resolve_topic_name('camera_info'))
         return frozenset(self._node.subscriptions) - replaced
 
     def take(self, message: BagMessage) -> None:
-        """Take the next message, in the order of the bag's clock."""
+        """Process the next message, in the order of the bag's clock."""
         self._tick(message.stamp_ns)
         subscription = self._node.subscriptions[message.topic]
         try:
             decoded = deserialize_message(message.data, subscription.kind)
-        except Exception as error:  # what rmw raises differs from one implementation to another
+        except Exception as error:  # the type depends on the rmw implementation
             self.stage_counter.reject(
                 Stage.VALID,
                 'not_decodable',
@@ -194,24 +194,24 @@ class OfflinePipeline:
         subscription.callback(decoded)
 
     def _calibrate(self, header: Any) -> None:
-        """Let the calibration that the user gave come with every image, as from a driver."""
+        """Pass the given calibration with the header of an image, like a driver."""
         assert self._camera is not None
         self._camera.header = header
         topic = self._node.resolve_topic_name('camera_info')
         self._node.subscriptions[topic].callback(self._camera)
 
     def finish(self) -> None:
-        """End the sweep in progress as the node does when the camera stops."""
+        """Close the sweep in progress, like the node after the last image."""
         self._input.tick(self._node.now_ns)
         self._input.tick(self._node.now_ns + round(self._settings.stack_timeout * 1e9) + 1)
 
     def _tick(self, stamp_ns: int) -> None:
-        """Call the node's timer for the time up to ``stamp_ns``."""
+        """Run the ticks of the node up to ``stamp_ns``."""
         if self._last_tick_ns is None:
             self._last_tick_ns = stamp_ns
         if stamp_ns - self._last_tick_ns >= _TICK_NS:
-            # A long pause needs no more than two calls: one that sees that nothing comes, and
-            # one that finds it too long.
+            # Two ticks are enough for a long pause: the first notices it, the second applies the
+            # timeout.
             for at in (self._last_tick_ns + _TICK_NS, stamp_ns):
                 self._node.now_ns = at
                 self._input.tick(at)
@@ -226,6 +226,6 @@ class OfflinePipeline:
         job = StackJob(stack, self._settings, 0, time.monotonic())
         try:
             self._processor.process(self._estimator, job)
-        except Exception as error:  # as the node's worker does: the next stack may be well
+        except Exception as error:  # as in the node's worker: the next stack may succeed
             self.failure = error
             self._processor.report(error)

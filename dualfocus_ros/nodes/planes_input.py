@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from dualfocus_ros.nodes.derived_settings import synchronizer_settings
+from dualfocus_ros.nodes.input_messages import cameras_of
+from dualfocus_ros.nodes.message_checks import MessageError
 from dualfocus_ros.nodes.stack_source import FixedFocusSource
 from dualfocus_ros.sweep.assembler import SweepProgress
 from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer
 from dualfocus_ros.sweep.stage_counter import Stage
+from dualfocus_ros.topics import plane_image_name
 
 
 class PlanesInput(FixedFocusSource):
@@ -35,7 +38,7 @@ class PlanesInput(FixedFocusSource):
     def start(self) -> None:
         super().start()
         for plane in range(len(self._settings().planes_focus_dioptres)):
-            self._subscribe_image(f'plane_{plane}/image_raw', self._frame_callback(plane))
+            self._subscribe_image(plane_image_name(plane), self._frame_callback(plane))
 
     def tick(self, now_ns: int) -> None:
         self._synchroniser.settings = synchronizer_settings(self._settings())
@@ -48,17 +51,11 @@ class PlanesInput(FixedFocusSource):
     def _frame_callback(self, plane: int) -> Callable[[Frame], None]:
         def on_frame(frame: Frame) -> None:
             camera, distorted = None, None
-            calibration = self._calibration
-            if calibration is not None:
-                height, width = frame.image.shape[:2]
-                if (calibration.camera.width, calibration.camera.height) != (width, height):
-                    self._stage_counter.reject(
-                        Stage.MATCHED, 'camera_size', f'camera_info is not for {width}x{height}'
-                    )
-                else:
-                    camera = calibration.output
-                    if self._settings().rectify == 'auto' and not calibration.is_rectified:
-                        distorted = calibration
+            rectify = self._settings().rectify == 'auto'
+            try:
+                camera, distorted = cameras_of(frame.image, self._calibration, rectify)
+            except MessageError as error:  # depth without points is still possible
+                self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
             self._emit(self._synchroniser.add(plane, frame, camera, distorted))
 
         return on_frame

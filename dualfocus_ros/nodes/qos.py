@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of service by REP 2003: publish reliable, subscribe as offered, let the user override.
+"""Quality of service by REP 2003: publish reliable, subscribe as offered, allow overrides.
 
 A best-effort subscription loses nine of ten 0.9 MB images over default Fast DDS, and a reliable
-one never matches a camera that offers best effort. So subscriptions do as the bag recorder does:
-reliable where every publisher offers it, else best effort, and they follow when that changes.
+one never matches a camera that offers best effort. Like the bag recorder, subscriptions are
+reliable if every publisher is, else best effort, and follow changes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def input_queue(message_type: str) -> int:
 
 
 def reliable_qos(depth: int) -> QoSProfile:
-    """Return what our publishers offer: reliable, volatile, the last ``depth`` messages."""
+    """Return the profile of our publishers: reliable, volatile, keep last ``depth``."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,
@@ -66,12 +66,12 @@ def reliable_qos(depth: int) -> QoSProfile:
 
 
 def qos_override_options() -> QoSOverridingOptions:
-    """Return options by which users override history, depth and reliability by parameters."""
+    """Return the options that let parameters override history, depth and reliability."""
     return QoSOverridingOptions.with_default_policies()
 
 
 def format_qos(qos: QoSProfile) -> str:
-    """Return reliability, history and depth for a log."""
+    """Return reliability, history and depth as text."""
     history = 'keep all' if qos.history == HistoryPolicy.KEEP_ALL else f'keep last {qos.depth}'
     return f'{qos.reliability.name.lower().replace("_", " ")}, {history}'
 
@@ -88,18 +88,18 @@ def create_publisher(
     depth: int,
     on_incompatible: Callable[[str], None] | None,
 ) -> Publisher:
-    """Create a reliable publisher that users may override.
+    """Create a reliable publisher whose quality of service parameters may override.
 
     :param create: ``node.create_publisher`` or ``node.create_lifecycle_publisher``.
-    :param on_incompatible: told in words when a subscription cannot match; None where
-        ``incompatible_endpoints`` is asked instead. The executor looks at every event in every round, so that
-        a dozen of them cost an idle node a third of its time.
+    :param on_incompatible: called with a description when a subscription cannot match; None
+        where ``incompatible_endpoints`` is polled instead. The executor checks each event in every
+        round: a dozen of them cost an idle node a third of its CPU time.
     """
 
     def report(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         if on_incompatible is not None:
-            on_incompatible(f'{topic}: a subscription asks for another {policy} than we offer')
+            on_incompatible(f'{topic}: a subscription requests another {policy} than offered')
 
     return create(
         msg_type,
@@ -113,33 +113,30 @@ def create_publisher(
     )
 
 
-def incompatible_policies(offered: QoSProfile, asked: QoSProfile) -> list[str]:
-    """Return in words which policies keep a publisher and a subscription apart."""
+def incompatible_policies(offered: QoSProfile, requested: QoSProfile) -> list[str]:
+    """Describe the policies that are incompatible between a publisher and a subscription."""
     found = []
     best_effort, as_reliable = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
-    if (offered.reliability, asked.reliability) == (best_effort, as_reliable):
-        found.append('RELIABILITY best effort, asked for reliable')
+    if (offered.reliability, requested.reliability) == (best_effort, as_reliable):
+        found.append('RELIABILITY best effort, requested reliable')
     volatile, kept = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
-    if (offered.durability, asked.durability) == (volatile, kept):
-        found.append('DURABILITY volatile, asked for transient local')
-    # A duration of zero means that there is none.
-    deadline = asked.deadline.nanoseconds
+    if (offered.durability, requested.durability) == (volatile, kept):
+        found.append('DURABILITY volatile, requested transient local')
+    # A duration of zero means unlimited.
+    deadline = requested.deadline.nanoseconds
     if deadline and not 0 < offered.deadline.nanoseconds <= deadline:
-        found.append('DEADLINE longer than asked for')
-    lease = asked.liveliness_lease_duration.nanoseconds
-    if (offered.liveliness, asked.liveliness) == (
+        found.append('DEADLINE longer than requested')
+    lease = requested.liveliness_lease_duration.nanoseconds
+    if (offered.liveliness, requested.liveliness) == (
         LivelinessPolicy.AUTOMATIC,
         LivelinessPolicy.MANUAL_BY_TOPIC,
     ) or (lease and not 0 < offered.liveliness_lease_duration.nanoseconds <= lease):
-        found.append('LIVELINESS weaker than asked for')
+        found.append('LIVELINESS weaker than requested')
     return found
 
 
 def incompatible_endpoints(node: Node, publisher: Publisher) -> list[str]:
-    """Return in words which subscriptions of a publisher's topic can never match it, and why.
-
-    Cheap as long as all match.
-    """
+    """Describe incompatible subscriptions of a publisher's topic; cheap while all match."""
     topic = publisher.topic_name
     if node.count_subscribers(topic) <= publisher.get_subscription_count():
         return []
@@ -148,16 +145,16 @@ def incompatible_endpoints(node: Node, publisher: Publisher) -> list[str]:
         policies = incompatible_policies(publisher.qos_profile, info.qos_profile)
         if policies:
             who = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-            found.append(f'{topic}: we offer {who} {"; ".join(policies)}')
+            found.append(f'{topic}: {who} is offered {"; ".join(policies)}')
     return found
 
 
 class AdaptiveQosSubscription:
     """A subscription that is reliable as long as every publisher is.
 
-    The parameter ``qos_overrides.<topic>.subscription.reliability`` fixes it instead.
+    The parameter ``qos_overrides.<topic>.subscription.reliability`` overrides that.
 
-    :param depth: how many messages may wait for the executor.
+    :param depth: queue depth.
     """
 
     def __init__(
@@ -182,7 +179,7 @@ class AdaptiveQosSubscription:
         self._create(self._fixed or self._offered() or ReliabilityPolicy.RELIABLE)
 
     def refresh(self) -> bool:
-        """Follow what the publishers offer now; return whether the subscription was renewed."""
+        """Follow the publishers' offers; return whether the subscription was recreated."""
         offered = self._offered()
         if self._fixed or offered is None or offered == self._reliability:
             return False
@@ -192,7 +189,7 @@ class AdaptiveQosSubscription:
         return True
 
     def destroy(self) -> None:
-        """Stop listening."""
+        """Remove the subscription."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -202,8 +199,8 @@ class AdaptiveQosSubscription:
         return f'{self.topic} [{type_name(self._type)}] {qos}'
 
     def _declare_reliability(self) -> ReliabilityPolicy | None:
-        # The same name that QoSOverridingOptions would use, but with a value that means "follow":
-        # its own parameter would fix whatever was offered when the node started.
+        # The name of QoSOverridingOptions, with a value for "follow the publishers"; the parameter
+        # of QoSOverridingOptions would keep the offer at the start of the node.
         name = f'qos_overrides.{self.topic}.subscription.reliability'
         if not self._node.has_parameter(name):
             self._node.declare_parameter(
@@ -223,7 +220,7 @@ class AdaptiveQosSubscription:
         return _RELIABILITY.get(value)
 
     def _offered(self) -> ReliabilityPolicy | None:
-        """Return what suits all publishers; None while there are none."""
+        """Return the reliability that matches all publishers; None without publishers."""
         infos = self._node.get_publishers_info_by_topic(self.topic)
         self.publishers = len(infos)
         self.incompatible = self._incompatible_publishers(infos)
@@ -244,7 +241,7 @@ class AdaptiveQosSubscription:
             self._callback,
             qos,
             callback_group=self._group,
-            # None: the executor looks at every event in every round.
+            # No event callbacks: the executor checks each event in every round.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
@@ -252,13 +249,13 @@ class AdaptiveQosSubscription:
         )
 
     def _incompatible_publishers(self, infos: list[Any]) -> str | None:
-        """Return in words which publishers can never match; None while all do."""
+        """Describe incompatible publishers; None if all match."""
         if self._subscription is None:
             return None
-        asked = self._subscription.qos_profile
+        requested = self._subscription.qos_profile
         found = []
         for info in infos:
-            policies = incompatible_policies(info.qos_profile, asked)
+            policies = incompatible_policies(info.qos_profile, requested)
             if policies:
                 who = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
                 found.append(f'{self.topic}: {who} offers {"; ".join(policies)}')

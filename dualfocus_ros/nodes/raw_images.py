@@ -21,12 +21,12 @@ from dualfocus_ros.nodes.message_checks import MessageError, check_frame_id, che
 
 @dataclass(frozen=True)
 class _PixelLayout:
-    """How an encoding lies in memory.
+    """Memory layout of an encoding.
 
-    :param pixel: bytes a pixel.
-    :param sample: bytes a sample, of which the byte order matters.
-    :param bridge: the name by which cv_bridge knows it; empty where it does not.
-    :param mono: whether it has no colour.
+    :param pixel: bytes per pixel.
+    :param sample: bytes per sample, which the byte order applies to.
+    :param bridge: name of the encoding in cv_bridge; empty if it is decoded here.
+    :param mono: whether the image is grey.
     """
 
     pixel: int
@@ -41,7 +41,7 @@ def _pixel_layouts() -> dict[str, _PixelLayout]:
         'mono8': _PixelLayout(1, mono=True),
         '8UC1': _PixelLayout(1, mono=True),
         'mono16': _PixelLayout(2, 2, 'mono16', mono=True),
-        # OpenCV's own order, for drivers that name the type only.
+        # The order of OpenCV, for drivers that name only the type.
         '8UC3': _PixelLayout(3, bridge='bgr8'),
         'yuv422': _PixelLayout(2, bridge='yuv422'),
         'uyvy': _PixelLayout(2, bridge='yuv422'),
@@ -68,7 +68,7 @@ ZERO_COPY = {name for name, layout in PIXEL_LAYOUTS.items() if not layout.bridge
 
 
 def check_image(msg: Image, max_pixels: int) -> None:
-    """Check what the fields of an image say against each other, without touching its data.
+    """Check the fields of an image against each other, without reading its data.
 
     :raises MessageError: with a reason and a text that names the fields.
     """
@@ -79,7 +79,7 @@ def check_image(msg: Image, max_pixels: int) -> None:
     if layout is None:
         raise MessageError(
             'encoding',
-            f'encoding {msg.encoding!r} is not accepted; use {", ".join(PIXEL_LAYOUTS)}',
+            f'encoding {msg.encoding!r} is not supported; use {", ".join(PIXEL_LAYOUTS)}',
         )
     row = width * layout.pixel
     if step < row:
@@ -106,10 +106,10 @@ def check_image(msg: Image, max_pixels: int) -> None:
 def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
     """Return the image as (H, W, 3) RGB or (H, W) mono, uint8, contiguous.
 
-    rgb8 and mono8 without padding are views of the message's own data, which the array keeps
-    alive; everything else is converted by cv_bridge.
+    rgb8 and mono8 without padding are views of the message's data, which the array keeps alive;
+    nv12 and nv21 are converted by OpenCV, other encodings by cv_bridge.
 
-    :raises MessageError: for an encoding that is not accepted or sizes that contradict.
+    :raises MessageError: for an unsupported encoding or contradictory sizes.
     """
     check_image(msg, max_pixels)
     layout = PIXEL_LAYOUTS[msg.encoding]
@@ -126,12 +126,12 @@ def image_to_array(msg: Image, max_pixels: int) -> np.ndarray:
 
 
 def _for_cv_bridge(msg: Image, layout: _PixelLayout) -> Image:
-    """Return the image as cv_bridge takes it: no padding, native byte order, a name it knows."""
+    """Return the image for cv_bridge: no padding, native byte order, name of its encoding."""
     native_big = sys.byteorder == 'big'
     row = msg.width * layout.pixel
     swapped = layout.sample > 1 and bool(msg.is_bigendian) != native_big
     if msg.step == row and not swapped and msg.encoding == layout.bridge:
-        # The byte order of single bytes means nothing, but cv_bridge would swap them.
+        # Single bytes have no byte order, but cv_bridge would swap them.
         msg.is_bigendian = int(native_big)
         return msg
     data = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :row]
@@ -150,8 +150,8 @@ def _for_cv_bridge(msg: Image, layout: _PixelLayout) -> Image:
 
 @functools.cache
 def _cv_bridge() -> Any:
-    # Only here: the cv_bridge of some distros does not import beside NumPy 2, and who sends rgb8
-    # or mono8 does not need it.
+    # Imported late: the cv_bridge of some distros cannot be imported with NumPy 2, and rgb8 and
+    # mono8 do not need it.
     from cv_bridge import CvBridge
 
     return CvBridge()
@@ -163,11 +163,11 @@ def _convert_with_cv_bridge(msg: Image, encoding: str) -> np.ndarray:
     except ImportError as error:
         raise MessageError(
             'cv_bridge',
-            f'{msg.encoding} images need cv_bridge, which does not import ({error}); '
+            f'{msg.encoding} images need cv_bridge, which cannot be imported ({error}); '
             'let the driver send rgb8 or mono8',
         ) from error
     except (TypeError, ValueError, RuntimeError, cv2.error) as error:
         raise MessageError(
-            'encoding', f'cv_bridge cannot turn {msg.encoding} into {encoding}: {error}'
+            'encoding', f'cv_bridge cannot convert {msg.encoding} to {encoding}: {error}'
         ) from error
     return np.ascontiguousarray(converted)

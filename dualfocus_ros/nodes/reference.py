@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the reference of topics and parameters from what the nodes declare.
+"""Reference pages of topics and parameters, from the tables of the nodes.
 
 ``python -m dualfocus_ros.nodes.reference docs`` writes ``topics.md`` and ``parameters.md``.
 """
@@ -16,7 +16,7 @@ from dualfocus_ros.nodes.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
 from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
 
-_MADE = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edit. -->'
+_GENERATED = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edit. -->'
 
 
 def topics_page() -> str:
@@ -24,7 +24,7 @@ def topics_page() -> str:
     lines = [
         '# Topics of the depth node',
         '',
-        _MADE,
+        _GENERATED,
         '',
         'All names are relative to the namespace of the node and can be remapped.',
         '',
@@ -33,7 +33,7 @@ def topics_page() -> str:
         'Reliable as long as every publisher is, best effort as soon as one is not (REP 2003); '
         '`qos_overrides./TOPIC.subscription.reliability` (`as_offered`, `reliable`, '
         '`best_effort`), `…history` and `…depth` override it. Images, focus and '
-        'calibration belong together by equal stamps.',
+        'calibration are matched by equal stamps.',
         '',
         *_table(
             ('topic', 'type', 'keeps last', 'when'),
@@ -53,8 +53,8 @@ def topics_page() -> str:
         f'Reliable, volatile, keep last {OUTPUT_QUEUE}; '
         '`qos_overrides./TOPIC.publisher.reliability`, `…history`, `…depth` override it. '
         'All messages of one stack have the same header: the stamp by `stamp_policy`, the frame '
-        'of the images, which is an optical one (x right, y down, z forward). Nothing is computed '
-        'that has no subscriber.',
+        'of the images, an optical frame (x right, y down, z forward). Outputs without a '
+        'subscriber are not computed.',
         '',
         *_table(
             ('topic', 'type', 'content'),
@@ -66,8 +66,8 @@ def topics_page() -> str:
                 (
                     f'`{DIAGNOSTICS}`',
                     f'`{DIAGNOSTIC_ARRAY}`',
-                    '1 Hz: how far images get and why not farther, rate, latency, stages, how '
-                    'long callbacks took, model, device, memory, clock, connections',
+                    '1 Hz: images counted by stage, reasons of rejections, rate, latency, durations '
+                    'of stages and callbacks, model, device, memory, clock, connections',
                 )
             ],
         ),
@@ -75,14 +75,14 @@ def topics_page() -> str:
         '## Services',
         '',
         *_table(
-            ('service', 'type', 'what it does'),
+            ('service', 'type', 'effect'),
             [
-                ('`~/reset`', '`std_srvs/Trigger`', 'Drops the stack in progress'),
+                ('`~/reset`', '`std_srvs/Trigger`', 'Drop the stack in progress'),
                 (
                     '`~/change_state`, `~/get_state`, …',
                     '`lifecycle_msgs`',
-                    'The life cycle: '
-                    'configure loads the model, activate subscribes, cleanup gives the memory back',
+                    'Lifecycle: configure loads the model, activate subscribes, cleanup releases '
+                    'the memory',
                 ),
             ],
         ),
@@ -95,12 +95,12 @@ def parameters_page() -> str:
     lines = [
         '# Parameters',
         '',
-        _MADE,
+        _GENERATED,
         '',
-        'Those marked *fixed* can only be given at the start; the others count from the next '
-        'stack on. Values that are wrong or contradict each other are refused together, with a '
-        'text that names what is allowed. '
-        '[config/dualfocus.yaml](../config/dualfocus.yaml) has all of the depth node.',
+        'Parameters marked *fixed* can only be set at start; the others apply from the next stack '
+        'on. A change with wrong or contradictory values is refused as a whole, with a text that '
+        'names the allowed values. [config/dualfocus.yaml](../config/dualfocus.yaml) contains all '
+        'parameters of the depth node.',
     ]
     for node, table in (
         ('depth_node', depth_parameters.PARAMETERS),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes an SROS2 policy from what running nodes really publish, subscribe, offer and call.
+"""SROS2 policy from the topics and services of running nodes.
 
-``python -m dualfocus_ros.nodes.security_policy /dualfocus /focus_sweep`` prints one for these
-nodes; ``config/security_policy.xml`` was written so from what ``sim.launch.py`` starts.
+``python -m dualfocus_ros.nodes.security_policy /dualfocus /focus_sweep`` prints the policy of
+these nodes; ``config/security_policy.xml`` is that of the nodes of ``sim.launch.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 VERSION = '0.2.0'
 PREFIX = '/perception'
-# Every node of ROS has these, under these names, in whatever namespace it is.
+# Absolute names that every node has, in any namespace.
 _GLOBAL = ('/rosout', '/parameter_events', '/diagnostics', '/clock')
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!-- SPDX-License-Identifier: Apache-2.0 -->
@@ -27,7 +27,7 @@ _TIMEOUT, _SETTLE_TIME = 30.0, 2.0
 
 @dataclass(frozen=True)
 class NodeAccess:
-    """What a node may do; names with all namespaces.
+    """Permissions of a node; names are absolute.
 
     :param permissions: names by kind (topic, service) and verb (publish, subscribe, reply,
         request).
@@ -38,7 +38,7 @@ class NodeAccess:
     permissions: Mapping[tuple[str, str], frozenset[str]]
 
     def expression(self, name: str) -> str:
-        """Return a name as policies have it: relative to the node or its namespace."""
+        """Return a name in the form of policies: relative to the node or its namespace."""
         own = f'{self.namespace.rstrip("/")}/{self.name}/'
         if name.startswith(own):
             return f'~/{name[len(own) :]}'
@@ -49,7 +49,7 @@ class NodeAccess:
 
 
 def discover_access(node: Any, namespace: str, name: str) -> NodeAccess:
-    """Return what a node does that ``node`` has discovered."""
+    """Return the topics and services of another node, as discovered by ``node``."""
     found = {
         ('topic', 'publish'): node.get_publisher_names_and_types_by_node,
         ('topic', 'subscribe'): node.get_subscriber_names_and_types_by_node,
@@ -64,7 +64,7 @@ def discover_access(node: Any, namespace: str, name: str) -> NodeAccess:
 
 
 def policy_xml(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:
-    """Return the policy; the enclave of a node is its name below ``prefix``."""
+    """Return the policy; the enclave of a node is ``prefix`` and its name."""
     root = ElementTree.Element('policy', version=VERSION)
     enclaves = ElementTree.SubElement(root, 'enclaves')
     for access in nodes:
@@ -85,7 +85,7 @@ def policy_xml(nodes: Iterable[NodeAccess], prefix: str = PREFIX) -> str:
 
 
 def enclave_path(prefix: str, name: str) -> str:
-    """Return the enclave of a node, as the launch files give it."""
+    """Return the enclave of a node, as in the launch files."""
     return f'/{prefix.strip("/")}/{name}'
 
 
@@ -98,7 +98,7 @@ def main(words: list[str] | None = None) -> int:
     """Print the policy of running nodes; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('nodes', nargs='+', metavar='/NAMESPACE/NODE')
-    parser.add_argument('--enclave', default=PREFIX, help='what enclaves begin with (%(default)s)')
+    parser.add_argument('--enclave', default=PREFIX, help='prefix of the enclaves (%(default)s)')
     arguments = parser.parse_args(words)
     import rclpy
 
@@ -117,7 +117,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _wait_for_nodes(observer: Any, names: list[str]) -> list[NodeAccess] | None:
-    """Return what the nodes do once that has not changed for a while; None if one is missing."""
+    """Return the access of the nodes once it is stable; None if a node is missing."""
     wanted = [(f'/{n.strip("/")}'.rpartition('/')[0] or '/', n.rpartition('/')[2]) for n in names]
     end = time.monotonic() + _TIMEOUT
     last, since = None, 0.0

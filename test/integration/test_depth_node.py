@@ -320,7 +320,7 @@ class TestConnections:
         rig.listen('depth/image_rect')
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.WARN)
         text = rig.status('connections')[1]
-        assert f'{rig.namespace}/depth/image_rect: we offer {rig.namespace}/peer' in text
+        assert f'{rig.namespace}/depth/image_rect: {rig.namespace}/peer is offered' in text
         assert 'RELIABILITY' in text
         rig.ignore('depth/image_rect')
         rig.until(lambda: rig.status('connections')[0] == DiagnosticStatus.OK)

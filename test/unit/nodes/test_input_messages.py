@@ -285,7 +285,7 @@ class TestCompressed:
         message.data = bytes(data)
         # The decoder would allocate it.
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
-        with pytest.raises(MessageError, match='cut off or damaged') as error:
+        with pytest.raises(MessageError, match='truncated or damaged') as error:
             compressed_images.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'undecodable'
 
@@ -297,7 +297,7 @@ class TestCompressed:
         length = struct.pack('>I', len(chunk) - 4)
         message.data = data[:at] + length + chunk + bytes(4) + data[at:]
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
-        with pytest.raises(MessageError, match='several pictures'):
+        with pytest.raises(MessageError, match='several frames'):
             compressed_images.compressed_to_array(message, MAX_PIXELS)
 
     @pytest.mark.fault(12)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Classification of GPU errors by the message of an exception. Imports no torch.
 
-Classes are unreliable: torch's allocator raises ``OutOfMemoryError``, but CUDA, cuDNN and cuBLAS
-do not; a CUDA error is an ``AcceleratorError`` or a plain ``RuntimeError``, by release of torch. All
-are RuntimeErrors.
+Classes are unreliable: torch's allocator raises ``OutOfMemoryError``, while CUDA, cuDNN and cuBLAS
+raise other classes; a CUDA error is an ``AcceleratorError`` or a plain ``RuntimeError``, depending
+on the release of torch. All are RuntimeErrors.
 """
 
 from __future__ import annotations

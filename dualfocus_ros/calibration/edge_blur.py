@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The width of the blur from a slanted edge (the method of ISO 12233, with a thin lens's spot).
+"""Width of the blur at a slanted edge (ISO 12233), with the point spread of a thin lens.
 
-Pixels along a slightly slanted edge sample its profile far more finely than the pixel grid. The
-profile is fitted with that of a disc, the circle of confusion, convolved with a Gaussian.
+Pixels along a slightly slanted edge sample its profile at sub-pixel spacing. The model of the
+profile is an edge convolved with a disc, the circle of confusion, and a Gaussian.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import least_squares
 
-_STEP = 0.25  # px of the super-sampled profile
+_STEP = 0.25  # px, spacing of the super-sampled profile
 _MIN_CONTRAST = 0.08  # of linear light, 0 to 1
 _MAX_UNEVENNESS = 0.12  # of the two sides, relative to the step between them
 _MIN_SLANT = math.tan(math.radians(1.0))
@@ -24,12 +24,13 @@ _MIN_REACH = 12.0  # px on either side
 
 @dataclass(frozen=True)
 class Edge:
-    """A straight edge between two even areas.
+    """Straight edge between two uniform areas.
 
-    :param x, y: a point on it, in pixels.
-    :param angle: of its normal, from the x axis, radians.
-    :param half_length: along the edge that is used, pixels.
-    :param reach: how far both sides are even, pixels.
+    :param x: of a point on the edge, in pixels.
+    :param y: of that point.
+    :param angle: of the normal to the x axis, in radians.
+    :param half_length: half the used length of the edge, in pixels.
+    :param reach: used width of the uniform area on either side, in pixels.
     """
 
     x: float
@@ -40,7 +41,7 @@ class Edge:
 
 
 def find_edge(light: np.ndarray) -> Edge | None:
-    """Return the best slanted edge of a sharp (H, W) image, None where there is none."""
+    """Return the best slanted edge of a sharp (H, W) image, None without any."""
     side = int(np.clip(0.2 * min(light.shape), 24, 160))
     if min(light.shape) < 2 * side:
         return None
@@ -68,8 +69,8 @@ def find_edge(light: np.ndarray) -> Edge | None:
 def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.ndarray] | None:
     """Measure the blur of an (H, W) image of linear light at an edge known from a sharp image.
 
-    :returns: the standard deviation of the line spread in pixels, and the profile: distances and
-        values, 0 to 1; None where the edge is not to be found or too blurred to measure.
+    :returns: standard deviation of the line spread in pixels, and distances and values (0 to 1)
+        of the profile; None for an edge that is lost or too blurred.
     """
     smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
     found = _fit_line(smooth, edge, 2.0 * edge.half_length, any_direction=False)
@@ -105,7 +106,7 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
     ]
     best = min(solutions, key=lambda solution: float(solution.cost))
     offset, radius, sigma = best.x[0], math.exp(best.x[1]), math.exp(best.x[2])
-    # Beyond, the far side of the spot has left the even areas.
+    # A larger spot extends beyond the uniform areas.
     if radius > 0.8 * edge.reach:
         return None
     profile = disc_edge(at - offset, radius, sigma)
@@ -119,7 +120,7 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
 def disc_edge(distance: np.ndarray, radius: float, sigma: float) -> np.ndarray:
     """Return the profile of an edge blurred by a disc and a Gaussian, 0 to 1.
 
-    A disc of radius r has the line spread 2 / (pi r^2) sqrt(r^2 - x^2), whose variance is r^2/4.
+    A disc of radius r has the line spread 2 / (pi r^2) sqrt(r^2 - x^2) of variance r^2 / 4.
     """
     reach = radius + 5.0 * sigma + 1.0
     step = min(0.1, 0.25 * sigma)
@@ -131,7 +132,7 @@ def disc_edge(distance: np.ndarray, radius: float, sigma: float) -> np.ndarray:
 
 
 def _profile_samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return signed distances to the edge and values of the pixels beside it."""
+    """Return signed distances to the edge and values of the pixels near it."""
     c, s = math.cos(edge.angle), math.sin(edge.angle)
     size = math.hypot(reach, edge.half_length)
     left, right = max(int(edge.x - size), 0), min(int(edge.x + size) + 2, light.shape[1])
@@ -144,7 +145,10 @@ def _profile_samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.nd
 
 
 def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: bool) -> Edge | None:
-    """Fit the line again to the gradient in its surroundings; ``anew`` for any direction."""
+    """Fit a line to the gradients around an edge.
+
+    :param any_direction: estimate the direction first, instead of refining that of the edge.
+    """
     reach = 0.5 * side if any_direction else edge.reach
     size = 0.5 * side if any_direction else math.hypot(reach, edge.half_length)
     left, right = max(int(edge.x - size), 1), min(int(edge.x + size) + 2, smooth.shape[1] - 1)
@@ -169,7 +173,7 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
         inside = np.abs(distance) <= reach
         if not any_direction:
             inside &= np.abs(along) <= edge.half_length
-        # Only what points across the edge; the rest is texture and noise.
+        # Gradients across the edge only; others are texture and noise.
         across = np.where(inside, np.maximum(gx * c + gy * s, 0.0), 0.0)
         if (gx * c + gy * s)[inside].sum() < 0.0:
             across = np.where(inside, np.maximum(-(gx * c + gy * s), 0.0), 0.0)
@@ -186,7 +190,7 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
         if abs(tilt) > 0.5:
             return None
         cx, cy = cx + offset * c - middle * s, cy + offset * s + middle * c
-        if not any_direction:  # stay at the known part of the edge
+        if not any_direction:  # keep the known part of the edge
             back = (edge.y - cy) * c - (edge.x - cx) * s
             cx, cy = cx - back * s, cy + back * c
         angle -= math.atan(tilt)
@@ -195,7 +199,7 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
 
 
 def _unevenness(smooth: np.ndarray, edge: Edge) -> float | None:
-    """Return how uneven the two sides are, relative to their difference; None if too much."""
+    """Return the deviation within the two sides over their contrast; None if too large."""
     slant = min(abs(math.tan(edge.angle)), abs(1.0 / (math.tan(edge.angle) or 1e-9)))
     if slant < _MIN_SLANT:
         return None
@@ -211,7 +215,7 @@ def _unevenness(smooth: np.ndarray, edge: Edge) -> float | None:
 
 
 def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
-    """Return the edge with the reach to which both sides stay even."""
+    """Return the edge with the reach within which both sides are uniform."""
     c, s = math.cos(edge.angle), math.sin(edge.angle)
     offsets = np.linspace(-edge.half_length, edge.half_length, 15)
     far = np.arange(4.0, 0.5 * min(smooth.shape))
@@ -233,11 +237,11 @@ def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
         levels.append(float(np.nanmean(line[:8])))
     step = abs(levels[1] - levels[0])
     for line, level in zip(lines, levels, strict=True):
-        off = ~(np.abs(line - level) < 0.2 * step)  # also true where the image ends
+        off = ~(np.abs(line - level) < 0.2 * step)  # also true outside the image
         uneven = np.nonzero(off.mean(axis=1) > 0.1)[0]
         if len(uneven):
             reach = min(reach, float(far[uneven[0]]) - 2.0)
-    # A spot of radius r reads what lies up to r beyond: half of the even width is fitted.
+    # A spot of radius r includes light from a distance of r: fit half of the uniform width.
     reach = 0.5 * reach
     if reach < _MIN_REACH:
         return None

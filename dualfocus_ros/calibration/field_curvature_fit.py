@@ -1,46 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Field curvature from sweeps over flat targets, square to the camera or oblique.
+"""Calibration of field curvature from sweeps over flat targets, frontal or oblique.
 
-The inverse depth of a plane is affine in the pixels of a pinhole camera, and a lens whose field is
-bowed by c2 r^2 + c4 r^4 (:mod:`dualfocus_ros.camera.field_curvature`) shows a pixel sharp at
+The inverse depth of a plane is affine in the pixels of a pinhole camera. With field curvature
+c2 r^2 + c4 r^4 (:mod:`dualfocus_ros.camera.field_curvature`) a pixel is sharp at
 
     q = a + b x + c y - c2 r^2 - c4 r^4,
 
-with a, b and c of each target and common c2, c4. The principal point hardly matters: with another
-one c2 r^2 only differs by an affine function.
+with a, b and c of each target and common c2, c4. The principal point hardly matters: it changes
+c2 r^2 by an affine function only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
-from dualfocus_ros.calibration.focus_scale import MIN_SWEEP, find_sharpness_peak
+from dualfocus_ros.calibration.calibration_result import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear
+from dualfocus_ros.calibration.sharpness_peak import MIN_SWEEP, find_sharpness_peak
 from dualfocus_ros.calibration.target_images import FocusImage, Region, block_sharpness
 from dualfocus_ros.camera.field_curvature import field_curvature_offset, half_diagonal
 from dualfocus_ros.exceptions import CalibrationError
 
 MIN_BLOCKS = 40
 MIN_REACH = 0.4  # half diagonals, between the innermost and the outermost block
-# c4 is taken if it is that many standard errors from 0, and if no corner is extrapolated by it.
+# Use c4 if it is that many standard errors from 0 and does not extrapolate to the corners.
 SIGNIFICANT = 3.0
 QUARTIC_REACH = 0.7
-_MIN_CONTRAST = 2.0  # of a block at its sharpest over that at its most blurred
-_BLOCKS_ACROSS, _MIN_BLOCK = 25, 12  # on the diagonal of an image; least size in pixels
-_CELL = 0.25  # half diagonals; errors farther apart are taken as independent
+_MIN_CONTRAST = 2.0  # largest sharpness of a block over the smallest
+_BLOCKS_ACROSS, _MIN_BLOCK = 25, 12  # along the image diagonal; pixels
+_CELL = 0.25  # half diagonals; errors at larger distances count as independent
 _MAX_OUTLIERS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class TargetFocus:
-    """The focus at which the blocks of one target are sharp.
+    """Focus at which the blocks of one target are sharp.
 
     :param x: (M,) of each block from the principal point, to the right, in half diagonals.
     :param y: (M,) downwards.
-    :param dioptres: (M,) focus at which it is sharp.
+    :param dioptres: (M,) focus of largest sharpness.
     """
 
     x: np.ndarray
@@ -55,13 +57,13 @@ class TargetFocus:
 
 @dataclass(frozen=True, eq=False)
 class FieldCurvatureFit:
-    """The result.
+    """Fit of the field curvature.
 
-    :param coefficients: c2, c4 in 1/m; c4 is 0 where the targets do not tell it.
-    :param errors: their standard errors; NaN for a c4 that was not taken.
-    :param targets: what was fitted.
-    :param before: fit by planes alone.
-    :param after: with the curvature; residuals of all targets, one after the other.
+    :param coefficients: c2, c4 in 1/m; c4 is 0 if not significant.
+    :param errors: their standard errors; NaN for an unused c4.
+    :param targets: fitted measurements.
+    :param before: fit of planes alone.
+    :param after: fit with curvature; residuals of all targets, concatenated.
     """
 
     coefficients: tuple[float, float]
@@ -72,7 +74,7 @@ class FieldCurvatureFit:
 
     @property
     def reach(self) -> float:
-        """The largest r of a block."""
+        """Largest r of a block."""
         return float(np.sqrt(max(t.squared_radius.max() for t in self.targets)))
 
 
@@ -85,14 +87,14 @@ def measure_target(
     """Find the focus at which the blocks of a region are sharp.
 
     :param settings: an image of each focus setting.
-    :param region: that the target fills; by default the whole image.
-    :param centre: principal point x, y in pixels; by default the middle of the image.
+    :param region: part of the image with the target; default the whole image.
+    :param centre: principal point x, y in pixels; default the image centre.
     :param progress: called once per image.
     :raises CalibrationError: for too little texture, or a target out of the swept range.
     """
     if len(settings) < MIN_SWEEP:
         raise CalibrationError(
-            f'{len(settings)} focus settings cannot show where each part of the image is sharp: '
+            f'{len(settings)} focus settings are too few to find where each block is sharp: '
             f'record at least {MIN_SWEEP}, better 10 to 30'
         )
     height, width = settings[0].pixels.shape[:2]
@@ -122,21 +124,21 @@ def measure_target(
     if beyond > 0.5 * textured.sum():
         raise CalibrationError(
             'most of the target is sharpest at an end of the sweep: sweep farther to both sides, '
-            'or give the part of the image that is sharp within it as --region'
+            'or select a region that is sharp within the sweep'
         )
     if len(found) < MIN_BLOCKS:
         raise CalibrationError(
-            f'only {len(found)} of {textured.size} blocks of {size} pixels have texture that gets '
-            f'sharp and blurred again within the sweep, {MIN_BLOCKS} are needed: use a target '
+            f'only {len(found)} of {textured.size} blocks of {size} pixels have texture with a '
+            f'sharpness peak within the sweep, {MIN_BLOCKS} are needed: use a target '
             'with fine texture, more light, or a wider sweep'
         )
     return TargetFocus(*np.array(found).T)
 
 
 def fit_field_curvature(targets: Sequence[TargetFocus]) -> FieldCurvatureFit:
-    """Fit c2, and c4 where the targets tell it, with a plane for each target.
+    """Fit c2, a significant c4, and a plane for each target.
 
-    :raises CalibrationError: for too small a part of the image, or targets that are not flat.
+    :raises CalibrationError: for too small a range of r, or targets that are not flat.
     """
     squared = np.concatenate([target.squared_radius for target in targets])
     values = np.concatenate([target.dioptres for target in targets])
@@ -153,8 +155,8 @@ def fit_field_curvature(targets: Sequence[TargetFocus]) -> FieldCurvatureFit:
         errors = np.array([fit.errors[-1] * _error_inflation(targets, fit), np.nan])
     if np.mean(fit.outliers) > _MAX_OUTLIERS:
         raise CalibrationError(
-            f'{np.mean(fit.outliers):.0%} of the blocks do not lie on a plane, even a bowed one: '
-            'the region must show one flat target, which stands still'
+            f'{np.mean(fit.outliers):.0%} of the blocks lie on no plane, even with field '
+            'curvature: the region must show one flat target at rest'
         )
     return FieldCurvatureFit(
         (float(c2), float(c4)),
@@ -166,7 +168,7 @@ def fit_field_curvature(targets: Sequence[TargetFocus]) -> FieldCurvatureFit:
 
 
 def _check_reach(radius: np.ndarray) -> None:
-    """Refuse blocks that are all about as far from the principal point."""
+    """Check that the blocks span a sufficient range of distances from the principal point."""
     low, high = float(radius.min(initial=np.inf)), float(radius.max(initial=0.0))
     if high - low < MIN_REACH:
         raise CalibrationError(
@@ -177,10 +179,10 @@ def _check_reach(radius: np.ndarray) -> None:
 
 
 def _error_inflation(targets: Sequence[TargetFocus], fit: LinearFit) -> float:
-    """Return how many times the standard errors of independent blocks the errors are.
+    """Return the factor on standard errors for the correlation between neighbouring blocks.
 
-    Neighbouring blocks err alike: between the same two settings of the focus, on the same stretch
-    of paper. That shows in the averages over cells of many blocks.
+    Errors of neighbours are correlated by shared focus settings and target texture, which shows
+    in the means over cells of many blocks.
     """
     cells = [
         (number, *place)
@@ -197,7 +199,7 @@ def _error_inflation(targets: Sequence[TargetFocus], fit: LinearFit) -> float:
 
 
 def _plane_columns(targets: Sequence[TargetFocus]) -> np.ndarray:
-    """Return the columns 1, x, y of each target, 0 for the blocks of the others."""
+    """Return the columns 1, x, y of each target, 0 for the blocks of other targets."""
     sizes = [len(target.x) for target in targets]
     planes = np.zeros((sum(sizes), 3 * len(targets)))
     first = 0
@@ -206,3 +208,98 @@ def _plane_columns(targets: Sequence[TargetFocus]) -> np.ndarray:
         planes[first : first + size, 3 * number : 3 * number + 3] = columns
         first += size
     return planes
+
+
+def field_curvature_result(result: FieldCurvatureFit) -> CalibrationResult:
+    """Return node parameters, summary and figure of a fit."""
+    return CalibrationResult(
+        {'lens.field_curvature': list(result.coefficients)},
+        _summary(result),
+        _lines(result),
+        _figure(result),
+    )
+
+
+def _lines(result: FieldCurvatureFit) -> list[str]:
+    (c2, c4), (e2, e4) = result.coefficients, result.errors
+    fourth = (
+        'c4 = 0 (not significant)'
+        if math.isnan(e4)
+        else f'c4 = {c4:+.4f} (standard error {e4:.4f})'
+    )
+    blocks = sum(len(target.x) for target in result.targets)
+    return [
+        f'field: c2 = {c2:+.4f} (standard error {e2:.4f}), {fourth}, in 1/m, from {blocks} blocks '
+        f'of {len(result.targets)} target{"s" * (len(result.targets) != 1)}',
+        f'check: residual to a plane {result.before.rms:.4f} dioptres (RMS) before and '
+        f'{result.after.rms:.4f} after correction; measured up to r = {result.reach:.2f}',
+    ]
+
+
+def _summary(result: FieldCurvatureFit) -> dict[str, object]:
+    return {
+        'coefficients': list(result.coefficients),
+        'errors': list(result.errors),
+        'before_dioptres': result.before.rms,
+        'after_dioptres': result.after.rms,
+        'reach': result.reach,
+        'targets': [
+            {
+                'blocks': len(target.x),
+                'nearest_dioptres': float(target.dioptres.max()),
+                'farthest_dioptres': float(target.dioptres.min()),
+            }
+            for target in result.targets
+        ],
+    }
+
+
+def _figure(result: FieldCurvatureFit) -> np.ndarray:
+    """Draw the curvature over the radius, its residuals, and maps of both."""
+    from matplotlib.figure import Figure
+
+    from dualfocus_ros.calibration import calibration_plots as plots
+    from dualfocus_ros.io.figures import figure_to_array
+
+    figure = Figure(figsize=(10, 4.5), dpi=plots.DPI, layout='constrained')
+    figure.suptitle('Field curvature')
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
+    axes = figure.add_subplot(grid[:, 0])
+    x, y = (np.concatenate([getattr(t, name) for t in result.targets]) for name in 'xy')
+    squared = x**2 + y**2
+    after, used = result.after.residuals, ~result.after.outliers
+    curved = after - field_curvature_offset(squared, result.coefficients)
+    fine = np.linspace(0.0, result.reach, 200)
+    c2, c4 = result.coefficients
+    axes.plot(np.sqrt(squared[used]), curved[used], '.', color=plots.MEASURED, label='measured')
+    axes.plot(np.sqrt(squared[used]), after[used], '.', color=plots.OTHER, label='corrected')
+    if not used.all():
+        axes.plot(np.sqrt(squared[~used]), curved[~used], 'x', color=plots.OUT, label='outlier')
+    axes.plot(
+        fine,
+        -field_curvature_offset(fine**2, result.coefficients),
+        color=plots.MODEL,
+        label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)',
+    )
+    axes.set(
+        xlabel='r, half diagonals from the principal point',
+        ylabel='focus relative to the plane, 1/m',
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
+    maps = (result.before, 'as measured'), (result.after, 'corrected')
+    for row, (fit, name) in enumerate(maps):
+        place = figure.add_subplot(grid[row, 1])
+        shown = place.scatter(
+            x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest, vmax=largest
+        )
+        place.set(
+            title=f'{name}: {fit.rms:.3f} 1/m (RMS) from a plane',
+            aspect='equal',
+            xticks=(),
+            yticks=(),
+        )
+        place.invert_yaxis()
+        figure.colorbar(shown, ax=place, label='1/m')
+    return figure_to_array(figure)

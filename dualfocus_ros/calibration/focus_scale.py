@@ -1,61 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver units to dioptres, from targets at known distances: 1/s = a + b u (+ c u^2).
+"""Calibration of the focus scale: driver units to dioptres, from targets at known distances.
 
-A lens whose group is moved by a linear actuator has a focus that is nearly linear in dioptres
-(thin lens: 1/s = 1/F - 1/v with a small change of v), which the quadratic term refines.
+Model: 1/s = a + b u (+ c u^2) for u in driver units. With a linear actuator the focus is nearly
+linear in dioptres (thin lens: 1/s = 1/F - 1/v with a small change of v).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
+from dualfocus_ros.calibration.calibration_result import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, leave_one_out_errors
+from dualfocus_ros.calibration.sharpness_peak import SharpnessPeak
 from dualfocus_ros.exceptions import CalibrationError
 
 MIN_PAIRS = 3
-# The quadratic term is taken if it predicts what it has not seen that much better.
+# Use the quadratic term if it reduces the leave-one-out error to this share.
 QUADRATIC_GAIN = 0.7
 MIN_PAIRS_QUADRATIC = 5
 MAX_RESIDUAL = 0.05  # of the range in dioptres
 MIN_SPAN = 0.2  # of the nearest setting in dioptres
 TABLE_SIZE = 9
-MIN_SWEEP = 5
-MIN_CONTRAST = 1.3
-_POWERS = np.geomspace(0.4, 3.0, 16)
-_TOP = 0.1  # of the peak, down to which the sweep is used
-_MAX_MISFIT = 0.15
-
-
-@dataclass(frozen=True, eq=False)
-class SharpnessPeak:
-    """The lens position at which a target is sharpest.
-
-    :param position: in driver units.
-    :param error: standard error of it, from the scatter about the fitted curve.
-    :param contrast: focus measure at the peak over that at its lowest.
-    :param positions: (N,) of the sweep, increasing, each once.
-    :param measures: (N,) focus measure at each.
-    """
-
-    position: float
-    error: float
-    contrast: float
-    positions: np.ndarray
-    measures: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class FocusScale:
-    """The result.
+    """Fit of dioptres over driver units.
 
-    :param coefficients: a, b and, where it pays, c, for u in driver units.
+    :param coefficients: a, b and, with a quadratic term, c.
     :param positions: (N,) measured, driver units.
     :param dioptres: (N,) measured.
-    :param fit: of the normalised positions.
-    :param left_out_rms: in dioptres, linear and (NaN for too few pairs) quadratic.
+    :param fit: over normalised positions.
+    :param left_out_rms: leave-one-out errors in dioptres: linear, quadratic (NaN: too few pairs).
     :param table: positions and dioptres, for piecewise linear interpolation.
     """
 
@@ -66,98 +46,35 @@ class FocusScale:
     left_out_rms: tuple[float, float]
     table: tuple[np.ndarray, np.ndarray]
 
-    def at(self, positions: np.ndarray) -> np.ndarray:
+    def dioptres_at(self, positions: np.ndarray) -> np.ndarray:
         """Return the fitted dioptres at driver positions."""
         return np.polynomial.polynomial.polyval(positions, self.coefficients)
-
-
-def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -> SharpnessPeak:
-    """Find the peak of a focus measure over lens positions, between them if need be.
-
-    :param positions: of each image; repeated ones are averaged.
-    :param measures: focus measure of each image, positive.
-    :raises CalibrationError: if there is no peak, or it lies at an end of the sweep.
-    """
-    known = np.asarray(positions, np.float64)
-    at, index = np.unique(known, return_inverse=True)
-    total = np.bincount(index, np.asarray(measures, np.float64))
-    mean = total / np.bincount(index)
-    if len(at) < MIN_SWEEP:
-        raise CalibrationError(
-            f'the sweep has {len(at)} lens position{"s" * (len(at) != 1)}: at least {MIN_SWEEP} '
-            'are needed to find the sharpest'
-        )
-    best = int(np.argmax(mean))
-    contrast = float(mean[best] / max(mean.min(), 1e-300))
-    if contrast < MIN_CONTRAST:
-        raise CalibrationError(
-            f'the image is hardly sharper at its best than at its worst ({contrast:.2f} times): '
-            'use a target with more texture in the region, more light, or a wider sweep'
-        )
-    at_end = CalibrationError(
-        f'the image is sharpest at an end of the sweep (position {at[best]:g}): the target may be '
-        'nearer or farther than the sweep goes; sweep farther or move the target'
-    )
-    if best in (0, len(at) - 1):
-        raise at_end
-    relative = mean / mean[best]
-    near = np.zeros(len(at), bool)
-    near[np.argsort(np.abs(at - at[best]), kind='stable')[:MIN_SWEEP]] = True
-    some = near | (relative > _TOP)
-    half = 0.5 * float(np.ptp(at[some]))
-    x = (at[some] - at[best]) / half
-    fits = [(power, _fit_power(x, relative[some], power)) for power in _POWERS]
-    power, fit = min(fits, key=lambda item: item[0] * item[1].rms)
-    _, slope, curve = fit.coefficients
-    vertex = -0.5 * slope / curve if curve > 0.0 else np.inf
-    if not x[0] < vertex < x[-1] or power * fit.rms > _MAX_MISFIT:
-        if best < 2 or best > len(at) - 3:
-            raise at_end
-        raise CalibrationError(
-            'the focus measure has no clear single peak: keep target, camera and light still '
-            'during the sweep, and the region on one flat target'
-        )
-    gradient = np.array([0.0, -0.5 / curve, 0.5 * slope / curve**2])
-    error = float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
-    return SharpnessPeak(float(at[best] + vertex * half), error * half, contrast, at, mean)
-
-
-def _fit_power(x: np.ndarray, energy: np.ndarray, power: float) -> LinearFit:
-    """Fit energy^(-1/power) by a parabola, with equal relative errors.
-
-    The energy of the gradient of a texture that a blur of variance v has passed over goes as
-    v^-2 for white noise and as v^-1/2 for single edges, and v is a parabola in dioptres: unlike
-    a Gaussian this holds as far as the sweep goes.
-    """
-    values = energy ** (-1.0 / power)
-    design = np.stack([np.ones_like(x), x, x * x], axis=1) / values[:, None]
-    return fit_linear(design, np.ones_like(x), scale_floor=0.005)
 
 
 def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> FocusScale:
     """Fit dioptres over driver units.
 
-    :param positions: driver units, in which each target was sharpest.
+    :param positions: driver units at which each target was sharpest.
     :param distances: of each target from the lens in metres; infinite for the horizon.
-    :raises CalibrationError: for too few, too close, contradicting or non-monotone pairs.
+    :raises CalibrationError: for too few, too close, inconsistent or non-monotonic pairs.
     """
     u = np.asarray(positions, np.float64)
     with np.errstate(divide='ignore'):
         q = 1.0 / np.asarray(distances, np.float64)
     if not (np.all(np.isfinite(u)) and np.all(np.isfinite(q)) and np.all(q >= 0.0)):
-        raise CalibrationError('positions must be numbers and distances positive metres')
+        raise CalibrationError('positions must be finite numbers and distances positive metres')
     settings = len(np.unique(q))
     if settings < MIN_PAIRS or len(np.unique(u)) < MIN_PAIRS:
         raise CalibrationError(
             f'{settings} different distances at {len(np.unique(u))} different positions cannot '
-            f'show whether the scale is straight: measure at least {MIN_PAIRS}, better 5 to 8, '
+            f'determine the scale: measure at least {MIN_PAIRS}, better 5 to 8, '
             'evenly spaced in 1/distance'
         )
     span = float(q.max() - q.min())
     if span < MIN_SPAN * q.max():
         raise CalibrationError(
             f'the distances reach only from {_metres(q.max())} to {_metres(q.min())}: spread them '
-            'over the range that the camera is to measure'
+            'over the range of use'
         )
     middle, half = 0.5 * (u.max() + u.min()), 0.5 * (u.max() - u.min())
     x = (u - middle) / half
@@ -180,16 +97,16 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     steps = np.diff(dioptres)
     if not (np.all(steps > 0.0) or np.all(steps < 0.0)):
         raise CalibrationError(
-            'the fitted focus turns round within the measured range, which no lens does: check '
+            'the fitted focus turns round within the measured range, unlike any lens: check '
             'the pairs near the turn, and measure more distances'
         )
     # c0 + c1 (u - m) / h + c2 ((u - m) / h)^2, sorted by powers of u.
     normal = np.polynomial.Polynomial(fit.coefficients)
     plain = normal(np.polynomial.Polynomial([-middle / half, 1.0 / half])).coef
     table = middle + half * at, np.maximum(dioptres, 0.0)
-    if np.any(np.diff(table[1]) == 0.0):  # beyond infinity there is nothing to focus on
-        kept = dioptres >= 0.0
-        table = table[0][kept], table[1][kept]
+    if np.any(np.diff(table[1]) == 0.0):  # no focus beyond infinity
+        valid = dioptres >= 0.0
+        table = table[0][valid], table[1][valid]
     return FocusScale(tuple(float(c) for c in plain), u, q, fit, (linear, float(quadratic)), table)
 
 
@@ -199,3 +116,138 @@ def _rms(values: np.ndarray) -> float:
 
 def _metres(dioptres: float) -> str:
     return f'{1.0 / dioptres:.3g} m' if dioptres > 0.0 else 'infinity'
+
+
+def focus_scale_result(
+    scale: FocusScale,
+    distances: Sequence[float],
+    sweeps: Sequence[tuple[float, SharpnessPeak]] = (),
+) -> CalibrationResult:
+    """Return node parameters, summary and figure of a fit.
+
+    :param distances: of each target in metres, as for :func:`fit_focus_scale`.
+    :param sweeps: distance in metres and sharpness peak of each sweep; none for given pairs.
+    """
+    return CalibrationResult(
+        {
+            'calibration.positions': [float(p) for p in scale.table[0]],
+            'calibration.dioptres': [float(q) for q in scale.table[1]],
+        },
+        _summary(scale, distances, sweeps),
+        _lines(scale),
+        _figure(scale, sweeps),
+        _warnings(scale, distances),
+    )
+
+
+def _lines(scale: FocusScale) -> list[str]:
+    terms = ''.join(
+        f' {c:+.6g} u{"^2" if power == 2 else ""}'
+        for power, c in enumerate(scale.coefficients)
+        if power
+    )
+    linear, quadratic = scale.left_out_rms
+    selection = (
+        ''
+        if math.isnan(quadratic)
+        else (
+            f'; leave-one-out error {linear:.4f} without and {quadratic:.4f} with u^2, '
+            f'which is used below {QUADRATIC_GAIN:.0%} of the former'
+        )
+    )
+    return [
+        f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
+        f'distances, residual {scale.fit.rms:.4f} dioptres (RMS){selection}',
+        f'range: positions {scale.table[0][0]:g} to {scale.table[0][-1]:g}, '
+        f'{scale.table[1][0]:.3f} to {scale.table[1][-1]:.3f} dioptres',
+    ]
+
+
+def _warnings(scale: FocusScale, distances: Sequence[float]) -> list[str]:
+    return [
+        f'the pair of {distance:g} m and position {position:g} is an outlier '
+        f'({residual:+.3f} dioptres) with a low weight'
+        for distance, position, residual, out in zip(
+            distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True
+        )
+        if out
+    ]
+
+
+def _summary(
+    scale: FocusScale, distances: Sequence[float], sweeps: Sequence[tuple[float, SharpnessPeak]]
+) -> dict[str, object]:
+    return {
+        'coefficients': list(scale.coefficients),
+        'residual_dioptres': scale.fit.rms,
+        'left_out_dioptres': {'linear': scale.left_out_rms[0], 'quadratic': scale.left_out_rms[1]},
+        'pairs': [
+            {
+                'position': float(p),
+                'distance_m': d,
+                'residual_dioptres': float(r),
+                'outlier': bool(o),
+            }
+            for p, d, r, o in zip(
+                scale.positions, distances, scale.fit.residuals, scale.fit.outliers, strict=True
+            )
+        ],
+        'sweeps': [
+            {
+                'distance_m': d,
+                'position': peak.position,
+                'position_error': peak.error,
+                'contrast': peak.contrast,
+            }
+            for d, peak in sweeps
+        ],
+    }
+
+
+def _figure(scale: FocusScale, sweeps: Sequence[tuple[float, SharpnessPeak]]) -> np.ndarray:
+    """Draw dioptres over driver units, their residuals, and the sharpness peaks."""
+    from dualfocus_ros.calibration import calibration_plots as plots
+    from dualfocus_ros.io.figures import figure_to_array
+
+    figure, upper, lower, right = plots.fit_figure('Focus scale', three=bool(sweeps))
+    fine = np.linspace(scale.positions.min(), scale.positions.max(), 200)
+    upper.plot(
+        fine, scale.dioptres_at(fine), color=plots.MODEL, label=_formula(scale.coefficients)
+    )
+    out = scale.fit.outliers
+    upper.plot(
+        scale.positions[~out], scale.dioptres[~out], 'o', color=plots.MEASURED, label='measured'
+    )
+    if out.any():
+        upper.plot(
+            scale.positions[out], scale.dioptres[out], 'x', color=plots.OUT, label='outlier'
+        )
+    upper.set(ylabel='focus, 1/m')
+    upper.legend()
+    plots.plot_residuals(lower, scale.positions, scale.fit.residuals, ~out)
+    lower.set(xlabel='lens position, driver units', ylabel='residual, 1/m')
+    if right is not None:
+        for number, (distance, peak) in enumerate(sweeps):
+            colour = f'C{number % 10}'
+            right.plot(
+                peak.positions,
+                peak.measures / peak.measures.max(),
+                '.-',
+                color=colour,
+                linewidth=0.8,
+                label=f'{distance:g} m',
+            )
+            right.axvline(peak.position, color=colour, linestyle=':', linewidth=1.0)
+        right.set(
+            xlabel='lens position, driver units',
+            ylabel='sharpness, of its peak',
+            title='Sweeps',
+            ylim=(0.0, 1.3),
+        )
+        right.legend(fontsize='small', title='target at', loc='upper center', ncol=4)
+    return figure_to_array(figure)
+
+
+def _formula(coefficients: tuple[float, ...]) -> str:
+    names = ('', ' u', ' u²')
+    return ' '.join(f'{c:+.4g}{n}' for c, n in zip(coefficients, names, strict=False))

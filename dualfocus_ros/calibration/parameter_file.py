@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrations as ROS parameter files, which nodes take with ``--params-file``."""
+"""ROS parameter files of calibrations, for ``--params-file``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Value = bool | int | float | str | Sequence[float]
 
 
 def write_parameters(path: Path, values: Mapping[str, Value], comments: Sequence[str]) -> None:
-    """Write parameters for any node that has them.
+    """Write parameters for all nodes (``/**``).
 
-    :param values: by name; a list is one of numbers.
+    :param values: by name; lists hold numbers.
     :param comments: lines at the top of the file.
     """
     lines = [f'# {line}' for line in comments]
@@ -28,9 +28,9 @@ def write_parameters(path: Path, values: Mapping[str, Value], comments: Sequence
 
 
 def read_numbers(path: Path, name: str) -> list[float]:
-    """Return a parameter that is a list of numbers, of whichever node has it.
+    """Return a parameter that is a list of numbers, of any node in the file.
 
-    :raises ValueError: naming the file, and the parameter with what is allowed.
+    :raises ValueError: if the file, the parameter or its type is wrong.
     """
     try:
         document = yaml.safe_load(path.read_text('utf-8'))
@@ -44,7 +44,7 @@ def read_numbers(path: Path, name: str) -> list[float]:
 
 
 def _values(document: Any, name: str) -> Iterator[Any]:
-    """Yield what each node has under ``name``, written as ``group.name`` or nested."""
+    """Yield the value of each node under ``name``, written as ``group.name`` or nested."""
     group, _, rest = name.partition('.')
     for node in document.values() if isinstance(document, dict) else ():
         values = node.get('ros__parameters') if isinstance(node, dict) else None
@@ -73,7 +73,7 @@ def _text(value: Value) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number with a point: ROS tells 1.0 from 1, and YAML 1e-05 from a number."""
+    """Return a number with a point: ROS distinguishes 1.0 from 1, and YAML reads 1e-05 as text."""
     text = f'{value:.7g}'
     mantissa, _, exponent = text.partition('e')
     if '.' not in mantissa:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all calibrations share: robust linear fits, and the refusal of data that say too little."""
+"""Robust linear fits, leave-one-out errors and condition numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ROUNDS = 50
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """A robust least-squares solution.
+    """Robust least-squares solution.
 
     :param coefficients: (P,).
-    :param covariance: (P, P), from the spread of the residuals.
+    :param covariance: (P, P), from the variance of the residuals.
     :param residuals: (N,) measured minus fitted.
-    :param weights: (N,) 1 for what agrees, less for what does not.
+    :param weights: (N,) 1 for inliers, less for outliers.
     """
 
     coefficients: np.ndarray
@@ -29,26 +29,26 @@ class LinearFit:
 
     @property
     def rms(self) -> float:
-        """Root mean square of the residuals, outliers at their weight."""
+        """Weighted root mean square of the residuals."""
         return float(np.sqrt(np.sum(self.weights * self.residuals**2) / self.weights.sum()))
 
     @property
     def outliers(self) -> np.ndarray:
-        """(N,) bool: farther off than 4 standard deviations of the others."""
+        """(N,) bool, residuals above 4 standard deviations."""
         return self.weights < _HUBER / _OUTLIER
 
     @property
     def errors(self) -> np.ndarray:
-        """(P,) standard errors of the coefficients."""
+        """Standard errors of the coefficients, (P,)."""
         return np.sqrt(np.diag(self.covariance))
 
 
 def fit_linear(design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0) -> LinearFit:
-    """Solve ``design @ coefficients = values`` by Huber's M-estimator, reweighted to the end.
+    """Solve ``design @ coefficients = values`` by Huber's M-estimator (reweighted least squares).
 
     :param design: (N, P) with N >= P.
     :param values: (N,).
-    :param scale_floor: residuals up to this size are never called outliers.
+    :param scale_floor: residuals up to this size are never outliers.
     """
     weights = np.ones(len(values))
     scale_columns = np.maximum(np.linalg.norm(design, axis=0), 1e-300)
@@ -61,7 +61,7 @@ def fit_linear(design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0)
         residuals = values - scaled @ coefficients
         scale = max(1.4826 * float(np.median(np.abs(residuals))), scale_floor, 1e-300)
         fresh = np.minimum(1.0, _HUBER * scale / np.maximum(np.abs(residuals), 1e-300))
-        # With hardly more values than unknowns the median is about nothing.
+        # With few more values than unknowns the median is meaningless.
         if len(values) < design.shape[1] + 3:
             fresh = np.ones(len(values))
         done = np.allclose(fresh, weights, atol=1e-4)
@@ -76,7 +76,7 @@ def fit_linear(design: np.ndarray, values: np.ndarray, scale_floor: float = 0.0)
 
 
 def leave_one_out_errors(design: np.ndarray, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return how far each value lies from the fit to the other groups, (N,).
+    """Return the error of each value relative to the fit of the other groups, (N,).
 
     :param groups: (N,) labels; values of one group are left out together.
     """
@@ -89,7 +89,7 @@ def leave_one_out_errors(design: np.ndarray, values: np.ndarray, groups: np.ndar
 
 
 def condition_number(design: np.ndarray) -> float:
-    """Return the condition number of a design whose columns are brought to one length."""
+    """Return the condition number of a design with normalised columns."""
     lengths = np.linalg.norm(design, axis=0)
     if not np.all(lengths > 0.0):
         return float('inf')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images with the focus that they were taken at, and how sharp they are."""
+"""Images of a target with their focus, and measures of sharpness."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _SMOOTHING = 0.7  # px
 
 @dataclass(frozen=True, eq=False)
 class FocusImage:
-    """One image.
+    """Image with its focus.
 
     :param pixels: (H, W) or RGB (H, W, 3), uint8.
-    :param dioptres: focus in 1/m; NaN unknown.
-    :param position: of the lens in the driver's units; NaN unknown.
+    :param dioptres: focus in 1/m; NaN if unknown.
+    :param position: of the lens in driver units; NaN if unknown.
     :param moving: whether the lens was reported as moving.
-    :param linear: whether the values are proportional to light (industrial mono cameras) and not
-        encoded as sRGB.
+    :param linear: whether values are proportional to light (industrial cameras), not sRGB.
     """
 
     pixels: np.ndarray
@@ -36,23 +35,19 @@ class FocusImage:
     moving: bool = False
     linear: bool = False
 
-    def grey(self) -> np.ndarray:
-        """Return (H, W) float32 luma, 0 to 255, as encoded."""
-        return _mix(self.pixels.astype(np.float32))
-
-    def light(self) -> np.ndarray:
-        """Return (H, W) float32 linear luminance, 0 to 1: what blur adds up in."""
+    def luminance(self) -> np.ndarray:
+        """Return (H, W) float32 linear luminance, 0 to 1."""
         if self.linear:
-            return _mix(self.pixels.astype(np.float32) / np.float32(255.0))
-        # Here, because it loads torch, which takes seconds, and the help of a command shall not.
+            return _luma(self.pixels.astype(np.float32) / np.float32(255.0))
+        # Imported here: it loads torch slowly, and the help of the command does not need it.
         from dualfocus_ros.camera.srgb import decode_srgb8
 
-        return _mix(decode_srgb8(self.pixels))
+        return _luma(decode_srgb8(self.pixels))
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the image in pixels."""
+    """Rectangle of an image in pixels."""
 
     x: int
     y: int
@@ -61,14 +56,14 @@ class Region:
 
     @classmethod
     def central(cls, shape: tuple[int, ...], share: float) -> Region:
-        """Return the middle of an image of this shape, a share of its width and height."""
+        """Return the centre of an image, a share of its width and height."""
         height, width = round(shape[0] * share), round(shape[1] * share)
         return cls((shape[1] - width) // 2, (shape[0] - height) // 2, width, height)
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
-        """Return the part of an image.
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """Return the region of an image.
 
-        :raises ValueError: if it does not lie within the image.
+        :raises ValueError: if it is not inside the image.
         """
         height, width = image.shape[:2]
         inside = (
@@ -88,13 +83,13 @@ class Region:
 
 
 def sharpness(image: FocusImage, region: Region | None = None) -> float:
-    """Return the energy of the gradient of a slightly smoothed image, relative to its brightness.
+    """Return the gradient energy of a slightly smoothed image over its squared brightness.
 
-    More smoothing would keep more noise out, but also let the change of image scale with focus,
-    which stretches gradients, move the peak.
+    Stronger smoothing suppresses more noise, but lets focus breathing shift the peak, because the
+    image scale stretches gradients.
     """
-    light = image.light()
-    part = (region or Region.central(light.shape, 0.5)).cut(light)
+    light = image.luminance()
+    part = (region or Region.central(light.shape, 0.5)).crop(light)
     energy = gradient_energy(cv2.GaussianBlur(part, (0, 0), _SMOOTHING))
     return energy / max(float(part.mean()), 1e-6) ** 2
 
@@ -102,9 +97,9 @@ def sharpness(image: FocusImage, region: Region | None = None) -> float:
 def block_sharpness(image: FocusImage, region: Region, size: int) -> np.ndarray:
     """Return :func:`sharpness` of the square blocks of a region, (rows, columns).
 
-    :param size: of a block in pixels; what is left over at the right and the bottom is cut off.
+    :param size: of a block in pixels; incomplete blocks at the right and bottom are dropped.
     """
-    part = region.cut(image.light())
+    part = region.crop(image.luminance())
     smooth = cv2.GaussianBlur(part, (0, 0), _SMOOTHING)
     energy = np.zeros_like(smooth)
     energy[:, 1:] += (smooth[:, 1:] - smooth[:, :-1]) ** 2
@@ -128,12 +123,12 @@ def gradient_energy(image: np.ndarray) -> float:
 def group_by_focus(
     images: Iterable[FocusImage], keep: int, tolerance: float = 0.005
 ) -> list[list[FocusImage]]:
-    """Return the images at rest, grouped by focus, from far to near; takes any number of images.
+    """Return the images at rest, grouped by focus, from far to near.
 
-    :param keep: images of one setting that are kept, the last ones.
-    :param tolerance: in dioptres; closer settings are the same.
-    :raises CalibrationError: for more settings than a sweep in steps has, or images of several
-        sizes.
+    :param images: any number; only the returned ones are kept in memory.
+    :param keep: number of images per setting, the last ones.
+    :param tolerance: largest difference within a setting, in dioptres.
+    :raises CalibrationError: for a continuous sweep, or images of several sizes.
     """
     groups: dict[int, list[FocusImage]] = {}
     sizes = set()
@@ -157,5 +152,5 @@ def group_by_focus(
     return [groups[key] for key in sorted(groups)]
 
 
-def _mix(image: np.ndarray) -> np.ndarray:
+def _luma(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else np.asarray(image @ _LUMA)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The width of the blur from a textured target, from what it takes of the spectrum.
+"""Width of the blur of a textured target, from the attenuation of its spectrum.
 
 The power spectrum of an image over that of the sharpest one is the squared ratio of their
-transfer functions, whatever the texture and wherever it lies: a disc of radius r has
-2 J1(u) / u with u = 2 pi f r (Goodman, Introduction to Fourier Optics). Only what the blur leaves
-at low frequencies is used, where noise is far below the texture.
+transfer functions, independent of texture and position. A disc of radius r has the transfer
+function 2 J1(u) / u with u = 2 pi f r (Goodman, Introduction to Fourier Optics). Only low
+frequencies are used, at which the texture is far above noise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import j1
 
 _TILE = 128
-_HIGHEST = 2.2  # in u: the transfer function is 0.5 there
+_HIGHEST = 2.2  # largest u, with a transfer function of 0.5
 _FEWEST = 4  # frequencies
 _LARGEST = 0.19  # radius in periods of the lowest frequency
 
@@ -41,7 +41,7 @@ def power_spectrum(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     bins = np.round(radius * tile).astype(int)
     count = np.bincount(bins.ravel())
     power = np.bincount(bins.ravel(), total.ravel()) / count
-    # The window smears the mean over the lowest two; beyond half a cycle there are corners only.
+    # The window spreads the mean over the lowest two; only corners exceed half a cycle.
     some = slice(2, tile // 2)
     return np.arange(len(power))[some] / tile, power[some]
 
@@ -49,22 +49,24 @@ def power_spectrum(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def relative_radius(
     frequencies: np.ndarray, blurred: np.ndarray, sharp: np.ndarray
 ) -> float | None:
-    """Return the radius in pixels of the disc that turns the sharp into the blurred spectrum.
+    """Return the radius in pixels of the disc that maps the sharp to the blurred spectrum.
 
-    A difference of brightness is allowed for. None for more blur than the tiles can tell.
+    Independent of a difference in brightness.
+
+    :returns: None for more blur than the tiles can resolve.
     """
     largest = _LARGEST / frequencies[0]
     floor = 4.0 * np.median(blurred[-len(blurred) // 5 :])
-    # Where the signal has sunk to the noise once, side lobes may rise again: stop before.
-    sunk = np.nonzero(blurred < floor)[0]
-    usable = sunk[0] if len(sunk) and sunk[0] > _FEWEST else len(blurred)
+    # Stop where the signal first falls to the noise; side lobes may rise again beyond.
+    at_noise = np.nonzero(blurred < floor)[0]
+    usable = at_noise[0] if len(at_noise) and at_noise[0] > _FEWEST else len(blurred)
     ratio = np.log(blurred / sharp)
     radius = largest
     for _ in range(30):
         count = int(np.sum(frequencies <= _HIGHEST / (2.0 * np.pi * max(radius, 0.5))))
         count = min(max(count, _FEWEST), usable)
         f, measured = frequencies[:count], ratio[:count]
-        weight = np.sqrt(f)  # as many samples as lie on the ring
+        weight = np.sqrt(f)  # number of samples on the ring
 
         def misfit(
             r: float,

@@ -1,66 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dualfocus calibrate``: what a lens does, measured, as parameter files for the nodes."""
+"""``dualfocus calibrate``: calibrate a lens; write parameter files for the nodes.
+
+A calibration NAME is a module in ``dualfocus_ros/calibration`` and ``calibrate_NAME`` here, with
+``SUMMARY``, ``WHAT_TO_RECORD``, ``add_arguments(parser)`` and
+``calibrate(arguments) -> CalibrationResult``.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualfocus_ros.calibration.parameter_file import Value, write_parameters
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
+if TYPE_CHECKING:
+    from dualfocus_ros.calibration.calibration_result import CalibrationResult
+    from dualfocus_ros.calibration.parameter_file import Value
+
 logger = logging.getLogger(__name__)
 
-KINDS = {
-    'focus': 'units of the lens driver to dioptres, from targets at known distances',
-    'breathing': 'how the image scale and its centre follow the focus',
-    'settling': 'latency, settling time and hysteresis of the lens',
-    'lens': 'kappa: pixels of blur per dioptre out of focus',
-    'field': 'field curvature: the bow of the surface that the lens focuses on',
-}
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrationResult:
-    """What a calibration found.
-
-    :param parameters: for the nodes.
-    :param summary: everything, for JSON.
-    :param lines: what a person wants to read.
-    :param picture: (H, W, 3) uint8 RGB.
-    """
-
-    parameters: Mapping[str, Value]
-    summary: dict[str, Any]
-    lines: list[str]
-    picture: np.ndarray
-    warnings: list[str] = field(default_factory=list)
+CALIBRATIONS = ('focus', 'breathing', 'settling', 'lens', 'field')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the calibrations."""
     parser.epilog = (
-        'Each writes a parameter file that the nodes take with --params-file and a picture of the '
-        'fit, and refuses data that cannot determine what is asked for (exit status 1, no file). '
+        'Each writes a parameter file that the nodes take with --params-file and a figure of the '
+        'fit, and refuses data that do not determine the result (exit status 1, no file). '
         'dualfocus calibrate KIND --help says what to record; docs/calibration.md shows how to '
         'rehearse all of it with the simulated camera.'
     )
     kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
-    for name, summary in KINDS.items():
+    for name in CALIBRATIONS:
         module = import_module(f'dualfocus_ros.cli.calibrate_{name}')
         sub = kinds.add_parser(
             name,
-            help=summary,
-            description=f'{summary[0].upper()}{summary[1:]}.',
+            help=module.SUMMARY,
+            description=f'{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.',
             epilog=module.WHAT_TO_RECORD,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -77,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             '--picture',
             type=Path,
             metavar='PNG',
-            help='picture of the fit and its residuals (default: as the parameter file, .png)',
+            help='figure of the fit and its residuals (default: as the parameter file, .png)',
         )
         sub.add_argument('--json', action='store_true', help='print the result as JSON')
         for flag in ('--quiet', '--debug'):
@@ -88,46 +71,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Calibrate, write and print; 1 where the data cannot determine the model."""
+    """Calibrate, write and print.
+
+    :raises CommandError: for data that do not determine the result.
+    """
     output: Path = arguments.output
     picture: Path = arguments.picture or output.with_suffix('.png')
     if output.suffix.lower() not in ('.yaml', '.yml') or picture.suffix.lower() != '.png':
         raise UsageError(
-            f'a parameter file ends in .yaml and a picture in .png, got {output} and {picture}'
+            f'--output must end in .yaml and --picture in .png, got {output} and {picture}'
         )
     try:
-        outcome: CalibrationResult = arguments.calibrate(arguments)
+        result: CalibrationResult = arguments.calibrate(arguments)
     except CalibrationError as error:
         raise CommandError(f'calibrate {arguments.kind}: {error}') from error
-    from dualfocus_ros.io.png import save_png
-
-    for path in (output, picture):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    title = f'Written by dualfocus calibrate {arguments.kind}. Nodes take it with --params-file.'
-    write_parameters(output, outcome.parameters, [title, *outcome.lines])
-    save_png(picture, outcome.picture)
-    for warning in outcome.warnings:
+    title = f'Written by dualfocus calibrate {arguments.kind}, for --params-file of the nodes.'
+    result.write(output, picture, title)
+    for warning in result.warnings:
         logger.warning('%s', warning)
     if arguments.json:
-        summary = {
+        content = {
             'kind': arguments.kind,
             'output': str(output),
             'picture': str(picture),
-            'parameters': outcome.parameters,
-            **outcome.summary,
-            'warnings': outcome.warnings,
+            'parameters': result.parameters,
+            **result.summary,
+            'warnings': list(result.warnings),
         }
-        echo(json.dumps(_plain(summary), indent=2))
+        echo(json.dumps(_plain(content), indent=2))
     else:
-        echo('\n'.join(outcome.lines))
-        for name, value in outcome.parameters.items():
-            echo(f'  {name}: {_shown(value)}')
+        echo('\n'.join(result.lines))
+        for name, value in result.parameters.items():
+            echo(f'  {name}: {_format_value(value)}')
         echo(f'wrote {output} and {picture}')
     return 0
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN becomes null."""
+    """Return values for JSON; NaN becomes null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -137,7 +118,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _shown(value: Value) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, list | tuple):
         return '[' + ', '.join(f'{number:.6g}' for number in value) + ']'
     return f'{value:.6g}' if isinstance(value, float) else str(value)

@@ -6,21 +6,17 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dualfocus_ros.calibration.focus_scale import (
-    QUADRATIC_GAIN,
-    FocusScale,
-    SharpnessPeak,
-    find_sharpness_peak,
-    fit_focus_scale,
-)
-from dualfocus_ros.calibration.parameter_file import read_numbers
-from dualfocus_ros.calibration.target_images import sharpness
-from dualfocus_ros.camera.position_table import PositionTable
-from dualfocus_ros.cli import focus_frames
-from dualfocus_ros.cli.calibrate import CalibrationResult
-from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
+from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.cli import image_arguments
+from dualfocus_ros.exceptions import CalibrationError, CommandError, ConfigError, UsageError
 
+if TYPE_CHECKING:
+    from dualfocus_ros.calibration.sharpness_peak import SharpnessPeak
+    from dualfocus_ros.camera.position_table import PositionTable
+
+SUMMARY = 'units of the lens driver to dioptres, from targets at known distances'
 WHAT_TO_RECORD = """\
 what to record:
   Put a flat target with fine texture (newspaper, a printed noise pattern) square to the camera,
@@ -52,50 +48,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar='YAML',
         help='parameter file with calibration.positions and calibration.dioptres, with which '
-        'the sweeps were recorded: what was commanded or reported in dioptres is turned back '
-        'into positions of the driver',
+        'the sweeps were recorded; converts their dioptres back to positions of the driver',
     )
-    focus_frames.add_arguments(parser)
+    image_arguments.add_arguments(parser)
 
 
 def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Find the sharpest position at each distance and fit."""
-    from dualfocus_ros.calibration.calibration_plots import focus_figure
+    from dualfocus_ros.calibration.focus_scale import fit_focus_scale, focus_scale_result
+    from dualfocus_ros.calibration.focus_scale_files import read_pairs, read_position_table
 
-    sweeps: list[tuple[float, SharpnessPeak]] = []
-    if len(arguments.sources) == 1 and '=' not in arguments.sources[0]:
-        positions, distances = _read_pairs(Path(arguments.sources[0]))
-    else:
-        table = _read_scale(arguments.scale)
-        for source in arguments.sources:
-            distance, path = _split(source)
-            sweeps.append((distance, _peak(path, arguments, table)))
-        distances = [distance for distance, _ in sweeps]
-        positions = [peak.position for _, peak in sweeps]
-    scale = fit_focus_scale(positions, distances)
-    return CalibrationResult(
-        {
-            'calibration.positions': [float(p) for p in scale.table[0]],
-            'calibration.dioptres': [float(q) for q in scale.table[1]],
-        },
-        _summary(scale, distances, sweeps),
-        _lines(scale),
-        focus_figure(scale, sweeps),
-        _warnings(scale, distances),
-    )
+    sources: list[str] = arguments.sources
+    if len(sources) == 1 and '=' not in sources[0]:
+        try:
+            positions, distances = read_pairs(Path(sources[0]))
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
+        return focus_scale_result(fit_focus_scale(positions, distances), distances)
+    try:
+        table = None if arguments.scale is None else read_position_table(arguments.scale)
+    except ValueError as error:
+        raise UsageError(f'--scale: {error}') from None
+    sweeps = []
+    for source in sources:
+        distance, path = _split(source)
+        sweeps.append((distance, _find_peak(path, arguments, table)))
+    distances = [distance for distance, _ in sweeps]
+    scale = fit_focus_scale([peak.position for _, peak in sweeps], distances)
+    return focus_scale_result(scale, distances, sweeps)
 
 
-def _peak(
-    path: Path, arguments: argparse.Namespace, table: tuple[list[float], list[float]] | None
+def _find_peak(
+    path: Path, arguments: argparse.Namespace, table: PositionTable | None
 ) -> SharpnessPeak:
-    region = focus_frames.region(arguments)
+    from dualfocus_ros.calibration.sharpness_peak import find_sharpness_peak
+    from dualfocus_ros.calibration.target_images import sharpness
+
     positions, measures = [], []
-    for image in focus_frames.read_frames(path, arguments, 'position'):
-        position = image.position if table is None else _back(image.dioptres, table)
+    for image in image_arguments.read_images(path, arguments, 'position'):
+        position = image.position if table is None else _position(image.dioptres, table)
         if image.moving or not math.isfinite(position):
             continue
         positions.append(position)
-        measures.append(sharpness(image, region))
+        measures.append(sharpness(image, arguments.region))
     if len(set(positions)) == 1 and table is None:
         raise CommandError(
             f'{path}: every image has the lens position {positions[0]:g}: if the driver does not '
@@ -107,61 +102,12 @@ def _peak(
         raise CalibrationError(f'{path}: {error}') from None
 
 
-def _back(dioptres: float, table: tuple[list[float], list[float]]) -> float:
-    import numpy as np
-
-    positions, known = table
-    order = np.argsort(known)
-    return float(
-        np.interp(
-            dioptres,
-            np.take(known, order),
-            np.take(positions, order),
-            left=math.nan,
-            right=math.nan,
-        )
-    )
-
-
-def _read_pairs(path: Path) -> tuple[list[float], list[float]]:
+def _position(dioptres: float, table: PositionTable) -> float:
+    """Return the lens position at a focus; NaN beyond the table."""
     try:
-        lines = path.read_text('utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f'{path} is neither DISTANCE=SWEEP nor a readable text file of pairs: {error}'
-        ) from None
-    positions: list[float] = []
-    distances: list[float] = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split('#')[0].replace(',', ' ').replace(';', ' ').split()
-        if not words:
-            continue
-        try:
-            position, distance = (float(word) for word in words)
-        except ValueError:
-            if not positions and number == 1:
-                continue  # names of the columns
-            raise UsageError(
-                f'{path}, line {number}: expected a position and a distance in metres, got '
-                f'{line.strip()!r}'
-            ) from None
-        if not distance > 0.0:
-            raise UsageError(f'{path}, line {number}: a distance must be positive, got {distance}')
-        positions.append(position)
-        distances.append(distance)
-    return positions, distances
-
-
-def _read_scale(path: Path | None) -> tuple[list[float], list[float]] | None:
-    if path is None:
-        return None
-    try:
-        positions = read_numbers(path, 'calibration.positions')
-        dioptres = read_numbers(path, 'calibration.dioptres')
-        PositionTable(positions, dioptres)
-    except ValueError as error:
-        raise UsageError(f'--scale: {error}') from None
-    return positions, dioptres
+        return table.position(dioptres)
+    except ValueError:
+        return math.nan
 
 
 def _split(source: str) -> tuple[float, Path]:
@@ -173,67 +119,3 @@ def _split(source: str) -> tuple[float, Path]:
     if not separator or not path or not distance > 0.0:
         raise UsageError(f'expected DISTANCE=SWEEP such as 0.5=near_bag (metres), got {source!r}')
     return distance, Path(path)
-
-
-def _lines(scale: FocusScale) -> list[str]:
-    terms = ''.join(
-        f' {c:+.6g} u{"^2" if power == 2 else ""}'
-        for power, c in enumerate(scale.coefficients)
-        if power
-    )
-    linear, quadratic = scale.left_out_rms
-    why = (
-        ''
-        if math.isnan(quadratic)
-        else (
-            f'; left-out pairs are missed by {linear:.4f} by a line and by {quadratic:.4f} with u^2, '
-            f'which is taken below {QUADRATIC_GAIN:.0%} of the line'
-        )
-    )
-    return [
-        f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
-        f'distances, residual {scale.fit.rms:.4f} dioptres (RMS){why}',
-        f'range: positions {scale.table[0][0]:g} to {scale.table[0][-1]:g}, '
-        f'{scale.table[1][0]:.3f} to {scale.table[1][-1]:.3f} dioptres',
-    ]
-
-
-def _warnings(scale: FocusScale, distances: list[float]) -> list[str]:
-    return [
-        f'the pair of {distance:g} m and position {position:g} is an outlier '
-        f'({residual:+.3f} dioptres) and hardly counts'
-        for distance, position, residual, out in zip(
-            distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True
-        )
-        if out
-    ]
-
-
-def _summary(
-    scale: FocusScale, distances: list[float], sweeps: list[tuple[float, SharpnessPeak]]
-) -> dict[str, object]:
-    return {
-        'coefficients': list(scale.coefficients),
-        'residual_dioptres': scale.fit.rms,
-        'left_out_dioptres': {'linear': scale.left_out_rms[0], 'quadratic': scale.left_out_rms[1]},
-        'pairs': [
-            {
-                'position': float(p),
-                'distance_m': d,
-                'residual_dioptres': float(r),
-                'outlier': bool(o),
-            }
-            for p, d, r, o in zip(
-                scale.positions, distances, scale.fit.residuals, scale.fit.outliers, strict=True
-            )
-        ],
-        'sweeps': [
-            {
-                'distance_m': d,
-                'position': peak.position,
-                'position_error': peak.error,
-                'contrast': peak.contrast,
-            }
-            for d, peak in sweeps
-        ],
-    }

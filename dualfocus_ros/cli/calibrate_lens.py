@@ -5,42 +5,34 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-import math
 from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.calibration.blur_scale import (
-    METHODS,
-    BlurScale,
-    fit_blur_scale,
-    measure_blur,
-)
-from dualfocus_ros.calibration.parameter_file import read_numbers
-from dualfocus_ros.calibration.target_images import group_by_focus
-from dualfocus_ros.cli import focus_frames, lens_arguments
+from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.cli import image_arguments, lens_arguments
 from dualfocus_ros.cli.argument_types import length
-from dualfocus_ros.cli.calibrate import CalibrationResult
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.nodes.depth_parameters import SPECS
 
+SUMMARY = 'kappa: pixels of blur per dioptre out of focus'
+METHODS = ('auto', 'edge', 'texture')
 WHAT_TO_RECORD = """\
 what to record:
   Put a flat target square to the camera, in the middle of the focus range: best a dark area
-  beside a bright one with a straight edge, turned by about 5 degrees against the pixels and
-  several times as wide as the largest blur; texture without an edge does too. Sweep the lens
+  next to a bright one with a straight edge, turned by about 5 degrees against the pixels and
+  several times as wide as the largest blur; texture without an edge works too. Sweep the lens
   from well before to well behind the target, in 10 to 20 steps, so that the blur reaches 10
   pixels or more, with fixed exposure and nothing overexposed, and record images and their focus.
-  The distance need not be known. The focus scale must be right before (calibrate focus).
+  The distance need not be known. Calibrate the focus scale first (calibrate
+  focus).
 
 example:
   dualfocus calibrate lens sweeps --breathing breathing.yaml -o lens.yaml
 
 result: lens.kappa of depth_node: diameter of the circle of confusion in pixels, of the image as
-it is published, per dioptre. Another resolution has another one, in proportion to the width.
+it is published, per dioptre. It is proportional to the width of the image.
 """
-_DISAGREEMENT = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--method',
         choices=METHODS,
         default='auto',
-        help='auto: an edge where one is found, else texture',
+        help='auto: edge if one is found, else texture',
     )
     parser.add_argument(
         '--distance',
@@ -62,66 +54,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--breathing',
         type=Path,
         metavar='YAML',
-        help='result of calibrate breathing: refers kappa to the image focused at infinity; '
-        'without, and without --focal-length, it is that at the focus of the target',
+        help='result of calibrate breathing: kappa then refers to the image focused at infinity; '
+        'without it and --focal-length, to the focus of the target',
     )
-    lens = parser.add_argument_group('what is known of the lens, to compare')
+    lens = parser.add_argument_group('nominal values of the lens, for comparison')
     lens_arguments.add_arguments(lens)
-    focus_frames.add_arguments(parser)
+    image_arguments.add_arguments(parser)
 
 
 def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Measure the blur at all settings and fit."""
-    from dualfocus_ros.calibration.calibration_plots import blur_figure
-
-    scale, where = _magnification(arguments)
-    settings = group_by_focus(focus_frames.read_frames(arguments.source, arguments), keep=1)
-    with progress_bar('measuring', total=len(settings)) as bar:
-        widths = measure_blur(
-            settings, arguments.method, focus_frames.region(arguments), bar.update
-        )
-    known = None if arguments.distance is None else 1.0 / arguments.distance
-    # The distance only helps where the sweep does not pass it: the fitted focus is not misled by
-    # a focus scale that is off.
-    inside = known is None or widths.dioptres.min() < known < widths.dioptres.max()
-    result = fit_blur_scale(widths, scale, None if inside else known)
-    comparison, numbers = _compare(arguments, result.kappa)
-    summary: dict[str, object] = {
-        'kappa': result.kappa,
-        'kappa_error': result.kappa_error,
-        'focus_dioptres': result.focus,
-        'focus_error': result.focus_error,
-        'floor_px': 4.0 * result.floor,
-        'method': widths.method,
-        'kappa_of': where,
-        **numbers,
-        'widths': [
-            {
-                'dioptres': float(q),
-                'diameter_px': 4.0 * float(s),
-                'residual_px': 4.0 * float(r),
-                'used': bool(u),
-            }
-            for q, s, r, u in zip(
-                widths.dioptres, widths.sigma, result.residuals, result.used, strict=True
-            )
-        ],
-    }
-    return CalibrationResult(
-        {'lens.kappa': result.kappa},
-        summary,
-        _lines(result, where) + comparison,
-        blur_figure(result, scale),
-        _warnings(result, known),
+    from dualfocus_ros.calibration.blur_scale import (
+        blur_scale_result,
+        compare_with_lens,
+        fit_blur_scale,
+        measure_blur,
     )
+    from dualfocus_ros.calibration.target_images import group_by_focus
+
+    scale, reference = _magnification(arguments)
+    images = image_arguments.read_images(arguments.source, arguments)
+    settings = group_by_focus(images, keep=1)
+    with progress_bar('measuring', total=len(settings)) as bar:
+        widths = measure_blur(settings, arguments.method, arguments.region, bar.update)
+    known = None if arguments.distance is None else 1.0 / arguments.distance
+    # Use the distance only for sweeps that do not pass it: the fitted focus is independent of
+    # errors of the focus scale.
+    inside = known is None or widths.dioptres.min() < known < widths.dioptres.max()
+    fit = fit_blur_scale(widths, scale, None if inside else known)
+    lens = compare_with_lens(
+        fit.kappa, arguments.focal_length, arguments.f_number, arguments.pixel_pitch
+    )
+    return blur_scale_result(fit, scale, reference, known, lens)
 
 
 def _magnification(
     arguments: argparse.Namespace,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """Return the image scale m(q), and what kappa then is of."""
+    """Return the image scale m(q), and the image that kappa then refers to."""
     if arguments.breathing is not None:
-        coefficients = _coefficients(arguments.breathing)
+        coefficients = _breathing_coefficients(arguments.breathing)
         return (
             lambda q: np.polynomial.polynomial.polyval(q, (1.0, *coefficients)),
             'the image focused at infinity',
@@ -132,58 +104,12 @@ def _magnification(
     return np.ones_like, 'the image at the focus of the target'
 
 
-def _coefficients(path: Path) -> list[float]:
+def _breathing_coefficients(path: Path) -> list[float]:
+    from dualfocus_ros.calibration.parameter_file import read_numbers
+    from dualfocus_ros.nodes.depth_parameters import SPECS
+
     name = 'breathing.coefficients'
     try:
         return list(SPECS[name].coerce(read_numbers(path, name)))
     except ValueError as error:
         raise UsageError(f'--breathing: {error}') from None
-
-
-def _compare(arguments: argparse.Namespace, kappa: float) -> tuple[list[str], dict[str, object]]:
-    """Return what the measured kappa makes of the numbers of the lens: kappa = F^2 / (A p)."""
-    focal, stop, pitch = arguments.focal_length, arguments.f_number, arguments.pixel_pitch
-    if pitch is None or (focal is None and stop is None):
-        if focal is not None and stop is not None:
-            pitch = focal**2 / (stop * kappa)
-            return [
-                f'lens: at {focal * 1e3:g} mm and f/{stop:g} this is a pixel pitch of '
-                f'{pitch * 1e6:.3f} um'
-            ], {'pixel_pitch': pitch}
-        return [], {}
-    if focal is None:
-        focal = math.sqrt(kappa * stop * pitch)
-        return [
-            f'lens: at f/{stop:g} and {pitch * 1e6:g} um this is a focal length of '
-            f'{focal * 1e3:.2f} mm'
-        ], {'focal_length': focal}
-    effective = focal**2 / (kappa * pitch)
-    lines = [f'lens: at {focal * 1e3:g} mm and {pitch * 1e6:g} um this is f/{effective:.3f}']
-    numbers: dict[str, object] = {'f_number': effective}
-    if stop is not None:
-        expected = focal**2 / (stop * pitch)
-        lines[0] += f'; f/{stop:g} would make kappa {expected:.3f}, {kappa / expected - 1.0:+.1%}'
-        numbers['kappa_expected'] = expected
-    return lines, numbers
-
-
-def _lines(result: BlurScale, where: str) -> list[str]:
-    used = int(result.used.sum())
-    rms = 4.0 * float(np.sqrt(np.mean(result.residuals[result.used] ** 2)))
-    distance = f'{1.0 / result.focus:.3f} m' if result.focus > 1e-3 else 'infinity'
-    floor = '' if math.isnan(result.floor) else f'; in focus {4.0 * result.floor:.2f} px remain'
-    return [
-        f'blur: kappa = {result.kappa:.4f} px per dioptre (standard error '
-        f'{result.kappa_error:.4f}) of {where}, from the {result.widths.method} in {used} images',
-        f'target: sharpest at {result.focus:.4f} dioptres ({distance}){floor}; residual '
-        f'{rms:.3f} px of diameter (RMS)',
-    ]
-
-
-def _warnings(result: BlurScale, known: float | None) -> list[str]:
-    if known is None or abs(result.focus - known) <= _DISAGREEMENT * max(known, 0.2):
-        return []
-    return [
-        f'the target is sharpest at {result.focus:.3f} dioptres, but its distance says '
-        f'{known:.3f}: the focus scale is off (dualfocus calibrate focus)'
-    ]

@@ -53,6 +53,7 @@ ALLOWED = {
     },
     'nodes': {
         'bags',
+        'calibration',
         'camera',
         'focal_stack',
         'inference',

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
 from dualfocus_ros.evaluation.cases import evenly_spaced_planes
 from dualfocus_ros.evaluation.protocols import (
@@ -16,6 +17,8 @@ from dualfocus_ros.evaluation.protocols import (
     make_protocol,
 )
 from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.simulation.aberrations import FieldAberrations
+from dualfocus_ros.simulation.psf import Aperture
 
 NYU = Lens(50e-3, 8.0, 12e-6)
 
@@ -124,3 +127,12 @@ def test_an_unknown_protocol_is_refused():
     with pytest.raises(ValueError, match='A or B'):
         make_protocol('C')
     assert (make_protocol('A').planes, make_protocol('B').planes) == (5, 10)
+
+
+def test_describe_names_aberrations_of_protocol_b():
+    data = open_dataset('shapes:3,count=1,size=64')
+    plain = ProtocolB(3)
+    lens = ProtocolB(3, aperture=Aperture(spherical=0.5), field=FieldAberrations(cat_eye=0.5))
+    assert 'spherical 0.5, cat_eye 0.5)' in lens.describe(data)
+    assert plain.describe(data).endswith('8 bits)')
+    assert (lens.render(data[0], data).images != plain.render(data[0], data).images).any()

@@ -36,8 +36,8 @@ def parameters(path):
     return yaml.safe_load(path.read_text())['/**']['ros__parameters']
 
 
-def depth_node_takes(path):
-    """Return the settings that the depth node makes of a parameter file."""
+def depth_node_settings(path):
+    """Return the settings of the depth node with a parameter file."""
     import argparse
 
     parser = argparse.ArgumentParser()
@@ -45,8 +45,8 @@ def depth_node_takes(path):
     return parameters_from(parser.parse_args(['--params-file', str(path)])).settings
 
 
-def sweep_node_takes(path):
-    """Return what ROS hands to the sweep node of a parameter file."""
+def sweep_node_parameters(path):
+    """Return the parameters of the sweep node with a parameter file."""
     context = Context()
     rclpy.init(context=context)
     try:
@@ -75,7 +75,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def breathing(sweep, tmp_path_factory):
-    """What calibrate breathing makes of it, and how it ended."""
+    """Parameter file and exit status of calibrate breathing."""
     path = tmp_path_factory.mktemp('results') / 'breathing.yaml'
     return path, calibrate('breathing', sweep, '-o', path)
 
@@ -83,15 +83,15 @@ def breathing(sweep, tmp_path_factory):
 def test_breathing(breathing):
     path, status = breathing
     assert status == 0 and is_picture(path.with_suffix('.png'))
-    pipeline = estimator_settings(depth_node_takes(path))
+    settings = estimator_settings(depth_node_settings(path))
     q = np.linspace(0.3, 2.4, 12)
-    found = np.array([pipeline.image_scale(focus) for focus in q]) - 1.0
+    found = np.array([settings.image_scale(focus) for focus in q]) - 1.0
     true = np.array([LENS.magnification(focus, 0.0) for focus in q]) - 1.0
     off = np.abs(found / true - 1.0).max()
-    g1 = pipeline.breathing_coefficients[0]
+    g1 = settings.breathing_coefficients[0]
     print(f'breathing: g1 {g1:.6f}, true {LENS.focal_length}; scale - 1 off by {off:.2%} at most')
     assert off < WITHIN and abs(g1 / LENS.focal_length - 1.0) < WITHIN
-    assert np.abs(pipeline.breathing_centre_drift).max() * 640 < 0.02  # px per dioptre
+    assert np.abs(settings.breathing_centre_drift).max() * 640 < 0.02  # px per dioptre
 
 
 @pytest.mark.parametrize('method', ['edge', 'texture'])
@@ -101,7 +101,7 @@ def test_lens(sweep, breathing, tmp_path, capsys, method):
     given = ('--method', method, '--breathing', breathing[0], *lens, '--distance', '0.8')
     assert calibrate('lens', sweep, '-o', path, *given, '--json') == 0
     result = json.loads(capsys.readouterr().out)
-    kappa = depth_node_takes(path).lens_kappa
+    kappa = depth_node_settings(path).lens_kappa
     with capsys.disabled():
         print(
             f'\nlens ({method}): kappa {kappa:.3f}, true {LENS.kappa():.3f} '
@@ -114,11 +114,11 @@ def test_lens(sweep, breathing, tmp_path, capsys, method):
     assert result['warnings'] == [] and is_picture(tmp_path / 'lens.png')
 
 
-def test_lens_without_breathing_is_that_at_the_target(sweep, tmp_path, capsys):
+def test_kappa_without_breathing_is_that_at_the_target(sweep, tmp_path, capsys):
     assert calibrate('lens', sweep, '-o', tmp_path / 'a.yaml', '--json', '--distance', 0.7) == 0
     result = json.loads(capsys.readouterr().out)
     assert result['kappa'] == pytest.approx(LENS.kappa(1.25), rel=WITHIN)
-    assert 'the focus scale is off' in result['warnings'][0]  # it stood at 0.8 m
+    assert 'the focus scale is off' in result['warnings'][0]  # placed at 0.8 m
 
 
 def test_focus(tmp_path, capsys):
@@ -128,7 +128,7 @@ def test_focus(tmp_path, capsys):
         path = write_settled(tmp_path / f'at_{distance}', camera, np.linspace(0.05, 2.95, 24))
         sources.append(f'{distance}={path}')
     assert calibrate('focus', *sources, '-o', tmp_path / 'focus.yaml') == 0
-    values = sweep_node_takes(tmp_path / 'focus.yaml')
+    values = sweep_node_parameters(tmp_path / 'focus.yaml')
     positions, dioptres = (np.array(values[f'calibration.{n}']) for n in ('positions', 'dioptres'))
     assert len(positions) == len(dioptres) >= 2
     assert np.all(np.diff(positions) > 0) and np.all(np.diff(dioptres) > 0)
@@ -146,7 +146,7 @@ def test_focus(tmp_path, capsys):
 
 def test_settling(tmp_path, capsys):
     camera = bench(320, 2.5, settling_time=0.12, latency=0.04)
-    # While the lens moves the camera blends what it has rendered: enough of it, to be exact.
+    # The camera blends cached renderings while the lens moves; cache enough of them.
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
     path = write_steps(tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6))
     assert calibrate('settling', path, '-o', tmp_path / 'settling.yaml', '--json') == 0
@@ -159,17 +159,17 @@ def test_settling(tmp_path, capsys):
         )
     assert result['settling_time'] == pytest.approx(0.16, rel=WITHIN)
     assert abs(result['hysteresis_dioptres']) < 0.005
-    settings = depth_node_takes(tmp_path / 'settling.yaml')
+    settings = depth_node_settings(tmp_path / 'settling.yaml')
     assert settings.command_settling_time == pytest.approx(0.16, rel=WITHIN)
     assert settings.command_latency_frames == 2  # 0.04 s and the first tenth, at 30 Hz
-    swept = sweep_node_takes(tmp_path / 'settling.yaml')
-    # The simulated camera reports truly when the lens has arrived.
+    swept = sweep_node_parameters(tmp_path / 'settling.yaml')
+    # The simulated camera reports arrival correctly.
     assert (swept['settle_frames'], swept['settle_time']) == (1, 0.0)
     assert 0.16 < swept['model_time'] < 0.3
     assert is_picture(tmp_path / 'settling.png')
 
 
-def test_hysteresis_of_a_lens_that_reports_nothing(tmp_path, capsys):
+def test_hysteresis_of_a_lens_without_reports(tmp_path, capsys):
     camera = bench(160, 2.5, settling_time=0.1, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
     path = write_steps(
@@ -188,14 +188,14 @@ def test_hysteresis_of_a_lens_that_reports_nothing(tmp_path, capsys):
     assert values['settle_frames'] == values['command.latency_frames'] + 1
 
 
-def test_settling_behind_the_metadata_of_camera_ros(tmp_path):
+def test_settling_from_camera_ros_metadata(tmp_path):
     camera = bench(160, 2.5, settling_time=0.12, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
     path = write_steps(
         tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6), reports='camera_ros', sweeps=3
     )
     assert calibrate('settling', path, '-o', tmp_path / 's.yaml') == 0
-    settings = depth_node_takes(tmp_path / 's.yaml')
+    settings = depth_node_settings(tmp_path / 's.yaml')
     assert parameters(tmp_path / 's.yaml').keys().isdisjoint({'command.settling_time'})
     # Counted from the first frame with the new position, up to a frame after the command.
     assert 0.12 - 1 / 30 < settings.camera_ros_settling_time < 0.125
@@ -212,7 +212,7 @@ def write_images(folder, camera, focus):
 
 @pytest.fixture(scope='module')
 def floor(tmp_path_factory):
-    """A bag of an oblique sweep of a camera with a bowed field."""
+    """A bag of an oblique sweep of a camera with field curvature."""
     camera = textured_plane(320, 1.25, (0.1, 0.6), field_curvature=(0.3, 0.0))
     path = tmp_path_factory.mktemp('bags') / 'floor'
     return write_settled(path, camera, np.linspace(0.1, 2.4, 15))
@@ -222,7 +222,7 @@ def test_field(floor, tmp_path, capsys):
     path = tmp_path / 'field.yaml'
     assert calibrate('field', floor, '-o', path, '--json') == 0
     result = json.loads(capsys.readouterr().out)
-    c2, c4 = estimator_settings(depth_node_takes(path)).field_curvature
+    c2, c4 = estimator_settings(depth_node_settings(path)).field_curvature
     assert [c2, c4] == pytest.approx(result['coefficients'], abs=1e-6)
     with capsys.disabled():
         print(
@@ -230,7 +230,7 @@ def test_field(floor, tmp_path, capsys):
             f'{result["before_dioptres"]:.4f} dioptres off a plane before, '
             f'{result["after_dioptres"]:.4f} after'
         )
-    # The image that is measured is larger than at infinity, by 2 per cent, and the field with it.
+    # The measured image is 2 % larger than at infinity, and the field with it.
     assert c2 == pytest.approx(0.3 / 1.02**2, rel=0.03) and c4 == 0.0
     assert result['errors'][1] is None and result['errors'][0] < 0.005
     assert result['before_dioptres'] > 0.05 and result['after_dioptres'] < 0.01
@@ -255,7 +255,7 @@ def test_field_of_two_sweeps_with_a_fourth_power(tmp_path, capsys):
     assert 'standard error' in said and '2 targets' in said and 'before' in said
 
 
-def test_a_field_that_cannot_be_determined_is_refused(floor, tmp_path, capsys):
+def test_refuses_data_that_do_not_determine_the_field(floor, tmp_path, capsys):
     middle = ('field', floor, '--region', '110,80,100,80')
     assert 'a range of at least 0.4' in refused(tmp_path, capsys, *middle)
     away = write_images(tmp_path / 'away', textured_plane(320, 1.25), np.linspace(1.6, 2.4, 8))
@@ -318,7 +318,7 @@ def refused(tmp_path, capsys, *words, status=1):
     return error
 
 
-def test_what_cannot_be_determined_is_refused_and_nothing_written(sweep, tmp_path, capsys):
+def test_refuses_data_without_writing_files(sweep, tmp_path, capsys):
     few = write_settled(tmp_path / 'few', bench(160, 0.8), [0.5, 1.25, 2.0])
     assert '3 focus settings' in refused(tmp_path, capsys, 'breathing', few)
     assert '3 focus settings' in refused(tmp_path, capsys, 'lens', few)
@@ -332,7 +332,7 @@ def test_what_cannot_be_determined_is_refused_and_nothing_written(sweep, tmp_pat
     assert 'does not exist' in refused(tmp_path, capsys, 'lens', tmp_path / 'nowhere')
     assert 'DISTANCE=SWEEP' in refused(tmp_path, capsys, 'focus', 'a=b', 'c', status=2)
     wrong = ('lens', sweep, '--region', '1,2,3')
-    assert '--region takes X,Y,W,H' in refused(tmp_path, capsys, *wrong, status=2)
+    assert '--region: expected X,Y,W,H' in refused(tmp_path, capsys, *wrong, status=2)
     outside = ('lens', sweep, '--region', '600,0,100,100')
     assert 'must lie in the image of 640 x 480' in refused(tmp_path, capsys, *outside)
 

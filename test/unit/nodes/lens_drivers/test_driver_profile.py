@@ -16,7 +16,8 @@ TABLE = ((0.0, 250.0), (0.0, 5.0))
 
 
 def test_registry_has_every_driver():
-    assert {'camera_ros': CameraRos, 'depthai': Depthai, 'v4l2': V4l2} == PROFILES
+    shipped = {'camera_ros': CameraRos, 'depthai': Depthai, 'v4l2': V4l2}
+    assert shipped.items() <= PROFILES.items()
     assert (TOPIC, *sorted(PROFILES)) == DRIVERS
 
 

@@ -25,7 +25,7 @@ from dualfocus_ros.models.layers import (
 )
 from dualfocus_ros.models.projection import integrate
 
-# Numbers of planes from which on the logits are smoothed along the planes, once for each entry.
+# Minimum numbers of planes for each pass of smoothing the logits along focus.
 # Chosen so that p is unimodal at 99 % of the pixels of generated views (seeds 0, 31 and 32).
 SMOOTHING_MIN_PLANES = (16, 26)
 

@@ -87,7 +87,7 @@ class DualFocusConfig:
 
     @property
     def stride(self) -> int:
-        """Factor that the sides of images are padded to a multiple of."""
+        """Divisor of the padded sides of images."""
         return 2 ** (len(self.volume) + 1)
 
 

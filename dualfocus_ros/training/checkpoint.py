@@ -61,7 +61,7 @@ def check_plan(path: Path, found: Mapping[str, Any], now: Mapping[str, Any]) -> 
     # Through JSON like those of the checkpoint: tuples become lists.
     before, after = _flatten(found), _flatten(json.loads(json.dumps(now)))
     differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
-    # Name fields that both have first.
+    # Name common fields first.
     differing.sort(key=lambda name: (name not in before or name not in after, name))
     if differing:
         changes = [

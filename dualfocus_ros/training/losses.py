@@ -17,9 +17,9 @@ import torch.nn.functional as functional
 from dualfocus_ros.models.dualfocus import MAX_METRES, Prediction
 from dualfocus_ros.models.projection import forward_differences
 
-# Share of a normal distribution within one standard deviation, the quantile that sigma predicts.
+# Quantile that sigma predicts: the share of a normal distribution within one sigma.
 ONE_SIGMA = 0.6827
-# Error in plane spacings that the logarithm of errors is offset by.
+# Offset of errors under the logarithm, in plane spacings.
 ERROR_FLOOR = 2e-3
 # Weights of the four scales of DFV, finest first.
 DFV_SCALES = (8 / 15, 4 / 15, 2 / 15, 1 / 15)

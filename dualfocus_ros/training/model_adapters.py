@@ -59,7 +59,7 @@ class ModelAdapter(Protocol):
 
     @property
     def stride(self) -> int:
-        """Factor that sides of training crops must be a multiple of."""
+        """Divisor of the sides of training crops."""
 
     @property
     def min_batch_size(self) -> int:

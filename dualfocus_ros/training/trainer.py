@@ -32,8 +32,7 @@ from dualfocus_ros.training.training_config import TrainerConfig
 
 logger = logging.getLogger(__name__)
 
-# Fields of the configuration that may change when a run resumes: they change its length and its
-# files, not its steps.
+# Fields that may change on resuming: they affect the length and files of a run, not its steps.
 RESUMABLE_CHANGES = (
     'steps',
     'max_minutes',

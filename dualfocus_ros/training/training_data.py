@@ -49,7 +49,7 @@ class TrainingData:
             self._source = 'generated' if device.type == 'cuda' else 'pool'
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that the rendered stacks depend on, for checkpoint and manifest."""
+        """Return the parameters of the rendered stacks, for checkpoint and manifest."""
         count = {'stacks': self._config.stacks}
         if self._source == 'generated':
             count = {'indoor_views': self._config.views, 'reuse': self._config.reuse}
@@ -57,7 +57,7 @@ class TrainingData:
         return {'source': self._source, **count, **folders, 'render': asdict(self._settings)}
 
     def render(self) -> None:
-        """Render the files that training needs and the folder of the run lacks."""
+        """Render the missing files of the run."""
         if self._source == 'pool':
             self._training_pool()
             self._held_out_pool()

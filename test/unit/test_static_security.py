@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import contextlib
 from pathlib import Path
 import socket
-import stat
 import sys
 
 import cv2
@@ -20,7 +19,6 @@ from dualfocus_ros.bags.bag_files import find_bag_files
 from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import BagError
-from dualfocus_ros.io.atomic_files import atomic_write, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'dualfocus_ros'
@@ -180,7 +178,7 @@ class Writers(ast.NodeVisitor):
         method = name.rpartition('.')[2]
         # Our own write_text(path, text) is the function; the method of Path has one argument.
         ours = name in ('write_text', 'write_bytes')
-        own_method = name.startswith(('self.', 'kind.', 'settings.'))
+        own_method = name.startswith(('self.', 'adapter.', 'settings.'))
         writes = method in WRITES and not ours and not own_method and '.' in name
         writes |= name == 'save_file' or (method == 'open' and _writes(node))
         if writes and not self._replacing and not self._renames():
@@ -299,24 +297,6 @@ def test_the_types_of_a_bag_import_nothing_but_messages(message_type):
         import_message_class(message_type)
     assert not {name for name in set(sys.modules) - modules if name.startswith('antigravity')}
     assert import_message_class('sensor_msgs/msg/Image').__name__ == 'Image'
-
-
-def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):
-    path = tmp_path / 'figures.txt'
-    write_text(path, 'before')
-    with pytest.raises(RuntimeError), atomic_write(path) as partial:
-        partial.write_text('half')
-        assert partial.parent == tmp_path and partial.suffix == '.txt'
-        raise RuntimeError
-    assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
-    write_text(path, 'äfter')
-    assert path.read_text('utf-8') == 'äfter' and list(tmp_path.iterdir()) == [path]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    line = next(li for li in Path('/proc/self/status').read_text().splitlines() if 'Umask' in li)
-    return int(line.split()[1], 8)
 
 
 def test_a_command_writes_into_its_folder_only_and_calls_nobody(tmp_path, monkeypatch):

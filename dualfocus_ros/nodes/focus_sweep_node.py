@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that drives a lens through the planes of a focus sweep."""
+"""``focus_sweep_node``: move a lens through the planes of a focus sweep."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMMAND_QUEUE = 10
 
 
 class FocusSweepNode(Node):
-    """Drives a lens through sweeps and publishes ``focus_command``; callbacks never block.
+    """Node that moves a lens in sweeps and publishes ``focus_command``; callbacks never block.
 
     A camera driver takes time to answer. From the call until its answer, and while the driver is
     lost, ``focus_command`` is NaN: no image gets a focus that the lens may not have.

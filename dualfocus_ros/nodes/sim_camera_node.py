@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated camera as a node: focus commands in, frames with ground truth out."""
+"""``sim_camera_node``: a simulated camera whose focus follows ``focus_command``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CLOCK_JUMP = 1.0
 
 
 class SimCameraNode(Node):
-    """Publishes ``image_raw``, ``camera_info``, ``focus_state`` and ``ground_truth/depth``.
+    """Node that publishes simulated images, ``focus_state`` and ``ground_truth/depth``.
 
     The executor thread receives commands and schedules frames; a worker thread renders them.
 

@@ -67,7 +67,7 @@ class SweepProgress:
 
 
 class SweepAssembler:
-    """Matches messages, groups frames into sweeps and returns focal stacks.
+    """Assembly of focal stacks: match messages, group frames into sweeps, build stacks.
 
     Each ``add_`` method returns the stacks that it completed, oldest first.
 

@@ -38,7 +38,7 @@ class _PendingFrame:
 
 
 class PlaneSynchronizer:
-    """Groups the frames of N cameras whose stamps lie within a tolerance.
+    """Matching of the frames of N cameras by stamp, within a tolerance.
 
     Unmatched frames are dropped with the next complete stack. After the timeout a group of at
     least ``min_size`` frames becomes a flagged stack.

@@ -14,7 +14,7 @@ _MAX_COMMANDS = 4 * MAX_PLANES
 
 
 class ReadingFilter:
-    """Rejects moving lenses, invalid plane indices and lenses away from their command.
+    """Filter of moving lenses, invalid plane indices and lenses away from their command.
 
     :param stage_counter: counts the rejections.
     """

@@ -32,7 +32,7 @@ def plane_from_frame(frame: MatchedFrame) -> Plane:
 
 
 class StackBuilder:
-    """Builds flagged focal stacks; remembers the extent of the last complete sweep.
+    """Builder of flagged focal stacks; stores the extent of the last complete sweep.
 
     :param stage_counter: counts stacks and rejections.
     """

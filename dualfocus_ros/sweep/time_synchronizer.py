@@ -45,7 +45,7 @@ class TimeSynchronizerSettings:
 
 
 class ExactTimeSynchronizer:
-    """Matches frames, lens readings and camera calibrations of equal stamp.
+    """Matching of frames, lens readings and camera calibrations by equal stamp.
 
     A missing calibration drops no frame. With ``exact_cameras`` frames wait for calibrations from
     the first calibration on whose stamp is that of a frame. A frame whose calibration was lost

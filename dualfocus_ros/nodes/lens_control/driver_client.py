@@ -39,7 +39,7 @@ class DriverClientSettings:
 
 
 class _DriverError(Exception):
-    """Ends the exchange; a new one starts after a pause."""
+    """Error that ends the exchange; a new one starts after a pause."""
 
     def __init__(self, state: DriverState, text: str) -> None:
         super().__init__(text)
@@ -52,7 +52,7 @@ _Answer = Generator['ParameterCall | None', Any, Any]
 
 
 class LensDriverClient:
-    """Prepares a driver for sweeps and moves its lens.
+    """Client that prepares a driver for sweeps and moves its lens.
 
     :param node_name: name of the driver's node, for messages.
     :param on_done: called with each target and the reason of its refusal, empty on success; must

@@ -28,7 +28,7 @@ OnDone = Callable[[PlaneTarget, str], None]
 
 
 class LensDriver(Protocol):
-    """Moves the lens.
+    """Interface that moves the lens.
 
     :ivar ready: whether the lens can be moved.
     :ivar problem: reason why not.

@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
-from small_bags import contents
+from small_bags import messages_by_topic
 
 LIMIT = 1_000_000
 IMAGE = Image(width=160, height=120, step=480, encoding='rgb8', data=bytes(160 * 120 * 3))
@@ -62,7 +62,7 @@ def test_full_disk_ends_recording_with_one_line(listener, tmp_path):
     assert 'Traceback' not in errors and 'Exception ignored' not in errors
     with BagReader(bag) as reader:
         assert reader.topics['/eye/image_raw'].count > 5
-    images = contents(bag)['/eye/image_raw']
+    images = messages_by_topic(bag)['/eye/image_raw']
     numbers = [message.header.stamp.sec for message in images]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert all(len(message.data) == 160 * 120 * 3 for message in images)

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from depth_rig import MS, START, DepthRig, camera_info, command, header, stamps_of
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.stack_processor import load_estimator
-from rendered_scene import lens_for, rendered_stack
+from rendered_stacks import demo_lens, rendered_stack
 
 WIDTH, HEIGHT, PLANES = 160, 120, 5
 PERIOD = 100 * MS
@@ -32,7 +32,7 @@ def make():
     rigs = []
 
     def make_rig(inputs, **parameters):
-        lens = lens_for(WIDTH)
+        lens = demo_lens(WIDTH)
         rig = DepthRig(
             load=load_estimator,
             device='cpu',

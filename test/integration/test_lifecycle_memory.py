@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rcl_interfaces.srv import ListParameters
 
-from rendered_scene import rendered_stack
+from rendered_stacks import rendered_stack
 from rep_client import Client
 
 CYCLES, SETTLED = 100, 20

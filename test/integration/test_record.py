@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.cli.main import main
-from small_bags import contents, pixels
+from small_bags import messages_by_topic, pixels
 
 CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 5, 'far_dioptres': 0.3}
@@ -113,7 +113,7 @@ def test_live_and_offline_depth_are_equal(start, command, tmp_path):
         )
         == 0
     )
-    live, offline = contents(bag), contents(tmp_path / 'out')
+    live, offline = messages_by_topic(bag), messages_by_topic(tmp_path / 'out')
     ours = by_stamp(offline['/depth/image_rect'])
     flags = {key: info.flags for key, info in by_stamp(offline['/stack_info']).items()}
     compared = 0
@@ -165,4 +165,4 @@ def test_named_topics_are_recorded_as_they_are(command, listener, tmp_path):
     listener.spin(1.0)
     process.terminate()
     assert process.wait(20.0) == 0
-    assert [m.width for m in contents(tmp_path / 'bag')['/wrist/picture']] == [1, 2, 3]
+    assert [m.width for m in messages_by_topic(tmp_path / 'bag')['/wrist/picture']] == [1, 2, 3]

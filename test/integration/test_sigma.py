@@ -28,12 +28,12 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderSettings,
     render_training_stack,
 )
-from rendered_scene import lens_for, rendered_stack
+from rendered_stacks import demo_lens, rendered_stack
 from research.transfer import STACKS
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 WIDTH, HEIGHT, PLANES = 320, 240, 8
-LENS = lens_for(WIDTH)
+LENS = demo_lens(WIDTH)
 # v(q) / v(0) = 1 / (1 - F q) as a series: the breathing without the lens, whose optics would hold
 # sigma up.
 SERIES = tuple(LENS.focal_length**power for power in range(1, 5))

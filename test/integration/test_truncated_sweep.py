@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from depth_rig import MS, START, DepthRig, camera_info, header
 from dualfocus_ros.msg import FocusState, StackInfo
 from dualfocus_ros.nodes.stack_processor import load_estimator
-from rendered_scene import rendered_stack
+from rendered_stacks import rendered_stack
 
 WIDTH, HEIGHT, PLANES = 160, 120, 8
 PARTIAL = StackInfo.FLAG_PLANE_MISSING | StackInfo.FLAG_PARTIAL

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headless Chromium, driven by the DevTools protocol over two pipes; standard library only."""
+"""Headless Chromium, controlled by the DevTools protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 def find_browser() -> str | None:
-    """Return the path of a Chromium; None where there is none."""
+    """Return the path of Chromium, None if it is not installed."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
@@ -52,7 +52,7 @@ class Page:
         if self._session is not None:
             message['sessionId'] = self._session
         os.write(self._write, json.dumps(message).encode() + b'\0')
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while True:
             answer = self._receive(end - time.monotonic())
             if answer.get('id') != self._last:
@@ -66,10 +66,10 @@ class Page:
         end = time.monotonic() + seconds
         while b'\0' not in self._buffer:
             if not select.select([self._read], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise TimeoutError('the browser does not answer')
+                raise TimeoutError('no answer from the browser')
             data = os.read(self._read, 1 << 20)
             if not data:
-                raise RuntimeError('the browser has ended')
+                raise RuntimeError('the browser has exited')
             self._buffer += data
         message, self._buffer = self._buffer.split(b'\0', 1)
         return dict(json.loads(message))
@@ -96,7 +96,7 @@ class Page:
         )
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression in the page, awaited."""
+        """Return the value of an expression in the page; promises are awaited."""
         answer = self.call(
             'Runtime.evaluate', expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -104,9 +104,9 @@ class Page:
             raise RuntimeError(f'{expression}: {answer["exceptionDetails"]}')
         return answer['result'].get('value')
 
-    def until(self, condition: str, patience: float = _PATIENCE) -> None:
+    def until(self, condition: str, timeout: float = _TIMEOUT) -> None:
         """Wait until an expression is true."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while not self.evaluate(condition):
             if time.monotonic() > end:
                 raise TimeoutError(f'{condition}; {self.problems()}')
@@ -121,7 +121,7 @@ class Page:
         return tuple(box)  # type: ignore[return-value]
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """Move, press, release or turn the wheel of the mouse, and wait for the picture."""
+        """Dispatch a mouse event (Moved, Pressed, Released, Wheel) and wait for the repaint."""
         name = f'mouse{kind}'
         self.call('Input.dispatchMouseEvent', type=name, x=x, y=y, **more)
         self.settle()
@@ -134,7 +134,7 @@ class Page:
         self.mouse('Released', x + dx, y + dy, button=button, clickCount=1)
 
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
-        """Begin, move or end a touch with these fingers."""
+        """Dispatch a touch event (Start, Move, End) with the given points."""
         self.call(
             'Input.dispatchTouchEvent',
             type=f'touch{kind}',
@@ -143,18 +143,18 @@ class Page:
         self.settle()
 
     def pixels(self, selector: str) -> np.ndarray:
-        """Return what a canvas holds, (H, W, 4) uint8."""
+        """Return the pixels of a canvas, (H, W, 4) uint8."""
         url = self.evaluate(f'document.querySelector({selector!r}).toDataURL("image/png")')
         data = base64.b64decode(url.split(',', 1)[1])
         return np.asarray(Image.open(io.BytesIO(data)).convert('RGBA'))
 
     def screenshot(self) -> np.ndarray:
-        """Return the window as it looks, (H, W, 3) uint8."""
+        """Return a screenshot of the window, (H, W, 3) uint8."""
         data = base64.b64decode(self.call('Page.captureScreenshot', format='png')['data'])
         return np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
 
     def problems(self) -> list[str]:
-        """Return errors and warnings of the page's console, and exceptions."""
+        """Return console errors, console warnings and exceptions of the page."""
         self.evaluate('1')
         found = []
         for event in self.events:
@@ -169,7 +169,7 @@ class Page:
         return found
 
     def requests(self) -> list[str]:
-        """Return the addresses that were asked for, but for those that are data themselves."""
+        """Return the requested URLs, without ``data:`` and ``blob:`` URLs."""
         urls = [
             event['params']['request']['url']
             for event in self.events
@@ -180,15 +180,15 @@ class Page:
 
 @contextmanager
 def running_browser(profile: Path) -> Iterator[Callable[[], Page]]:
-    """Start a browser; yields what opens a new page.
+    """Start a browser; yield a function that opens a new page.
 
-    :param profile: an empty folder for it.
+    :param profile: empty folder for the browser profile.
     """
     command = find_browser()
     assert command is not None
     read, to_read = os.pipe()
     from_write, write = os.pipe()
-    # The protocol is spoken on descriptors 3 and 4. The sandbox needs what containers lack.
+    # The protocol uses file descriptors 3 and 4. The sandbox does not work in containers.
     shell = f'exec "$0" "$@" 3<&{from_write} 4>&{to_read}'
     process = subprocess.Popen(
         [

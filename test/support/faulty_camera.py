@@ -17,7 +17,7 @@ from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, Simulated
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
 from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.stage_counter import StageCounter
-from rendered_scene import FRAME, lens_for
+from rendered_stacks import FRAME, demo_lens
 
 RATE = 15.0  # Hz
 SETTLING_FRAMES = 3
@@ -40,7 +40,7 @@ def faulty_sweep(
     :param settings: of ``SimulatedCameraSettings``; defaults are those of the node,
         with 2 px of jitter and a settling time of three frames.
     """
-    lens = lens_for(width)
+    lens = demo_lens(width)
     fx = lens.focal_length_px(0.0)
     camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     faults = {'jitter': 2.0, 'settling_time': SETTLING_FRAMES / RATE, 'latency': 0.02}

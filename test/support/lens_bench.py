@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bench with the simulated camera in front of the flat target, recorded as images or bags."""
+"""Images and bags of the simulated camera in front of a flat calibration target."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, Simulated
 
 FRAME = 'camera_optical_frame'
 SETTLED, MOVING = 1, 2
-CODES = 1000  # of the lens driver in a dioptre, as sim_camera_node reports them
+CODES_PER_DIOPTRE = 1000  # lens positions, as sim_camera_node reports them
 
 
-def bench(width: int, distance: float, **settings: float) -> SimulatedCamera:
-    """Return the 16 mm f/1.4 camera of the demo with the target at a distance in metres."""
+def target_camera(width: int, distance: float, **settings: float) -> SimulatedCamera:
+    """Return the 16 mm f/1.4 camera of the demo with the target at ``distance`` metres."""
     lens = Lens(0.016, 1.4, 7.2e-3 / width)
     height, fx = 3 * width // 4, lens.focal_length_px(0.0)
     view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
@@ -36,13 +36,13 @@ def bench(width: int, distance: float, **settings: float) -> SimulatedCamera:
     )
 
 
-def textured_plane(
+def plane_camera(
     width: int, inverse_depth: float, slant: tuple[float, float] = (0.0, 0.0), **settings: Any
 ) -> SimulatedCamera:
-    """Return that camera before a plane of fine texture.
+    """Return the same camera in front of a plane with fine texture.
 
-    :param inverse_depth: in the middle of the image, in 1/m.
-    :param slant: rightwards and downwards, in 1/m over half a diagonal.
+    :param inverse_depth: inverse depth in the image centre, in 1/m.
+    :param slant: change of the inverse depth to the right and downwards, in 1/m per half diagonal.
     """
     lens = Lens(0.016, 1.4, 7.2e-3 / width)
     height, fx = 3 * width // 4, lens.focal_length_px(0.0)
@@ -61,7 +61,7 @@ def textured_plane(
 def settled_images(
     camera: SimulatedCamera, focus: Iterable[float], count: int = 1
 ) -> list[FocusImage]:
-    """Return images at rest, ``count`` at each focus."""
+    """Return ``count`` images of the settled lens at each focus."""
     taken, time = [], 1000.0
     for dioptres in focus:
         camera.command(PlaneTarget(float(dioptres)), time)
@@ -72,7 +72,7 @@ def settled_images(
                 FocusImage(
                     frame.image,
                     frame.lens.dioptres,
-                    frame.lens.dioptres * CODES,
+                    frame.lens.dioptres * CODES_PER_DIOPTRE,
                     round(time * 1e9),
                     frame.lens.moving,
                 )
@@ -81,10 +81,10 @@ def settled_images(
 
 
 class SweepBag:
-    """A bag of the camera on its bench; a context manager.
+    """Writer of a bag of the camera; a context manager.
 
-    :param reports: ``true`` for FocusState as the camera is, ``none`` for commands only,
-        ``camera_ros`` for metadata that repeat the command, and no topic of commands.
+    :param reports: ``true``: true FocusState and commands; ``none``: commands only;
+        ``camera_ros``: no commands, and metadata that repeat them.
     """
 
     def __init__(self, path: Path, reports: str = 'true') -> None:
@@ -100,7 +100,7 @@ class SweepBag:
         self._bag.__exit__(*failure)  # type: ignore[arg-type]
 
     def frame(self, camera: SimulatedCamera, time: float) -> None:
-        """Take and write a frame."""
+        """Capture and write a frame."""
         types, stamp = self._bag.types, round(time * 1e9)
         taken = camera.capture(time)
         header = make_header(types, stamp, FRAME)
@@ -125,7 +125,7 @@ class SweepBag:
             header=header,
             focus_dioptres=taken.lens.dioptres,
             focus_sigma=0.0,
-            lens_position=round(taken.lens.dioptres * CODES),
+            lens_position=round(taken.lens.dioptres * CODES_PER_DIOPTRE),
             state=MOVING if taken.lens.moving else SETTLED,
             sweep_id=0,
             plane_index=0,
@@ -136,7 +136,7 @@ class SweepBag:
     def command(
         self, camera: SimulatedCamera, dioptres: float, time: float, off: float = 0.0
     ) -> None:
-        """Send the lens to a focus, from which it will end ``off``, and write the command."""
+        """Write a command and send the lens to its focus plus an error of ``off`` dioptres."""
         types, stamp = self._bag.types, round(time * 1e9)
         camera.command(PlaneTarget(dioptres + off), time)
         self._commanded = dioptres
@@ -152,10 +152,10 @@ class SweepBag:
         self._bag.write_message('/focus_command', message, stamp)
 
 
-def write_settled(
+def write_settled_bag(
     path: Path, camera: SimulatedCamera, focus: Sequence[float], count: int = 1
 ) -> Path:
-    """Write a bag of images at rest, after one on the way to each focus."""
+    """Write a bag with one image during the motion to each focus, then ``count`` at rest."""
     with SweepBag(path) as bag:
         time = 1000.0
         for dioptres in focus:
@@ -167,7 +167,7 @@ def write_settled(
     return path
 
 
-def write_steps(
+def write_sweep_bag(
     path: Path,
     camera: SimulatedCamera,
     planes: Sequence[float],
@@ -180,14 +180,15 @@ def write_steps(
 ) -> Path:
     """Write a bag of sweeps up and down at a frame rate.
 
-    :param hysteresis: dioptres that the lens goes too far on its way up.
+    :param dwell: seconds at each plane.
+    :param hysteresis: overshoot in dioptres of motion towards near focus.
     """
     rng = np.random.default_rng(1)
     targets = [float(q) for n in range(sweeps) for q in (planes if n % 2 == 0 else planes[::-1])]
     frame, previous = 0, targets[0]
     with SweepBag(path, reports) as bag:
         for target in targets:
-            # Commands come at any time between two frames.
+            # The command is at a random time between two frames.
             at = 1000.0 + (frame + rng.uniform(0.05, 0.95)) / rate
             bag.frame(camera, 1000.0 + frame / rate)
             bag.command(camera, target, at, hysteresis if target > previous else 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks with random weights."""
+"""Networks with random weights and statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 
 
 def random_network(config: DualFocusConfig, seed: int = 0) -> DualFocus:
-    """Return a network in evaluation mode whose statistics are not their initial 0 and 1."""
+    """Return a network in evaluation mode with random batch-norm statistics."""
     torch.manual_seed(seed)
     network = DualFocus(config)
     with torch.no_grad():

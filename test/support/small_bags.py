@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small bags of a wall at 1/1.4 m, for the tests of the commands that read bags."""
+"""Small bags of a wall at 1.4 dioptres."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAMERA = PinholeCamera(96, 64, 86.0, 86.0, 47.5, 31.5)
 
 
 def wall(width: int = 96, height: int = 64) -> list[Plane]:
-    """Return the planes of one sweep; the third is sharp."""
+    """Return the planes of one sweep of the wall; the third is sharp."""
     rng = np.random.default_rng(6)
     fine = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
     coarse = cv2.resize(fine[:8, :12], (width, height), interpolation=cv2.INTER_CUBIC)
@@ -37,13 +37,13 @@ def wall(width: int = 96, height: int = 64) -> list[Plane]:
 
 
 def wall_bag(path: Path, sweeps: int = 3, prefix: str = '', start_ns: int = START) -> Path:
-    """Write a bag of some equal sweeps."""
+    """Write a bag of identical sweeps of the wall."""
     return write_stack_bag(
         path, wall(), sweeps=sweeps, prefix=prefix, start_ns=start_ns, period_ns=PERIOD
     )
 
 
-def contents(path: Path) -> dict[str, list]:
+def messages_by_topic(path: Path) -> dict[str, list]:
     """Return the messages of a bag by topic."""
     with BagReader(path) as bag:
         return {name: [m.message for m in bag.messages([name])] for name in bag.topics}

@@ -9,7 +9,13 @@ from PIL import Image
 import pytest
 import yaml
 
-from lens_bench import bench, settled_images, textured_plane, write_settled, write_steps
+from lens_bench import (
+    plane_camera,
+    settled_images,
+    target_camera,
+    write_settled_bag,
+    write_sweep_bag,
+)
 
 pytest.importorskip('rclpy', reason='needs the message classes')
 
@@ -70,7 +76,7 @@ def is_picture(path):
 def sweep(tmp_path_factory):
     """A bag of images at rest at 12 settings, the target at 0.8 m."""
     path = tmp_path_factory.mktemp('bags') / 'sweep'
-    return write_settled(path, bench(640, 0.8), np.linspace(0.3, 2.4, 12))
+    return write_settled_bag(path, target_camera(640, 0.8), np.linspace(0.3, 2.4, 12))
 
 
 @pytest.fixture(scope='module')
@@ -124,8 +130,8 @@ def test_kappa_without_breathing_is_that_at_the_target(sweep, tmp_path, capsys):
 def test_focus(tmp_path, capsys):
     sources = []
     for distance in (0.45, 0.6, 1.0, 2.2):
-        camera = bench(320, distance, near_limit=3.0)
-        path = write_settled(tmp_path / f'at_{distance}', camera, np.linspace(0.05, 2.95, 24))
+        camera = target_camera(320, distance, near_limit=3.0)
+        path = write_settled_bag(tmp_path / f'at_{distance}', camera, np.linspace(0.05, 2.95, 24))
         sources.append(f'{distance}={path}')
     assert calibrate('focus', *sources, '-o', tmp_path / 'focus.yaml') == 0
     values = sweep_node_parameters(tmp_path / 'focus.yaml')
@@ -145,10 +151,10 @@ def test_focus(tmp_path, capsys):
 
 
 def test_settling(tmp_path, capsys):
-    camera = bench(320, 2.5, settling_time=0.12, latency=0.04)
+    camera = target_camera(320, 2.5, settling_time=0.12, latency=0.04)
     # The camera blends cached renderings while the lens moves; cache enough of them.
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
-    path = write_steps(tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6))
+    path = write_sweep_bag(tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6))
     assert calibrate('settling', path, '-o', tmp_path / 'settling.yaml', '--json') == 0
     result = json.loads(capsys.readouterr().out)
     with capsys.disabled():
@@ -170,9 +176,9 @@ def test_settling(tmp_path, capsys):
 
 
 def test_hysteresis_of_a_lens_without_reports(tmp_path, capsys):
-    camera = bench(160, 2.5, settling_time=0.1, latency=0.0)
+    camera = target_camera(160, 2.5, settling_time=0.1, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
-    path = write_steps(
+    path = write_sweep_bag(
         tmp_path / 'steps',
         camera,
         np.linspace(0.0, 2.4, 5),
@@ -189,9 +195,9 @@ def test_hysteresis_of_a_lens_without_reports(tmp_path, capsys):
 
 
 def test_settling_from_camera_ros_metadata(tmp_path):
-    camera = bench(160, 2.5, settling_time=0.12, latency=0.0)
+    camera = target_camera(160, 2.5, settling_time=0.12, latency=0.0)
     settled_images(camera, np.arange(0.0, 2.5, 0.5 / camera.lens.kappa()))
-    path = write_steps(
+    path = write_sweep_bag(
         tmp_path / 'steps', camera, np.linspace(0.0, 2.5, 6), reports='camera_ros', sweeps=3
     )
     assert calibrate('settling', path, '-o', tmp_path / 's.yaml') == 0
@@ -213,9 +219,9 @@ def write_images(folder, camera, focus):
 @pytest.fixture(scope='module')
 def floor(tmp_path_factory):
     """A bag of an oblique sweep of a camera with field curvature."""
-    camera = textured_plane(320, 1.25, (0.1, 0.6), field_curvature=(0.3, 0.0))
+    camera = plane_camera(320, 1.25, (0.1, 0.6), field_curvature=(0.3, 0.0))
     path = tmp_path_factory.mktemp('bags') / 'floor'
-    return write_settled(path, camera, np.linspace(0.1, 2.4, 15))
+    return write_settled_bag(path, camera, np.linspace(0.1, 2.4, 15))
 
 
 def test_field(floor, tmp_path, capsys):
@@ -241,7 +247,7 @@ def test_field_of_two_sweeps_with_a_fourth_power(tmp_path, capsys):
     folders = [
         write_images(
             tmp_path / f'{number}',
-            textured_plane(320, at, slant, field_curvature=(0.3, -0.2), breathing=False),
+            plane_camera(320, at, slant, field_curvature=(0.3, -0.2), breathing=False),
             np.linspace(0.1, 2.4, 15),
         )
         for number, (at, slant) in enumerate([(1.25, (0.5, 0.0)), (1.0, (0.0, 0.4))])
@@ -258,9 +264,9 @@ def test_field_of_two_sweeps_with_a_fourth_power(tmp_path, capsys):
 def test_refuses_data_that_do_not_determine_the_field(floor, tmp_path, capsys):
     middle = ('field', floor, '--region', '110,80,100,80')
     assert 'a range of at least 0.4' in refused(tmp_path, capsys, *middle)
-    away = write_images(tmp_path / 'away', textured_plane(320, 1.25), np.linspace(1.6, 2.4, 8))
+    away = write_images(tmp_path / 'away', plane_camera(320, 1.25), np.linspace(1.6, 2.4, 8))
     assert 'at an end of the sweep' in refused(tmp_path, capsys, 'field', away)
-    few = write_images(tmp_path / 'few', textured_plane(160, 1.25), [1.0, 1.25, 1.5])
+    few = write_images(tmp_path / 'few', plane_camera(160, 1.25), [1.0, 1.25, 1.5])
     assert '3 focus settings' in refused(tmp_path, capsys, 'field', few)
     plain = tmp_path / 'plain'
     plain.mkdir()
@@ -275,7 +281,7 @@ def test_refuses_data_that_do_not_determine_the_field(floor, tmp_path, capsys):
         'field',
         floor,
         write_images(
-            tmp_path / 'small', textured_plane(240, 1.25, (0.0, 0.3)), np.linspace(0.4, 2.2, 9)
+            tmp_path / 'small', plane_camera(240, 1.25, (0.0, 0.3)), np.linspace(0.4, 2.2, 9)
         ),
     )
 
@@ -283,7 +289,7 @@ def test_refuses_data_that_do_not_determine_the_field(floor, tmp_path, capsys):
 def test_folder_of_images_named_by_focus(tmp_path, capsys):
     folder = tmp_path / 'images'
     folder.mkdir()
-    for image in settled_images(bench(320, 0.7), np.linspace(0.2, 2.5, 9)):
+    for image in settled_images(target_camera(320, 0.7), np.linspace(0.2, 2.5, 9)):
         name = folder / f'shot_7_{image.dioptres:.3f}.png'
         cv2.imwrite(str(name), image.pixels[..., ::-1])
     out = tmp_path / 'b.yaml'
@@ -319,7 +325,7 @@ def refused(tmp_path, capsys, *words, status=1):
 
 
 def test_refuses_data_without_writing_files(sweep, tmp_path, capsys):
-    few = write_settled(tmp_path / 'few', bench(160, 0.8), [0.5, 1.25, 2.0])
+    few = write_settled_bag(tmp_path / 'few', target_camera(160, 0.8), [0.5, 1.25, 2.0])
     assert '3 focus settings' in refused(tmp_path, capsys, 'breathing', few)
     assert '3 focus settings' in refused(tmp_path, capsys, 'lens', few)
     assert '3 lens positions' in refused(tmp_path, capsys, 'focus', f'0.8={few}', f'1={few}')

@@ -14,7 +14,7 @@ from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
-from small_bags import FOCUS, START, contents, wall_bag
+from small_bags import FOCUS, START, messages_by_topic, wall_bag
 
 SHARED = Path(__file__).parents[4] / 'shared/data'
 
@@ -124,7 +124,7 @@ def test_reads_ros1_type_names(tmp_path, capsys):
                 )
             out.write(connections[topic], stamp, data)
     assert messages(tmp_path / 'old') == messages(source)
-    assert contents(tmp_path / 'old')['/image_raw'][0].encoding == 'rgb8'
+    assert messages_by_topic(tmp_path / 'old')['/image_raw'][0].encoding == 'rgb8'
     status, report = inspect(capsys, tmp_path / 'old')
     assert (status, len(report['sweeps'])) == (0, 1)
 

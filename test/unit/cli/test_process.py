@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
-from small_bags import CAMERA, FOCUS, PERIOD, START, contents, pixels, wall_bag
+from small_bags import CAMERA, FOCUS, PERIOD, START, messages_by_topic, pixels, wall_bag
 
 MAIN = {
     '/depth/image_rect',
@@ -45,7 +45,7 @@ def test_every_sweep_gives_all_outputs(tmp_path, capsys):
     assert run(bag, tmp_path / 'out', '--json') == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary['sweeps'], summary['depths'], summary['rejected']) == (3, 3, {})
-    got = contents(tmp_path / 'out')
+    got = messages_by_topic(tmp_path / 'out')
     assert set(got) == MAIN
     assert {len(messages) for messages in got.values()} == {3}
     # The reference plane is the one focused nearest: the first of each sweep.
@@ -94,7 +94,7 @@ def test_finds_topics_by_type_and_ignores_outputs(tmp_path):
     assert run(first, tmp_path / 'out', '--inputs') == 0
     # Now the bag contains outputs, which are images too.
     assert run(tmp_path / 'out', tmp_path / 'again', '--inputs') == 0
-    a, b = contents(tmp_path / 'out'), contents(tmp_path / 'again')
+    a, b = messages_by_topic(tmp_path / 'out'), messages_by_topic(tmp_path / 'again')
     assert set(a) == set(b)
     assert bytes(a['/depth/image_rect'][1].data) == bytes(b['/depth/image_rect'][1].data)
 
@@ -115,7 +115,7 @@ def test_several_cameras_need_a_choice(tmp_path, capsys):
     assert '/left/image_raw, /right/image_raw: choose one with --image-topic' in message
     assert not (tmp_path / 'out').exists()
     assert run(bag, tmp_path / 'out', '--image-topic', '/right/image_raw', '--inputs') == 0
-    got = contents(tmp_path / 'out')
+    got = messages_by_topic(tmp_path / 'out')
     assert {'/right/image_raw', '/right/camera_info', '/right/focus_state'} == set(got) - MAIN
     assert len(got['/depth/image_rect']) == 3
 
@@ -130,7 +130,9 @@ def test_remaps_inputs_and_outputs(tmp_path):
     )
     options = [word for remap in remaps for word in ('--remap', remap)]
     assert run(bag, tmp_path / 'out', *options) == 0
-    assert set(contents(tmp_path / 'out')) == MAIN - {'/depth/image_rect'} | {'/left/depth'}
+    assert set(messages_by_topic(tmp_path / 'out')) == MAIN - {'/depth/image_rect'} | {
+        '/left/depth'
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,11 +165,11 @@ def test_reads_parameters_from_files_and_options(tmp_path):
         'dualfocus:\n  ros__parameters:\n    depth.encoding: 16UC1\n'
     )
     assert run(bag, tmp_path / 'a', '--params-file', file) == 0
-    image = contents(tmp_path / 'a')['/depth/image_rect'][0]
+    image = messages_by_topic(tmp_path / 'a')['/depth/image_rect'][0]
     assert image.encoding == '16UC1'
     assert not image.data.any()  # all farther than 0.3 m
     assert run(bag, tmp_path / 'b', '--params-file', file, '-p', 'depth.max:=5') == 0
-    assert contents(tmp_path / 'b')['/depth/image_rect'][0].data.any()
+    assert messages_by_topic(tmp_path / 'b')['/depth/image_rect'][0].data.any()
 
 
 def test_bag_without_camera_info(tmp_path, capsys):
@@ -178,9 +180,12 @@ def test_bag_without_camera_info(tmp_path, capsys):
     )
     assert run(bag, tmp_path / 'none', '--points') == 0
     assert 'no camera_info for /image_raw' in capsys.readouterr().err
-    assert set(contents(tmp_path / 'none')) == MAIN - {'/depth/camera_info', '/rgb/camera_info'}
+    assert set(messages_by_topic(tmp_path / 'none')) == MAIN - {
+        '/depth/camera_info',
+        '/rgb/camera_info',
+    }
     assert run(bag, tmp_path / 'numbers', '--points', '--intrinsics', '80,81,47,31') == 0
-    got = contents(tmp_path / 'numbers')
+    got = messages_by_topic(tmp_path / 'numbers')
     assert list(got['/depth/camera_info'][1].k) == [80, 0, 47, 0, 81, 31, 0, 0, 1]
     assert len(got['/depth/points']) == 2
     file = tmp_path / 'camera.yaml'
@@ -193,7 +198,7 @@ def test_bag_without_camera_info(tmp_path, capsys):
         'projection_matrix: {rows: 3, cols: 4, data: [82, 0, 48, 0, 0, 83, 32, 0, 0, 0, 1, 0]}\n'
     )
     assert run(bag, tmp_path / 'file', '--camera-info', file) == 0
-    assert contents(tmp_path / 'file')['/depth/camera_info'][0].k[0] == 82
+    assert messages_by_topic(tmp_path / 'file')['/depth/camera_info'][0].k[0] == 82
     file.write_text('image_width: 96\n')
     assert run(bag, tmp_path / 'wrong', '--camera-info', file) == 2
     assert 'not a calibration file' in capsys.readouterr().err
@@ -208,7 +213,7 @@ def test_last_sweep_may_be_incomplete(tmp_path):
 
     bag = copy_changed(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', first_frames)
     assert run(bag, tmp_path / 'out') == 0
-    flags = [info.flags for info in contents(tmp_path / 'out')['/stack_info']]
+    flags = [info.flags for info in messages_by_topic(tmp_path / 'out')['/stack_info']]
     assert flags == [0, 1 | 8]  # the second lacks two of five planes
 
 
@@ -221,7 +226,7 @@ def test_counts_images_of_wrong_size(tmp_path, capsys):
     bag = copy_changed(wall_bag(tmp_path / 'all', sweeps=2), tmp_path / 'in', lie)
     assert run(bag, tmp_path / 'out', '--json') == 0
     assert json.loads(capsys.readouterr().out)['rejected']['row_step'] == 1
-    assert len(contents(tmp_path / 'out')['/depth/image_rect']) == 1
+    assert len(messages_by_topic(tmp_path / 'out')['/depth/image_rect']) == 1
 
 
 def test_counts_undecodable_messages(tmp_path, capsys):

@@ -21,7 +21,7 @@ from dualfocus_ros.cli.main import main
 from dualfocus_ros.msg import FocalStack, FocusCommand
 from dualfocus_ros.nodes.output_messages import camera_message, image_message
 from dualfocus_ros.stamps import to_stamp
-from small_bags import FOCUS, PERIOD, START, contents, pixels, wall, wall_bag
+from small_bags import FOCUS, PERIOD, START, messages_by_topic, pixels, wall, wall_bag
 
 
 def header(stamp):
@@ -36,7 +36,7 @@ def depth_of(bag, tmp_path, *options):
         main(['process', str(bag), str(tmp_path / 'out'), '--device', 'cpu', '--quiet', *options])
         == 0
     )
-    return pixels(contents(tmp_path / 'out')['/depth/image_rect'][0])
+    return pixels(messages_by_topic(tmp_path / 'out')['/depth/image_rect'][0])
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,7 @@ import pytest
 
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, decode_lengths
-from small_bags import FOCUS, START, contents, pixels, wall_bag
+from small_bags import FOCUS, START, messages_by_topic, pixels, wall_bag
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built package: source its setup file')
@@ -109,7 +109,9 @@ def test_recorded_depth_gets_computed_focus_curves(processed, tmp_path, capsys):
     assert re.fullmatch(
         rf'2 sweeps, \d\.\d\d MB: {re.escape(str(page))}\n', capsys.readouterr().out
     )
-    recorded = [pixels(message) for message in contents(processed)['/depth/image_rect'][:2]]
+    recorded = [
+        pixels(message) for message in messages_by_topic(processed)['/depth/image_rect'][:2]
+    ]
     for sweep, depth in zip(data_of(page)['sweeps'], recorded, strict=True):
         assert np.isposinf(
             depth

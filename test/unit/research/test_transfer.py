@@ -13,7 +13,7 @@ from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.method_interface import Estimate
 from dualfocus_ros.evaluation.metric_accumulator import plane_fit_metrics
-from lens_bench import settled_images, textured_plane
+from lens_bench import plane_camera, settled_images
 from research import transfer
 from research.transfer import case_field_curvature, remove_field_curvature
 from study_files import run_study_command
@@ -64,7 +64,7 @@ def test_all_in_focus_by_the_truth_is_sharp(tmp_path):
 
 
 def test_plane_residual_without_field_curvature():
-    camera = textured_plane(320, 1.25, field_curvature=(0.3, 0.0), noise=0.0, breathing=False)
+    camera = plane_camera(320, 1.25, field_curvature=(0.3, 0.0), noise=0.0, breathing=False)
     focus = np.linspace(0.4, 2.2, 13)
     images = settled_images(camera, focus)
     height, width = images[0].pixels.shape[:2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Focal stacks of the simulated camera with their true depth; seeds 0 to 99 are not trained on."""
+"""Focal stacks of the simulated camera with true depth; seeds 0 to 99 are not for training."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
 SENSOR_WIDTH = 0.0072
+# Far and near focus in dioptres.
 SWEEPS = {'table': (0.45, 2.5), 'floor': (0.15, 2.0), 'corridor': (0.12, 1.3)}
 FRAME = 'camera_optical_frame'
 PERIOD_NS = 100_000_000
 
 
-def lens_for(width: int) -> Lens:
+def demo_lens(width: int) -> Lens:
     """Return the 16 mm f/1.4 lens of the demo."""
     return Lens(0.016, 1.4, SENSOR_WIDTH / width)
-
-
-def pipeline_settings(width: int, **more: object) -> EstimatorSettings:
-    """Return settings that undo the breathing of that lens."""
-    return EstimatorSettings(breathing='thin_lens', lens=lens_for(width), **more)  # type: ignore[arg-type]
 
 
 def rendered_stack(
@@ -38,7 +33,7 @@ def rendered_stack(
     start_ns: int = 1_700_000_000 * 10**9,
 ) -> tuple[FocalStack, np.ndarray]:
     """Return a sweep from far to near and the depth of its reference plane in metres."""
-    lens = lens_for(width)
+    lens = demo_lens(width)
     fx = lens.focal_length_px(0.0)
     camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
     far, near = SWEEPS[scene]

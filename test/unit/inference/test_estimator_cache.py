@@ -273,6 +273,18 @@ def test_another_factor_downsamples_again(downsamplings):
     assert len(downsamplings) == 2
 
 
+@pytest.mark.parametrize('factor', [1, 2])
+def test_reused_image_buffers_give_depth_of_their_new_content(estimator, weights, factor):
+    estimator.settings = EstimatorSettings(decimation=factor)
+    buffers = planes_of(0)
+    for seed in range(4):
+        for buffer, plane in zip(buffers, planes_of(seed), strict=True):
+            buffer.image[:] = plane.image
+        found = estimator.estimate(stack_of(buffers), EVERYTHING)
+    alone = fresh(weights, estimator.settings)
+    assert same(found, alone.estimate(stack_of(planes_of(3)), EVERYTHING))
+
+
 class Stream:
     """Planes of a moving, breathing camera with automatic exposure and a noisy focus sensor."""
 

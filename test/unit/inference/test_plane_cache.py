@@ -37,6 +37,13 @@ def test_result_needs_the_same_image_and_the_exact_key(images):
     assert cache.get(images[0].copy(), KEY) is None
 
 
+def test_new_content_of_the_same_array_needs_a_new_result(images):
+    cache = PlaneCache(limit=1000)
+    cache.add(images[0], KEY, result())
+    images[0] += 1
+    assert cache.get(images[0], KEY) is None
+
+
 def test_result_for_another_key_replaces_the_first(images):
     cache = PlaneCache(limit=1000)
     first = cache.get_or_compute(images[0], 'a', result)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import json
 from pathlib import Path
 
+from dualfocus_ros.cli.argument_types import positive
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.model_arguments import add_device_argument
 from dualfocus_ros.exceptions import CommandError, UsageError
@@ -33,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--seconds',
-        type=float,
+        type=positive,
         default=20.0,
         help='duration of the measurement after the first depth (default: 20)',
     )
     parser.add_argument('--width', type=int, default=640, help='in pixels (default: 640)')
     parser.add_argument('--height', type=int, default=480, help='in pixels (default: 480)')
     parser.add_argument(
-        '--rate', type=float, default=10.0, help='camera images per second (default: 10)'
+        '--rate', type=positive, default=10.0, help='camera images per second (default: 10)'
     )
     parser.add_argument('--planes', type=int, default=8, help='planes per sweep (default: 8)')
     parser.add_argument('--model', default='auto', help='shipped name or a .safetensors file')
@@ -62,8 +63,6 @@ def execute(arguments: argparse.Namespace) -> int:
             'the demo needs ROS 2 and the built package: source activate.sh (or the setup file of '
             'the workspace) first'
         )
-    if not (arguments.seconds > 0.0 and arguments.rate > 0.0):
-        raise UsageError('--seconds and --rate must be positive')
     if not 2 <= arguments.planes <= 32:
         raise UsageError(f'--planes must be from 2 to 32, got {arguments.planes}')
     from dualfocus_ros.demo.demo_report import format_summary

@@ -12,6 +12,7 @@ from typing import Any
 import webbrowser
 
 from dualfocus_ros.cli import camera_arguments, parameter_arguments
+from dualfocus_ros.cli.argument_types import positive_int
 from dualfocus_ros.cli.bag_arguments import add_topic_arguments
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import UsageError
@@ -39,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sweeps = parser.add_argument_group('sweeps of a bag')
     sweeps.add_argument(
-        '--sweeps', type=int, default=4, metavar='N', help='show at most N (default 4)'
+        '--sweeps', type=positive_int, default=4, metavar='N', help='show at most N (default 4)'
     )
     sweeps.add_argument(
         '--first', type=int, default=0, metavar='N', help='start with sweep N, counted from 0'
     )
     sweeps.add_argument(
-        '--every', type=int, default=1, metavar='N', help='show every Nth (default 1)'
+        '--every', type=positive_int, default=1, metavar='N', help='show every Nth (default 1)'
     )
     sweeps.add_argument(
         '--recompute', action='store_true', help='compute depth even if the bag has it'
@@ -153,11 +154,13 @@ def _bag_page(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, 
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, least in (('sweeps', 1), ('first', 0), ('every', 1)):
-        if getattr(arguments, name) < least:
-            raise UsageError(f'--{name} takes {least} or more, got {getattr(arguments, name)}')
+    if arguments.first < 0:
+        raise UsageError(f'--first takes 0 or more, got {arguments.first}')
     if arguments.range is not None and not 0.0 < arguments.range[0] < arguments.range[1]:
-        raise UsageError('--range takes two distances in metres, the nearer one first')
+        raise UsageError(
+            '--range takes two distances in metres, the nearer one first, got '
+            f'{arguments.range[0]:g} {arguments.range[1]:g}'
+        )
     if not 0 <= arguments.port <= 65535:
         raise UsageError(f'--port takes 0 to 65535, got {arguments.port}')
     if arguments.depth_topic is not None:

@@ -143,7 +143,7 @@ def test_no_network_shows_recorded_outputs_only(processed, bag, tmp_path, capsys
 @pytest.mark.parametrize(
     'more, status, text',
     [
-        (['--sweeps', '0'], 2, '--sweeps takes 1 or more'),
+        (['--sweeps', '0'], 2, '--sweeps: must be 1 or more'),
         (['--first', '-1'], 2, '--first takes 0 or more'),
         (['--range', '2', '1'], 2, 'the nearer one first'),
         (['--port', '99999'], 2, '--port takes 0 to 65535'),

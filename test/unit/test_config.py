@@ -22,7 +22,7 @@ def parameters(name: str, node: str) -> dict:
     return content[f'/**/{node}']['ros__parameters']
 
 
-def test_dualfocus_yaml_states_every_parameter_with_its_default():
+def test_dualfocus_yaml_has_all_defaults():
     stated = parameters('dualfocus.yaml', 'dualfocus')
     stated = {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
     assert stated == {
@@ -32,14 +32,14 @@ def test_dualfocus_yaml_states_every_parameter_with_its_default():
         assert settings.SPECS[name].coerce(value) == value
 
 
-def test_parameters_without_a_default_have_a_valid_example():
+def test_empty_parameters_have_a_valid_example():
     text = (CONFIG / 'dualfocus.yaml').read_text('utf-8')
     for name in (spec.name for spec in settings.PARAMETERS if spec.default == ()):
         (example,) = re.findall(rf'^    # {re.escape(name)}: (.+)$', text, re.MULTILINE)
         assert settings.SPECS[name].coerce(yaml.safe_load(example))
 
 
-def test_every_parameter_is_explained():
+def test_parameters_have_comments():
     lines = (CONFIG / 'dualfocus.yaml').read_text('utf-8').splitlines()
     for number, line in enumerate(lines):
         if re.match(r'    \w', line):
@@ -50,7 +50,7 @@ def test_every_parameter_is_explained():
     'node, module',
     [('sim_camera', 'sim_parameters'), ('focus_sweep', 'sweep_parameters')],
 )
-def test_sim_yaml_sets_parameters_that_the_simulation_has(node, module):
+def test_sim_yaml_names_existing_parameters(node, module):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
     table = __import__(f'dualfocus_ros.nodes.{module}', fromlist=['PARAMETERS']).PARAMETERS
     known = {entry.name: entry for entry in table}
@@ -60,7 +60,7 @@ def test_sim_yaml_sets_parameters_that_the_simulation_has(node, module):
         assert isinstance(value, type(default)), f'{name} must be a {type(default).__name__}'
 
 
-def test_sim_yaml_gives_the_depth_node_the_lens_of_the_camera():
+def test_sim_yaml_has_one_lens_for_both_nodes():
     camera, depth = parameters('sim.yaml', 'sim_camera'), parameters('sim.yaml', 'dualfocus')
     for name, value in depth.items():
         assert settings.SPECS[name].coerce(value) == value
@@ -69,7 +69,7 @@ def test_sim_yaml_gives_the_depth_node_the_lens_of_the_camera():
     assert depth['breathing.model'] == 'thin_lens'
 
 
-def test_rviz_configuration_shows_what_the_depth_node_publishes():
+def test_rviz_configuration_shows_outputs():
     layout = yaml.safe_load((CONFIG / 'dualfocus.rviz').read_text('utf-8'))
     displays = layout['Visualization Manager']['Displays']
     types = {'PointCloud2': 'PointCloud2', 'Image': 'Image'}
@@ -114,7 +114,7 @@ def test_topics_of_these_files_are_outputs_of_the_node():
     assert published | {topics.DIAGNOSTICS: 'DiagnosticArray'} == OUTPUT_TYPES
 
 
-def test_nav2_gets_points_within_the_range_of_the_node():
+def test_nav2_ranges_are_within_those_of_the_node():
     content = yaml.safe_load((CONFIG / 'nav2_voxel_layer.yaml').read_text('utf-8'))
     layer = content['local_costmap']['local_costmap']['ros__parameters']['voxel_layer']
     source = layer[layer['observation_sources']]
@@ -132,7 +132,7 @@ def test_nav2_gets_points_within_the_range_of_the_node():
     assert source['raytrace_max_range'] <= node['depth.max']
 
 
-def test_moveit_gets_what_its_updaters_take():
+def test_moveit_updaters_get_matching_topics():
     content = yaml.safe_load((CONFIG / 'moveit_octomap.yaml').read_text('utf-8'))
     assert set(content['sensors']) <= set(content)
     for name in ('dualfocus_cloud', 'dualfocus_depth'):
@@ -148,7 +148,7 @@ def test_moveit_gets_what_its_updaters_take():
     assert image.rpartition('/')[0] + '/camera_info' in OUTPUT_TYPES
 
 
-def test_the_laser_scan_is_not_in_the_optical_frame():
+def test_laser_scan_is_not_in_the_optical_frame():
     text = (CONFIG / 'depthimage_to_laserscan.yaml').read_text('utf-8')
     values = yaml.safe_load(text)['/**']['ros__parameters']
     assert not values['output_frame'].endswith('optical_frame')
@@ -169,7 +169,7 @@ def foxglove() -> dict:
     return json.loads((CONFIG / 'dualfocus.foxglove.json').read_text('utf-8'))
 
 
-def test_foxglove_layout_names_topics_of_the_right_type(foxglove):
+def test_foxglove_topics_have_the_right_type(foxglove):
     panels = foxglove['configById']
     assert sorted(panels_of(foxglove['layout'])) == sorted(panels)
     shown = []
@@ -204,7 +204,7 @@ def test_foxglove_layout_names_topics_of_the_right_type(foxglove):
     assert panels['3D!cloud']['followTf'] == 'camera_optical_frame'
 
 
-def test_foxglove_plots_fields_that_stack_info_has(foxglove):
+def test_foxglove_plots_existing_fields(foxglove):
     from dualfocus_ros.bags.message_types import typestore
 
     fields = {name for name, _ in typestore().fielddefs['dualfocus_ros/msg/StackInfo'][1]}
@@ -214,7 +214,7 @@ def test_foxglove_plots_fields_that_stack_info_has(foxglove):
     assert 'latency_ms' in plotted <= fields
 
 
-def test_foxglove_colours_are_those_of_our_pictures(foxglove):
+def test_foxglove_colours_match_our_pictures(foxglove):
     """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
     np = pytest.importorskip('numpy')
     colour = pytest.importorskip('dualfocus_ros.visualization.colour_scales')
@@ -229,7 +229,7 @@ def test_foxglove_colours_are_those_of_our_pictures(foxglove):
         assert mode['gradient'] == ends
 
 
-def test_every_file_for_consumers_is_explained():
+def test_files_for_consumers_are_documented():
     docs = CONFIG.parent / 'docs'
     explained = '\n'.join(path.read_text('utf-8') for path in docs.glob('*.md'))
     for name in (

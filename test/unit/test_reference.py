@@ -13,7 +13,7 @@ from dualfocus_ros.nodes import depth_parameters, reference
 DOCS = Path(__file__).parents[2] / 'docs'
 
 
-def test_the_pages_are_up_to_date(tmp_path):
+def test_reference_pages_are_up_to_date(tmp_path):
     reference.write(tmp_path)
     for name in ('topics.md', 'parameters.md'):
         assert (tmp_path / name).read_text('utf-8') == (DOCS / name).read_text('utf-8'), (
@@ -21,7 +21,7 @@ def test_the_pages_are_up_to_date(tmp_path):
         )
 
 
-def test_every_output_and_parameter_is_explained():
+def test_parameters_page_has_every_parameter():
     page = reference.parameters_page()
     for name in depth_parameters.SPECS:
         assert page.count(f'| `{name}` |') >= 1

@@ -15,7 +15,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_neither_a_burst_nor_a_pause_is_the_rate(clock):
+def test_period_ignores_bursts_and_pauses(clock):
     arrivals = arrival_statistics.ArrivalStatistics()
     assert arrivals.age is None and arrivals.period is None
     # Two images that had waited for the node, then thirty a tenth of a second apart.

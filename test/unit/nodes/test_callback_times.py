@@ -8,7 +8,7 @@ import pytest
 from dualfocus_ros.nodes.callback_times import WINDOW, CallbackSummary, CallbackTimer
 
 
-def test_a_timed_callback_does_the_same():
+def test_timed_callback_keeps_result_and_exception():
     times = CallbackTimer()
     assert times.summary() is None
     assert times.timed(lambda a, b=1: a + b)(2, b=3) == 5
@@ -21,7 +21,7 @@ def test_a_timed_callback_does_the_same():
     assert times.summary().count == 2, 'one that fails took its time too'
 
 
-def test_sleeping_takes_time_by_the_clock_and_none_of_the_processor():
+def test_sleep_counts_as_wall_time_only():
     times = CallbackTimer()
     times.timed(time.sleep)(0.05)
     summary = times.summary()
@@ -29,7 +29,7 @@ def test_sleeping_takes_time_by_the_clock_and_none_of_the_processor():
     assert summary.busy[2] < 0.5 * summary.elapsed[2]
 
 
-def test_the_newest_are_told_of():
+def test_summary_covers_the_newest_callbacks():
     times = CallbackTimer()
     times.timed(time.sleep)(0.02)
     for _ in range(WINDOW):
@@ -41,7 +41,7 @@ def test_the_newest_are_told_of():
     assert summary.elapsed[0] < 1.0
 
 
-def test_what_the_diagnostics_say_can_be_read_back():
+def test_summary_round_trip_through_diagnostics():
     summary = CallbackSummary(12, (0.125, 0.5, 1.5), (0.25, 0.75, 2.5))
     assert CallbackSummary.from_values({**summary.values(), 'image age [s]': '0.1'}) == summary
     assert CallbackSummary.from_values({'image age [s]': '0.1'}) is None

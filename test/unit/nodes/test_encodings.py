@@ -115,7 +115,7 @@ def worst(found, expected):
     return int(np.abs(found[inner].astype(int) - expected[inner]).max())
 
 
-def test_every_accepted_encoding_is_tried():
+def test_cases_cover_every_encoding():
     assert set(CASES) | set(WIDE) == set(raw_images.PIXEL_LAYOUTS)
 
 
@@ -123,7 +123,7 @@ def test_every_accepted_encoding_is_tried():
 @pytest.mark.parametrize('encoding', CASES)
 @pytest.mark.parametrize('extra', [0, 6])
 @pytest.mark.parametrize('big', [0, 1])
-def test_eight_bits(encoding, extra, big):
+def test_decodes_8_bit_encodings(encoding, extra, big):
     sent, expected, tolerance = CASES[encoding]
     found = raw_images.image_to_array(message(sent, encoding, extra, big), 10**6)
     assert worst(found, expected) <= tolerance
@@ -133,7 +133,7 @@ def test_eight_bits(encoding, extra, big):
 @pytest.mark.parametrize('encoding', WIDE)
 @pytest.mark.parametrize('extra', [0, 6])
 @pytest.mark.parametrize('order', ['<', '>'])
-def test_sixteen_bits(encoding, extra, order):
+def test_decodes_16_bit_encodings(encoding, extra, order):
     narrow, expected, tolerance = WIDE[encoding]
     sent = (narrow.astype(np.uint16) * 257).astype(f'{order}u2')
     found = raw_images.image_to_array(message(sent, encoding, extra, int(order == '>')), 10**6)
@@ -142,7 +142,7 @@ def test_sixteen_bits(encoding, extra, order):
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize('encoding', WIDE)
-def test_sixteen_bits_in_the_wrong_byte_order_are_not_taken_for_right(encoding):
+def test_byte_order_of_16_bit_images_is_respected(encoding):
     """The low byte counts up while the high one stands still: swapped it would be a staircase."""
     narrow, expected, _ = WIDE[encoding]
     sent = narrow.astype(np.uint16) << 8

@@ -509,7 +509,7 @@ def shown(rig):
     return counts, longest
 
 
-def test_every_rejection_is_on_diagnostics_and_every_image_accounted_for(nodes, tally):
+def test_diagnostics_account_for_every_image(nodes, tally):
     """Last in this file: after all that, the books of every node must balance."""
     for parameters in KINDS:
         rig = nodes(**parameters)
@@ -525,7 +525,7 @@ def test_every_rejection_is_on_diagnostics_and_every_image_accounted_for(nodes, 
         assert snapshot.rejected('inference_failed') == 0, snapshot
 
 
-def test_as_many_were_given_as_were_asked_for(tally, capsys):
+def test_fuzzing_ran_the_requested_examples(tally, capsys):
     if FULL:
         with capsys.disabled():
             print('', *tally.lines(), sep='\n')

@@ -33,7 +33,7 @@ def reason(convert, message):
     return caught.value.reason
 
 
-def test_a_frame_id_that_is_a_book_is_refused_before_it_goes_into_every_output():
+def test_rejects_overlong_frame_id():
     book = 'a' * 10_000
     picture = CompressedImage(format='jpeg', data=PICTURES[0])
     stack = stack_message(START)
@@ -45,7 +45,7 @@ def test_a_frame_id_that_is_a_book_is_refused_before_it_goes_into_every_output()
     assert reason(input_messages.focal_stack_from_msg, stack) == 'frame_id'
 
 
-def test_an_encoding_that_is_a_book_makes_no_long_text():
+def test_error_for_overlong_encoding_is_short():
     message = image(START, 1)
     message.encoding = 'b' * 1_000_000
     assert reason(raw_images.image_to_array, message) == 'encoding'
@@ -55,12 +55,12 @@ def test_an_encoding_that_is_a_book_makes_no_long_text():
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
-def test_an_odd_width_where_two_pixels_share_a_colour_is_named(encoding):
+def test_rejects_odd_width_of_yuv422(encoding):
     message = Image(width=3, height=2, step=6, encoding=encoding, data=bytes(12))
     assert reason(raw_images.image_to_array, message) == 'odd_size'
 
 
-def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
+def test_stacks_are_counted_without_subscribers():
     stage_counter, emitted = StageCounter(), []
     settings = DepthNodeSettings()
     source = StackInput(None, lambda: settings, stage_counter, emitted.append, lambda plane: None)
@@ -73,14 +73,14 @@ def test_whole_stacks_are_checked_and_counted_while_nobody_listens():
     assert snapshot.rejected('row_step') == 1 and emitted == []
 
 
-def test_images_that_wait_are_counted_when_everything_is_begun_anew():
+def test_reset_counts_pending_images():
     rig = SweepFixture()
     rig.add(frame(0))
     rig.assembler.reset()
     assert rig.rejected('reset') == 1
 
 
-def test_images_that_wait_are_counted_when_the_format_changes():
+def test_format_change_counts_pending_images():
     rig = SweepFixture()
     rig.feed([frame(0), frame(1)])
     rig.add(frame(2, encoding='bgr8'))
@@ -88,14 +88,14 @@ def test_images_that_wait_are_counted_when_the_format_changes():
     assert rig.rejected('format_changed') == 2
 
 
-def test_images_that_wait_are_counted_when_their_clock_jumps_back():
+def test_clock_jump_counts_pending_images():
     rig = SweepFixture(window=0.5)
     rig.feed([frame(100), frame(101)])
     rig.add(frame(102, stamp_ns=stamp(0) + MS))
     assert rig.rejected('clock_jump') == 2
 
 
-def test_one_reason_at_two_stages_is_shown_with_both_counts():
+def test_diagnostics_show_a_reason_at_two_stages():
     stage_counter = StageCounter()
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
         stage_counter.reject(stage, 'reset', 'begun anew')

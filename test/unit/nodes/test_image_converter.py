@@ -79,7 +79,7 @@ def make():
         rclpy.shutdown(context=bench.context)
 
 
-def test_results_and_errors_come_in_order_on_the_executors_thread(make):
+def test_results_arrive_in_order_on_the_executor(make):
     bench = make()
 
     def fail() -> object:
@@ -94,7 +94,7 @@ def test_results_and_errors_come_in_order_on_the_executors_thread(make):
     assert bench.times.summary() is not None and bench.converter.idle
 
 
-def test_the_executor_is_free_meanwhile(make):
+def test_conversion_does_not_block_the_executor(make):
     bench = make()
     bench.block()
     ticks: list[int] = []
@@ -106,7 +106,7 @@ def test_the_executor_is_free_meanwhile(make):
     assert bench.until(1) == ['blocker']
 
 
-def test_of_too_many_the_oldest_is_given_up(make):
+def test_full_queue_drops_the_oldest(make):
     bench = make(limit=3)
     bench.block()
     assert [bench.submit(n) for n in range(4)] == [True, True, False, False]
@@ -114,7 +114,7 @@ def test_of_too_many_the_oldest_is_given_up(make):
     assert bench.until(3) == [1, 2, 3]
 
 
-def test_nothing_comes_of_what_was_cleared(make):
+def test_cleared_conversions_deliver_nothing(make):
     bench = make()
     bench.block()
     assert bench.submit('old')
@@ -124,7 +124,7 @@ def test_nothing_comes_of_what_was_cleared(make):
     assert bench.until(1) == ['new']
 
 
-def test_closing_ends_the_thread_and_nothing_comes_any_more(make):
+def test_close_stops_thread_and_delivery(make):
     bench = make()
     bench.submit('one')
     bench.block()

@@ -61,7 +61,7 @@ def finish(worker, count):
     return worker.estimators[-1].done
 
 
-def test_the_estimator_is_made_and_released_on_the_thread(rig):
+def test_loads_and_releases_on_the_thread(rig):
     estimator = rig.estimators[0]
     assert rig.state is WorkerState.READY
     assert estimator.thread is not threading.current_thread()
@@ -71,7 +71,7 @@ def test_the_estimator_is_made_and_released_on_the_thread(rig):
 
 
 @pytest.mark.fault(20)
-def test_the_newest_job_wins(rig):
+def test_newest_job_replaces_the_pending_one(rig):
     rig.submit('first')
     assert rig.estimators[0].began.acquire(timeout=10)
     assert rig.submit('second') is None
@@ -82,7 +82,7 @@ def test_the_newest_job_wins(rig):
     assert finish(rig, 2) == ['first', 'fourth']
 
 
-def test_a_job_that_waits_can_be_taken_back(rig):
+def test_clear_removes_the_pending_job(rig):
     rig.submit('first')
     assert rig.estimators[0].began.acquire(timeout=10)
     rig.submit('second')
@@ -93,7 +93,7 @@ def test_a_job_that_waits_can_be_taken_back(rig):
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize('error', [RuntimeError('CUDA error'), MemoryError(), ValueError('x')])
-def test_an_exception_is_reported_and_the_next_job_done(rig, error):
+def test_continues_after_an_exception(rig, error):
     rig.submit(error)
     assert rig.reported.acquire(timeout=10)
     assert rig.errors == [error]
@@ -104,13 +104,13 @@ def test_an_exception_is_reported_and_the_next_job_done(rig, error):
     assert finish(rig, 1) == ['next']
 
 
-def test_after_the_end_nothing_is_done(rig):
+def test_stopped_worker_ignores_jobs(rig):
     rig.request_stop()
     rig.submit('late')
     assert finish(rig, 1) == []
 
 
-def test_an_estimator_that_cannot_be_loaded():
+def test_failed_load_sets_state_and_error():
     def load():
         raise ValueError('no such model')
 
@@ -122,7 +122,7 @@ def test_an_estimator_that_cannot_be_loaded():
 
 
 @pytest.mark.fault(10)
-def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
+def test_crashed_thread_is_restarted(rig, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
     rig.submit(SystemExit('killed'))
@@ -142,7 +142,7 @@ def test_a_thread_that_dies_is_noticed_and_started_anew(rig, monkeypatch):
     assert finish(rig, 1) == ['again']
 
 
-def test_the_pause_doubles_up_to_a_limit_and_a_job_done_ends_that(monkeypatch):
+def test_restart_delay_doubles_until_a_job_succeeds(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
     done = threading.Semaphore(0)
@@ -171,7 +171,7 @@ def test_the_pause_doubles_up_to_a_limit_and_a_job_done_ends_that(monkeypatch):
     assert worker.stop(10)
 
 
-def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
+def test_failed_reload_is_retried(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(worker_module.time, 'monotonic', lambda: clock[0])
     made, trouble = [], []
@@ -198,7 +198,7 @@ def test_what_cannot_be_loaded_again_is_tried_again(monkeypatch):
     assert worker.stop(10)
 
 
-def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
+def test_crash_during_first_load_is_a_failed_load():
     def load():
         raise SystemExit('gone')
 
@@ -207,7 +207,7 @@ def test_a_thread_that_dies_while_it_loads_is_a_failure_to_load():
     assert worker.state is WorkerState.FAILED and str(worker.load_error) == 'gone'
 
 
-def test_an_estimator_of_no_more_use_is_loaded_anew_and_need_not_be_released(rig):
+def test_reloads_although_release_fails(rig):
     rig._on_error = lambda error: True
 
     def cannot():
@@ -221,7 +221,7 @@ def test_an_estimator_of_no_more_use_is_loaded_anew_and_need_not_be_released(rig
     assert finish(rig, 1) == ['next'] and rig.restarts == 0
 
 
-def test_works_ahead_while_no_job_waits():
+def test_prefetches_while_no_job_is_pending():
     worked, order = threading.Semaphore(0), []
 
     def ahead(estimator, part):
@@ -245,7 +245,7 @@ def test_works_ahead_while_no_job_waits():
     assert order == ['first', 'broken', 'last', 'job']
 
 
-def test_a_job_goes_before_what_was_offered_and_clear_takes_both_back():
+def test_job_precedes_prefetch_and_clear_drops_both():
     gate, begun, order = threading.Event(), threading.Event(), []
 
     def ahead(estimator, part):

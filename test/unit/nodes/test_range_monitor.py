@@ -19,7 +19,7 @@ from dualfocus_ros.nodes.range_monitor import RangeMonitor
 SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)
 
 
-def test_said_once_however_many_stacks_come():
+def test_warns_once_for_many_stacks():
     monitor = RangeMonitor()
     first = monitor.check(SETTINGS, 0.1)
     assert '10 px of blur per dioptre' in first
@@ -27,7 +27,7 @@ def test_said_once_however_many_stacks_come():
     assert [monitor.check(SETTINGS, 0.1 + 0.001 * n) for n in range(5)] == [None] * 5
 
 
-def test_said_again_for_more_and_for_another_lens():
+def test_warns_again_for_larger_range_or_other_lens():
     monitor = RangeMonitor()
     assert monitor.check(SETTINGS, 0.15) is not None
     assert monitor.check(SETTINGS, 0.0) is not None
@@ -35,7 +35,7 @@ def test_said_again_for_more_and_for_another_lens():
     assert monitor.check(replace(SETTINGS, kappa=5.0), 0.0) is not None
 
 
-def test_within_the_range_and_without_a_lens_nothing_is_said():
+def test_no_warning_within_range_or_without_lens():
     monitor = RangeMonitor()
     assert monitor.check(SETTINGS, 0.25) is None
     assert monitor.check(replace(SETTINGS, depth_max=4.9), 0.0) is None
@@ -43,7 +43,7 @@ def test_within_the_range_and_without_a_lens_nothing_is_said():
     assert monitor.check(EstimatorSettings(lens=Lens(0.016, 1.4, 1.125e-5)), 0.15) is None
 
 
-def test_diagnostics_say_it_as_long_as_it_is_so():
+def test_diagnostics_keep_the_warning():
     monitor = RangeMonitor()
     assert optics_status(monitor.last).level == DiagnosticStatus.OK
     for _ in range(2):

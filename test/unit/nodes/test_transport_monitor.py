@@ -23,18 +23,18 @@ def watch(count, late=0.002, lost=(), infos=True, image_first=False):
     return found.summary
 
 
-def test_good_transport_is_no_problem():
+def test_good_transport_has_no_problem():
     found = watch(60)
     assert found.lost == 0.0 and found.late == pytest.approx(0.002)
     assert found.problem is None
 
 
-def test_an_image_before_its_info_is_not_late():
+def test_image_before_its_info_is_not_late():
     found = watch(60, image_first=True)
     assert found.lost == 0.0 and found.late == 0.0 and found.problem is None
 
 
-def test_lost_images_are_counted_and_told():
+def test_lost_images_are_reported():
     found = watch(80, lost=range(0, 80, 4))
     # Of the last second nothing is known yet.
     assert found.lost == pytest.approx(0.25, abs=0.03)
@@ -42,13 +42,13 @@ def test_lost_images_are_counted_and_told():
     assert 'fastdds_large_images.xml' in found.problem
 
 
-def test_late_images_are_told():
+def test_late_images_are_reported():
     found = watch(60, late=0.3)
     assert found.late == pytest.approx(0.3)
     assert 'images arrive 300 ms after their camera_info' in found.problem
 
 
-def test_nothing_is_said_too_early_or_without_infos():
+def test_no_result_too_early_or_without_infos():
     assert watch(10) is None
     assert watch(60, infos=False) is None
     # Infos whose stamps no image has, such as those of a latched topic.

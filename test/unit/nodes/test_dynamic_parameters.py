@@ -12,9 +12,7 @@ from rclpy.parameter import Parameter
 
 from dualfocus_ros.nodes.depth_parameters import SPECS, DepthNodeSettings
 from dualfocus_ros.nodes.derived_settings import (
-    assembler_settings,
     estimator_settings,
-    settling_model,
 )
 from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.parameter_declaration import descriptor
@@ -85,12 +83,12 @@ def make():
     rclpy.shutdown(context=context)
 
 
-def test_every_parameter_of_the_contract_exists():
+def test_contract_parameters_exist():
     assert set(SPECS) >= CONTRACT
 
 
 @pytest.mark.parametrize('name', sorted(SPECS))
-def test_each_is_described_and_bounded(name):
+def test_parameters_have_description_and_range(name):
     described = descriptor(SPECS[name])
     assert len(described.description) > 10
     assert described.read_only == (name in STATIC)
@@ -103,14 +101,14 @@ def test_each_is_described_and_bounded(name):
     assert free or bounded
 
 
-def test_defaults_need_no_correction(make):
+def test_defaults_have_no_problems(make):
     _, parameters = make()
     assert parameters.problems == []
     assert parameters.current() == DepthNodeSettings()
     assert parameters.current() is parameters.current()
 
 
-def test_values_given_at_start_up(make):
+def test_values_given_at_start(make):
     _, parameters = make(
         depth__max=10, stack__size=8, planes__focus_dioptres=[0.1, 0.5], points__color=False
     )
@@ -136,7 +134,7 @@ def test_values_given_at_start_up(make):
         ('planes.focus_dioptres', [0.1, 1e9], '-100 to 100'),
     ],
 )
-def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, value, allowed):
+def test_wrong_value_at_start_names_allowed_values(make, name, value, allowed):
     _, parameters = make(**{name.replace('.', '__'): value})
     (problem,) = parameters.problems
     assert problem.startswith(f'{name} must be')
@@ -167,19 +165,19 @@ def test_a_wrong_value_at_start_up_is_named_with_what_is_allowed(make, name, val
         ({'lens.field_curvature': [0.2]}, 'two numbers'),
     ],
 )
-def test_what_does_not_fit_together_is_named(make, given, text):
+def test_contradictory_values_are_named(make, given, text):
     _, parameters = make(**{name.replace('.', '__'): value for name, value in given.items()})
     (problem,) = parameters.problems
     assert text in problem
 
 
-def test_several_wrong_values_are_all_named(make):
+def test_all_wrong_values_are_named(make):
     _, parameters = make(depth__encoding='x', stack__size=99, precision='int8')
     assert len(parameters.problems) == 3
 
 
 @pytest.mark.fault(17)
-def test_changes_are_taken_or_refused_together(make):
+def test_changes_apply_or_fail_together(make):
     node, parameters = make()
     before = parameters.current()
     result = node.set_parameters_atomically(
@@ -207,7 +205,7 @@ def test_changes_are_taken_or_refused_together(make):
         ('depth.max', 'far', 'type'),
     ],
 )
-def test_a_wrong_change_is_refused_with_what_is_allowed(make, name, value, text):
+def test_rejected_change_names_allowed_values(make, name, value, text):
     node, parameters = make()
     before = parameters.current()
     (result,) = node.set_parameters([Parameter(name, value=value)])
@@ -216,7 +214,7 @@ def test_a_wrong_change_is_refused_with_what_is_allowed(make, name, value, text)
     assert parameters.current() == before
 
 
-def test_a_list_without_values_can_be_filled_later(make):
+def test_empty_list_can_be_set_later(make):
     node, parameters = make()
     results = node.set_parameters(
         [
@@ -228,7 +226,7 @@ def test_a_list_without_values_can_be_filled_later(make):
     assert estimator_settings(parameters.current()).breathing_coefficients == (0.05, -0.001)
 
 
-def test_field_curvature_reaches_the_pipeline_and_can_be_changed(make):
+def test_field_curvature_reaches_the_estimator(make):
     node, parameters = make(lens__field_curvature=[0.2, 0.1])
     assert estimator_settings(parameters.current()).field_curvature == (0.2, 0.1)
     (result,) = node.set_parameters([Parameter('lens.field_curvature', value=[-0.1, 0.0])])
@@ -236,38 +234,16 @@ def test_field_curvature_reaches_the_pipeline_and_can_be_changed(make):
     assert estimator_settings(parameters.current()).field_curvature == (-0.1, 0.0)
 
 
-def test_a_wrong_value_can_be_corrected_later(make):
+def test_wrong_value_can_be_corrected_later(make):
     node, parameters = make(depth__encoding='8UC1')
     node.set_parameters([Parameter('depth.encoding', value='16UC1')])
     assert parameters.problems == []
 
 
-def test_parameters_of_others_are_left_alone(make):
+def test_foreign_parameters_are_ignored(make):
     node, _ = make()
     node.declare_parameter('theirs', 1)
     assert node.set_parameters([Parameter('theirs', value=2)])[0].successful
-
-
-def test_the_settings_of_each_part():
-    settings = DepthNodeSettings(
-        stack_mode='sliding',
-        stack_timeout=1.5,
-        rectify='off',
-        camera_info_policy='latest',
-        focus_source='command',
-        command_latency_frames=3,
-        lens_focal_length=0.016,
-        lens_f_number=1.4,
-        lens_pixel_pitch=5e-6,
-        breathing_model='thin_lens',
-    )
-    assembler = assembler_settings(settings)
-    assert assembler.sliding
-    assert assembler.timeout_ns == 1_500_000_000
-    assert not assembler.rectify
-    assert not assembler.synchronizer.exact_cameras
-    assert settling_model(settings).frames == 3
-    assert estimator_settings(settings).lens.f_number == 1.4
 
 
 @pytest.mark.parametrize('name', sorted(SPECS))
@@ -276,7 +252,7 @@ def test_defaults_are_allowed(name):
 
 
 @pytest.mark.parametrize('name', ['rectify', 'alignment.mode'])
-def test_a_bare_off_which_yaml_makes_false_means_off(make, name):
+def test_yaml_false_means_off(make, name):
     node, parameters = make(**{name: False})
     attribute = name.replace('.', '_')
     assert parameters.problems == []

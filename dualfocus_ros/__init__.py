@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dualfocus_ros.api import estimate_depth
+    from dualfocus_ros.camera.pinhole import PinholeCamera
+    from dualfocus_ros.camera.thin_lens import Lens
     from dualfocus_ros.exceptions import DataError, DeviceError, DualFocusError, WeightsError
     from dualfocus_ros.focal_stack import FocalStack, Plane
     from dualfocus_ros.inference.estimator import DepthEstimator
@@ -34,7 +36,9 @@ __all__ = [
     'DualFocusError',
     'EstimatorSettings',
     'FocalStack',
+    'Lens',
     'OutputRequest',
+    'PinholeCamera',
     'Plane',
     'WeightsError',
     'estimate_depth',
@@ -49,7 +53,9 @@ _MODULES = {
     'DualFocusError': 'exceptions',
     'EstimatorSettings': 'inference.settings',
     'FocalStack': 'focal_stack',
+    'Lens': 'camera.thin_lens',
     'OutputRequest': 'inference.result',
+    'PinholeCamera': 'camera.pinhole',
     'Plane': 'focal_stack',
     'WeightsError': 'exceptions',
     'estimate_depth': 'api',

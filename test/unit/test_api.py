@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 
 import dualfocus_ros as df
-from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.thin_lens import Lens
 
 ROOT = Path(__file__).parents[2]
 TABLE = sorted((ROOT / 'examples' / 'table').glob('*.jpg'))
@@ -100,7 +98,7 @@ def test_the_network_is_loaded_once(wall, monkeypatch):
 def test_pixels_outside_an_aligned_image_are_invalid(wall):
     shifted = [wall[0], wall[1], np.roll(wall[2], 8, axis=1)]
     request = df.OutputRequest(sigma=True, confidence=True, points=True)
-    camera = PinholeCamera(WIDTH, HEIGHT, 100.0, 100.0, 63.5, 47.5)
+    camera = df.PinholeCamera(WIDTH, HEIGHT, 100.0, 100.0, 63.5, 47.5)
     focus = [2.5, 1.7, 1.0]
     result = estimate(shifted, focus_dioptres=focus, request=request, camera=camera)
     lost = np.isnan(result.depth)
@@ -122,7 +120,7 @@ def test_settings_are_those_of_the_call(wall):
 
 
 def test_a_lens_with_breathing_is_accepted(wall):
-    lens = Lens(focal_length=0.016, f_number=1.4, pixel_pitch=1.3e-5)
+    lens = df.Lens(focal_length=0.016, f_number=1.4, pixel_pitch=1.3e-5)
     settings = df.EstimatorSettings(lens=lens, breathing='thin_lens')
     for align in (True, False):
         result = estimate(wall, focus_distances=[0.4, 0.6, 1.0], settings=settings, align=align)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does blur that differs before and beyond the focus harm? Error against each aberration."""
+"""Study of defocus that differs before and beyond the focus: error against aberrations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -21,50 +22,68 @@ from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research.study import Study
 
-Change = Callable[[float], dict[str, Any]]
-# Name, axis, values, and what they change of protocol B.
-ABERRATIONS: tuple[tuple[str, str, tuple[float, ...], Change], ...] = (
-    (
+
+@dataclass(frozen=True)
+class Aberration:
+    """Aberration of the lens, and the values that are rendered.
+
+    :param title: axis label.
+    :param change: fields of :class:`ProtocolB` for a value.
+    """
+
+    name: str
+    title: str
+    values: tuple[float, ...]
+    change: Callable[[float], dict[str, Any]]
+
+
+ABERRATIONS = (
+    Aberration(
         'spherical',
         'spherical aberration a',
         (-0.8, -0.4, 0.0, 0.4, 0.8),
-        lambda v: {'aperture': Aperture(spherical=v)},
+        lambda value: {'aperture': Aperture(spherical=value)},
     ),
-    (
+    Aberration(
         'cat-eye',
         "cat's eye τ",
         (0.0, 0.25, 0.5, 0.7),
-        lambda v: {'field': FieldAberrations(cat_eye=v)},
+        lambda value: {'field': FieldAberrations(cat_eye=value)},
     ),
-    (
+    Aberration(
         'astigmatism',
         'astigmatism in the corners',
         (-0.6, -0.3, 0.0, 0.3, 0.6),
-        lambda v: {'field': FieldAberrations(astigmatism=v)},
+        lambda value: {'field': FieldAberrations(astigmatism=value)},
     ),
-    (
+    Aberration(
         'chromatic',
         'radius of red and blue, ±',
         (-0.05, -0.025, 0.0, 0.025, 0.05),
-        lambda v: {'aperture': Aperture(chromatic=v)},
+        lambda value: {'aperture': Aperture(chromatic=value)},
     ),
-    ('tilt', 'tilt c2', (0.0, 0.05, 0.1), lambda v: {'field': FieldAberrations(tilt=v)}),
-    (
+    Aberration(
+        'tilt',
+        'tilt c2',
+        (0.0, 0.05, 0.1),
+        lambda value: {'field': FieldAberrations(tilt=value)},
+    ),
+    Aberration(
         'curvature',
         'field curvature c1',
         (-0.1, -0.05, 0.0, 0.05, 0.1),
-        lambda v: {'field': FieldAberrations(curvature=v)},
+        lambda value: {'field': FieldAberrations(curvature=value)},
     ),
 )
-NAMES = tuple(sweep[0] for sweep in ABERRATIONS)
+NAMES = tuple(aberration.name for aberration in ABERRATIONS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.
 Spherical aberration gives the blur spot the weight 1 + a (2ρ² − 1) beyond the focus and 1 − a (2ρ²
-− 1) before it; the cat's eye cuts it with a second disc that moves by τ times the place in the
-image; astigmatism makes it an ellipse, radial beyond the focus and tangential before it, narrower
-by the given share in the corners; red is blurred more and blue less beyond the focus, the other
-way round before it; tilt and curvature move the focus distance to s (1 + c1 ρ² + c2 x), of which
-the focus list says nothing, so that no method could undo them. Errors are means in dioptres over
-the pixels that lie nearer, or farther, than the plane closest to them."""
+− 1) before it. The cat's eye is the intersection with a second disc, displaced by τ times the
+position in the image. Astigmatism makes the spot an ellipse, radial beyond the focus and tangential
+before it, narrower by the given share in the corners. Chromatic aberration blurs red more and blue
+less beyond the focus, and the reverse before it. Tilt and curvature move the focus distance to
+s (1 + c1 ρ² + c2 x); the focus list does not contain them, so that no method can correct them.
+Errors are means in dioptres over the pixels nearer, or farther, than the plane closest to them."""
 
 
 def run(
@@ -76,31 +95,33 @@ def run(
     planes: int = 10,
     seed: int = 0,
 ) -> Study:
-    """Render every view through lenses with each aberration, and measure all methods.
+    """Render every view through lenses with each aberration, and evaluate all methods.
 
     :param data: colour with depth.
-    :param sweeps: which of :data:`NAMES`.
+    :param sweeps: aberrations, of :data:`NAMES`.
     """
-    chosen = [sweep for sweep in ABERRATIONS if sweep[0] in sweeps]
-    aberrant = sum(value != 0.0 for _, _, values, _ in chosen for value in values)
+    chosen = [aberration for aberration in ABERRATIONS if aberration.name in sweeps]
+    aberrant = sum(value != 0.0 for aberration in chosen for value in aberration.values)
     progress.reset(total=(1 + aberrant) * len(data) * len(methods))
 
-    def measured(change: dict[str, Any]) -> dict[str, dict[str, float]]:
+    def evaluate(change: dict[str, Any]) -> dict[str, dict[str, float]]:
         protocol = ProtocolB(planes, seed=seed, **change)
         found = evaluate_dataset(data, methods, protocol, progress=progress.update)
         return {
             name: _errors_by_side(accumulator) for name, accumulator in found.accumulators.items()
         }
 
-    plain = measured({})
+    ideal = evaluate({})
     rows: list[dict[str, Any]] = []
     text = [TEXT, '', f'{data.description}; {planes} planes; {len(data)} stacks per value.']
-    for name, axis, values, change in chosen:
-        for value in values:
-            for method, errors in (measured(change(value)) if value else plain).items():
-                rows.append({'method': method, 'sweep': name, 'value': value, **errors})
-        text += ['', f'## {axis[0].upper()}{axis[1:]}', '', *_by_value(rows, name, values)]
-    text += ['', '## Largest error over that of a perfect lens', '', *_largest_ratios(rows, plain)]
+    for aberration in chosen:
+        for value in aberration.values:
+            results = evaluate(aberration.change(value)) if value else ideal
+            for method, errors in results.items():
+                rows.append({'method': method, 'sweep': aberration.name, 'value': value, **errors})
+        title = aberration.title
+        text += ['', f'## {title[0].upper()}{title[1:]}', '', *_by_value(rows, aberration)]
+    text += ['', '## Largest error over that of an ideal lens', '', *_largest_ratios(rows, ideal)]
     return Study(
         'asymmetry',
         'Error against asymmetric defocus',
@@ -112,12 +133,12 @@ def run(
             'planes': planes,
             'rows': rows,
         },
-        _figure(rows, [sweep for sweep in ABERRATIONS if sweep[0] in sweeps]),
+        _figure(rows, chosen),
     )
 
 
 def _errors_by_side(accumulator: MetricAccumulator) -> dict[str, float]:
-    """Return mean errors in dioptres: all pixels, those nearer and those farther."""
+    """Return mean errors in dioptres over all pixels, nearer ones and farther ones."""
     side = {row['pixels']: float(row['mae_position']) for row in accumulator.groups['side'].rows()}
     means = accumulator.means()
     return {
@@ -129,28 +150,32 @@ def _errors_by_side(accumulator: MetricAccumulator) -> dict[str, float]:
     }
 
 
-def _by_value(rows: Sequence[dict[str, Any]], sweep: str, values: Sequence[float]) -> list[str]:
+def _by_value(rows: Sequence[dict[str, Any]], aberration: Aberration) -> list[str]:
     lines = []
     for method in dict.fromkeys(row['method'] for row in rows):
         for side in ('near', 'far'):
-            of = {
+            errors = {
                 row['value']: row[side]
                 for row in rows
-                if row['method'] == method and row['sweep'] == sweep
+                if row['method'] == method and row['sweep'] == aberration.name
             }
             lines.append(
-                {'method': method, 'side': side, **{f'{value:g}': of[value] for value in values}}
+                {
+                    'method': method,
+                    'side': side,
+                    **{f'{v:g}': errors[v] for v in aberration.values},
+                }
             )
     return markdown_table(
-        lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in values)]
+        lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in aberration.values)]
     )
 
 
 def _largest_ratios(
-    rows: Sequence[dict[str, Any]], plain: dict[str, dict[str, float]]
+    rows: Sequence[dict[str, Any]], ideal: dict[str, dict[str, float]]
 ) -> list[str]:
     lines = []
-    for method, reference in plain.items():
+    for method, reference in ideal.items():
         line: dict[str, Any] = {'method': method}
         for row in rows:
             if row['method'] == method:
@@ -160,34 +185,30 @@ def _largest_ratios(
     return markdown_table(lines, [(name, name, 2) for name in NAMES])
 
 
-def _figure(
-    rows: Sequence[dict[str, Any]], sweeps: Sequence[tuple[str, str, tuple[float, ...], Change]]
-) -> np.ndarray:
-    columns = min(len(sweeps), 3)
-    lines = -(-len(sweeps) // columns)
+def _figure(rows: Sequence[dict[str, Any]], aberrations: Sequence[Aberration]) -> np.ndarray:
+    columns = min(len(aberrations), 3)
+    lines = -(-len(aberrations) // columns)
     figure = Figure(figsize=(4.0 * columns, 3.4 * lines), dpi=80, layout='constrained')
     methods = list(dict.fromkeys(row['method'] for row in rows))
     errors = [row[side] for row in rows for side in ('near', 'far')]
-    for place, (name, axis, values, _) in enumerate(sweeps):
+    for place, aberration in enumerate(aberrations):
         axes = figure.add_subplot(lines, columns, place + 1)
         for index, method in enumerate(methods):
+            found = [r for r in rows if r['method'] == method and r['sweep'] == aberration.name]
             for side, style in (('near', '-'), ('far', '--')):
-                of = [
-                    row[side] for row in rows if row['method'] == method and row['sweep'] == name
-                ]
                 axes.plot(
-                    values,
-                    of,
+                    aberration.values,
+                    [row[side] for row in found],
                     style,
                     marker='o',
                     markersize=3,
                     color=f'C{index}',
                     label=f'{method}, {side} side',
                 )
-        axes.set(xlabel=axis, ylim=(0.8 * min(errors), 1.2 * max(errors)))
+        axes.set(xlabel=aberration.title, ylim=(0.8 * min(errors), 1.2 * max(errors)))
         set_log_scale(axes)
         if place % columns == 0:
             axes.set_ylabel('mean error, 1/m')
-    # Beside the panels there is a place for it only from matplotlib 3.7 on.
+    # In the last panel: a legend outside the panels needs matplotlib 3.7.
     axes.legend(fontsize='x-small')
     return figure_to_array(figure)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part of the method brings: networks trained with equal data and steps."""
+"""Comparison of networks trained with equal data and steps, such as ablations."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ MEASURES: tuple[Column, ...] = (
     ('ause', 'AUSE', 3),
     ('seconds', 's per stack', 3),
 )
-# What of a recipe must be the same for a budget to be equal.
+# Entries of a recipe that make a budget.
 BUDGET = ('steps', 'batch', 'crop', 'planes', 'seed', 'data', 'rendering')
-TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'What each part brings'}
+TITLES = {'equal-budget': 'Equal data and steps', 'ablation': 'Ablation'}
 RECIPE_KEYS = ('configuration', 'without', 'minutes', *BUDGET)
 
 
@@ -51,11 +51,11 @@ def run(
     seed: int = 0,
     name: str = 'equal-budget',
 ) -> Study:
-    """Measure networks on protocol B and set them in relation to one of them.
+    """Evaluate networks on protocol B, with ratios to one of them.
 
     :param datasets: colour with depth.
-    :param names: what each method was opened by, to find how it was trained.
-    :param baseline: name of a method; by default the first DFV there is.
+    :param names: by which the methods were opened, to find their recipes.
+    :param baseline: name of a method; default the first DFV.
     :param name: one of :data:`TITLES`.
     """
     if baseline is None:
@@ -64,7 +64,7 @@ def run(
     recipes = [
         {'method': method.name, **training_recipe(name)} for method, name in zip(methods, names)
     ]
-    text = ['## How they were trained', '']
+    text = ['## Training', '']
     text += markdown_table(recipes, [(key, key, 0) for key in RECIPE_KEYS])
     text += ['', _budget_note(recipes)]
     rows: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ def run(
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
-    """Return a line per other method: its errors as multiples of those of the baseline."""
+    """Return a line per other method with the ratios of its errors to those of the baseline."""
     reference = next(row for row in rows if row['method'] == baseline)
     return [
         f'- {row["method"]}: RMSE {row["rmse"] / reference["rmse"]:.2f} x, '
@@ -103,13 +103,13 @@ def ratios(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
 
 
 def training_recipe(name: str) -> dict[str, str]:
-    """Return what is recorded of a training, in words by the names of :data:`RECIPE_KEYS`.
+    """Return the training recipe of a method, as text by :data:`RECIPE_KEYS`.
 
-    Looked up in the manifest of the shipped models, in the file's own metadata, and in a
-    ``manifest.json`` beside it.
+    Sources are the manifest of the shipped models, the metadata of the file, and a
+    ``manifest.json`` in its folder.
 
-    :param name: a shipped model, the path of a ``.safetensors`` file, ``dfv:PATH``, or a method
-        that was not trained.
+    :param name: shipped model, path of a ``.safetensors`` file, ``dfv:PATH``, or an untrained
+        method, whose recipe is empty.
     """
     shipped = shipped_models()
     if name == 'auto' and shipped:
@@ -131,7 +131,7 @@ def training_recipe(name: str) -> dict[str, str]:
         models = json.loads((path.parent / 'manifest.json').read_text('utf-8'))['models']
         found |= models.get(path.stem, {}).get('recipe', {})
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        pass  # no manifest, or another program's: the metadata may have said it
+        pass  # no manifest, or that of another program: use the metadata
     return _recipe_entries(found)
 
 
@@ -144,11 +144,11 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _recipe_entries(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries of :data:`RECIPE_KEYS` of a recipe as ``dualfocus train`` writes it."""
+    """Return the :data:`RECIPE_KEYS` of a recipe written by ``dualfocus train``."""
     settings = recipe.get('settings', {})
     batch = settings.get('batch', {})
     found = {
-        # What was done comes before what was planned.
+        # Actual values override the settings.
         **{key: value for key, value in {**settings, **recipe}.items() if key in RECIPE_KEYS},
         'batch': batch.get('size'),
         'crop': batch.get('crop'),
@@ -176,12 +176,14 @@ def _format_value(value: Any) -> str:
 
 def _budget_note(recipes: Sequence[Mapping[str, str]]) -> str:
     trained = [recipe for recipe in recipes if len(recipe) > 1]
-    unlike = [key for key in BUDGET if len({recipe.get(key) for recipe in trained}) > 1]
+    differing = [key for key in BUDGET if len({recipe.get(key) for recipe in trained}) > 1]
     if len(trained) < 2:
-        return 'Fewer than two of the methods say how they were trained.'
-    if unlike:
-        return f'**Not an equal budget**: {", ".join(unlike)} differ between the trained methods.'
-    return f'Equal budget: {", ".join(BUDGET)} are the same, as far as they are recorded.'
+        return 'Fewer than two of the methods have a recipe.'
+    if differing:
+        return (
+            f'**Not an equal budget**: {", ".join(differing)} differ between the trained methods.'
+        )
+    return f'Equal budget: {", ".join(BUDGET)} are equal, as far as recorded.'
 
 
 def _figure(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many planes does depth from focus need? Error against N over one range of focus."""
+"""Study of the number of planes: error against N over one focus range."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> Study:
-    """Render every view with each number of planes, and measure all methods.
+    """Render every view with each number of planes, and evaluate all methods.
 
     :param data: colour with depth.
     :param sizes: numbers of planes, over the focus range of protocol B.
@@ -55,7 +55,7 @@ def run(
     span = 1.0 / protocol.near - 1.0 / protocol.far
     text = [
         f'{data.description}. Protocol B: planes uniform in dioptres from {protocol.near:g} to '
-        f'{protocol.far:g} m whatever their number; the circle of confusion grows by '
+        f'{protocol.far:g} m for every N; the circle of confusion grows by '
         f'{blur:.1f} px per dioptre, so that neighbouring planes differ by {blur * span:.0f} px '
         f'over N - 1. {len(data)} stacks per N; means over images.',
     ]

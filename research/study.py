@@ -48,7 +48,7 @@ class StudyReport:
         lines = [f'# {study.title}', '', str(self.run_info), '']
         lines += markdown_table(
             [{'method': method.name, 'about': method.about} for method in self.methods],
-            [('about', 'what it is', 0)],
+            [('about', 'description', 0)],
         )
         figure = f'![{study.title}]({study.name}.png)'
         return '\n'.join([*lines, '', *study.text, '', figure, ''])

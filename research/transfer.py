@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does what was learned from rendered stacks hold for recorded ones?"""
+"""Study on recorded stacks, of networks trained on rendered ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RELIEF = {
     'truth-scale': '-1',
     'crop': '20:20',
 }
-# Folders that are looked for, and what is to be known of them.
+# Folders of the stacks, and their options.
 STACKS: dict[str, Mapping[str, str]] = {
     'relief_1': RELIEF,
     'relief_2': RELIEF,
@@ -53,9 +53,9 @@ STACKS: dict[str, Mapping[str, str]] = {
     'phone_table': {'align': '1', 'plane': '430:640'},
     'pcb': {'unit': 'slices', 'focus': 'index', 'images': 'pcb_*', 'align': '1'},
 }
-# Rows of a flat target that is large enough to tell the field curvature of the lens from.
+# Rows of a flat target large enough for calibrating the field curvature.
 CURVATURE_TARGET_ROWS = {'phone_table': slice(430, 760)}
-# An all-in-focus image of the same stack, made by another program.
+# All-in-focus image of the same stack by another program.
 SHARP_REFERENCE = 'expected.jpg'
 COLUMNS: tuple[Column, ...] = (
     ('mae', 'mean error', 3),
@@ -71,40 +71,40 @@ COLUMNS: tuple[Column, ...] = (
     ('sigma_elsewhere', 'median σ elsewhere', 4),
     ('sigma_blank', 'median σ where texture is least', 4),
     ('psnr', 'all-in-focus PSNR, dB', 2),
-    ('sharpness', 'its sharpness', 3),
+    ('sharpness', 'relative sharpness', 3),
     ('seconds', 's', 2),
 )
-TEXT = """Stacks that no method was trained on, with all their planes. Textured pixels are the half
-of the counted ones with the strongest sum-modified-Laplacian over the planes. In `phone_table` a
-carpet is a plane in space, over which 1/z must be linear in the pixel coordinates: the residual is
-what is left, and the rise tells a constant from a good estimate; its walls have no texture, and a
-method that says so has a larger σ in that quarter of the rest of the image that has the least
-texture. For `pcb` the planes are blended to an all-in-focus image
-by the estimate, registered to that of another program and compared with it; its sharpness is the
-mean modified Laplacian over that of the other program's image."""
+TEXT = """Recorded stacks with all their planes, on which no method was trained. Textured pixels are
+the half of the counted ones with the strongest sum-modified-Laplacian over the planes. In
+`phone_table` a carpet is a plane in space, where 1/z is linear in the pixel coordinates: the table
+gives the residual to a plane, and the rise, which is 0 for a constant estimate. Its walls have no
+texture; a calibrated σ is larger in the least textured quarter of the rest of the image. For `pcb`
+the planes are blended by the estimate to an all-in-focus image, which is registered to that of
+another program and compared with it; the relative sharpness is the ratio of their mean absolute
+Laplacians."""
 
-FLATTENED = """**flattened**: with the field curvature of the lens taken out of every method's
-estimate alike, as the node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
+FLATTENED = """**flattened**: every estimate is corrected for the field curvature of the lens, as the
+node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
 {c4:.3f} ± {e4:.3f} 1/m, by `dualfocus calibrate field` from rows {rows.start} to {rows.stop} of
-these images. So the target is the one that is judged: two numbers are fitted to it, by the
-classical measure of that command and not by the method."""
+these images. The two numbers are fitted to the evaluated target, by the classical measure of that
+command and not by the method."""
 
 
 def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: int = 0) -> Study:
-    """Measure all methods on the recorded stacks that are in a folder.
+    """Evaluate all methods on the recorded stacks in a folder.
 
-    :param folder: holds some of :data:`STACKS`, or a folder ``stacks`` that does.
+    :param folder: with some of :data:`STACKS`, or with a folder ``stacks`` of them.
     :param planes: planes to use, evenly spaced; 0 for all.
     :raises DataError: if there are none.
     """
     places = {name: found for name in STACKS if (found := _place(folder, name)) is not None}
     if not places:
-        raise DataError(f'{folder}: holds none of {", ".join(STACKS)}')
+        raise DataError(f'{folder}: no folder {", ".join(STACKS)} found')
     progress.reset(total=len(places) * len(methods))
     text = [TEXT]
     absent = [name for name in STACKS if name not in places]
     if absent:
-        text += ['', f'Not there and left out: {", ".join(absent)}.']
+        text += ['', f'Absent and left out: {", ".join(absent)}.']
     rows: list[dict[str, Any]] = []
     shown: dict[str, tuple[Case, dict[str, Estimate]]] = {}
     for name, place in places.items():
@@ -161,9 +161,9 @@ def _place(folder: Path, name: str) -> Path | None:
 
 
 def case_field_curvature(case: Case, rows: slice) -> FieldCurvatureFit | None:
-    """Return the field curvature that a flat target in these rows tells, as calibrating does.
+    """Fit the field curvature to a flat target in these rows, as ``calibrate field`` does.
 
-    :returns: None where it does not, as with too few planes.
+    :returns: None if the target does not determine it, as with too few planes.
     """
     images = [
         FocusImage(image, float(focus))
@@ -177,10 +177,10 @@ def case_field_curvature(case: Case, rows: slice) -> FieldCurvatureFit | None:
 
 
 def remove_field_curvature(estimate: Estimate, field: FieldCurvatureFit) -> Estimate:
-    """Return an estimate with the field curvature of the lens taken out."""
+    """Return an estimate corrected for field curvature."""
     height, width = estimate.position.shape
-    bow = field_curvature_map(height, width, field.coefficients)
-    return replace(estimate, position=estimate.position + bow)
+    offset = field_curvature_map(height, width, field.coefficients)
+    return replace(estimate, position=estimate.position + offset)
 
 
 def _textured(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
@@ -197,7 +197,7 @@ def _textured(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, 
 
 
 def all_in_focus(case: Case, estimate: Estimate) -> np.ndarray:
-    """Return (H, W, 3) float32: the two planes around each pixel's estimate, blended."""
+    """Blend the two planes around the estimate of each pixel; return (H, W, 3) float32."""
     order = np.argsort(case.focus)
     focus, images = case.focus[order], case.images[order].astype(np.float32)
     upper = np.clip(np.searchsorted(focus, estimate.position), 1, len(focus) - 1)
@@ -212,7 +212,7 @@ def compare_all_in_focus(image: np.ndarray, reference: np.ndarray) -> dict[str, 
     """Register an image to a reference (affine) and compare: PSNR in dB, relative sharpness.
 
     :param image: (H, W, 3) float32, 0 to 255.
-    :param reference: (H', W', 3) uint8; resized if its size is another.
+    :param reference: (H', W', 3) uint8, resized to the image.
     """
     height, width = image.shape[:2]
     if reference.shape[:2] != (height, width):
@@ -223,7 +223,7 @@ def compare_all_in_focus(image: np.ndarray, reference: np.ndarray) -> dict[str, 
     )
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-5)
     warp = np.eye(2, 3, dtype=np.float32)
-    with suppress(cv2.error):  # nothing in common: compare as they are
+    with suppress(cv2.error):  # registration failed: compare unregistered
         warp = cv2.findTransformECC(target, grey, warp, cv2.MOTION_AFFINE, criteria, None, 5)[1]
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(image, warp, (width, height), flags=flags)
@@ -248,7 +248,7 @@ def _figure(shown: Mapping[str, tuple[Case, dict[str, Estimate]]]) -> np.ndarray
         middle = case.images[len(case.focus) // 2]
         maps = {'truth': case.truth_position} if np.isfinite(case.truth).any() else {}
         maps |= {method: estimate.position for method, estimate in estimates.items()}
-        # Columns stay with their method where a stack has no truth.
+        # Methods keep their columns for stacks without truth.
         names = ['truth', *methods]
         for place in range(columns):
             axes = figure.add_subplot(len(shown), columns, line * columns + place + 1)

@@ -90,7 +90,7 @@ class EvaluationReport:
         :param figures: file names by data set, shown below its tables.
         """
         lines = ['# Evaluation', '', str(self.run_info), '']
-        lines += ['| method | what it is |', '| --- | --- |']
+        lines += ['| method | description |', '| --- | --- |']
         lines += [f'| {method.name} | {method.about} |' for method in self.methods]
         for result in self.results:
             lines += _result_section(result, self.run_info, self.baseline)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baselines are what they claim: DFV's published size and form, textbook focus measures."""
+"""Baselines: published size and form of DFV, classical focus measures."""
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ def test_refined_peak_of_a_gaussian_is_exact(spacing):
     assert np.array_equal(refined_peak(volume[shuffle], q[shuffle]), refined_peak(volume, q))
 
 
-def test_a_peak_at_the_end_stays_there():
+def test_peak_at_the_end_is_not_refined():
     q = np.array([0.0, 1.0, 2.0])
     volume = np.array([1.0, 2.0, 8.0]).reshape(3, 1, 1)
     assert refined_peak(volume, q)[0, 0] == 2.0
@@ -79,6 +79,6 @@ def test_finds_which_plane_is_sharp(measure):
     assert np.abs(found - truth)[:, inner].mean() < 0.1
 
 
-def test_unknown_measure_is_refused():
+def test_rejects_unknown_measure():
     with pytest.raises(ValueError, match='sml, rdf'):
         focus_volume(np.zeros((2, 4, 4), np.uint8), 'magic')

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
@@ -60,18 +59,6 @@ class NodeBenchmarkConfig:
 
 
 QUICK = NodeBenchmarkConfig(depths=4, images=20, rounds=1)
-
-
-def require_ros() -> None:
-    """Check that ROS nodes can be started.
-
-    :raises CommandError: without ROS 2 and the built package.
-    """
-    if find_spec('rclpy') is None or find_spec('dualfocus_ros.msg') is None:
-        raise CommandError(
-            '--node needs ROS 2 and the built package: source activate.sh (or the setup file of '
-            'the workspace) first'
-        )
 
 
 def measure_node(
@@ -133,7 +120,7 @@ def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
         else:
             busy_ms = whole['total_ms']['p50'] / planes
         return float(min(1e3 / (SLACK * busy_ms), FASTEST_CAMERA))
-    raise CommandError("--node needs the default model among --methods: add 'auto'")
+    raise CommandError("the node benchmark needs the default model among the methods: add 'auto'")
 
 
 def _measure_mode(

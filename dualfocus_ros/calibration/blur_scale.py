@@ -97,11 +97,11 @@ def measure_blur(
     sharp = [sharpness(group[0], region) for group in settings]
     reference = settings[int(np.argmax(sharp))][0]
 
-    def light(image: FocusImage) -> np.ndarray:
+    def luminance(image: FocusImage) -> np.ndarray:
         whole = image.luminance()
         return whole if region is None else region.crop(whole)
 
-    edge = find_edge(light(reference)) if method != 'texture' else None
+    edge = find_edge(luminance(reference)) if method != 'texture' else None
     if method == 'edge' and edge is None:
         raise CalibrationError(
             'no slanted edge was found in the sharpest image: it must be straight, turned by 2 to '
@@ -112,7 +112,7 @@ def measure_blur(
     profiles = []
     if edge is not None:
         for image in (image for group in settings for image in group):
-            measured = edge_width(light(image), edge)
+            measured = edge_width(luminance(image), edge)
             progress()
             if measured is None:
                 continue
@@ -120,13 +120,13 @@ def measure_blur(
             profiles.append((image.dioptres, *measured[1:]))
         kind = 'edge'
     else:
-        frequencies, before = power_spectrum(light(reference))
+        frequencies, before = power_spectrum(luminance(reference))
         for image in (image for group in settings for image in group):
             progress()
             if image is reference:
                 found.append((image.dioptres, 0.0))
                 continue
-            _, power = power_spectrum(light(image))
+            _, power = power_spectrum(luminance(image))
             radius = relative_radius(frequencies, power, before)
             if radius is not None:
                 found.append((image.dioptres, 0.5 * radius))

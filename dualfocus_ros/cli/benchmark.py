@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dualfocus_ros.cli.model_arguments import add_device_argument
 from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     if arguments.node:
-        from dualfocus_ros.benchmark.node_latency import require_ros
-
         require_ros()
+        require_ros('dualfocus_ros.msg')
     with progress_bar('benchmark', unit='run') as bar:
         report = run_benchmark(config, bar)
         if arguments.node:

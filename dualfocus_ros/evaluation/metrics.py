@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error measures of a depth map, as the depth-from-focus literature reports them.
+"""Error metrics of depth maps, as reported in the depth-from-focus literature.
 
-Every measure is taken per image; tables average it over images. The reported RMSE of a data set
-is therefore the mean of per-image RMSEs, not the root of a mean.
+Metrics are computed per image and averaged over images; the RMSE of a data set is thus the mean of
+the RMSEs of its images.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class DepthErrors:
     """Errors over the pixels where both depth maps are finite and the truth is positive.
 
     :param coverage: share of the pixels with truth that have a finite estimate.
+    :param mse: mean square error in square metres.
     :param rmse: root mean square error in metres.
     :param abs_rel: mean of |error| / truth.
     :param sq_rel: mean of error^2 / truth, in metres.
@@ -41,7 +42,7 @@ class DepthErrors:
 
 
 def depth_errors(estimate: np.ndarray, truth: np.ndarray) -> DepthErrors:
-    """Compare two depth maps in metres, (H, W); NaN and infinities are left out.
+    """Compare two depth maps in metres, (H, W), where both are finite.
 
     :raises ValueError: for maps of different size, or with no pixel to compare.
     """
@@ -69,7 +70,7 @@ def depth_errors(estimate: np.ndarray, truth: np.ndarray) -> DepthErrors:
 
 
 def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
-    """Average each measure over images."""
+    """Average each metric over images."""
     if not errors:
         raise ValueError('no images to average over')
     rows = [asdict(item) for item in errors]
@@ -81,12 +82,12 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
 def bumpiness(estimate: np.ndarray, truth: np.ndarray, border: str = 'reflect') -> float:
     """Return the bumpiness of the error: 100 times the mean of min(0.05, ||Hessian||_F).
 
-    The Hessian comes from applying a Scharr filter of gain 2 twice, so it is 4 times the true
-    one, as in the evaluation code of DFV. The value depends on the unit of depth.
+    The Hessian is that of two Scharr filters of gain 2, 4 times the true one, as in the evaluation
+    code of DFV. The value depends on the unit of depth.
 
-    :param border: ``reflect``, as current versions of scikit-image filter, or ``zero``: every
-        filter's outermost pixels are 0, as in the version that DFV was evaluated with.
-    :raises ValueError: for another border.
+    :param border: ``reflect``, as in current versions of scikit-image, or ``zero``: the outermost
+        pixels of each filter are 0, as in the version that evaluated DFV.
+    :raises ValueError: for an unknown border.
     """
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(BORDERS)}, got '{border}'")

@@ -26,7 +26,7 @@ def test_dfv_has_the_published_number_of_parameters():
     assert sum(parameters(b.classifier) for b in list(network.decoder)[:3]) == 587_107
 
 
-def test_dfv_returns_four_depths_in_training_and_one_in_evaluation():
+def test_dfv_returns_four_depths_in_training_else_one():
     network = DFV()
     images, focus = torch.rand(2, 3, 3, 64, 96), torch.tensor([[0.1, 0.5, 1.0]]).repeat(2, 1)
     assert [tuple(d.shape) for d in network(images, focus)] == [(2, 64, 96)] * 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth errors against values worked out by hand."""
+"""Depth errors compared with values calculated by hand."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_values_by_hand():
     assert errors.delta3 == pytest.approx(2 / 3)
 
 
-def test_invalid_pixels_count_against_coverage_only():
+def test_invalid_estimates_reduce_coverage_only():
     truth = np.array([[1.0, 2.0, np.nan, 3.0]])
     estimate = np.array([[1.0, np.nan, 5.0, np.inf]])
     errors = depth_errors(estimate, truth)
@@ -28,7 +28,7 @@ def test_invalid_pixels_count_against_coverage_only():
     assert errors.rmse == 0.0 and errors.delta1 == 1.0
 
 
-def test_nothing_to_compare_is_an_error():
+def test_rejects_maps_without_common_pixels():
     with pytest.raises(ValueError, match='no pixel to compare'):
         depth_errors(np.full((2, 2), np.nan), np.ones((2, 2)))
     with pytest.raises(ValueError, match='differ in size'):
@@ -43,10 +43,10 @@ def test_mean_is_over_images():
     assert mean_errors([near, far]).rmse == pytest.approx((0.1 + 2.0) / 2)
 
 
-def test_bumpiness_is_four_times_the_hessian_and_saturates():
+def test_bumpiness_is_four_times_the_hessian_and_clipped():
     x = np.mgrid[0:40, 0:40][1].astype(float)
     truth = np.zeros((40, 40))
-    truth[4:-4, 4:-4] = 1.0  # away from the border, where the filter reflects
+    truth[4:-4, 4:-4] = 1.0  # away from the reflected border
     error = 0.5 * 0.002 * x**2
     assert bumpiness(truth + error, truth) == pytest.approx(100 * 4 * 0.002)
     assert bumpiness(truth + 0.3 * x, truth) == pytest.approx(0.0, abs=1e-9)
@@ -55,12 +55,12 @@ def test_bumpiness_is_four_times_the_hessian_and_saturates():
     assert bumpiness(truth, truth) == 0.0
 
 
-def test_bumpiness_of_the_older_filter_leaves_out_what_the_border_decides():
+def test_bumpiness_with_zero_border_omits_border_effects():
     noise = np.random.default_rng(0).normal(0, 0.01, (64, 64))
     truth = np.ones((64, 64))
     reflected, zeroed = bumpiness(truth + noise, truth), bumpiness(truth + noise, truth, 'zero')
     assert zeroed < reflected
-    # Both see the same where no border is near: two filters reach two pixels.
+    # Equal away from the border: two filters reach two pixels.
     inner = np.zeros((64, 64))
     inner[2:-2, 2:-2] = 1.0
     error = inner + noise

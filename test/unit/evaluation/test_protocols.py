@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Protocol A as published and protocol B without a leak."""
+"""Protocols A and B: blur, focus distances and independence of the truth."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_gather_blur_is_the_published_sum():
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_blur_radius_is_26_pixels_of_diameter_per_dioptre_for_the_published_camera():
+def test_blur_radius_of_the_published_camera():
     depth = torch.tensor([[1.0, 2.0, 0.0]])
     radius = blur_radius(depth, 1.0, NYU)[0]
     assert radius[0] == pytest.approx(0.0, abs=1e-3)
@@ -65,7 +65,7 @@ def test_blur_radius_is_26_pixels_of_diameter_per_dioptre_for_the_published_came
     assert radius[2] > 1e6  # a hole
 
 
-def test_holes_of_protocol_a_take_their_neighbours_and_give_nothing():
+def test_holes_in_protocol_a_spread_no_light():
     image = torch.zeros((3, 9, 9))
     image[:, 4, 4] = 1.0
     radius = torch.full((9, 9), 2.0)
@@ -73,7 +73,7 @@ def test_holes_of_protocol_a_take_their_neighbours_and_give_nothing():
     assert float(gather_blur(image, radius).max()) < 1e-6
 
 
-def test_protocol_a_takes_its_focus_from_the_truth_and_crops_nyu():
+def test_protocol_a_takes_focus_from_truth_and_crops_nyu():
     depth = ramp(480, 640)
     case = ProtocolA(5).render(sample(depth), dataset('nyu'))
     assert case.images.shape == (5, 384, 512, 3) and case.images.dtype == np.float32
@@ -92,7 +92,7 @@ def test_protocol_a_needs_a_range():
         ProtocolA().render(sample(np.full((8, 8), 2.0)), dataset())
 
 
-def test_protocol_b_does_not_depend_on_the_truth_but_through_the_images():
+def test_protocol_b_uses_the_truth_only_for_rendering():
     near = ProtocolB().render(sample(ramp(near=0.6, far=1.0)), dataset())
     far = ProtocolB().render(sample(ramp(near=3.0, far=9.0)), dataset())
     np.testing.assert_array_equal(near.focus, far.focus)

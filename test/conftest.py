@@ -5,15 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import fcntl
+import importlib.util
 import logging
 import os
 from pathlib import Path
+import sys
 import tempfile
 from typing import IO
 
 import pytest
 
 from faults import FAULTS, Results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _import_research() -> None:
+    """Import the studies, which are not installed.
+
+    The repository root stays off the path: its folder ``launch`` would pass for the ROS package.
+    """
+    spec = importlib.util.spec_from_file_location('research', ROOT / 'research' / '__init__.py')
+    assert spec is not None and spec.loader is not None
+    sys.modules['research'] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules['research'])
+
+
+_import_research()
 
 _RESULTS = Results()
 

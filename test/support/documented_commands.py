@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands in the documentation: found, and said which of them a test cannot run and why."""
+"""Commands of the documentation, and reasons why tests cannot run some of them."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
-import contextlib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 import re
+import runpy
 import shlex
-from typing import Any
+import sys
+from unittest.mock import MagicMock, patch
 
+_LAUNCH = ('action', 'actions', 'conditions', 'launch_description_sources', 'substitutions')
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'
 # The pages whose every command is run; the commands of the others are checked only.
@@ -115,32 +115,27 @@ def script(page: Path, done: set[str]) -> str:
     return '\n'.join(parts) + '\n'
 
 
+class _Argument:
+    """Stand-in for ``launch.actions.DeclareLaunchArgument``."""
+
+    def __init__(self, name: str, *, choices: list[str] | None = None, **_: object) -> None:
+        self.name = name
+        self.choices = list(choices or ())
+
+
 def declared_arguments(file: Path) -> dict[str, list[str]]:
-    """Return the arguments that a launch file declares and their choices, without importing it."""
-    tree = ast.parse(file.read_text('utf-8'))
-    names: dict[str, object] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('dualfocus_ros'):
-            module = import_module(str(node.module))
-            names |= {
-                alias.asname or alias.name: getattr(module, alias.name) for alias in node.names
-            }
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            with contextlib.suppress(ValueError):
-                names[node.targets[0].id] = ast.literal_eval(node.value)
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'DeclareLaunchArgument':
-            choices: list[str] = []
-            for keyword in node.keywords:
-                if keyword.arg == 'choices':
-                    choices = list(_evaluate(keyword.value, names))
-            found[ast.literal_eval(node.args[0])] = choices
-    assert found, file
-    return found
-
-
-def _evaluate(node: ast.expr, names: dict[str, object]) -> Any:
-    """Return the value of an expression of literals, assigned names and imported names."""
-    code = compile(ast.Expression(node), '<launch file>', 'eval')
-    return eval(code, dict(names))
+    """Return the arguments that a launch file declares, and their choices; needs no ROS."""
+    names = ('launch', 'launch_ros', 'ament_index_python')
+    stubs = {name: MagicMock() for name in (*names, *(f'{names[0]}.{m}' for m in _LAUNCH))}
+    stubs |= {
+        f'launch_ros.{module}': MagicMock() for module in ('actions', 'parameter_descriptions')
+    }
+    stubs['launch.actions'].DeclareLaunchArgument = _Argument
+    stubs['ament_index_python.packages'] = MagicMock()
+    stubs['ament_index_python.packages'].get_package_share_directory = lambda _: str(ROOT)
+    ours = [name for name in sys.modules if name.startswith('dualfocus_ros.nodes.launch_')]
+    with patch.dict(sys.modules, stubs):
+        for name in ours:
+            del sys.modules[name]
+        arguments = runpy.run_path(str(file))['ARGUMENTS']
+    return {argument.name: argument.choices for argument in arguments}

@@ -186,11 +186,17 @@ class TestAboutTheProject:
         path = ROOT / '.pre-commit-config.yaml'
         hooks = yaml.safe_load(path.read_text('utf-8'))['repos']
         local = [hook for repo in hooks if repo['repo'] == 'local' for hook in repo['hooks']]
-        assert {hook['id'] for hook in local} == {'ruff', 'mypy', 'reference'}
+        assert {hook['id'] for hook in local} == {
+            'ruff',
+            'ruff-format',
+            'mypy',
+            'prose',
+            'reference',
+        }
         lock = (ROOT / 'tools' / 'requirements.lock').read_text('utf-8')
         for hook in local:
             for word in hook['entry'].split():
-                if word.startswith('.venv/bin/'):
+                if word.startswith('.venv/bin/') and word != '.venv/bin/python':
                     assert f'\n{Path(word).name}==' in lock
 
     def test_the_limit_on_files_lets_the_weights_in(self):

@@ -91,25 +91,6 @@ class ViewMapping:
     view: CameraCalibration
     output: PinholeCamera
 
-    def close_to(self, other: ViewMapping, tolerance: float) -> bool:
-        """Return whether two mappings differ by at most ``tolerance`` pixels.
-
-        Mappings with different distortion or rotation are never close.
-        """
-        mine, others = self.view, other.view
-        if (mine.model, mine.distortion, mine.rotation) != (
-            others.model,
-            others.distortion,
-            others.rotation,
-        ) or (self.output.width, self.output.height) != (other.output.width, other.output.height):
-            return False
-        corners = np.array([[0, 0, 1], [self.output.width, self.output.height, 1]], np.float64).T
-        one, two = (
-            _matrix(m.view.camera) @ np.linalg.inv(_matrix(m.output)) @ corners
-            for m in (self, other)
-        )
-        return float(np.abs(one - two).max()) <= tolerance
-
 
 def source_coordinates(
     view: CameraCalibration, output: PinholeCamera, motion: np.ndarray | None = None

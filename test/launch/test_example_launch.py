@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file in examples/, as upstream launch reads it."""
+"""The launch file in examples/, loaded by launch."""
 
 from __future__ import annotations
 

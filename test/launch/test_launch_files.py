@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files declare, and the commands that they would run."""
+"""Arguments, nodes and commands of the launch files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-# Not `launch` itself: a folder of that name would pass for it.
+# Not `launch` itself: a folder of that name would satisfy the import.
 pytest.importorskip('launch_ros', reason='needs launch_ros, which only a ROS distribution has')
 
 from launch import LaunchContext
@@ -52,7 +52,7 @@ def load(name: str):
 
 
 def actions(name: str, **configurations: str) -> list:
-    """Return what the OpaqueFunctions of a launch file give with these arguments."""
+    """Return the actions of the OpaqueFunctions of a launch file with these arguments."""
     context = LaunchContext()
     description = load(name)
     for argument in description.get_launch_arguments():
@@ -82,7 +82,7 @@ def test_launch_arguments_are_described(name):
 
 
 def texts(node: Node) -> list[str]:
-    """Return all texts in the description of a node: its parameters, files and remappings."""
+    """Return all texts in the parameters, files and remappings of a node."""
     context, found = LaunchContext(), []
 
     def collect(thing) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sim.launch.py gives depth, and all its processes end well."""
+"""Depth and clean exit of the processes of sim.launch.py."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def generate_test_description() -> LaunchDescription:
 
 
 class TestDepth(unittest.TestCase):
-    """While it runs."""
+    """Checks while the processes run."""
 
     def test_depth_and_camera_info_match(self) -> None:
         """The launch file connects the three nodes."""
@@ -75,7 +75,7 @@ class TestDepth(unittest.TestCase):
 
 @launch_testing.post_shutdown_test()
 class TestEnd(unittest.TestCase):
-    """After Ctrl-C."""
+    """Checks after Ctrl-C."""
 
     def test_every_process_ends_with_status_0(self, proc_info) -> None:
         """No crash, no traceback."""

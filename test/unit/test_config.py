@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameter files name parameters that exist, with the values that the nodes really have."""
+"""Files in config/: existing parameters and topics, allowed values, defaults."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_rviz_configuration_shows_outputs():
     for display in displays:
         if 'Topic' in display:
             shown[display['Topic']['Value']] = types[display['Class'].rpartition('/')[2]]
-            # What our publishers offer; best effort would lose most of a stream of large images.
+            # As offered by our publishers; best effort would lose most large images.
             assert display['Topic']['Reliability Policy'] == 'Reliable'
             assert display['Topic']['Durability Policy'] == 'Volatile'
     assert shown.keys() >= {
@@ -89,7 +89,7 @@ def test_rviz_configuration_shows_outputs():
     }
     assert all((OUTPUT_TYPES | INPUT_TYPES)[topic] == kind for topic, kind in shown.items())
     for display in displays:
-        if display['Name'] in ('Depth', 'Sigma'):  # metres mean one grey, whatever else is seen
+        if display['Name'] in ('Depth', 'Sigma'):  # a fixed scale of metres
             assert display['Normalize Range'] is False
             assert display['Min Value'] < display['Max Value']
 
@@ -143,7 +143,7 @@ def test_moveit_updaters_get_matching_topics():
             'DepthImageOctomapUpdater': ('image_topic', 'Image'),
         }[plugin]
         assert OUTPUT_TYPES[sensor[key].removeprefix('/')] == kind
-    # It looks for camera_info beside the image.
+    # The updater subscribes to camera_info in the namespace of the image.
     image = content['dualfocus_depth']['image_topic'].removeprefix('/')
     assert image.rpartition('/')[0] + '/camera_info' in OUTPUT_TYPES
 
@@ -158,7 +158,7 @@ def test_laser_scan_is_not_in_the_optical_frame():
 
 
 def panels_of(node) -> list[str]:
-    """Return the names of the panels that a layout places."""
+    """Return the names of the panels in a layout."""
     if isinstance(node, str):
         return [node]
     return panels_of(node['first']) + panels_of(node['second'])
@@ -215,7 +215,7 @@ def test_foxglove_plots_existing_fields(foxglove):
 
 
 def test_foxglove_colours_match_our_pictures(foxglove):
-    """Its named maps, turbo and rainbow, are not even; from end to end of ours nearly is."""
+    """Foxglove's named maps are not perceptually uniform; the ends of ours are used."""
     np = pytest.importorskip('numpy')
     colour = pytest.importorskip('dualfocus_ros.visualization.colour_scales')
     scales = {

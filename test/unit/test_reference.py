@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference of topics and parameters says what the code says."""
+"""The reference pages agree with the tables of the code."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often images come is told whatever they began with."""
+"""Age and period of arriving images."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 def test_period_ignores_bursts_and_pauses(clock):
     arrivals = arrival_statistics.ArrivalStatistics()
     assert arrivals.age is None and arrivals.period is None
-    # Two images that had waited for the node, then thirty a tenth of a second apart.
+    # Two images queued before the start, then thirty at 10 Hz.
     for gap in (0.0, 0.001, *[0.1] * 30):
         clock[0] += gap
         arrivals.record()
@@ -26,7 +26,7 @@ def test_period_ignores_bursts_and_pauses(clock):
     clock[0] += 60.0
     arrivals.record()
     assert arrivals.period == pytest.approx(0.1) and arrivals.age == 0.0
-    # A camera that changes its rate is followed.
+    # The period follows a change of the camera's rate.
     for _ in range(15):
         clock[0] += 0.5
         arrivals.record()

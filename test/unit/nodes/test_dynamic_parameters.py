@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters: all of the contract, described, bounded, checked together, refused as a whole."""
+"""Parameters of the depth node: contract, descriptors, checks, atomic changes."""
 
 import pytest
 
@@ -66,7 +66,7 @@ STATIC = {
 
 @pytest.fixture
 def make():
-    """Return a function that makes a node with these parameters given."""
+    """Return a function that makes a node with given parameters."""
     context = Context()
     rclpy.init(context=context)
     nodes = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A known picture in every encoding that is accepted, padded and in both byte orders, by value."""
+"""Decoded values of a known picture in every encoding, padded and in both byte orders."""
 
 import cv2
 import numpy as np
@@ -14,8 +14,8 @@ from dualfocus_ros.nodes import compressed_images, raw_images
 
 WIDTH, HEIGHT = 32, 24
 _V, _U = np.mgrid[:HEIGHT, :WIDTH]
-# Linear in both directions and different in each channel, so that half the resolution of colour
-# loses nothing, and an exchange of channels, rows or a shift by a pixel shows.
+# Linear in both directions and different in each channel: chroma subsampling loses nothing, and
+# swapped channels or rows and shifts by a pixel are visible.
 PICTURE = np.dstack([40 + 5 * _U, 60 + 6 * _V, 230 - 4 * _U - 2 * _V]).astype(np.uint8)
 GREY = PICTURE[..., 0] // 2 + PICTURE[..., 1] // 2
 
@@ -43,7 +43,7 @@ def packed_yuv(order):
 
 
 def semi_planar(order):
-    """Return (1.5 H, W) samples: luma, then Cb and Cr of every 2 x 2 pixels by turns."""
+    """Return (1.5 H, W) samples: luma, then interleaved Cb and Cr of every 2 x 2 pixels."""
     luma, *chroma = yuv(PICTURE)
     small = [c.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3)) for c in chroma]
     if order == 'vu':
@@ -53,7 +53,7 @@ def semi_planar(order):
 
 
 def mosaic(pattern):
-    """Return (H, W): each pixel the channel that the pattern of 2 x 2 has there."""
+    """Return (H, W) samples of a 2 x 2 Bayer pattern."""
     out = np.empty((HEIGHT, WIDTH), np.uint8)
     for n, colour in enumerate(pattern):
         rows, columns = np.s_[n // 2 :: 2], np.s_[n % 2 :: 2]
@@ -66,7 +66,7 @@ def with_alpha(picture):
 
 
 BGR = PICTURE[..., ::-1]
-# Encoding: what is sent, what is expected, how far a value may be off.
+# Encoding: sent samples, expected picture, tolerance of the values.
 CASES = {
     'mono8': (GREY, GREY, 0),
     '8UC1': (GREY, GREY, 0),
@@ -94,7 +94,7 @@ WIDE = {
 
 
 def message(sent, encoding, extra, big=0):
-    """Return the message of an array whose rows have ``extra`` bytes behind them."""
+    """Return the message of an array with ``extra`` bytes of padding per row."""
     rows = np.ascontiguousarray(sent).reshape(sent.shape[0], -1).view(np.uint8)
     msg = Image(
         width=WIDTH,
@@ -103,13 +103,13 @@ def message(sent, encoding, extra, big=0):
         is_bigendian=big,
         step=rows.shape[1] + extra,
     )
-    # What lies in the padding must not be seen.
+    # Padding must not reach the picture.
     msg.data = np.pad(rows, ((0, 0), (0, extra)), constant_values=170).tobytes()
     return msg
 
 
 def worst(found, expected):
-    """Return the largest difference, leaving out the pixels at the border, which have no side."""
+    """Return the largest difference without the border, where interpolation lacks neighbours."""
     assert found.dtype == np.uint8 and found.shape == expected.shape
     inner = np.s_[2:-2, 2:-2]
     return int(np.abs(found[inner].astype(int) - expected[inner]).max())
@@ -143,7 +143,7 @@ def test_decodes_16_bit_encodings(encoding, extra, order):
 @pytest.mark.fault(12)
 @pytest.mark.parametrize('encoding', WIDE)
 def test_byte_order_of_16_bit_images_is_respected(encoding):
-    """The low byte counts up while the high one stands still: swapped it would be a staircase."""
+    """Only the high byte carries the picture, so swapped bytes give another one."""
     narrow, expected, _ = WIDE[encoding]
     sent = narrow.astype(np.uint16) << 8
     found = raw_images.image_to_array(message(sent.astype('>u2'), encoding, 0, big=1), 10**6)

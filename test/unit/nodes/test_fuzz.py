@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile messages at everything that takes messages: no exception, no large memory, all counted.
+"""Fuzzing of all message callbacks: no exception, no large allocation, every message counted.
 
-The ordinary run gives some hundred, the same each time; `make fuzz` ten thousand others
-(DUALFOCUS_FUZZ=N; --hypothesis-seed=S repeats one). What was found has a plain test of its own in
-test_hostile_messages.py.
+The ordinary run uses some hundred fixed examples, `make fuzz` ten thousand random ones
+(DUALFOCUS_FUZZ=N; --hypothesis-seed=S repeats a run). test_hostile_messages.py has a test for each
+finding.
 """
 
 from collections import Counter
@@ -52,15 +52,14 @@ SHARES = {
     'CDR': 0.05,
     'Sweep': 0.1,
 }
-# Of the memory of the whole process, above what it was before: libraries that are first needed
-# here and what comes back from swap or page cache in a long run of tests. The sizes that the
-# messages claim are gigabytes.
+# Allowed growth of the process memory: lazily loaded libraries, and pages returning from swap or
+# page cache in a long run of tests. The sizes in the messages are gigabytes.
 MOST_GROWTH = 384 * 1024 * 1024
 GUARD = 4096
-# Longer than this no text is that /diagnostics repeats each second.
+# Limit of the texts that /diagnostics repeats each second.
 LONGEST_TEXT = 2000
-# Reasons at the stage MATCHED that each stand for one image; the others are about focus reports
-# and calibrations.
+# Reasons at the stage MATCHED that count images; the others count focus reports and
+# calibrations.
 OF_IMAGES = {
     'duplicate_stamp',
     'no_focus',
@@ -87,7 +86,7 @@ pytestmark = pytest.mark.timeout(1800 if FULL else 180)
 
 
 def fuzz(kind):
-    """Return the settings for one kind of message."""
+    """Return the hypothesis settings for one kind of message."""
     return settings(
         max_examples=max(10, round(SHARES[kind] * EXAMPLES)),
         deadline=None,
@@ -102,7 +101,7 @@ STAMPLESS = Counter()
 
 
 class Tally:
-    """What was given, and what became of it."""
+    """Counts of given, accepted and rejected messages."""
 
     def __init__(self):
         self.given = Counter()
@@ -126,7 +125,7 @@ class Tally:
 
 
 class Constant(FakeEstimator):
-    """A network that says one metre."""
+    """An estimator that returns one metre."""
 
     def estimate(self, stack, outputs):
         depth = np.ones(stack.size, np.float32)
@@ -145,7 +144,7 @@ def tally():
 
 @pytest.fixture(scope='module')
 def nodes():
-    """Return a function that returns the node with these parameters."""
+    """Return a function that returns the node with given parameters."""
     made = {}
     for parameters in KINDS:
         rig = DepthRig(
@@ -164,7 +163,7 @@ def nodes():
 
 
 def peak_memory():
-    """Return the largest memory that this process has occupied since it was last reset."""
+    """Return the peak memory of this process since the last reset."""
     status = Path('/proc/self/status').read_text()
     return int(re.search(r'VmHWM:\s+(\d+)', status).group(1)) * 1024
 
@@ -175,7 +174,7 @@ def reset_peak():
 
 @pytest.fixture(autouse=True)
 def bounded_memory(nodes):
-    """Fail where the process has occupied much more memory than it did before."""
+    """Fail if the memory of the process grows beyond the limit."""
     try:
         reset_peak()
     except OSError:
@@ -193,9 +192,9 @@ def rejections(rig):
 
 
 def give(rig, message, callback):
-    """Give a message to a callback, then look after things as the timer does.
+    """Pass a message to a callback, then run the conversion and the tick of the timer.
 
-    :returns: what was counted against the message at once, and what it added to the counts.
+    :returns: the immediate rejections of the message, and the changes of the counts.
     """
     before, counts = rejections(rig), rig.node._stage_counter.snapshot().counts
     callback(message)
@@ -215,14 +214,14 @@ def give(rig, message, callback):
 
 
 def image_callback(source, plane=None):
-    """Return what takes the images of the camera, or of one of several."""
+    """Return the image callback of the camera, or of one of several cameras."""
     if plane is None:
         return partial(source._on_image, 'image_raw', source._on_frame)
     return partial(source._on_image, f'plane_{plane}/image_raw', source._frame_callback(plane))
 
 
 def balanced(rig):
-    """Check that every valid image of a camera was matched, given up or still waits."""
+    """Check that every valid image of a camera is matched, dropped or pending."""
     source = rig.node._input
     if not isinstance(source, SweepInput):
         return
@@ -235,7 +234,7 @@ def balanced(rig):
 
 
 def accounts(new, counted):
-    """Check that one message with pixels was received and then valid or rejected; say which."""
+    """Check that one image message was received and then valid or rejected; return which."""
     refused = {reason: n for (stage, reason), n in new.items() if stage is Stage.VALID}
     assert counted[Stage.RECEIVED] == 1
     assert counted[Stage.VALID] + sum(refused.values()) == 1
@@ -312,7 +311,7 @@ def test_metadata(nodes, tally, message):
     tally.note('DiagnosticArray', [r for _, r in new])
 
 
-# Messages of damaged sweeps: a clock that goes on from one to the next.
+# Clock of the damaged sweeps, which continues from one to the next.
 CLOCK = itertools.count(1_800_000_000 * 10**9, 10**9)
 PLANE_PERIOD = 100 * 10**6
 
@@ -373,7 +372,7 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
 
 
 def converted(convert, message):
-    """Return the pixels, or the reason why there are none, and check what memory that took."""
+    """Return the pixels or the reason of the rejection, and check the memory."""
     tracemalloc.start()
     try:
         image = convert(message, MAX_PIXELS)
@@ -388,7 +387,7 @@ def converted(convert, message):
 
 
 def guarded(message, value):
-    """Return the message with its data in the middle of memory that holds ``value``."""
+    """Return the message with its data surrounded by memory filled with ``value``."""
     size = len(message.data)
     memory = np.full(size + 2 * GUARD, value, np.uint8)
     memory[GUARD : GUARD + size] = np.frombuffer(bytes(message.data), np.uint8)
@@ -455,7 +454,7 @@ RIGHT = [
 )
 @fuzz('CDR')
 def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
-    """What the middleware makes of sizes that cannot be, and we of what it makes of them."""
+    """Impossible sizes in serialised messages, through the middleware and the node."""
     data = bytearray(serialize_message(message))
     for at, word in words:
         at = 4 * (at % max(1, len(data) // 4))
@@ -494,7 +493,7 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
 
 
 def shown(rig):
-    """Return the counts of rejections as /diagnostics shows them, and the longest text."""
+    """Return the counts of rejections in /diagnostics, and the longest text."""
     status = diagnostics.input_status(
         node_health.input_health(
             rig.node._input, rig.node._stage_counter, rig.node._times, rig.node._active_since
@@ -510,7 +509,7 @@ def shown(rig):
 
 
 def test_diagnostics_account_for_every_image(nodes, tally):
-    """Last in this file: after all that, the books of every node must balance."""
+    """Last in this file: the counts of every node must add up after all messages."""
     for parameters in KINDS:
         rig = nodes(**parameters)
         rig.spin(0.5)
@@ -521,7 +520,7 @@ def test_diagnostics_account_for_every_image(nodes, tally):
         snapshot = rig.node._stage_counter.snapshot()
         if parameters == {'input': 'sweep'}:
             assert snapshot.counts[Stage.STACKED] > 0 and snapshot.counts[Stage.PUBLISHED] > 0
-        # What was hostile went no further than this; what is well goes through.
+        # Hostile messages stop here; valid ones are published.
         assert snapshot.rejected('inference_failed') == 0, snapshot
 
 
@@ -531,8 +530,8 @@ def test_fuzzing_ran_the_requested_examples(tally, capsys):
             print('', *tally.lines(), sep='\n')
     assert sum(tally.given.values()) >= EXAMPLES
     assert set(tally.given) == set(SHARES)
-    # Neither all refused nor all let through: the checks are reached, and what is behind them.
-    # A command is taken as it is; what it says of an image is judged with the image.
+    # Some are rejected and some accepted, so that the checks and the code after them are reached.
+    # Commands are accepted unchecked; their focus is checked with the image.
     for kind in SHARES:
         refused = tally.given[kind] - tally.accepted[kind]
         assert tally.accepted[kind] > 0.02 * tally.given[kind], kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fuzzing (test_fuzz.py) has found, each mended and with a plain test."""
+"""Findings of the fuzzing (test_fuzz.py)."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_format_change_counts_pending_images():
     rig = SweepFixture()
     rig.feed([frame(0), frame(1)])
     rig.add(frame(2, encoding='bgr8'))
-    # No sweep was in progress that could have been dropped with them.
+    # No sweep was in progress, so only these two images are dropped.
     assert rig.rejected('format_changed') == 2
 
 
@@ -98,7 +98,7 @@ def test_clock_jump_counts_pending_images():
 def test_diagnostics_show_a_reason_at_two_stages():
     stage_counter = StageCounter()
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
-        stage_counter.reject(stage, 'reset', 'begun anew')
+        stage_counter.reject(stage, 'reset', 'reset')
     health = node_health.InputHealth(
         stage_counter=stage_counter.snapshot(),
         topics='image_raw',
@@ -112,4 +112,4 @@ def test_diagnostics_show_a_reason_at_two_stages():
         active=True,
     )
     values = {v.key: v.value for v in diagnostics.input_status(health).values}
-    assert values['rejected reset'] == ('2 not inferred: begun anew; 1 not published: begun anew')
+    assert values['rejected reset'] == ('2 not inferred: reset; 1 not published: reset')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion beside the executor: order, errors, and what is given up."""
+"""Conversion on a thread: order, errors, dropped conversions."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from dualfocus_ros.nodes.image_converter import ImageConverter
 
 
 class Bench:
-    """A converter, the executor that it hands back to, and what it has handed back."""
+    """A converter, its executor and the delivered results."""
 
     def __init__(self, limit: int = 32) -> None:
         self.limit = limit

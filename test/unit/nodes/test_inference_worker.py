@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker thread: newest stack wins, no exception ends it, it stops when told."""
+"""Worker thread: newest job wins, exceptions, crashes, restart, stop."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
 
 
 class Estimator:
-    """Notes what it was given; waits for permission where a test wants it slow."""
+    """Records its jobs; waits for a permit to simulate slow jobs."""
 
     def __init__(self):
         self.done = []
@@ -228,7 +228,7 @@ def test_prefetches_while_no_job_is_pending():
         order.append(part)
         worked.release()
         if part == 'broken':
-            raise RuntimeError('nobody is told')
+            raise RuntimeError('suppressed')
 
     def do(estimator, job):
         order.append(job)
@@ -256,22 +256,22 @@ def test_job_precedes_prefetch_and_clear_drops_both():
     worker = InferenceWorker(
         Estimator, lambda estimator, job: order.append(job), order.append, ahead
     )
-    worker.submit_prefetch('being worked on')
+    worker.submit_prefetch('running')
     assert begun.wait(10)
     worker.submit_prefetch('waits')
     worker.submit('job')
     gate.set()
-    assert _soon(lambda: order == ['being worked on', 'job', 'waits'])
+    assert _soon(lambda: order == ['running', 'job', 'waits'])
     gate.clear()
     begun.clear()
     worker.submit_prefetch('again')
     assert begun.wait(10)
-    worker.submit_prefetch('taken back')
-    worker.submit('taken back too')
-    assert worker.clear() == 'taken back too'
+    worker.submit_prefetch('dropped')
+    worker.submit('dropped job')
+    assert worker.clear() == 'dropped job'
     gate.set()
     assert worker.stop(10)
-    assert order == ['being worked on', 'job', 'waits', 'again']
+    assert order == ['running', 'job', 'waits', 'again']
 
 
 def _soon(condition):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameter table of the simulated camera and the sweep."""
+"""Descriptors of the parameters of the sweep node and the simulated camera."""
 
 import pytest
 

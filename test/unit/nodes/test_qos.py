@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which quality of service keeps a publisher and a subscription apart."""
+"""Compatibility of the quality of service of publishers and subscriptions."""
 
 import pytest
 

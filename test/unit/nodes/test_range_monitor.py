@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth asked for beyond what the lens can measure is warned of once."""
+"""Warnings about a depth range beyond that of the lens."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.diagnostics import optics_status
 from dualfocus_ros.nodes.range_monitor import RangeMonitor
 
-# 10 px per dioptre measure up to 5 m.
+# 10 px per dioptre limit the range to 5 m.
 SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that are lost or late on the way are noticed by their camera_info."""
+"""Lost and late images, detected by their camera_info."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from dualfocus_ros.nodes.transport_monitor import TransportMonitor
 PERIOD = 0.1
 
 
-def watch(count, late=0.002, lost=(), infos=True, image_first=False):
-    """Return a watch that has seen ``count`` frames; every n-th of ``lost`` has no image."""
+def summary_after(count, late=0.002, lost=(), infos=True, image_first=False):
+    """Return the summary after ``count`` frames; the frames in ``lost`` have no image."""
     found = TransportMonitor()
     events = []
     for n in range(count):
@@ -24,35 +24,35 @@ def watch(count, late=0.002, lost=(), infos=True, image_first=False):
 
 
 def test_good_transport_has_no_problem():
-    found = watch(60)
+    found = summary_after(60)
     assert found.lost == 0.0 and found.late == pytest.approx(0.002)
     assert found.problem is None
 
 
 def test_image_before_its_info_is_not_late():
-    found = watch(60, image_first=True)
+    found = summary_after(60, image_first=True)
     assert found.lost == 0.0 and found.late == 0.0 and found.problem is None
 
 
 def test_lost_images_are_reported():
-    found = watch(80, lost=range(0, 80, 4))
-    # Of the last second nothing is known yet.
+    found = summary_after(80, lost=range(0, 80, 4))
+    # Images of the last second are still pending.
     assert found.lost == pytest.approx(0.25, abs=0.03)
     assert '% of the images are lost on the way' in found.problem
     assert 'fastdds_large_images.xml' in found.problem
 
 
 def test_late_images_are_reported():
-    found = watch(60, late=0.3)
+    found = summary_after(60, late=0.3)
     assert found.late == pytest.approx(0.3)
     assert 'images arrive 300 ms after their camera_info' in found.problem
 
 
 def test_no_result_too_early_or_without_infos():
-    assert watch(10) is None
-    assert watch(60, infos=False) is None
-    # Infos whose stamps no image has, such as those of a latched topic.
-    assert watch(60, lost=range(60)) is None
+    assert summary_after(10) is None
+    assert summary_after(60, infos=False) is None
+    # Infos without images of the same stamp, such as those of a latched topic.
+    assert summary_after(60, lost=range(60)) is None
 
 
 def test_memory_is_bounded():

@@ -13,9 +13,9 @@ import sys
 import cv2
 import numpy as np
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
@@ -25,9 +25,8 @@ WIDTH, HEIGHT = 480, 360
 
 def main(folder: Path) -> None:
     """Write table_1.jpg to table_5.jpg and truth.npy."""
-    lens = Lens(focal_length=0.016, f_number=1.4, pixel_pitch=0.0072 / WIDTH)
-    fx = lens.focal_length_px(0.0)
-    pinhole = PinholeCamera(WIDTH, HEIGHT, fx, fx, 0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1))
+    lens = simulated_lens(WIDTH)
+    pinhole = PinholeCamera.centred(WIDTH, HEIGHT, lens.focal_length_px(0.0))
     settings = SimulatedCameraSettings(near_limit=1.0 / DISTANCES[0], breathing=False)
     camera = SimulatedCamera(make_scene('table', 3, pinhole), lens, settings)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.simulation.scenes import make_scene
@@ -22,7 +22,7 @@ NEAR, FAR = 2.5, 0.45
 FRAME = 'camera_optical_frame'
 # Stacks with more planes repeat images.
 _MAX_RENDERED = 10
-_LENS = Lens(0.016, 1.4, 7.2e-3 / WIDTH)
+_LENS = simulated_lens(WIDTH)
 
 
 @dataclass(frozen=True, order=True)
@@ -52,7 +52,7 @@ class RenderedSweep:
 
     def __init__(self, max_planes: int) -> None:
         pixels = _LENS.focal_length_px(0.0)
-        camera = PinholeCamera(WIDTH, HEIGHT, pixels, pixels, WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5)
+        camera = PinholeCamera.centred(WIDTH, HEIGHT, pixels)
         settings = SimulatedCameraSettings(near_limit=NEAR, settling_time=0.01, latency=0.0)
         view = SimulatedCamera(make_scene('table', 0, camera), _LENS, settings)
         self._focus = np.linspace(FAR, NEAR, min(max(max_planes, 2), _MAX_RENDERED))

@@ -32,6 +32,15 @@ class PinholeCamera:
         if not all(math.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy)):
             raise ValueError('camera intrinsics must be finite')
 
+    @classmethod
+    def centred(cls, width: int, height: int, focal_length: float) -> PinholeCamera:
+        """Return a camera with square pixels and the principal point in the image centre.
+
+        :param focal_length: fx = fy in pixels.
+        """
+        centre = 0.5 * (width - 1), 0.5 * (height - 1)
+        return cls(width, height, focal_length, focal_length, *centre)
+
     def resized(self, width: int, height: int) -> PinholeCamera:
         """Return the camera of the same view at another image size."""
         sx, sy = width / self.width, height / self.height

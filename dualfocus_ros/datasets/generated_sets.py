@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8
 from dualfocus_ros.datasets.options import Options, count_option
@@ -22,8 +23,6 @@ from dualfocus_ros.simulation.scenes import SCENE_NAMES, make_scene
 EVALUATION_SEED = 0x5EED
 # Sweeps that span the scene, as of a camera set up for its scenes.
 RENDER_SETTINGS = RenderSettings(wide_sweeps=0.0)
-# Lens of the simulated camera: 16 mm on a sensor 7.2 mm wide.
-FOCAL_LENGTH, SENSOR_WIDTH = 0.016, 7.2e-3
 
 
 def open_synthetic(seed: int, options: Options) -> Dataset:
@@ -66,8 +65,8 @@ def open_indoor(seed: int, options: Options) -> Dataset:
     """Return images of the procedural scenes at 640x480 with exact depth."""
     count, width = count_option(options, 'count', 6), count_option(options, 'width', 640)
     height = width * 3 // 4
-    focal = FOCAL_LENGTH / (SENSOR_WIDTH / width)
-    camera = PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+    focal_length = simulated_lens(width).focal_length_px(0.0)
+    camera = PinholeCamera.centred(width, height, focal_length)
 
     def load(index: int) -> RgbdSample:
         name = SCENE_NAMES[index % len(SCENE_NAMES)]

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.simulation.scenes import SCENES
-
-# A small machine-vision lens; the pixel pitch gives a field of view of 25 degrees.
-FOCAL_LENGTH, F_NUMBER, SENSOR_WIDTH = 0.016, 1.4, 0.0072
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,11 @@ class DemoSettings:
         }
 
     def _lens_parameters(self) -> dict[str, float]:
+        lens = simulated_lens(self.width)
         return {
-            'lens.focal_length': FOCAL_LENGTH,
-            'lens.f_number': F_NUMBER,
-            'lens.pixel_pitch': SENSOR_WIDTH / self.width,
+            'lens.focal_length': lens.focal_length,
+            'lens.f_number': lens.f_number,
+            'lens.pixel_pitch': lens.pixel_pitch,
         }
 
 

@@ -53,7 +53,7 @@ def reference_view(stack: FocalStack, settings: EstimatorSettings) -> ReferenceV
     if plane is None:
         height, width = stack.size
         # Without intrinsics only ratios count: the focal length is arbitrary.
-        camera = PinholeCamera(width, height, width, width, 0.5 * (width - 1), 0.5 * (height - 1))
+        camera = PinholeCamera.centred(width, height, width)
         return ReferenceView(CameraCalibration(camera), camera, False, reference.focus_dioptres)
     assert plane.camera is not None
     return ReferenceView(_stored_camera(plane), plane.camera, True, reference.focus_dioptres)

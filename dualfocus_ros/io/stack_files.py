@@ -113,7 +113,7 @@ def exif_camera(image: StackImage) -> PinholeCamera | None:
         return None
     height, width = image.pixels.shape[:2]
     focal = image.focal_length_35mm / DIAGONAL_35MM * math.hypot(width, height)
-    return PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+    return PinholeCamera.centred(width, height, focal)
 
 
 def to_dioptres(focus: Sequence[float] | np.ndarray, unit: str) -> list[float]:

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 import torch
 
+from dualfocus_ros.camera.lens_presets import SIMULATED_SENSOR_WIDTH
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
@@ -33,7 +34,6 @@ from dualfocus_ros.simulation.simulated_camera import (
 )
 from dualfocus_ros.stamps import to_stamp
 
-_SENSOR_WIDTH = 7.2e-3
 _IMAGE_QUEUE = 5
 _COMMAND_QUEUE = 20
 # A command this many seconds newer than a frame precedes a jump of the clock.
@@ -180,9 +180,9 @@ def _make_camera(values: dict[str, Any]) -> SimulatedCamera:
 def _make_scene(values: dict[str, Any]) -> SceneImage:
     width, height = values['width'], values['height']
     if values['scene'] != 'rgbd':
-        pitch = values['lens.pixel_pitch'] or _SENSOR_WIDTH / width
+        pitch = values['lens.pixel_pitch'] or SIMULATED_SENSOR_WIDTH / width
         focal = values['lens.focal_length'] / pitch
-        camera = PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+        camera = PinholeCamera.centred(width, height, focal)
         if values['scene'] == 'target':
             return make_target(values['target.distance'], values['seed'], camera)
         return make_scene(values['scene'], values['seed'], camera)

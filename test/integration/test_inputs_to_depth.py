@@ -11,9 +11,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import CameraInfo, Image
 
 from depth_rig import MS, START, DepthRig, camera_info, command, header, stamps_of
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.stack_processor import load_estimator
-from rendered_stacks import demo_lens, rendered_stack
+from rendered_stacks import rendered_stack
 
 WIDTH, HEIGHT, PLANES = 160, 120, 5
 PERIOD = 100 * MS
@@ -32,7 +33,7 @@ def make():
     rigs = []
 
     def make_rig(inputs, **parameters):
-        lens = demo_lens(WIDTH)
+        lens = simulated_lens(WIDTH)
         rig = DepthRig(
             load=load_estimator,
             device='cpu',

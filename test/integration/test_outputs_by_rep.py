@@ -9,7 +9,8 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from rclpy.qos import ReliabilityPolicy
 
-from rendered_stacks import demo_lens, rendered_stack
+from dualfocus_ros.camera.lens_presets import simulated_lens
+from rendered_stacks import rendered_stack
 from rep_client import (
     OPTICAL_FRAME,
     TOPICS,
@@ -32,7 +33,7 @@ ALL = tuple(TOPICS)
 @pytest.fixture(scope='module')
 def client(start_for_module):
     """Return the client, connected to a depth node with the shipped network."""
-    lens = demo_lens(WIDTH)
+    lens = simulated_lens(WIDTH)
     program = start_for_module(
         'depth_node',
         threads=1,
@@ -53,7 +54,7 @@ def client(start_for_module):
 def scene():
     """Return the planes of a sweep over a table, and the intrinsics at infinity."""
     stack, _ = rendered_stack('table', 3, WIDTH, HEIGHT, PLANES)
-    fx = demo_lens(WIDTH).focal_length_px(0.0)
+    fx = simulated_lens(WIDTH).focal_length_px(0.0)
     planes = [(p.image, p.focus_dioptres, p.camera.fx / fx) for p in stack.planes]
     return planes, (fx, fx, 0.5 * (WIDTH - 1), 0.5 * (HEIGHT - 1))
 

@@ -10,6 +10,7 @@ pytest.importorskip('torch')
 
 import torch
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import case_from_stack
 from dualfocus_ros.evaluation.methods import open_methods
@@ -28,12 +29,12 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderSettings,
     render_training_stack,
 )
-from rendered_stacks import demo_lens, rendered_stack
+from rendered_stacks import rendered_stack
 from research.transfer import STACKS
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 WIDTH, HEIGHT, PLANES = 320, 240, 8
-LENS = demo_lens(WIDTH)
+LENS = simulated_lens(WIDTH)
 # v(q) / v(0) = 1 / (1 - F q) as a series: the breathing without the lens, whose optics would hold
 # sigma up.
 SERIES = tuple(LENS.focal_length**power for power in range(1, 5))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
@@ -17,7 +18,7 @@ from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, Simulated
 from dualfocus_ros.sweep.assembler import AssemblerSettings, SweepAssembler
 from dualfocus_ros.sweep.frames import Frame
 from dualfocus_ros.sweep.stage_counter import StageCounter
-from rendered_stacks import FRAME, demo_lens
+from rendered_stacks import FRAME
 
 RATE = 15.0  # Hz
 SETTLING_FRAMES = 3
@@ -40,9 +41,9 @@ def faulty_sweep(
     :param settings: of ``SimulatedCameraSettings``; defaults are those of the node,
         with 2 px of jitter and a settling time of three frames.
     """
-    lens = demo_lens(width)
+    lens = simulated_lens(width)
     fx = lens.focal_length_px(0.0)
-    camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    camera = PinholeCamera.centred(width, height, fx)
     faults = {'jitter': 2.0, 'settling_time': SETTLING_FRAMES / RATE, 'latency': 0.02}
     simulated = SimulatedCamera(
         make_scene(scene, seed, camera),

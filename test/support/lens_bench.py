@@ -12,9 +12,9 @@ import numpy as np
 from dualfocus_ros.bags.stack_bag import make_camera_info, make_header, make_image
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
@@ -26,9 +26,8 @@ CODES_PER_DIOPTRE = 1000  # lens positions, as sim_camera_node reports them
 
 def target_camera(width: int, distance: float, **settings: float) -> SimulatedCamera:
     """Return the 16 mm f/1.4 camera of the demo with the target at ``distance`` metres."""
-    lens = Lens(0.016, 1.4, 7.2e-3 / width)
-    height, fx = 3 * width // 4, lens.focal_length_px(0.0)
-    view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    lens, height = simulated_lens(width), 3 * width // 4
+    view = PinholeCamera.centred(width, height, lens.focal_length_px(0.0))
     return SimulatedCamera(
         make_target(distance, 0, view),
         lens,
@@ -44,9 +43,8 @@ def plane_camera(
     :param inverse_depth: inverse depth in the image centre, in 1/m.
     :param slant: change of the inverse depth to the right and downwards, in 1/m per half diagonal.
     """
-    lens = Lens(0.016, 1.4, 7.2e-3 / width)
-    height, fx = 3 * width // 4, lens.focal_length_px(0.0)
-    view = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    lens, height = simulated_lens(width), 3 * width // 4
+    view = PinholeCamera.centred(width, height, lens.focal_length_px(0.0))
     y, x = (np.indices((height, width)) - 0.5 * np.array([[[height - 1]], [[width - 1]]])) / (
         0.625 * width
     )

@@ -5,23 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.simulation.scenes import make_scene
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 
-SENSOR_WIDTH = 0.0072
 # Far and near focus in dioptres.
 SWEEPS = {'table': (0.45, 2.5), 'floor': (0.15, 2.0), 'corridor': (0.12, 1.3)}
 FRAME = 'camera_optical_frame'
 PERIOD_NS = 100_000_000
-
-
-def demo_lens(width: int) -> Lens:
-    """Return the 16 mm f/1.4 lens of the demo."""
-    return Lens(0.016, 1.4, SENSOR_WIDTH / width)
 
 
 def rendered_stack(
@@ -33,9 +27,8 @@ def rendered_stack(
     start_ns: int = 1_700_000_000 * 10**9,
 ) -> tuple[FocalStack, np.ndarray]:
     """Return a sweep from far to near and the depth of its reference plane in metres."""
-    lens = demo_lens(width)
-    fx = lens.focal_length_px(0.0)
-    camera = PinholeCamera(width, height, fx, fx, 0.5 * (width - 1), 0.5 * (height - 1))
+    lens = simulated_lens(width)
+    camera = PinholeCamera.centred(width, height, lens.focal_length_px(0.0))
     far, near = SWEEPS[scene]
     simulated = SimulatedCamera(
         make_scene(scene, seed, camera), lens, SimulatedCameraSettings(near_limit=near, seed=seed)

@@ -62,7 +62,7 @@ ALLOWED = {
         'simulation',
         'sweep',
     },
-    'demo': {'bags', 'evaluation', 'focal_stack', 'io', 'simulation', 'visualization'},
+    'demo': {'bags', 'camera', 'evaluation', 'focal_stack', 'io', 'simulation', 'visualization'},
     'benchmark': {
         'camera',
         'demo',

@@ -49,6 +49,6 @@ def _random_view(rng: np.random.Generator, size: int) -> SceneImage:
     width, height = int(1.6 * size), int(1.2 * size)
     field_of_view = math.radians(rng.uniform(18.0, 65.0))
     focal = 0.5 * width / math.tan(0.5 * field_of_view)
-    camera = PinholeCamera(width, height, focal, focal, 0.5 * (width - 1), 0.5 * (height - 1))
+    camera = PinholeCamera.centred(width, height, focal)
     name = SCENE_NAMES[rng.integers(len(SCENE_NAMES))]
     return make_scene(name, FIRST_SEED + int(rng.integers(2**31)), camera)

@@ -26,3 +26,8 @@ def test_magnification_keeps_the_principal_point():
 def test_invalid_cameras_raise(values, text):
     with pytest.raises(ValueError, match=text):
         PinholeCamera(*values)
+
+
+def test_centred_camera_has_its_principal_point_in_the_middle():
+    camera = PinholeCamera.centred(64, 48, 60.0)
+    assert camera == PinholeCamera(64, 48, 60.0, 60.0, 31.5, 23.5)

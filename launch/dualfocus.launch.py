@@ -45,8 +45,8 @@ ARGUMENTS = [
         'driver',
         default_value=NO_DRIVER,
         choices=[NO_DRIVER, *DRIVERS],
-        description=f'How focus_sweep_node moves the lens; {TOPIC}: through focus_command, such as '
-        f'liquid lenses; {", ".join(sorted(PROFILES))}: through the parameters of that driver; '
+        description=f'How focus_sweep_node moves the lens; {TOPIC}: through focus_command (liquid '
+        f'lenses); {", ".join(sorted(PROFILES))}: through the parameters of that driver; '
         f'{NO_DRIVER}: no focus_sweep_node.',
     ),
     DeclareLaunchArgument(

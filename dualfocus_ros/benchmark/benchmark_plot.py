@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
+from dualfocus_ros.benchmark.report_cells import base_cell
 from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 
 _MARKS = 'osD^vP*X'
@@ -61,12 +62,7 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
     for method in report['methods']:
         if not method['ours']:
             continue
-        base = next(
-            c
-            for c in method['cells']
-            if (c['planes'], c['width'], c['height']) == (at['planes'], at['width'], at['height'])
-        )
-        rows.append((method['name'], base))
+        rows.append((method['name'], base_cell(method, report)))
         for key, title in (('last_plane', 'last plane'), ('sliding', 'sliding')):
             if method[key] is not None:
                 rows.append((f'{method["name"]}, {title}', method[key]))

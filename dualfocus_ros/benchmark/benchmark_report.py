@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dualfocus_ros.benchmark.node_report import node_section
+from dualfocus_ros.benchmark.report_cells import Cell, base_cell, network_ms
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.io.png import save_palette_png
-
-Cell = Mapping[str, Any]
-Method = Mapping[str, Any]
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
@@ -32,7 +31,7 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
-    lines = ['# Benchmark', '', *_facts(report), '']
+    lines = ['# Benchmark', '', *_run_info(report), '']
     lines += ['## Ratios', '', *_ratios(report['ratios']), '']
     at = report['base']
     base = f'{at["planes"]} planes of {at["width"]} x {at["height"]}'
@@ -45,11 +44,11 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if report['precisions']:
         lines += ['## Number formats', '', *_formats(report), '']
     if report.get('node'):
-        lines += _node(report['node'])
+        lines += node_section(report['node'])
     return '\n'.join(lines).rstrip() + '\n'
 
 
-def _facts(report: Mapping[str, Any]) -> list[str]:
+def _run_info(report: Mapping[str, Any]) -> list[str]:
     busy = ''
     if report['busy']:
         busy = (
@@ -87,14 +86,14 @@ def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _comparison(report: Mapping[str, Any]) -> list[str]:
     dfv = next(
-        (_base(m, report)['total_ms']['p50'] for m in report['methods'] if m['name'] == 'dfv'),
+        (base_cell(m, report)['total_ms']['p50'] for m in report['methods'] if m['name'] == 'dfv'),
         None,
     )
     rows = []
     for method in report['methods']:
-        cell, alone = _base(method, report), method['alone']
+        cell, alone = base_cell(method, report), method['alone']
         stages = cell['stages']
-        network = sum(stages[s]['p50'] for s in ('encode', 'decode', 'network') if s in stages)
+        network = network_ms(cell)
         total = cell['total_ms']
         rows.append(
             {
@@ -154,7 +153,7 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
     models = [method for method in report['methods'] if method['ours']]
     if not models:
         return ['No DualFocus model was measured.']
-    cells = {method['name']: _base(method, report) for method in models}
+    cells = {method['name']: base_cell(method, report) for method in models}
     lines = _by_stage(cells)
     lines += [
         '',
@@ -196,7 +195,7 @@ def _on_arrival(report: Mapping[str, Any]) -> list[str]:
     for method in report['methods']:
         if method['last_plane'] is None or method['sliding'] is None:
             continue
-        whole = _base(method, report)['total_ms']['p50']
+        whole = base_cell(method, report)['total_ms']['p50']
         last, sliding = method['last_plane']['total_ms'], method['sliding']['total_ms']
         rows.append(
             {
@@ -333,96 +332,3 @@ def _formats(report: Mapping[str, Any]) -> list[str]:
         f'{report["default_model"]}; change of inverse depth relative to fp32 on a rendered stack '
         f'with planes from 0.45 to 2.5 1/m.{speed}',
     ]
-
-
-def _node(node: Mapping[str, Any]) -> list[str]:
-    lines = ['## Over DDS, between processes', '']
-    rows = []
-    for mode in node['modes']:
-        latency, inference = mode.get('latency_ms'), mode.get('inference_ms')
-        callbacks = mode.get('callbacks')
-        rows.append(
-            {
-                'mode': mode['mode'],
-                'camera': mode['camera_hz'],
-                'sent': mode['frames_sent'],
-                'depths': mode['depths'],
-                'rate': mode.get('depth_hz'),
-                'p50': latency and latency['p50'],
-                'p90': latency and latency['p90'],
-                'inference': inference and inference['p50'],
-                'assemble': mode['assemble_ms'] and mode['assemble_ms']['p50'],
-                'publish': mode['publish_ms'] and mode['publish_ms']['p50'],
-                'busy_99': callbacks and callbacks['busy'][1],
-                'busy_most': callbacks and callbacks['busy'][2],
-                'clock_most': callbacks and callbacks['elapsed'][2],
-            }
-        )
-    columns = [
-        ('camera', 'camera, Hz', 2),
-        ('sent', 'frames sent', 0),
-        ('depths', 'depths', 0),
-        ('rate', 'depths, Hz', 2),
-        ('p50', 'latency, ms', 1),
-        ('p90', 'p90', 1),
-        ('inference', 'node: inference, ms', 1),
-        ('assemble', 'assemble', 1),
-        ('publish', 'publish', 1),
-        ('busy_99', 'callbacks, 99 %', 2),
-        ('busy_most', 'longest', 2),
-        ('clock_most', 'longest, wall clock', 2),
-    ]
-    at, newest = node['setting'], node['modes'][-1]
-    lines += [
-        *markdown_table(rows, columns, 'mode'),
-        '',
-        f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
-        f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
-        'published, to the depth image in the callback of another process. Medians. Callbacks: '
-        "processor time of at most the newest 1000 on the executor's thread; the wall-clock time "
-        'includes other work of the processor.',
-        '',
-    ]
-    transport = node['transport']
-    if not transport['compared']:
-        return [*lines, f'Transport: not measured ({transport["why_not"]}).', '']
-    rows = [
-        {
-            'subscriber': entry['reliability'],
-            'default': entry['default']['delay_ms'] and entry['default']['delay_ms']['p50'],
-            'default_loss': entry['default']['loss'],
-            'ours': entry['ours']['delay_ms'] and entry['ours']['delay_ms']['p50'],
-            'ours_loss': entry['ours']['loss'],
-            'speed_up': entry['speed_up'],
-        }
-        for entry in transport['compared']
-    ]
-    columns = [
-        ('default', 'default, ms', 2),
-        ('default_loss', 'lost, %', -1),
-        ('ours', 'package profile, ms', 2),
-        ('ours_loss', 'lost, %', -1),
-        ('speed_up', 'default / package', 1),
-    ]
-    size = f'{transport["width"]} x {transport["height"]} rgb8 at {transport["rate"]:g} Hz'
-    return [
-        *lines,
-        '### Transport',
-        '',
-        *markdown_table(rows, columns, 'subscriber'),
-        '',
-        f'{size} ({transport["rmw"]}), publish to callback between two processes, median; runs '
-        'with the two profiles are interleaved.',
-        '',
-    ]
-
-
-def _base(method: Method, report: Mapping[str, Any]) -> Cell:
-    at = report['base']
-    found: Cell = next(
-        cell
-        for cell in method['cells']
-        if (cell['planes'], cell['width'], cell['height'])
-        == (at['planes'], at['width'], at['height'])
-    )
-    return found

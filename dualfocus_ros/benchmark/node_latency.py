@@ -19,6 +19,7 @@ from typing import Any
 
 from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig, StackSource
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
+from dualfocus_ros.benchmark.report_cells import base_cell
 from dualfocus_ros.benchmark.timing import Percentiles
 from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
@@ -106,19 +107,13 @@ def measure_node(
 
 def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
     """Return the images per second that the node can keep up with, by the measured times."""
-    at = report['base']
     for method in report['methods']:
         if method['name'] != report['default_model']:
             continue
-        whole = next(
-            cell
-            for cell in method['cells']
-            if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
-        )
         if mode == 'sliding':
             busy_ms = method['sliding']['total_ms']['p50']
         else:
-            busy_ms = whole['total_ms']['p50'] / planes
+            busy_ms = base_cell(method, report)['total_ms']['p50'] / planes
         return float(min(1e3 / (SLACK * busy_ms), FASTEST_CAMERA))
     raise CommandError("the node benchmark needs the default model among the methods: add 'auto'")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-NETWORK = ('encode', 'decode')
+from dualfocus_ros.benchmark.report_cells import Cell, base_cell, network_ms, stage_ms
+
 PUBLISH = ('pack', 'serialise')
 
 
@@ -65,11 +66,6 @@ def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.max(np.abs(ys - fit) / np.abs(fit)))
 
 
-def network_ms(cell: Mapping[str, Any]) -> float:
-    """Return the time of the network in a cell: encoding and decoding, medians."""
-    return sum(_stage(cell, name) for name in NETWORK)
-
-
 def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
     """Return all ratios that the measurements of a run allow.
 
@@ -80,8 +76,9 @@ def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
     found: list[Ratio] = []
     if default is not None:
         at = report['base']
-        base = _base(default, at)
-        found += _against_dfv(default, base, methods.get('dfv'), at)
+        base = base_cell(default, report)
+        if 'dfv' in methods:
+            found += _against_dfv(default['name'], base, base_cell(methods['dfv'], report))
         found += _memory(default, report['device_kind'])
         found += _on_arrival(default, base)
         found += _linearity(default, at)
@@ -90,16 +87,8 @@ def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
     return found
 
 
-def _against_dfv(
-    default: Mapping[str, Any],
-    base: Mapping[str, Any],
-    dfv: Mapping[str, Any] | None,
-    at: Mapping[str, int],
-) -> list[Ratio]:
-    if dfv is None:
-        return []
-    other = _base(dfv, at)['total_ms']['p50']
-    name = default['name']
+def _against_dfv(name: str, base: Cell, dfv: Cell) -> list[Ratio]:
+    other = dfv['total_ms']['p50']
     return [
         Ratio(
             'whole_vs_dfv',
@@ -162,7 +151,7 @@ def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Rat
             )
         )
     if last is not None:
-        after = last['total_ms']['p50'] + sum(_stage(last, name) for name in PUBLISH)
+        after = last['total_ms']['p50'] + sum(stage_ms(last, name) for name in PUBLISH)
         found += [
             Ratio(
                 'last_plane_vs_inference',
@@ -258,17 +247,3 @@ def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
                 )
             )
     return found
-
-
-def _base(method: Mapping[str, Any], at: Mapping[str, int]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(
-        cell
-        for cell in method['cells']
-        if all(cell[key] == at[key] for key in ('planes', 'width', 'height'))
-    )
-    return found
-
-
-def _stage(cell: Mapping[str, Any], name: str) -> float:
-    stage = cell['stages'].get(name)
-    return 0.0 if stage is None else float(stage['p50'])

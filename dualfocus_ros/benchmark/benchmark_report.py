@@ -92,7 +92,6 @@ def _comparison(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for method in report['methods']:
         cell, alone = base_cell(method, report), method['alone']
-        stages = cell['stages']
         network = network_ms(cell)
         total = cell['total_ms']
         rows.append(

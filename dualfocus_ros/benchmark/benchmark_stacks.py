@@ -33,11 +33,6 @@ class StackShape:
     width: int
     height: int
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of one plane."""
-        return self.width * self.height
-
     def __str__(self) -> str:
         return f'{self.planes} x {self.width} x {self.height}'
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import cv2
 import torch
 
+from dualfocus_ros.evaluation.method_interface import PRECISION_NAMES
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.inference.device import default_threads, resolve_device, resolve_precision
-
-PRECISION_NAMES = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
 
 
 @dataclass(frozen=True)

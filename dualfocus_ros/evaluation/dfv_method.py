@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.method_interface import Estimate, Method, images_to_tensor
+from dualfocus_ros.evaluation.method_interface import (
+    PRECISION_NAMES,
+    Estimate,
+    Method,
+    images_to_tensor,
+)
 from dualfocus_ros.models.dfv import DFV
 from dualfocus_ros.models.resnet import normalize_imagenet
-
-_PRECISIONS = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
 
 
 class DFVMethod(Method):
@@ -35,7 +38,7 @@ class DFVMethod(Method):
     ) -> None:
         self.name = name
         self.weights = 'random' if name == 'dfv' else 'file'
-        self.precision = _PRECISIONS[dtype]
+        self.precision = PRECISION_NAMES[dtype]
         self.parameters = sum(p.numel() for p in network.parameters())
         self.about = f'DFV, {self.parameters / 1e6:.2f} M parameters, {source}'
         self._device = device

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dualfocus_ros.evaluation.cases import Case
 
+PRECISION_NAMES = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:

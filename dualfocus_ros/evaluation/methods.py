@@ -19,8 +19,8 @@ from dualfocus_ros.evaluation.dfv_method import DFVMethod
 from dualfocus_ros.evaluation.dualfocus_method import DualFocusMethod
 from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.protocols import ProtocolB, StackProtocol
-from dualfocus_ros.evaluation.range_only import RangeOnlyMethod
-from dualfocus_ros.evaluation.single_image import SingleImageMethod
+from dualfocus_ros.evaluation.range_only import RANGE_ONLY, RangeOnlyMethod
+from dualfocus_ros.evaluation.single_image import SINGLE_IMAGE, SingleImageMethod
 from dualfocus_ros.exceptions import WeightsError
 from dualfocus_ros.models.dfv import DFV, load_dfv
 from dualfocus_ros.models.weights import shipped_models
@@ -76,10 +76,10 @@ METHODS: dict[str, MethodEntry] = {
     'dfv': MethodEntry(_open_dfv, 'dfv:PATH', benchmarked=True),
     'sml': MethodEntry(lambda _, __: ClassicalMethod('sml'), 'sml', True, True),
     'rdf': MethodEntry(lambda _, __: ClassicalMethod('rdf'), 'rdf', True, True),
-    'range-only': MethodEntry(lambda _, __: RangeOnlyMethod(), 'range-only', evaluated=True),
-    'single-image': MethodEntry(
+    RANGE_ONLY: MethodEntry(lambda _, __: RangeOnlyMethod(), RANGE_ONLY, evaluated=True),
+    SINGLE_IMAGE: MethodEntry(
         lambda data, options: SingleImageMethod(data, options.protocol),
-        'single-image[:KIND:PLACE]',
+        f'{SINGLE_IMAGE}[:KIND:PLACE]',
     ),
 }
 USAGE = ', '.join(entry.usage for entry in METHODS.values())

@@ -86,12 +86,12 @@ METADATA = InputTopic(
 FOCUS_COMMAND = InputTopic(
     'focus_command',
     'dualfocus_ros/msg/FocusCommand',
-    '`focus_source: command`; `focus_state`, to compare with',
+    '`focus_source: command`; `focus_state`, for comparison',
     input='sweep',
     focus_source='command',
 )
 PLANE_IMAGE = InputTopic(
-    plane_image_name(0), IMAGE, '`input: planes`, and so on for each plane', input='planes'
+    plane_image_name(0), IMAGE, '`input: planes`; likewise for each plane', input='planes'
 )
 FOCAL_STACK = InputTopic(
     'focal_stack', 'dualfocus_ros/msg/FocalStack', '`input: stack`', input='stack'
@@ -116,13 +116,13 @@ DEPTH = OutputTopic(
     'depth/image_rect',
     IMAGE,
     'Metres along z, 32FC1: NaN invalid, -Inf nearer than `depth.min`, +Inf farther than '
-    '`depth.max` (REP 117), and either beyond the outermost plane of a sweep that lost those '
-    'beyond; or 16UC1 millimetres, 0 invalid (REP 118)',
+    '`depth.max` (REP 117), or beyond the outermost plane of an incomplete sweep; or 16UC1 '
+    'millimetres, 0 invalid (REP 118)',
 )
 DEPTH_CAMERA_INFO = OutputTopic(
     'depth/camera_info',
     CAMERA_INFO_TYPE,
-    'K and P of the rectified reference plane, no distortion',
+    'K and P of the rectified reference plane, without distortion',
 )
 POINTS = OutputTopic(
     'depth/points',
@@ -134,7 +134,7 @@ POINTS = OutputTopic(
 POINTS_DECIMATED = OutputTopic(
     'depth/points_decimated',
     POINT_CLOUD,
-    'The valid points, fewer: `points.decimation`, `points.voxel_size`',
+    'Decimated valid points, unorganised: `points.decimation`, `points.voxel_size`',
     request='points_decimated',
     recorded=False,
     process_option='points_decimated',
@@ -157,7 +157,7 @@ CONFIDENCE = OutputTopic(
 RGB = OutputTopic(
     'rgb/image_rect',
     IMAGE,
-    'rgb8, each pixel from the planes in which it is in focus',
+    'All-in-focus image, rgb8',
     request='all_in_focus',
 )
 RGB_CAMERA_INFO = OutputTopic('rgb/camera_info', CAMERA_INFO_TYPE, 'As `depth/camera_info`')

@@ -66,8 +66,8 @@ def topics_page() -> str:
                 (
                     f'`{DIAGNOSTICS}`',
                     f'`{DIAGNOSTIC_ARRAY}`',
-                    '1 Hz: images counted by stage, reasons of rejections, rate, latency, durations '
-                    'of stages and callbacks, model, device, memory, clock, connections',
+                    '1 Hz: images by stage, reasons of rejections, rate, latency, durations of '
+                    'stages and callbacks, model, device, memory, clock, connections',
                 )
             ],
         ),

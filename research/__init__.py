@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Studies of the method: reports that developers run; not installed."""
+"""Studies of the method; not installed."""

@@ -194,13 +194,15 @@ def _measure_transport(
         counts = {False: 0, True: 0}
         # Interleaved, so that a disturbance affects both profiles.
         for turn in range(amount.rounds):
-            for ours in (False, True):
-                name = f'{reliability}-{turn}-{"ours" if ours else "default"}'
+            for with_profile in (False, True):
+                name = f'{reliability}-{turn}-{"profile" if with_profile else "default"}'
                 logs = folder / name
                 logs.mkdir()
-                sent, heard = _play_images(logs, picture, reliability, ours, amount.images)
-                counts[ours] += sent
-                delays[ours] += heard
+                sent, received = _play_images(
+                    logs, picture, reliability, with_profile, amount.images
+                )
+                counts[with_profile] += sent
+                delays[with_profile] += received
                 progress.update(1)
         found['compared'].append(compare_transports(reliability, delays, counts))
     return found
@@ -211,13 +213,13 @@ def compare_transports(
 ) -> dict[str, Any]:
     """Return delay and loss with the default profile (key False) and the package's (key True)."""
     sides: dict[str, dict[str, Any]] = {}
-    for ours, name in ((False, 'default'), (True, 'ours')):
-        lost = 1.0 - len(delays[ours]) / sent[ours] if sent[ours] else None
+    for with_profile, name in ((False, 'default'), (True, 'ours')):
+        lost = 1.0 - len(delays[with_profile]) / sent[with_profile] if sent[with_profile] else None
         sides[name] = {
-            'sent': sent[ours],
-            'received': len(delays[ours]),
+            'sent': sent[with_profile],
+            'received': len(delays[with_profile]),
             'loss': None if lost is None else max(lost, 0.0),
-            'delay_ms': _percentiles(delays[ours]),
+            'delay_ms': _percentiles(delays[with_profile]),
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
     # The median of few received images would favour the lossy profile.
@@ -229,11 +231,11 @@ def compare_transports(
 
 
 def _play_images(
-    logs: Path, picture: Path, reliability: str, ours: bool, images: int
+    logs: Path, picture: Path, reliability: str, with_profile: bool, images: int
 ) -> tuple[int, list[float]]:
     """Play images to a receiver; return the number sent and the delays in ms."""
     sent, received = logs / 'sent', logs / 'received'
-    environment = {**isolated_environment(), **_profile(ours)}
+    environment = {**isolated_environment(), **_profile(with_profile)}
     with NodeGroup() as processes:
         processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
         processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
@@ -245,16 +247,16 @@ def _play_images(
         stamps = set(_stamps(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
     _raise_problems(processes)
-    heard = [entry for entry in _depths(received) if entry['stamp_ns'] in stamps]
-    return len(stamps), [_delay_ms(entry) for entry in heard]
+    arrived = [entry for entry in _depths(received) if entry['stamp_ns'] in stamps]
+    return len(stamps), [_delay_ms(entry) for entry in arrived]
 
 
-def _profile(ours: bool) -> dict[str, str | None]:
+def _profile(with_profile: bool) -> dict[str, str | None]:
     """Return the environment that selects the profile of this package, or none.
 
     A profile chosen by the user replaces that of the package.
     """
-    if not ours:
+    if not with_profile:
         return dict.fromkeys(PROFILE_VARIABLES, None)
     chosen = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), None)
     file = chosen or find_config(PROFILE)
@@ -263,11 +265,11 @@ def _profile(ours: bool) -> dict[str, str | None]:
 
 def _check_running(processes: NodeGroup, deadline: float, task: str) -> None:
     """Check that all processes run and the deadline has not passed."""
-    dead = processes.exited()
-    if dead:
+    exited = processes.exited()
+    if exited:
         raise CommandError(
-            f'{dead[0].name} ended with status {dead[0].status} ({task}); last output: '
-            f'{dead[0].last_line()}'
+            f'{exited[0].name} ended with status {exited[0].status} ({task}); last output: '
+            f'{exited[0].last_line()}'
         )
     if time.monotonic() > deadline:
         output = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)

@@ -240,7 +240,7 @@ def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
             found.append(
                 Ratio(
                     f'transport_{entry["reliability"]}',
-                    f'default transport / ours, publish to callback, {entry["reliability"]} (median)',
+                    f'default / package profile, publish to callback, {entry["reliability"]} (median)',
                     entry['speed_up'],
                     limit=3.0 if entry['reliability'] == 'reliable' else None,
                     at_least=True,

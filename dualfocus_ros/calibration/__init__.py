@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lens does, measured: focus scale, breathing, settling, blur. No ROS, no files."""
+"""Calibration of lenses: focus scale, breathing, settling, blur, field curvature; without ROS."""

@@ -136,7 +136,7 @@ _AnyMethod = typing.TypeVar('_AnyMethod', bound=_Named)
 def open_unique(
     requested: Iterable[str], open_one: Callable[[str], _AnyMethod]
 ) -> dict[str, _AnyMethod]:
-    """Open each requested name once; refuse methods that tables could not tell apart.
+    """Open each requested name once; refuse methods with equal names in tables.
 
     :returns: methods by requested name.
     :raises ValueError: if two requested names open methods of one name.

@@ -189,13 +189,13 @@ def make():
         rig.listen('depth/image_rect')
         rig.ready()
         # Every stack, also those that the network has no time for.
-        rig.stacks, emit = [], rig.node._input._emit
+        rig.stacks, emit = [], rig.node._input._emit_stack
 
         def note(stack):
             rig.stacks.append(stack)
             emit(stack)
 
-        rig.node._input._emit = note
+        rig.node._input._emit_stack = note
         return rig
 
     yield make_rig

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 import shutil
 from typing import Any
@@ -22,18 +21,10 @@ COMPRESSED_SUFFIXES = ('.zstd', '.zst')
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 
 
-@dataclass(frozen=True)
-class BagFiles:
-    """Files of a bag, and problems found with them, as text."""
+def find_bag_files(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the files of a bag, a folder or one file, and problems found with them as text.
 
-    paths: tuple[Path, ...]
-    problems: tuple[str, ...] = ()
-
-
-def find_bag_files(path: Path) -> BagFiles:
-    """Return the files of a bag: a folder, with or without metadata.yaml, or one file.
-
-    Missing files are a problem, not an error: the messages of the others remain readable.
+    Missing metadata and files are problems, not errors: the remaining messages are readable.
 
     :raises BagError: without any file.
     """
@@ -45,7 +36,7 @@ def find_bag_files(path: Path) -> BagFiles:
                 f'{path} is not a bag file: expected {" or ".join(STORAGE_SUFFIXES)}, '
                 'also with .zstd'
             )
-        return BagFiles((path,))
+        return [path], []
     present = sorted(child for child in path.iterdir() if _is_storage(child))
     metadata = path / 'metadata.yaml'
     if not metadata.exists():
@@ -54,35 +45,25 @@ def find_bag_files(path: Path) -> BagFiles:
                 f'{path} is not a bag: it has neither metadata.yaml nor a file '
                 f'{" or ".join("*" + suffix for suffix in STORAGE_SUFFIXES)}'
             )
-        return BagFiles(
-            tuple(present),
-            (
-                f'{path} has no metadata.yaml, as after an interrupted recording: reading '
-                f'{", ".join(file.name for file in present)}',
-            ),
-        )
-    names = _listed_files(metadata)
-    if names is None:
+        names = ', '.join(file.name for file in present)
+        return present, [
+            f'{path} has no metadata.yaml, as after an interrupted recording: reading {names}'
+        ]
+    listed = _listed_files(metadata)
+    if listed is None:
         if not present:
             raise BagError(f'{metadata} cannot be parsed, and its folder has no bag file')
-        return BagFiles(
-            tuple(present), (f'{metadata} cannot be parsed: reading all bag files of its folder',)
-        )
-    files = [path / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
-    files = [file for file in files if file.is_file()]
+        return present, [f'{metadata} cannot be parsed: reading all bag files of its folder']
+    missing = [name for name in listed if not (path / name).is_file()]
+    files = [path / name for name in listed if name not in missing]
     if not files:
         raise BagError(f'none of the files of {path} is there: {", ".join(missing)}')
     if not missing:
-        return BagFiles(tuple(files))
+        return files, []
     examples = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
-    return BagFiles(
-        tuple(files),
-        (
-            f'{path}: {len(missing)} of {len(names)} files are missing ({examples}); '
-            'reading the rest',
-        ),
-    )
+    return files, [
+        f'{path}: {len(missing)} of {len(listed)} files are missing ({examples}); reading the rest'
+    ]
 
 
 def decompress_file(path: Path, folder: Path) -> Path:

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 
 # NumPy type and channels by encoding.
-_ENCODINGS: dict[str, tuple[str, int]] = {
-    'rgb8': ('u1', 3),
-    'mono8': ('u1', 1),
-    '32FC1': ('f4', 1),
-    '16UC1': ('u2', 1),
-}
-_MILLIMETRES = 1000.0
+_ENCODINGS = {'rgb8': ('u1', 3), 'mono8': ('u1', 1), '32FC1': ('f4', 1), '16UC1': ('u2', 1)}
 
 
 def output_image_to_array(image: Any) -> np.ndarray:
@@ -32,8 +26,7 @@ def output_image_to_array(image: Any) -> np.ndarray:
             f'unsupported encoding {image.encoding} (supported: {", ".join(_ENCODINGS)})'
         )
     kind, channels = _ENCODINGS[image.encoding]
-    order = '>' if image.is_bigendian else '<'
-    dtype = np.dtype(f'{order}{kind}')
+    dtype = np.dtype(('>' if image.is_bigendian else '<') + kind)
     used = image.width * channels * dtype.itemsize
     data = np.asarray(image.data, np.uint8)
     if image.step < used or data.size != image.height * image.step or not data.size:
@@ -44,5 +37,5 @@ def output_image_to_array(image: Any) -> np.ndarray:
     rows = np.ascontiguousarray(data.reshape(image.height, image.step)[:, :used])
     values = rows.view(dtype).astype(dtype.newbyteorder('='), copy=False)
     if kind == 'u2':
-        return np.where(values == 0, np.nan, values / _MILLIMETRES).astype(np.float32)
+        return np.where(values == 0, np.nan, values / 1000.0).astype(np.float32)
     return values.reshape(image.height, image.width, 3) if channels == 3 else values

@@ -10,15 +10,9 @@ from functools import cached_property
 import heapq
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinitionFormat,
-    Qos,
-)
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -82,35 +76,25 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        files = find_bag_files(self.path)
-        self._paths = files.paths
-        self.problems = list(files.problems)
+        self._paths, self.problems = find_bag_files(self.path)
         self._files: list[Any] = []
         self._types: Typestore | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> BagReader:
         try:
-            folder: Path | None = None
+            folder = Path(self._stack.enter_context(TemporaryDirectory()))
             for path in self._paths:
-                if folder is None:
-                    folder = Path(self._stack.enter_context(TemporaryDirectory()))
                 self._open(decompress_file(path, folder), path)
             self._types = self._collect_types()
-        except OSError as error:
+        except BaseException as error:
             self._stack.close()
-            raise BagError(f'{self.path} cannot be read: {error}') from None
-        except BaseException:
-            self._stack.close()
+            if isinstance(error, OSError):
+                raise BagError(f'{self.path} cannot be read: {error}') from None
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
         self._files.clear()
 
@@ -163,11 +147,11 @@ class BagReader:
                     f'{self.path} has no topic {", ".join(sorted(missing))}; it has '
                     f'{", ".join(sorted(self.topics)) or "none"}'
                 )
-        streams = []
-        for file in self._files:
-            chosen = [c for c in file.connections if topics is None or c.topic in topics]
-            if chosen:
-                streams.append(file.messages(chosen, start_ns))
+        streams = [
+            file.messages(chosen, start_ns)
+            for file in self._files
+            if (chosen := [c for c in file.connections if topics is None or c.topic in topics])
+        ]
         try:
             for connection, stamp_ns, data in heapq.merge(*streams, key=lambda item: item[1]):
                 yield BagMessage(
@@ -222,9 +206,8 @@ class BagReader:
                     f'the definition of {name} in {self.path} cannot be parsed '
                     f'({type(error).__name__})'
                 )
-        known = typestore().fielddefs
         store = get_typestore(Stores.EMPTY)
-        store.register({**known, **types})
+        store.register({**typestore().fielddefs, **types})
         return store
 
 

@@ -21,8 +21,6 @@ from dualfocus_ros.topics import (
     SWEEP_INPUTS,
 )
 
-Listener = Callable[[str, bytes, int], None]
-
 logger = logging.getLogger(__name__)
 
 # Message type by topic name.
@@ -30,6 +28,7 @@ _INPUTS = {topic.name: topic.message_type for topic in (*SWEEP_INPUTS, FOCAL_STA
 _OUTPUTS = {topic.name: topic.message_type for topic in RECORDED_OUTPUTS}
 _DISCOVERY_SECONDS = 0.2
 _FLUSH_SECONDS = 1.0
+_QUEUE = 50  # messages of a subscription
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,6 @@ class TopicRecorder:
     :param writer: the bag; None to only call the listener.
     :param listener: called with topic, serialised message and receipt time in nanoseconds,
         after the message is written.
-    :param depth: history depth of the subscriptions.
     """
 
     def __init__(
@@ -82,15 +80,12 @@ class TopicRecorder:
         node: Any,
         topics: Mapping[str, type],
         writer: BagWriter | None,
-        listener: Listener | None = None,
-        *,
-        depth: int = 50,
+        listener: Callable[[str, bytes, int], None] | None = None,
     ) -> None:
         self._node = node
         self._topics = dict(topics)
         self._writer = writer
         self._listener = listener
-        self._depth = depth
         self._subscriptions: dict[str, Any] = {}
         self.counts = dict.fromkeys(topics, 0)
 
@@ -99,19 +94,18 @@ class TopicRecorder:
         self._topics[topic] = message_class
         self.counts.setdefault(topic, 0)
 
-    def discover_new(self) -> set[str]:
-        """Subscribe to topics that have a publisher now; return the newly subscribed ones."""
-        before = set(self._subscriptions)
-        self.discover()
-        return set(self._subscriptions) - before
+    @property
+    def unsubscribed(self) -> set[str]:
+        """Topics without a subscription."""
+        return set(self._topics) - set(self._subscriptions)
 
     def discover(self) -> set[str]:
         """Subscribe to topics that have a publisher now; return those without one."""
-        for topic in set(self._topics) - set(self._subscriptions):
+        for topic in self.unsubscribed:
             offers = self._node.get_publishers_info_by_topic(topic)
             if offers:
                 self._subscribe(topic, [offer.qos_profile for offer in offers])
-        return set(self._topics) - set(self._subscriptions)
+        return self.unsubscribed
 
     def close(self) -> None:
         """Destroy the subscriptions; the writer stays open."""
@@ -120,19 +114,15 @@ class TopicRecorder:
         self._subscriptions.clear()
 
     def _subscribe(self, topic: str, offers: list[Any]) -> None:
-        from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-        reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
-        latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+        reliability, durability = ReliabilityPolicy, DurabilityPolicy
+        reliable = all(offer.reliability == reliability.RELIABLE for offer in offers)
+        latched = all(offer.durability == durability.TRANSIENT_LOCAL for offer in offers)
         profile = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
-            depth=self._depth,
-            reliability=(
-                ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-            ),
-            durability=(
-                DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-            ),
+            depth=_QUEUE,
+            reliability=reliability.RELIABLE if reliable else reliability.BEST_EFFORT,
+            durability=durability.TRANSIENT_LOCAL if latched else durability.VOLATILE,
         )
         message_class = self._topics[topic]
         message_type = type_name(message_class)
@@ -177,7 +167,7 @@ def record(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     recorder = TopicRecorder(node, {}, writer)
-    unknown: set[str] = set()
+    unknown: set[str] = set()  # topics without message class
     began = time.monotonic()
     waiting = image_timeout > 0.0
     discovered = flushed = -1e9
@@ -203,11 +193,8 @@ def record(
 
 
 def _has_images(counts: Mapping[str, int]) -> bool:
-    return any(
-        count
-        for name, count in counts.items()
-        if name.removesuffix('/compressed').endswith('/image_raw')
-    )
+    endings = ('/image_raw', '/image_raw/compressed')
+    return any(count for name, count in counts.items() if name.endswith(endings))
 
 
 def _add_new_topics(
@@ -224,7 +211,7 @@ def _add_new_topics(
             logger.warning('%s is not recorded: no message class %s', name, types[0])
             continue
         recorder.add(name, message_class)
-    for topic in recorder.discover_new():
+    for topic in recorder.unsubscribed - recorder.discover():
         logger.info('recording %s', topic)
 
 

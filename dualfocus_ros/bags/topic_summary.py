@@ -7,27 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 import math
-import struct
 from typing import Any
 
 from rosbags.typesys.store import Typestore
 
 from dualfocus_ros.bags.reader import BagError, BagMessage, BagTopic
+from dualfocus_ros.stamps import read_header_stamp
+from dualfocus_ros.topics import COMPRESSED_IMAGE, FOCUS_STATE, IMAGE
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-FOCUS_STATE = 'dualfocus_ros/msg/FocusState'
-HEADER = 'std_msgs/msg/Header'
-LENS_STATES = ('unknown', 'settled', 'moving', 'fault')
-
-
-def header_stamp(message: BagMessage) -> int | None:
-    """Return the stamp of a message that begins with a header; None if it is truncated."""
-    data = message.data
-    if len(data) < 12:
-        return None
-    # CDR encapsulation of four bytes, the second 1 for little endian, then the stamp.
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+_LENS_STATES = ('unknown', 'settled', 'moving', 'fault')
+_STAMP_END = 12  # bytes of a message up to the end of its stamp
 
 
 def has_header(types: Typestore, message_type: str) -> bool:
@@ -36,7 +25,7 @@ def has_header(types: Typestore, message_type: str) -> bool:
     if definition is None or not definition[1]:
         return False
     _, (_, kind) = definition[1][0]
-    return bool(kind == HEADER)
+    return bool(kind == 'std_msgs/msg/Header')
 
 
 @dataclass
@@ -79,31 +68,30 @@ class TopicSummary:
         if self.first_ns is None:
             self.first_ns = message.stamp_ns
         self.last_ns = message.stamp_ns
-        if self.stamped:
-            self._add_stamp(header_stamp(message))
-        if message.message_type not in (IMAGE, COMPRESSED, FOCUS_STATE):
+        if self.stamped and len(message.data) >= _STAMP_END:
+            self._add_stamp(read_header_stamp(message.data))
+        kind = message.message_type
+        if kind not in (IMAGE, COMPRESSED_IMAGE, FOCUS_STATE.message_type):
             return
         try:
             content = message.message
         except BagError:
             self.undecodable += 1
             return
-        if message.message_type == FOCUS_STATE:
+        if kind == FOCUS_STATE.message_type:
             dioptres = float(content.focus_dioptres)
-            state = LENS_STATES[content.state] if content.state < len(LENS_STATES) else 'unknown'
+            state = _LENS_STATES[content.state] if content.state < len(_LENS_STATES) else 'unknown'
             self.focus[round(dioptres, 2) if math.isfinite(dioptres) else math.nan, state] += 1
             return
-        reason = None if self.check is None else self.check(message.message_type, content)
+        reason = None if self.check is None else self.check(kind, content)
         if reason is not None:
             self.refused[reason] += 1
-        if message.message_type == IMAGE:
+        if kind == IMAGE:
             self.formats[f'{content.encoding} {content.width}x{content.height}'] += 1
         else:
             self.formats[content.format] += 1
 
-    def _add_stamp(self, stamp: int | None) -> None:
-        if stamp is None:
-            return
+    def _add_stamp(self, stamp: int) -> None:
         if stamp == 0:
             self.zero += 1
             return

@@ -10,6 +10,7 @@ Format: https://mcap.dev/spec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 import struct
@@ -53,41 +54,29 @@ class TruncatedMcapReader:
         if self._file.read(len(MAGIC)) != MAGIC:
             self.close()
             raise BagError(f'{self.path} is not an MCAP file: its magic number is wrong')
+        unknown = '', MessageDefinition(MessageDefinitionFormat.NONE, '')
         schemas: dict[int, tuple[str, MessageDefinition]] = {}
         channels: dict[int, Connection] = {}
-        counts: dict[int, int] = {}
+        counts: Counter[int] = Counter()
         for code, body in self._records():
             if code == SCHEMA:
-                number, name, encoding, text = _schema(body)
+                (number,) = struct.unpack_from('<H', body)
+                name, encoding, text = _strings(body, 2, 3)
                 kind = _FORMATS.get(encoding, MessageDefinitionFormat.NONE)
-                schemas[number] = (name, MessageDefinition(kind, text))
+                schemas[number] = name, MessageDefinition(kind, text)
             elif code == CHANNEL:
-                number, schema, topic, encoding = _channel(body)
-                name, definition = schemas.get(
-                    schema, ('', MessageDefinition(MessageDefinitionFormat.NONE, ''))
-                )
-                channels.setdefault(
-                    number,
-                    Connection(
-                        number,
-                        topic,
-                        name,
-                        definition,
-                        '',
-                        0,
-                        ConnectionExtRosbag2(encoding, []),
-                        self,
-                    ),
-                )
+                number, schema = struct.unpack_from('<HH', body)
+                topic, encoding = _strings(body, 4, 2)
+                name, definition = schemas.get(schema, unknown)
+                extra = ConnectionExtRosbag2(encoding, [])
+                connection = Connection(number, topic, name, definition, '', 0, extra, self)
+                channels.setdefault(number, connection)
             elif code == MESSAGE:
                 number, stamp = struct.unpack_from('<HxxxxQ', body)
-                counts[number] = counts.get(number, 0) + 1
+                counts[number] += 1
                 self.start_time = min(self.start_time, stamp)
                 self.end_time = max(self.end_time, stamp + 1)
-        self.connections = [
-            channel._replace(msgcount=counts.get(number, 0))
-            for number, channel in channels.items()
-        ]
+        self.connections = [c._replace(msgcount=counts[n]) for n, c in channels.items()]
 
     def close(self) -> None:
         """Close the file."""
@@ -148,21 +137,11 @@ def _chunk_records(body: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _schema(body: bytes) -> tuple[int, str, str, str]:
-    (number,) = struct.unpack_from('<H', body)
-    name, at = _text(body, 2)
-    encoding, at = _text(body, at)
-    text, _ = _text(body, at)
-    return number, name, encoding, text
-
-
-def _channel(body: bytes) -> tuple[int, int, str, str]:
-    number, schema = struct.unpack_from('<HH', body)
-    topic, at = _text(body, 4)
-    encoding, _ = _text(body, at)
-    return number, schema, topic, encoding
-
-
-def _text(body: bytes, at: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from('<I', body, at)
-    return body[at + 4 : at + 4 + length].decode('utf-8', 'replace'), at + 4 + length
+def _strings(body: bytes, at: int, count: int) -> list[str]:
+    """Return strings with a prefix of their length, from an offset on."""
+    texts = []
+    for _ in range(count):
+        (length,) = struct.unpack_from('<I', body, at)
+        texts.append(body[at + 4 : at + 4 + length].decode('utf-8', 'replace'))
+        at += 4 + length
+    return texts

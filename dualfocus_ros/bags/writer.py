@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import (
@@ -20,7 +19,6 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.typesys.store import Typestore
 
 from dualfocus_ros.bags.message_types import type_name, typestore
 from dualfocus_ros.bags.reader import BagMessage, BagTopic
@@ -30,15 +28,8 @@ BAG_VERSION = 8
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 INFINITE = QosTime(2147483647, 4294967295)
 RELIABLE = Qos(
-    QosHistory.KEEP_LAST,
-    10,
-    QosReliability.RELIABLE,
-    QosDurability.VOLATILE,
-    INFINITE,
-    INFINITE,
-    QosLiveliness.AUTOMATIC,
-    INFINITE,
-    False,
+    *(QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE),
+    *(INFINITE, INFINITE, QosLiveliness.AUTOMATIC, INFINITE, False),
 )
 
 
@@ -73,18 +64,8 @@ class BagWriter:
         self._writer.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-    @property
-    def types(self) -> Typestore:
-        """Message types that can be written."""
-        return typestore()
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
 
     def add_topic(self, topic: str, message_type: str, qos: Sequence[Qos] = (RELIABLE,)) -> None:
         """Declare a topic; players offer the recorded QoS.
@@ -96,10 +77,10 @@ class BagWriter:
             if known.msgtype != message_type:
                 raise ValueError(f'{topic} is a topic of {known.msgtype}, got {message_type}')
             return
-        if message_type not in self.types.fielddefs:
+        if message_type not in typestore().fielddefs:
             raise ValueError(f'the message type {message_type} of {topic} is unknown')
         self._connections[topic] = self._writer.add_connection(
-            topic, message_type, typestore=self.types, offered_qos_profiles=list(qos)
+            topic, message_type, typestore=typestore(), offered_qos_profiles=list(qos)
         )
         self.counts[topic] = 0
 
@@ -130,23 +111,18 @@ class BagWriter:
 
     def copy(self, message: BagMessage, topic: BagTopic) -> None:
         """Append a message of another bag unchanged, with the QoS of its topic."""
-        if topic.name not in self._connections:
-            self.add_topic(topic.name, topic.message_type, topic.qos or (RELIABLE,))
+        self.add_topic(topic.name, topic.message_type, topic.qos or (RELIABLE,))
         self.write(topic.name, topic.message_type, message.stamp_ns, message.data)
 
     def write_message(self, topic: str, message: Any, stamp_ns: int) -> None:
         """Append a message object of rclpy or of rosbags."""
-        name = type_name(type(message))
-        if hasattr(message, '__msgtype__'):
-            data: bytes | memoryview = self.types.serialize_cdr(message, name)
-        else:
+        name, types = type_name(type(message)), typestore()
+        if not hasattr(message, '__msgtype__'):
             from rclpy.serialization import serialize_message
 
-            # Serialise again: rmw leaves padding bytes uninitialised.
-            data = self.types.serialize_cdr(
-                self.types.deserialize_cdr(serialize_message(message), name), name
-            )
-        self.write(topic, name, stamp_ns, data)
+            # Serialise again below: rmw leaves padding bytes uninitialised.
+            message = types.deserialize_cdr(serialize_message(message), name)
+        self.write(topic, name, stamp_ns, types.serialize_cdr(message, name))
 
 
 def to_bag_qos(profile: Any) -> Qos:

@@ -12,9 +12,8 @@ from pathlib import Path
 import time
 from typing import Any
 
-from dualfocus_ros.bags.player import BagPlayer, PlaybackCounts, PlaybackSettings
+from dualfocus_ros.bags.player import BagPlayer, PlaybackCounts, PlaybackSettings, TopicPublisher
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.cli.argument_types import non_negative, positive_int
 from dualfocus_ros.cli.bag_arguments import open_bag, parse_remaps
 from dualfocus_ros.cli.console import echo

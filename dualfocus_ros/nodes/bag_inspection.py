@@ -13,10 +13,11 @@ import math
 from typing import Any
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.topic_summary import COMPRESSED, TopicSummary, has_header
+from dualfocus_ros.bags.topic_summary import TopicSummary, has_header
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.nodes.bag_inputs import BagInputs, is_output_topic
 from dualfocus_ros.sweep.stage_counter import StageCounts
+from dualfocus_ros.topics import COMPRESSED_IMAGE
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
         return None
 
     def check(message_type: str, image: Any) -> str | None:
-        if message_type == COMPRESSED:
+        if message_type == COMPRESSED_IMAGE:
             if encoded_size(image.data) is None:
                 return f'undecodable: {image.format!r} is neither JPEG nor PNG'
             return None

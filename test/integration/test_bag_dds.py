@@ -7,14 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings
+from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings, TopicPublisher
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.recorder import TopicRecorder
-from dualfocus_ros.bags.stack_bag import write_stack_bag
-from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
+from stack_bag import write_stack_bag
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
@@ -77,7 +76,6 @@ def test_played_and_recorded_bag_is_equal(tmp_path, nodes):
             executor.spin_once(timeout_sec=0.05)
         playing.join()
         recorder.close()
-        publisher.close()
     assert recorder.counts == dict.fromkeys(topics, 8)
 
     before, _ = contents(source)

@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.alignment.align import align, warp_planes
-from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings
+from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings, TopicPublisher
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.stack_bag import write_stack_bag
-from dualfocus_ros.bags.topic_publisher import TopicPublisher
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.demo.collector import decode_cloud, decode_image
 from dualfocus_ros.demo.node_processes import NodeGroup
 from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.stamps import read_header_stamp
+from stack_bag import write_stack_bag
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
@@ -63,7 +62,6 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
                 assert time.monotonic() < deadline and not processes.exited(), logs
                 executor.spin_once(timeout_sec=0.2)
             playing.join()
-            publisher.close()
             assert processes.stop() == {'depth_node': 0}
             assert processes.problems == []
     finally:

@@ -4,8 +4,8 @@
 import numpy as np
 
 from dualfocus_ros.bags.message_types import typestore
-from dualfocus_ros.bags.stack_bag import make_header, make_image
 from dualfocus_ros.demo.collector import DemoCollector
+from stack_bag import make_header, make_image
 
 SECOND = 1_000_000_000
 TYPES = typestore()

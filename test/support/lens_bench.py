@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.bags.stack_bag import make_camera_info, make_header, make_image
+from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.calibration.target_images import FocusImage
 from dualfocus_ros.camera.lens_presets import simulated_lens
@@ -18,6 +18,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.scenes import make_target
 from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
+from stack_bag import make_camera_info, make_header, make_image
 
 FRAME = 'camera_optical_frame'
 SETTLED, MOVING = 1, 2
@@ -99,7 +100,7 @@ class SweepBag:
 
     def frame(self, camera: SimulatedCamera, time: float) -> None:
         """Capture and write a frame."""
-        types, stamp = self._bag.types, round(time * 1e9)
+        types, stamp = typestore(), round(time * 1e9)
         taken = camera.capture(time)
         header = make_header(types, stamp, FRAME)
         self._bag.write_message('/image_raw', make_image(types, header, taken.image), stamp)
@@ -135,7 +136,7 @@ class SweepBag:
         self, camera: SimulatedCamera, dioptres: float, time: float, off: float = 0.0
     ) -> None:
         """Write a command and send the lens to its focus plus an error of ``off`` dioptres."""
-        types, stamp = self._bag.types, round(time * 1e9)
+        types, stamp = typestore(), round(time * 1e9)
         camera.command(PlaneTarget(dioptres + off), time)
         self._commanded = dioptres
         if self._reports == 'camera_ros':

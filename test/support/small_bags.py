@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
+from stack_bag import write_stack_bag
 
 START = 1_700_000_000_123_456_789
 PERIOD = 33_000_000

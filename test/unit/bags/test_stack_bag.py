@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.stack_bag import write_stack_bag
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
+from stack_bag import write_stack_bag
 
 CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
 

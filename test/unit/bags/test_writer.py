@@ -13,11 +13,11 @@ import yaml
 
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.bags.stack_bag import make_header, write_stack_bag
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
 from small_bags import wall_bag
+from stack_bag import make_header, write_stack_bag
 
 CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
 

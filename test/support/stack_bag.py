@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rosbags.typesys.store import Typestore
 
+from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
@@ -37,7 +38,7 @@ def write_stack_bag(
     """
     base = f'/{prefix.strip("/")}' if prefix.strip('/') else ''
     with BagWriter(path) as bag:
-        types = bag.types
+        types = typestore()
         for frame in range(sweeps * len(planes)):
             sweep, index = divmod(frame, len(planes))
             plane = planes[index]

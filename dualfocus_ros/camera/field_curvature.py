@@ -4,6 +4,8 @@
 r is the distance of a pixel from the principal point in half diagonals of the image. The offset of
 the Petzval surface is a constant distance on the image side; as 1/d = 1/F - 1/v, it is nearly a
 constant number of dioptres on the object side at every focus. So c2 and c4 are in 1/m.
+(:class:`~dualfocus_ros.simulation.aberrations.FieldAberrations` has a curvature relative to the
+focus distance, for studies.)
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from dualfocus_ros.nodes.callback_times import CallbackSummary
+from dualfocus_ros.nodes.monitoring.callback_times import CallbackSummary
 from dualfocus_ros.nodes.node_runner import run
 
 TIMINGS = ('assemble_ms', 'inference_ms', 'publish_ms', 'latency_ms')

@@ -26,7 +26,7 @@ class MessageTimer:
         from rclpy.serialization import serialize_message
         from std_msgs.msg import Header
 
-        from dualfocus_ros.nodes import output_messages
+        from dualfocus_ros.nodes.messages import output_messages
         from dualfocus_ros.stamps import to_stamp
 
         start = time.perf_counter()

@@ -23,7 +23,7 @@ def _create(stack_file: Path, rate: float, log: Path) -> Any:
 
     from dualfocus_ros.benchmark.benchmark_stacks import read_stack
     from dualfocus_ros.msg import FocusState
-    from dualfocus_ros.nodes.output_messages import camera_message, image_message
+    from dualfocus_ros.nodes.messages.output_messages import camera_message, image_message
     from dualfocus_ros.nodes.qos import reliable_qos
     from dualfocus_ros.stamps import to_ns
 

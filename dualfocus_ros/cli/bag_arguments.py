@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dualfocus_ros.bags.reader import BagError, BagReader
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.nodes.bag_inputs import TopicOptions, absolute_name
+from dualfocus_ros.nodes.offline.bag_inputs import TopicOptions, absolute_name
 from dualfocus_ros.sweep.stage_counter import StageCounts
 
 logger = logging.getLogger(__name__)

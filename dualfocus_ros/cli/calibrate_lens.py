@@ -106,7 +106,7 @@ def _magnification(
 
 def _breathing_coefficients(path: Path) -> list[float]:
     from dualfocus_ros.calibration.parameter_file import read_numbers
-    from dualfocus_ros.nodes.depth_parameters import SPECS
+    from dualfocus_ros.nodes.parameters.depth_parameters import SPECS
 
     name = 'breathing.coefficients'
     try:

@@ -11,7 +11,7 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.cli.argument_types import intrinsics
 from dualfocus_ros.exceptions import DataError, UsageError
-from dualfocus_ros.nodes.bag_inputs import BagInputs
+from dualfocus_ros.nodes.offline.bag_inputs import BagInputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,8 @@ def camera_info_from(arguments: argparse.Namespace, bag: BagReader, inputs: BagI
         return None
     from std_msgs.msg import Header
 
-    from dualfocus_ros.nodes.camera_info_files import first_image_size, read_camera_info
-    from dualfocus_ros.nodes.output_messages import camera_message
+    from dualfocus_ros.nodes.messages.camera_info_files import first_image_size, read_camera_info
+    from dualfocus_ros.nodes.messages.output_messages import camera_message
 
     try:
         if arguments.camera_info is not None:

@@ -17,7 +17,7 @@ from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from dualfocus_ros.calibration.lens_tracking import LensCommand
-    from dualfocus_ros.nodes.calibration_bag import BagImageOptions
+    from dualfocus_ros.nodes.offline.calibration_bag import BagImageOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +80,8 @@ def read_images(
             except ConfigError as error:
                 raise UsageError(f'--{error}') from None
         return
-    require_ros('dualfocus_ros.nodes.calibration_bag')
-    from dualfocus_ros.nodes.calibration_bag import image_count, read_focus_images
+    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
+    from dualfocus_ros.nodes.offline.calibration_bag import image_count, read_focus_images
 
     options = _bag_options(arguments)
     with open_bag(path) as bag:
@@ -91,8 +91,8 @@ def read_images(
 
 def read_commands(path: Path) -> tuple[list[LensCommand], str | None]:
     """Return the focus commands of a bag, and its focus source."""
-    require_ros('dualfocus_ros.nodes.calibration_bag')
-    from dualfocus_ros.nodes.calibration_bag import read_lens_commands
+    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
+    from dualfocus_ros.nodes.offline.calibration_bag import read_lens_commands
 
     with open_bag(path) as bag:
         return read_lens_commands(bag)
@@ -102,15 +102,15 @@ def principal_point(path: Path, arguments: argparse.Namespace) -> tuple[float, f
     """Return the principal point in the camera_info of a bag; None without any."""
     if not path.exists() or not _is_bag(path):
         return None
-    require_ros('dualfocus_ros.nodes.calibration_bag')
-    from dualfocus_ros.nodes.calibration_bag import read_principal_point
+    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
+    from dualfocus_ros.nodes.offline.calibration_bag import read_principal_point
 
     with open_bag(path) as bag:
         return read_principal_point(bag, topic_options(arguments))
 
 
 def _bag_options(arguments: argparse.Namespace) -> BagImageOptions:
-    from dualfocus_ros.nodes.calibration_bag import BagImageOptions
+    from dualfocus_ros.nodes.offline.calibration_bag import BagImageOptions
 
     return BagImageOptions(topic_options(arguments), arguments.response, arguments.rest)
 

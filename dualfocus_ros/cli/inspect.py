@@ -17,9 +17,9 @@ from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.nodes.bag_inputs import BagInputs, find_inputs
-from dualfocus_ros.nodes.bag_inspection import BagInspection, inspect_bag
-from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters
+from dualfocus_ros.nodes.offline.bag_inputs import BagInputs, find_inputs
+from dualfocus_ros.nodes.offline.bag_inspection import BagInspection, inspect_bag
+from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
 
 _MAX_SWEEPS = 8
 _BAR_LENGTH = 40
@@ -120,7 +120,7 @@ def _find_inputs(
         return None, [str(error)]
     if not inputs.missing:
         try:
-            require_ros('dualfocus_ros.nodes.offline')
+            require_ros('dualfocus_ros.nodes.offline.offline_node')
         except CommandError as error:
             return inputs, [str(error)]
     return inputs, inputs.missing

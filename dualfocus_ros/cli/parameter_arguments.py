@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.nodes.depth_parameters import SPECS
-from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters, read_parameters
+from dualfocus_ros.nodes.parameters.depth_parameters import SPECS
+from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters, read_parameters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

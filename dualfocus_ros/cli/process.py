@@ -21,11 +21,11 @@ from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.nodes.bag_inputs import find_inputs
+from dualfocus_ros.nodes.offline.bag_inputs import find_inputs
 from dualfocus_ros.topics import OUTPUTS
 
 if TYPE_CHECKING:
-    from dualfocus_ros.nodes.bag_processing import ProcessingSummary
+    from dualfocus_ros.nodes.offline.bag_processing import ProcessingSummary
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
     parameters = parameter_arguments.parameters_from(arguments)
     options = topic_options(arguments)
-    require_ros('dualfocus_ros.nodes.bag_processing')
+    require_ros('dualfocus_ros.nodes.offline.bag_processing')
     with open_bag(arguments.input) as bag:
         inputs = find_inputs(bag, parameters, options)
         if inputs.missing:
@@ -70,7 +70,7 @@ def execute(arguments: argparse.Namespace) -> int:
                 '(--camera-info or --intrinsics)',
                 inputs.image,
             )
-        from dualfocus_ros.nodes.bag_processing import process_bag
+        from dualfocus_ros.nodes.offline.bag_processing import process_bag
         from dualfocus_ros.nodes.stack_processor import load_estimator
 
         estimator = load_estimator(inputs.settings)

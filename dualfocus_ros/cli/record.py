@@ -16,7 +16,7 @@ from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.nodes.bag_inputs import absolute_name
+from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
 
 # No space on the disk, in the quota, or in one file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

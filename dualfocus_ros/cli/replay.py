@@ -19,7 +19,7 @@ from dualfocus_ros.cli.bag_arguments import open_bag, parse_remaps
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.nodes.bag_inputs import absolute_name, is_output_topic
+from dualfocus_ros.nodes.offline.bag_inputs import absolute_name, is_output_topic
 
 logger = logging.getLogger(__name__)
 

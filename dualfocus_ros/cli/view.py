@@ -17,7 +17,7 @@ from dualfocus_ros.cli.bag_arguments import add_topic_arguments
 from dualfocus_ros.cli.console import echo
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.nodes.bag_inputs import absolute_name
+from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.nodes.bag_inputs import BagInputs, find_inputs
-from dualfocus_ros.nodes.derived_settings import estimator_settings
+from dualfocus_ros.nodes.offline.bag_inputs import BagInputs, find_inputs
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.topics import DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
@@ -57,7 +57,7 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
                 reason = '; '.join(missing) or 'it has no depth, and --no-network is set'
                 raise CommandError(f'{path}: {reason}')
             return [_recorded_view(outputs, n) for n, outputs in enumerate(recorded)]
-        require_ros('dualfocus_ros.nodes.offline')
+        require_ros('dualfocus_ros.nodes.offline.offline_node')
         return _computed_views(arguments, bag, inputs, recorded)
 
 
@@ -136,7 +136,7 @@ def _computed_views(
     recorded: list[OutputMessages],
 ) -> list[SweepView]:
     """Run the stacks of the bag through the network and merge them with recorded outputs."""
-    from dualfocus_ros.nodes.offline import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.offline.offline_node import OfflineNode, OfflinePipeline
     from dualfocus_ros.nodes.stack_processor import load_estimator
     from dualfocus_ros.visualization.sweep_computation import add_focus_curves, compute_sweep_view
 

@@ -22,8 +22,8 @@ from dualfocus_ros.cli.live_topics import InputTopics, find_inputs_of_publisher,
 from dualfocus_ros.cli.parameter_arguments import parameters_from
 from dualfocus_ros.cli.ros_environment import live_node, require_ros
 from dualfocus_ros.cli.view_server import announce, start_server
-from dualfocus_ros.nodes.derived_settings import estimator_settings
-from dualfocus_ros.nodes.parameter_reader import DepthNodeParameters
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
+from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
 from dualfocus_ros.stamps import read_header_stamp
 from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH
 from dualfocus_ros.visualization.output_collector import (
@@ -53,7 +53,7 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     :param names: absolute namespaces or topics that select the depth node.
     """
     parameters = parameters_from(arguments)
-    require_ros('dualfocus_ros.nodes.input_messages')
+    require_ros('dualfocus_ros.nodes.messages.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
             outputs = find_outputs(node, arguments, names)
@@ -199,7 +199,7 @@ class LiveViewer:
 
     def _add_planes(self, outputs: OutputMessages, sweep: SweepView) -> SweepView:
         """Return the sweep with its planes, and with focus curves if ``--curves`` is set."""
-        from dualfocus_ros.nodes.message_checks import MessageError
+        from dualfocus_ros.nodes.messages.message_checks import MessageError
 
         stamps = outputs.plane_stamps_ns
         if not stamps or not all(stamp in self._images for stamp in stamps):
@@ -216,8 +216,8 @@ class LiveViewer:
     def _decode_image(self, stamp: int) -> np.ndarray:
         from rclpy.serialization import deserialize_message
 
-        from dualfocus_ros.nodes.compressed_images import compressed_to_array
-        from dualfocus_ros.nodes.raw_images import image_to_array
+        from dualfocus_ros.nodes.messages.compressed_images import compressed_to_array
+        from dualfocus_ros.nodes.messages.raw_images import image_to_array
 
         assert self._inputs is not None
         image_type = self._inputs.image_type
@@ -231,7 +231,7 @@ class LiveViewer:
         from rclpy.serialization import deserialize_message
 
         from dualfocus_ros.focal_stack import FocalStack, Plane
-        from dualfocus_ros.nodes.input_messages import calibration_from_msg
+        from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
         from dualfocus_ros.visualization.sweep_computation import (
             add_focus_curves,
             compute_sweep_view,

@@ -17,29 +17,30 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.nodes import diagnostics
-from dualfocus_ros.nodes.callback_times import CallbackTimer
-from dualfocus_ros.nodes.clock_monitor import ClockMonitor
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.derived_settings import estimator_settings
-from dualfocus_ros.nodes.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.estimator_loader import EstimatorLoader
-from dualfocus_ros.nodes.image_converter import ImageConverter
 from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
 from dualfocus_ros.nodes.inputs import INPUTS
+from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
+from dualfocus_ros.nodes.inputs.stack_source import StackSource
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
-from dualfocus_ros.nodes.node_health import (
+from dualfocus_ros.nodes.monitoring import diagnostics
+from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
+from dualfocus_ros.nodes.monitoring.clock_monitor import ClockMonitor
+from dualfocus_ros.nodes.monitoring.node_health import (
     connection_health,
     describe_crash,
     input_health,
     model_health,
 )
+from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics
+from dualfocus_ros.nodes.monitoring.range_monitor import RangeMonitor
+from dualfocus_ros.nodes.monitoring.rejection_log import RejectionLog
 from dualfocus_ros.nodes.node_runner import run_node
-from dualfocus_ros.nodes.output_statistics import OutputStatistics
 from dualfocus_ros.nodes.outputs import OutputPublishers
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
+from dualfocus_ros.nodes.parameters.dynamic_parameters import DynamicParameters
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
-from dualfocus_ros.nodes.range_monitor import RangeMonitor
-from dualfocus_ros.nodes.rejection_log import RejectionLog
 from dualfocus_ros.nodes.stack_processor import (
     Estimator,
     StackJob,
@@ -47,7 +48,6 @@ from dualfocus_ros.nodes.stack_processor import (
     describe_error,
     load_estimator,
 )
-from dualfocus_ros.nodes.stack_source import StackSource
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.topics import DIAGNOSTICS
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.stack_processor import Estimator, describe_error
 
 

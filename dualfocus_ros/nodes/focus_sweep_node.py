@@ -29,9 +29,9 @@ from dualfocus_ros.nodes.lens_control.reading_sources import (
 )
 from dualfocus_ros.nodes.lens_drivers import make_profile
 from dualfocus_ros.nodes.node_runner import run_node
-from dualfocus_ros.nodes.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameters.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameters.sweep_parameters import PARAMETERS, sweep_settings
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
-from dualfocus_ros.nodes.sweep_parameters import PARAMETERS, sweep_settings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.sweep_controller import SweepController
 

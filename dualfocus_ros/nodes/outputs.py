@@ -13,8 +13,8 @@ from std_msgs.msg import Header
 
 from dualfocus_ros.focal_stack import FocalStack, StackFlag
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
-from dualfocus_ros.nodes import output_messages
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.messages import output_messages
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.qos import (
     OUTPUT_QUEUE,
     create_publisher,

@@ -11,8 +11,8 @@ from pathlib import Path
 import sys
 
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.nodes import depth_parameters, sim_parameters, sweep_parameters
-from dualfocus_ros.nodes.parameter_spec import ParameterSpec
+from dualfocus_ros.nodes.parameters import depth_parameters, sim_parameters, sweep_parameters
+from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
 from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
 

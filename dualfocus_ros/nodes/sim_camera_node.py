@@ -18,12 +18,16 @@ from dualfocus_ros.camera.lens_state import PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.nodes.lens_messages import plane_target_from_msg
+from dualfocus_ros.nodes.messages.lens_messages import plane_target_from_msg
+from dualfocus_ros.nodes.messages.output_messages import (
+    camera_message,
+    depth_message,
+    image_message,
+)
 from dualfocus_ros.nodes.node_runner import run_node
-from dualfocus_ros.nodes.output_messages import camera_message, depth_message, image_message
-from dualfocus_ros.nodes.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameters.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameters.sim_parameters import PARAMETERS
 from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
-from dualfocus_ros.nodes.sim_parameters import PARAMETERS
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import make_scene, make_target

@@ -15,10 +15,10 @@ from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.derived_settings import estimator_settings
-from dualfocus_ros.nodes.output_statistics import OutputStatistics, StackQuality
+from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 

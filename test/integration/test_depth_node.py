@@ -42,7 +42,7 @@ from depth_rig import (
 )
 from dualfocus_ros import topics
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes import compressed_images
+from dualfocus_ros.nodes.messages import compressed_images
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
 from dualfocus_ros.stamps import to_ns, to_stamp
 from dualfocus_ros.sweep.stage_counter import Stage

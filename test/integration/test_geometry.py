@@ -23,8 +23,8 @@ from dualfocus_ros.focal_stack import FocalStack, StackFlag
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.msg import StackInfo
-from dualfocus_ros.nodes.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.derived_settings import estimator_settings
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from faulty_camera import IDEAL, RATE, SETTLING_FRAMES, faulty_sweep
 
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'

@@ -13,7 +13,8 @@ from dualfocus_ros import topics
 CONFIG = Path(__file__).parents[2] / 'config'
 
 settings = pytest.importorskip(
-    'dualfocus_ros.nodes.depth_parameters', reason='needs the depth node and its dependencies'
+    'dualfocus_ros.nodes.parameters.depth_parameters',
+    reason='needs the depth node and its dependencies',
 )
 
 
@@ -52,7 +53,7 @@ def test_parameters_have_comments():
 )
 def test_sim_yaml_names_existing_parameters(node, module):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-    table = __import__(f'dualfocus_ros.nodes.{module}', fromlist=['PARAMETERS']).PARAMETERS
+    table = __import__(f'dualfocus_ros.nodes.parameters.{module}', fromlist=['PARAMETERS']).PARAMETERS
     known = {entry.name: entry for entry in table}
     for name, value in parameters('sim.yaml', node).items():
         assert name in known, f'{node} has no parameter {name}'

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
-from dualfocus_ros.nodes import depth_parameters, reference
+from dualfocus_ros.nodes import reference
+from dualfocus_ros.nodes.parameters import depth_parameters
 
 DOCS = Path(__file__).parents[2] / 'docs'
 

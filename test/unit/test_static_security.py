@@ -232,10 +232,10 @@ def test_what_messages_go_through_opens_no_file():
         'mkdir',
     }
     allowed = {
-        'nodes/node_health.py': {'open'},  # /proc/self/statm
+        'nodes/monitoring/node_health.py': {'open'},  # /proc/self/statm
         # Paths of the command line, in commands without a node.
-        'nodes/camera_info_files.py': {'read_text'},
-        'nodes/parameter_reader.py': {'read_text'},
+        'nodes/messages/camera_info_files.py': {'read_text'},
+        'nodes/parameters/parameter_reader.py': {'read_text'},
     }
     for folder in ('nodes', 'sweep', 'alignment'):
         for path in (PACKAGE / folder).rglob('*.py'):

@@ -21,7 +21,7 @@ def test_requests_are_fields_of_the_estimator_request():
 
 
 def test_inputs_and_focus_sources_are_choices_of_parameters():
-    parameters = pytest.importorskip('dualfocus_ros.nodes.depth_parameters')
+    parameters = pytest.importorskip('dualfocus_ros.nodes.parameters.depth_parameters')
     inputs = {topic.input for topic in topics.INPUTS if topic.input}
     assert inputs == set(parameters.SPECS['input'].choices)
     assert set(topics.FOCUS_SOURCES) == set(parameters.SPECS['focus_source'].choices)
@@ -29,6 +29,6 @@ def test_inputs_and_focus_sources_are_choices_of_parameters():
 
 def test_each_output_has_a_message_builder():
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-    messages = pytest.importorskip('dualfocus_ros.nodes.output_messages')
+    messages = pytest.importorskip('dualfocus_ros.nodes.messages.output_messages')
     names = {topic.name for topic in topics.OUTPUTS}
     assert set(messages.BUILDERS) == names - {topics.STACK_INFO.name}

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 
 from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.msg import FocusState
-from dualfocus_ros.nodes.lens_messages import (
+from dualfocus_ros.nodes.messages.lens_messages import (
     frame_metadata,
     lens_position,
     lens_reading_from_msg,

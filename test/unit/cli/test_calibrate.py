@@ -26,9 +26,9 @@ from rclpy.node import Node
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.cli.parameter_arguments import add_arguments, parameters_from
-from dualfocus_ros.nodes import sweep_parameters
-from dualfocus_ros.nodes.derived_settings import estimator_settings
-from dualfocus_ros.nodes.parameter_declaration import declare_parameters
+from dualfocus_ros.nodes.parameters import sweep_parameters
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
+from dualfocus_ros.nodes.parameters.parameter_declaration import declare_parameters
 
 WITHIN = 0.02
 LENS = Lens(0.016, 1.4, 7.2e-3 / 640)

@@ -19,7 +19,7 @@ from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.msg import FocalStack, FocusCommand
-from dualfocus_ros.nodes.output_messages import camera_message, image_message
+from dualfocus_ros.nodes.messages.output_messages import camera_message, image_message
 from dualfocus_ros.stamps import to_stamp
 from small_bags import FOCUS, PERIOD, START, messages_by_topic, pixels, wall, wall_bag
 

@@ -17,9 +17,9 @@ import rclpy
 from dualfocus_ros.calibration.parameter_file import write_parameters
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.exceptions import UsageError
-from dualfocus_ros.nodes import depth_parameters, sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.depth_node import DepthNode
 from dualfocus_ros.nodes.focus_sweep_node import FocusSweepNode
+from dualfocus_ros.nodes.parameters import depth_parameters, sim_parameters, sweep_parameters
 from dualfocus_ros.nodes.sim_camera_node import SimCameraNode
 
 TABLES = {

@@ -30,9 +30,10 @@ from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stac
 from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes import compressed_images, diagnostics, node_health, raw_images
-from dualfocus_ros.nodes.message_checks import MessageError
-from dualfocus_ros.nodes.sweep_input import SweepInput
+from dualfocus_ros.nodes.inputs.sweep_input import SweepInput
+from dualfocus_ros.nodes.messages import compressed_images, raw_images
+from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.monitoring import diagnostics, node_health
 from dualfocus_ros.sweep.stage_counter import Stage
 import hostile_messages as hostile
 from hostile_messages import MAX_PIXELS

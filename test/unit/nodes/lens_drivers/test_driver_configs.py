@@ -11,9 +11,9 @@ pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
 from dualfocus_ros.camera.lens_state import LensState, PlaneTarget
-from dualfocus_ros.nodes import depth_parameters, derived_settings, sweep_parameters
-from dualfocus_ros.nodes.derived_settings import settling_model
 from dualfocus_ros.nodes.lens_drivers import DRIVERS, make_profile
+from dualfocus_ros.nodes.parameters import depth_parameters, derived_settings, sweep_parameters
+from dualfocus_ros.nodes.parameters.derived_settings import settling_model
 from dualfocus_ros.sweep.focus_sources import CommandFocusSource
 
 ROOT = Path(__file__).parents[4]

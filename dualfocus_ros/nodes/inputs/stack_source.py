@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base of the inputs of the depth node: subscriptions, decoding and counting of messages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from dualfocus_ros.camera.lens_state import LensReading
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.nodes.inputs.arrival_statistics import ArrivalStatistics
+from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
+from dualfocus_ros.nodes.messages.image_decoding import blank_image, decode_image, is_zero_copy
+from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
+from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
+from dualfocus_ros.nodes.monitoring.transport_monitor import TransportMonitor
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.qos import IMAGE_QUEUE, AdaptiveQosSubscription, input_queue, type_name
+from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.sweep.assembler import SweepProgress
+from dualfocus_ros.sweep.frames import Frame
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
+from dualfocus_ros.topics import CAMERA_INFO
+
+R = TypeVar('R')
+
+
+class StackSource(ABC):
+    """A source of focal stacks.
+
+    Callbacks are short: they check the message, pass its data to the assembler and emit finished
+    stacks. Decoding and conversion run on the thread of the converter.
+
+    :param settings: returns the current values of the parameters.
+    :param on_stack: called with each finished stack.
+    :param on_plane: called with each plane of a stack that is not complete yet.
+    :param times: timer of the callbacks.
+    :param converter: runs slow conversions on its thread; without one they run in the callback.
+    """
+
+    # Images that may wait for conversion.
+    max_pending = IMAGE_QUEUE
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Callable[[], DepthNodeSettings],
+        stage_counter: StageCounter,
+        on_stack: Callable[[FocalStack], None],
+        on_plane: Callable[[Plane], None],
+        times: CallbackTimer | None = None,
+        converter: ImageConverter[Any] | None = None,
+    ) -> None:
+        self._node = node
+        self._times = times or CallbackTimer()
+        self._settings = settings
+        self._stage_counter = stage_counter
+        self._emit_stack = on_stack
+        self._emit_plane = on_plane
+        self._enabled = False
+        self._formats: dict[str, str] = {}
+        self._converter = converter
+        self.arrivals = ArrivalStatistics()
+        self.transport = TransportMonitor()
+        self.calibration_error: str | None = None
+        # Newest lens reading; time from the first to the last plane of the last stack.
+        self.lens: LensReading | None = None
+        self.sweep_seconds: float | None = None
+        self.subscriptions: list[AdaptiveQosSubscription] = []
+        self.images: list[AdaptiveQosSubscription] = []
+
+    @property
+    def enabled(self) -> bool:
+        """Whether stacks are emitted.
+
+        A disabled input still checks, matches and counts messages, so that /diagnostics shows the
+        expected result, but decodes no image and emits no stack.
+        """
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        if enabled and not self._enabled:
+            self.reset()
+        self._enabled = enabled
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        """Planes of the next stack that have arrived; None if unknown."""
+        return None
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a sweep has begun and not ended."""
+        return False
+
+    def start(self) -> None:
+        """Subscribe."""
+        self._subscribe(CameraInfo, CAMERA_INFO.name, self._on_camera_info)
+
+    def stop(self) -> None:
+        """Unsubscribe and drop all state."""
+        for subscription in self.subscriptions:
+            subscription.destroy()
+        self.subscriptions.clear()
+        self.images.clear()
+        self.arrivals = ArrivalStatistics()
+        self.transport = TransportMonitor()
+        self.lens = self.sweep_seconds = None
+        self.reset()
+
+    @abstractmethod
+    def tick(self, now_ns: int) -> None:
+        """Apply changed parameters and close overdue stacks; called a few times a second."""
+
+    def reset(self) -> None:
+        """Drop the stack in progress and all pending messages."""
+        if self._converter is not None:
+            self._converter.clear()
+
+    @abstractmethod
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        """Add a calibration."""
+
+    def _subscribe(
+        self, kind: Any, topic: str, callback: Callable[[Any], None]
+    ) -> AdaptiveQosSubscription:
+        timed = self._times.timed(callback)
+        depth = input_queue(type_name(kind))
+        subscription = AdaptiveQosSubscription(self._node, kind, topic, timed, depth)
+        self.subscriptions.append(subscription)
+        return subscription
+
+    def _subscribe_image(self, topic: str, on_frame: Callable[[Frame], None]) -> None:
+        """Subscribe to images; call ``on_frame`` with each valid one."""
+        kind: type[Image | CompressedImage] = Image
+        name = topic
+        if self._settings().image_transport == 'compressed':
+            # As image_transport does: remap the base topic first, then append the suffix.
+            kind, name = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
+        on_image = partial(self._on_image, topic, on_frame)
+        self.images.append(self._subscribe(kind, name, on_image))
+
+    def _on_image(
+        self, topic: str, on_frame: Callable[[Frame], None], msg: Image | CompressedImage
+    ) -> None:
+        self._stage_counter.count(Stage.RECEIVED)
+        self.arrivals.record()
+        self.transport.image(to_ns(msg.header.stamp))
+        convert = decode_image if self._enabled else blank_image
+        self._convert(
+            not self._enabled or is_zero_copy(msg),
+            partial(convert, msg, self._settings().max_pixels),
+            partial(self._on_converted, topic, on_frame, msg),
+        )
+
+    def _convert(self, quick: bool, work: Callable[[], R], on_result: Callable[[R], None]) -> None:
+        """Convert a message, in this callback if ``quick`` and nothing else is pending."""
+
+        def finish(result: Callable[[], R]) -> None:
+            try:
+                converted = result()
+            except MessageError as error:
+                self._stage_counter.reject(Stage.VALID, error.reason, str(error))
+            else:
+                on_result(converted)
+
+        converter = self._converter
+        if converter is None or (quick and converter.idle):
+            finish(work)
+        elif not converter.submit(work, finish, self.max_pending):
+            self._stage_counter.reject(
+                Stage.VALID,
+                'conversion_too_slow',
+                f'more than {self.max_pending} messages are waiting for decoding or conversion: '
+                'send fewer or smaller images, JPEG instead of PNG, or rgb8',
+            )
+
+    def _on_converted(
+        self,
+        topic: str,
+        on_frame: Callable[[Frame], None],
+        msg: Image | CompressedImage,
+        image: np.ndarray,
+    ) -> None:
+        self._stage_counter.count(Stage.VALID)
+        encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
+        self._log_format_change(
+            topic, f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
+        )
+        on_frame(Frame(to_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
+
+    def _log_format_change(self, topic: str, now: str) -> None:
+        before = self._formats.setdefault(topic, now)
+        if now != before:
+            self._formats[topic] = now
+            self._node.get_logger().info(
+                f'{topic} has changed from {before} to {now}: restarting the stack'
+            )
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self.transport.info(to_ns(msg.header.stamp))
+        try:
+            calibration = calibration_from_msg(msg)
+        except MessageError as error:
+            self.calibration_error = str(error)
+            self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
+            return
+        self.calibration_error = None
+        self._on_calibration(to_ns(msg.header.stamp), calibration)
+
+    def _emit(self, stacks: list[FocalStack]) -> None:
+        for stack in stacks:
+            self.sweep_seconds = stack.sweep_duration_ns * 1e-9
+            if self._enabled:
+                self._emit_stack(stack)
+
+
+class FixedFocusSource(StackSource):
+    """Base of inputs whose calibration is independent of focus: the newest one applies."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._calibration: CameraCalibration | None = None
+
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        self._calibration = calibration

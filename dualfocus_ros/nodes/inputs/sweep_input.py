@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Input `sweep`: one camera whose focus moves from image to image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+
+from dualfocus_ros.camera.lens_state import LensReading
+from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.focal_stack import Plane
+from dualfocus_ros.msg import FocusCommand, FocusState
+from dualfocus_ros.nodes.inputs.stack_source import StackSource
+from dualfocus_ros.nodes.messages.lens_messages import (
+    frame_metadata,
+    lens_position,
+    lens_reading_from_msg,
+    plane_target_from_msg,
+)
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.derived_settings import assembler_settings, settling_model
+from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
+from dualfocus_ros.sweep.focus_sources import CommandFocusSource, PositionFocusSource
+from dualfocus_ros.sweep.frames import Frame
+from dualfocus_ros.sweep.stage_counter import Stage
+from dualfocus_ros.topics import FOCUS_COMMAND, FOCUS_STATE, IMAGE_RAW, METADATA
+
+
+class SweepInput(StackSource):
+    """One camera whose focus moves; images, focus and calibrations are matched by stamp."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        settings = self._settings()
+        self._assembler = SweepAssembler(
+            assembler_settings(settings), self._stage_counter, self._on_plane
+        )
+        self._applied: tuple[DepthNodeSettings, bool] | None = None
+        self._commanded = CommandFocusSource(settling_model(settings))
+        self._reported = PositionFocusSource(settling_model(settings))
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        return self._assembler.progress
+
+    @property
+    def in_progress(self) -> bool:
+        return self._assembler.in_progress
+
+    def start(self) -> None:
+        super().start()
+        source = self._settings().focus_source
+        if source == 'focus_state':
+            self._subscribe(FocusState, FOCUS_STATE.name, self._on_focus_state)
+            # For comparison with the reported focus; matching does not wait for it.
+            self._subscribe(FocusCommand, FOCUS_COMMAND.name, self._on_compared_command)
+        elif source == 'camera_ros':
+            self._subscribe(DiagnosticArray, METADATA.name, self._on_metadata)
+        else:
+            self._subscribe(FocusCommand, FOCUS_COMMAND.name, self._on_command)
+        # Last, so that the small messages of the first image are not missed.
+        self._subscribe_image(IMAGE_RAW.name, self._on_frame)
+
+    def tick(self, now_ns: int) -> None:
+        self._apply()
+        self._emit(self._assembler.tick(now_ns))
+
+    def _on_plane(self, plane: Plane) -> None:
+        if self._enabled:
+            self._emit_plane(plane)
+
+    def reset(self) -> None:
+        super().reset()
+        self._assembler.reset()
+        self._commanded.clear()
+        self._reported.clear()
+
+    def _apply(self) -> None:
+        settings = self._settings()
+        if self._applied is None or (settings, self._enabled) != self._applied:
+            self._applied = (settings, self._enabled)
+            assembler = assembler_settings(settings)
+            self._assembler.settings = assembler
+            self._commanded.model = self._reported.model = settling_model(settings)
+
+    def _on_frame(self, frame: Frame) -> None:
+        self._apply()
+        if self._settings().focus_source == 'command':
+            reading = self._commanded.reading(frame.stamp_ns)
+            if reading is None:
+                self._stage_counter.reject(
+                    Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
+                )
+                return
+            self._add_reading(reading)
+        self._emit(self._assembler.add_frame(frame))
+
+    def _add_reading(self, reading: LensReading) -> None:
+        self.lens = reading
+        self._emit(self._assembler.add_reading(reading))
+
+    def _on_focus_state(self, msg: FocusState) -> None:
+        self._add_reading(lens_reading_from_msg(msg))
+
+    def _on_compared_command(self, msg: FocusCommand) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._assembler.add_command(plane_target_from_msg(msg, now_ns))
+
+    def _on_metadata(self, msg: DiagnosticArray) -> None:
+        metadata = frame_metadata(msg)
+        if not metadata:
+            return
+        dioptres = lens_position(metadata)
+        if dioptres is None:
+            self._stage_counter.reject(
+                Stage.MATCHED,
+                'no_lens_position',
+                'metadata without the key LensPosition: the camera needs an autofocus lens, and '
+                'AfMode must be manual',
+            )
+            return
+        self._add_reading(self._reported.reading(to_ns(msg.header.stamp), dioptres))
+
+    def _on_command(self, msg: FocusCommand) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        misled = self._commanded.add_command(plane_target_from_msg(msg, now_ns))
+        if misled:
+            self._assembler.drop_sweep(
+                'late_command',
+                f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
+                f'after {misled} images that were taken later: their focus is not known',
+            )
+
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        self._emit(self._assembler.add_camera(stamp, calibration))

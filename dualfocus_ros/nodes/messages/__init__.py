@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversion of ROS messages: images, calibrations, lens, depth outputs."""

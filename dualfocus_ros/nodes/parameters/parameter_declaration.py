@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declaration of ROS parameters from their specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
+
+
+def descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    """Return description, range or choices of a parameter in ROS's form."""
+    described = ParameterDescriptor(
+        name=spec.name,
+        description=spec.description,
+        read_only=spec.read_only,
+        additional_constraints=spec.allowed if spec.choices or spec.type is tuple else '',
+        # A bare `off` arrives as false; `ParameterSpec.coerce` refuses other types.
+        dynamic_typing='off' in spec.choices,
+    )
+    if spec.low is not None and spec.high is not None:
+        if spec.type is int:
+            described.integer_range = [
+                IntegerRange(from_value=int(spec.low), to_value=int(spec.high))
+            ]
+        elif spec.type is float:
+            described.floating_point_range = [
+                FloatingPointRange(from_value=spec.low, to_value=spec.high)
+            ]
+    return described
+
+
+def declare_parameter(node: Node, spec: ParameterSpec) -> Any:
+    """Declare a parameter and return its initial value.
+
+    The first declaration accepts any type, to read the given value: an integer is accepted for a
+    number, which ROS itself refuses, and an error names the allowed values.
+
+    :raises ValueError: if the given value is not allowed; the parameter then has its default.
+    """
+    given = node.declare_parameter(
+        spec.name, _ros_value(spec.default), ParameterDescriptor(dynamic_typing=True)
+    ).value
+    node.undeclare_parameter(spec.name)
+    value = spec.default
+    try:
+        value = spec.coerce(given)
+    finally:
+        # An empty list has no type: declared by its type, without a value.
+        declared = Parameter.Type.DOUBLE_ARRAY if value == () else _ros_value(value)
+        node.declare_parameter(spec.name, declared, descriptor(spec), ignore_override=True)
+    return value
+
+
+def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """Declare all parameters of a table and return their values by name.
+
+    :raises ValueError: if given values are not allowed; the text names all of them.
+    """
+    values, errors = {}, []
+    for spec in table:
+        try:
+            values[spec.name] = declare_parameter(node, spec)
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError('; '.join(errors))
+    return values
+
+
+def _ros_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

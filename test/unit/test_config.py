@@ -53,7 +53,9 @@ def test_parameters_have_comments():
 )
 def test_sim_yaml_names_existing_parameters(node, module):
     pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-    table = __import__(f'dualfocus_ros.nodes.parameters.{module}', fromlist=['PARAMETERS']).PARAMETERS
+    table = __import__(
+        f'dualfocus_ros.nodes.parameters.{module}', fromlist=['PARAMETERS']
+    ).PARAMETERS
     known = {entry.name: entry for entry in table}
     for name, value in parameters('sim.yaml', node).items():
         assert name in known, f'{node} has no parameter {name}'

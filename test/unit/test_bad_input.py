@@ -125,7 +125,7 @@ def test_estimator_takes_one_channel(estimator):
 
 
 def test_estimator_of_a_wall_at_infinity_says_beyond_the_limit(estimator, monkeypatch):
-    """Focus at infinity is 0 dioptres; what is sharp there lies beyond any limit, as REP 117."""
+    """Focus at infinity is 0 dioptres; pixels sharp there are +inf (REP 117)."""
     focus = (0.0, 1.0, 2.0)
     images = wall(tuple(q + SHARP_AT for q in focus))
     settings = EstimatorSettings(depth_max=4.0, edge_filter=0.0)
@@ -178,7 +178,7 @@ def files(folder, images):
 
 
 def estimate(names, focus, out, capsys):
-    """Run ``dualfocus estimate``; return its status, its summary and what it printed as errors."""
+    """Run ``dualfocus estimate``; return status, summary and error output."""
     words = ['estimate', *names, '--focus-dioptres', *map(str, focus), '-o', str(out), '--json']
     status = main([*words, '--device', 'cpu', '--no-align'])
     printed = capsys.readouterr()

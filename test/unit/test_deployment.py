@@ -204,10 +204,10 @@ class TestAboutTheProject:
         limit = int(re.search(r'--maxkb=(\d+)', text)[1]) * 1024
         assert all(path.stat().st_size < limit for path in ROOT.glob('dualfocus_ros/weights/*'))
 
-    def test_docker_is_told_as_documented(self):
-        told = [c for c in commands(DOCS / 'deployment.md') if c.words[0] == 'docker']
-        assert len(told) >= 4
-        for command in told:
+    def test_docker_is_documented_as_documented(self):
+        documented = [c for c in commands(DOCS / 'deployment.md') if c.words[0] == 'docker']
+        assert len(documented) >= 4
+        for command in documented:
             if command.words[1] == 'build':
                 file = command.words[command.words.index('-f') + 1]
                 assert (ROOT / file).is_file() and command.words[-1] == '.'

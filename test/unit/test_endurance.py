@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judges of the endurance runs: they find what they are there to find, and nothing else."""
+"""Checks of the endurance runs: they detect their faults, and nothing else."""
 
 from pathlib import Path
 import sys

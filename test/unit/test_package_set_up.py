@@ -38,7 +38,7 @@ def write_executable(path: Path, text: str) -> None:
 
 
 class TestChoiceOfPython:
-    """``set_up.sh`` in a copy of its own, with interpreters that only tell a version."""
+    """``set_up.sh`` in a copy, with interpreters that only print a version."""
 
     @pytest.fixture
     def checkout(self, tmp_path):

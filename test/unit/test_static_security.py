@@ -30,7 +30,7 @@ SOURCES = sorted(
         *(ROOT / 'drop_ins').rglob('*.py'),
     ]
 )
-# What unpickles, and what speaks to the network of its own accord. A server is none of it:
+# Unpickling, and network clients. A server is not one:
 # `dualfocus view` serves its page to the browser.
 FORBIDDEN = {
     'pickle',
@@ -91,7 +91,7 @@ WRITES = {
     'savetxt',
     'savez_compressed',
 }
-# Functions that write where they are told to at once, and why they may.
+# Functions that write without a temporary file, and the reason.
 AT_ONCE = {
     ('training/run_log.py', '_append'): 'a log grows',
     ('benchmark/latency_receiver.py', '__init__'): 'a log grows',
@@ -218,7 +218,7 @@ def test_every_file_is_written_beside_its_place_and_then_renamed():
 
 
 def test_what_messages_go_through_opens_no_file():
-    """Nodes and what they are made of: no path in a message can be followed."""
+    """Nodes and their modules: paths in messages are not used."""
     opening = {
         'open',
         'read_text',

@@ -15,7 +15,7 @@ PAGE = (ROOT / 'docs' / 'troubleshooting.md').read_text('utf-8')
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Yield the texts of a module; what is filled in is …, as on the page."""
+    """Yield the texts of a module, with … for each value, as on the page."""
     for node in ast.walk(ast.parse(path.read_text('utf-8'))):
         if isinstance(node, ast.JoinedStr):
             yield ''.join(

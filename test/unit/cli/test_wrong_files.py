@@ -16,7 +16,6 @@ import rclpy
 
 from dualfocus_ros.calibration.parameter_file import write_parameters
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.nodes.depth_node import DepthNode
 from dualfocus_ros.nodes.focus_sweep_node import FocusSweepNode
 from dualfocus_ros.nodes.parameters import depth_parameters, sim_parameters, sweep_parameters
@@ -151,6 +150,12 @@ def test_command_names_a_wrong_field_of_a_file(tmp_path, capsys, name):
     assert name in said and entry.allowed in said and 'Traceback' not in said
 
 
+def calibrate_with(option, path):
+    """Run a calibration that reads a parameter file; its sweep does not exist."""
+    words = {'--scale': ['focus', '1.0=nowhere'], '--breathing': ['lens', 'nowhere']}[option]
+    return main(['calibrate', *words, option, str(path)])
+
+
 def changed(name, value):
     """Return the calibrations of focus and breathing with one field changed."""
     return {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing'], name: value}
@@ -169,21 +174,17 @@ def changed(name, value):
         ('--breathing', 'breathing.coefficients', [99.0], 'a list of numbers from -10 to 10'),
     ],
 )
-def test_calibrate_names_wrong_fields_of_its_input(tmp_path, option, name, value, words):
-    from dualfocus_ros.cli import calibrate_focus, calibrate_lens
-
+def test_calibrate_names_wrong_fields(tmp_path, capsys, option, name, value, words):
     path = tmp_path / 'calibration.yaml'
-    read = {'--scale': calibrate_focus._read_scale, '--breathing': calibrate_lens._coefficients}[
-        option
-    ]
     write_parameters(path, {**CALIBRATIONS['focus'], **CALIBRATIONS['breathing']}, [])
-    assert read(path)
+    assert calibrate_with(option, path) == 1
+    assert 'nowhere does not exist' in capsys.readouterr().err, 'the file is valid'
     path.write_text(yaml.safe_dump({'/**': {'ros__parameters': changed(name, value)}}))
-    with pytest.raises(UsageError, match=option) as error:
-        read(path)
+    assert calibrate_with(option, path) == 2
+    error = capsys.readouterr().err
     group, _, field = name.partition('.')
-    assert words in str(error.value)
-    assert group in str(error.value) and (field in str(error.value) or 'positions' in field)
+    assert option in error and words in error
+    assert group in error and (field in error or 'positions' in field)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +200,10 @@ def test_calibrate_names_wrong_fields_of_its_input(tmp_path, option, name, value
         '!!python/object/apply:os.system ["true"]',
     ],
 )
-def test_calibrate_refuses_other_files(tmp_path, content):
-    from dualfocus_ros.cli import calibrate_focus, calibrate_lens
-
+def test_calibrate_rejects_other_files(tmp_path, capsys, content):
     path = tmp_path / 'calibration.yaml'
     path.write_text(content)
-    for read in (calibrate_focus._read_scale, calibrate_lens._coefficients):
-        with pytest.raises(UsageError, match=r'calibration\.yaml'):
-            read(path)
+    for option in ('--scale', '--breathing'):
+        assert calibrate_with(option, path) == 2
+        error = capsys.readouterr().err
+        assert option in error and 'calibration.yaml' in error and 'Traceback' not in error

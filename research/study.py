@@ -14,7 +14,7 @@ from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.run_info import RunInfo
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.io.png import save_palette_png
+from dualfocus_ros.io.image_files import save_palette_png
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from dualfocus_ros.benchmark.node_report import node_section
 from dualfocus_ros.benchmark.report_cells import Cell, base_cell, network_ms
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.io.png import save_palette_png
+from dualfocus_ros.io.image_files import save_palette_png
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

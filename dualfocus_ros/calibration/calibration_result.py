@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualfocus_ros.calibration.parameter_file import Value, write_parameters
-from dualfocus_ros.io.png import save_png
+from dualfocus_ros.io.image_files import save_png
 
 
 @dataclass(frozen=True, eq=False)

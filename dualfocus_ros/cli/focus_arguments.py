@@ -8,9 +8,8 @@ import math
 from pathlib import Path
 
 from dualfocus_ros.exceptions import CommandError, UsageError
-from dualfocus_ros.io.focus_files import parse_float
 from dualfocus_ros.io.image_files import IMAGE_SUFFIXES, list_images
-from dualfocus_ros.io.stack_files import StackImage
+from dualfocus_ros.io.stack_files import StackImage, parse_float
 
 
 def find_images(names: Sequence[str]) -> list[Path]:

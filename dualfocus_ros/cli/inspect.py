@@ -135,7 +135,7 @@ def _write_sheet(
             f'{arguments.bag} has {which} to show ({len(inspection.sweeps)} found): '
             + (_rejections(inspection) or 'nothing was rejected')
         )
-    from dualfocus_ros.io.png import save_png
+    from dualfocus_ros.io.image_files import save_png
     from dualfocus_ros.nodes.stack_processor import load_estimator
     from dualfocus_ros.visualization.contact_sheet import contact_sheet
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.io.focus_files import parse_float
+from dualfocus_ros.io.stack_files import parse_float
 
 Options = Mapping[str, str]
 

@@ -17,8 +17,8 @@ from dualfocus_ros.datasets.options import (
 from dualfocus_ros.datasets.samples import METRIC_UNITS, UNITS, Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.depth_files import read_float_map
-from dualfocus_ros.io.focus_files import read_focus
 from dualfocus_ros.io.image_files import list_images, read_rgb
+from dualfocus_ros.io.stack_files import read_focus
 
 STACK_OPTIONS = {
     'unit': f'unit of focus: {", ".join(UNITS)} (default metres)',

@@ -13,8 +13,8 @@ import numpy as np
 
 from dualfocus_ros.demo.collector import DemoCollector, ExampleSweep
 from dualfocus_ros.evaluation.metrics import mean_errors
+from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.io.ply import write_ply
-from dualfocus_ros.io.png import save_png
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale

@@ -15,7 +15,6 @@ from dualfocus_ros.io.image_files import decode_image_file
 
 # A Kinect driver writes the largest code for pixels without a measurement.
 INVALID_DEPTH_CODES = (0, 65535)
-_MAX_MILLIMETRES = 65535
 
 
 def read_float_map(path: Path, scale: float = 1.0) -> np.ndarray:
@@ -56,7 +55,7 @@ def to_millimetres(depth: np.ndarray) -> np.ndarray:
     """Convert metres to uint16 millimetres; 0 for invalid pixels and those above 65.535 m."""
     with np.errstate(invalid='ignore', over='ignore'):
         millimetres = np.rint(depth * np.float32(1000.0))
-        valid = (millimetres >= 1.0) & (millimetres <= _MAX_MILLIMETRES)
+        valid = (millimetres >= 1.0) & (millimetres <= 65535.0)
     return np.where(valid, millimetres, 0.0).astype(np.uint16)
 
 
@@ -90,10 +89,7 @@ def open_hdf5(path: Path) -> Any:
 
 
 def _import_optional(module: str, purpose: str) -> Any:
-    """Import a library that only some data sets need; the error names the command to install it.
-
-    :param module: import name and PyPI name.
-    """
+    """Import a library that only some data sets need, of the same name on PyPI."""
     try:
         return import_module(module)
     except ImportError:

@@ -18,10 +18,12 @@ def figure_to_array(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def set_log_scale(axes: Any) -> None:
-    """Make the y axis logarithmic, with plain numbers at 1, 2, 3 and 5."""
-    axes.set_yscale('log')
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.yaxis.set_minor_formatter('{x:g}')
+def set_log_scale(axes: Any, names: str = 'y') -> None:
+    """Make the y axis, or each axis of ``xy``, logarithmic with plain numbers at 1, 2, 3 and 5."""
+    for name in names:
+        axes.set(**{f'{name}scale': 'log'})
+        axis = getattr(axes, f'{name}axis')
+        axis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+        axis.set_major_formatter('{x:g}')
+        axis.set_minor_formatter('{x:g}')
     axes.grid(alpha=0.3, which='both')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files: listing in natural order and decoding."""
+"""Image files: listing in natural order, decoding, writing as PNG."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import re
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.io.atomic_files import atomic_write, write_bytes
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp', '.ppm', '.pgm')
+PALETTE_SIZE = 128
+# PIL.Image.Quantize.FASTOCTREE, a name that Pillow 9.0 (Humble) does not have.
+_FAST_OCTREE = 2
 
 
 def natural_sort_key(path: Path) -> list[tuple[int, int, str]]:
@@ -69,4 +74,27 @@ def read_rgb(path: Path) -> np.ndarray:
     image = read_pixels(path)
     if image.dtype == np.uint16:
         image = (image.astype(np.float32) / 257.0 + 0.5).astype(np.uint8)
+    return to_rgb(image)
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Repeat the grey of a (H, W) image to (H, W, 3); return (H, W, 3) unchanged."""
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
+
+    :raises OSError: if the image cannot be encoded or written.
+    """
+    done, data = cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image)
+    if not done:
+        raise OSError(f'{path.name}: the image could not be encoded as PNG')
+    write_bytes(path, data.tobytes())
+
+
+def save_palette_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB with an adapted palette, a third in size, for figures in git."""
+    small = Image.fromarray(image).quantize(PALETTE_SIZE, _FAST_OCTREE)
+    with atomic_write(path) as partial:
+        small.save(partial, optimize=True)

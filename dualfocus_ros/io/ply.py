@@ -9,9 +9,7 @@ import numpy as np
 
 from dualfocus_ros.io.atomic_files import write_bytes
 
-VERTEX_DTYPE = np.dtype(
-    [('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('r', 'u1'), ('g', 'u1'), ('b', 'u1')]
-)
+VERTEX_DTYPE = np.dtype([('xyz', '<f4', 3), ('rgb', 'u1', 3)])
 
 
 def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
@@ -31,10 +29,7 @@ def write_ply(path: Path | str, points: np.ndarray, colours: np.ndarray) -> int:
         raise ValueError(f'{len(points)} points but {len(colours)} colours')
     valid = np.isfinite(points).all(axis=1)
     vertices = np.empty(int(valid.sum()), VERTEX_DTYPE)
-    for axis, name in enumerate('xyz'):
-        vertices[name] = points[valid, axis]
-    for channel, name in enumerate('rgb'):
-        vertices[name] = colours[valid, channel]
+    vertices['xyz'], vertices['rgb'] = points[valid], colours[valid]
     header = (
         'ply\nformat binary_little_endian 1.0\n'
         'comment metres, optical frame: x right, y down, z forward\n'

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Focal stacks from folders of image files, with their focus."""
+"""Focal stacks from folders: images, and their focus from EXIF, names, tables or YAML files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import csv
 from dataclasses import dataclass
 import math
 from pathlib import Path
+import re
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+import yaml
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.io.focus_files import find_focus_file, read_focus
-from dualfocus_ros.io.image_files import list_images, read_pixels
+from dualfocus_ros.io.image_files import list_images, read_pixels, to_rgb
 
+FOCUS_FILES = ('focus.txt', 'focus.csv', 'focus.yaml', 'focus.yml')
 # EXIF tags (Exif 2.32), all in the Exif sub-directory.
 EXIF_DIRECTORY = 0x8769
 SUBJECT_DISTANCE = 0x9206
@@ -41,10 +44,7 @@ class StackImage:
 
 
 def load_stack(
-    folder: str | Path,
-    *,
-    focus: str | Sequence[float] | None = None,
-    unit: str = 'metres',
+    folder: str | Path, *, focus: str | Sequence[float] | None = None, unit: str = 'metres'
 ) -> FocalStack:
     """Read the images of a folder as a focal stack, in natural order of the file names.
 
@@ -74,6 +74,50 @@ def load_stack(
         raise DataError(f'{folder}: {error}') from None
 
 
+def find_focus_file(folder: Path) -> str | None:
+    """Return the first of :data:`FOCUS_FILES` in a folder."""
+    return next((name for name in FOCUS_FILES if (folder / name).is_file()), None)
+
+
+def read_focus(folder: Path, images: Sequence[Path], source: str | None = None) -> np.ndarray:
+    """Return the focus of each image, (N,) float64, in the unit of the source.
+
+    :param source: a file of the folder; ``name`` for the last number of each file name; ``index``
+        for 0, 1, 2, …; None for the focus file of the folder, or else ``name``. Files list one
+        number per image, or pairs of image name and number.
+    :raises DataError: unless there is exactly one number per image.
+    """
+    if source is None:
+        source = find_focus_file(folder) or 'name'
+    if source == 'index':
+        return np.arange(len(images), dtype=np.float64)
+    if source == 'name':
+        return np.array([_number_in_name(path) for path in images])
+    path = folder / source
+    try:
+        text = path.read_text('utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{path}: cannot be read ({error})') from None
+    rows = _parse_yaml(path, text) if path.suffix in ('.yaml', '.yml') else _parse_table(text)
+    named = {name: value for name, value in rows if name}
+    if named:
+        values = [named.get(p.name, named.get(p.stem)) for p in images]
+        if None in values:
+            raise DataError(f'{path}: no focus for {images[values.index(None)].name}')
+        return np.array(values)
+    if len(rows) != len(images):
+        raise DataError(f'{path}: {len(rows)} focus values for {len(images)} images')
+    return np.array([value for _, value in rows])
+
+
+def parse_float(word: str) -> float | None:
+    """Return the number that a word is, or None."""
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
 def read_stack_image(path: Path) -> StackImage:
     """Read an image of 8 or 16 bits, grey or colour, with its EXIF focus.
 
@@ -88,7 +132,13 @@ def read_stack_image(path: Path) -> StackImage:
         directory = {}  # such as 16-bit colour TIFF, which OpenCV reads
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f'{path}: damaged or not an image ({error})') from None
-    return StackImage(path, read_pixels(path), _exif_focus(directory), _exif_35mm(directory))
+    focal_35mm = directory.get(FOCAL_LENGTH_35MM)
+    return StackImage(
+        path,
+        read_pixels(path),
+        _exif_focus(directory),
+        float(focal_35mm) if isinstance(focal_35mm, int) and focal_35mm > 0 else None,
+    )
 
 
 def exif_dioptres(image: StackImage) -> float:
@@ -143,28 +193,61 @@ def to_uint8(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     largest = max((int(i.max()) for i in images if i.dtype == np.uint16 and i.size), default=0)
     bits = next(b for b in (10, 12, 14, 16) if largest < 2**b)
+    scale = 255.0 / (2**bits - 1)
     eight = [
-        image
-        if image.dtype == np.uint8
-        else (image.astype(np.float32) * (255.0 / (2**bits - 1)) + 0.5).astype(np.uint8)
-        for image in images
+        i if i.dtype == np.uint8 else (i.astype(np.float32) * scale + 0.5).astype(np.uint8)
+        for i in images
     ]
-    if any(image.ndim == 3 for image in eight):
-        return [np.repeat(i[..., None], 3, axis=2) if i.ndim == 2 else i for i in eight]
-    return eight
+    return [to_rgb(i) for i in eight] if any(i.ndim == 3 for i in eight) else eight
 
 
 def _exif_focus(directory: dict[int, object]) -> float | None:
     value = directory.get(SUBJECT_DISTANCE)
-    numerator = getattr(value, 'numerator', None)
-    if numerator is None or numerator == UNKNOWN_DISTANCE:
-        return None
+    numerator = getattr(value, 'numerator', UNKNOWN_DISTANCE)
     if numerator == INFINITE_DISTANCE:
         return 0.0
+    if numerator == UNKNOWN_DISTANCE:
+        return None
     metres = float(value)  # type: ignore[arg-type]
     return 1.0 / metres if math.isfinite(metres) and metres > 0.0 else None
 
 
-def _exif_35mm(directory: dict[int, object]) -> float | None:
-    value = directory.get(FOCAL_LENGTH_35MM)
-    return float(value) if isinstance(value, int) and value > 0 else None
+def _number_in_name(path: Path) -> float:
+    # A minus sign counts only before a decimal fraction: img-003 is image 3.
+    found = re.findall(r'[-+]?\d+\.\d+|\d+', path.stem)
+    if not found:
+        raise DataError(
+            f'{path.name}: no number in the file name to take the focus from; add a focus file '
+            f'({FOCUS_FILES[0]}) or put the focus into each name, such as img_0.35.png'
+        )
+    return float(found[-1])
+
+
+def _parse_table(text: str) -> list[tuple[str, float]]:
+    """Return rows of a name ('' if absent) and a number; skip headings and ``#`` comments."""
+    rows: list[tuple[str, float]] = []
+    lines = [line.split('#')[0].replace(',', ' ').replace(';', ' ') for line in text.splitlines()]
+    for words in csv.reader(lines, delimiter=' ', skipinitialspace=True):
+        words = [word for word in words if word]
+        numbers = [value for value in map(parse_float, words) if value is not None]
+        if words and len(numbers) == len(words):
+            rows += [('', value) for value in numbers]
+        elif numbers:
+            rows.append((words[0], numbers[-1]))
+    return rows
+
+
+def _parse_yaml(path: Path, text: str) -> list[tuple[str, float]]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f'{path}: not YAML ({error})') from None
+    if isinstance(content, dict) and isinstance(content.get('focus'), (list, dict)):
+        content = content['focus']
+    if isinstance(content, dict):
+        items = list(content.items())
+    else:
+        items = [('', value) for value in content or []]
+    if any(not isinstance(value, (int, float)) for _, value in items):
+        raise DataError(f'{path}: expected a list of numbers, or a number for each image name')
+    return [(str(name), float(value)) for name, value in items]

@@ -18,8 +18,8 @@ from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.inference.point_cloud import back_project
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.io.depth_files import to_millimetres
+from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.io.ply import write_ply
-from dualfocus_ros.io.png import save_png
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
 from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend

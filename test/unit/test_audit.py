@@ -39,13 +39,13 @@ BAD = {
         ([], 0, 'NOT ASKED: '),
     ],
 )
-def test_findings_fail_and_no_answer_is_said(audit, packages, code, first):
+def test_findings_fail_and_silence_is_reported(audit, packages, code, first):
     found, lines = audit.judge(packages)
     assert found == code and lines[0].startswith(first)
     assert any('c 2: PYSEC-1, CVE-1; fixed in 3, 4' in line for line in lines) == bool(code)
 
 
-def test_every_pin_is_asked_about_once(audit, tmp_path):
+def test_every_pin_is_audited_once(audit, tmp_path):
     lock = tmp_path / 'requirements.lock'
     lock.write_text(
         "# pinned==0\nnumpy==2.2.6 ; python_version < '3.11' \\\n    --hash=sha256:a\n"

@@ -49,7 +49,7 @@ def tensors(images, focus=FOCUS):
 # -- the network ---------------------------------------------------------------------------------
 
 
-def test_network_answers_in_the_order_that_it_was_asked_in(network):
+def test_network_keeps_the_order_of_the_batch(network):
     with torch.inference_mode():
         prediction = network(*tensors(wall()))
     assert prediction.dioptres.median().item() == pytest.approx(SHARP_AT, abs=0.1)
@@ -57,7 +57,7 @@ def test_network_answers_in_the_order_that_it_was_asked_in(network):
     assert FOCUS[best] == SHARP_AT
 
 
-def test_network_takes_a_plane_twice(network):
+def test_network_accepts_a_repeated_plane(network):
     focus = (0.4, 1.2, 1.2, 2.0)
     with torch.inference_mode():
         prediction = network(*tensors(wall(focus), focus))
@@ -66,7 +66,7 @@ def test_network_takes_a_plane_twice(network):
 
 
 @pytest.mark.parametrize('level', [0, 90, 255])
-def test_network_says_of_constant_images_that_it_does_not_know(network, level):
+def test_network_is_uncertain_about_constant_images(network, level):
     blank = [np.full((64, 80, 3), level, np.uint8)] * 4
     with torch.inference_mode():
         known, unknown = network(*tensors(wall())), network(*tensors(blank))
@@ -76,7 +76,7 @@ def test_network_says_of_constant_images_that_it_does_not_know(network, level):
     assert unknown.sigma.median() > 2.0 * known.sigma.median()
 
 
-def test_network_knows_a_plane_at_infinity(network):
+def test_network_accepts_focus_at_infinity(network):
     focus = (0.0, 0.6, 1.2, 1.8)
     with torch.inference_mode():
         prediction = network(*tensors(wall(focus), focus))
@@ -93,18 +93,18 @@ def test_network_knows_a_plane_at_infinity(network):
         (wall((1.0, 1.0)), (1.0, 1.0), 'focused at 1.000 dioptres'),
         (wall((1.0,)) + wall((2.0,), 32), (1.0, 2.0), 'differ in size'),
         ([*wall((1.0,)), wall((2.0,))[0][..., 0]], (1.0, 2.0), 'differ in size'),
-        ([np.full((8, 8, 3), np.nan)] * 2, (1.0, 2.0), 'uint8 image'),
+        ([np.full((8, 8, 3), np.nan)] * 2, (1.0, 2.0), 'must be uint8'),
         ([np.zeros((8, 8, 1), np.uint8)] * 2, (1.0, 2.0), r'\(H, W\) or \(H, W, 3\)'),
-        (wall((1.0, 2.0)), (1.0, float('inf')), 'finite number of dioptres'),
-        (wall((1.0, 2.0)), (1.0, float('nan')), 'finite number of dioptres'),
+        (wall((1.0, 2.0)), (1.0, float('inf')), 'must be a finite number'),
+        (wall((1.0, 2.0)), (1.0, float('nan')), 'must be a finite number'),
     ],
 )
-def test_stacks_that_cannot_be_are_refused(images, focus, says):
+def test_rejects_invalid_stacks(images, focus, says):
     with pytest.raises(ValueError, match=says):
         stack(images, focus)
 
 
-def test_estimator_takes_planes_in_any_order(estimator):
+def test_estimator_accepts_planes_in_any_order(estimator):
     images = wall()
     order = [2, 0, 3, 1]
     wanted = OutputRequest(sigma=True, all_in_focus=True)
@@ -117,14 +117,14 @@ def test_estimator_takes_planes_in_any_order(estimator):
     assert found.reference == order.index(expected.reference)
 
 
-def test_estimator_takes_one_channel(estimator):
+def test_estimator_accepts_mono_images(estimator):
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in wall()]
     result = estimator.estimate(stack(grey), OutputRequest(all_in_focus=True))
     assert np.nanmedian(result.depth) == pytest.approx(1.0 / SHARP_AT, abs=0.1)
     assert result.all_in_focus.shape == (64, 80, 3)
 
 
-def test_estimator_of_a_wall_at_infinity_says_beyond_the_limit(estimator, monkeypatch):
+def test_wall_at_infinity_is_beyond_depth_max(estimator, monkeypatch):
     """Focus at infinity is 0 dioptres; pixels sharp there are +inf (REP 117)."""
     focus = (0.0, 1.0, 2.0)
     images = wall(tuple(q + SHARP_AT for q in focus))
@@ -135,7 +135,7 @@ def test_estimator_of_a_wall_at_infinity_says_beyond_the_limit(estimator, monkey
     assert not np.isnan(depth).any() and (depth > 0.0).all()
 
 
-def test_estimator_of_constant_images_is_sure_of_nothing(estimator):
+def test_estimator_is_uncertain_about_constant_images(estimator):
     wanted = OutputRequest(sigma=True, confidence=True, all_in_focus=True)
     blank = [np.full((64, 80, 3), 90, np.uint8)] * 4
     result = estimator.estimate(stack(blank), wanted)
@@ -162,7 +162,7 @@ def test_estimator_of_constant_images_is_sure_of_nothing(estimator):
         (wall((1.0, 2.0)), (1.0, 2.0, 3.0), 'metres', '3 focus values'),
     ],
 )
-def test_samples_that_cannot_be_are_refused(images, focus, unit, says):
+def test_rejects_invalid_samples(images, focus, unit, says):
     with pytest.raises(DataError, match=says):
         StackSample('s', np.stack(images), np.array(focus), unit)
 
@@ -200,7 +200,7 @@ def estimate(names, focus, out, capsys):
         (wall((1.0, 2.0)), (1.0,), 2, '1 values for 2 images'),
     ],
 )
-def test_command_refuses_in_one_line(tmp_path, capsys, images, focus, status, says):
+def test_command_errors_are_one_line(tmp_path, capsys, images, focus, status, says):
     names = files(tmp_path / 'in', images)
     found, _, errors = estimate(names, focus, tmp_path / 'out', capsys)
     assert found == status
@@ -209,7 +209,7 @@ def test_command_refuses_in_one_line(tmp_path, capsys, images, focus, status, sa
 
 
 @pytest.mark.parametrize('order', [(0, 1, 2, 3), (2, 0, 3, 1)])
-def test_command_takes_any_order_one_channel_and_infinity(tmp_path, capsys, order):
+def test_command_accepts_any_order_mono_and_infinity(tmp_path, capsys, order):
     focus = (0.0, 0.6, 1.2, 1.8)
     images = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in wall(focus)]
     names = files(tmp_path / 'in', [images[k] for k in order])

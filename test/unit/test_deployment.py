@@ -44,7 +44,7 @@ class TestContainers:
     def test_hadolint(self):
         subprocess.run([tool('hadolint'), ROOT / 'docker' / 'Dockerfile'], check=True)
 
-    def test_what_is_copied_exists_and_is_not_left_out(self):
+    def test_copied_files_exist_and_are_not_ignored(self):
         ignored = set((ROOT / '.dockerignore').read_text('utf-8').split())
         sources = [word for copied in instructions('COPY') for word in copied.split()[:-1]]
         assert sources == ['package.xml', '.']
@@ -52,7 +52,7 @@ class TestContainers:
             assert (ROOT / needed).exists() and needed not in ignored
         assert {'.venv', 'build', 'install', '.git'} <= ignored
 
-    def test_it_does_what_is_documented_for_a_machine_with_ros(self):
+    def test_follows_the_documented_ros_set_up(self):
         ran = ' '.join(instructions('RUN'))
         assert 'rosdep install --from-paths . --ignore-src -y' in ran
         assert 'make setup' in ran
@@ -68,7 +68,7 @@ class TestContainers:
         assert (ROOT / 'activate.sh').is_file() and 'activate.sh' in path.read_text('utf-8')
         _check_launch(yaml.safe_load(instructions('CMD')[0]))
 
-    def test_its_arguments_are_documented_and_those_of_compose(self):
+    def test_build_arguments_are_documented_and_in_compose(self):
         declared = set(re.findall(r'^ARG (\w+)', DOCKERFILE, re.M))
         page = (DOCS / 'deployment.md').read_text('utf-8')
         assert set(re.findall(r'^\| `([A-Z_]+)` \|', page, re.M)) == declared
@@ -82,7 +82,7 @@ class TestContainers:
             _check_launch(re.sub(r'\$\{\w+:-([^}]*)\}', r'\1', service['command']).split())
         assert used <= declared
 
-    def test_compose_file_by_its_schema(self):
+    def test_compose_file_is_valid(self):
         _by_schema('compose-spec', ROOT / 'docker' / 'compose.yaml')
 
 
@@ -105,7 +105,7 @@ class TestWorkflows:
     def test_schema(self):
         _by_schema('github-workflows', WORKFLOW)
 
-    def test_every_distro_and_bare_machine_is_there(self):
+    def test_covers_every_distro_and_bare_machine(self):
         assert set(jobs()['ros']['strategy']['matrix']['distro']) == DISTROS
         images = jobs()['bare']['strategy']['matrix']['image']
         assert {image.partition(':')[0] for image in images} == {'ubuntu', 'debian'}
@@ -116,7 +116,7 @@ class TestWorkflows:
         assert {version for version, _ in python} == {'3.10', '3.11', '3.12', '3.13'}
         assert {numpy for _, numpy in python} == {'1', '2'}
 
-    def test_what_is_run_exists(self):
+    def test_commands_exist(self):
         steps = [step for job in jobs().values() for step in job['steps']]
         text = '\n'.join(step.get('run', '') for step in steps)
         makefile = (ROOT / 'Makefile').read_text('utf-8')
@@ -133,7 +133,7 @@ class TestWorkflows:
                 script = re.sub(r'\$\{\{.*?\}\}', 'x', step.get('run', ''))
                 subprocess.run(['bash', '-n'], input=script, text=True, check=True)
 
-    def test_nothing_runs_for_ever_or_may_write(self):
+    def test_jobs_have_limits_and_no_write_permission(self):
         assert yaml.safe_load(WORKFLOW.read_text('utf-8'))['permissions'] == {'contents': 'read'}
         assert all(job['timeout-minutes'] <= 90 for job in jobs().values())
 
@@ -151,7 +151,7 @@ class TestSystemdUnit:
         assert done.returncode == 0, done.stderr
         assert 'dualfocus.service' not in done.stderr, done.stderr
 
-    def test_its_variables_are_in_the_file_beside_it_and_its_arguments_exist(self):
+    def test_service_variables_and_arguments_exist(self):
         (start,) = re.findall(r"^ExecStart=/bin/bash -c '(.*)'$", UNIT, re.M)
         subprocess.run(['bash', '-n', '-c', start], check=True)
         lines = (ROOT / 'deploy' / 'dualfocus.env').read_text('utf-8').splitlines()
@@ -161,7 +161,7 @@ class TestSystemdUnit:
         arguments = shlex.split(values['ARGUMENTS'].strip('"'))
         _check_launch([*words[:-1], *arguments])
 
-    def test_it_ends_the_nodes_as_ctrl_c_does(self):
+    def test_service_stops_nodes_with_sigint(self):
         assert 'KillSignal=SIGINT' in UNIT and 'KillMode=mixed' in UNIT
 
 
@@ -173,7 +173,7 @@ class TestAboutTheProject:
         versions = re.findall(r'^## (\S+)', changelog, re.M)
         assert versions[0] == 'Unreleased' and versions[1] == dualfocus_ros.__version__
 
-    def test_citation_by_its_schema(self):
+    def test_citation_is_valid(self):
         _by_schema('citation-file-format', ROOT / 'CITATION.cff')
 
     def test_licences_agree(self):
@@ -182,7 +182,7 @@ class TestAboutTheProject:
         package = (ROOT / 'package.xml').read_text('utf-8')
         assert f'<license>{citation["license"]}</license>' in package
 
-    def test_pre_commit_runs_what_exists(self):
+    def test_pre_commit_commands_exist(self):
         path = ROOT / '.pre-commit-config.yaml'
         hooks = yaml.safe_load(path.read_text('utf-8'))['repos']
         local = [hook for repo in hooks if repo['repo'] == 'local' for hook in repo['hooks']]
@@ -199,12 +199,12 @@ class TestAboutTheProject:
                 if word.startswith('.venv/bin/') and word != '.venv/bin/python':
                     assert f'\n{Path(word).name}==' in lock
 
-    def test_the_limit_on_files_lets_the_weights_in(self):
+    def test_file_size_limit_admits_the_weights(self):
         text = (ROOT / '.pre-commit-config.yaml').read_text('utf-8')
         limit = int(re.search(r'--maxkb=(\d+)', text)[1]) * 1024
         assert all(path.stat().st_size < limit for path in ROOT.glob('dualfocus_ros/weights/*'))
 
-    def test_docker_is_documented_as_documented(self):
+    def test_docker_commands_are_valid(self):
         documented = [c for c in commands(DOCS / 'deployment.md') if c.words[0] == 'docker']
         assert len(documented) >= 4
         for command in documented:

@@ -41,7 +41,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     for target in re.findall(r'\]\(([^)\s]+)\)', without_code(page.read_text('utf-8'))):
         if '://' in target or target.startswith('mailto:'):
             continue
@@ -62,7 +62,7 @@ def test_every_page_is_in_the_navigation():
     assert listed == pages - {'index'}
 
 
-def test_every_picture_is_shown():
+def test_every_picture_is_used():
     text = ''.join(page.read_text('utf-8') for page in PAGES)
     for picture in [*DOCS.rglob('*.png'), *DOCS.rglob('*.jpg'), *DOCS.rglob('*.svg')]:
         assert picture.name in text, f'{picture} is on no page'
@@ -72,7 +72,7 @@ def two_digits(value: float) -> float:
     return float(f'{value:.2g}')
 
 
-def test_the_table_of_cameras_is_what_the_calculator_says():
+def test_camera_table_matches_the_calculator():
     page = (DOCS / 'hardware.md').read_text('utf-8')
     rows = [line for line in page.splitlines() if re.match(r'^\| [^|]* \| [\d.]+ mm \|', line)]
     assert len(rows) == 9
@@ -88,7 +88,7 @@ def test_the_table_of_cameras_is_what_the_calculator_says():
         assert limit == two_digits(range_limit(lens.kappa())), row
 
 
-def test_the_sweep_of_the_hardware_guide_is_what_the_calculator_prints(capsys):
+def test_hardware_sweep_matches_the_calculator(capsys):
     from dualfocus_ros.cli.main import main
 
     assert (
@@ -116,7 +116,7 @@ def test_the_sweep_of_the_hardware_guide_is_what_the_calculator_prints(capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_site_is_made_without_a_warning(tmp_path):
+def test_site_builds_without_warnings(tmp_path):
     done = subprocess.run(
         ['make', 'docs', f'ARGS={tmp_path / "site"}'], cwd=ROOT, capture_output=True, text=True
     )

@@ -38,26 +38,26 @@ SECONDS = np.arange(120) * 5.0
 
 
 @pytest.mark.fault(22)
-def test_a_trend_is_found_with_its_slope():
+def test_finds_the_slope_of_a_trend():
     found = trend(SECONDS, 400.0 + 60.0 / 3600.0 * SECONDS + 0.1 * noise(1))
     assert found.slope == pytest.approx(60.0, abs=4.0 * found.error)
     assert found.error < 10.0
     assert found.rises_beyond(20.0) and not found.rises_beyond(100.0)
 
 
-def test_a_fall_is_no_rise():
+def test_falling_series_are_accepted():
     found = trend(SECONDS, 400.0 - 60.0 / 3600.0 * SECONDS + 0.1 * noise(1))
     assert found.significant and not found.rises_beyond(20.0)
 
 
 @pytest.mark.fault(22)
-def test_noise_with_memory_is_seldom_taken_for_a_trend():
+def test_correlated_noise_is_rarely_a_trend():
     alarms = sum(trend(SECONDS, 400.0 + noise(seed)).significant for seed in range(200))
     # As if the samples were independent there would be about 60.
     assert alarms <= 8
 
 
-def test_what_never_changes_has_no_trend_and_gaps_do_no_harm():
+def test_constant_series_and_gaps_have_no_trend():
     assert trend(SECONDS, np.full(120, 400.0)).slope == 0.0
     values = 400.0 + 60.0 / 3600.0 * SECONDS
     values[::7] = np.nan
@@ -114,7 +114,7 @@ def test_sweeps_without_a_kill_must_give_their_depth():
         assert not kill.judge(record, [kill_at(stamp)])[1].wrong
 
 
-def test_a_kill_of_the_camera_lasts_until_the_depth_node_receives_again():
+def test_camera_kill_lasts_until_images_return():
     record = Record(range(1, 40))
     camera = kill_at(record.stamp(2, 1))
     sweep = kill.Kill('focus_sweep_node', kill.signal.SIGKILL, camera.stamp, camera.stamp)
@@ -131,7 +131,7 @@ def test_a_kill_of_the_camera_lasts_until_the_depth_node_receives_again():
     assert spans['sim_camera_node'] == list(range(2, 16))
 
 
-def test_a_flagged_depth_or_two_depths_or_a_lost_plane_are_no_whole_sweep():
+def test_flagged_or_double_depth_is_not_a_whole_sweep():
     record = Record([1, 2, 3])
     record.depths[1][1].flags = StackInfo.FLAG_PARTIAL
     assert kill.judge(record, [])[0].wrong
@@ -143,12 +143,12 @@ def test_a_flagged_depth_or_two_depths_or_a_lost_plane_are_no_whole_sweep():
     assert kill.judge(record, [])[0].wrong
 
 
-def test_a_sweep_node_that_counts_from_one_again_makes_new_sweeps():
+def test_restarted_numbering_makes_new_sweeps():
     assert [s.number for s in Record([6, 7, 1, 1, 2]).sweeps()] == [6, 7, 1, 1, 2]
 
 
 @pytest.mark.fault(22)
-def test_the_ledger_counts_what_was_lost_and_forgets_the_rest():
+def test_ledger_counts_losses_and_drops_the_rest():
     record = Record(range(1, 401))
     del record.depths[100:103]
     record.depths[200][1].flags = StackInfo.FLAG_PLANE_MISSING

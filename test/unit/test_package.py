@@ -124,7 +124,7 @@ class TestMetadata:
         needed = {PIP_NAMES.get(name, name) for name in imported_modules() - ROS_MODULES}
         assert needed - {'mpl_toolkits'} - required == set()
 
-    def test_the_lock_pins_all_that_is_required_with_hashes_and_names_no_index(self):
+    def test_lock_pins_requirements_with_hashes(self):
         lock = (ROOT / 'tools' / 'requirements.lock').read_text('utf-8')
         assert '://' not in lock
         entries = re.split(r'\n(?=[a-z0-9])', lock.partition('\n')[2])
@@ -157,7 +157,7 @@ class TestMessages:
             if flag:
                 assert getattr(messages.StackInfo, f'FLAG_{flag.name}') == flag
 
-    def test_the_installed_package_has_our_code_beside_the_messages(self, tmp_path):
+    def test_installed_package_has_code_and_messages(self, tmp_path):
         # From another folder, where the source tree does not come first.
         pytest.importorskip('dualfocus_ros.msg')
         script = (

@@ -63,30 +63,30 @@ class TestChoiceOfPython:
         env = {'PATH': str(checkout / 'bin'), **variables}
         return subprocess.run(['/bin/sh', '-c', script], env=env, capture_output=True, text=True)
 
-    def test_python3_is_taken_when_it_is_supported(self, checkout):
+    def test_prefers_a_supported_python3(self, checkout):
         self.add_python(checkout, 'python3', True)
         self.add_python(checkout, 'python3.13', True)
         assert self.run(checkout).stdout.startswith('started python3 ')
 
-    def test_else_the_newest_that_is(self, checkout):
+    def test_falls_back_to_the_newest_supported_python(self, checkout):
         self.add_python(checkout, 'python3', False, '3.9.2')
         self.add_python(checkout, 'python3.10', True)
         self.add_python(checkout, 'python3.12', True)
         assert self.run(checkout).stdout.startswith('started python3.12 ')
 
-    def test_the_users_choice_comes_first(self, checkout):
+    def test_python_variable_has_priority(self, checkout):
         self.add_python(checkout, 'python3', True)
         self.add_python(checkout, 'mine', True)
         assert self.run(checkout, PYTHON='mine').stdout.startswith('started mine ')
 
-    def test_and_is_remembered(self, checkout):
+    def test_chosen_python_is_stored(self, checkout):
         self.add_python(checkout, 'python3', True)
         self.add_python(checkout, 'mine', True)
         (checkout / '.venv').mkdir()
         (checkout / '.venv' / 'made-from').write_text(str(checkout / 'bin' / 'mine'))
         assert self.run(checkout).stdout.startswith('started mine ')
 
-    def test_an_active_environment_is_not_taken(self, checkout):
+    def test_ignores_an_active_environment(self, checkout):
         self.add_python(checkout, 'python3', True)
         active = checkout / '.venv' / 'bin'
         active.mkdir(parents=True)
@@ -164,7 +164,7 @@ class TestChecks:
         with pytest.raises(SetUpError, match='linux on aarch64: install a ROS 2 distro'):
             checks.check_machine()
 
-    def test_a_distro_that_lacks_packages(self, monkeypatch):
+    def test_distro_with_missing_packages(self, monkeypatch):
         monkeypatch.setattr(checks, 'DISTRO_MODULES', ('os', 'no_such_module'))
         with pytest.raises(SetUpError, match=': no_such_module: rosdep install'):
             checks.check_distro('jazzy')
@@ -178,7 +178,7 @@ class TestChecks:
             ('Collecting x\nERROR: No matching distribution\n', 'ERROR: No matching distribution'),
         ],
     )
-    def test_what_pip_says_becomes_one_line(self, output, advice):
+    def test_pip_errors_become_one_line(self, output, advice):
         error = checks.explain_pip(CommandError(output), Path('log/set_up.log'))
         assert advice in str(error)
         assert '\n' not in str(error)
@@ -191,13 +191,13 @@ class TestEnvironment:
             shutil.copytree(ROOT / name, tmp_path / name)
         return Environment(tmp_path, '', Report(tmp_path / 'log' / 'set_up.log'))
 
-    def test_a_folder_of_the_users_own_is_left_alone(self, fresh):
+    def test_keeps_an_unrelated_venv_folder(self, fresh):
         (fresh.folder / 'mine').mkdir(parents=True)
         with pytest.raises(SetUpError, match='was not created by this set-up'):
             fresh.ensure()
         assert (fresh.folder / 'mine').exists()
 
-    def test_nothing_is_done_when_all_is_there(self, fresh, monkeypatch):
+    def test_complete_environment_is_kept(self, fresh, monkeypatch):
         fresh.python.parent.mkdir(parents=True)
         fresh.python.touch()
         (fresh.folder / 'set-up-done').write_text(fresh.contents())
@@ -208,20 +208,20 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         'path', ['tools/requirements.lock', 'drop_ins/cv_bridge/core.py', 'tools/set_up/checks.py']
     )
-    def test_a_change_of_what_is_installed_is_noticed(self, fresh, path):
+    def test_detects_changed_requirements(self, fresh, path):
         before = fresh.contents()
         with (fresh.root / path).open('a') as file:
             file.write('\n')
         assert fresh.contents() != before
 
-    def test_no_other_ros_leaks_into_one_of_wheels(self, fresh, monkeypatch):
+    def test_no_other_ros_leaks_into_the_wheels(self, fresh, monkeypatch):
         monkeypatch.setenv('PYTHONPATH', '/opt/ros/other')
         monkeypatch.setenv('AMENT_PREFIX_PATH', '/opt/ros/other')
         variables = fresh.variables()
         assert 'PYTHONPATH' not in variables
         assert variables['AMENT_PREFIX_PATH'] == str(fresh.folder)
 
-    def test_the_paths_of_the_wheels_machine_are_replaced_once(self, fresh, monkeypatch):
+    def test_replaces_build_paths_of_wheels_once(self, fresh, monkeypatch):
         text = (
             'set_target_properties(t PROPERTIES\n'
             '  INTERFACE_INCLUDE_DIRECTORIES "${_PREFIX}/include/a;'
@@ -249,7 +249,7 @@ class TestEnvironment:
         selected = select_lock(lock, {'a-b', 'c'}.__contains__)
         assert selected == lock[lock.index('a-b') :]
 
-    def test_what_goes_beside_a_distro_is_in_the_lock(self):
+    def test_additions_to_a_distro_are_in_the_lock(self):
         lock = (ROOT / 'tools' / 'requirements.lock').read_text()
         for name in environment.EXTRA_PACKAGES:
             assert select_lock(lock, {name}.__contains__).startswith(f'{name}=='), name
@@ -257,7 +257,7 @@ class TestEnvironment:
 
 
 class TestReport:
-    def test_a_failing_commands_output_is_kept(self, tmp_path):
+    def test_output_of_failed_commands_is_logged(self, tmp_path):
         report = Report(tmp_path / 'log' / 'set_up.log')
         report.run(['echo', 'fine'], tmp_path, os.environ)
         with pytest.raises(CommandError) as caught:
@@ -294,13 +294,13 @@ class TestActivate:
         mine = run_shell(script, FASTRTPS_DEFAULT_PROFILES_FILE='/mine.xml').stdout.strip()
         assert mine == '|/mine.xml'
 
-    def test_other_shells_are_told(self):
+    def test_other_shells_get_an_error(self):
         result = run_shell(f'. {ROOT}/activate.sh', 'sh')
         if 'BASH_VERSION' not in run_shell('set', 'sh').stdout:
             assert 'source it from bash or zsh' in result.stderr
 
 
-def test_activate_says_when_nothing_is_set_up(tmp_path):
+def test_activate_without_set_up_is_an_error(tmp_path):
     shutil.copy(ROOT / 'activate.sh', tmp_path)
     result = run_shell(f'source {tmp_path}/activate.sh; echo "status $?"')
     assert "run 'make setup' there" in result.stderr

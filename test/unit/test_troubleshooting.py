@@ -46,12 +46,12 @@ def is_said(message: str) -> bool:
     return any(pattern.search(text) for text in CODE)
 
 
-def test_there_are_messages():
+def test_page_quotes_messages():
     assert len(quoted()) > 40
 
 
 @pytest.mark.parametrize('message', quoted())
-def test_the_code_says_it(message):
+def test_quoted_messages_exist_in_code(message):
     assert is_said(message), f'nothing in the code says: {message}'
 
 
@@ -59,7 +59,7 @@ def test_the_check_can_fail():
     assert not is_said('the lens has … fallen off')
 
 
-def test_parameters_that_are_advised_exist():
+def test_advised_parameters_exist():
     parameters = (ROOT / 'docs' / 'parameters.md').read_text('utf-8')
     for name in re.findall(
         r'`((?:stack|depth|points|lens|breathing|command|alignment|calibration)\.[a-z_]+)', PAGE

@@ -10,8 +10,12 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from dualfocus_ros.cli.model_arguments import add_device_argument
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.arguments import (
+    add_device_argument,
+    add_json_argument,
+    add_threads_argument,
+)
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import ConfigError, UsageError
 
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='budget of the repeats of a method at a setting, at least 3 repeats (default: 5)',
     )
     add_device_argument(parser)
-    parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
+    add_threads_argument(parser)
     parser.add_argument(
         '--precision',
         default='auto',
@@ -77,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--quick', action='store_true', help='small stacks, few repeats: a functional check'
     )
-    parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
+    add_json_argument(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.arguments import add_json_argument
+from dualfocus_ros.cli.console import echo, echo_json
 from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar='PNG',
             help='figure of the fit and its residuals (default: as the parameter file, .png)',
         )
-        sub.add_argument('--json', action='store_true', help='print the result as JSON')
+        add_json_argument(sub)
         for flag in ('--quiet', '--debug'):
             sub.add_argument(
                 flag, action='store_true', default=argparse.SUPPRESS, help=argparse.SUPPRESS
@@ -98,7 +98,7 @@ def execute(arguments: argparse.Namespace) -> int:
             **result.summary,
             'warnings': list(result.warnings),
         }
-        echo(json.dumps(_plain(content), indent=2))
+        echo_json(_plain(content))
     else:
         echo('\n'.join(result.lines))
         for name, value in result.parameters.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dualfocus_ros.calibration.calibration_result import CalibrationResult
 from dualfocus_ros.cli import image_arguments
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.console import progress_bar
 
 SUMMARY = 'how the image scale and its centre follow the focus'
 WHAT_TO_RECORD = """\

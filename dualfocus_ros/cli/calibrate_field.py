@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dualfocus_ros.calibration.calibration_result import CalibrationResult
 from dualfocus_ros.cli import image_arguments
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.exceptions import CalibrationError
 
 SUMMARY = 'field curvature: the shape of the surface that the lens focuses on'

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dualfocus_ros.calibration.calibration_result import CalibrationResult
-from dualfocus_ros.cli import image_arguments, lens_arguments
-from dualfocus_ros.cli.argument_types import length
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli import image_arguments
+from dualfocus_ros.cli.arguments import add_lens_arguments, length
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.exceptions import UsageError
 
 SUMMARY = 'kappa: pixels of blur per dioptre out of focus'
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'without it and --focal-length, to the focus of the target',
     )
     lens = parser.add_argument_group('nominal values of the lens, for comparison')
-    lens_arguments.add_arguments(lens)
+    add_lens_arguments(lens)
     image_arguments.add_arguments(parser)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
-import json
 from pathlib import Path
 
-from dualfocus_ros.cli.argument_types import positive
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.model_arguments import add_device_argument
+from dualfocus_ros.cli.arguments import (
+    add_device_argument,
+    add_json_argument,
+    add_model_argument,
+    add_number,
+    positive,
+)
+from dualfocus_ros.cli.console import echo, echo_json
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.simulation.scenes import SCENES
 
@@ -32,28 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='; '.join(f'{name}: {scene.description}' for name, scene in SCENES.items())
         + ' (default: table)',
     )
-    parser.add_argument(
-        '--seconds',
-        type=positive,
-        default=20.0,
-        help='duration of the measurement after the first depth (default: 20)',
-    )
-    parser.add_argument('--width', type=int, default=640, help='in pixels (default: 640)')
-    parser.add_argument('--height', type=int, default=480, help='in pixels (default: 480)')
-    parser.add_argument(
-        '--rate', type=positive, default=10.0, help='camera images per second (default: 10)'
-    )
-    parser.add_argument('--planes', type=int, default=8, help='planes per sweep (default: 8)')
-    parser.add_argument('--model', default='auto', help='shipped name or a .safetensors file')
+    for flag, metavar, default, kind, text in (
+        ('--seconds', 'S', 20.0, positive, 'duration of the measurement after the first depth'),
+        ('--width', 'PX', 640, int, 'in pixels'),
+        ('--height', 'PX', 480, int, 'in pixels'),
+        ('--rate', 'HZ', 10.0, positive, 'camera images per second'),
+        ('--planes', 'N', 8, int, 'planes per sweep'),
+        ('--start-timeout', 'S', 120.0, float, 'seconds to wait for the first depth'),
+    ):
+        add_number(parser, flag, metavar, default, text, kind)
+    add_model_argument(parser)
     add_device_argument(parser)
-    parser.add_argument(
-        '--start-timeout',
-        type=float,
-        default=120.0,
-        metavar='S',
-        help='seconds to wait for the first depth (default: 120)',
-    )
-    parser.add_argument('--json', action='store_true', help='print the metrics as JSON')
+    add_json_argument(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -83,7 +77,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     metrics, problems = run_demo(settings)
     if arguments.json:
-        echo(json.dumps(metrics, indent=2))
+        echo_json(metrics)
     else:
         echo(format_summary(metrics, settings.scene))
         echo(

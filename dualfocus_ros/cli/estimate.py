@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-import json
 import logging
 import math
 from pathlib import Path
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,19 +17,22 @@ from dualfocus_ros.camera.depth_resolution import check_range
 from dualfocus_ros.camera.field_curvature import check_coefficients
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.cli import lens_arguments
-from dualfocus_ros.cli.argument_types import intrinsics, positive
-from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.arguments import (
+    add_device_argument,
+    add_json_argument,
+    add_lens_arguments,
+    add_model_argument,
+    intrinsics,
+    lens_from,
+    positive,
+)
+from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.focus_arguments import find_images, focus_dioptres
-from dualfocus_ros.cli.model_arguments import add_device_argument, add_model_argument
-from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 from dualfocus_ros.io.stack_files import StackImage, exif_camera, read_stack_image, to_uint8
 
 if TYPE_CHECKING:
-    from dualfocus_ros.alignment.alignment_result import Alignment
-    from dualfocus_ros.inference.result import DepthResult
     from dualfocus_ros.inference.stack_estimation import StackEstimate
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     either.add_argument('--focus-dioptres', nargs='+', metavar='D', help=f'1/m, {text}')
     either.add_argument('--focus-distances', nargs='+', metavar='METRES', help=f'metres, {text}')
     camera = parser.add_argument_group('camera, if known')
-    lens_arguments.add_arguments(camera)
+    add_lens_arguments(camera)
     camera.add_argument(
         '--intrinsics',
         type=intrinsics,
@@ -86,13 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='downscale larger images for the estimate (default: 1.5 million)',
     )
-    parser.add_argument('--json', action='store_true', help='print the summary as JSON')
+    add_json_argument(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Estimate, write and print a summary."""
     names = arguments.images + _names_after_numbers(arguments)
-    lens = lens_arguments.lens_from(arguments)
+    lens = lens_from(arguments)
     try:
         check_coefficients(arguments.field_curvature)
     except ValueError as error:
@@ -100,24 +102,34 @@ def execute(arguments: argparse.Namespace) -> int:
     images = _read(names)
     dioptres = focus_dioptres(images, arguments.focus_dioptres, arguments.focus_distances)
     images, dioptres = _limit_planes(images, dioptres)
-    _check(images, dioptres)
-    _check_output(arguments.output)
-    camera = _camera(arguments, images, dioptres, lens)
-    stack = FocalStack(
-        tuple(
-            Plane(image, focus, camera=camera if focus == max(dioptres) else None)
-            for image, focus in zip(
-                to_uint8([image.pixels for image in images]), dioptres, strict=True
-            )
+    if len(images) < MIN_PLANES:
+        raise CommandError(
+            'only one image: depth from focus compares two or more images of one scene, each '
+            'focused at a different distance'
         )
+    if len(set(dioptres)) < MIN_PLANES:
+        raise UsageError('all images are focused at one distance: at least two must differ')
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise CommandError(
+            f'{arguments.output} exists and is not a folder: choose another --output'
+        )
+    camera = _camera(arguments, images, dioptres, lens)
+    pixels = to_uint8([image.pixels for image in images])
+    planes = tuple(
+        Plane(image, focus, camera=camera if focus == max(dioptres) else None)
+        for image, focus in zip(pixels, dioptres, strict=True)
     )
-    estimate, summary = _estimate(arguments, stack, lens)
+    estimate, summary = _estimate(arguments, FocalStack(planes), lens)
     from dualfocus_ros.visualization.result_files import write_result_files
 
     summary['points'] = write_result_files(
         arguments.output, estimate.stack.planes, estimate.result, camera
     )
-    _print({'output': str(arguments.output), **summary}, as_json=arguments.json)
+    summary = {'output': str(arguments.output), **summary}
+    if arguments.json:
+        echo_json(summary)
+    else:
+        _print(summary)
     return 0
 
 
@@ -161,28 +173,9 @@ def _limit_planes(
     order = np.argsort(dioptres, kind='stable')
     picks = np.linspace(0, len(order) - 1, MAX_PLANES).round().astype(int)
     kept = sorted(int(order[pick]) for pick in picks)
-    logger.warning(
-        '%d images are more than the %d planes of a stack: using %d evenly spaced ones',
-        len(images),
-        MAX_PLANES,
-        len(kept),
-    )
+    text = '%d images are more than the %d planes of a stack: using %d evenly spaced ones'
+    logger.warning(text, len(images), MAX_PLANES, len(kept))
     return [images[k] for k in kept], [dioptres[k] for k in kept]
-
-
-def _check(images: list[StackImage], dioptres: list[float]) -> None:
-    if len(images) < MIN_PLANES:
-        raise CommandError(
-            'only one image: depth from focus compares two or more images of one scene, each '
-            'focused at a different distance'
-        )
-    if len(set(dioptres)) < MIN_PLANES:
-        raise UsageError('all images are focused at one distance: at least two must differ')
-
-
-def _check_output(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f'{folder} exists and is not a folder: choose another --output')
 
 
 def _camera(
@@ -213,8 +206,8 @@ def _camera(
 
 def _estimate(
     arguments: argparse.Namespace, stack: FocalStack, lens: Lens | None
-) -> tuple[StackEstimate, dict[str, object]]:
-    """Return the estimate and its summary."""
+) -> tuple[StackEstimate, dict[str, Any]]:
+    """Return the estimate, with NaN wherever depth is not finite, and its summary."""
     # torch takes seconds to import.
     from dualfocus_ros.inference.estimator import DepthEstimator
     from dualfocus_ros.inference.result import OutputRequest
@@ -239,7 +232,12 @@ def _estimate(
             max_pixels=int(arguments.max_pixels),
             progress=bar.update,
         )
-    estimate = replace(estimate, result=_without_infinities(estimate.result))
+    result = estimate.result
+    assert result.sigma is not None
+    valid = np.isfinite(result.depth)
+    depth = np.where(valid, result.depth, np.nan).astype(np.float32)
+    sigma = np.where(valid, result.sigma, np.nan).astype(np.float32)
+    estimate = replace(estimate, result=replace(result, depth=depth, sigma=sigma))
     seconds = time.monotonic() - began
     if estimator.settings.lens is not None:
         # At the size of the estimate.
@@ -250,63 +248,42 @@ def _estimate(
     return estimate, _summary(estimate, estimator.model_name, estimator.device_name, seconds)
 
 
-def _without_infinities(result: DepthResult) -> DepthResult:
-    """Return the result with NaN depth and sigma wherever depth is not finite."""
-    assert result.sigma is not None
-    valid = np.isfinite(result.depth)
-    return replace(
-        result,
-        depth=np.where(valid, result.depth, np.nan).astype(np.float32),
-        sigma=np.where(valid, result.sigma, np.nan).astype(np.float32),
-    )
-
-
-def _summary(
-    estimate: StackEstimate, model: str, device: str, seconds: float
-) -> dict[str, object]:
-    result = estimate.result
+def _summary(estimate: StackEstimate, model: str, device: str, seconds: float) -> dict[str, Any]:
+    result, alignment = estimate.result, estimate.alignment
     valid = result.depth[np.isfinite(result.depth)]
     assert result.sigma is not None
-    statistics: dict[str, float | None] = dict.fromkeys(('near', 'median', 'far', 'sigma'))
+    depth: dict[str, float | None] = dict.fromkeys(('near', 'median', 'far', 'sigma'))
     if valid.size:
-        near, median, far = (round(float(v), 4) for v in np.percentile(valid, (1, 50, 99)))
-        sigma = round(float(np.nanmedian(result.sigma)), 4)
-        statistics = {'near': near, 'median': median, 'far': far, 'sigma': sigma}
+        values = (*np.percentile(valid, (1, 50, 99)), np.nanmedian(result.sigma))
+        depth = {name: round(float(v), 4) for name, v in zip(depth, values, strict=True)}
+    residual = None
+    if alignment is not None:
+        others = np.delete(alignment.residuals_px, alignment.reference)
+        known = others[np.isfinite(others)]
+        residual = round(float(np.median(known)), 3) if known.size else None
     return {
         'width': result.depth.shape[1],
         'height': result.depth.shape[0],
         'planes': len(estimate.stack.planes),
         'reference': result.reference,
         'focus_dioptres': [round(float(q), 6) for q in estimate.stack.focus_dioptres],
-        'depth_m': statistics,
+        'depth_m': depth,
         'valid': round(float(valid.size / result.depth.size), 4),
         'model': model,
         'device': device,
         'seconds': round(seconds, 2),
-        'alignment_residual_px': None
-        if estimate.alignment is None
-        else _median_residual(estimate.alignment),
+        'alignment_residual_px': residual,
     }
 
 
-def _median_residual(alignment: Alignment) -> float | None:
-    others = np.delete(alignment.residuals_px, alignment.reference)
-    known = others[np.isfinite(others)]
-    return round(float(np.median(known)), 3) if known.size else None
-
-
-def _print(summary: dict[str, object], *, as_json: bool) -> None:
-    if as_json:
-        echo(json.dumps(summary, indent=2))
-        return
+def _print(summary: dict[str, Any]) -> None:
     depth = summary['depth_m']
-    assert isinstance(depth, dict)
     if depth['median'] is None:
         spread = 'no valid depth'
     else:
         spread = (
             f'depth {depth["near"]:.3g} to {depth["far"]:.3g} m (median {depth["median"]:.3g} m, '
-            f'sigma {depth["sigma"]:.2g} m), {100 * float(str(summary["valid"])):.1f} % valid'
+            f'sigma {depth["sigma"]:.2g} m), {100 * summary["valid"]:.1f} % valid'
         )
     aligned = summary['alignment_residual_px']
     extra = '' if aligned is None else f', aligned to {aligned:.2f} px'

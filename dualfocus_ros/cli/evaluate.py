@@ -8,8 +8,12 @@ import logging
 from pathlib import Path
 import sys
 
-from dualfocus_ros.cli.model_arguments import add_device_argument
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.arguments import (
+    add_device_argument,
+    add_json_argument,
+    add_threads_argument,
+)
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.exceptions import ConfigError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -62,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--limit', type=int, default=0, help='stacks per data set (default: all)')
     parser.add_argument('--seed', type=int, default=0, help='of the noise of protocol B')
     add_device_argument(parser)
-    parser.add_argument('--threads', type=int, default=0, help='on a CPU (default: all but one)')
-    parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
+    add_threads_argument(parser)
+    add_json_argument(parser)
     parser.add_argument(
         '-o',
         '--output',
@@ -97,9 +101,10 @@ def execute(arguments: argparse.Namespace) -> int:
             report = run_evaluation(config, bar)
     except ConfigError as error:
         raise UsageError(f'--{error}') from None
-    folder: Path | None = arguments.output
-    markdown = report.markdown() if folder is None else report.write(folder)
-    if folder is not None:
-        logger.info('wrote %s', folder / 'report.md')
+    if arguments.output is None:
+        markdown = report.markdown()
+    else:
+        markdown = report.write(arguments.output)
+        logger.info('wrote %s', arguments.output / 'report.md')
     sys.stdout.write(report.json() if arguments.json else markdown)
     return 0

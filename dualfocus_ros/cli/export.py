@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-import json
 import logging
 from pathlib import Path
 import re
 from typing import TYPE_CHECKING, Any
 
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.model_arguments import add_model_argument
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.arguments import add_json_argument, add_model_argument
+from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.exceptions import CommandError, ExportError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
@@ -60,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='compare onnxruntime with PyTorch on random and on rendered images, and fail if they '
         'differ (default: yes)',
     )
-    parser.add_argument('--json', action='store_true', help='print the result as JSON')
+    add_json_argument(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -108,7 +106,10 @@ def execute(arguments: argparse.Namespace) -> int:
             for stack in differences
             for output in stack.outputs
         ]
-    echo(json.dumps(report, indent=2) if arguments.json else _as_text(report))
+    if arguments.json:
+        echo_json(report)
+    else:
+        echo(_as_text(report))
     if not all(stack.is_small for stack in differences):
         names = ' and '.join(map(str, files))
         raise CommandError(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dualfocus_ros.calibration.target_images import FocusImage, Region
+from dualfocus_ros.cli.arguments import add_number
 from dualfocus_ros.cli.bag_arguments import add_topic_arguments, open_bag, topic_options
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.cli.focus_arguments import read_numbers
-from dualfocus_ros.cli.progress import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
 
@@ -43,14 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='focus of each image of a folder in natural order, in dioptres (for calibrate focus '
         'the lens position), or a text file of them; default: the last number in each file name',
     )
-    group.add_argument(
-        '--rest',
-        type=float,
-        default=0.5,
-        metavar='S',
-        help='seconds of motion after each change of focus, without reports of motion (default: '
-        '0.5)',
-    )
+    rest = 'seconds of motion after each change of focus, without reports of motion'
+    add_number(group, '--rest', 'S', 0.5, rest)
     add_topic_arguments(parser)
 
 

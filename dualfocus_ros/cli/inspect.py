@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.topic_summary import TopicSummary
-from dualfocus_ros.cli import camera_arguments, parameter_arguments
-from dualfocus_ros.cli.bag_arguments import add_topic_arguments, open_bag, topic_options
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.arguments import add_json_argument
+from dualfocus_ros.cli.bag_arguments import (
+    add_bag_arguments,
+    camera_info_from,
+    open_bag,
+    parameters_from,
+    topic_options,
+)
+from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
@@ -28,7 +32,7 @@ _BAR_LENGTH = 40
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='folder, .mcap or .db3')
-    parser.add_argument('--json', action='store_true', help='print everything as JSON')
+    add_json_argument(parser)
     parser.add_argument(
         '--sheet',
         type=Path,
@@ -41,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='sweep of the contact sheet, from 0 (default: the first complete one)',
     )
-    add_topic_arguments(parser)
-    camera_arguments.add_arguments(parser)
-    parameter_arguments.add_arguments(parser)
+    add_bag_arguments(parser)
     parser.epilog = (
         'Topics and stamps need no ROS. Sweeps are found by the code of the depth node, which '
         'needs rclpy and the message classes, but joins no DDS domain.'
@@ -54,13 +56,13 @@ def execute(arguments: argparse.Namespace) -> int:
     """Read the bag once and print its contents."""
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != '.png':
         raise UsageError(f'--sheet writes PNG, got {arguments.sheet}')
-    parameters = parameter_arguments.parameters_from(arguments)
+    parameters = parameters_from(arguments)
     sheet = _SheetStack(arguments.sweep)
     with open_bag(arguments.bag) as bag:
         inputs, missing = _find_inputs(arguments, bag, parameters)
         camera = None
         if inputs is not None and not missing:
-            camera = camera_arguments.camera_info_from(arguments, bag, inputs)
+            camera = camera_info_from(arguments, bag, inputs)
         total = sum(topic.count for topic in bag.topics.values())
         with progress_bar('reading', total=total, unit='msg') as bar:
             inspection = inspect_bag(
@@ -75,12 +77,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         _write_sheet(arguments, inspection, sheet.stack)
     if arguments.json:
-        document = {
-            'bag': str(arguments.bag),
-            **inspection.as_dict(),
-            'sheet': None if arguments.sheet is None else str(arguments.sheet),
-        }
-        echo(json.dumps(document, indent=2))
+        shown = None if arguments.sheet is None else str(arguments.sheet)
+        echo_json({'bag': str(arguments.bag), **inspection.as_dict(), 'sheet': shown})
     else:
         _print(arguments, inspection)
     return 0

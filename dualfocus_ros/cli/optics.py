@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 from pathlib import Path
@@ -13,9 +12,16 @@ from dualfocus_ros.camera.depth_resolution import BLUR_ERROR, MAX_RELATIVE_ERROR
 from dualfocus_ros.camera.lens_presets import PRESETS, LensPreset
 from dualfocus_ros.camera.lens_report import LensReport, analyze_lens
 from dualfocus_ros.camera.thin_lens import Lens
-from dualfocus_ros.cli import lens_arguments
-from dualfocus_ros.cli.argument_types import length, positive, positive_int
-from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.arguments import (
+    add_json_argument,
+    add_lens_arguments,
+    add_number,
+    length,
+    lens_from,
+    positive,
+    positive_int,
+)
+from dualfocus_ros.cli.console import echo, echo_json
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES
 
@@ -33,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lens = parser.add_argument_group('the lens: a preset, three numbers, or kappa alone')
     names = '; '.join(f'{name}: {preset.title}' for name, preset in PRESETS.items())
     lens.add_argument('--preset', choices=[*PRESETS], metavar='NAME', help=names)
-    lens_arguments.add_arguments(lens)
+    add_lens_arguments(lens)
     lens.add_argument(
         '--kappa', type=positive, metavar='PX', help='measured blur in px per dioptre'
     )
@@ -45,27 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=('NEAR', 'FAR'),
         help='metres; FAR may be inf (default: 0.5 5)',
     )
-    parser.add_argument(
-        '--blur-error',
-        type=positive,
-        default=BLUR_ERROR,
-        metavar='PX',
-        help=f'error of an estimated blur diameter in pixels (default: {BLUR_ERROR:g})',
-    )
-    parser.add_argument(
-        '--blur',
-        type=positive,
-        default=2.0,
-        metavar='PX',
-        help='largest blur of a point in its sharpest plane of the sweep (default: 2)',
-    )
+    blur_error = 'error of an estimated blur diameter in pixels'
+    add_number(parser, '--blur-error', 'PX', BLUR_ERROR, blur_error, positive)
+    blur = 'largest blur of a point in its sharpest plane of the sweep'
+    add_number(parser, '--blur', 'PX', 2.0, blur, positive)
     parser.add_argument(
         '--image-width',
         type=positive_int,
         metavar='PX',
         help='width of the images, for the breathing at their edge (default: that of the preset)',
     )
-    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    add_json_argument(parser)
     parser.add_argument('--plot', type=Path, metavar='FILE.png', help='plot the error by distance')
 
 
@@ -90,8 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
         save_lens_plot(arguments.plot, report, title)
         logger.info('wrote %s', arguments.plot)
     if arguments.json:
-        document = {'lens': title, 'source': source, **report.as_dict()}
-        echo(json.dumps(document, indent=2))
+        echo_json({'lens': title, 'source': source, **report.as_dict()})
     else:
         echo(_format(report, title, source))
     if len(report.planes) > MAX_PLANES:
@@ -105,9 +100,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _lens(arguments: argparse.Namespace) -> tuple[LensPreset | None, Lens | float]:
     """Return preset, and lens or kappa."""
-    lens = lens_arguments.lens_from(arguments)
-    given = [arguments.preset is not None, lens is not None, arguments.kappa is not None]
-    if sum(given) != 1:
+    lens = lens_from(arguments)
+    if [arguments.preset, lens, arguments.kappa].count(None) != 2:
         raise UsageError(
             'give the lens in one way: --preset NAME, or --focal-length, --f-number and '
             '--pixel-pitch, or --kappa'

@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualfocus_ros.bags.writer import STORAGES, BagWriter
-from dualfocus_ros.cli import camera_arguments, parameter_arguments
+from dualfocus_ros.cli.arguments import add_json_argument
 from dualfocus_ros.cli.bag_arguments import (
-    add_topic_arguments,
+    add_bag_arguments,
+    camera_info_from,
     format_rejections,
     open_bag,
+    parameters_from,
     topic_options,
 )
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.nodes.offline.bag_inputs import find_inputs
@@ -41,10 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--inputs', action='store_true', help='copy the input messages')
     parser.add_argument('--storage', choices=[*STORAGES], default='mcap')
     parser.add_argument('--compress', action='store_true', help='compress chunks with zstd (MCAP)')
-    parser.add_argument('--json', action='store_true', help='print the summary as JSON')
-    add_topic_arguments(parser)
-    camera_arguments.add_arguments(parser)
-    parameter_arguments.add_arguments(parser)
+    add_json_argument(parser)
+    add_bag_arguments(parser)
     parser.epilog = (
         'Computes every sweep as the depth node would, as fast as possible. The same bag gives '
         'the same bytes, so the timings in stack_info are NaN. Needs rclpy and the message '
@@ -56,14 +54,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """Process the bag; fail if it gives no depth."""
     if arguments.output.exists():
         raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
-    parameters = parameter_arguments.parameters_from(arguments)
+    parameters = parameters_from(arguments)
     options = topic_options(arguments)
     require_ros('dualfocus_ros.nodes.offline.bag_processing')
     with open_bag(arguments.input) as bag:
         inputs = find_inputs(bag, parameters, options)
         if inputs.missing:
             raise CommandError(f'{arguments.input}: {"; ".join(inputs.missing)}')
-        camera = camera_arguments.camera_info_from(arguments, bag, inputs)
+        camera = camera_info_from(arguments, bag, inputs)
         if camera is None and inputs.camera_info is None:
             logger.warning(
                 'no camera_info for %s: depth without camera_info and points '
@@ -128,7 +126,7 @@ def _print(arguments: argparse.Namespace, summary: ProcessingSummary) -> None:
             'sweeps_per_second': round(rate, 3),
             'rejected': {r.reason: r.count for r in summary.stage_counts.rejections},
         }
-        echo(json.dumps(document, indent=2))
+        echo_json(document)
         return
     speed = summary.bag_seconds / summary.seconds if summary.seconds > 0.0 else 0.0
     echo(

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 from pathlib import Path
 import threading
 
 from dualfocus_ros.bags.recorder import TopicSelection, record
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.cli.argument_types import positive
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.arguments import add_json_argument, positive
+from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
@@ -50,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--use-sim-time', action='store_true', help='stamp messages by /clock, as of a replay'
     )
-    parser.add_argument('--json', action='store_true', help='print the summary as JSON')
+    add_json_argument(parser)
     parser.epilog = (
         'Topics are found by name and type, also those that appear later. Ctrl-C ends the '
         'recording. After a crash all but about the last second is readable: dualfocus inspect, '
@@ -106,7 +104,7 @@ def execute(arguments: argparse.Namespace) -> int:
             'bytes': writer.bytes_written,
             'topics': writer.counts,
         }
-        echo(json.dumps(summary, indent=2))
+        echo_json(summary)
     else:
         echo(f'{total} messages, {writer.bytes_written / 1e6:.1f} MB: {arguments.output}')
     if total == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-import json
 import logging
 import math
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 from dualfocus_ros.bags.player import BagPlayer, PlaybackCounts, PlaybackSettings, TopicPublisher
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.cli.argument_types import non_negative, positive_int
-from dualfocus_ros.cli.bag_arguments import open_bag, parse_remaps
-from dualfocus_ros.cli.console import echo
+from dualfocus_ros.cli.arguments import add_json_argument, add_number, non_negative, positive_int
+from dualfocus_ros.cli.bag_arguments import add_remap_argument, open_bag, parse_remaps
+from dualfocus_ros.cli.console import echo_json
 from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name, is_output_topic
@@ -31,29 +30,13 @@ _ACKNOWLEDGEMENT_SECONDS = 2.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='folder, .mcap or .db3')
-    parser.add_argument(
-        '--rate',
-        type=non_negative,
-        default=1.0,
-        metavar='R',
-        help='speed relative to the recording; 0 for as fast as possible (default 1)',
-    )
+    speed = 'speed relative to the recording; 0 for as fast as possible'
+    add_number(parser, '--rate', 'R', 1.0, speed, non_negative)
     parser.add_argument('--loop', action='store_true', help='repeat until interrupted')
     parser.add_argument('--loops', type=positive_int, metavar='N', help='play N times')
-    parser.add_argument(
-        '--loop-delay',
-        type=non_negative,
-        default=1.0,
-        metavar='S',
-        help='time for nodes to finish before the clock jumps back (default 1)',
-    )
-    parser.add_argument(
-        '--start-offset',
-        type=non_negative,
-        default=0.0,
-        metavar='S',
-        help='skip the first seconds',
-    )
+    delay = 'time for nodes to finish before the clock jumps back'
+    add_number(parser, '--loop-delay', 'S', 1.0, delay, non_negative)
+    add_number(parser, '--start-offset', 'S', 0.0, 'skip the first seconds', non_negative)
     parser.add_argument(
         '--duration',
         type=non_negative,
@@ -68,23 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='topics to play; by default all but outputs of the depth node and diagnostics',
     )
     parser.add_argument('--all', action='store_true', help='play outputs and diagnostics too')
-    parser.add_argument(
-        '-r',
-        '--remap',
-        action='append',
-        default=[],
-        metavar='FROM:=TO',
-        help='publish a topic of the bag under another name',
-    )
+    add_remap_argument(parser, 'publish a topic of the bag under another name')
     parser.add_argument('--no-clock', action='store_true', help='do not publish /clock')
-    parser.add_argument(
-        '--wait',
-        type=float,
-        default=3.0,
-        metavar='S',
-        help='longest wait for a subscriber on every topic (default 3)',
-    )
-    parser.add_argument('--json', action='store_true', help='print a summary as JSON')
+    add_number(parser, '--wait', 'S', 3.0, 'longest wait for a subscriber on every topic')
+    add_json_argument(parser)
     parser.epilog = 'Nodes follow the time of the bag with use_sim_time:=true.'
 
 
@@ -109,9 +79,13 @@ def execute(arguments: argparse.Namespace) -> int:
                 if not publisher.topics:
                     raise CommandError(f'{arguments.bag} has no topic that can be played')
                 topics = sorted(publisher.topics)
-                publish_clock = None if arguments.no_clock else _clock_publisher(node)
-                counts = _play(bag, settings, publisher, publish_clock, arguments.wait)
-        except KeyboardInterrupt:  # before the first message
+                clock = (lambda stamp_ns: None) if arguments.no_clock else _clock_publisher(node)
+                player = BagPlayer(bag, topics, settings, publisher.publish, clock)
+                counts = player.counts
+                _wait_for_subscribers(arguments.wait, publisher)
+                player.run()
+                publisher.wait_for_acknowledgements(_ACKNOWLEDGEMENT_SECONDS)
+        except KeyboardInterrupt:
             logger.info('ended by a signal')
     if arguments.json:
         summary = {
@@ -120,7 +94,7 @@ def execute(arguments: argparse.Namespace) -> int:
             'loops': counts.loops,
             'topics': topics,
         }
-        echo(json.dumps(summary, indent=2))
+        echo_json(summary)
     else:
         logger.info('%d messages in %d complete loops', counts.messages, counts.loops)
     return 0
@@ -154,29 +128,6 @@ def _clock_publisher(node: Any) -> Callable[[int], None]:
         publisher.publish(message)
 
     return publish
-
-
-def _play(
-    bag: BagReader,
-    settings: PlaybackSettings,
-    publisher: TopicPublisher,
-    publish_clock: Callable[[int], None] | None,
-    wait: float,
-) -> PlaybackCounts:
-    player = BagPlayer(
-        bag,
-        publisher.topics,
-        settings,
-        publisher.publish,
-        publish_clock or (lambda stamp_ns: None),
-    )
-    try:
-        _wait_for_subscribers(wait, publisher)
-        player.run()
-        publisher.wait_for_acknowledgements(_ACKNOWLEDGEMENT_SECONDS)
-    except KeyboardInterrupt:
-        logger.info('ended by a signal')
-    return player.counts
 
 
 def _wait_for_subscribers(seconds: float, publisher: TopicPublisher) -> None:

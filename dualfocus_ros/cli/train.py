@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dualfocus_ros.cli.model_arguments import add_device_argument
+from dualfocus_ros.cli.arguments import add_device_argument, add_number
 from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
 from dualfocus_ros.training.training_config import (
     ABLATIONS,
@@ -74,16 +74,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_network_arguments(parser.add_argument_group('network'))
     _add_data_arguments(parser.add_argument_group('data'))
     _add_schedule_arguments(parser.add_argument_group('schedule'))
-    _add_device_arguments(parser.add_argument_group('device'))
+    device = parser.add_argument_group('device')
+    add_device_argument(device)
+    device.add_argument(
+        '--precision',
+        default='auto',
+        choices=PRECISIONS,
+        help='of the convolutions (default: bf16 or else fp16 on CUDA, fp32 on a CPU); losses and '
+        'the projection are in fp32',
+    )
 
 
 def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
-    defaults = NetworkConfig()
     group.add_argument(
         '--config',
-        default=defaults.name,
+        default=NetworkConfig.name,
         metavar='NAME',
-        help=f'{defaults.name} (default), dualfocus, dualfocus-paper, or dfv (a baseline)',
+        help=f'{NetworkConfig.name} (default), dualfocus, dualfocus-paper, or dfv (a baseline)',
     )
     group.add_argument(
         '--ablate',
@@ -121,7 +128,7 @@ def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
-    defaults = DataConfig()
+    defaults, batch = DataConfig(), BatchConfig()
     group.add_argument(
         '--data',
         choices=SOURCES,
@@ -129,66 +136,43 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
         help='pool: rendered on CPUs before training; generated: rendered on the training device '
         'during training (default: generated on CUDA, else pool)',
     )
-    group.add_argument(
-        '--textures',
-        type=Path,
-        nargs='*',
-        default=[],
-        metavar='FOLDER',
-        help='folders of images as textures (default: procedural textures only)',
-    )
-    group.add_argument(
-        '--rgbd',
-        type=Path,
-        nargs='*',
-        default=[],
-        metavar='FOLDER',
-        help='folders of colour and depth images, the scenes of a quarter of the stacks',
-    )
-    group.add_argument(
-        '--image-size',
-        type=int,
-        default=defaults.image_size,
-        metavar='PIXELS',
-        help=f'side of the rendered images (default: {defaults.image_size})',
-    )
-    group.add_argument(
-        '--stacks',
-        type=int,
-        default=defaults.stacks,
-        metavar='N',
-        help=f'focal stacks of the pool (default: {defaults.stacks})',
-    )
-    group.add_argument(
-        '--views',
-        type=int,
-        default=defaults.views,
-        metavar='N',
-        help=f'indoor views for generated data (default: {defaults.views})',
-    )
-    group.add_argument(
-        '--reuse',
-        type=int,
-        default=defaults.reuse,
-        metavar='CROPS',
-        help='crops of each generated stack on average; raise it if training waits for data '
-        f'(default: {defaults.reuse})',
-    )
-    group.add_argument(
-        '--held-out',
-        type=int,
-        default=defaults.held_out,
-        metavar='N',
-        help=f'stacks to calibrate sigma and to measure on (default: {defaults.held_out})',
-    )
-    planes = BatchConfig().planes
+    for flag, text in (
+        ('--textures', 'folders of images as textures (default: procedural textures only)'),
+        ('--rgbd', 'folders of colour and depth images, the scenes of a quarter of the stacks'),
+    ):
+        group.add_argument(flag, type=Path, nargs='*', default=[], metavar='FOLDER', help=text)
+    for flag, metavar, default, text in (
+        ('--image-size', 'PIXELS', defaults.image_size, 'side of the rendered images'),
+        ('--stacks', 'N', defaults.stacks, 'focal stacks of the pool'),
+        ('--views', 'N', defaults.views, 'indoor views for generated data'),
+        (
+            '--reuse',
+            'CROPS',
+            defaults.reuse,
+            'crops of each generated stack on average; raise it if training waits for data',
+        ),
+        ('--held-out', 'N', defaults.held_out, 'stacks to calibrate sigma and to measure on'),
+        (
+            '--asymmetry',
+            'SHARE',
+            defaults.asymmetry,
+            'share of stacks with different blur on both sides of focus',
+        ),
+        (
+            '--textureless',
+            'SHARE',
+            defaults.textureless,
+            'share of random surfaces without texture, such as walls',
+        ),
+    ):
+        add_number(group, flag, metavar, default, text)
     group.add_argument(
         '--planes',
         type=int,
         nargs=2,
-        default=planes,
+        default=batch.planes,
         metavar=('MIN', 'MAX'),
-        help=f'planes per stack in training (default: {planes[0]} {planes[1]})',
+        help=f'planes per stack in training (default: {batch.planes[0]} {batch.planes[1]})',
     )
     group.add_argument(
         '--blur',
@@ -197,20 +181,6 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
         metavar=('MIN', 'MAX'),
         help='blur diameter in pixels of the nearest point of a scene with the farthest in focus '
         '(default: from a camera module to a fast lens)',
-    )
-    group.add_argument(
-        '--asymmetry',
-        type=float,
-        default=defaults.asymmetry,
-        metavar='SHARE',
-        help='share of stacks with different blur on both sides of focus (default: 0)',
-    )
-    group.add_argument(
-        '--textureless',
-        type=float,
-        default=defaults.textureless,
-        metavar='SHARE',
-        help='share of random surfaces without texture, such as walls (default: 0)',
     )
     group.add_argument(
         '--workers',
@@ -227,7 +197,7 @@ def _add_data_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_schedule_arguments(group: argparse._ArgumentGroup) -> None:
-    defaults = TrainerConfig()
+    defaults, batch = TrainerConfig(), BatchConfig()
     group.add_argument(
         '--steps',
         type=int,
@@ -235,66 +205,26 @@ def _add_schedule_arguments(group: argparse._ArgumentGroup) -> None:
         help=f'steps of the whole schedule (default: {defaults.steps}; with --only-sigma '
         f'{TrainingConfig.sigma_batches})',
     )
-    group.add_argument(
-        '--max-minutes',
-        type=float,
-        default=defaults.max_minutes,
-        metavar='MINUTES',
-        help='training time of the whole schedule over all resumed runs (default: 0, no limit)',
-    )
-    group.add_argument(
-        '--window',
-        type=float,
-        default=defaults.window_minutes,
-        metavar='MINUTES',
-        help='stop this run after this time, to resume later with the same result (default: 0, '
-        'no limit)',
-    )
-    group.add_argument(
-        '--batch',
-        type=int,
-        default=defaults.batch.size,
-        metavar='N',
-        help=f'stacks per step and process (default: {defaults.batch.size})',
-    )
-    group.add_argument(
-        '--crop',
-        type=int,
-        default=defaults.batch.crop,
-        metavar='PIXELS',
-        help=f'side of training crops (default: {defaults.batch.crop})',
-    )
-    group.add_argument(
-        '--learning-rate',
-        type=float,
-        default=defaults.learning_rate,
-        metavar='RATE',
-        help=f'maximum learning rate (default: {defaults.learning_rate})',
-    )
-    group.add_argument(
-        '--seed',
-        type=int,
-        default=defaults.seed,
-        help=f'seed of weights and data (default: {defaults.seed})',
-    )
-    group.add_argument(
-        '--sample-every',
-        type=int,
-        default=defaults.sample_every,
-        metavar='STEPS',
-        help=f'steps between sample images (default: {defaults.sample_every}; 0: none)',
-    )
-
-
-def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
-    add_device_argument(group)
-    group.add_argument(
-        '--precision',
-        default='auto',
-        choices=PRECISIONS,
-        help='of the convolutions (default: bf16 or else fp16 on CUDA, fp32 on a CPU); losses and '
-        'the projection are in fp32',
-    )
+    for flag, metavar, default, text in (
+        (
+            '--max-minutes',
+            'MINUTES',
+            defaults.max_minutes,
+            'training time of the whole schedule over all resumed runs; 0: no limit',
+        ),
+        (
+            '--window',
+            'MINUTES',
+            defaults.window_minutes,
+            'stop this run after this time, to resume later with the same result; 0: no limit',
+        ),
+        ('--batch', 'N', batch.size, 'stacks per step and process'),
+        ('--crop', 'PIXELS', batch.crop, 'side of training crops'),
+        ('--learning-rate', 'RATE', defaults.learning_rate, 'maximum learning rate'),
+        ('--seed', 'N', defaults.seed, 'seed of weights and data'),
+        ('--sample-every', 'STEPS', defaults.sample_every, 'steps between sample images; 0: none'),
+    ):
+        add_number(group, flag, metavar, default, text)
 
 
 def execute(arguments: argparse.Namespace) -> int:

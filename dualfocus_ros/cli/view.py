@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 import re
 from typing import Any
 import webbrowser
 
-from dualfocus_ros.cli import camera_arguments, parameter_arguments
-from dualfocus_ros.cli.argument_types import positive_int
-from dualfocus_ros.cli.bag_arguments import add_topic_arguments
-from dualfocus_ros.cli.console import echo
-from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.cli.arguments import add_json_argument, add_number, positive_int
+from dualfocus_ros.cli.bag_arguments import add_bag_arguments
+from dualfocus_ros.cli.console import echo, echo_json
+from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
+from dualfocus_ros.visualization.page_server import PageServer
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--live', action='store_true', help='show a running depth node, by default the only one'
     )
     sweeps = parser.add_argument_group('sweeps of a bag')
-    sweeps.add_argument(
-        '--sweeps', type=positive_int, default=4, metavar='N', help='show at most N (default 4)'
-    )
-    sweeps.add_argument(
-        '--first', type=int, default=0, metavar='N', help='start with sweep N, counted from 0'
-    )
-    sweeps.add_argument(
-        '--every', type=positive_int, default=1, metavar='N', help='show every Nth (default 1)'
-    )
+    add_number(sweeps, '--sweeps', 'N', 4, 'show at most N', positive_int)
+    add_number(sweeps, '--first', 'N', 0, 'start with sweep N, counted from 0')
+    add_number(sweeps, '--every', 'N', 1, 'show every Nth', positive_int)
     sweeps.add_argument(
         '--recompute', action='store_true', help='compute depth even if the bag has it'
     )
@@ -80,14 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='127.0.0.1',
         help='address to serve at (default 127.0.0.1: this machine only)',
     )
-    page.add_argument(
-        '--port', type=int, default=8090, help='port to serve at; 0 for any (default 8090)'
-    )
+    add_number(page, '--port', 'PORT', 8090, 'port to serve at; 0 for any')
     page.add_argument('--open', action='store_true', help='open a browser')
-    parser.add_argument('--json', action='store_true', help='print the summary as JSON')
-    add_topic_arguments(parser)
-    camera_arguments.add_arguments(parser)
-    parameter_arguments.add_arguments(parser)
+    add_json_argument(parser)
+    add_bag_arguments(parser)
     parser.epilog = (
         'The page is one file that loads nothing else. Depth of a bag is shown as recorded, or '
         'computed if absent; focus curves are always computed. Ctrl-C stops the server.'
@@ -104,8 +93,6 @@ def execute(arguments: argparse.Namespace) -> int:
         return show_live(arguments, [absolute_name(name) for name in arguments.source])
     if arguments.output is None:
         # Started first, so that an unusable address fails before the sweeps are computed.
-        from dualfocus_ros.cli.view_server import announce, start_server
-
         with start_server(arguments, '') as server:
             page, summary = _bag_page(arguments, bag)
             server.page = page
@@ -116,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output, page)
     if arguments.json:
-        echo(json.dumps({**summary, 'output': str(arguments.output)}, indent=2))
+        echo_json({**summary, 'output': str(arguments.output)})
     else:
         echo(
             f'{len(summary["sweeps"])} sweeps, {summary["bytes"] / 1e6:.2f} MB: {arguments.output}'
@@ -124,6 +111,31 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.open:
         webbrowser.open(arguments.output.resolve().as_uri())
     return 0
+
+
+def start_server(arguments: argparse.Namespace, page: str) -> PageServer:
+    """Return a server at ``--host`` and ``--port``.
+
+    :raises CommandError: if the address cannot be used.
+    """
+    try:
+        return PageServer(page, arguments.host, arguments.port)
+    except OSError as error:
+        raise CommandError(
+            f'cannot serve at {arguments.host}:{arguments.port}: {error.strerror or error}; '
+            'choose another --port, or 0 for any'
+        ) from None
+
+
+def announce(arguments: argparse.Namespace, url: str, summary: dict[str, Any]) -> None:
+    """Print the address or the summary, and open a browser on request."""
+    if arguments.json:
+        echo_json(summary)
+    else:
+        echo(url)
+    logger.info('stop with Ctrl-C')
+    if arguments.open:
+        webbrowser.open(url)
 
 
 def _bag_page(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:

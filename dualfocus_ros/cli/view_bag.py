@@ -8,9 +8,14 @@ import logging
 from typing import Any
 
 from dualfocus_ros.bags.reader import BagError, BagReader
-from dualfocus_ros.cli import camera_arguments, parameter_arguments
-from dualfocus_ros.cli.bag_arguments import format_rejections, open_bag, topic_options
-from dualfocus_ros.cli.progress import progress_bar
+from dualfocus_ros.cli.bag_arguments import (
+    camera_info_from,
+    format_rejections,
+    open_bag,
+    parameters_from,
+    topic_options,
+)
+from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.focal_stack import FocalStack
@@ -41,7 +46,7 @@ def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
 
     :raises CommandError: if there is nothing to show.
     """
-    parameters = parameter_arguments.parameters_from(arguments)
+    parameters = parameters_from(arguments)
     with open_bag(path) as bag:
         topics = {} if arguments.recompute else _recorded_topics(arguments, bag)
         recorded = _recorded_outputs(arguments, bag, topics) if topics else []
@@ -162,7 +167,7 @@ def _computed_views(
         if len(views) >= total:
             raise _AllSweepsFound
 
-    camera = camera_arguments.camera_info_from(arguments, bag, inputs)
+    camera = camera_info_from(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     pipeline = OfflinePipeline(inputs.settings, node, None, camera, on_stack)
     with progress_bar('computing', total=total, unit='sweep') as bar:

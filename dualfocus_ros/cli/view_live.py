@@ -18,10 +18,10 @@ import numpy as np
 
 from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
+from dualfocus_ros.cli.bag_arguments import parameters_from
 from dualfocus_ros.cli.live_topics import InputTopics, find_inputs_of_publisher, find_outputs
-from dualfocus_ros.cli.parameter_arguments import parameters_from
 from dualfocus_ros.cli.ros_environment import live_node, require_ros
-from dualfocus_ros.cli.view_server import announce, start_server
+from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
 from dualfocus_ros.stamps import read_header_stamp

@@ -24,8 +24,8 @@ from rclpy.context import Context
 from rclpy.node import Node
 
 from dualfocus_ros.camera.thin_lens import Lens
+from dualfocus_ros.cli.bag_arguments import add_parameter_arguments, parameters_from
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.cli.parameter_arguments import add_arguments, parameters_from
 from dualfocus_ros.nodes.parameters import sweep_parameters
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_declaration import declare_parameters
@@ -47,7 +47,7 @@ def depth_node_settings(path):
     import argparse
 
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_parameter_arguments(parser)
     return parameters_from(parser.parse_args(['--params-file', str(path)])).settings
 
 

@@ -5,7 +5,7 @@ import argparse
 
 import pytest
 
-from dualfocus_ros.cli.argument_types import (
+from dualfocus_ros.cli.arguments import (
     intrinsics,
     length,
     non_negative,

@@ -89,7 +89,7 @@ def test_signal_under_full_load_ends_all_processes(start, listener, number):
 @pytest.mark.parametrize(
     ('hang', 'words'),
     [
-        ('time.sleep(1000)', 'left after 1.7 s'),
+        ('time.sleep(1000)', 'exited after 1.7 s'),
         # A call that never returns with the interpreter's lock: no Python code runs any more.
         ('ctypes.PyDLL(None).sleep(1000)', 'spinning'),
     ],

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from dualfocus_ros.cli.arguments import add_device_argument, add_number
 from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
@@ -254,45 +256,21 @@ def _config(arguments: argparse.Namespace) -> TrainingConfig:
 
     :raises ConfigError: for an invalid value.
     """
-    steps, sigma_batches = arguments.steps, arguments.steps
-    if steps is None:
-        steps, sigma_batches = TrainerConfig.steps, TrainingConfig.sigma_batches
-    return TrainingConfig(
-        out=arguments.out,
-        network=NetworkConfig(
-            name=arguments.config,
-            ablate=tuple(arguments.ablate),
-            paper_loss=arguments.paper_loss,
-            beta=arguments.beta,
-            start=arguments.start,
-        ),
-        data=DataConfig(
-            source=arguments.data,
-            textures=tuple(arguments.textures),
-            rgbd=tuple(arguments.rgbd),
-            image_size=arguments.image_size,
-            stacks=arguments.stacks,
-            views=arguments.views,
-            reuse=arguments.reuse,
-            held_out=arguments.held_out,
-            blur_range=tuple(arguments.blur) if arguments.blur else None,
-            asymmetry=arguments.asymmetry,
-            textureless=arguments.textureless,
-            workers=arguments.workers,
-        ),
-        trainer=TrainerConfig(
-            steps=steps,
-            max_minutes=arguments.max_minutes,
-            window_minutes=arguments.window,
-            learning_rate=arguments.learning_rate,
-            precision=arguments.precision,
-            sample_every=arguments.sample_every,
-            seed=arguments.seed,
-            batch=BatchConfig(arguments.batch, arguments.crop, tuple(arguments.planes)),
-        ),
-        weights_name=arguments.name,
-        device=arguments.device,
-        only_sigma=arguments.only_sigma,
-        sigma_batches=sigma_batches,
-        render_only=arguments.render_only,
+    given = vars(arguments).items()
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in given if v is not None}
+    renamed = {field: values.get(option[2:]) for field, option in OPTIONS.items()}
+    values['weights_name'] = arguments.name
+    values |= {field: value for field, value in renamed.items() if value is not None}
+
+    def make(kind: type, **parts: Any) -> Any:
+        """Return a configuration with the given values of its fields."""
+        names = {field.name for field in fields(kind)} & values.keys() - parts.keys()
+        return kind(**{name: values[name] for name in names}, **parts)
+
+    config: TrainingConfig = make(
+        TrainingConfig,
+        network=make(NetworkConfig),
+        data=make(DataConfig),
+        trainer=make(TrainerConfig, batch=make(BatchConfig)),
     )
+    return config

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmented training batches, drawn from stacks on the training device."""
+"""Training batches: augmented crops of stacks, a function of seed, process and step.
+
+A resumed run has the batches of an uninterrupted one without saved state.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import time
 
 import numpy as np
 import torch
@@ -13,6 +17,7 @@ from torch import Tensor
 from dualfocus_ros.models.layers import smooth3x3
 from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack
+from dualfocus_ros.training.stack_generator import StackGenerator, TrainingStack, to_stack
 from dualfocus_ros.training.training_config import BatchConfig
 
 # Share of stacks with reversed focus and truth.
@@ -26,20 +31,8 @@ _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 # Share of stacks with changed fine detail, and range of the change; -1 removes all of it. Cameras
 # sharpen or smooth, and downscaled images of a carpet have four times the detail of a photograph.
 SHARPENED_SHARE, SHARPENING_RANGE = 0.6, (-1.0, 3.0)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingStack:
-    """Rendered stack on a device.
-
-    :param images: (N, 3, H, W) uint8 sRGB.
-    :param focus: (N,) float32 positions of the planes, ascending, on the host.
-    :param truth: (H, W) float32 positions, NaN where unknown.
-    """
-
-    images: Tensor
-    focus: np.ndarray
-    truth: Tensor
+# Streams of random numbers: the third number of the seed, after seed and rank.
+_BATCHES, _STACKS = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +47,6 @@ class Batch:
     images: Tensor
     focus: Tensor
     truth: Tensor
-
-
-def to_stack(rendered: RenderedStack, device: torch.device) -> TrainingStack:
-    """Upload a rendered stack."""
-    images = torch.from_numpy(rendered.images).permute(0, 3, 1, 2).contiguous().to(device)
-    return TrainingStack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
 
 
 def draw_batch(
@@ -92,13 +79,8 @@ def draw_batch(
         scales.append((sign * span, base + span * (start - floor)))
         mixing.append(_color_matrix(rng))
         gain, gamma = rng.uniform(0.6, 1.2), rng.uniform(0.75, 1.35)
-        tones.append(
-            (
-                gain,
-                gamma,
-                rng.uniform(*SHARPENING_RANGE) if rng.random() < SHARPENED_SHARE else 0.0,
-            )
-        )
+        sharpened = rng.random() < SHARPENED_SHARE
+        tones.append((gain, gamma, rng.uniform(*SHARPENING_RANGE) if sharpened else 0.0))
     device = stacks[0].images.device
     pixels = torch.stack(images).float() / 255.0
     colours = upload(np.stack(mixing), device)[:, None]
@@ -154,3 +136,154 @@ def _color_matrix(rng: np.random.Generator) -> np.ndarray:
         return np.repeat(np.array([_LUMA_WEIGHTS], np.float32), 3, axis=0)
     identity = np.eye(3, dtype=np.float32)
     return identity[rng.permutation(3)] if rng.random() < 0.5 else identity
+
+
+class BatchSource:
+    """Source of the batch of any step, on the training device."""
+
+    def __init__(self, config: BatchConfig, seed: int, rank: int) -> None:
+        self._config, self._seed, self._rank = config, seed, rank
+        self._seconds = 0.0
+
+    def _stacks_at(self, step: int) -> Sequence[TrainingStack]:
+        """Return the stacks that the batch of a step is drawn from."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        began = time.perf_counter()
+        batch = draw_batch(self._rng(_BATCHES, step), self._stacks_at(step), self._config)
+        self._seconds += time.perf_counter() - began
+        return batch
+
+    def prepare(self, step: int) -> None:
+        """Start to render for the batch of a step, asynchronously where the device can."""
+
+    def take_wait_seconds(self) -> float:
+        """Return the seconds that training waited for data since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def _rng(self, stream: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, self._rank, stream, number])
+
+
+class PoolSource(BatchSource):
+    """Source of batches from a fixed pool of rendered stacks."""
+
+    def __init__(
+        self,
+        pool: Sequence[RenderedStack],
+        config: BatchConfig,
+        seed: int,
+        rank: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(config, seed, rank)
+        self._stacks = [to_stack(stack, device) for stack in pool]
+
+    def _stacks_at(self, step: int) -> Sequence[TrainingStack]:
+        return self._stacks
+
+
+@dataclass(eq=False)
+class _Group:
+    """Stacks, and the event at the end of rendering; None once training waited for it."""
+
+    stacks: list[TrainingStack]
+    done: torch.cuda.Event | None = None
+
+
+class GeneratedSource(BatchSource):
+    """Source of batches from stacks rendered on the training device during training.
+
+    Stacks are rendered in groups of the size of a batch. A group is in use for
+    ``groups * reuse`` steps, in which each of its stacks is drawn ``reuse`` times on average.
+    Every ``reuse`` steps a new group replaces the oldest. On CUDA a second stream renders the next
+    group concurrently with training.
+    """
+
+    def __init__(
+        self,
+        generator: StackGenerator,
+        config: BatchConfig,
+        seed: int,
+        rank: int,
+        *,
+        reuse: int = 4,
+        groups: int = 8,
+    ) -> None:
+        super().__init__(config, seed, rank)
+        self._generator, self._reuse, self._count = generator, reuse, groups
+        self._groups: dict[int, _Group] = {}
+        self._stream: torch.cuda.Stream | None = None
+        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        if generator.device.type == 'cuda':
+            self._stream = torch.cuda.Stream(generator.device)
+            # Textures were uploaded on the training stream.
+            self._stream.wait_stream(torch.cuda.current_stream(generator.device))
+
+    def _stacks_at(self, step: int) -> Sequence[TrainingStack]:
+        needed = self._needed(step)
+        for number in [n for n in self._groups if n not in needed and n != needed.stop]:
+            del self._groups[number]
+        groups = [self._group(number) for number in needed]
+        if self._stream is not None:
+            self._wait_for(groups)
+        return [stack for group in groups for stack in group.stacks]
+
+    def prepare(self, step: int) -> None:
+        if self._stream is not None:
+            self._group(self._needed(step).stop)
+
+    def take_wait_seconds(self) -> float:
+        """Return the seconds that the device (on a CPU: the program) waited for stacks."""
+        if self._stream is None:
+            return super().take_wait_seconds()
+        if self._waits:
+            self._waits[-1][1].synchronize()
+        seconds = sum(1e-3 * before.elapsed_time(after) for before, after in self._waits)
+        self._waits.clear()
+        return seconds
+
+    def _needed(self, step: int) -> range:
+        """Return the numbers of the groups in use at a step."""
+        first = step // self._reuse
+        return range(first, first + self._count)
+
+    def _group(self, number: int) -> _Group:
+        """Return a group; render it if it is missing."""
+        if number not in self._groups:
+            rng = self._rng(_STACKS, number)
+            if self._stream is None:
+                group = _Group(self._generator.render(rng, self._config.size))
+            else:
+                group = self._render_on(self._stream, rng)
+            self._groups[number] = group
+        return self._groups[number]
+
+    def _render_on(self, stream: torch.cuda.Stream, rng: np.random.Generator) -> _Group:
+        training = torch.cuda.current_stream(self._generator.device)
+        done = torch.cuda.Event()
+        with torch.cuda.stream(stream):
+            stacks = self._generator.render(rng, self._config.size)
+            done.record(stream)
+        for stack in stacks:  # keep the allocator from reusing memory that training still reads
+            stack.images.record_stream(training)
+            stack.truth.record_stream(training)
+        return _Group(stacks, done)
+
+    def _wait_for(self, groups: Sequence[_Group]) -> None:
+        """Make the training stream wait for groups in rendering, and measure the time."""
+        pending = [group.done for group in groups if group.done is not None]
+        if not pending:
+            return
+        training = torch.cuda.current_stream(self._generator.device)
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record(training)
+        for event in pending:
+            training.wait_event(event)
+        after.record(training)
+        for group in groups:
+            group.done = None
+        self._waits.append((before, after))

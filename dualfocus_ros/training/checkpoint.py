@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 import torch
 from torch import Tensor, nn
+
+from dualfocus_ros.io.atomic_files import atomic_write
 
 
 def save_checkpoint(
@@ -24,7 +24,7 @@ def save_checkpoint(
 ) -> None:
     """Write weights, their average, optimiser state and random state.
 
-    :param meta: further state, as JSON values.
+    :param meta: further state, as JSON values, with the settings of the run as ``plan``.
     """
     tensors = {f'model.{name}': value for name, value in model.state_dict().items()}
     tensors |= {f'average.{name}': value for name, value in average.items()}
@@ -33,46 +33,8 @@ def save_checkpoint(
             tensors[f'optimiser.{index}.{name}'] = torch.as_tensor(value)
     tensors['random.torch'] = torch.get_rng_state()
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    partial = path.with_suffix('.partial')
-    save_file(tensors, partial, metadata={'state': json.dumps(meta)})
-    os.replace(partial, path)
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """Return the ``meta`` of a checkpoint.
-
-    :raises ValueError: if the file is not a checkpoint.
-    """
-    try:
-        with safe_open(str(path), framework='pt') as file:
-            meta: dict[str, Any] = json.loads(file.metadata()['state'])
-            return meta
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'{path} is not a readable checkpoint ({error}): remove it to start again'
-        ) from None
-
-
-def check_plan(path: Path, found: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that a checkpoint has the settings of the run to resume.
-
-    :raises ValueError: naming the fields that differ.
-    """
-    # Through JSON like those of the checkpoint: tuples become lists.
-    before, after = _flatten(found), _flatten(json.loads(json.dumps(now)))
-    differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
-    # Name common fields first.
-    differing.sort(key=lambda name: (name not in before or name not in after, name))
-    if differing:
-        changes = [
-            f'{name} was {before.get(name, "not set")}, now {after.get(name, "not set")}'
-            for name in differing[:3]
-        ]
-        more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
-        raise ValueError(
-            f'{path} belongs to a training with other settings: {"; ".join(changes)}{more}. '
-            'Give the same settings to resume, or another output folder to start again'
-        )
+    with atomic_write(path) as partial:
+        save_file(tensors, partial, metadata={'state': json.dumps(meta)})
 
 
 def load_checkpoint(
@@ -80,13 +42,23 @@ def load_checkpoint(
     model: nn.Module,
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
-) -> None:
-    """Restore the state written by :func:`save_checkpoint`.
+    plan: dict[str, Any],
+) -> dict[str, Any]:
+    """Restore the state written by :func:`save_checkpoint`; return its ``meta``.
 
-    :raises ValueError: if the checkpoint belongs to another network.
+    :param plan: settings of the run to resume.
+    :raises ValueError: if the file is not a checkpoint, or one of other settings or of another
+        network.
     """
-    with safe_open(str(path), framework='pt') as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with safe_open(str(path), framework='pt') as file:
+            meta: dict[str, Any] = json.loads(file.metadata()['state'])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is not a readable checkpoint ({error}): remove it to start again'
+        ) from None
+    _check_plan(path, meta.get('plan', {}), plan)
     weights = _section(tensors, 'model.')
     expected = {name: value.shape for name, value in model.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != expected:
@@ -103,10 +75,31 @@ def load_checkpoint(
     groups = optimiser.state_dict()['param_groups']
     optimiser.load_state_dict({'state': state, 'param_groups': groups})
     torch.set_rng_state(tensors['random.torch'])
+    return meta
 
 
 def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _check_plan(path: Path, found: dict[str, Any], now: dict[str, Any]) -> None:
+    """Compare the settings of a checkpoint with those of this run; name what differs."""
+    # Through JSON like those of the checkpoint: tuples become lists.
+    before, after = _flatten(found), _flatten(json.loads(json.dumps(now)))
+    differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
+    if not differing:
+        return
+    # Name common fields first.
+    differing.sort(key=lambda name: (name not in before or name not in after, name))
+    changes = [
+        f'{name} was {before.get(name, "not set")}, now {after.get(name, "not set")}'
+        for name in differing[:3]
+    ]
+    more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
+    raise ValueError(
+        f'{path} belongs to a training with other settings: {"; ".join(changes)}{more}. '
+        'Give the same settings to resume, or another output folder to start again'
+    )
 
 
 def _flatten(value: Any, prefix: str = '') -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datetime import timedelta
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 import torch.distributed as dist
 
 # Long, since processes wait while the first one renders; torchrun detects dead processes.
@@ -65,14 +65,6 @@ class DistributedContext:
         sums = torch.tensor([float(stop), seconds if self.is_main else 0.0], dtype=torch.float64)
         dist.all_reduce(sums)
         return bool(sums[0] > 0.0), float(sums[1])
-
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of a tensor over all processes."""
-        if self.size == 1:
-            return value
-        total = value.clone()
-        dist.all_reduce(total)
-        return total / self.size
 
     def barrier(self) -> None:
         """Wait for all processes."""

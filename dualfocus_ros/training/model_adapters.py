@@ -7,13 +7,15 @@ the nearest plane), the same mask and the same beta of smooth-L1.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +35,7 @@ from dualfocus_ros.training.losses import (
     dualfocus_loss,
     regression_target,
 )
+from dualfocus_ros.training.stack_generator import TrainingStack
 from dualfocus_ros.training.training_config import NetworkConfig
 
 DFV_NAME = 'dfv'
@@ -54,29 +57,29 @@ class PositionEstimate:
     probability: Tensor
 
 
-class ModelAdapter(Protocol):
+class ModelAdapter(ABC):
     """Operations of the training loop that depend on the network."""
 
-    @property
-    def stride(self) -> int:
-        """Divisor of the sides of training crops."""
+    # Divisor of the sides of training crops, and smallest number of stacks per batch.
+    stride: ClassVar[int] = 1
+    min_batch_size: ClassVar[int] = 1
 
-    @property
-    def min_batch_size(self) -> int:
-        """Smallest number of stacks per batch."""
-
+    @abstractmethod
     def build(self) -> nn.Module:
         """Return the network with random weights."""
 
+    @abstractmethod
     def for_finetuning(self, network: DualFocus) -> ModelAdapter:
         """Return this adapter, adjusted to initial weights from ``network``.
 
         :raises ValueError: if the weights do not fit.
         """
 
+    @abstractmethod
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return the loss and its terms for the log, with ``error`` among them."""
+        """Return the loss in float32 and its terms for the log, with ``error`` among them."""
 
+    @abstractmethod
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
         """Estimate positions with a network in evaluation mode.
 
@@ -86,10 +89,13 @@ class ModelAdapter(Protocol):
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
         """Multiply later predictions of sigma; return False if the network cannot."""
+        return False
 
+    @abstractmethod
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write a weights file; return the SHA-256."""
+        """Write a weights file with the configuration; return the SHA-256."""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return network, configuration and loss, for the checkpoint."""
 
@@ -101,16 +107,13 @@ def mask_truth(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class DualFocusAdapter:
+class DualFocusAdapter(ModelAdapter):
     """Adapter of DualFocus."""
 
     config: DualFocusConfig
     weights: LossWeights
-    stride: int = 1
-    min_batch_size: int = 1
 
     def build(self) -> DualFocus:
-        """Return the network with random weights."""
         return DualFocus(self.config)
 
     def for_finetuning(self, network: DualFocus) -> DualFocusAdapter:
@@ -126,17 +129,16 @@ class DualFocusAdapter:
         return replace(self, config=config)
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return :func:`dualfocus_loss`, computed in float32."""
         with autocast():
             prediction = network(batch.images, batch.focus)
         values = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
-        in_float32 = Prediction(**{name: _to_float32(value) for name, value in values.items()})
+        values = {n: None if value is None else value.float() for n, value in values.items()}
         truth, known = mask_truth(batch)
-        unit = self.config.unit
-        return dualfocus_loss(in_float32, batch.focus, truth, known, self.weights, unit)
+        return dualfocus_loss(
+            Prediction(**values), batch.focus, truth, known, self.weights, self.config.unit
+        )
 
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
-        """Estimate positions, their standard deviation and the focus probability."""
         # Networks in metres need positive dioptres; others are invariant to the shift.
         shift = 0.5 - focus[:, :1].clamp_max(MIN_POSITION)
         prediction = network(images, focus + shift)
@@ -144,7 +146,6 @@ class DualFocusAdapter:
         return PositionEstimate(position, prediction.sigma, prediction.probability)
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
-        """Scale the head of sigma; return False without one."""
         assert isinstance(network, DualFocus)
         if network.sigma is None:
             return False
@@ -152,39 +153,30 @@ class DualFocusAdapter:
         return True
 
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write half-precision weights with their configuration; return the SHA-256."""
         assert isinstance(network, DualFocus)
         return save_model(path, network)
 
     def describe(self) -> dict[str, Any]:
-        """Return configuration and loss weights."""
         loss = asdict(self.weights)
         return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss}
 
 
-def _to_float32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) else value
-
-
 @dataclass(frozen=True)
-class DFVAdapter:
+class DFVAdapter(ModelAdapter):
     """Adapter of DFV, the baseline; planes from far to near."""
 
     beta: float
-    stride: int = 32
+    stride: ClassVar[int] = 32
     # Its pooling leaves one value per stack, and batch normalisation needs several.
-    min_batch_size: int = 2
+    min_batch_size: ClassVar[int] = 2
 
     def build(self) -> DFV:
-        """Return the network with random weights."""
         return DFV()
 
     def for_finetuning(self, network: DualFocus) -> ModelAdapter:
-        """Raise an error: initial weights are those of DualFocus."""
         raise ValueError('DFV cannot start from weights of DualFocus: train it from random ones')
 
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
-        """Return :func:`dfv_loss`, computed in float32."""
         low = batch.focus[:, :1]
         span = batch.focus[:, -1:] - low
         with autocast():
@@ -204,19 +196,33 @@ class DFVAdapter:
         sigma = (p * (planes - position[:, None]).square()).sum(dim=1).sqrt()
         return PositionEstimate(position, sigma, p)
 
-    def scale_sigma(self, network: nn.Module, factor: float) -> bool:
-        """Return False: DFV has no parameter of sigma."""
-        return False
-
     def save(self, path: Path, network: nn.Module) -> str:
-        """Write weights for :func:`dualfocus_ros.models.dfv.load_dfv`; return the SHA-256."""
         assert isinstance(network, DFV)
         save_dfv(path, network)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Return beta and the weights of the scales."""
         return {'network': 'DFV', 'loss': {'beta': self.beta, 'scales': list(DFV_SCALES)}}
+
+
+def predict_stack(
+    adapter: ModelAdapter, network: nn.Module, stack: TrainingStack, planes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Estimate positions from at most ``planes`` evenly spaced planes of a stack.
+
+    :param network: in evaluation mode, on the device of the stack.
+    :returns: indices of the planes, position (H, W), sigma (H, W) and probability (N, H, W).
+    """
+    available = len(stack.focus)
+    chosen = np.linspace(0, available - 1, min(planes, available)).round().astype(int)
+    device = stack.images.device
+    images = stack.images[torch.as_tensor(chosen, device=device)].float() / 255.0
+    focus = torch.from_numpy(stack.focus[chosen]).to(device)
+    with torch.inference_mode():
+        estimate = adapter.predict(network, images[None], focus[None])
+    values = (estimate.position, estimate.sigma, estimate.probability)
+    position, sigma, probability = (value[0].float().cpu().numpy() for value in values)
+    return chosen, position, sigma, probability
 
 
 def make_adapter(

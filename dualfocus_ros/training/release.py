@@ -20,9 +20,9 @@ from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
 from dualfocus_ros.inference.device import describe_device
 from dualfocus_ros.io.atomic_files import write_text
-from dualfocus_ros.training.batches import TrainingStack
 from dualfocus_ros.training.losses import ONE_SIGMA
-from dualfocus_ros.training.model_adapters import ModelAdapter
+from dualfocus_ros.training.model_adapters import ModelAdapter, predict_stack
+from dualfocus_ros.training.stack_generator import TrainingStack
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,20 @@ def evaluate_stacks(
     :param network: in evaluation mode, on the device of the stacks.
     :returns: metrics, and |error| / sigma of each pixel within the sweep.
     """
-    errors, ratios, single_peak, count = [], [], [], 0
+    errors, ratios, single_peak = [], [], []
     for stack in stacks:
-        chosen = np.linspace(0, len(stack.focus) - 1, planes).round().astype(int)
-        device = stack.images.device
-        focus = torch.from_numpy(stack.focus[chosen]).to(device)
-        images = stack.images[torch.as_tensor(chosen, device=device)].float() / 255.0
-        with torch.inference_mode():
-            output = adapter.predict(network, images[None], focus[None])
-        span = focus[-1] - focus[0]
+        chosen, position, sigma, probability = predict_stack(adapter, network, stack, planes)
+        truth = stack.truth.cpu().numpy()
+        low, high = stack.focus[chosen[[0, -1]]]
         # Excludes unknown truth (NaN).
-        inside = (stack.truth >= focus[0]) & (stack.truth <= focus[-1])
-        error = (output.position[0] - stack.truth).abs()[inside]
-        errors.append((error / span).cpu().numpy())
-        ratios.append((error / output.sigma[0][inside]).cpu().numpy())
-        peaks = unimodal_mask(output.probability[0].cpu().numpy())
-        single_peak.append(peaks[inside.cpu().numpy()])
-        count += 1
+        inside = (truth >= low) & (truth <= high)
+        error = np.abs(position - truth)[inside]
+        errors.append(error / (high - low))
+        ratios.append(error / sigma[inside])
+        single_peak.append(unimodal_mask(probability)[inside])
     error_values, ratio_values = np.concatenate(errors), np.concatenate(ratios)
     metrics = SyntheticMetrics(
-        stacks=count,
+        stacks=len(errors),
         planes=planes,
         mean_absolute_error=round(float(error_values.mean()), 5),
         median_absolute_error=round(float(np.median(error_values)), 5),

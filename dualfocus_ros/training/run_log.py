@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log of a run: CSV, TensorBoard if installed, sample images."""
+"""Log of a run: CSV, TensorBoard if installed, sample images of planes, estimate and error."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import csv
 from importlib.util import find_spec
 import logging
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 import torch
+from torch import nn
 
 from dualfocus_ros.io.atomic_files import atomic_write
+from dualfocus_ros.training.model_adapters import ModelAdapter, predict_stack
+from dualfocus_ros.training.stack_generator import TrainingStack
+from dualfocus_ros.visualization.colour_scales import (
+    error_scale,
+    relative_depth_scale,
+    sigma_scale,
+)
+from dualfocus_ros.visualization.panel import Tile, compose_panel
 
 logger = logging.getLogger(__name__)
+
+# Planes per stack of a sample image, and those of them in the image.
+PLANES = 6
+SHOWN_PLANES = 3
 
 
 class RunLog:
@@ -42,17 +55,11 @@ class RunLog:
         else:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(
-                str(self._folder / 'tensorboard'), purge_step=self._step + 1
-            )
+            folder = str(self._folder / 'tensorboard')
+            self._board = SummaryWriter(folder, purge_step=self._step + 1)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 
@@ -108,3 +115,37 @@ def gpu_usage(device: torch.device) -> dict[str, float]:
     except (ImportError, RuntimeError):  # nvidia-ml-py is missing, or the driver refuses
         utilization = float('nan')
     return {'gpu_use': utilization, 'gpu_memory_gib': memory}
+
+
+def render_sample_image(
+    adapter: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], step: int
+) -> np.ndarray:
+    """Return a panel (H, W, 3) uint8 with planes, truth, estimate, sigma and error of each stack.
+
+    :param network: in evaluation mode, on the device of the stacks.
+    """
+    rows, errors = [], []
+    scale = relative_depth_scale()
+    for stack in stacks:
+        chosen, position, sigma, _ = predict_stack(adapter, network, stack, PLANES)
+        focus, truth = stack.focus[chosen], stack.truth.cpu().numpy()
+        # Depth beyond the planes has no loss in training.
+        inside = (truth >= focus[0]) & (truth <= focus[-1])
+        # Sign of the error in distance: blue is too near, red too far.
+        error = np.where(inside, truth - position, np.nan)
+        errors.append(np.abs(error[inside]))
+        shown = np.linspace(0, len(chosen) - 1, SHOWN_PLANES).round().astype(int)
+        images = stack.images.permute(0, 2, 3, 1).cpu().numpy()
+        rows.append(
+            [Tile(f'focus {focus[i]:.2f}', images[chosen[i]]) for i in shown]
+            + [
+                Tile('truth', truth, scale),
+                Tile('estimate', position, scale),
+                Tile('sigma', sigma, sigma_scale(sigma, unit='')),
+                Tile('error (blue: too near)', error, error_scale(error, unit='')),
+            ]
+        )
+    mean = float(np.concatenate(errors).mean()) if errors else float('nan')
+    subtitle = f'{PLANES} planes; inverse depth, 0 to 1 over the range of the scene'
+    title = f'Step {step}: mean error {mean:.4f} on held-out stacks'
+    return compose_panel(rows, title=title, subtitle=subtitle, width=1900)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from dualfocus_ros.models.decoder import SigmaHead
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.layers import upsample_bilinear
-from dualfocus_ros.training.batch_sources import BatchSource
+from dualfocus_ros.training.batches import BatchSource
 from dualfocus_ros.training.losses import regression_target, sigma_quantile_loss
 from dualfocus_ros.training.model_adapters import mask_truth
 
@@ -84,11 +84,7 @@ def collect_sigma_samples(
                     chosen = torch.randint(len(places), (PIXELS_PER_CROP,), generator=rng)
                     y, x = places[chosen.to(places.device)].T
                     samples.append(
-                        (
-                            log_spread[index, 0, y, x],
-                            inputs[index, :, y, x].T,
-                            error[index, y, x],
-                        )
+                        (log_spread[index, 0, y, x], inputs[index, :, y, x].T, error[index, y, x])
                     )
     finally:
         hook.remove()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rendering of training stacks on the training device: scenes, lens, sweep, noise, misalignment.
+"""Training stacks, uploaded or rendered on the training device.
 
 Random parameters have the ranges of ``render_training_stack`` in
 :mod:`dualfocus_ros.simulation.random_stacks.stack_renderer` and are drawn on the host.
@@ -8,6 +8,7 @@ Random parameters have the ranges of ``render_training_stack`` in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,17 +25,37 @@ from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
 from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE
 from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     CaptureParameters,
+    RenderedStack,
     RenderSettings,
     draw_capture,
     draw_kind,
     expose,
 )
-from dualfocus_ros.training.batches import TrainingStack
 
 # Scenes rendered at once: enough to use a GPU fully, few enough for its memory.
 RENDER_CHUNK = 8
 # Scenes composed at once, with all their textures in memory.
 MAX_SCENES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStack:
+    """Rendered stack on a device.
+
+    :param images: (N, 3, H, W) uint8 sRGB.
+    :param focus: (N,) float32 positions of the planes, ascending, on the host.
+    :param truth: (H, W) float32 positions, NaN where unknown.
+    """
+
+    images: Tensor
+    focus: np.ndarray
+    truth: Tensor
+
+
+def to_stack(rendered: RenderedStack, device: torch.device) -> TrainingStack:
+    """Upload a rendered stack."""
+    images = torch.from_numpy(rendered.images).permute(0, 3, 1, 2).contiguous().to(device)
+    return TrainingStack(images, rendered.focus, torch.from_numpy(rendered.position).to(device))
 
 
 class StackGenerator:
@@ -88,8 +109,19 @@ class StackGenerator:
                 )
                 rendered |= dict(zip(chosen, images, strict=True))
             for i in set(range(count)) - set(uniform):
-                rendered[i] = self._render_asymmetric(
-                    captures[i], linear[i], position[i], radii[i]
+                # The blur varies over the image.
+                layered = layer_scene(
+                    linear[i],
+                    position[i],
+                    layers=self.settings.layers,
+                    max_radius=radii[i],
+                )
+                rendered[i] = render_stack(
+                    layered,
+                    captures[i].kappa,
+                    torch.from_numpy(captures[i].focus),
+                    aperture=captures[i].aperture,
+                    field=captures[i].field,
                 )
             for i, mask in known.items():
                 position[i] = torch.where(mask, position[i], torch.nan)
@@ -124,19 +156,6 @@ class StackGenerator:
                 known[index] = upload(scene.known, self.device)
         return colour, position, known
 
-    def _render_asymmetric(
-        self, capture: CaptureParameters, linear: Tensor, position: Tensor, radius: float
-    ) -> Tensor:
-        """Render a stack whose blur varies over the image, (N, 3, S, S)."""
-        layered = layer_scene(linear, position, layers=self.settings.layers, max_radius=radius)
-        return render_stack(
-            layered,
-            capture.kappa,
-            torch.from_numpy(capture.focus),
-            aperture=capture.aperture,
-            field=capture.field,
-        )
-
     def _finish(
         self,
         capture: CaptureParameters,
@@ -160,9 +179,8 @@ def _misalign(images: Tensor, warps: np.ndarray) -> Tensor:
     theta[:, 0, 0] = theta[:, 1, 1] = 1.0 / scale
     theta[:, 0, 2] = -2.0 * right / (width * scale)
     theta[:, 1, 2] = -2.0 * down / (height * scale)
-    grid = functional.affine_grid(
-        upload(theta, images.device), list(images.shape), align_corners=False
-    )
+    theta_device = upload(theta, images.device)
+    grid = functional.affine_grid(theta_device, list(images.shape), align_corners=False)
     return functional.grid_sample(
         images, grid, mode='bicubic', padding_mode='reflection', align_corners=False
     ).clamp(0.0, 1.0)

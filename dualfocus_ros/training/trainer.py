@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 import logging
 import math
@@ -16,18 +17,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dualfocus_ros.models.weights import LoadedModel
-from dualfocus_ros.training.batch_sources import BatchSource
-from dualfocus_ros.training.batches import Batch, TrainingStack
-from dualfocus_ros.training.checkpoint import (
-    check_plan,
-    load_checkpoint,
-    read_meta,
-    save_checkpoint,
-)
+from dualfocus_ros.training.batches import BatchSource
+from dualfocus_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from dualfocus_ros.training.distributed import DistributedContext
 from dualfocus_ros.training.model_adapters import ModelAdapter
-from dualfocus_ros.training.run_log import RunLog, gpu_usage
-from dualfocus_ros.training.sample_images import render_sample_image
+from dualfocus_ros.training.run_log import RunLog, gpu_usage, render_sample_image
+from dualfocus_ros.training.stack_generator import TrainingStack
 from dualfocus_ros.training.training_config import TrainerConfig
 
 logger = logging.getLogger(__name__)
@@ -42,14 +37,6 @@ RESUMABLE_CHANGES = (
     'sample_every',
 )
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-
-
-def best_precision(device: torch.device) -> str:
-    """Return fp32 for a CPU, bf16 or else fp16 for CUDA."""
-    if device.type != 'cuda':
-        return 'fp32'
-    # Older GPUs only emulate bfloat16.
-    return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
 
 
 class Trainer:
@@ -85,7 +72,12 @@ class Trainer:
         if start is not None:
             adapter = adapter.for_finetuning(start.network)
         if config.precision == 'auto':
-            config = replace(config, precision=best_precision(device))
+            precision = 'fp32'
+            if device.type == 'cuda':
+                # Older GPUs only emulate bfloat16.
+                native = torch.cuda.get_device_capability(device)[0] >= 8
+                precision = 'bf16' if native else 'fp16'
+            config = replace(config, precision=precision)
         torch.manual_seed(config.seed)
         self.adapter, self.config, self.folder, self.device = adapter, config, folder, device
         self.context = context or DistributedContext()
@@ -93,7 +85,9 @@ class Trainer:
         if start is not None:
             self.model.load_state_dict(start.network.state_dict())
         self.model.to(device)
-        _to_channels_last(self.model)
+        for parameter in self.model.parameters():
+            if parameter.dim() == 4:  # 2-D convolutions: fastest on GPUs and in oneDNN
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -104,9 +98,8 @@ class Trainer:
         fixed = {k: v for k, v in asdict(config).items() if k not in RESUMABLE_CHANGES}
         processes = self.context.size
         self._plan = {**adapter.describe(), 'data': data, 'processes': processes, **fixed}
-        self.start_sha256 = None if start is None else start.sha256
         if start is not None:
-            self._plan['start'] = self.start_sha256
+            self._plan['start'] = start.sha256
         self.step = 0
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,10 +128,10 @@ class Trainer:
         """
         began = time.monotonic()
         config = self.config
-        if not config.sample_every:
+        if not (config.sample_every and self.context.is_main):
             previews = ()
         with (
-            RunLog(self.folder, self.step) if self.context.is_main else _NoLog() as log,
+            RunLog(self.folder, self.step) if self.context.is_main else nullcontext() as log,
             tqdm(
                 initial=self.step,
                 total=config.steps,
@@ -148,7 +141,6 @@ class Trainer:
             ) as bar,
         ):
             averages = _LogAverages(self)
-            done = False
             while True:
                 window_over = 0.0 < 60.0 * config.window_minutes <= time.monotonic() - began
                 halt, self.seconds = self.context.sync_stop(stop() or window_over, self.seconds)
@@ -161,11 +153,12 @@ class Trainer:
                 bar.update()
                 if self.step % config.log_every == 0:
                     values = averages.take(source.take_wait_seconds())
-                    log.write(self.step, values)
-                    bar.set_postfix(_progress_fields(values, self._minutes_left()))
+                    if log is not None:
+                        log.write(self.step, values)
+                    bar.set_postfix(_progress_fields(values, self.progress))
                 if self.step % config.checkpoint_every == 0:
                     self.save()
-                if previews and self.context.is_main and self.step % config.sample_every == 0:
+                if log is not None and previews and self.step % config.sample_every == 0:
                     network = self.averaged().to(self.device)
                     image = render_sample_image(self.adapter, network, previews, self.step)
                     log.write_image(self.step, image)
@@ -192,9 +185,9 @@ class Trainer:
         save_checkpoint(self.checkpoint, self.model, self.average, self.optimiser, meta)
 
     def _resume(self) -> None:
-        meta = read_meta(self.checkpoint)
-        check_plan(self.checkpoint, meta.get('plan', {}), self._plan)
-        load_checkpoint(self.checkpoint, self.model, self.average, self.optimiser)
+        meta = load_checkpoint(
+            self.checkpoint, self.model, self.average, self.optimiser, self._plan
+        )
         self.gradient_scaler.load_state_dict(meta['scaler'])
         self.step, self.seconds = meta['step'], meta['seconds']
         logger.info('resumed at step %d after %.1f min', self.step, self.seconds / 60)
@@ -211,18 +204,12 @@ class Trainer:
         mixed = self._dtype is not torch.float32
         return torch.autocast(self.device.type, self._dtype if mixed else None, enabled=mixed)
 
-    def _minutes_left(self) -> float:
-        """Return the remaining minutes, extrapolated from the progress."""
-        share = max(self.progress, 1e-9)
-        return self.seconds / 60.0 * (1.0 - share) / share
-
     def _train_step(self, source: BatchSource) -> dict[str, Tensor]:
         """Take one step; return the loss and its terms, nothing if the step was skipped."""
         for group in self.optimiser.param_groups:
             group['lr'] = self.learning_rate
         self.model.train()
-        batch: Batch = source.batch(self.step)
-        loss, terms = self.adapter.loss(self._network, batch, self.autocast)
+        loss, terms = self.adapter.loss(self._network, source.batch(self.step), self.autocast)
         self.optimiser.zero_grad(set_to_none=True)
         self.gradient_scaler.scale(loss).backward()
         # CUDA renders the next stacks while it computes this gradient.
@@ -239,19 +226,16 @@ class Trainer:
             # Expected with fp16 when its loss scale is too large.
             level = logging.DEBUG if self.gradient_scaler.is_enabled() else logging.WARNING
             logger.log(level, 'step %d skipped: the gradient is not finite', self.step)
-            self._restore_buffers()
+            # Replace running statistics that are not finite by their average.
+            for name, value in self.model.named_buffers():
+                if name in self.average and not bool(torch.isfinite(value).all()):
+                    value.copy_(self.average[name])
         self.gradient_scaler.update()
         self.step += 1
         self.context.average_buffers(self.model)
         self._update_average()
         terms = {'loss': loss, **terms}
         return {name: term.detach() for name, term in terms.items()} if finite else {}
-
-    def _restore_buffers(self) -> None:
-        """Replace running statistics that are not finite by their average."""
-        for name, value in self.model.named_buffers():
-            if name in self.average and not bool(torch.isfinite(value).all()):
-                value.copy_(self.average[name])
 
     def _update_average(self) -> None:
         """Update the exponential moving average; its decay rises over the first steps."""
@@ -271,9 +255,12 @@ class _LogAverages:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self._restart()
+
+    def _restart(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
-        self._restart()
+        self._began, self._step = time.monotonic(), self._trainer.step
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Add the terms of a step, without synchronising the device."""
@@ -287,40 +274,21 @@ class _LogAverages:
         trainer = self._trainer
         means = {n: float(total) / max(self._count, 1) for n, total in self._sums.items()}
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        steps = trainer.step - self._step
-        samples = steps * trainer.config.batch.size * trainer.context.size
-        speed = {
+        stacks = trainer.config.batch.size * trainer.context.size
+        values = {
+            'minutes': trainer.seconds / 60.0,
+            **means,
             'learning_rate': trainer.learning_rate,
-            'samples_per_second': samples / elapsed,
+            'samples_per_second': (trainer.step - self._step) * stacks / elapsed,
             'waiting_for_data': wait_seconds / elapsed,
+            **gpu_usage(trainer.device),
         }
-        self._sums, self._count = {}, 0
         self._restart()
-        minutes = {'minutes': trainer.seconds / 60.0}
-        return {**minutes, **means, **speed, **gpu_usage(trainer.device)}
-
-    def _restart(self) -> None:
-        self._began, self._step = time.monotonic(), self._trainer.step
+        return values
 
 
-class _NoLog:
-    """Null log of processes other than the first."""
-
-    def __enter__(self) -> _NoLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Write nothing."""
-
-    def write_image(self, step: int, image: Any) -> None:
-        """Write nothing."""
-
-
-def _progress_fields(values: dict[str, float], minutes_left: float) -> dict[str, str]:
-    """Return the fields of the progress bar."""
+def _progress_fields(values: dict[str, float], progress: float) -> dict[str, str]:
+    """Return the fields of the progress bar; the time left is extrapolated from the progress."""
     shown = {
         'error': f'{values.get("error", math.nan):.4f}',
         'lr': f'{values["learning_rate"]:.1e}',
@@ -328,15 +296,7 @@ def _progress_fields(values: dict[str, float], minutes_left: float) -> dict[str,
         'waiting': f'{values["waiting_for_data"]:.0%}',
     }
     if 'gpu_memory_gib' in values:
-        use = values['gpu_use']
-        shown['gpu'] = ('' if math.isnan(use) else f'{use:.0f}% ') + (
-            f'{values["gpu_memory_gib"]:.1f}GiB'
-        )
-    return {**shown, 'left': f'{minutes_left:.0f}min'}
-
-
-def _to_channels_last(model: nn.Module) -> None:
-    """Set the channels-last format, the fastest of GPUs and oneDNN, for 2-D convolutions."""
-    for parameter in model.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        use = '' if math.isnan(values['gpu_use']) else f'{values["gpu_use"]:.0f}% '
+        shown['gpu'] = f'{use}{values["gpu_memory_gib"]:.1f}GiB'
+    share = max(progress, 1e-9)
+    return {**shown, 'left': f'{values["minutes"] * (1.0 - share) / share:.0f}min'}

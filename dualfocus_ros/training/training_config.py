@@ -37,11 +37,8 @@ class NetworkConfig:
     start: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.ablate) - set(ABLATIONS))
-        if unknown:
-            raise ConfigError(
-                f'ablate must be some of {", ".join(ABLATIONS)}, got {", ".join(unknown)}'
-            )
+        if unknown := ', '.join(sorted(set(self.ablate) - set(ABLATIONS))):
+            raise ConfigError(f'ablate must be some of {", ".join(ABLATIONS)}, got {unknown}')
         if self.beta is not None:
             _check_positive('beta', self.beta)
 
@@ -81,12 +78,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice('source', self.source, SOURCES)
-        _check_minimum('image_size', self.image_size, MIN_CROP)
-        _check_minimum('stacks', self.stacks, 1)
-        _check_minimum('views', self.views, 1)
-        _check_minimum('reuse', self.reuse, 1)
-        _check_minimum('held_out', self.held_out, 2)
-        _check_minimum('workers', self.workers, 1)
+        _check_minimum(self, MIN_CROP, 'image_size')
+        _check_minimum(self, 1, 'stacks', 'views', 'reuse')
+        _check_minimum(self, 2, 'held_out')
+        _check_minimum(self, 1, 'workers')
         if self.blur_range is not None and not 0.0 < self.blur_range[0] < self.blur_range[1]:
             low, high = self.blur_range
             raise ConfigError(
@@ -112,8 +107,8 @@ class BatchConfig:
     planes: tuple[int, int] = (3, 10)
 
     def __post_init__(self) -> None:
-        _check_minimum('size', self.size, 1)
-        _check_minimum('crop', self.crop, MIN_CROP)
+        _check_minimum(self, 1, 'size')
+        _check_minimum(self, MIN_CROP, 'crop')
         low, high = self.planes
         if not 2 <= low <= high <= MAX_PLANES:
             raise ConfigError(
@@ -158,10 +153,8 @@ class TrainerConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'warmup_steps', 'checkpoint_every', 'log_every'):
-            _check_minimum(name, getattr(self, name), 1)
-        for name in ('max_minutes', 'window_minutes', 'weight_decay', 'sample_every'):
-            _check_minimum(name, getattr(self, name), 0)
+        _check_minimum(self, 1, 'steps', 'warmup_steps', 'checkpoint_every', 'log_every')
+        _check_minimum(self, 0, 'max_minutes', 'window_minutes', 'weight_decay', 'sample_every')
         _check_positive('learning_rate', self.learning_rate)
         _check_positive('max_gradient_norm', self.max_gradient_norm)
         if not 0.0 <= self.ema_decay < 1.0:
@@ -197,7 +190,7 @@ class TrainingConfig:
             raise ConfigError(
                 f'crop must be at most the image size of {image_size} pixels, got {crop}'
             )
-        _check_minimum('sigma_batches', self.sigma_batches, 1)
+        _check_minimum(self, 1, 'sigma_batches')
         if not self.only_sigma:
             return
         if self.network.start is None:
@@ -210,9 +203,11 @@ class TrainingConfig:
                 raise ConfigError(f'{name} must be 0 to fit sigma, got {minutes}')
 
 
-def _check_minimum(name: str, value: float, minimum: int) -> None:
-    if not value >= minimum:
-        raise ConfigError(f'{name} must be at least {minimum}, got {value}')
+def _check_minimum(config: object, minimum: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not value >= minimum:
+            raise ConfigError(f'{name} must be at least {minimum}, got {value}')
 
 
 def _check_positive(name: str, value: float) -> None:

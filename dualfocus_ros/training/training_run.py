@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 import logging
 from pathlib import Path
+import signal
+import threading
+from types import FrameType
 from typing import Any
 
 import torch
@@ -14,7 +19,6 @@ from torch import nn
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.inference.device import describe_device, resolve_device, resolve_precision
 from dualfocus_ros.models.weights import LoadedModel, load_model
-from dualfocus_ros.training.batches import TrainingStack
 from dualfocus_ros.training.distributed import DistributedContext, join_process_group
 from dualfocus_ros.training.model_adapters import ModelAdapter, make_adapter
 from dualfocus_ros.training.release import (
@@ -24,7 +28,7 @@ from dualfocus_ros.training.release import (
     write_release,
 )
 from dualfocus_ros.training.sigma_fit import collect_sigma_samples, fit_sigma
-from dualfocus_ros.training.stop_signals import catch_stop
+from dualfocus_ros.training.stack_generator import TrainingStack
 from dualfocus_ros.training.trainer import Trainer
 from dualfocus_ros.training.training_config import TrainingConfig
 from dualfocus_ros.training.training_data import MEASURED_PLANES, TrainingData
@@ -33,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Held-out stacks in the sample images.
 PREVIEWS = 3
+RENDERED = 'data rendered; a run without render-only trains'
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,31 @@ class TrainingResult:
 
 class _StoppedError(Exception):
     """Ctrl-C or SIGTERM during the fit of sigma."""
+
+
+@contextmanager
+def catch_stop() -> Iterator[list[int]]:
+    """Yield a list that receives Ctrl-C or SIGTERM; a second signal has its previous handler.
+
+    Catches nothing outside the main thread, where signals do not arrive.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_training(config: TrainingConfig) -> TrainingResult:
@@ -105,22 +135,23 @@ def _run(
         data.render()
     context.barrier()
     if config.render_only:
-        return _rendered()
+        logger.info(RENDERED)
+        return TrainingResult()
     held_out = data.held_out() if context.is_main else []
     source = data.batches(config.trainer.batch, context.rank)
-    with catch_stop() as request:
-        done = trainer.run(source, held_out[:PREVIEWS], lambda: bool(request))
+    with catch_stop() as signals:
+        done = trainer.run(source, held_out[:PREVIEWS], lambda: bool(signals))
     if not done:
         logger.info(
             'stopped at step %d of %d, checkpoint saved: run again with the same folder to resume',
             trainer.step,
             config.trainer.steps,
         )
-        return TrainingResult(interrupted=bool(request))
+        return TrainingResult(interrupted=bool(signals))
     if not context.is_main:
         return TrainingResult()
     facts = {
-        'start': trainer.start_sha256,
+        'start': None if start is None else start.sha256,
         'steps': trainer.step,
         'minutes': round(trainer.seconds / 60.0, 1),
         'processes': context.size,
@@ -142,13 +173,14 @@ def _fit_sigma(
     adapter = adapter.for_finetuning(start.network)
     data.render()
     if config.render_only:
-        return _rendered()
+        logger.info(RENDERED)
+        return TrainingResult()
     source = data.batches(config.trainer.batch, 0)
     network, seed = start.network.to(device), config.trainer.seed
-    with catch_stop() as request:
+    with catch_stop() as signals:
 
         def check_stop() -> None:
-            if request:
+            if signals:
                 raise _StoppedError
 
         try:
@@ -167,11 +199,6 @@ def _fit_sigma(
         'settings': {'batch': asdict(config.trainer.batch)},
     }
     return _release(config, adapter, network, facts, data, data.held_out(), device)
-
-
-def _rendered() -> TrainingResult:
-    logger.info('data rendered; a run without render-only trains')
-    return TrainingResult()
 
 
 def _release(

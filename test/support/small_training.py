@@ -7,7 +7,7 @@ import torch
 
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
-from dualfocus_ros.training.batch_sources import PoolSource
+from dualfocus_ros.training.batches import PoolSource
 from dualfocus_ros.training.losses import LossWeights
 from dualfocus_ros.training.model_adapters import DualFocusAdapter
 from dualfocus_ros.training.training_config import BatchConfig, TrainerConfig

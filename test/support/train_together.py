@@ -21,8 +21,7 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderSettings,
     render_training_stack,
 )
-from dualfocus_ros.training.batch_sources import PoolSource
-from dualfocus_ros.training.batches import Batch
+from dualfocus_ros.training.batches import Batch, PoolSource
 from dualfocus_ros.training.distributed import join_process_group
 from dualfocus_ros.training.trainer import Trainer
 from dualfocus_ros.training.training_config import BatchConfig, TrainerConfig

@@ -13,7 +13,7 @@ import torch
 
 from dualfocus_ros.cli.main import main
 from dualfocus_ros.models import load_model
-from dualfocus_ros.training import batch_sources, sigma_fit, training_run
+from dualfocus_ros.training import batches, sigma_fit, training_run
 
 SMALL = ['--stacks', '2', '--held-out', '2', '--batch', '1', '--crop', '64', '--workers', '1']
 SMALL += ['--planes', '3', '4', '--sample-every', '0', '--image-size', '80']
@@ -69,8 +69,8 @@ def test_only_sigma_changes_no_other_weights(tmp_path, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGTERM)
         return draw(*_)
 
-    draw = batch_sources.draw_batch
-    monkeypatch.setattr(batch_sources, 'draw_batch', interrupted)
+    draw = batches.draw_batch
+    monkeypatch.setattr(batches, 'draw_batch', interrupted)
     assert main([*command, '--steps', '9', '--textureless', '0.5', '--name', 'other']) == 130
     assert 'nothing was written' in capsys.readouterr().err
     assert not (tmp_path / 'other.safetensors').exists()
@@ -103,14 +103,14 @@ def test_generated_data_trains_an_ablation_in_windows(tmp_path, capsys):
 
 
 def test_sigterm_saves_a_checkpoint_and_exits_with_130(tmp_path, capsys, monkeypatch):
-    draw = batch_sources.PoolSource.batch
+    draw = batches.PoolSource.batch
 
     def interrupted(self, step):
         if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return draw(self, step)
 
-    monkeypatch.setattr(batch_sources.PoolSource, 'batch', interrupted)
+    monkeypatch.setattr(batches.PoolSource, 'batch', interrupted)
     assert main(['train', '-o', str(tmp_path), '--steps', '50', *SMALL]) == 130
     assert 'stopped at step 2 of 50, checkpoint saved' in capsys.readouterr().err
     assert (tmp_path / 'checkpoint.safetensors').is_file()

@@ -7,7 +7,7 @@ import pytest
 from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
 from dualfocus_ros.simulation.random_stacks.stack_renderer import render_training_stack
-from dualfocus_ros.training.batches import to_stack
+from dualfocus_ros.training.stack_generator import to_stack
 from small_training import CPU, RENDER
 
 

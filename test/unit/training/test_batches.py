@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches: order of focus, matching truth, augmentation."""
+"""Batches: seeds, order of focus, matching truth, augmentation."""
 
 import numpy as np
 import pytest
 import torch
 
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderedStack
-from dualfocus_ros.training.batches import choose_planes, draw_batch, sharpen, to_stack
+from dualfocus_ros.training.batches import choose_planes, draw_batch, sharpen
+from dualfocus_ros.training.stack_generator import to_stack
 from dualfocus_ros.training.training_config import BatchConfig
-from small_training import CPU
+from small_training import CPU, pool_source
 
 
 def test_batches_have_ascending_focus_and_matching_truth(stacks):
@@ -60,3 +61,15 @@ def test_chosen_planes_are_distinct_and_sorted(count):
     for _ in range(20):
         chosen = choose_planes(rng, 10, count)
         assert len(chosen) == count and (np.diff(chosen) > 0).all()
+
+
+def test_batch_depends_on_seed_process_and_step_only(pool):
+    one, again = pool_source(pool), pool_source(pool)
+    again.batch(0)
+    assert torch.equal(one.batch(3).images, again.batch(3).images)
+    assert not _same(one.batch(3), one.batch(4))
+    assert not _same(one.batch(3), pool_source(pool, rank=1).batch(3))
+
+
+def _same(one, other):
+    return one.images.shape == other.images.shape and torch.equal(one.images, other.images)

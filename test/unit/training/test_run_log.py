@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log of a run: CSV, and TensorBoard if installed."""
+"""Log of a run: CSV, TensorBoard if installed, sample images."""
 
 import logging
 import sys
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from dualfocus_ros.training import run_log
-from dualfocus_ros.training.run_log import RunLog, gpu_usage
+from dualfocus_ros.training.run_log import RunLog, gpu_usage, render_sample_image
+from dualfocus_ros.training.stack_generator import TrainingStack
+from small_training import ADAPTER
 
 
 def test_without_tensorboard_logs_a_hint_and_writes_csv(tmp_path, monkeypatch, caplog):
@@ -70,3 +72,17 @@ def test_columns_stay_when_a_resumed_run_has_more(tmp_path):
 
 def test_cpu_has_no_gpu_usage():
     assert gpu_usage(torch.device('cpu')) == {}
+
+
+def test_sample_image_has_a_row_per_stack_and_gray_holes():
+    truth = torch.linspace(0.0, 1.0, 64).repeat(64, 1)
+    truth[:20] = torch.nan
+    images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
+    stack = TrainingStack(images, np.linspace(0, 1, 4).astype(np.float32), truth)
+    network = ADAPTER.build().eval()
+    one = render_sample_image(ADAPTER, network, [stack], 10)
+    two = render_sample_image(ADAPTER, network, [stack, stack], 10)
+    assert one.dtype == np.uint8 and one.shape[1:] == (1900, 3)
+    assert two.shape[0] > 1.7 * one.shape[0]
+    unknown = (one == np.array([128, 132, 140])).all(axis=2)
+    assert unknown.mean() > 0.02

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dualfocus_ros.models.focus_measure import log_focus_measures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
-from dualfocus_ros.training.batch_sources import GeneratedSource
+from dualfocus_ros.training.batches import GeneratedSource
 from dualfocus_ros.training.stack_generator import StackGenerator
 from dualfocus_ros.training.training_config import BatchConfig
 from training_images import make_photograph, make_rgbd_image

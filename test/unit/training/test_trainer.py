@@ -13,14 +13,13 @@ import torch
 
 from dualfocus_ros.models.dfv import load_dfv
 from dualfocus_ros.models.weights import load_model
-from dualfocus_ros.training.batch_sources import PoolSource
-from dualfocus_ros.training.batches import Batch
+from dualfocus_ros.training.batches import Batch, PoolSource
 from dualfocus_ros.training.losses import LossWeights
 from dualfocus_ros.training.model_adapters import DFVAdapter, DualFocusAdapter
 from dualfocus_ros.training.release import evaluate_stacks, write_release
-from dualfocus_ros.training.stop_signals import catch_stop
 from dualfocus_ros.training.trainer import Trainer
 from dualfocus_ros.training.training_config import BatchConfig
+from dualfocus_ros.training.training_run import catch_stop
 from small_training import ADAPTER, BATCH, CPU, NETWORK, pool_source, trainer_config
 
 
@@ -82,11 +81,11 @@ def test_signal_stops_after_the_step_with_a_checkpoint(pool, tmp_path, number):
 
     data = Interrupting(pool, BATCH, 1, 0, CPU)
     before = signal.getsignal(number)
-    with catch_stop() as request:
+    with catch_stop() as received:
         done = Trainer(ADAPTER, trainer_config(9), tmp_path, CPU).run(
-            data, stop=lambda: bool(request)
+            data, stop=lambda: bool(received)
         )
-    assert not done and request.signal == number
+    assert not done and received == [number]
     assert signal.getsignal(number) is before
     assert Trainer(ADAPTER, trainer_config(9), tmp_path, CPU).step == 2
 

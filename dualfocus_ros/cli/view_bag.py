@@ -29,7 +29,7 @@ from dualfocus_ros.visualization.output_collector import (
     OutputMessages,
     format_stamp,
 )
-from dualfocus_ros.visualization.sweep_view import SweepView
+from dualfocus_ros.visualization.sweep_view import SweepView, add_focus_curves, compute_sweep_view
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,6 @@ def _computed_views(
     """Run the stacks of the bag through the network and merge them with recorded outputs."""
     from dualfocus_ros.nodes.offline.offline_node import OfflineNode, OfflinePipeline
     from dualfocus_ros.nodes.stack_processor import load_estimator
-    from dualfocus_ros.visualization.sweep_computation import add_focus_curves, compute_sweep_view
 
     estimator = load_estimator(inputs.settings)
     settings = estimator_settings(inputs.settings)

@@ -35,7 +35,7 @@ from dualfocus_ros.visualization.output_collector import (
 from dualfocus_ros.visualization.page_server import PageServer
 from dualfocus_ros.visualization.sweep_encoding import encode_scales, encode_sweep
 from dualfocus_ros.visualization.sweep_page import build_page
-from dualfocus_ros.visualization.sweep_view import SweepView
+from dualfocus_ros.visualization.sweep_view import SweepView, add_focus_curves, compute_sweep_view
 
 logger = logging.getLogger(__name__)
 
@@ -232,10 +232,6 @@ class LiveViewer:
 
         from dualfocus_ros.focal_stack import FocalStack, Plane
         from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
-        from dualfocus_ros.visualization.sweep_computation import (
-            add_focus_curves,
-            compute_sweep_view,
-        )
 
         assert sweep.focus_dioptres is not None
         planes = []

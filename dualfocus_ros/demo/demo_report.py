@@ -18,8 +18,7 @@ from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, error_scale, sigma_scale
-from dualfocus_ros.visualization.panel import Tile, compose_panel
-from dualfocus_ros.visualization.plane_tiles import plane_tiles
+from dualfocus_ros.visualization.panel import Tile, compose_panel, plane_tiles
 
 PERCENTILES = (50, 90, 99)
 

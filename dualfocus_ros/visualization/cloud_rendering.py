@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
+
+from dualfocus_ros.io.image_files import to_rgb
 
 YAW, PITCH = math.radians(-14.0), math.radians(20.0)
 BACKGROUND = 255
@@ -21,17 +24,16 @@ def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """
     height, width = points.shape[:2]
     canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
-    if colours.ndim == 2:
-        colours = np.repeat(colours[..., None], 3, axis=2)
     valid = np.isfinite(points).all(axis=-1)
     if not valid.any():
         return canvas
-    cloud, paint = points[valid].astype(np.float64), colours[valid]
+    cloud, paint = points[valid].astype(np.float64), to_rgb(colours)[valid]
     near, far = np.percentile(cloud[:, 2], (2, 98))
     keep = (cloud[:, 2] >= 0.9 * near) & (cloud[:, 2] <= 1.1 * far)
     cloud, paint = cloud[keep], paint[keep]
     pivot = np.median(cloud, axis=0)
-    seen = (cloud - pivot) @ _rotation().T + pivot
+    rotation = cv2.Rodrigues((PITCH, 0.0, 0.0))[0] @ cv2.Rodrigues((0.0, YAW, 0.0))[0]
+    seen = (cloud - pivot) @ rotation.T + pivot
     front = seen[:, 2] > 0.2 * near
     seen, paint = seen[front], paint[front]
     order = np.argsort(-seen[:, 2], kind='stable')  # far first, so that near points cover them
@@ -55,13 +57,3 @@ def _fit(
     u = (across - 0.5 * (left + right)) * scale + 0.5 * width
     v = (down - 0.5 * (top + bottom)) * scale + 0.5 * height
     return u.round().astype(np.intp), v.round().astype(np.intp)
-
-
-def _rotation() -> np.ndarray:
-    yaw = np.array(
-        [[math.cos(YAW), 0, math.sin(YAW)], [0, 1, 0], [-math.sin(YAW), 0, math.cos(YAW)]]
-    )
-    pitch = np.array(
-        [[1, 0, 0], [0, math.cos(PITCH), -math.sin(PITCH)], [0, math.sin(PITCH), math.cos(PITCH)]]
-    )
-    return pitch @ yaw

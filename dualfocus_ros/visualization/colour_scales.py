@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 INVALID_COLOUR = (128, 132, 140)  # a grey outside all scales
-# Depth beyond the limits, distinct from the ends of the depth scale.
+# Depth beyond the limits.
 NEARER_COLOUR, FARTHER_COLOUR = (170, 236, 240), (38, 96, 200)
 LEVELS = 256
 
@@ -35,31 +35,38 @@ class ColourScale:
     def position(self, values: np.ndarray) -> np.ndarray:
         """Return positions on the legend, 0 at low and 1 at high, not clipped."""
         if self.logarithmic:
-            with np.errstate(divide='ignore'):
-                return np.asarray(np.log(values / self.low) / np.log(self.high / self.low))
+            return np.asarray(np.log(values / self.low) / np.log(self.high / self.low))
         return np.asarray((values - self.low) / (self.high - self.low))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return (H, W, 3) uint8 RGB; NaN becomes grey, infinite values the ends of the scale."""
-        with np.errstate(invalid='ignore'):
-            position = self.position(values.astype(np.float64))
-            position = np.where(np.isposinf(values), 1.0, position)
-            position = np.where(np.isneginf(values), 0.0, position)
-            index = np.clip(np.nan_to_num(position) * (LEVELS - 1) + 0.5, 0, LEVELS - 1)
-        image = self.colours[index.astype(np.intp)]
+        position = self.position(np.clip(values.astype(np.float64), self.low, self.high))
+        image = self.colours[(np.nan_to_num(position) * (LEVELS - 1) + 0.5).astype(np.intp)]
         image[np.isnan(values)] = INVALID_COLOUR
         return image
 
     def ticks(self, spacing: float = 0.09) -> list[tuple[float, str]]:
         """Return legend ticks as (position 0 to 1, text), at least ``spacing`` apart."""
-        chosen: list[float] = []
-        found: list[tuple[float, str]] = []
-        for value in _round_values(self.low, self.high):
+        found: dict[float, str] = {}
+        for value in self._round_values():
             position = float(self.position(np.array(value)))
-            if all(abs(position - other) >= spacing for other in chosen):
-                chosen.append(position)
-                found.append((position, f'{value:g}'))
-        return sorted(found)
+            if all(abs(position - other) >= spacing for other in found):
+                found[position] = f'{value:g}'
+        return sorted(found.items())
+
+    def _round_values(self) -> list[float]:
+        """Return round numbers in the range; on a logarithmic scale the roundest first."""
+        if self.logarithmic:
+            digits = '1 2 5 1.5 3 4 7 1.2 2.5 6 8 1.1 1.3 1.4 1.7 2.2 9'
+            found = [float(f'{d}e{n}') for d in digits.split() for n in range(-4, 5)]
+            found = [value for value in found if self.low <= value <= self.high]
+            if len(found) > 2:
+                return found
+        rough = (self.high - self.low) / 8
+        decade = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(k * step, 10) for k in range(first, last + 1)]
 
 
 def depth_scale(depth: np.ndarray, *more: np.ndarray) -> ColourScale:
@@ -120,27 +127,3 @@ def _colour_map(name: str) -> np.ndarray:
     """Return (256, 3) uint8 RGB of a colour map of OpenCV."""
     ramp = np.arange(LEVELS, dtype=np.uint8)[:, None]
     return np.asarray(cv2.applyColorMap(ramp, getattr(cv2, f'COLORMAP_{name}'))[:, 0, ::-1])
-
-
-def _round_values(low: float, high: float) -> list[float]:
-    """Return round numbers in the range, the roundest first."""
-    if low < 0.0:
-        return [0.0] + [sign * v for v in _round_values(0.0, high)[1:] for sign in (1, -1)]
-    if low == 0.0:
-        step = _nice_step(high)
-        return [round(k * step, 10) for k in range(math.floor(high / step + 1e-9) + 1)]
-    found: list[float] = []
-    for digits in ((1, 2, 5), (1.5, 3, 4, 7), (1.2, 2.5, 6, 8), (1.1, 1.3, 1.4, 1.7, 2.2, 9)):
-        for decade in range(-4, 5):
-            values = [digit * 10.0**decade for digit in digits]
-            found += [float(f'{v:.3g}') for v in values if low <= v <= high]
-    if len(found) < 3:  # a narrow range between round numbers
-        step = _nice_step(high - low)
-        found += [round(k * step, 10) for k in range(math.ceil(low / step), int(high / step) + 1)]
-    return found
-
-
-def _nice_step(high: float) -> float:
-    rough = high / 5
-    decade = 10.0 ** math.floor(math.log10(rough))
-    return next(m * decade for m in (1, 2, 5, 10) if m * decade >= rough * 0.999)

@@ -108,14 +108,8 @@ def _camera(info: Any, shape: tuple[int, ...]) -> PinholeCamera | None:
     if info is None or (info.height, info.width) != shape:
         return None
     try:
-        return PinholeCamera(
-            int(info.width),
-            int(info.height),
-            float(info.p[0]),
-            float(info.p[5]),
-            float(info.p[2]),
-            float(info.p[6]),
-        )
+        fx, fy, cx, cy = (float(info.p[index]) for index in (0, 5, 2, 6))
+        return PinholeCamera(int(info.width), int(info.height), fx, fy, cx, cy)
     except ValueError:
         return None
 

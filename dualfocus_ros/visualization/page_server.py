@@ -10,7 +10,6 @@ import logging
 import socket
 import threading
 import time
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -83,12 +82,7 @@ class PageServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -132,7 +126,7 @@ class PageServer:
             _send(request, HTTPStatus.NOT_FOUND, 'text/plain', b'no such page\n')
 
     def _answer_poll(self, request: BaseHTTPRequestHandler, after: int) -> None:
-        """Send the newest sweep once its number exceeds ``after``, or the status at the timeout."""
+        """Send the newest sweep once its number exceeds ``after``; the status at the timeout."""
         with self._changed:
             # A larger number is from an earlier server: the page has no sweep of this one.
             after = after if after <= self._number else 0

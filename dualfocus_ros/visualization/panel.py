@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels: rows of titled images with legends."""
+"""Panels: rows of titled images with legends; tiles of planes, contact sheet of a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dualfocus_ros.visualization.colour_scales import INVALID_COLOUR, LEVELS, ColourScale
+from dualfocus_ros.focal_stack import FocalStack
+from dualfocus_ros.inference.result import DepthResult, OutputRequest
+from dualfocus_ros.io.image_files import to_rgb
+from dualfocus_ros.visualization.colour_scales import (
+    INVALID_COLOUR,
+    LEVELS,
+    ColourScale,
+    depth_scale,
+)
 
 MARGIN = 24
 GAP = 16
@@ -18,6 +27,8 @@ BAR_WIDTH = 18
 LEGEND_WIDTH = 84  # bar, ticks and gap to the image
 TITLE_HEIGHT = 28
 MAX_ROW_HEIGHT = 560
+MAX_PLANE_TILES = 5
+CONTACT_SHEET_COLUMNS = 6
 BACKGROUND = (255, 255, 255)
 TEXT_COLOUR = (28, 31, 36)
 MUTED_COLOUR = (105, 110, 118)
@@ -38,11 +49,7 @@ class Tile:
     @property
     def rgb(self) -> np.ndarray:
         """Image as (H, W, 3) uint8 RGB."""
-        if self.scale is not None:
-            return self.scale.apply(self.image)
-        if self.image.ndim == 2:
-            return np.repeat(self.image[..., None], 3, axis=2)
-        return self.image
+        return to_rgb(self.image) if self.scale is None else self.scale.apply(self.image)
 
 
 def compose_panel(
@@ -53,21 +60,22 @@ def compose_panel(
     :returns: (H, width, 3) uint8 RGB.
     """
     heights = [_row_height(row, width) for row in rows]
-    head = (40 if title else 0) + (28 if subtitle else 0)
-    total = MARGIN + head + sum(h + TITLE_HEIGHT + GAP for h in heights) - GAP + MARGIN
+    # Text, font size, colour and line height.
+    head = [(title, 28, TEXT_COLOUR, 40), (subtitle, 18, MUTED_COLOUR, 28)]
+    head = [line for line in head if line[0]]
+    total = 2 * MARGIN + sum(line[3] for line in head) - GAP
+    total += sum(height + TITLE_HEIGHT + GAP for height in heights)
     sheet = Image.new('RGB', (width, total), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
-    if title:
-        draw.text((MARGIN, y - 6), title, fill=TEXT_COLOUR, font=_font(28))
-        y += 40
-    if subtitle:
-        draw.text((MARGIN, y - 6), subtitle, fill=MUTED_COLOUR, font=_font(18))
-        y += 28
+    for text, size, colour, line_height in head:
+        draw.text((MARGIN, y - 6), text, fill=colour, font=_font(size))
+        y += line_height
     for row, height in zip(rows, heights, strict=True):
         x = MARGIN
         for tile in row:
-            x += _draw_tile(sheet, draw, tile, x, y, height) + GAP
+            draw.text((x, y), tile.title, fill=TEXT_COLOUR, font=_font(18))
+            x += _draw_tile(sheet, tile, x, y + TITLE_HEIGHT, height) + GAP
         y += height + TITLE_HEIGHT + GAP
     return np.asarray(sheet)
 
@@ -80,9 +88,56 @@ def draw_with_legend(values: np.ndarray, scale: ColourScale) -> np.ndarray:
     height, width = values.shape
     sheet = Image.new('RGB', (width + LEGEND_WIDTH + GAP, max(height, 120) + 2 * GAP), BACKGROUND)
     sheet.paste(Image.fromarray(scale.apply(values)), (0, GAP))
-    invalid = bool(np.isnan(values).any())
-    _draw_legend(ImageDraw.Draw(sheet), scale, width + 12, GAP, max(height, 120), invalid)
+    _draw_legend(sheet, values, scale, width + 12, GAP, max(height, 120))
     return np.asarray(sheet)
+
+
+def plane_tiles(images: Sequence[np.ndarray], focus_dioptres: Sequence[float]) -> list[Tile]:
+    """Return up to MAX_PLANE_TILES planes from near to far, titled with their focus distance."""
+    order = np.argsort(focus_dioptres, kind='stable')[::-1]
+    picks = np.linspace(0, len(order) - 1, min(MAX_PLANE_TILES, len(order))).round().astype(int)
+    return [
+        Tile(f'Focused at {format_focus_distance(focus_dioptres[n])}', images[n])
+        for n in order[picks]
+    ]
+
+
+def format_focus_distance(dioptres: float) -> str:
+    """Return the focus distance as text, ``infinity`` for 0 dioptres."""
+    return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
+
+
+def depth_tiles(result: DepthResult) -> list[Tile]:
+    """Return the tiles of the all-in-focus image and the depth."""
+    assert result.all_in_focus is not None
+    return [
+        Tile('All in focus', result.all_in_focus),
+        Tile('Depth', result.depth, depth_scale(result.depth)),
+    ]
+
+
+def describe_result(planes: int, result: DepthResult) -> str:
+    """Return number of planes, size and valid share of a result as text."""
+    height, width = result.depth.shape
+    valid = 100.0 * float(np.isfinite(result.depth).mean())
+    return f'{planes} planes of {width} x {height}, {valid:.1f} % of the pixels valid'
+
+
+def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
+    """Estimate the depth of a stack and return its contact sheet.
+
+    :returns: (H, W, 3) uint8 RGB.
+    """
+    result = estimator.estimate(stack, OutputRequest(sigma=True, all_in_focus=True))
+    tiles = [
+        Tile(f'{format_focus_distance(p.focus_dioptres)}, {p.focus_dioptres:.2f} dpt', p.image)
+        for p in sorted(stack.planes, key=lambda p: -p.focus_dioptres)
+    ]
+    columns = CONTACT_SHEET_COLUMNS
+    rows = [tiles[n : n + columns] for n in range(0, len(tiles), columns)]
+    rows.append(depth_tiles(result))
+    subtitle = f'Sweep {stack.sweep_id}: {describe_result(len(tiles), result)}'
+    return compose_panel(rows, title=title, subtitle=subtitle)
 
 
 def _row_height(row: Sequence[Tile], width: int) -> int:
@@ -91,9 +146,7 @@ def _row_height(row: Sequence[Tile], width: int) -> int:
     return min(MAX_ROW_HEIGHT, int((width - fixed) / aspects))
 
 
-def _draw_tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, height: int
-) -> int:
+def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int, height: int) -> int:
     """Draw a tile; return its width."""
     rgb = tile.rgb
     width = round(height * rgb.shape[1] / rgb.shape[0])
@@ -101,29 +154,25 @@ def _draw_tile(
     shrinks = width < rgb.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST if tile.scale else cv2.INTER_CUBIC
     resized = cv2.resize(rgb, (width, height), interpolation=method)
-    draw.text((x, y), tile.title, fill=TEXT_COLOUR, font=_font(18))
-    sheet.paste(Image.fromarray(resized), (x, y + TITLE_HEIGHT))
+    sheet.paste(Image.fromarray(resized), (x, y))
     if tile.scale is None:
         return width
-    invalid = bool(np.isnan(tile.image).any())
-    _draw_legend(draw, tile.scale, x + width + 12, y + TITLE_HEIGHT, height, invalid)
+    _draw_legend(sheet, tile.image, tile.scale, x + width + 12, y, height)
     return width + LEGEND_WIDTH
 
 
 def _draw_legend(
-    draw: ImageDraw.ImageDraw, scale: ColourScale, x: int, y: int, height: int, invalid: bool
+    sheet: Image.Image, values: np.ndarray, scale: ColourScale, x: int, y: int, height: int
 ) -> None:
     """Draw a colour bar with ticks, unit above, and a swatch for invalid pixels below."""
-    font = _font(15)
+    draw, font = ImageDraw.Draw(sheet), _font(15)
     draw.text((x + BAR_WIDTH + 10, y - 4), scale.unit, fill=MUTED_COLOUR, font=font)
-    top = y + 22
-    bottom = y + height - (30 if invalid else 6)
+    invalid = bool(np.isnan(values).any())
+    top, bottom = y + 22, y + height - (30 if invalid else 6)
     bar = bottom - top
     # Near at the bottom, like the ground in most images.
-    for line in range(bar):
-        index = int((bar - 1 - line) / max(bar - 1, 1) * (LEVELS - 1))
-        colour = tuple(int(c) for c in scale.colours[index])
-        draw.line([(x, top + line), (x + BAR_WIDTH - 1, top + line)], fill=colour)
+    levels = np.linspace(LEVELS - 1, 0, bar).astype(int)
+    sheet.paste(Image.fromarray(scale.colours[levels][:, None].repeat(BAR_WIDTH, 1)), (x, top))
     for position, text in scale.ticks(spacing=max(0.04, 20 / max(bar, 1))):
         at = bottom - 1 - position * (bar - 1)
         draw.line([(x + BAR_WIDTH, at), (x + BAR_WIDTH + 5, at)], fill=TEXT_COLOUR)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 import os
 from pathlib import Path
-import shutil
 import tempfile
 
 import numpy as np
@@ -22,8 +21,14 @@ from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.io.ply import write_ply
 from dualfocus_ros.visualization.cloud_rendering import render_oblique_view
 from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
-from dualfocus_ros.visualization.panel import Tile, compose_panel, draw_with_legend
-from dualfocus_ros.visualization.plane_tiles import plane_tiles
+from dualfocus_ros.visualization.panel import (
+    Tile,
+    compose_panel,
+    depth_tiles,
+    describe_result,
+    draw_with_legend,
+    plane_tiles,
+)
 
 
 def write_result_files(
@@ -38,8 +43,8 @@ def write_result_files(
     points = back_project(torch.from_numpy(result.depth), camera)[..., :3].numpy()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))
-        try:
+        with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as temporary:
+            partial = Path(temporary)
             np.save(partial / 'depth.npy', result.depth)
             np.save(partial / 'sigma.npy', result.sigma)
             save_png(partial / 'depth.png', to_millimetres(result.depth))
@@ -50,8 +55,6 @@ def write_result_files(
             count = write_ply(partial / 'cloud.ply', points, result.all_in_focus)
             for file in sorted(partial.iterdir()):
                 os.replace(file, folder / file.name)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CommandError(f'{folder} cannot be written: {error}') from None
     return count
@@ -59,24 +62,12 @@ def write_result_files(
 
 def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> np.ndarray:
     assert result.sigma is not None and result.all_in_focus is not None
-    valid = 100.0 * float(np.isfinite(result.depth).mean())
-    height, width = result.depth.shape
-    return compose_panel(
-        [
-            plane_tiles([p.image for p in planes], [p.focus_dioptres for p in planes]),
-            [
-                Tile('All in focus', result.all_in_focus),
-                Tile('Depth', result.depth, depth_scale(result.depth)),
-            ],
-            [
-                Tile('Cloud, from the side', render_oblique_view(points, result.all_in_focus)),
-                Tile(
-                    'Sigma: one standard deviation of depth',
-                    result.sigma,
-                    sigma_scale(result.sigma),
-                ),
-            ],
-        ],
-        title='Depth from focus',
-        subtitle=f'{len(planes)} planes of {width} x {height}, {valid:.1f} % of the pixels valid',
-    )
+    cloud = render_oblique_view(points, result.all_in_focus)
+    sigma = Tile('Sigma: one standard deviation of depth', result.sigma, sigma_scale(result.sigma))
+    rows = [
+        plane_tiles([p.image for p in planes], [p.focus_dioptres for p in planes]),
+        depth_tiles(result),
+        [Tile('Cloud, from the side', cloud), sigma],
+    ]
+    subtitle = describe_result(len(planes), result)
+    return compose_panel(rows, title='Depth from focus', subtitle=subtitle)

@@ -42,8 +42,7 @@ def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
     :param scales: result of :func:`encode_scales`.
     """
     height, width = sweep.depth.shape
-    camera, sharp = sweep.camera, sweep.all_in_focus
-    focus = sweep.focus_dioptres
+    camera, sharp, focus = sweep.camera, sweep.all_in_focus, sweep.focus_dioptres
     return {
         'name': sweep.name,
         'width': width,
@@ -54,12 +53,10 @@ def encode_sweep(sweep: SweepView, scales: dict[str, Any]) -> dict[str, Any]:
         'confidence': None if sweep.confidence is None else _pack(sweep.confidence),
         'sharp': None if sharp is None else _encode_jpeg(sharp, ALL_IN_FOCUS_QUALITY),
         'focus': None if focus is None else [round(float(q), 5) for q in focus],
-        'planes': None
-        if sweep.planes is None
-        else [_encode_jpeg(plane, PLANE_QUALITY) for plane in sweep.planes],
+        'planes': sweep.planes and [_encode_jpeg(plane, PLANE_QUALITY) for plane in sweep.planes],
         'curves': None if sweep.probability is None else _encode_curves(sweep.probability),
         'camera': None if camera is None else [camera.fx, camera.fy, camera.cx, camera.cy],
-        'limits': None if sweep.limits is None else list(sweep.limits),
+        'limits': sweep.limits,
         'facts': sweep.facts,
     }
 
@@ -92,15 +89,6 @@ def encode_lengths(values: np.ndarray, step: float) -> np.ndarray:
     return codes.astype(np.uint16)
 
 
-def decode_lengths(codes: np.ndarray, step: float) -> np.ndarray:
-    """Return metres from the codes of :func:`encode_lengths`."""
-    values = MIN_LENGTH * np.exp((codes.astype(np.float64) - FIRST_LENGTH_CODE) * step)
-    values[codes == CODE_INVALID] = np.nan
-    values[codes == CODE_NEARER] = -np.inf
-    values[codes == CODE_FARTHER] = np.inf
-    return values
-
-
 def quantise_probability(probability: np.ndarray) -> np.ndarray:
     """Return (N, h, w) uint8 that sum to PROBABILITY_SUM in each pixel.
 
@@ -119,10 +107,7 @@ def _encode_curves(probability: np.ndarray) -> dict[str, Any]:
     factor = -(-width // MAX_CURVE_WIDTH)
     size = -(-width // factor), -(-height // factor)
     small = np.stack(
-        [
-            cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-            for plane in probability
-        ]
+        [cv2.resize(np.float32(p), size, interpolation=cv2.INTER_AREA) for p in probability]
     )
     return {'width': size[0], 'height': size[1], 'data': _pack(quantise_probability(small))}
 
@@ -135,11 +120,9 @@ def _pack(values: np.ndarray) -> str:
     """Return deflated differences of integers, high bytes before low bytes, in base 64."""
     flat = values.reshape(-1)
     steps = np.diff(flat, prepend=flat.dtype.type(0))  # wraps around, as the sum does
-    if flat.dtype == np.uint16:
-        parts = [(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)]
-    else:
-        parts = [steps.astype(np.uint8)]
-    return _base64(zlib.compress(np.concatenate(parts).tobytes(), 9))
+    bytes_of_steps = steps.astype(steps.dtype.newbyteorder('>')).view(np.uint8)
+    high_first = bytes_of_steps.reshape(-1, steps.dtype.itemsize).T
+    return _base64(zlib.compress(high_first.tobytes(), 9))
 
 
 def _encode_jpeg(image: np.ndarray, quality: int) -> str:

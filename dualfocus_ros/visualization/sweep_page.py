@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import html
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 _HERE = Path(__file__).parent
@@ -29,9 +30,4 @@ def build_page(title: str, sweeps: Sequence[dict[str, Any]], *, live: bool = Fal
         'data': data.replace('<', '\\u003c'),
     }
     page = (_HERE / 'sweep_page.html').read_text('utf-8')
-    before, *rest = page.split('{{')
-    pieces = [before]
-    for piece in rest:
-        name, after = piece.split('}}', 1)
-        pieces += [parts[name], after]
-    return ''.join(pieces)
+    return re.sub(r'{{(\w+)}}', lambda match: parts[match[1]], page)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``dualfocus view`` of a running node: pages, subscriptions only while one is open, Ctrl-C."""
 
-import base64
 from collections.abc import Callable
 import json
 import os
@@ -11,14 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-import zlib
 
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
 from browser import find_browser, running_browser
-from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, decode_lengths
+from sweep_pages import depth_of
 
 CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 4, 'far_dioptres': 0.3}
@@ -76,13 +74,6 @@ def sweep_after(url: str, number: int, patience: float = 90.0) -> dict:
                 return json.loads(body)
             said = body
     pytest.fail(f'no sweep within {patience:g} s: {said}')
-
-
-def depth_of(sweep: dict) -> np.ndarray:
-    data = np.frombuffer(zlib.decompress(base64.b64decode(sweep['depth']['data'])), np.uint8)
-    high, low = data.reshape(2, -1).astype(np.uint16)
-    codes = np.cumsum((high << 8 | low).astype(np.uint16), dtype=np.uint16)
-    return decode_lengths(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = 40.0) -> None:

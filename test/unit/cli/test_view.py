@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``dualfocus view`` of bags: computed and recorded sweeps, refused arguments."""
 
-import base64
 import json
 from pathlib import Path
 import re
@@ -9,14 +8,13 @@ import signal
 import subprocess
 import sys
 import urllib.request
-import zlib
 
 import numpy as np
 import pytest
 
 from dualfocus_ros.cli.main import main
-from dualfocus_ros.visualization.sweep_encoding import DEPTH_STEP, decode_lengths
 from small_bags import FOCUS, START, messages_by_topic, pixels, wall_bag
+from sweep_pages import depth_of
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built package: source its setup file')
@@ -32,13 +30,6 @@ def data_of(page: Path) -> dict:
         re.DOTALL,
     )
     return json.loads(text)
-
-
-def depth_of(sweep: dict) -> np.ndarray:
-    data = np.frombuffer(zlib.decompress(base64.b64decode(sweep['depth']['data'])), np.uint8)
-    high, low = data.reshape(2, -1).astype(np.uint16)
-    codes = np.cumsum((high << 8 | low).astype(np.uint16), dtype=np.uint16)
-    return decode_lengths(codes, DEPTH_STEP).reshape(sweep['height'], sweep['width'])
 
 
 @pytest.fixture(scope='module')

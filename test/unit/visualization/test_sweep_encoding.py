@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoding of sweeps and the page built from it."""
 
-import base64
 import json
 import re
-import zlib
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.visualization import sweep_encoding
 from dualfocus_ros.visualization.sweep_page import build_page
 from dualfocus_ros.visualization.sweep_view import SweepView
+from sweep_pages import decode_lengths, unpack
 
 
 def made_sweep(height=48, width=64, count=4, **more) -> SweepView:
@@ -35,18 +34,9 @@ def made_sweep(height=48, width=64, count=4, **more) -> SweepView:
     return SweepView(**{**fields, **more})
 
 
-def unpacked(text: str, kind: type) -> np.ndarray:
-    """Decode packed integers, as the page does."""
-    data = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    if kind is np.uint16:
-        high, low = data.reshape(2, -1).astype(np.uint16)
-        data = (high << 8 | low).astype(np.uint16)
-    return np.cumsum(data, dtype=kind)
-
-
 def test_codes_keep_depth_to_250_ppm_and_special_values():
     values = np.array([np.nan, -np.inf, np.inf, 1e-3, 0.1, 0.5, 1.0, 7.3, 20.0, 1e4], np.float32)
-    back = sweep_encoding.decode_lengths(
+    back = decode_lengths(
         sweep_encoding.encode_lengths(values, sweep_encoding.DEPTH_STEP), sweep_encoding.DEPTH_STEP
     )
     assert np.array_equal(np.isnan(back), np.isnan(values))
@@ -66,11 +56,11 @@ def test_codes_keep_depth_to_250_ppm_and_special_values():
 def test_encoded_maps_can_be_decoded():
     sweep = made_sweep()
     page = sweep_encoding.encode_sweep(sweep, sweep_encoding.encode_scales([sweep]))
-    codes = unpacked(page['depth']['data'], np.uint16)
+    codes = unpack(page['depth']['data'], np.uint16)
     assert np.array_equal(
         codes, sweep_encoding.encode_lengths(sweep.depth, sweep_encoding.DEPTH_STEP).reshape(-1)
     )
-    assert np.array_equal(unpacked(page['confidence'], np.uint8), sweep.confidence.reshape(-1))
+    assert np.array_equal(unpack(page['confidence'], np.uint8), sweep.confidence.reshape(-1))
     json.dumps(page, allow_nan=False)
 
 

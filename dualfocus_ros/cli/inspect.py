@@ -135,7 +135,7 @@ def _write_sheet(
         )
     from dualfocus_ros.io.image_files import save_png
     from dualfocus_ros.nodes.stack_processor import load_estimator
-    from dualfocus_ros.visualization.panel import contact_sheet
+    from dualfocus_ros.visualization.result_files import contact_sheet
 
     picture = contact_sheet(stack, load_estimator(inspection.inputs.settings), str(arguments.bag))
     arguments.sheet.parent.mkdir(parents=True, exist_ok=True)

@@ -138,9 +138,9 @@ class LiveViewer:
         missing = self._recorder.discover()
         depth = self._outputs[DEPTH.name]
         if depth in missing:
-            server.set_status(f'waiting: {depth} has no publisher')
+            server.status = f'waiting: {depth} has no publisher'
             return
-        server.set_status(f'waiting for the next sweep on {depth}')
+        server.status = f'waiting for the next sweep on {depth}'
         if self._inputs is None:
             self._inputs = find_inputs_of_publisher(self._node, depth, self._selected)
             if self._inputs is not None and self._inputs.image is not None:

@@ -24,6 +24,8 @@ _VIEWER_TIMEOUT = 5.0  # s; a page that has not polled for so long is closed
 class PageServer:
     """Server of ``/`` and, for live pages, ``/sweeps?after=NUMBER``; a context manager.
 
+    The attribute ``status`` is the text that pages show while no sweep arrives.
+
     :param host: address. On a loopback address, requests with another Host header are refused:
         a foreign web page could otherwise read the sweeps by DNS rebinding.
     :param port: 0 for any free port.
@@ -34,7 +36,7 @@ class PageServer:
         self.page = page
         self._newest: bytes | None = None
         self._number = 0
-        self._status = 'waiting for the first sweep'
+        self.status = 'waiting for the first sweep'
         self._changed = threading.Condition()
         self._closing = False
         self._open_polls = 0
@@ -106,10 +108,6 @@ class PageServer:
             self._newest = text.encode('utf-8')
             self._changed.notify_all()
 
-    def set_status(self, text: str) -> None:
-        """Set the text that pages show while no sweep arrives."""
-        self._status = text
-
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         host = urlsplit(f'//{request.headers.get("Host", "")}').hostname
@@ -137,7 +135,7 @@ class PageServer:
             self._last_poll = time.monotonic()
             newest = self._newest if self._number > after else None
         if newest is None:
-            text = self._status.encode('utf-8')
+            text = self.status.encode('utf-8')
             _send(request, HTTPStatus.ACCEPTED, 'text/plain; charset=utf-8', text)
         else:
             _send(request, HTTPStatus.OK, 'application/json', newest)

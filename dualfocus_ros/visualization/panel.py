@@ -1,25 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels: rows of titled images with legends; tiles of planes, contact sheet of a sweep."""
+"""Panels: rows of titled images with legends; tiles of planes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.io.image_files import to_rgb
-from dualfocus_ros.visualization.colour_scales import (
-    INVALID_COLOUR,
-    LEVELS,
-    ColourScale,
-    depth_scale,
-)
+from dualfocus_ros.visualization.colour_scales import INVALID_COLOUR, LEVELS, ColourScale
 
 MARGIN = 24
 GAP = 16
@@ -28,7 +20,6 @@ LEGEND_WIDTH = 84  # bar, ticks and gap to the image
 TITLE_HEIGHT = 28
 MAX_ROW_HEIGHT = 560
 MAX_PLANE_TILES = 5
-CONTACT_SHEET_COLUMNS = 6
 BACKGROUND = (255, 255, 255)
 TEXT_COLOUR = (28, 31, 36)
 MUTED_COLOUR = (105, 110, 118)
@@ -45,11 +36,6 @@ class Tile:
     title: str
     image: np.ndarray
     scale: ColourScale | None = None
-
-    @property
-    def rgb(self) -> np.ndarray:
-        """Image as (H, W, 3) uint8 RGB."""
-        return to_rgb(self.image) if self.scale is None else self.scale.apply(self.image)
 
 
 def compose_panel(
@@ -107,39 +93,6 @@ def format_focus_distance(dioptres: float) -> str:
     return f'{1.0 / dioptres:.2f} m' if dioptres > 1e-3 else 'infinity'
 
 
-def depth_tiles(result: DepthResult) -> list[Tile]:
-    """Return the tiles of the all-in-focus image and the depth."""
-    assert result.all_in_focus is not None
-    return [
-        Tile('All in focus', result.all_in_focus),
-        Tile('Depth', result.depth, depth_scale(result.depth)),
-    ]
-
-
-def describe_result(planes: int, result: DepthResult) -> str:
-    """Return number of planes, size and valid share of a result as text."""
-    height, width = result.depth.shape
-    valid = 100.0 * float(np.isfinite(result.depth).mean())
-    return f'{planes} planes of {width} x {height}, {valid:.1f} % of the pixels valid'
-
-
-def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
-    """Estimate the depth of a stack and return its contact sheet.
-
-    :returns: (H, W, 3) uint8 RGB.
-    """
-    result = estimator.estimate(stack, OutputRequest(sigma=True, all_in_focus=True))
-    tiles = [
-        Tile(f'{format_focus_distance(p.focus_dioptres)}, {p.focus_dioptres:.2f} dpt', p.image)
-        for p in sorted(stack.planes, key=lambda p: -p.focus_dioptres)
-    ]
-    columns = CONTACT_SHEET_COLUMNS
-    rows = [tiles[n : n + columns] for n in range(0, len(tiles), columns)]
-    rows.append(depth_tiles(result))
-    subtitle = f'Sweep {stack.sweep_id}: {describe_result(len(tiles), result)}'
-    return compose_panel(rows, title=title, subtitle=subtitle)
-
-
 def _row_height(row: Sequence[Tile], width: int) -> int:
     fixed = 2 * MARGIN + GAP * (len(row) - 1) + sum(LEGEND_WIDTH for t in row if t.scale)
     aspects = sum(tile.image.shape[1] / tile.image.shape[0] for tile in row)
@@ -148,7 +101,7 @@ def _row_height(row: Sequence[Tile], width: int) -> int:
 
 def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int, height: int) -> int:
     """Draw a tile; return its width."""
-    rgb = tile.rgb
+    rgb = to_rgb(tile.image) if tile.scale is None else tile.scale.apply(tile.image)
     width = round(height * rgb.shape[1] / rgb.shape[0])
     # Nearest neighbour for maps: no blending of values with invalid neighbours.
     shrinks = width < rgb.shape[1]
@@ -174,14 +127,13 @@ def _draw_legend(
     levels = np.linspace(LEVELS - 1, 0, bar).astype(int)
     sheet.paste(Image.fromarray(scale.colours[levels][:, None].repeat(BAR_WIDTH, 1)), (x, top))
     for position, text in scale.ticks(spacing=max(0.04, 20 / max(bar, 1))):
-        at = bottom - 1 - position * (bar - 1)
-        draw.line([(x + BAR_WIDTH, at), (x + BAR_WIDTH + 5, at)], fill=TEXT_COLOUR)
-        draw.text((x + BAR_WIDTH + 10, at), text, fill=TEXT_COLOUR, font=font, anchor='lm')
+        line = bottom - 1 - position * (bar - 1)
+        draw.line([(x + BAR_WIDTH, line), (x + BAR_WIDTH + 5, line)], fill=TEXT_COLOUR)
+        draw.text((x + BAR_WIDTH + 10, line), text, fill=TEXT_COLOUR, font=font, anchor='lm')
     if invalid:
         draw.rectangle([x, bottom + 12, x + BAR_WIDTH - 1, bottom + 28], fill=INVALID_COLOUR)
-        draw.text(
-            (x + BAR_WIDTH + 10, bottom + 20), 'none', fill=TEXT_COLOUR, font=font, anchor='lm'
-        )
+        at = x + BAR_WIDTH + 10, bottom + 20
+        draw.text(at, 'none', fill=TEXT_COLOUR, font=font, anchor='lm')
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output files of ``dualfocus estimate``."""
+"""Output files of ``dualfocus estimate``, and the contact sheet of a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 import os
 from pathlib import Path
 import tempfile
+from typing import Any
 
 import numpy as np
 import torch
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.exceptions import CommandError
-from dualfocus_ros.focal_stack import Plane
+from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.point_cloud import back_project
-from dualfocus_ros.inference.result import DepthResult
+from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.io.depth_files import to_millimetres
 from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.io.ply import write_ply
@@ -24,11 +26,12 @@ from dualfocus_ros.visualization.colour_scales import depth_scale, sigma_scale
 from dualfocus_ros.visualization.panel import (
     Tile,
     compose_panel,
-    depth_tiles,
-    describe_result,
     draw_with_legend,
+    format_focus_distance,
     plane_tiles,
 )
+
+MAX_COLUMNS = 6  # of a contact sheet
 
 
 def write_result_files(
@@ -60,14 +63,47 @@ def write_result_files(
     return count
 
 
+def contact_sheet(stack: FocalStack, estimator: Any, title: str) -> np.ndarray:
+    """Estimate the depth of a stack and return its contact sheet.
+
+    :returns: (H, W, 3) uint8 RGB.
+    """
+    result = estimator.estimate(stack, OutputRequest(sigma=True, all_in_focus=True))
+    tiles = [
+        Tile(f'{format_focus_distance(p.focus_dioptres)}, {p.focus_dioptres:.2f} dpt', p.image)
+        for p in sorted(stack.planes, key=lambda p: -p.focus_dioptres)
+    ]
+    columns = math.ceil(len(tiles) / math.ceil(len(tiles) / MAX_COLUMNS))  # rows of equal length
+    rows = [tiles[n : n + columns] for n in range(0, len(tiles), columns)]
+    rows.append(_depth_tiles(result))
+    subtitle = f'Sweep {stack.sweep_id}: {_describe(len(tiles), result)}'
+    return compose_panel(rows, title=title, subtitle=subtitle)
+
+
 def _panel(planes: Sequence[Plane], result: DepthResult, points: np.ndarray) -> np.ndarray:
     assert result.sigma is not None and result.all_in_focus is not None
     cloud = render_oblique_view(points, result.all_in_focus)
     sigma = Tile('Sigma: one standard deviation of depth', result.sigma, sigma_scale(result.sigma))
     rows = [
         plane_tiles([p.image for p in planes], [p.focus_dioptres for p in planes]),
-        depth_tiles(result),
+        _depth_tiles(result),
         [Tile('Cloud, from the side', cloud), sigma],
     ]
-    subtitle = describe_result(len(planes), result)
+    subtitle = _describe(len(planes), result)
     return compose_panel(rows, title='Depth from focus', subtitle=subtitle)
+
+
+def _depth_tiles(result: DepthResult) -> list[Tile]:
+    """Return the tiles of the all-in-focus image and the depth."""
+    assert result.all_in_focus is not None
+    return [
+        Tile('All in focus', result.all_in_focus),
+        Tile('Depth', result.depth, depth_scale(result.depth)),
+    ]
+
+
+def _describe(planes: int, result: DepthResult) -> str:
+    """Return number of planes, size and valid share of a result as text."""
+    height, width = result.depth.shape
+    valid = 100.0 * float(np.isfinite(result.depth).mean())
+    return f'{planes} planes of {width} x {height}, {valid:.1f} % of the pixels valid'

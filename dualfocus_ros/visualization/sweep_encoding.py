@@ -65,10 +65,8 @@ def encode_scales(
     sweeps: Sequence[SweepView], depth_range: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Return scales of depth, sigma and confidence that fit several sweeps."""
-    if depth_range is None:
-        depth = depth_scale(*(sweep.depth for sweep in sweeps))
-    else:
-        depth = log_depth_scale(*depth_range)
+    depths = [sweep.depth for sweep in sweeps]
+    depth = depth_scale(*depths) if depth_range is None else log_depth_scale(*depth_range)
     sigmas = [s.sigma[np.isfinite(s.sigma)] for s in sweeps if s.sigma is not None]
     return {
         'depth': _encode_scale(depth),

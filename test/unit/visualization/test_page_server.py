@@ -27,7 +27,7 @@ def test_server_serves_its_page_and_each_sweep_once():
         assert (status, body) == (200, '<p>here</p>')
         assert headers['Cache-Control'] == 'no-store'
         assert not server.has_viewers
-        server.set_status('waiting for depth')
+        server.status = 'waiting for depth'
         assert get(f'{server.url}sweeps?after=0')[:2] == (202, 'waiting for depth')
         assert server.has_viewers
         for name in ('first', 'second'):

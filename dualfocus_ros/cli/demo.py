@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,21 +61,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if not 2 <= arguments.planes <= 32:
         raise UsageError(f'--planes must be from 2 to 32, got {arguments.planes}')
     from dualfocus_ros.demo.demo_report import format_summary
-    from dualfocus_ros.demo.demo_run import run_demo
-    from dualfocus_ros.demo.demo_settings import DemoSettings
+    from dualfocus_ros.demo.demo_run import DemoSettings, run_demo
 
-    settings = DemoSettings(
-        output=arguments.output,
-        scene=arguments.scene,
-        seconds=arguments.seconds,
-        width=arguments.width,
-        height=arguments.height,
-        rate=arguments.rate,
-        planes=arguments.planes,
-        model=arguments.model,
-        device=arguments.device,
-        start_timeout=arguments.start_timeout,
-    )
+    names = (field.name for field in fields(DemoSettings))
+    settings = DemoSettings(**{name: getattr(arguments, name) for name in names})
     metrics, problems = run_demo(settings)
     if arguments.json:
         echo_json(metrics)

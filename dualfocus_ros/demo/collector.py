@@ -110,19 +110,16 @@ class DemoCollector:
         """Return the newest depth image with all its planes, outputs and ground truth."""
         for info in reversed(self.infos):
             stamp = to_ns(info.header.stamp)
-            parts = {topic: self._find(topic, stamp) for topic in EXAMPLE_TOPICS if topic != IMAGE}
             planes = [self._find(IMAGE, to_ns(s)) for s in info.stamps]
-            if any(p is None for p in (*parts.values(), *planes)):
-                continue
-            return ExampleSweep(
-                planes=[decode_image(p) for p in planes if p is not None],
-                focus_dioptres=[float(q) for q in info.focus_dioptres],
-                depth=decode_image(parts[DEPTH]),
-                truth=decode_image(parts[TRUTH]),
-                sigma=decode_image(parts[SIGMA]),
-                all_in_focus=decode_image(parts[RGB]),
-                points=decode_cloud(parts[POINTS]),
-            )
+            images = [self._find(topic, stamp) for topic in (DEPTH, TRUTH, SIGMA, RGB)]
+            points = self._find(POINTS, stamp)
+            if None not in (*planes, *images, points):
+                depth, truth, sigma, sharp = map(decode_image, images)
+                focus = [float(q) for q in info.focus_dioptres]
+                cloud = decode_cloud(points)
+                return ExampleSweep(
+                    [*map(decode_image, planes)], focus, depth, truth, sigma, sharp, cloud
+                )
         return None
 
     def _compare(self, stamp: int) -> None:

@@ -45,7 +45,7 @@ def compute_metrics(collector: DemoCollector, seconds: float) -> dict[str, Any]:
         'receipt_latency_ms': _percentiles(collector.info_latencies_ms),
         'inference_ms': _percentiles([info.inference_ms for info in infos]),
         'planes': len(latest.stamps) if latest else None,
-        'flagged': sum(1 for info in infos if info.flags),
+        'flagged': sum(bool(info.flags) for info in infos),
         'each': _each(collector),
         'model': str(latest.model) if latest else None,
         'device': str(latest.device) if latest else None,
@@ -77,9 +77,9 @@ def write_pictures(
     folder: Path, example: ExampleSweep, metrics: dict[str, Any], scene: str
 ) -> None:
     """Write panel.png and cloud.ply of one depth image."""
-    words = np.ascontiguousarray(example.points[..., 3]).view(np.uint32)
-    colours = np.stack([(words >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
-    points, colours = example.points[..., :3], colours.astype(np.uint8)
+    points = example.points[..., :3]
+    # The fourth value is 0x00RRGGBB: little-endian bytes B G R 0.
+    colours = np.ascontiguousarray(example.points).view(np.uint8)[..., 14:11:-1]
     write_ply(folder / 'cloud.ply', points, colours)
 
     scale = depth_scale(example.truth)

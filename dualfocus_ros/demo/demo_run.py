@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 import json
 import logging
 import os
@@ -14,8 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -23,12 +24,13 @@ from tqdm import tqdm
 from dualfocus_ros.bags.message_types import import_message_class
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
+from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.demo.collector import TRUTH, DemoCollector
 from dualfocus_ros.demo.demo_report import compute_metrics, write_pictures
-from dualfocus_ros.demo.demo_settings import DemoSettings, parameter_arguments
 from dualfocus_ros.demo.node_processes import NodeGroup, isolated_environment
 from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.simulation.scenes import SCENES
 from dualfocus_ros.topics import (
     CAMERA_INFO,
     DIAGNOSTIC_ARRAY,
@@ -47,14 +49,67 @@ METRICS_FILE = 'metrics.json'
 _DISCOVERY_PERIOD = 0.2  # s
 
 
-class _InterruptFlag:
-    """Signal handler that remembers Ctrl-C or SIGTERM until the run can end in order."""
+@dataclass(frozen=True)
+class DemoSettings:
+    """Settings of a demo run.
 
-    def __init__(self) -> None:
-        self.is_set = False
+    :param output: folder for the results.
+    :param scene: name in :data:`~dualfocus_ros.simulation.scenes.SCENES`.
+    :param seconds: duration of the measurement after the first depth.
+    :param rate: camera images per second.
+    :param planes: planes per sweep.
+    :param start_timeout: seconds to wait for the first depth.
+    """
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.is_set = True
+    output: Path
+    scene: str = 'table'
+    seconds: float = 20.0
+    width: int = 640
+    height: int = 480
+    rate: float = 10.0
+    planes: int = 8
+    model: str = 'auto'
+    device: str = 'auto'
+    start_timeout: float = 120.0
+
+    def depth_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the depth node."""
+        return {
+            'model': self.model,
+            'device': self.device,
+            'breathing.model': 'thin_lens',
+            **self._lens_parameters(),
+        }
+
+    def node_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return the parameters of each node by executable name."""
+        far, near = SCENES[self.scene].focus_range
+        return {
+            'sim_camera_node': {
+                'scene': self.scene,
+                'width': self.width,
+                'height': self.height,
+                'rate': self.rate,
+                **self._lens_parameters(),
+            },
+            'depth_node': self.depth_parameters(),
+            'focus_sweep_node': {
+                'mode': 'continuous',
+                'near_dioptres': near,
+                'far_dioptres': far,
+                'count': self.planes,
+            },
+        }
+
+    def _lens_parameters(self) -> dict[str, float]:
+        lens = simulated_lens(self.width)
+        names = ('focal_length', 'f_number', 'pixel_pitch')
+        return {f'lens.{name}': getattr(lens, name) for name in names}
+
+
+def parameter_arguments(parameters: dict[str, Any]) -> list[str]:
+    """Return ROS arguments that set parameters: ``-p NAME:=VALUE`` each."""
+    return [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
 
 
 def run_demo(settings: DemoSettings) -> tuple[dict[str, Any], list[str]]:
@@ -69,16 +124,18 @@ def run_demo(settings: DemoSettings) -> tuple[dict[str, Any], list[str]]:
             f'{output} was not made by this command: move it away or choose another --output'
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{output.name}-', dir=output.parent))
-    partial.chmod(0o755)
-    try:
+    with tempfile.TemporaryDirectory(
+        prefix=f'.{output.name}-', dir=output.parent, ignore_cleanup_errors=True
+    ) as scratch:
+        partial = Path(scratch) / 'new'
+        partial.mkdir()
         metrics, problems = _measure_nodes(settings, partial)
         if (partial / 'panel.png').exists():
             problems += _write_page(settings, partial, metrics['depths'])
         write_text(partial / METRICS_FILE, json.dumps(metrics, indent=2) + '\n')
-        _replace_folder(output, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if output.exists():
+            output.rename(Path(scratch) / 'old')
+        partial.rename(output)
     return metrics, problems
 
 
@@ -89,7 +146,7 @@ def _measure_nodes(settings: DemoSettings, folder: Path) -> tuple[dict[str, Any]
     environment = isolated_environment()
     os.environ.update(environment)  # before rclpy reads them
     start = time.monotonic()
-    with _interrupt_flag() as interrupt, NodeGroup() as group:
+    with _interrupts() as interrupt, NodeGroup() as group:
         for name, parameters in settings.node_parameters().items():
             group.start(name, parameter_arguments(parameters), logs, environment)
         logger.info(
@@ -149,24 +206,18 @@ def _write_page(settings: DemoSettings, folder: Path, depths: int) -> list[str]:
     return [f'view.html could not be written: {lines[-1]}']
 
 
-def _recorded_topics() -> dict[str, str]:
-    """Return the message types of the recorded topics by absolute name."""
-    inputs = (IMAGE_RAW, CAMERA_INFO, FOCUS_STATE, FOCUS_COMMAND)
-    return {
-        **{f'/{topic.name}': topic.message_type for topic in inputs},
-        **{f'/{topic.name}': topic.message_type for topic in RECORDED_OUTPUTS},
-        DIAGNOSTICS: DIAGNOSTIC_ARRAY,
-    }
-
-
 @contextmanager
-def _subscriptions(collector: DemoCollector, bag: BagWriter) -> Iterator[Callable[[float], None]]:
-    """Subscribe to all topics; yield a function that spins for some seconds at most."""
+def _subscriptions(collector: DemoCollector, bag: BagWriter) -> Iterator[Callable[[], None]]:
+    """Subscribe to all topics; yield a function that spins for at most 0.1 s."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    recorded = {name: import_message_class(kind) for name, kind in _recorded_topics().items()}
+    inputs = (IMAGE_RAW, CAMERA_INFO, FOCUS_STATE, FOCUS_COMMAND)
+    types = {topic.name: topic.message_type for topic in inputs}
+    types |= {topic.name: topic.message_type for topic in RECORDED_OUTPUTS}
+    recorded = {f'/{name}': import_message_class(kind) for name, kind in types.items()}
+    recorded[DIAGNOSTICS] = import_message_class(DIAGNOSTIC_ARRAY)
     # The demo handles Ctrl-C itself: the context must outlive it.
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -179,13 +230,13 @@ def _subscriptions(collector: DemoCollector, bag: BagWriter) -> Iterator[Callabl
         ]
         last_discovery = -_DISCOVERY_PERIOD
 
-        def spin(seconds: float) -> None:
+        def spin() -> None:
             nonlocal last_discovery
             if time.monotonic() - last_discovery > _DISCOVERY_PERIOD:
                 for recorder in recorders:
                     recorder.discover()
                 last_discovery = time.monotonic()
-            executor.spin_once(timeout_sec=seconds)
+            executor.spin_once(timeout_sec=0.1)
 
         yield spin
         for recorder in recorders:
@@ -200,8 +251,8 @@ def _wait_for_depth(
     settings: DemoSettings,
     collector: DemoCollector,
     group: NodeGroup,
-    spin: Callable[[float], None],
-    interrupt: _InterruptFlag,
+    spin: Callable[[], None],
+    interrupt: threading.Event,
     logs: Path,
 ) -> None:
     """Wait for the first depth of a complete sweep.
@@ -210,37 +261,33 @@ def _wait_for_depth(
     """
     deadline = time.monotonic() + settings.start_timeout
     while not collector.start_measuring():
-        if interrupt.is_set:
+        if interrupt.is_set():
             raise KeyboardInterrupt
-        exited = group.exited()
-        if exited:
-            raise CommandError(
-                f'{exited[0].name} exited with status {exited[0].status} before the first depth; '
-                f'last output: {exited[0].last_line()} ({_save_logs(logs)})'
+        node, problem = group.nodes[1], ''
+        if group.exited():
+            node = group.exited()[0]
+            problem = f'{node.name} exited with status {node.status} before the first depth'
+        elif time.monotonic() > deadline:
+            problem = (
+                f'no depth of a complete sweep within {settings.start_timeout:.0f} s: '
+                f'{collector.images} images, {len(collector.infos)} stacks received'
             )
-        if time.monotonic() > deadline:
-            counts = f'{collector.images} images, {len(collector.infos)} stacks received'
+        if problem:
+            saved = tempfile.mkdtemp(prefix='dualfocus-demo-')  # the output folder is temporary
+            shutil.copytree(logs, saved, dirs_exist_ok=True)
             raise CommandError(
-                f'no depth of a complete sweep within {settings.start_timeout:.0f} s: {counts}; '
-                f'last output of the depth node: {group.nodes[1].last_line()} '
-                f'({_save_logs(logs)})'
+                f'{problem}; last output of {node.name}: {node.last_line()} '
+                f'(all logs are in {saved})'
             )
-        spin(0.1)
-
-
-def _save_logs(logs: Path) -> str:
-    """Copy the logs out of the temporary output folder; return a text with the place."""
-    saved = Path(tempfile.mkdtemp(prefix='dualfocus-demo-'))
-    shutil.copytree(logs, saved, dirs_exist_ok=True)
-    return f'all logs are in {saved}'
+        spin()
 
 
 def _measure(
     seconds: float,
     collector: DemoCollector,
     group: NodeGroup,
-    spin: Callable[[float], None],
-    interrupt: _InterruptFlag,
+    spin: Callable[[], None],
+    interrupt: threading.Event,
 ) -> float:
     """Collect for some seconds, fewer after Ctrl-C or the exit of a node; return the duration."""
     start = time.monotonic()
@@ -248,8 +295,8 @@ def _measure(
     quiet = True if not logger.isEnabledFor(logging.INFO) else None
     form = '{desc}: {n:.0f}/{total:.0f} s |{bar}| {postfix}'
     with tqdm(total=seconds, desc='measuring', bar_format=form, leave=False, disable=quiet) as bar:
-        while elapsed < seconds and not interrupt.is_set and not group.exited():
-            spin(0.1)
+        while elapsed < seconds and not interrupt.is_set() and not group.exited():
+            spin()
             elapsed = time.monotonic() - start
             bar.update(min(elapsed, seconds) - bar.n)
             bar.set_postfix_str(f'{len(collector.depths)} depth images')
@@ -257,23 +304,12 @@ def _measure(
 
 
 @contextmanager
-def _interrupt_flag() -> Iterator[_InterruptFlag]:
-    """Handle SIGINT and SIGTERM by a flag within the context."""
-    flag = _InterruptFlag()
-    before = {n: signal.signal(n, flag) for n in (signal.SIGINT, signal.SIGTERM)}
+def _interrupts() -> Iterator[threading.Event]:
+    """Within the context, SIGINT and SIGTERM set an event and the run ends in order."""
+    event = threading.Event()
+    before = {n: signal.signal(n, lambda *_: event.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield flag
+        yield event
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _replace_folder(output: Path, partial: Path) -> None:
-    """Move the finished folder to the place of the old one."""
-    old = None
-    if output.exists():
-        old = Path(tempfile.mkdtemp(prefix=f'.{output.name}-old-', dir=output.parent))
-        os.replace(output, old / 'old')
-    os.replace(partial, output)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)

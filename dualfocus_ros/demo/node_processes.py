@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +74,7 @@ class NodeProcess:
     """
 
     def __init__(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        log: Path,
-        environment: Mapping[str, str | None],
+        self, name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str | None]
     ) -> None:
         self.name = name
         self.log = log
@@ -145,12 +140,7 @@ class NodeGroup:
     def __enter__(self) -> NodeGroup:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def start(
@@ -169,26 +159,27 @@ class NodeGroup:
 
     def stop(self) -> dict[str, int | None]:
         """Interrupt all nodes, wait, and return their exit statuses; collect ``problems``."""
-        if not self._stopped:
-            self._stopped = True
-            for node in self.exited():
-                self.problems.append(f'{node.name} exited early with status {node.status}')
-            exited_before = set(self.exited())
-            for node in self.nodes:
-                node.interrupt()
-            deadline = time.monotonic() + STOP_SECONDS
-            for node in self.nodes:
-                if not node.wait(deadline - time.monotonic()):
-                    self.problems.append(
-                        f'{node.name} did not exit within {STOP_SECONDS:.0f} s of SIGINT'
-                    )
-                elif node.status != 0 and node not in exited_before:
-                    self.problems.append(f'{node.name} exited with status {node.status}')
-                if 'Traceback (most recent call last)' in node.output():
-                    self.problems.append(f'{node.name} printed a traceback')
+        running = [] if self._stopped else self.nodes
+        self._stopped = True
+        exited = [node for node in running if node.status is not None]
+        for node in running:
+            node.interrupt()
+        deadline = time.monotonic() + STOP_SECONDS
+        for node in running:
+            problem = ''
+            if node in exited:
+                problem = f'exited early with status {node.status}'
+            elif not node.wait(deadline - time.monotonic()):
+                problem = f'did not exit within {STOP_SECONDS:.0f} s of SIGINT'
+            elif node.status != 0:
+                problem = f'exited with status {node.status}'
+            if problem:
+                self.problems.append(f'{node.name} {problem}')
+            if 'Traceback (most recent call last)' in node.output():
+                self.problems.append(f'{node.name} printed a traceback')
         return {node.name: node.status for node in self.nodes}
 
 
 def _interrupt_when_parent_dies() -> None:
-    """Make the kernel send SIGINT to this process when its parent dies, SIGKILL included."""
+    """Make the kernel send SIGINT to this process when its parent dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.alignment.alignment_result import Alignment
+from dualfocus_ros.alignment.gauss_newton import RegistrationImage
 from dualfocus_ros.alignment.homography import align_homography
 from dualfocus_ros.alignment.registration import covers
-from dualfocus_ros.alignment.registration_image import RegistrationImage
 from dualfocus_ros.alignment.shift_scale import PairCache, align_shift_scale
 from dualfocus_ros.camera.thin_lens import Lens
 

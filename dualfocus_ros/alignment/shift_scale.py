@@ -18,11 +18,11 @@ from dualfocus_ros.alignment.alignment_result import Alignment, identity_alignme
 from dualfocus_ros.alignment.gauss_newton import (
     DOUBLE,
     HALVE,
+    RegistrationImage,
     register_shift,
     register_shift_scale,
     rms_displacement,
 )
-from dualfocus_ros.alignment.registration_image import RegistrationImage
 
 # Less motion than this share of the width is ignored: defocused edges look displaced by as much.
 MIN_MOTION = 0.0004

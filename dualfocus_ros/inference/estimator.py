@@ -14,28 +14,21 @@ import torch
 from dualfocus_ros.camera.rectification import source_coordinates
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.device import (
+    DeviceTransfer,
     default_threads,
     describe_device,
+    disable_malloc_trim,
     resolve_device,
     resolve_precision,
+    trim_malloc,
 )
-from dualfocus_ros.inference.device_transfer import DeviceTransfer
 from dualfocus_ros.inference.estimator_cache import EstimatorCache
 from dualfocus_ros.inference.exposure import is_saturated
-from dualfocus_ros.inference.malloc import disable_malloc_trim, trim_malloc
-from dualfocus_ros.inference.network_runner import NetworkRunner
-from dualfocus_ros.inference.plane_encoding import encode_plane
-from dualfocus_ros.inference.postprocessing import (
-    DeviceOutputs,
-    needs_sigma,
-    postprocess,
-)
+from dualfocus_ros.inference.network_runner import EncodedPlane, NetworkRunner
+from dualfocus_ros.inference.postprocessing import DeviceOutputs, needs_sigma, postprocess, timed
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.inference.stack_analysis import analyze_stack
-from dualfocus_ros.inference.stack_decoding import decode_stack
-from dualfocus_ros.inference.stack_encoding import encode_stack
-from dualfocus_ros.inference.stage_timer import timed
+from dualfocus_ros.inference.stack_analysis import StackAnalysis, analyze_stack
 from dualfocus_ros.models.weights import load_model
 
 
@@ -77,10 +70,10 @@ class DepthEstimator:
         loaded = load_model(model)
         self.model_name = loaded.name
         self.sha256 = loaded.sha256
-        self.network = NetworkRunner(
-            loaded.network, self._device, dtype, cuda_graphs and not on_cpu
-        )
         self._transfer = DeviceTransfer(self._device)
+        self.network = NetworkRunner(
+            loaded.network, self._transfer, dtype, cuda_graphs and not on_cpu
+        )
         self._cache = EstimatorCache()
 
     @property
@@ -123,11 +116,11 @@ class DepthEstimator:
             with timed(stages, 'analyze'):
                 analysis = analyze_stack(stack, settings, cache)
             with timed(stages, 'encode'):
-                planes = encode_stack(stack, analysis, self._transfer, self.network, cache)
+                planes = self._encode(stack, analysis)
                 cache.finish(stack, full_size, analysis.reference, analysis.gains)
             with timed(stages, 'decode'):
                 with_sigma = needs_sigma(request, settings)
-                decoded = decode_stack(stack, planes, self.network, with_sigma)
+                decoded = self.network.decode(planes, stack.focus_dioptres, with_sigma)
                 del planes  # their features are no longer needed
             curvature = cache.field_curvature_map(
                 analysis.size, analysis.camera, settings, self._device
@@ -166,9 +159,7 @@ class DepthEstimator:
             return True
         with torch.inference_mode():
             positions = source_coordinates(mapping.view, mapping.output)
-            encode = partial(
-                encode_plane, plane.image, positions, gain, self._transfer, self.network
-            )
+            encode = partial(self.network.encode, plane.image, positions, gain)
             cache.encode(plane.image, mapping, gain, encode)
         # On the CPU, while a GPU still computes.
         cache.analyze(plane, mapping, settings)
@@ -201,6 +192,20 @@ class DepthEstimator:
         """Free all memory; the estimator cannot be used afterwards."""
         self.network.release()
         self.clear_caches()
+
+    def _encode(self, stack: FocalStack, analysis: StackAnalysis) -> list[EncodedPlane]:
+        """Align and encode the planes that are not in the cache."""
+        planes = []
+        for index, plane in enumerate(stack.planes):
+            gain = float(analysis.gains[index])
+            encode = partial(self.network.encode, plane.image, analysis.positions[index], gain)
+            if analysis.motion[index] is None:
+                mapping = analysis.mappings[index]
+                planes.append(self._cache.encode(plane.image, mapping, gain, encode))
+            else:
+                # Motion is relative to this stack's reference plane: no other stack can share it.
+                planes.append(encode())
+        return planes
 
     def _download(self, outputs: DeviceOutputs) -> dict[str, Any]:
         names = [field.name for field in fields(outputs)]

@@ -3,27 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 import math
+import time
 
 import numpy as np
 import torch
 from torch import Tensor
+import torch.nn.functional as functional
 
-from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.inference.depth_filters import flying_pixels, out_of_sweep_masks
+from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, FocalStack
 from dualfocus_ros.inference.exposure import inflate_sigma_where_overexposed
+from dualfocus_ros.inference.network_runner import DecodedStack
 from dualfocus_ros.inference.point_cloud import back_project, decimate_stride, decimate_voxel
 from dualfocus_ros.inference.resampling import common_valid_mask, resample_masks
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.inference.stack_analysis import StackAnalysis
-from dualfocus_ros.inference.stack_decoding import DecodedStack
-from dualfocus_ros.inference.stage_timer import timed
 from dualfocus_ros.models.dualfocus import Prediction
 
 _MIN_DIOPTRES = 1e-6
+# Opposite neighbours in a window of 3 x 3: their row and column.
+_OPPOSITES = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
 
 
 @dataclass(eq=False)
@@ -38,6 +41,14 @@ class DeviceOutputs:
     points_decimated: Tensor | None = None
     planes: Tensor | None = None
     probability: Tensor | None = None
+
+
+@contextmanager
+def timed(stages: dict[str, float], name: str) -> Iterator[None]:
+    """Record the milliseconds of a stage; on a GPU those of its launch, except where it waits."""
+    began = time.monotonic()
+    yield
+    stages[name] = (time.monotonic() - began) * 1e3
 
 
 def needs_sigma(request: OutputRequest, settings: EstimatorSettings) -> bool:
@@ -67,7 +78,11 @@ def postprocess(
         if curvature is not None:
             prediction = replace(prediction, dioptres=prediction.dioptres + curvature)
         if with_sigma:
-            prediction = limit_sigma(prediction, settings)
+            if settings.sigma_floor > 0.0:
+                # The larger of both, not their sum: the network's sigma already contains the
+                # share of the optics for the lenses that it was trained on.
+                sigma = prediction.sigma.clamp_min(settings.sigma_floor)
+                prediction = replace(prediction, sigma=sigma)
             overexposed = resample_masks(
                 analysis.overexposed, analysis.positions, analysis.size, device
             )
@@ -101,24 +116,18 @@ def postprocess(
             if request.points:
                 outputs.points = points
             if request.points_decimated:
-                outputs.points_decimated = _decimate(points, settings)
+                size = settings.points_voxel_size
+                outputs.points_decimated = (
+                    decimate_voxel(points, size)
+                    if size > 0.0
+                    else decimate_stride(points, settings.points_decimation)
+                )
     if request.planes:
         with timed(stages, 'planes'):
             ranks = np.argsort(order).tolist()
             outputs.planes = torch.stack([to_rgb8(decoded.images[rank]) for rank in ranks])
             outputs.probability = prediction.probability[0][ranks].float()
     return outputs
-
-
-def limit_sigma(prediction: Prediction, settings: EstimatorSettings) -> Prediction:
-    """Raise sigma to the error that the optics cause, where the lens is known.
-
-    The larger of both, not their sum: the network's sigma already contains the share of the
-    optics for the lenses that it was trained on.
-    """
-    if settings.sigma_floor == 0.0:
-        return prediction
-    return replace(prediction, sigma=prediction.sigma.clamp_min(settings.sigma_floor))
 
 
 def metric_depth(
@@ -155,6 +164,58 @@ def metric_depth(
     return torch.where(invalid, math.nan, depth)
 
 
+def out_of_sweep_masks(
+    probability: Tensor, focus: np.ndarray, cut_off: tuple[bool, bool]
+) -> tuple[Tensor, Tensor] | None:
+    """Return the pixels that are sharpest in the outermost plane of a sweep that lost an end.
+
+    They may be sharper in a missing plane: their depth is only bounded.
+
+    :param probability: (N, H, W) focus probability of each plane.
+    :param focus: (N,) dioptres.
+    :param cut_off: whether planes are missing beyond the farthest and beyond the nearest one.
+    :returns: (H, W) bool, beyond the far and beyond the near end; None where no end is missing.
+    """
+    if not any(cut_off):
+        return None
+    sharpest = torch.from_numpy(focus).to(probability.device)[probability.argmax(dim=0)]
+    none = torch.zeros_like(sharpest, dtype=torch.bool)
+    return (
+        sharpest <= float(focus.min()) + FOCUS_TOLERANCE if cut_off[0] else none,
+        sharpest >= float(focus.max()) - FOCUS_TOLERANCE if cut_off[1] else none,
+    )
+
+
+def flying_pixels(dioptres: Tensor, threshold: float) -> Tensor:
+    """Return flying pixels, between a near and a far surface, where the network blurs an edge.
+
+    A pixel flies when, in some direction, one neighbour is nearer and the opposite one farther,
+    each by more than ``threshold`` times its inverse depth: q1 - q > t q and q - q2 > t q. The
+    pixels on both sides of a sharp step stay, because their jump is on one side only. So does a
+    surface at an angle of up to atan(t f) between normal and ray, f in pixels: 88 degrees for
+    t = 0.05 and f = 570 px.
+
+    :param dioptres: (H, W) inverse depth, finite or NaN.
+    :param threshold: t, above 0.
+    :returns: (H, W) bool; False next to NaN.
+    """
+    height, width = dioptres.shape
+    padded = functional.pad(dioptres[None, None], (1, 1, 1, 1), mode='replicate')[0, 0]
+    # Comparisons are slow on a CPU: one at the end, of the largest excess of both jumps over the
+    # smaller one. fmax() ignores NaN.
+    excess: Tensor | None = None
+    for (row, column), (other_row, other_column) in _OPPOSITES:
+        one = padded[row : row + height, column : column + width]
+        other = padded[other_row : other_row + height, other_column : other_column + width]
+        # Above the lower neighbour and below the higher one; the smaller of both differences.
+        above = torch.minimum(one, other).neg_().add_(dioptres)
+        below = torch.maximum(one, other).sub_(dioptres)
+        both = torch.minimum(above, below, out=above)
+        excess = both if excess is None else torch.fmax(excess, both, out=excess)
+    assert excess is not None
+    return excess > threshold * dioptres
+
+
 def metric_sigma(prediction: Prediction) -> Tensor:
     """Return sigma_z = z^2 sigma_q in metres, the first-order propagation through z = 1 / q."""
     return prediction.sigma[0] / prediction.dioptres[0].clamp_min(_MIN_DIOPTRES).square()
@@ -184,9 +245,3 @@ def to_rgb8(image: Tensor) -> Tensor:
 def is_finite(values: Tensor) -> Tensor:
     """Return ``isfinite()``, in a third of its time on a CPU."""
     return values.abs() < math.inf
-
-
-def _decimate(points: Tensor, settings: EstimatorSettings) -> Tensor:
-    if settings.points_voxel_size > 0.0:
-        return decimate_voxel(points, settings.points_voxel_size)
-    return decimate_stride(points, settings.points_decimation)

@@ -47,49 +47,30 @@ class ReferenceView:
 
 
 def reference_view(stack: FocalStack, settings: EstimatorSettings) -> ReferenceView:
-    """Return the camera of the stack's reference plane."""
-    reference = stack.planes[stack.reference]
-    plane = _with_intrinsics(stack, settings)
-    if plane is None:
-        height, width = stack.size
-        # Without intrinsics only ratios count: the focal length is arbitrary.
-        camera = PinholeCamera.centred(width, height, width)
-        return ReferenceView(CameraCalibration(camera), camera, False, reference.focus_dioptres)
-    assert plane.camera is not None
-    return ReferenceView(_stored_camera(plane), plane.camera, True, reference.focus_dioptres)
+    """Return the camera of the stack's reference plane.
 
-
-def _stored_camera(plane: Plane) -> CameraCalibration:
-    """Return the camera of a plane's image as stored."""
-    if plane.calibration is not None:
-        return plane.calibration
-    assert plane.camera is not None
-    return CameraCalibration(plane.camera)
-
-
-def _with_intrinsics(stack: FocalStack, settings: EstimatorSettings) -> Plane | None:
-    """Return the reference plane with intrinsics, if necessary converted from another plane's.
-
-    :returns: None where no plane has intrinsics.
+    Intrinsics of another plane are converted if the reference plane has none.
     """
     reference = stack.planes[stack.reference]
     for plane in (reference, *stack.planes):
         if plane.camera is None:
             continue
-        if plane is reference:
-            return plane
-        focus = plane.focus_dioptres, reference.focus_dioptres
-        calibration = plane.calibration
-        if calibration is not None:
-            calibration = replace(
-                calibration, camera=_with_breathing(calibration.camera, *focus, settings)
-            )
-        return replace(
-            reference,
-            camera=_with_breathing(plane.camera, *focus, settings),
-            calibration=calibration,
-        )
-    return None
+        stored, output = _stored_camera(plane), plane.camera
+        if plane is not reference:
+            focus = plane.focus_dioptres, reference.focus_dioptres
+            stored = replace(stored, camera=_with_breathing(stored.camera, *focus, settings))
+            output = _with_breathing(output, *focus, settings)
+        return ReferenceView(stored, output, True, reference.focus_dioptres)
+    height, width = stack.size
+    # Without intrinsics only ratios count: the focal length is arbitrary.
+    camera = PinholeCamera.centred(width, height, width)
+    return ReferenceView(CameraCalibration(camera), camera, False, reference.focus_dioptres)
+
+
+def _stored_camera(plane: Plane) -> CameraCalibration:
+    """Return the camera of a plane's image as stored."""
+    assert plane.camera is not None
+    return plane.calibration or CameraCalibration(plane.camera)
 
 
 def _with_breathing(

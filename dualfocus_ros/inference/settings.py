@@ -69,13 +69,9 @@ class EstimatorSettings:
 
     def __post_init__(self) -> None:
         self._check_limits()
+        self._check_choices()
         self._check_breathing()
-        _check_choice('alignment', self.alignment, ALIGNMENT_MODES)
         self._check_kappa()
-        try:
-            check_coefficients(self.field_curvature)
-        except ValueError as error:
-            raise SettingsError(f'field_curvature: {error}', 'field_curvature') from None
 
     @property
     def blur_per_dioptre(self) -> float | None:
@@ -108,10 +104,14 @@ class EstimatorSettings:
         return dx * focus_step, dy * focus_step
 
     def _check_limits(self) -> None:
-        if self.decimation < 1:
-            raise SettingsError(
-                f'decimation must be at least 1, got {self.decimation}', 'decimation'
-            )
+        for name, valid, rule in (
+            ('decimation', self.decimation >= 1, 'at least 1'),
+            ('max_sigma', self.max_sigma >= 0.0, '0 (off) or positive'),
+            ('edge_filter', self.edge_filter >= 0.0, '0 (off) or positive'),
+            ('max_motion', self.max_motion > 0.0, 'positive'),
+        ):
+            if not valid:
+                raise SettingsError(f'{name} must be {rule}, got {getattr(self, name)}', name)
         if not 0.0 <= self.depth_min < self.depth_max:
             raise SettingsError(
                 f'depth_min ({self.depth_min} m) must be at least 0 and below depth_max '
@@ -119,17 +119,20 @@ class EstimatorSettings:
                 'depth_min',
                 'depth_max',
             )
-        for name in ('max_sigma', 'edge_filter'):
+        try:
+            check_coefficients(self.field_curvature)
+        except ValueError as error:
+            raise SettingsError(f'field_curvature: {error}', 'field_curvature') from None
+
+    def _check_choices(self) -> None:
+        for name, choices in (('breathing', BREATHING_MODELS), ('alignment', ALIGNMENT_MODES)):
             value = getattr(self, name)
-            if value < 0.0:
-                raise SettingsError(f'{name} must be 0 (off) or positive, got {value}', name)
-        if not self.max_motion > 0.0:
-            raise SettingsError(
-                f'max_motion must be positive, got {self.max_motion}', 'max_motion'
-            )
+            if value not in choices:
+                raise SettingsError(
+                    f"{name} must be one of {', '.join(choices)}, got '{value}'", name
+                )
 
     def _check_breathing(self) -> None:
-        _check_choice('breathing', self.breathing, BREATHING_MODELS)
         if self.breathing == 'thin_lens' and self.lens is None:
             raise SettingsError("breathing 'thin_lens' needs lens", 'breathing', 'lens')
         if self.breathing == 'polynomial' and not self.breathing_coefficients:
@@ -171,8 +174,3 @@ class EstimatorSettings:
                 'kappa',
                 'lens',
             )
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingsError(f"{name} must be one of {', '.join(choices)}, got '{value}'", name)

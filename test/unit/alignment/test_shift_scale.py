@@ -8,7 +8,7 @@ import pytest
 from dualfocus_ros.alignment import gauss_newton
 from dualfocus_ros.alignment.align import align
 from dualfocus_ros.alignment.alignment_result import Alignment
-from dualfocus_ros.alignment.registration_image import RegistrationImage
+from dualfocus_ros.alignment.gauss_newton import RegistrationImage
 from dualfocus_ros.alignment.shift_scale import PairCache
 
 HEIGHT, WIDTH = 240, 320

@@ -14,9 +14,9 @@ from dualfocus_ros.camera.rectification import CameraCalibration, source_coordin
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import cuda_graphs
-from dualfocus_ros.inference.depth_filters import flying_pixels
 from dualfocus_ros.inference.estimator import DepthEstimator
 from dualfocus_ros.inference.network_runner import NetworkRunner
+from dualfocus_ros.inference.postprocessing import flying_pixels
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
@@ -144,9 +144,11 @@ def test_depth_beyond_a_lost_end_of_the_sweep_is_infinite(estimator, side, monke
     def spread(*arguments):
         """Make each plane the most probable one somewhere, unlike random weights."""
         found = decode(*arguments)
-        p = torch.rand(found.probability.shape, generator=torch.Generator().manual_seed(1))
-        predictions.append(replace(found, probability=p / p.sum(dim=1, keepdim=True)))
-        return predictions[-1]
+        shape = found.prediction.probability.shape
+        p = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        p = p / p.sum(dim=1, keepdim=True)
+        predictions.append(replace(found.prediction, probability=p))
+        return replace(found, prediction=predictions[-1])
 
     monkeypatch.setattr(NetworkRunner, 'decode', spread)
     estimator.settings = EstimatorSettings(edge_filter=0.0)
@@ -332,9 +334,9 @@ def test_non_finite_predictions_become_nan_pixel_by_pixel(estimator, monkeypatch
     nonsense = torch.tensor([math.nan, math.inf, -math.inf])
 
     def with_nonsense(*arguments):
-        prediction = decode(*arguments)
-        prediction.dioptres[0, 5, 10:13] = nonsense
-        return prediction
+        found = decode(*arguments)
+        found.prediction.dioptres[0, 5, 10:13] = nonsense
+        return found
 
     monkeypatch.setattr(NetworkRunner, 'decode', with_nonsense)
     estimator.settings = replace(estimator.settings, edge_filter=0.0)

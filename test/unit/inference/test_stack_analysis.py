@@ -13,8 +13,8 @@ from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference import resampling
-from dualfocus_ros.inference.device_transfer import DeviceTransfer
-from dualfocus_ros.inference.plane_encoding import align_plane
+from dualfocus_ros.inference.estimator_cache import EstimatorCache
+from dualfocus_ros.inference.network_runner import align_plane
 from dualfocus_ros.inference.resampling import common_valid_mask, resample_masks, to_tensor
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.inference.stack_analysis import analyze_stack
@@ -77,10 +77,9 @@ class AlignedStack:
 
 
 def prepared(stack, settings):
-    found = analyze_stack(stack, settings)
-    transfer = DeviceTransfer(CPU)
+    found = analyze_stack(stack, settings, EstimatorCache())
     images = [
-        align_plane(plane.image, positions, float(gain), transfer)
+        align_plane(torch.from_numpy(plane.image), positions, float(gain))
         for plane, positions, gain in zip(stack.planes, found.positions, found.gains, strict=True)
     ]
     valid = common_valid_mask(found.positions, found.size, CPU)
@@ -217,10 +216,10 @@ def test_defocus_clipping_and_darkness_change_no_gain():
         light = np.fft.irfft2(spectrum * np.exp(-2.0 * (np.pi * blur) ** 2 * (fx**2 + fy**2)))
         images.append(encode_srgb8(light * (1.2 if blur == 3.0 else 1.0)))
     stack = stack_of([np.ascontiguousarray(image) for image in images])
-    gains = analyze_stack(stack, EstimatorSettings(alignment='off')).gains
+    gains = analyze_stack(stack, EstimatorSettings(alignment='off'), EstimatorCache()).gains
     np.testing.assert_allclose(gains, [1.0 / 1.2, 1.0, 1.0], rtol=0.02)
     dark = stack_of([np.full((240, 320), level, np.uint8) for level in (4, 6, 8)])
-    assert (analyze_stack(dark, EstimatorSettings()).gains == 1.0).all()
+    assert (analyze_stack(dark, EstimatorSettings(), EstimatorCache()).gains == 1.0).all()
 
 
 def test_gain_acts_on_linear_light():

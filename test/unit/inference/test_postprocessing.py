@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.inference.depth_filters import flying_pixels
+from dualfocus_ros.inference.postprocessing import flying_pixels
 
 CPU = torch.device('cpu')
 NEAR, FAR = 2.0, 0.5

@@ -22,10 +22,9 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.alignment.alignment_result import Alignment
-from dualfocus_ros.alignment.gauss_newton import RegistrationImage
 from dualfocus_ros.alignment.homography import align_homography
 from dualfocus_ros.alignment.registration import covers
-from dualfocus_ros.alignment.shift_scale import PairCache, align_shift_scale
+from dualfocus_ros.alignment.shift_scale import PairCache, RegistrationImage, align_shift_scale
 from dualfocus_ros.camera.thin_lens import Lens
 
 MotionModel = Literal['shift_scale', 'homography']
@@ -66,11 +65,9 @@ def align(
         raise ValueError(f'planes of one stack differ in size: {sorted(sizes)}')
     if model == 'homography':
         return align_homography(arrays, focus, first, lens, progress)
-    prepared = [
-        RegistrationImage.from_plane(image) if isinstance(image, np.ndarray) else image
-        for image in images
-    ]
-    return align_shift_scale(prepared, focus, first, pairs)
+    prepared = [image for image in images if isinstance(image, RegistrationImage)]
+    prepared += [RegistrationImage.from_plane(image) for image in arrays]
+    return align_shift_scale(prepared, focus, first, PairCache() if pairs is None else pairs)
 
 
 def warp_planes(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,12 +62,12 @@ class Alignment:
         # Rounding must not make a plane that needs no resampling look displaced.
         unmoved = [np.array_equal(transform, np.eye(3)) for transform in self.transforms]
         transforms[unmoved] = np.eye(3)
-        return Alignment(
-            transforms,
-            self.displacement_px / scale,
-            self.reference,
-            self.smooth / scale,
-            self.residuals_px / scale,
+        return replace(
+            self,
+            transforms=transforms,
+            displacement_px=self.displacement_px / scale,
+            smooth=self.smooth / scale,
+            residuals_px=self.residuals_px / scale,
         )
 
     def map_points(self, index: int, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -34,23 +34,25 @@ def align_homography(
     images: Sequence[np.ndarray],
     focus: np.ndarray,
     reference: int,
-    lens: Lens | None = None,
-    progress: Callable[[], object] = lambda: None,
+    lens: Lens | None,
+    progress: Callable[[], object],
 ) -> Alignment:
     """Register all planes to the reference plane.
 
     A plane that cannot be registered keeps the transform that its neighbour and the lens predict.
     """
     scale = min(1.0, WORK_SIDE / max(images[0].shape[:2]))
-    grey = [registration.downscale(registration.to_grey(image), scale) for image in images]
+    grey = [registration.small_grey(image, scale) for image in images]
     count, shape = len(grey), grey[0].shape
-    # Its arrays are filled plane by plane.
     found = identity_alignment(count, reference)
     registered = np.ones(count, dtype=bool)
     warped: dict[int, np.ndarray] = {reference: grey[reference]}
     for index, neighbours in registration.registration_order(focus, reference):
         anchor = next(n for n in neighbours if registered[n])
-        guess = _breathing_guess(lens, focus[index], focus[anchor], shape)
+        # The thin lens predicts a scaling about the image centre.
+        zoom = 1.0 if lens is None else lens.magnification(focus[index], focus[anchor])
+        cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+        guess = registration.similarity(cx * (1 - zoom), cy * (1 - zoom), zoom)
         pair = registration.register(grey[anchor], grey[index], guess)
         if pair is None:
             logger.warning(
@@ -115,14 +117,3 @@ def _fit_smooth_displacement(shifts: np.ndarray, shape: tuple[int, ...]) -> np.n
         errors = np.linalg.norm((target - basis @ parameters).reshape(-1, 2), axis=1)
         weights = 1.0 / np.maximum(errors, 0.1)
     return parameters
-
-
-def _breathing_guess(
-    lens: Lens | None, focus: float, anchor_focus: float, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return the scaling about the image centre that the thin lens predicts."""
-    if lens is None:
-        return np.eye(3)
-    scale = lens.magnification(focus, anchor_focus)
-    cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-    return np.array([[scale, 0, cx * (1 - scale)], [0, scale, cy * (1 - scale)], [0, 0, 1.0]])

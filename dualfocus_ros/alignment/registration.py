@@ -19,7 +19,7 @@ SIMPLER_PX = 0.1  # the simpler of two motion models wins if its residual is no 
 TILE = 96
 MIN_TILES = 4
 MIN_TILE_CONTRAST = 3.0  # grey levels; a flatter tile measures noise
-_ECC_ITERATIONS, _ECC_EPSILON = 80, 1e-5
+_ECC_CRITERIA = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 80, 1e-5
 
 
 def register(first: np.ndarray, second: np.ndarray, guess: np.ndarray) -> np.ndarray | None:
@@ -61,11 +61,11 @@ def registration_order(focus: np.ndarray, reference: int) -> list[tuple[int, lis
     return steps
 
 
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, 3) RGB or (H, W) as float32 grey."""
+def small_grey(image: np.ndarray, scale: float) -> np.ndarray:
+    """Return an image (H, W, 3) RGB or (H, W) scaled down, as float32 grey."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return image.astype(np.float32)
+    return downscale(image.astype(np.float32), scale)
 
 
 def downscale(image: np.ndarray, scale: float) -> np.ndarray:
@@ -75,10 +75,15 @@ def downscale(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
+def similarity(dx: float, dy: float, scale: float = 1.0) -> np.ndarray:
+    """Return the transform x -> scale x + (dx, dy)."""
+    return np.array([[scale, 0.0, dx], [0.0, scale, dy], [0.0, 0.0, 1.0]])
+
+
 def pixel_scaling(scale: float) -> np.ndarray:
     """Return the map from pixels to pixels of the scaled image; pixel centres are integers."""
     offset = 0.5 * scale - 0.5
-    return np.array([[scale, 0.0, offset], [0.0, scale, offset], [0.0, 0.0, 1.0]])
+    return similarity(offset, offset, scale)
 
 
 def normalise_contrast(image: np.ndarray) -> np.ndarray:
@@ -112,7 +117,7 @@ def phase_correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the translation from one image to the other by phase correlation, (3, 3)."""
     window = cv2.createHanningWindow(first.shape[::-1], cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(first, second, window)
-    return np.array([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
+    return similarity(dx, dy)
 
 
 def tile_shifts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -165,11 +170,6 @@ def _maximise_ecc(
     transform = guess
     longest = max(first.shape)
     rows = 3 if motion == cv2.MOTION_HOMOGRAPHY else 2
-    criteria = (
-        cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT,
-        _ECC_ITERATIONS,
-        _ECC_EPSILON,
-    )
     for side in sorted({min(COARSE_SIDE, longest), min(FINE_SIDE, longest)}):
         scale = side / longest
         one, two = (normalise_contrast(downscale(image, scale)) for image in (first, second))
@@ -177,7 +177,9 @@ def _maximise_ecc(
         start = scaling @ transform @ np.linalg.inv(scaling)
         start = (start / start[2, 2]).astype(np.float32)[:rows].copy()
         try:
-            correlation, found = cv2.findTransformECC(one, two, start, motion, criteria, None, 1)
+            correlation, found = cv2.findTransformECC(
+                one, two, start, motion, _ECC_CRITERIA, None, 1
+            )
         except cv2.error:  # raised when the iterations diverge
             return None
         if not (correlation > MIN_CORRELATION and np.all(np.isfinite(found))):

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from dualfocus_ros.alignment.align import align
-from dualfocus_ros.alignment.gauss_newton import RegistrationImage
-from dualfocus_ros.alignment.shift_scale import PairCache
+from dualfocus_ros.alignment.shift_scale import PairCache, RegistrationImage
 from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import ViewMapping

@@ -11,7 +11,7 @@ import numpy as np
 
 from dualfocus_ros.alignment.align import align
 from dualfocus_ros.alignment.alignment_result import Alignment
-from dualfocus_ros.alignment.gauss_newton import RegistrationImage, registration_scale
+from dualfocus_ros.alignment.shift_scale import RegistrationImage, registration_scale
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import ViewMapping, source_coordinates
 from dualfocus_ros.camera.srgb import decode_srgb8

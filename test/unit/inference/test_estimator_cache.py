@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.alignment import gauss_newton
+from dualfocus_ros.alignment import shift_scale
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.focal_stack import FocalStack, Plane
@@ -215,14 +215,14 @@ def test_separate_sweeps_leave_the_cache_empty(factor):
 
 def test_planes_are_analyzed_and_registered_once(estimator, monkeypatch):
     analyzed, registered = [], []
-    analyze, optimise = estimator_cache.analyze_plane, gauss_newton.minimise_difference
+    analyze, optimise = estimator_cache.analyze_plane, shift_scale.minimise_difference
     monkeypatch.setattr(
         estimator_cache,
         'analyze_plane',
         lambda p, *a: analyzed.append(p.focus_dioptres) or analyze(p, *a),
     )
     monkeypatch.setattr(
-        gauss_newton,
+        shift_scale,
         'minimise_difference',
         lambda *a, **k: registered.append(1) or optimise(*a, **k),
     )

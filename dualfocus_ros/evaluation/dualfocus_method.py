@@ -7,7 +7,7 @@ import torch
 
 from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.method_interface import Estimate, Method, images_to_tensor
-from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
+from dualfocus_ros.models.layers import fold_batch_norm
 from dualfocus_ros.models.weights import load_model, shipped_models
 
 

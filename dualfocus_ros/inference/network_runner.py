@@ -14,9 +14,9 @@ from dualfocus_ros.inference.cuda_graphs import CudaGraphCache
 from dualfocus_ros.inference.device import DeviceTransfer
 from dualfocus_ros.inference.exposure import apply_gain
 from dualfocus_ros.inference.resampling import SourcePositions, resample_plane, to_tensor
-from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import DualFocus, Prediction
 from dualfocus_ros.models.encoders import PlaneFeatures
+from dualfocus_ros.models.layers import fold_batch_norm
 
 
 @dataclass(frozen=True, eq=False)

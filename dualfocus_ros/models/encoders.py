@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,7 @@ import torch.nn.functional as functional
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 from dualfocus_ros.models.focus_measure import LAPLACIAN_STEPS, log_focus_measures
 from dualfocus_ros.models.layers import ResidualBlock, conv_bn, upsample_bilinear
-from dualfocus_ros.models.resnet import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PyramidNeck,
-    ResNet18,
-)
+from dualfocus_ros.models.resnet import IMAGENET_MEAN, IMAGENET_STD, PyramidNeck, ResNet18
 
 # One tensor of all planes, (B * N, ...), or one tensor per plane of a single stack, (1, ...).
 # Planes encoded one by one are concatenated only where the decoder needs them.
@@ -51,48 +47,33 @@ class PlaneFeatures:
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order of :meth:`with_tensors`."""
-        groups = *self.levels, self.fine, self.keys, self.texture, self.surfaces
-        return [tensor for group in groups for tensor in group]
+        return [tensor for group in self._groups for tensor in group]
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> PlaneFeatures:
         """Return features of the same structure with other tensors."""
         rest = iter(tensors)
+        return self._from_groups(tuple(islice(rest, len(group))) for group in self._groups)
 
-        def take(group: PlaneTensors) -> PlaneTensors:
-            return tuple(next(rest) for _ in group)
-
-        return PlaneFeatures(
-            tuple(take(level) for level in self.levels),
-            take(self.fine),
-            take(self.keys),
-            take(self.texture),
-            take(self.surfaces),
-        )
-
-    @staticmethod
-    def join(planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
+    @classmethod
+    def join(cls, planes: Sequence[PlaneFeatures]) -> PlaneFeatures:
         """Return the features of several planes, in the given order, without copying."""
-        return PlaneFeatures(
-            tuple(sum(level, ()) for level in zip(*(p.levels for p in planes), strict=True)),
-            tuple(tensor for p in planes for tensor in p.fine),
-            tuple(tensor for p in planes for tensor in p.keys),
-            tuple(tensor for p in planes for tensor in p.texture),
-            tuple(tensor for p in planes for tensor in p.surfaces),
-        )
+        groups = zip(*(plane._groups for plane in planes), strict=True)
+        return cls._from_groups(tuple(chain.from_iterable(group)) for group in groups)
 
     def select(self, index: Tensor) -> PlaneFeatures:
         """Return the features of planes by index, in the order of ``index``."""
-
-        def pick(group: PlaneTensors) -> PlaneTensors:
-            return (cat_planes(group)[index],) if group else ()
-
-        return PlaneFeatures(
-            tuple(pick(level) for level in self.levels),
-            pick(self.fine),
-            pick(self.keys),
-            pick(self.texture),
-            pick(self.surfaces),
+        return self._from_groups(
+            (cat_planes(group)[index],) if group else () for group in self._groups
         )
+
+    @property
+    def _groups(self) -> list[PlaneTensors]:
+        return [*self.levels, self.fine, self.keys, self.texture, self.surfaces]
+
+    @staticmethod
+    def _from_groups(groups: Iterable[PlaneTensors]) -> PlaneFeatures:
+        *levels, fine, keys, texture, surfaces = groups
+        return PlaneFeatures(tuple(levels), fine, keys, texture, surfaces)
 
 
 def cat_planes(tensors: PlaneTensors) -> Tensor:

@@ -7,9 +7,15 @@ layout both are 2-D convolutions, for which every backend has fast kernels.
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Network = TypeVar('Network', bound=nn.Module)
 
 
 def is_cpu_inference(x: Tensor) -> bool:
@@ -156,19 +162,18 @@ class FocalBlock(nn.Module):
     The mean extends the receptive field to the whole stack for any number of planes.
     """
 
-    def __init__(self, channels: int, context: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.spatial = conv_bn(channels, channels)
         self.focal = FocalConv(channels, channels)
         self.norm = nn.BatchNorm2d(channels)
-        self.context = nn.Conv2d(channels, channels, 1, bias=False) if context else None
+        self.context = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor, planes: int) -> Tensor:
         y = inplace_relu(self.spatial(x))
         focal = self.focal(y, planes)
-        if self.context is not None:
-            context = self.context(plane_mean(y, planes))[:, None]
-            focal = inplace_add(focal.view(-1, planes, *focal.shape[1:]), context).flatten(0, 1)
+        context = self.context(plane_mean(y, planes))[:, None]
+        focal = inplace_add(focal.view(-1, planes, *focal.shape[1:]), context).flatten(0, 1)
         return inplace_relu(inplace_add(self.norm(focal), x))
 
 
@@ -208,3 +213,51 @@ def differential_volume(features: Tensor, planes: int) -> Tensor:
     volume = features.view(-1, planes, *features.shape[1:])
     steps = volume[:, 1:] - volume[:, :-1]
     return torch.cat([volume, torch.cat([steps, steps[:, -1:]], dim=1)], dim=2).flatten(0, 1)
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """Return a copy for inference without batch normalisation, equal up to rounding.
+
+    :raises ValueError: if the network is in training mode.
+    """
+    if network.training:
+        raise ValueError(
+            'network is in training mode, expected evaluation mode: call eval() first'
+        )
+    folded = copy.deepcopy(network)
+    for module in folded.modules():
+        for name, child in module.named_children():
+            if (
+                isinstance(child, nn.Sequential)
+                and len(child) == 2
+                and isinstance(child[0], nn.Conv2d)
+                and isinstance(child[1], nn.BatchNorm2d)
+            ):
+                setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
+    for module in folded.modules():
+        if isinstance(module, FocalBlock):
+            module.norm = _fold_into_focal_conv(module.focal, module.norm, module.context)
+        elif isinstance(module, FullFocalBlock):
+            module.first_norm = _fold_into_focal_conv(module.first, module.first_norm)
+            module.second_norm = _fold_into_focal_conv(module.second, module.second_norm)
+    return folded
+
+
+def _fold_into_focal_conv(
+    focal: FocalConv, norm: nn.BatchNorm2d, context: nn.Conv2d | None = None
+) -> nn.BatchNorm2d:
+    """Scale the three taps and the context; return a module in place of the norm.
+
+    The shift goes to the middle tap, which contributes to every plane.
+    """
+    taps = focal.taps
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    with torch.no_grad():
+        taps.weight.mul_(scale.repeat(3)[:, None, None, None])
+        if context is not None:
+            context.weight.mul_(scale[:, None, None, None])
+    zero = torch.zeros_like(shift)
+    taps.bias = nn.Parameter(torch.cat([zero, shift, zero]).detach())
+    return nn.Identity()  # type: ignore[return-value]

@@ -7,7 +7,7 @@ are in :mod:`dualfocus_ros.inference`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import ExportError
 from dualfocus_ros.io.atomic_files import atomic_write
-from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.dualfocus import DualFocus
 from dualfocus_ros.models.encoders import PlaneFeatures, cat_planes
+from dualfocus_ros.models.layers import fold_batch_norm
 from dualfocus_ros.models.weights import LoadedModel, shipped_models
 
 WHOLE, ENCODER, DECODER = 'whole', 'encoder', 'decoder'
@@ -49,43 +49,16 @@ class StackShape:
     width: int
 
 
-class _WholeGraph(nn.Module):
-    """Stack to inverse depth and sigma."""
+class _Graph(nn.Module):
+    """Function of a network, in the form that the exporter needs."""
 
-    def __init__(self, network: DualFocus) -> None:
+    def __init__(self, network: DualFocus, function: Callable[..., tuple[Tensor, ...]]) -> None:
         super().__init__()
         self.network = network
+        self.function = function
 
-    def forward(self, images: Tensor, focus_dioptres: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.encode(images[0])
-        prediction = self.network.decode_sorted(features, focus_dioptres, images.shape[-2:])
-        return prediction.dioptres, prediction.sigma
-
-
-class _EncoderGraph(nn.Module):
-    """One plane to its features."""
-
-    def __init__(self, network: DualFocus) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_named_tensors(self.network.encode(image)).values())
-
-
-class _DecoderGraph(nn.Module):
-    """Features of N planes to inverse depth and sigma."""
-
-    def __init__(self, network: DualFocus, size: StackShape, template: PlaneFeatures) -> None:
-        super().__init__()
-        self.network = network
-        self.size = (size.height, size.width)
-        self.template = template
-
-    def forward(self, focus_dioptres: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
-        planes = self.template.with_tensors(features)
-        prediction = self.network.decode_sorted(planes, focus_dioptres, self.size)
-        return prediction.dioptres, prediction.sigma
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.function(*inputs)
 
 
 def _named_tensors(features: PlaneFeatures) -> dict[str, Tensor]:
@@ -109,7 +82,14 @@ def export_whole(model: LoadedModel, path: Path, size: StackShape) -> None:
         IMAGES: '(1, N, 3, H, W) float32 sRGB in [0, 1], channels R G B, planes from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
     }
-    _write(_WholeGraph(network), (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, metadata)
+
+    def estimate(images: Tensor, focus: Tensor) -> tuple[Tensor, Tensor]:
+        features = network.encode(images[0])
+        prediction = network.decode_sorted(features, focus, images.shape[-2:])
+        return prediction.dioptres, prediction.sigma
+
+    graph = _Graph(network, estimate)
+    _write(graph, (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, metadata)
 
 
 def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackShape) -> None:
@@ -126,17 +106,26 @@ def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackSh
         features = network.encode(images[0])
     named = _named_tensors(features)
     names = list(named)
+
+    def encode(image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_named_tensors(network.encode(image)).values())
+
+    def decode(focus: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        planes = features.with_tensors(tensors)
+        prediction = network.decode_sorted(planes, focus, images.shape[-2:])
+        return prediction.dioptres, prediction.sigma
+
     metadata = _metadata(model, size, ENCODER) | {
         IMAGE: '(1, 3, H, W) float32 sRGB in [0, 1], channels R G B',
     }
-    _write(_EncoderGraph(network), (images[0, :1],), [IMAGE], names, encoder, metadata)
+    _write(_Graph(network, encode), (images[0, :1],), [IMAGE], names, encoder, metadata)
     metadata = _metadata(model, size, DECODER) | {
         'features': '(N, C, h, w) outputs of the encoder, joined along the first axis, planes '
         'from far to near',
         FOCUS: '(1, N) float32 focus of the planes in 1/m, ascending',
     }
-    module = _DecoderGraph(network, size, features)
-    _write(module, (focus, *named.values()), [FOCUS, *names], list(OUTPUTS), decoder, metadata)
+    inputs = focus, *named.values()
+    _write(_Graph(network, decode), inputs, [FOCUS, *names], list(OUTPUTS), decoder, metadata)
 
 
 def run_onnx(paths: list[Path], images: np.ndarray, focus: np.ndarray) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # C_H, C_W and inverse eigenvalues of one grid size; the cache is bounded in grid sizes.
 Basis = tuple[Tensor, Tensor, Tensor]
@@ -32,33 +33,27 @@ def dct_matrix(size: int) -> Tensor:
 def _basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
     """Return C_H, C_W and the inverse eigenvalues of P^T P (0 for the constant)."""
     key = (height, width, dtype, device)
-    basis = _basis_cache.get(key)
-    if basis is None:
-        basis = _compute_basis(height, width, dtype, device)
-        # Do not cache the fake tensors of a traced graph: they have no values.
-        if all(type(matrix) is Tensor for matrix in basis):
-            while len(_basis_cache) >= _BASIS_CACHE_SIZE:
-                _basis_cache.pop(next(iter(_basis_cache)), None)
-            _basis_cache[key] = basis
-    return basis
-
-
-def _compute_basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
-    j = torch.arange(height, dtype=torch.float64)[:, None]
-    k = torch.arange(width, dtype=torch.float64)[None, :]
-    eigenvalues = (2.0 - 2.0 * torch.cos(math.pi * j / height)) + (
-        2.0 - 2.0 * torch.cos(math.pi * k / width)
+    if key in _basis_cache:
+        return _basis_cache[key]
+    rows, columns = (
+        2.0 - 2.0 * torch.cos(math.pi * torch.arange(size, dtype=torch.float64) / size)
+        for size in (height, width)
     )
-    eigenvalues[0, 0] = 1.0
-    inverse = 1.0 / eigenvalues
+    inverse = 1.0 / (rows[:, None] + columns)
     inverse[0, 0] = 0.0
     # Inference tensors in the cache would break later training in the same process.
     with torch.inference_mode(False):
-        return (
+        basis = (
             dct_matrix(height).to(device, dtype),
             dct_matrix(width).to(device, dtype),
             inverse.clone().to(device, dtype),
         )
+    # Do not cache the fake tensors of a traced graph: they have no values.
+    if all(type(matrix) is Tensor for matrix in basis):
+        while len(_basis_cache) >= _BASIS_CACHE_SIZE:
+            _basis_cache.pop(next(iter(_basis_cache)), None)
+        _basis_cache[key] = basis
+    return basis
 
 
 def forward_differences(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +74,6 @@ def _adjoint(gx: Tensor, gy: Tensor) -> Tensor:
     # P has no rows for neighbours outside the grid: ignore the last column and row of Gamma.
     gx = gx[..., :, :-1]
     gy = gy[..., :-1, :]
-    pad = torch.nn.functional.pad
     return (pad(gx, (1, 0)) - pad(gx, (0, 1))) + (pad(gy, (0, 0, 1, 0)) - pad(gy, (0, 0, 0, 1)))
 
 

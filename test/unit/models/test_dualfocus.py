@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from dualfocus_ros.models import CONFIGURATIONS, DualFocus, DualFocusConfig
-from dualfocus_ros.models.batch_norm_folding import fold_batch_norm
 from dualfocus_ros.models.encoders import PlaneFeatures
 from dualfocus_ros.models.layers import (
+    fold_batch_norm,
     smooth3x3,
 )
 from networks import random_network

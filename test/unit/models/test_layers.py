@@ -4,13 +4,16 @@
 import pytest
 import torch
 
+from dualfocus_ros.models import DualFocusConfig
 from dualfocus_ros.models.layers import (
     FocalConv,
     conv_to_one_channel,
     differential_volume,
     downsample2x,
+    fold_batch_norm,
     smooth3x3,
 )
+from networks import random_network
 
 
 def test_last_plane_of_the_volume_has_a_backward_difference():
@@ -64,3 +67,18 @@ def test_focal_convolution_equals_conv3d(size):
     expected = torch.nn.functional.conv3d(volume, kernel, padding=(1, size // 2, size // 2))
     found = layer(x, planes=4).view(2, 4, 5, 6, 7).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def network():
+    return random_network(DualFocusConfig())
+
+
+def test_folded_network_is_equal(network):
+    images, dioptres = torch.rand(1, 5, 3, 64, 64), torch.linspace(0.1, 2.0, 5)[None]
+    with torch.inference_mode():
+        expected, found = network(images, dioptres), fold_batch_norm(network)(images, dioptres)
+    assert torch.allclose(found.dioptres, expected.dioptres, atol=1e-4)
+    assert torch.allclose(found.sigma, expected.sigma, atol=1e-4)
+    kinds = {type(module) for module in fold_batch_norm(network).encoder.modules()}
+    assert torch.nn.BatchNorm2d not in kinds

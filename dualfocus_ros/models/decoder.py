@@ -4,23 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 import math
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
-from dualfocus_ros.models.encoders import PlaneTensors, cat_planes, split_planes
 from dualfocus_ros.models.layers import (
     FocalBlock,
     FullFocalBlock,
+    PlaneTensors,
+    cat_planes,
     conv_bn,
     conv_to_one_channel,
     differential_volume,
     downsample2x,
+    finish_difference_conv,
     inplace_add,
     inplace_relu,
+    precompute_difference_conv,
     upsample_bilinear,
 )
 from dualfocus_ros.models.projection import integrate
@@ -49,6 +51,11 @@ def weighted_sum(weights: Tensor, planes: Tensor) -> Tensor:
     return product.unflatten(2, planes.shape[2:])
 
 
+def constant_maps(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (M, K) as maps (M, K, h, w) of the size of ``like``."""
+    return values[..., None, None].expand(-1, -1, *like.shape[-2:])
+
+
 class SurfaceHead(nn.Module):
     """Gradient features, integrable projection z* and theta_grad (DualFocus section 3.2)."""
 
@@ -64,11 +71,9 @@ class SurfaceHead(nn.Module):
         self.theta = nn.Conv2d(surfaces, 2, 3, padding=1, padding_mode='replicate', bias=False)
 
     def precompute(self, features: Tensor) -> Tensor:
-        """Return the per-plane part of the first convolution, (M, C', h, w).
+        """Return the per-plane part of the first convolution for features (M, C, h, w).
 
         See :func:`precompute_difference_conv`.
-
-        :param features: (M, C, h, w).
         """
         value, difference, _ = self._first_weights(features.shape[1])
         convolution, _ = _conv_and_norm(next(self.hidden[0].children()))
@@ -90,7 +95,7 @@ class SurfaceHead(nn.Module):
         if condition is not None:
             inputs = (convolution.in_channels - condition.shape[1]) // 2
             # Full maps, since zero padding makes the result differ at the border.
-            maps = condition[..., None, None].expand(-1, -1, *x.shape[-2:])
+            maps = constant_maps(condition, x)
             x = inplace_add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
         x = activation(norm(x))
         for layer, activation in others:
@@ -113,50 +118,6 @@ def _conv_and_norm(module: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
         module, norm = module
     assert isinstance(module, nn.Conv2d)
     return module, norm
-
-
-def precompute_difference_conv(
-    features: Tensor, value_weight: Tensor, difference_weight: Tensor, bias: Tensor | None
-) -> Tensor:
-    """Return the per-plane part of a convolution of the differential volume, (M, 2 C', h, w).
-
-    The convolution is A V_n + B (V_{n+1} - V_n) = (A - B) V_n + B V_{n+1}. The first half of the
-    channels is (A - B) V_n, the second B V_n; :func:`finish_difference_conv` adds neighbours.
-
-    :param features: V, (M, C, h, w).
-    :param value_weight: A, (C', C, k, k).
-    :param difference_weight: B, (C', C, k, k).
-    """
-    if bias is not None:
-        bias = torch.cat([bias, torch.zeros_like(bias)])
-    weight = torch.cat([value_weight - difference_weight, difference_weight])
-    return functional.conv2d(features, weight, bias, padding=value_weight.shape[-1] // 2)
-
-
-def finish_difference_conv(partial: PlaneTensors, planes: int) -> Tensor:
-    """Return a convolution of the differential volume, (B*N, C', h, w).
-
-    :param partial: (B*N, 2 C', h, w) by :func:`precompute_difference_conv`.
-    """
-    halves = [plane.chunk(2, dim=1) for plane in split_planes(partial, planes)]
-    (_, before), (last, ahead) = halves[-2:]
-    # The last plane has the backward difference: (A - B) V_n + B (2 V_n - V_{n-1}).
-    pairs = [(here, following) for (here, _), (_, following) in pairwise(halves)]
-    pairs.append((last, 2.0 * ahead - before))
-    if torch.is_grad_enabled():
-        return torch.stack([here + following for here, following in pairs], dim=1).flatten(0, 1)
-    # Sum into the volume directly, to write each plane once.
-    batch, *shape = last.shape
-    volume = torch.empty(
-        batch * planes,
-        *shape,
-        dtype=last.dtype,
-        device=last.device,
-        memory_format=torch.channels_last,
-    )
-    for plane, pair in zip(split_planes((volume,), planes), pairs, strict=True):
-        torch.add(*pair, out=plane)
-    return volume
 
 
 class DecoderLevel(nn.Module):
@@ -188,11 +149,9 @@ class DecoderLevel(nn.Module):
         )
 
     def precompute(self, features: Tensor) -> Tensor:
-        """Return the per-plane part of the merge; a level of 3-D convolutions has none.
+        """Return the per-plane part of the merge for features (M, C, h, w).
 
-        See :func:`precompute_difference_conv`.
-
-        :param features: (M, C, h, w).
+        See :func:`precompute_difference_conv`; a level of 3-D convolutions has no such part.
         """
         if self.merge is None:
             return features
@@ -216,8 +175,9 @@ class DecoderLevel(nn.Module):
         :param coarser: (B*N, C', h/2, w/2).
         """
         if self.merge is None:
-            difference = differential_volume(cat_planes(features), planes)
-            volume = [append_conditions(difference, condition)]
+            volume = [differential_volume(cat_planes(features), planes)]
+            if condition is not None:
+                volume.append(constant_maps(condition, volume[0]))
             if surfaces is not None:
                 volume.append(self._resize_surfaces(surfaces))
             if coarser is not None:
@@ -275,14 +235,6 @@ class DecoderLevel(nn.Module):
         if self.level == 1:
             return surfaces
         return functional.avg_pool2d(surfaces, 2 ** (self.level - 1))
-
-
-def append_conditions(volume: Tensor, condition: Tensor | None) -> Tensor:
-    """Append conditions (M, K) to a volume (M, C, h, w) as constant channels."""
-    if condition is None:
-        return volume
-    maps = condition[..., None, None].expand(-1, -1, *volume.shape[-2:])
-    return torch.cat([volume, maps], dim=1)
 
 
 def smooth_along_focus(logits: Tensor, fraction: Tensor) -> Tensor:

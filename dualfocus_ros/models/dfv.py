@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as functional
 
 from dualfocus_ros.exceptions import WeightsError
-from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.resnet import PyramidNeck, PyramidPooling, ResNet18
+from dualfocus_ros.models.weights import open_weights, read_state, save_state
 
 METADATA_KEY = 'dfv_config'
 
@@ -132,8 +130,8 @@ def differential_focus_volume(volume: Tensor) -> Tensor:
 def load_dfv(path: Path) -> DFV:
     """Load DFV weights in evaluation mode.
 
-    :raises WeightsError: if the file is missing, has other tensors than DFV, or has values that
-        are not finite.
+    :raises WeightsError: if the file is missing or damaged, has other tensors than DFV, or has
+        values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(
@@ -141,28 +139,11 @@ def load_dfv(path: Path) -> DFV:
             '--config dfv'
         )
     network = DFV()
-    expected = network.state_dict()
-    try:
-        with safe_open(str(path), framework='pt') as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise WeightsError(f'{path} is not a safetensors file: {error}') from None
-    differing = sorted(set(found) ^ set(expected)) or [
-        name for name, value in found.items() if value.shape != expected[name].shape
-    ]
-    if differing:
-        raise WeightsError(
-            f'{path} does not hold DFV: {len(differing)} tensors differ, first {differing[0]}'
-        )
-    broken = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise WeightsError(f'{path}: tensor {broken[0]} has values that are not finite')
-    network.load_state_dict({n: v.to(expected[n].dtype) for n, v in found.items()})
+    with open_weights(path) as file:
+        network.load_state_dict(read_state(path, file, network.state_dict()))
     return network.eval()
 
 
 def save_dfv(path: Path, network: DFV) -> None:
     """Write DFV weights for :func:`load_dfv`."""
-    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps({'order': 'far to near'})})
+    save_state(path, network, {METADATA_KEY: json.dumps({'order': 'far to near'})}, half=False)

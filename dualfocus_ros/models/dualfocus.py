@@ -25,20 +25,16 @@ from dualfocus_ros.models.decoder import (
     expectation,
 )
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
-from dualfocus_ros.models.encoders import (
-    LightEncoder,
-    PlaneFeatures,
-    PlaneTensors,
-    ResNetEncoder,
-    cat_planes,
-    split_planes,
-)
+from dualfocus_ros.models.encoders import LightEncoder, PlaneFeatures, ResNetEncoder
 from dualfocus_ros.models.focus_measure import LAPLACIAN_STEPS
 from dualfocus_ros.models.layers import (
+    PlaneTensors,
+    cat_planes,
     conv_to_one_channel,
     is_cpu_inference,
     plane_mean,
     smooth3x3,
+    split_planes,
     upsample_bilinear,
 )
 

@@ -13,12 +13,14 @@ import torch.nn.functional as functional
 
 from dualfocus_ros.models.dualfocus_config import DualFocusConfig
 from dualfocus_ros.models.focus_measure import LAPLACIAN_STEPS, log_focus_measures
-from dualfocus_ros.models.layers import ResidualBlock, conv_bn, upsample_bilinear
+from dualfocus_ros.models.layers import (
+    PlaneTensors,
+    ResidualBlock,
+    cat_planes,
+    conv_bn,
+    upsample_bilinear,
+)
 from dualfocus_ros.models.resnet import IMAGENET_MEAN, IMAGENET_STD, PyramidNeck, ResNet18
-
-# One tensor of all planes, (B * N, ...), or one tensor per plane of a single stack, (1, ...).
-# Planes encoded one by one are concatenated only where the decoder needs them.
-PlaneTensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +76,6 @@ class PlaneFeatures:
     def _from_groups(groups: Iterable[PlaneTensors]) -> PlaneFeatures:
         *levels, fine, keys, texture, surfaces = groups
         return PlaneFeatures(tuple(levels), fine, keys, texture, surfaces)
-
-
-def cat_planes(tensors: PlaneTensors) -> Tensor:
-    """Concatenate all planes, (B * N, ...)."""
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-
-
-def split_planes(tensors: PlaneTensors, planes: int) -> PlaneTensors:
-    """Return one tensor per plane, N times (B, ...)."""
-    if len(tensors) == planes and all(len(tensor) == 1 for tensor in tensors):
-        return tensors
-    joined = cat_planes(tensors)
-    return joined.view(-1, planes, *joined.shape[1:]).unbind(dim=1)
 
 
 class LightEncoder(nn.Module):

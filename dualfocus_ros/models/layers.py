@@ -8,6 +8,7 @@ layout both are 2-D convolutions, for which every backend has fast kernels.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 import torch.nn.functional as functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+# One tensor of all planes, (B * N, ...), or one tensor per plane of a single stack, (1, ...).
+# Planes encoded one by one are concatenated only where the decoder needs them.
+PlaneTensors = tuple[Tensor, ...]
 Network = TypeVar('Network', bound=nn.Module)
 
 
@@ -103,6 +107,19 @@ def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.S
     """Return a convolution with batch normalisation and no activation."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+
+def cat_planes(tensors: PlaneTensors) -> Tensor:
+    """Concatenate all planes, (B * N, ...)."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def split_planes(tensors: PlaneTensors, planes: int) -> PlaneTensors:
+    """Return one tensor per plane, N times (B, ...)."""
+    if len(tensors) == planes and all(len(tensor) == 1 for tensor in tensors):
+        return tensors
+    joined = cat_planes(tensors)
+    return joined.view(-1, planes, *joined.shape[1:]).unbind(dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -213,6 +230,50 @@ def differential_volume(features: Tensor, planes: int) -> Tensor:
     volume = features.view(-1, planes, *features.shape[1:])
     steps = volume[:, 1:] - volume[:, :-1]
     return torch.cat([volume, torch.cat([steps, steps[:, -1:]], dim=1)], dim=2).flatten(0, 1)
+
+
+def precompute_difference_conv(
+    features: Tensor, value_weight: Tensor, difference_weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Return the per-plane part of a convolution of the differential volume, (M, 2 C', h, w).
+
+    The convolution is A V_n + B (V_{n+1} - V_n) = (A - B) V_n + B V_{n+1}. The first half of the
+    channels is (A - B) V_n, the second B V_n; :func:`finish_difference_conv` adds neighbours.
+
+    :param features: V, (M, C, h, w).
+    :param value_weight: A, (C', C, k, k).
+    :param difference_weight: B, (C', C, k, k).
+    """
+    if bias is not None:
+        bias = torch.cat([bias, torch.zeros_like(bias)])
+    weight = torch.cat([value_weight - difference_weight, difference_weight])
+    return functional.conv2d(features, weight, bias, padding=value_weight.shape[-1] // 2)
+
+
+def finish_difference_conv(partial: PlaneTensors, planes: int) -> Tensor:
+    """Return a convolution of the differential volume, (B*N, C', h, w).
+
+    :param partial: (B*N, 2 C', h, w) by :func:`precompute_difference_conv`.
+    """
+    halves = [plane.chunk(2, dim=1) for plane in split_planes(partial, planes)]
+    (_, before), (last, ahead) = halves[-2:]
+    # The last plane has the backward difference: (A - B) V_n + B (2 V_n - V_{n-1}).
+    pairs = [(here, following) for (here, _), (_, following) in pairwise(halves)]
+    pairs.append((last, 2.0 * ahead - before))
+    if torch.is_grad_enabled():
+        return torch.stack([here + following for here, following in pairs], dim=1).flatten(0, 1)
+    # Sum into the volume directly, to write each plane once.
+    batch, *shape = last.shape
+    volume = torch.empty(
+        batch * planes,
+        *shape,
+        dtype=last.dtype,
+        device=last.device,
+        memory_format=torch.channels_last,
+    )
+    for plane, pair in zip(split_planes((volume,), planes), pairs, strict=True):
+        torch.add(*pair, out=plane)
+    return volume
 
 
 def fold_batch_norm(network: Network) -> Network:

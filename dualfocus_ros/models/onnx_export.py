@@ -25,8 +25,8 @@ from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import ExportError
 from dualfocus_ros.io.atomic_files import atomic_write
 from dualfocus_ros.models.dualfocus import DualFocus
-from dualfocus_ros.models.encoders import PlaneFeatures, cat_planes
-from dualfocus_ros.models.layers import fold_batch_norm
+from dualfocus_ros.models.encoders import PlaneFeatures
+from dualfocus_ros.models.layers import cat_planes, fold_batch_norm
 from dualfocus_ros.models.weights import LoadedModel, shipped_models
 
 WHOLE, ENCODER, DECODER = 'whole', 'encoder', 'decoder'

@@ -33,8 +33,8 @@ def dct_matrix(size: int) -> Tensor:
 def _basis(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Basis:
     """Return C_H, C_W and the inverse eigenvalues of P^T P (0 for the constant)."""
     key = (height, width, dtype, device)
-    if key in _basis_cache:
-        return _basis_cache[key]
+    if (known := _basis_cache.get(key)) is not None:
+        return known
     rows, columns = (
         2.0 - 2.0 * torch.cos(math.pi * torch.arange(size, dtype=torch.float64) / size)
         for size in (height, width)

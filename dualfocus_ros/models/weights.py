@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 import hashlib
 import json
@@ -14,7 +15,7 @@ import warnings
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dualfocus_ros.exceptions import WeightsError
 from dualfocus_ros.io.atomic_files import atomic_write
@@ -43,8 +44,7 @@ def shipped_models() -> dict[str, dict[str, Any]]:
     """Return the manifest of shipped weights: file, hash and training recipe by name."""
     if not MANIFEST.is_file():
         return {}
-    models: dict[str, dict[str, Any]] = json.loads(MANIFEST.read_text())['models']
-    return models
+    return dict(json.loads(MANIFEST.read_text())['models'])
 
 
 def resolve_model(model: str) -> tuple[Path, str, str | None]:
@@ -84,7 +84,10 @@ def load_model(model: str = 'auto') -> LoadedModel:
             f'weights {path} do not match the manifest: SHA-256 {digest[:12]}…, '
             f'expected {expected[:12]}…; install the package again'
         )
-    network, tensors = _read(path)
+    with open_weights(path) as file:
+        config = _read_config(path, file.metadata() or {}, len(file.keys()))
+        tensors = read_state(path, file, _expected_state(path, config))
+    network = DualFocus(config)
     network.load_state_dict(tensors)
     return LoadedModel(network.eval(), name, digest)
 
@@ -94,12 +97,17 @@ def save_model(path: Path, network: DualFocus, half: bool = True) -> str:
 
     :param half: store floating-point tensors as float16.
     """
+    return save_state(path, network, {CONFIG_KEY: json.dumps(asdict(network.config))}, half)
+
+
+def save_state(path: Path, network: nn.Module, metadata: dict[str, str], half: bool) -> str:
+    """Write the state of any network; return the SHA-256."""
     tensors = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for name, value in network.state_dict().items()
     }
     with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})
+        save_file(tensors, partial, metadata=metadata)
         # safetensors writes files readable by their owner only.
         partial.chmod(0o644)
     return _sha256(path)
@@ -116,29 +124,46 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[DualFocus, dict[str, Tensor]]:
-    """Return the network and its weights; check shapes before allocating.
+@contextmanager
+def open_weights(path: Path) -> Iterator[Any]:
+    """Open a safetensors file.
 
-    :raises WeightsError: naming the difference.
+    :raises WeightsError: if it is damaged.
     """
     try:
         with safe_open(str(path), framework='pt') as file:
-            names = list(file.keys())
-            config = _read_config(path, file.metadata() or {}, len(names))
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            _check_shapes(path, shapes, _expected_shapes(path, config))
-            tensors = {name: file.get_tensor(name) for name in names}
+            yield file
     except SafetensorError as error:
         raise WeightsError(
             f'{path} is not a complete safetensors file ({error}); copy or train it again'
         ) from None
-    network = DualFocus(config)
-    for name, tensor in network.state_dict().items():
-        if tensors[name].is_floating_point() != tensor.is_floating_point():
-            raise WeightsError(f'{path}: {name} is {tensors[name].dtype}, expected {tensor.dtype}')
-        if not torch.isfinite(tensors[name].to(tensor.dtype)).all():
+
+
+def read_state(path: Path, file: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of an open file; check shapes before allocating.
+
+    :param expected: state of the network; only shapes and types count.
+    :raises WeightsError: naming the difference.
+    """
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    missing = sorted(expected.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - expected.keys())
+    if missing or extra:
+        faults = [f'lacks {missing[0]}' + _more(missing)] if missing else []
+        faults += [f'has unexpected {extra[0]}' + _more(extra)] if extra else []
+        raise WeightsError(f'{path} does not match its configuration: it {" and ".join(faults)}')
+    for name, tensor in expected.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise WeightsError(
+                f'{path}: {name} has shape {shapes[name]}, expected {tuple(tensor.shape)}'
+            )
+    found = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in expected.items():
+        if found[name].is_floating_point() != tensor.is_floating_point():
+            raise WeightsError(f'{path}: {name} is {found[name].dtype}, expected {tensor.dtype}')
+        if not torch.isfinite(found[name].to(tensor.dtype)).all():
             raise WeightsError(f'{path}: {name} has values that are not finite; train it again')
-    return network, tensors
+    return found
 
 
 def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFocusConfig:
@@ -165,30 +190,16 @@ def _read_config(path: Path, metadata: Mapping[str, str], count: int) -> DualFoc
         ) from None
 
 
-def _expected_shapes(path: Path, config: DualFocusConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors of a network, without allocating them."""
+def _expected_state(path: Path, config: DualFocusConfig) -> dict[str, Tensor]:
+    """Return the state of a network without allocating it."""
     try:
         with torch.device('meta'), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about empty tensors, which fail the check of shapes
-            return {n: tuple(t.shape) for n, t in DualFocus(config).state_dict().items()}
+            return DualFocus(config).state_dict()
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: cannot build a network from its '{CONFIG_KEY}' ({error})"
         ) from None
-
-
-def _check_shapes(
-    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
-    missing = sorted(expected.keys() - found.keys())
-    extra = sorted(found.keys() - expected.keys())
-    if missing or extra:
-        faults = [f'lacks {missing[0]}' + _more(missing)] if missing else []
-        faults += [f'has unexpected {extra[0]}' + _more(extra)] if extra else []
-        raise WeightsError(f'{path} does not match its configuration: it {" and ".join(faults)}')
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise WeightsError(f'{path}: {name} has shape {found[name]}, expected {shape}')
 
 
 def _more(names: list[str]) -> str:

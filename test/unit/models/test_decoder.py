@@ -8,11 +8,13 @@ from dualfocus_ros.models.decoder import (
     SMOOTHING_MIN_PLANES,
     FocusWindow,
     expectation,
-    finish_difference_conv,
-    precompute_difference_conv,
     smooth_along_focus,
 )
-from dualfocus_ros.models.layers import differential_volume
+from dualfocus_ros.models.layers import (
+    differential_volume,
+    finish_difference_conv,
+    precompute_difference_conv,
+)
 
 
 class TestSmoothingAlongFocus:

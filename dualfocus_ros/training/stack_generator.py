@@ -20,9 +20,8 @@ from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.random_stacks.batch_defocus import render_batch, upload
-from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
-from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
-from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE
+from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE, random_scene_batch
+from dualfocus_ros.simulation.random_stacks.random_textures import BatchTextures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     CaptureParameters,
     RenderedStack,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import math
 
 import numpy as np
+import numpy.typing as npt
 from scipy.fft import next_fast_len
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from dualfocus_ros.simulation.psf import Aperture, blur_kernels
 _TINY = 1e-12
 
 
-def upload(values: np.ndarray | Sequence[float] | Sequence[int], device: torch.device) -> Tensor:
+def upload(values: npt.ArrayLike, device: torch.device) -> Tensor:
     """Return a tensor on the device, copied asynchronously; float64 becomes float32."""
     array = np.asarray(values)
     if array.dtype == np.float64:

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random textures: crops of photographs, coloured noise and patterns.
 
-The functions ``draw_…`` draw random parameters; the rasterization is separate. So
-:mod:`dualfocus_ros.simulation.random_stacks.batch_textures` shares their distributions.
+The functions ``draw_…`` draw random parameters on the host. :class:`TextureSource` computes the
+pixels of one patch on the CPU; :class:`BatchTextures` those of many patches on a device, without
+synchronization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp')
 # Shares of the kinds of texture; without images, noise takes their share.
@@ -20,7 +26,7 @@ IMAGE_SHARE, NOISE_SHARE = 0.55, 0.30
 STRIPES, CHECKS, DOTS, DASHES = range(4)
 PATTERN_BLUR = 0.6
 # Larger photographs are shrunk to this side, in pixels.
-MAX_IMAGE_SIDE = 2048
+_MAX_IMAGE_SIDE = 2048
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,8 @@ def draw_pattern(rng: np.random.Generator, size: int | None) -> Pattern:
 class TextureSource:
     """Source of random texture patches: crops of photographs, noise and patterns.
 
-    :param folders: folders of photographs; may be empty.
+    :param folders: folders of photographs, see :func:`read_images`; may be empty.
     :param textureless: see :func:`draw_tone`.
-    :raises FileNotFoundError: as :func:`read_images`.
     """
 
     def __init__(self, folders: list[Path], textureless: float = 0.0) -> None:
@@ -153,11 +158,10 @@ class TextureSource:
         return np.clip(patch, 0.0, 1.0).astype(np.float32)
 
     def _crop(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        chosen = draw_crop(rng, [image.shape[:2] for image in self.images], size)
-        side, top, left = chosen.side, chosen.top, chosen.left
-        crop = self.images[chosen.image][top : top + side, left : left + side]
-        crop = np.rot90(crop, chosen.turns)
-        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+        c = draw_crop(rng, [image.shape[:2] for image in self.images], size)
+        crop = self.images[c.image][c.top : c.top + c.side, c.left : c.left + c.side]
+        crop = np.rot90(crop, c.turns)
+        interpolation = cv2.INTER_AREA if c.side > size else cv2.INTER_CUBIC
         crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=interpolation)
         return crop.astype(np.float32) / 255.0
 
@@ -187,25 +191,20 @@ def _read(path: Path) -> np.ndarray | None:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None or min(image.shape[:2]) < 64:
         return None
-    excess = max(image.shape[:2]) / MAX_IMAGE_SIDE
+    height, width = image.shape[:2]
+    excess = max(height, width) / _MAX_IMAGE_SIDE
     if excess > 1.0:
-        size = (round(image.shape[1] / excess), round(image.shape[0] / excess))
+        size = (round(width / excess), round(height / excess))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def _noise_amplitude(noise: Noise, size: int) -> np.ndarray:
-    """Return the (size, size // 2 + 1) spectrum of the filter for white noise."""
+def _noise_texture(noise: Noise, size: int) -> np.ndarray:
+    assert noise.white is not None
     fy = np.fft.fftfreq(size)[:, None] * noise.stretch
     fx = np.fft.rfftfreq(size)[None, :] / noise.stretch
     amplitude = 1.0 / np.maximum(np.hypot(fx, fy), 1.0 / size) ** noise.exponent
     amplitude[0, 0] = 0.0
-    return amplitude
-
-
-def _noise_texture(noise: Noise, size: int) -> np.ndarray:
-    assert noise.white is not None
-    amplitude = _noise_amplitude(noise, size)
     base = np.fft.irfft2(np.fft.rfft2(noise.white) * amplitude, (size, size))
     base = base / (base.std() + 1e-6)
     if noise.hard:
@@ -236,3 +235,119 @@ def _pattern_texture(pattern: Pattern, size: int) -> np.ndarray:
     first, second = pattern.colours
     value = cv2.GaussianBlur(value.astype(np.float32), (0, 0), PATTERN_BLUR)
     return (first + (second - first) * value[..., None]).astype(np.float32)
+
+
+class BatchTextures:
+    """Source of batches of random texture patches on a device; images are uploaded once.
+
+    :param images: photographs (H, W, 3) uint8 sRGB; may be empty.
+    :param textureless: see :func:`draw_tone`.
+    """
+
+    def __init__(
+        self, images: Sequence[np.ndarray], device: torch.device, textureless: float = 0.0
+    ) -> None:
+        self.device, self._textureless = device, textureless
+        self._images = [torch.from_numpy(image).permute(2, 0, 1).to(device) for image in images]
+
+    def draw(
+        self, rng: np.random.Generator, generator: torch.Generator, count: int, size: int
+    ) -> Tensor:
+        """Return (count, 3, size, size) float32 sRGB patches in [0, 1].
+
+        :param generator: generator of the same device, for white noise.
+        """
+        crops: dict[int, Crop] = {}
+        noises: dict[int, Noise] = {}
+        patterns: dict[int, Pattern] = {}
+        tones = []
+        shapes = [(image.shape[1], image.shape[2]) for image in self._images]
+        for index in range(count):
+            kind = rng.random()
+            if shapes and kind < IMAGE_SHARE:
+                crops[index] = draw_crop(rng, shapes, size)
+            elif kind < IMAGE_SHARE + NOISE_SHARE:
+                noises[index] = draw_noise(rng, None)
+            else:
+                patterns[index] = draw_pattern(rng, None)
+            tones.append(draw_tone(rng, self._textureless))
+        patches = torch.empty((count, 3, size, size), device=self.device)
+        if crops:
+            patches[upload([*crops], self.device)] = self._crops(crops.values(), size)
+        if noises:
+            patches[upload([*noises], self.device)] = _noises([*noises.values()], size, generator)
+        if patterns:
+            drawn = _patterns([*patterns.values()], size, generator)
+            patches[upload([*patterns], self.device)] = drawn
+        contrast = upload([tone.contrast for tone in tones], self.device).view(-1, 1, 1, 1)
+        level = upload([tone.level for tone in tones], self.device).view(-1, 1, 1, 1)
+        tint = upload([tone.tint.reshape(3, 1, 1) for tone in tones], self.device)
+        patches -= patches.mean(dim=(2, 3), keepdim=True)
+        patches = patches * (contrast * tint) + level * (0.5 * tint + 0.5)
+        return patches.clamp_(0.0, 1.0)
+
+    def _crops(self, crops: Iterable[Crop], size: int) -> Tensor:
+        patches = []
+        for c in crops:
+            part = self._images[c.image][None, :, c.top : c.top + c.side, c.left : c.left + c.side]
+            part = torch.rot90(part.float(), c.turns, (2, 3))
+            shrinks = c.side > size
+            mode = 'bilinear' if shrinks else 'bicubic'
+            part = functional.interpolate(part, (size, size), mode=mode, antialias=shrinks)
+            patches.append(part)
+        return torch.cat(patches).clamp_(0.0, 255.0) / 255.0
+
+
+def _noises(noises: Sequence[Noise], size: int, generator: torch.Generator) -> Tensor:
+    device = generator.device
+    exponent, stretch, hard = (
+        upload([getattr(noise, name) for noise in noises], device).view(-1, 1, 1)
+        for name in ('exponent', 'stretch', 'hard')
+    )
+    fy = torch.fft.fftfreq(size, device=device)[None, :, None] * stretch
+    fx = torch.fft.rfftfreq(size, device=device)[None, None, :] / stretch
+    amplitude = torch.hypot(fx, fy).clamp_min(1.0 / size) ** -exponent
+    amplitude[:, 0, 0] = 0.0
+    white = torch.randn((len(noises), size, size), generator=generator, device=device)
+    base = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(size, size))
+    base = base / (base.std(dim=(1, 2), keepdim=True) + 1e-6)
+    base = torch.where(hard, torch.tanh(4.0 * base), base)
+    mix = upload([n.mix for n in noises], device)[:, :, None, None]
+    return 0.5 + base[:, None] * mix
+
+
+def _patterns(patterns: Sequence[Pattern], size: int, generator: torch.Generator) -> Tensor:
+    device = generator.device
+    angle, period, kind, radius = (
+        upload([getattr(pattern, name) for pattern in patterns], device).view(-1, 1, 1)
+        for name in ('angle', 'period', 'kind', 'radius')
+    )
+    cell = upload([p.cell for p in patterns], device)[..., None, None]
+    steps = torch.arange(size, device=device, dtype=torch.float32)
+    row, column = steps[:, None], steps[None, :]
+    u = torch.cos(angle) * column + torch.sin(angle) * row
+    v = torch.cos(angle) * row - torch.sin(angle) * column
+    half = 0.5 * period
+    along, across = torch.floor(u / period), torch.floor(v / period)
+    dots = (u % period - half).square() + (v % period - half).square() < radius.square()
+    side = size // 2 + 2
+    cells = torch.rand((len(patterns), side * side), generator=generator, device=device) < 0.5
+    index = (v.abs() / cell[:, 0]).long() % side * side + (u.abs() / cell[:, 1]).long() % side
+    dashes = cells.gather(1, index.flatten(1)).view_as(index) & ((v.abs() / 8.0).long() % 2 == 0)
+    value = torch.where(kind == STRIPES, along % 2, torch.zeros_like(u))
+    value = torch.where(kind == CHECKS, (along + across) % 2, value)
+    value = torch.where(kind == DOTS, dots.to(u.dtype), value)
+    value = torch.where(kind == DASHES, dashes.to(u.dtype), value)
+    colours = upload([p.colours.reshape(2, 3, 1, 1) for p in patterns], device)
+    first, second = colours[:, 0], colours[:, 1]
+    return first + (second - first) * _smooth(value)[:, None]
+
+
+def _smooth(value: Tensor) -> Tensor:
+    """Blur (B, H, W) by a Gaussian: printed edges are not sharper than their pixels."""
+    offsets = torch.arange(-3, 4, device=value.device, dtype=value.dtype)
+    taps = torch.exp(-0.5 * (offsets / PATTERN_BLUR).square())
+    taps = taps / taps.sum()
+    padded = functional.pad(value[:, None], (3, 3, 3, 3), mode='reflect')
+    rows = functional.conv2d(padded, taps.view(1, 1, 1, -1))
+    return functional.conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]

@@ -14,7 +14,7 @@ from dualfocus_ros.simulation.defocus import layer_scene, render
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.ray_casting import cast_rays
 from dualfocus_ros.simulation.scene_builder import SceneBuilder
-from dualfocus_ros.simulation.tabletop import table
+from dualfocus_ros.simulation.scenes import table
 
 LENS = Lens(0.016, 1.4, 4e-5)
 RAYS = 40

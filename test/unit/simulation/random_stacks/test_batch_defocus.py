@@ -8,8 +8,8 @@ import torch
 from dualfocus_ros.simulation.defocus import layer_scene, render_stack
 from dualfocus_ros.simulation.psf import Aperture
 from dualfocus_ros.simulation.random_stacks.batch_defocus import render_batch
-from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
-from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
+from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene_batch
+from dualfocus_ros.simulation.random_stacks.random_textures import BatchTextures
 from dualfocus_ros.simulation.random_stacks.stack_renderer import RenderSettings
 from training_images import make_photograph
 

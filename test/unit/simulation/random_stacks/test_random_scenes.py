@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.simulation.random_stacks.batch_scenes import random_scene_batch
-from dualfocus_ros.simulation.random_stacks.batch_textures import BatchTextures
-from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
-from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
+from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene, random_scene_batch
+from dualfocus_ros.simulation.random_stacks.random_textures import BatchTextures, TextureSource
 from training_images import make_photograph
 
 CPU = torch.device('cpu')

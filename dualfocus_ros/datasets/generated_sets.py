@@ -8,8 +8,7 @@ import numpy as np
 from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8
-from dualfocus_ros.datasets.options import Options, count_option
-from dualfocus_ros.datasets.samples import Dataset, RgbdSample, StackSample
+from dualfocus_ros.datasets.samples import Dataset, Options, RgbdSample, StackSample, count_option
 from dualfocus_ros.simulation.random_stacks.indoor_scenes import random_indoor_scene
 from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene, random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
@@ -21,8 +20,6 @@ from dualfocus_ros.simulation.scenes import SCENE_NAMES, make_scene
 
 # First part of the seeds; seeds of training have other parts.
 EVALUATION_SEED = 0x5EED
-# Sweeps that span the scene, as of a camera set up for its scenes.
-RENDER_SETTINGS = RenderSettings(wide_sweeps=0.0)
 
 
 def open_synthetic(seed: int, options: Options) -> Dataset:
@@ -42,7 +39,8 @@ def open_synthetic(seed: int, options: Options) -> Dataset:
                 return random_indoor_scene(random, size)
             return random_scene(random, textures, size)
 
-        stack = render_training_stack(rng, source, RENDER_SETTINGS)
+        # Sweeps span the scene, as of a camera set up for its scenes.
+        stack = render_training_stack(rng, source, RenderSettings(wide_sweeps=0.0))
         # A sweep extends at most 0.16 of the range beyond the farthest point: with these values
         # every focus stays above 0 dioptres.
         span = rng.uniform(0.8, 3.0)
@@ -55,9 +53,8 @@ def open_synthetic(seed: int, options: Options) -> Dataset:
             (1.0 / (far + span * stack.position)).astype(np.float32),
         )
 
-    description = (
-        f'{count} rendered stacks, seed {seed}: random shapes and indoor views, random lenses'
-    )
+    contents = 'random shapes and indoor views, random lenses'
+    description = f'{count} rendered stacks, seed {seed}: {contents}'
     return Dataset(_name('synthetic', seed, options), 'synthetic', description, count, load)
 
 
@@ -65,8 +62,7 @@ def open_indoor(seed: int, options: Options) -> Dataset:
     """Return images of the procedural scenes at 640x480 with exact depth."""
     count, width = count_option(options, 'count', 6), count_option(options, 'width', 640)
     height = width * 3 // 4
-    focal_length = simulated_lens(width).focal_length_px(0.0)
-    camera = PinholeCamera.centred(width, height, focal_length)
+    camera = PinholeCamera.centred(width, height, simulated_lens(width).focal_length_px(0.0))
 
     def load(index: int) -> RgbdSample:
         name = SCENE_NAMES[index % len(SCENE_NAMES)]

@@ -9,15 +9,10 @@ from pathlib import Path
 import re
 from typing import Any
 
-from dualfocus_ros.datasets.arkitscenes import open_arkitscenes
-from dualfocus_ros.datasets.ddff12 import open_ddff12
-from dualfocus_ros.datasets.fod500 import open_fod500
 from dualfocus_ros.datasets.generated_sets import open_indoor, open_shapes, open_synthetic
-from dualfocus_ros.datasets.middlebury import open_middlebury_fs
-from dualfocus_ros.datasets.nyu import open_nyu
-from dualfocus_ros.datasets.options import Options
-from dualfocus_ros.datasets.rgbd_folder import open_rgbd_folder
-from dualfocus_ros.datasets.samples import Dataset
+from dualfocus_ros.datasets.published_stacks import open_ddff12, open_fod500, open_middlebury_fs
+from dualfocus_ros.datasets.rgbd_sets import open_arkitscenes, open_nyu, open_rgbd_folder
+from dualfocus_ros.datasets.samples import Dataset, Options
 from dualfocus_ros.datasets.stack_folder import STACK_OPTIONS, open_stack_folder
 from dualfocus_ros.exceptions import DataError
 

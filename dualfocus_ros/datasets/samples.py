@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets and their samples: images with depth, or focal stacks."""
+"""Data sets, their samples (images with depth, or focal stacks) and their options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dualfocus_ros.exceptions import DataError
+from dualfocus_ros.io.stack_files import parse_float
+
+# Options of a data set, such as ``count=16`` or ``crop=20:20``.
+Options = Mapping[str, str]
 
 # Unit of the focus of a stack: unit of its focus and truth. Sharpness is a function of inverse
 # depth, so every unit but metres must be affine in dioptres.
@@ -121,3 +125,42 @@ class Dataset:
         if not 0 <= index < self.length:
             raise IndexError(index)
         return self.load(index)
+
+
+def choice_option(options: Options, name: str, default: str, choices: Sequence[str]) -> str:
+    """Return the value of an option with fixed choices; DataError for another one."""
+    value = options.get(name, default)
+    if value not in choices:
+        raise DataError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
+    return value
+
+
+def count_option(options: Options, name: str, default: int) -> int:
+    """Return the value of an option that is a whole number above 0, or raise DataError."""
+    text = options.get(name, str(default))
+    if not text.isdigit() or int(text) < 1:
+        raise DataError(f"{name} must be a whole number above 0, got '{text}'")
+    return int(text)
+
+
+def number_option(options: Options, name: str, default: float) -> float:
+    """Return the value of an option that is a number, or raise DataError."""
+    value = parse_float(options.get(name, str(default)))
+    if value is None:
+        raise DataError(f"{name} must be a number, got '{options[name]}'")
+    return value
+
+
+def integers_option(options: Options, name: str, counts: Sequence[int]) -> list[int]:
+    """Return the value of an option that is a list of whole numbers, separated by ``:``.
+
+    :param counts: allowed lengths of the list.
+    :raises DataError: for another value or length.
+    """
+    parts = options[name].split(':')
+    if len(parts) not in counts or not all(part.isdigit() for part in parts):
+        lengths = ' or '.join(map(str, counts))
+        raise DataError(
+            f"{name} must be {lengths} whole numbers separated by ':', got '{options[name]}'"
+        )
+    return [int(part) for part in parts]

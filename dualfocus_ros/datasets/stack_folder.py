@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from dualfocus_ros.alignment.align import align, warp_planes
-from dualfocus_ros.datasets.options import (
+from dualfocus_ros.datasets.samples import (
+    METRIC_UNITS,
+    UNITS,
+    Dataset,
     Options,
+    StackSample,
     choice_option,
     integers_option,
     number_option,
 )
-from dualfocus_ros.datasets.samples import METRIC_UNITS, UNITS, Dataset, StackSample
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.io.depth_files import read_float_map
 from dualfocus_ros.io.image_files import list_images, read_rgb

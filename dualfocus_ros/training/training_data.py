@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
-from dualfocus_ros.datasets.rgbd_folder import open_rgbd_folder
+from dualfocus_ros.datasets.rgbd_sets import open_rgbd_folder
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.io.atomic_files import atomic_write, write_text
 from dualfocus_ros.simulation.random_stacks.indoor_scenes import (

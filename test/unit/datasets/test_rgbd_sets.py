@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NYUv2: BTS export, test list and labelled file."""
+"""Pairs of colour and depth: NYUv2, ARKitScenes and folders."""
 
 import numpy as np
 import pytest
 
 from dataset_files import make_depth, make_image, write_image
 from dualfocus_ros.datasets.registry import open_dataset
+from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.exceptions import DataError
 
 
@@ -54,3 +55,48 @@ def test_labelled_file_is_transposed_and_split(tmp_path):
     assert len(dataset) == 2
     np.testing.assert_array_equal(dataset[0].colour, images[1])
     assert dataset[0].depth[4, 7] == pytest.approx(make_depth()[4, 7] / 1000 + 1)
+
+
+def test_resizing_does_not_mix_holes_into_depth(tmp_path):
+    depth = np.full((1440, 1920), 2000, np.uint16)
+    depth[:, :960] = 0
+    video = tmp_path / 'Validation' / '41048190'
+    write_image(video / 'wide' / '41048190_3414.8.png', make_image((1440, 1920), 90))
+    write_image(video / 'highres_depth' / '41048190_3414.8.png', depth)
+    sample = open_dataset(f'arkitscenes:{tmp_path}')[0]
+    assert sample.colour.shape == (480, 640, 3)
+    assert np.isnan(sample.depth[:, :320]).all()
+    assert (sample.depth[:, 320:] == 2.0).all()
+    (tmp_path / 'short.txt').write_text('41048190/lowres_wide/41048190_3414.8.png x\n')
+    assert len(open_dataset(f'arkitscenes:{tmp_path},list=short.txt')) == 1
+
+
+@pytest.mark.parametrize(
+    ('colour', 'depth'),
+    [
+        ('image/7.png', 'depth/7.npy'),
+        ('frame-7.color.png', 'frame-7.depth.png'),
+        ('rgb/first.png', 'depth/other.png'),
+    ],
+)
+def test_pairs_match_in_each_layout(tmp_path, colour, depth):
+    values = make_depth(holes=not depth.endswith('npy'))
+    write_image(tmp_path / colour, make_image(value=50))
+    if depth.endswith('npy'):
+        (tmp_path / depth).parent.mkdir()
+        np.save(tmp_path / depth, values / 1000.0)
+    else:
+        write_image(tmp_path / depth, values)
+    sample = open_dataset(f'rgbd:{tmp_path}')[0]
+    assert isinstance(sample, RgbdSample)
+    assert sample.depth[9, 9] == pytest.approx(values[9, 9] / 1000)
+    if not depth.endswith('npy'):
+        assert np.isnan(sample.depth[0, :2]).all()
+
+
+def test_unmatched_pairs_raise(tmp_path):
+    write_image(tmp_path / 'image' / 'a.png', make_image())
+    write_image(tmp_path / 'image' / 'b.png', make_image())
+    write_image(tmp_path / 'depth' / 'c.png', make_depth())
+    with pytest.raises(DataError, match='2 colour images and 1 depth maps'):
+        open_dataset(f'rgbd:{tmp_path}')

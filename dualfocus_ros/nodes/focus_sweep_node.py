@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 import math
 from typing import Any
@@ -11,32 +12,33 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
-from dualfocus_ros.msg import FocusCommand
-from dualfocus_ros.nodes.lens_control.driver_client import DriverClientSettings
-from dualfocus_ros.nodes.lens_control.lens_driver import (
-    LensDriver,
-    ParameterDriver,
-    TopicDriver,
-)
-from dualfocus_ros.nodes.lens_control.reading_sources import (
-    FocusStateSource,
-    LensReadingSource,
-    MetadataSource,
-    SettlingModelSource,
-)
+from dualfocus_ros.msg import FocusCommand, FocusState
+from dualfocus_ros.nodes.lens_control import ParameterDriver, TopicDriver
 from dualfocus_ros.nodes.lens_drivers import make_profile
+from dualfocus_ros.nodes.lens_drivers.driver_client import DriverClientSettings
+from dualfocus_ros.nodes.messages.lens_messages import (
+    frame_metadata,
+    lens_position,
+    lens_reading_from_msg,
+)
 from dualfocus_ros.nodes.node_runner import run_node
 from dualfocus_ros.nodes.parameters.parameter_declaration import declare_parameters
 from dualfocus_ros.nodes.parameters.sweep_parameters import PARAMETERS, sweep_settings
-from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
-from dualfocus_ros.sweep.focus_sources import SettlingModel
+from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, AdaptiveQosSubscription, create_publisher
+from dualfocus_ros.stamps import to_ns
+from dualfocus_ros.sweep.focus_sources import (
+    CommandFocusSource,
+    PositionFocusSource,
+    SettlingModel,
+)
 from dualfocus_ros.sweep.sweep_controller import SweepController
 
 _UPDATE_PERIOD = 0.02
-_COMMAND_QUEUE = 10
+_QUEUE = 10
 
 
 class FocusSweepNode(Node):
@@ -55,13 +57,20 @@ class FocusSweepNode(Node):
         self._controller = SweepController(sweep_settings(self._values, self._profile))
         warn = self.get_logger().warning
         self._commands = create_publisher(
-            self.create_publisher, FocusCommand, 'focus_command', _COMMAND_QUEUE, warn
+            self.create_publisher, FocusCommand, 'focus_command', _QUEUE, warn
         )
         self._diagnostics = create_publisher(
             self.create_publisher, DiagnosticArray, '/diagnostics', DIAGNOSTICS_QUEUE, warn
         )
         self._driver = self._make_driver()
-        self._readings = self._make_reading_source()
+        in_metadata = self._profile is not None and bool(self._profile.metadata_topic)
+        group = 'camera_ros' if in_metadata else 'command'
+        model = SettlingModel(
+            self._values[f'{group}.latency_frames'], self._values[f'{group}.settling_time']
+        )
+        self._commanded = CommandFocusSource(model)
+        self._reported = PositionFocusSource(model)
+        self._readings = self._subscribe_readings()
         self._position_known = False
         self._position_error_warned = False
         self.create_service(Trigger, '~/capture', self._on_capture)
@@ -72,13 +81,14 @@ class FocusSweepNode(Node):
         self.get_logger().info(
             f'{self._controller.settings.mode} sweep over {planes} dioptres; driver '
             f'{self._values["driver"]}, commands on {self._commands.topic_name}, '
-            f'{self._readings.subscription}'
+            f'{self._readings}'
         )
 
     def close(self) -> None:
         """Restore autofocus and exposure of the camera."""
         self._retract_command()
-        self._driver.close()
+        if isinstance(self._driver, ParameterDriver):
+            self._driver.close()
 
     def _retract_command(self) -> None:
         """Publish NaN, because another client may move the lens from now on."""
@@ -86,7 +96,7 @@ class FocusSweepNode(Node):
         if self._profile is not None and self._position_known and target is not None:
             self._publish(target, known=False)
 
-    def _make_driver(self) -> LensDriver:
+    def _make_driver(self) -> TopicDriver | ParameterDriver:
         values = self._values
         if self._profile is None:
             return TopicDriver(self._commands.get_subscription_count, self._on_driver_done)
@@ -96,19 +106,34 @@ class FocusSweepNode(Node):
         node_name = values['driver_node'] or self._profile.node_name
         return ParameterDriver(self, self._profile, node_name, settings, self._on_driver_done)
 
-    def _make_reading_source(self) -> LensReadingSource:
+    def _subscribe_readings(self) -> AdaptiveQosSubscription:
+        """Subscribe to the lens state, or to what the settling model estimates it from."""
+        source: tuple[Any, str, Callable[[Any], None]]
         if self._profile is None:
-            return FocusStateSource(self, self._on_reading)
-        if not self._profile.metadata_topic:
-            return SettlingModelSource(self, self._on_reading, self._settling_model('command'))
-        assert isinstance(self._driver, ParameterDriver)
-        model = self._settling_model('camera_ros')
-        return MetadataSource(self, self._on_reading, model, self._driver.set_metadata)
+            source = FocusState, 'focus_state', self._on_focus_state
+        elif self._profile.metadata_topic:
+            source = DiagnosticArray, 'metadata', self._on_metadata
+        else:
+            source = CameraInfo, 'camera_info', self._on_camera_info
+        return AdaptiveQosSubscription(self, *source, _QUEUE)
 
-    def _settling_model(self, group: str) -> SettlingModel:
-        return SettlingModel(
-            self._values[f'{group}.latency_frames'], self._values[f'{group}.settling_time']
-        )
+    def _on_focus_state(self, msg: FocusState) -> None:
+        self._on_reading(lens_reading_from_msg(msg))
+
+    def _on_metadata(self, msg: DiagnosticArray) -> None:
+        """Handle libcamera metadata: the commanded position of a frame, and not its state."""
+        metadata = frame_metadata(msg)
+        dioptres = lens_position(metadata)
+        if dioptres is not None:
+            assert isinstance(self._driver, ParameterDriver)
+            self._driver.metadata = metadata
+            self._on_reading(self._reported.reading(to_ns(msg.header.stamp), dioptres))
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        """Estimate the reading of a frame as the depth node does (focus_source command)."""
+        reading = self._commanded.reading(to_ns(msg.header.stamp))
+        if reading is not None:
+            self._on_reading(reading)
 
     def _now(self) -> float:
         return self.get_clock().now().nanoseconds * 1e-9
@@ -118,7 +143,8 @@ class FocusSweepNode(Node):
         self._update()
 
     def _update(self) -> None:
-        self._driver.tick()
+        if isinstance(self._driver, ParameterDriver):
+            self._driver.tick()
         now = self._now()
         ready = self._driver.ready
         self._controller.set_listeners(int(ready), now, self._driver.problem)
@@ -156,7 +182,8 @@ class FocusSweepNode(Node):
         )
         msg.header.stamp = now.to_msg()
         self._position_known = known
-        self._readings.on_command(replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds))
+        command = replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds)
+        self._commanded.add_command(command)
         self._commands.publish(msg)
 
     def _warn_of_position_error(self) -> None:
@@ -191,7 +218,7 @@ class FocusSweepNode(Node):
         return SetParametersResult(successful=True)
 
     def _publish_diagnostics(self) -> None:
-        self._readings.subscription.refresh()
+        self._readings.refresh()
         controller, node_name = self._controller, self.get_fully_qualified_name().lstrip('/')
         statuses = [
             DiagnosticStatus(
@@ -205,8 +232,8 @@ class FocusSweepNode(Node):
                 ],
             )
         ]
-        driver = self._driver.status()
-        if driver is not None:
+        if isinstance(self._driver, ParameterDriver):
+            driver = self._driver.status()
             driver.name = f'{node_name}: {driver.name}'
             statuses.append(driver)
         message = DiagnosticArray(status=statuses)

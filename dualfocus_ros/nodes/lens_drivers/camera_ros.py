@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from typing import Any
 
-from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, Lock, Value, register
+from dualfocus_ros.nodes.lens_drivers.driver_profile import (
+    DriverProfile,
+    Lock,
+    Value,
+    register,
+    switch_lock,
+)
 
 _AF_MANUAL = 0
-_MANUAL, _AUTO = 1, 0
 
 
 @register
@@ -27,38 +31,23 @@ class CameraRos(DriverProfile):
     min_request_interval = 0.25
     position_parameter = 'LensPosition'
 
-    @classmethod
-    def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
-        return cls()
-
     def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         return {'AfMode': _AF_MANUAL} if 'AfMode' in offered else {}
 
     def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         # libcamera 0.5 split AeEnable into two modes, which take precedence where both exist.
-        switches: dict[str, tuple[Value, Value]] = {
-            'AeEnable': (False, True),
-            'ExposureTimeMode': (_MANUAL, _AUTO),
-            'AnalogueGainMode': (_MANUAL, _AUTO),
-        }
-        switches = {name: values for name, values in switches.items() if name in offered}
-        held = {name: values[0] for name, values in switches.items()}
+        manual = {'AeEnable': False, 'ExposureTimeMode': 1, 'AnalogueGainMode': 1}
+        automatic = {'AeEnable': True, 'ExposureTimeMode': 0, 'AnalogueGainMode': 0}
+        held: dict[str, Value] = {n: value for n, value in manual.items() if n in offered}
+        released = {name: automatic[name] for name in held}
         if held:
             # Without these, camera_ros restores the exposure time of its start.
             held |= _measured('ExposureTime', int, offered, metadata)
             held |= _measured('AnalogueGain', float, offered, metadata)
-        exposure = Lock(
-            'exposure and gain', held, {name: values[1] for name, values in switches.items()}
+        return (
+            Lock('exposure and gain', held, released),
+            switch_lock('white balance', offered, {'AwbEnable': (False, True)}),
         )
-        if 'AwbEnable' not in offered:
-            return exposure, Lock('white balance', {}, {})
-        return exposure, Lock('white balance', {'AwbEnable': False}, {'AwbEnable': True})
-
-    def nearest_dioptres(self, dioptres: float) -> float:
-        return dioptres
-
-    def position(self, dioptres: float) -> Value:
-        return float(dioptres)
 
 
 def _measured(

@@ -29,7 +29,7 @@ class Lock:
 
 
 class DriverProfile(ABC):
-    """Parameters of one camera driver.
+    """Parameters of one camera driver; positions in dioptres unless a subclass converts them.
 
     :cvar name: value of the parameter ``driver``.
     :cvar node_name: default name of the driver's node.
@@ -48,12 +48,12 @@ class DriverProfile(ABC):
     position_parameter: str
 
     @classmethod
-    @abstractmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
         """Return the profile for the parameters of ``focus_sweep_node``.
 
         :raises ValueError: if the driver's calibration is missing or invalid.
         """
+        return cls()
 
     @abstractmethod
     def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
@@ -70,16 +70,16 @@ class DriverProfile(ABC):
         :param metadata: metadata of the newest frame, if the driver publishes them.
         """
 
-    @abstractmethod
     def nearest_dioptres(self, dioptres: float) -> float:
         """Return the nearest focus that the driver can be set to.
 
         :raises ValueError: if the focus is out of range.
         """
+        return dioptres
 
-    @abstractmethod
     def position(self, dioptres: float) -> Value:
         """Return the value of the position parameter for a focus in dioptres."""
+        return float(dioptres)
 
 
 class TableProfile(DriverProfile):

@@ -13,8 +13,6 @@ from typing import Any
 from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
 from dualfocus_ros.stamps import to_ns
 
-LENS_POSITION_KEY = 'LensPosition'
-
 
 def lens_reading_from_msg(msg: Any) -> LensReading:
     """Return the reading in a ``FocusState`` message; unknown states become UNKNOWN."""
@@ -65,7 +63,7 @@ def lens_position(metadata: Mapping[str, str]) -> float | None:
 
     :returns: None without the key; NaN where its value is not a number.
     """
-    value = metadata.get(LENS_POSITION_KEY)
+    value = metadata.get('LensPosition')
     if value is None:
         return None
     try:

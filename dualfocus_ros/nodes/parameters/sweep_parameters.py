@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
@@ -11,67 +13,57 @@ from dualfocus_ros.nodes.lens_drivers import DRIVERS, PROFILES, TOPIC, DriverPro
 from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
 from dualfocus_ros.sweep.sweep_settings import MODES, PATTERNS, SweepSettings, uniform_planes
 
+# Settable only at start.
+_fixed = partial(ParameterSpec, read_only=True)
 _NODE_NAMES = ', '.join(f'{p.node_name} for {name}' for name, p in sorted(PROFILES.items()))
 
 PARAMETERS = (
-    ParameterSpec(
+    _fixed(
         'driver',
         TOPIC,
         f'How to move the lens; {TOPIC}: publish focus_command for a lens node; others: set the '
         'parameters of that camera driver',
         choices=DRIVERS,
-        read_only=True,
     ),
-    ParameterSpec(
-        'driver_node',
-        '',
-        f'Name of the driver node; empty: {_NODE_NAMES}',
-        read_only=True,
-    ),
-    ParameterSpec(
+    _fixed('driver_node', '', f'Name of the driver node; empty: {_NODE_NAMES}'),
+    _fixed(
         'driver_prefix',
         '',
         'Prefix of the camera parameters of an OAK; empty: rgb. (driver depthai)',
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'driver_timeout',
         1.0,
         'Timeout of a call to the driver, and pause between attempts to set it up (s)',
         0.05,
         60.0,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'driver_check_period',
         1.0,
         'Period of checks that the driver keeps the parameters set (s)',
         0.1,
         60.0,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'lock_exposure',
         True,
         'Lock exposure, gain and white balance during sweeps, where the driver can',
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'calibration.positions',
         (),
         'Lens positions in the unit of the driver, for drivers whose unit is not dioptres; '
         '`dualfocus calibrate focus` measures them',
         -1e6,
         1e6,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'calibration.dioptres',
         (),
         'Focus at these positions, strictly increasing or decreasing (1/m)',
         -50.0,
         100.0,
-        read_only=True,
     ),
     ParameterSpec(
         'mode',
@@ -135,55 +127,38 @@ PARAMETERS = (
         0.1,
         600.0,
     ),
-    ParameterSpec(
+    _fixed(
         'command.latency_frames',
         2,
         'Images after a command that still show the old position or the movement (drivers '
         'without metadata); as in the depth node',
         0,
         60,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'command.settling_time',
         0.1,
         'Time after a command until the lens rests (drivers without metadata); as in the depth '
         'node (s)',
         0.0,
         10.0,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'camera_ros.latency_frames',
         0,
         'Images after a new LensPosition during which the lens still moves (driver camera_ros); '
         'as in the depth node',
         0,
         60,
-        read_only=True,
     ),
-    ParameterSpec(
+    _fixed(
         'camera_ros.settling_time',
         0.0,
         'Time after a new LensPosition until the lens rests (driver camera_ros); as in the depth '
         'node (s)',
         0.0,
         10.0,
-        read_only=True,
     ),
-)
-
-# Parameters of the same name and unit in SweepSettings.
-_SHARED = (
-    'mode',
-    'pattern',
-    'tolerance',
-    'settle_frames',
-    'settle_time',
-    'model_time',
-    'report_timeout',
-    'resend_time',
-    'plane_timeout',
 )
 
 
@@ -199,4 +174,6 @@ def sweep_settings(values: Mapping[str, Any], profile: DriverProfile | None) -> 
     if profile is not None:
         planes = [profile.nearest_dioptres(plane) for plane in planes]
         hold = profile.nearest_dioptres(hold) if values['mode'] == 'hold' else hold
-    return SweepSettings(tuple(planes), hold=hold, **{name: values[name] for name in _SHARED})
+    # The other settings are parameters of the same name and unit.
+    shared = {f.name: values[f.name] for f in fields(SweepSettings) if f.name in values}
+    return SweepSettings(tuple(planes), hold=hold, **shared)

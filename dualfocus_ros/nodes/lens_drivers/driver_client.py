@@ -9,19 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+import enum
 import math
 from typing import Any
 
 from dualfocus_ros.camera.lens_state import PlaneTarget
-from dualfocus_ros.nodes.lens_control.driver_status import DriverClientCounts, DriverState
-from dualfocus_ros.nodes.lens_control.notices import NoticeQueue
-from dualfocus_ros.nodes.lens_control.parameter_calls import ParameterCall, ParameterService
 from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, Lock, Value
+from dualfocus_ros.nodes.lens_drivers.parameter_calls import ParameterCall, ParameterService
 
 # A driver may store numbers in single precision.
 _SINGLE_PRECISION = 1e-5
 # Times that a lost lock is set again before the client stops doing so.
 _MAX_RELOCKS = 3
+# Seconds without a warning after which it is logged again, and number of warnings remembered.
+_QUIET = 60.0
+_MAX_WARNINGS = 50
+
+
+class DriverState(enum.Enum):
+    """Driver connection state."""
+
+    ABSENT = 'absent'
+    SETTING_UP = 'setting up'
+    READY = 'ready'
+    UNRESPONSIVE = 'unresponsive'
+    UNSUPPORTED = 'unsupported'
+
+
+@dataclass
+class DriverClientCounts:
+    """Counts since the start."""
+
+    calls: int = 0
+    timeouts: int = 0
+    set_ups: int = 0
+    positions: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,8 +70,7 @@ class _DriverError(Exception):
 
 
 # Yields a call to make, or None to wait, and receives the answer.
-_Exchange = Generator['ParameterCall | None', Any, None]
-_Answer = Generator['ParameterCall | None', Any, Any]
+_Exchange = Generator['ParameterCall | None', Any, Any]
 
 
 class LensDriverClient:
@@ -57,8 +79,8 @@ class LensDriverClient:
     :param node_name: name of the driver's node, for messages.
     :param on_done: called with each target and the reason of its refusal, empty on success; must
         not call the client.
+    :param logger: its ``info`` and ``warning`` receive texts, a repeated warning once.
     :ivar problem: reason why the lens cannot be moved; empty: none.
-    :ivar notices: messages to log.
     :ivar metadata: metadata of the newest frame, if the driver publishes them.
     :ivar locked: names of the locked controls.
     :ivar missing_switches: names of the controls that the driver cannot switch.
@@ -70,6 +92,7 @@ class LensDriverClient:
         node_name: str,
         settings: DriverClientSettings,
         on_done: Callable[[PlaneTarget, str], None],
+        logger: Any,
     ) -> None:
         self.profile = profile
         self.node_name = node_name
@@ -80,9 +103,10 @@ class LensDriverClient:
         self.last_error = ''
         self.missing_switches: tuple[str, ...] = ()
         self.locked: tuple[str, ...] = ()
-        self.notices = NoticeQueue()
         self.metadata: Mapping[str, str] = {}
         self._on_done = on_done
+        self._logger = logger
+        self._warned_at: dict[str, float] = {}
         self._target: PlaneTarget | None = None
         self._exchange: _Exchange | None = None
         self._call: ParameterCall | None = None
@@ -128,26 +152,27 @@ class LensDriverClient:
                 self._end(DriverState.ABSENT, f'{self.node_name} is gone')
             return None
         if self._call is not None:
-            if now - self._call_at < self.settings.timeout:
-                return None
-            self.counts.timeouts += 1
-            service = self._call.service.value
-            self._call = None
-            text = f'{self.node_name} has not answered {service} for {self.settings.timeout:g} s'
-            return self._advance(error=_DriverError(DriverState.UNRESPONSIVE, text))
+            if now - self._call_at >= self.settings.timeout:
+                self.counts.timeouts += 1
+                self._end(
+                    DriverState.UNRESPONSIVE,
+                    f'{self.node_name} has not answered {self._call.service.value} for '
+                    f'{self.settings.timeout:g} s',
+                )
+            return None
         if self._exchange is None:
             if now < self._retry_at:
                 return None
             self._exchange = self._run()
-        return self._advance()
+        return self._advance(self._exchange)
 
     def handle_answer(self, call: ParameterCall, answer: Any, now: float) -> ParameterCall | None:
         """Handle the answer to a call; return the next call. Late answers are ignored."""
-        if call is not self._call:
+        if call is not self._call or self._exchange is None:
             return None
         self._now = now
         self._call = None
-        return self._advance(answer)
+        return self._advance(self._exchange, answer)
 
     def restore_values(self) -> dict[str, Value]:
         """Return the changed parameters with the values that they had before the first set-up."""
@@ -159,15 +184,11 @@ class LensDriverClient:
             if name in self._written and not _same(value, self._written[name])
         }
 
-    def _advance(
-        self, answer: Any = None, error: _DriverError | None = None
-    ) -> ParameterCall | None:
-        exchange = self._exchange
-        assert exchange is not None
+    def _advance(self, exchange: _Exchange, answer: Any = None) -> ParameterCall | None:
         try:
-            call = exchange.send(answer) if error is None else exchange.throw(error)
-        except _DriverError as raised:
-            self._end(raised.state, str(raised))
+            call = exchange.send(answer)
+        except _DriverError as error:
+            self._end(error.state, str(error))
             return None
         if call is not None:
             self._call, self._call_at = call, self._now
@@ -186,7 +207,13 @@ class LensDriverClient:
         self._warn(text)
 
     def _warn(self, text: str) -> None:
-        if self.notices.warn(text, self._now):
+        """Log a warning unless it recurred within a minute."""
+        last = self._warned_at.pop(text, -math.inf)
+        self._warned_at[text] = self._now
+        if len(self._warned_at) > _MAX_WARNINGS:
+            del self._warned_at[next(iter(self._warned_at))]
+        if self._now - last > _QUIET:
+            self._logger.warning(text)
             self._announce_ready = True
 
     def _run(self) -> _Exchange:
@@ -233,7 +260,7 @@ class LensDriverClient:
         self.state, self.problem = DriverState.READY, ''
         if self._announce_ready:
             self._announce_ready = False
-            self.notices.info(
+            self._logger.info(
                 f'{self.node_name} is ready: {profile.position_parameter} moves the lens'
                 + (', autofocus is off' if self._autofocus_off else '')
             )
@@ -245,7 +272,7 @@ class LensDriverClient:
         if tuple(missing) != self.missing_switches:
             self.missing_switches = tuple(missing)
             if missing:
-                self.notices.info(f'{self.node_name} has no switch for {", ".join(missing)}')
+                self._logger.info(f'{self.node_name} has no switch for {", ".join(missing)}')
 
     def _save_originals(self) -> _Exchange:
         """Save the values of all switches before they are changed."""
@@ -263,10 +290,8 @@ class LensDriverClient:
         if in_sweep and self.settings.lock and not self._locks_set:
             yield from self._set_locks()
         # Autofocus off in each request: a restarted driver then never runs it.
-        values = {
-            **self._autofocus_off,
-            self.profile.position_parameter: self.profile.position(target.dioptres),
-        }
+        position = {self.profile.position_parameter: self.profile.position(target.dioptres)}
+        values = self._autofocus_off | position
         reason = yield from self._set(values)
         if reason:
             self.counts.refused += 1
@@ -307,14 +332,10 @@ class LensDriverClient:
 
     def _check_parameters(self) -> _Exchange:
         """Detect a restart of the driver, or another client that changed its parameters."""
-        switches = {
-            name: lock.held[name]
-            for lock in self._locks
-            if lock.name in self.locked
-            for name in lock.released
-        }
-        expected = {**self._autofocus_off, **self._position}
-        found = yield from self._get(tuple({**expected, **switches}))
+        held = [lock for lock in self._locks if lock.name in self.locked]
+        switches = {name: lock.held[name] for lock in held for name in lock.released}
+        expected = self._autofocus_off | self._position
+        found = yield from self._get(tuple(expected | switches))
         self._require_autofocus_off(found, DriverState.SETTING_UP, 'autofocus is on again')
         for name, value in expected.items():
             if not _same(found.get(name), value):
@@ -338,10 +359,10 @@ class LensDriverClient:
             if not _same(found.get(name), value):
                 raise _DriverError(state, f'{self.node_name}: {text}, {name} is {found.get(name)}')
 
-    def _get(self, names: tuple[str, ...]) -> _Answer:
+    def _get(self, names: tuple[str, ...]) -> _Exchange:
         return (yield ParameterCall(ParameterService.GET, names)) if names else {}
 
-    def _set(self, values: dict[str, Value]) -> _Answer:
+    def _set(self, values: dict[str, Value]) -> _Exchange:
         names = frozenset(values)
         interval = self.profile.min_request_interval
         while names != self._set_names and self._now < self._set_at + interval:

@@ -20,7 +20,7 @@ class ParameterService(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class ParameterCall:
-    """One service call.
+    """A call to a parameter service.
 
     The answer is a list of names (LIST), a dict of values by name (GET, None where unset), or the
     reason of a refusal, empty on success (SET).

@@ -6,11 +6,14 @@ import itertools
 import pytest
 
 from dualfocus_ros.camera.lens_state import PlaneTarget
-from dualfocus_ros.nodes.lens_control.driver_client import DriverClientSettings, LensDriverClient
-from dualfocus_ros.nodes.lens_control.driver_status import DriverState
-from dualfocus_ros.nodes.lens_control.parameter_calls import ParameterService
 from dualfocus_ros.nodes.lens_drivers.camera_ros import CameraRos
 from dualfocus_ros.nodes.lens_drivers.depthai import Depthai
+from dualfocus_ros.nodes.lens_drivers.driver_client import (
+    DriverClientSettings,
+    DriverState,
+    LensDriverClient,
+)
+from dualfocus_ros.nodes.lens_drivers.parameter_calls import ParameterService
 from dualfocus_ros.nodes.lens_drivers.v4l2 import V4l2
 
 LIBCAMERA = {
@@ -78,11 +81,13 @@ class DriverFixture:
     def __init__(self, profile, driver, **settings):
         self.driver, self.now = driver, 0.0
         self.done = []
+        self.log = []
         self.client = LensDriverClient(
             profile,
             '/cam',
             DriverClientSettings(**settings),
             lambda *result: self.done.append(result),
+            self,
         )
         self.client.metadata = METADATA
         self.pending = None
@@ -113,9 +118,28 @@ class DriverFixture:
         assert self.run(timeout, lambda: len(self.done) > count), self.client.problem
         return self.done[-1][1]
 
+    def info(self, text):
+        self.log.append(('info', text))
+
+    def warning(self, text):
+        self.log.append(('warning', text))
+
+    def new_log(self):
+        """Return severity and text of the new log messages."""
+        log, self.log = self.log, []
+        return log
+
     def new_warnings(self):
-        """Return the new warnings."""
-        return [notice.text for notice in self.client.notices.take_all() if notice.warning]
+        """Return the new warnings; drop other log messages."""
+        return [text for severity, text in self.new_log() if severity == 'warning']
+
+    def vanish(self, at):
+        """Remove the driver for a moment."""
+        self.now = at
+        self.driver.present = False
+        self.run(0.05)
+        self.driver.present = True
+        assert self.run(1.0, lambda: self.client.ready)
 
 
 def ready_client(profile, values, **settings):
@@ -234,7 +258,7 @@ def test_v4l2_accepts_names_of_older_kernels():
 
 def test_reports_missing_switches_once():
     fixture = ready_client(V4l2(*TABLE), {'focus_absolute': 0})
-    texts = [notice.text for notice in fixture.client.notices.take_all()]
+    texts = [text for _, text in fixture.new_log()]
     assert texts[0] == '/cam has no switch for autofocus, exposure, gain, white balance'
     fixture.driver.values['focus_absolute'] = 7
     assert fixture.move_to(1.0) == ''
@@ -242,7 +266,7 @@ def test_reports_missing_switches_once():
     fixture.run(0.1)
     fixture.driver.present = True
     fixture.run(1.0, lambda: fixture.client.ready)
-    assert not any('no switch' in notice.text for notice in fixture.client.notices.take_all())
+    assert not any('no switch' in text for _, text in fixture.new_log())
 
 
 def test_waits_for_a_late_driver():
@@ -304,6 +328,16 @@ def test_detects_a_restart_between_two_checks():
     assert 'autofocus is on again, AfMode is 2' in fixture.client.problem
     assert fixture.run(1.0, lambda: fixture.client.ready)
     assert fixture.driver.values['AfMode'] == 0
+
+
+def test_minute_of_silence_counts_from_the_last_recurrence():
+    fixture = ready_client(V4l2(*TABLE), WEBCAM)
+    ready = '/cam is ready: focus_absolute moves the lens, autofocus is off'
+    assert fixture.new_log()[-1] == ('info', ready)
+    logged = [('warning', '/cam is gone'), ('info', ready)]
+    for at, expected in ((10.0, logged), (40.0, []), (99.0, []), (160.0, logged)):
+        fixture.vanish(at)
+        assert fixture.new_log() == expected
 
 
 def test_logs_a_recurring_warning_once():

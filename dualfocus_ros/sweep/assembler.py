@@ -23,13 +23,10 @@ from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.sweep.frames import Frame, MatchedFrame
 from dualfocus_ros.sweep.reading_filter import ReadingFilter
 from dualfocus_ros.sweep.sliding_window import SlidingWindow
-from dualfocus_ros.sweep.stack_builder import StackBuilder, plane_from_frame
+from dualfocus_ros.sweep.stack_builder import StackBuilder
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.sweep.sweep_detection import Sweep, start_sweep
-from dualfocus_ros.sweep.time_synchronizer import (
-    ExactTimeSynchronizer,
-    TimeSynchronizerSettings,
-)
+from dualfocus_ros.sweep.time_synchronizer import ExactTimeSynchronizer, TimeSynchronizerSettings
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class SweepAssembler:
         self._on_plane = on_plane
         self._stage_counter = stage_counter
         self._synchronizer = ExactTimeSynchronizer(settings.synchronizer, stage_counter)
-        self._filter = ReadingFilter(stage_counter)
+        self._filter = ReadingFilter()
         self._builder = StackBuilder(stage_counter)
         self._sliding = SlidingWindow()
         self._format: tuple[tuple[int, ...], str, str] | None = None
@@ -136,7 +133,7 @@ class SweepAssembler:
     @property
     def command_count(self) -> int:
         """Number of stored commands."""
-        return self._filter.command_count
+        return len(self._filter.commands)
 
     def add_frame(self, frame: Frame) -> list[FocalStack]:
         """Add an image."""
@@ -178,7 +175,7 @@ class SweepAssembler:
     def reset(self) -> None:
         """Forget all messages and sweeps, for example after a jump of the clock."""
         self._synchronizer.clear('reset', 'the input was reset while the image waited')
-        self._filter.clear()
+        self._filter.commands.clear()
         self._builder.clear()
         self._sliding.clear()
         self._forget_sweep()
@@ -206,14 +203,16 @@ class SweepAssembler:
             self._handle_clock_jump(limit)
         stacks: list[FocalStack] = []
         for frame in frames:
-            if self._filter.accepts(
+            fault = self._filter.find_fault(
                 frame.lens,
                 accept_moving=self._settings.accept_moving,
                 command_tolerance=self._settings.command_tolerance,
-            ):
-                calibrated = self._with_camera(frame)
-                add = self._slide if self._settings.sliding else self._group
-                stacks += add(calibrated)
+            )
+            if fault is not None:
+                self._stage_counter.reject(Stage.STACKED, *fault)
+                continue
+            add = self._slide if self._settings.sliding else self._group
+            stacks += add(self._with_camera(frame))
         return stacks
 
     def _with_camera(self, frame: MatchedFrame) -> MatchedFrame:
@@ -258,7 +257,7 @@ class SweepAssembler:
             best = {f.stamp_ns: f for sweep in sweeps for f in sweep.frames}
             self._frames = [best[stamp] for stamp in sorted(best)]
             if self._on_plane is not None and frame.stamp_ns in best:
-                self._on_plane(plane_from_frame(frame))
+                self._on_plane(frame.plane)
             return stacks
 
     def _split(self) -> list[Sweep]:
@@ -266,16 +265,14 @@ class SweepAssembler:
         sweeps: list[Sweep] = []
         current = self._previous
         for frame in self._frames:
-            if current is None or self._is_after_pause(frame, current):
+            # A pause longer than the timeout ends a sweep.
+            if current is None or frame.first_ns - current.last_stamp > self._settings.timeout_ns:
                 current = start_sweep(frame, self._settings.size)
                 sweeps.append(current)
             elif not current.try_add(frame):
                 current = current.next_sweep(frame)
                 sweeps.append(current)
         return sweeps
-
-    def _is_after_pause(self, frame: MatchedFrame, sweep: Sweep) -> bool:
-        return frame.first_ns - sweep.last_stamp > self._settings.timeout_ns
 
     def _first_ended(self, sweeps: list[Sweep]) -> Sweep | None:
         """Return the oldest sweep if it is complete, or a newer one has begun."""
@@ -294,7 +291,9 @@ class SweepAssembler:
         self._frames = [f for f in self._frames if f.stamp_ns > sweep.last_stamp]
         # Frames older than the next sweep belong to this one, and are late from now on.
         self._closed_until = self._frames[0].stamp_ns - 1 if self._frames else sweep.last_stamp
-        joined_midway = not self._has_closed_sweep and _lacks_first(frames)
+        counted = frames[0].lens.plane_count > 0
+        lacks_first = counted and all(frame.lens.plane_index > 0 for frame in frames)
+        joined_midway = lacks_first and not self._has_closed_sweep
         self._has_closed_sweep = True
         self._last_incomplete = None
         if len(frames) < sweep.expected:
@@ -320,14 +319,11 @@ class SweepAssembler:
 
     def _handle_format_change(self, frame: Frame) -> None:
         assert self._format is not None
-        (shape, encoding, frame_id), (new_shape, new_encoding, new_frame_id) = (
-            self._format,
-            frame.format,
+        before, after = (
+            f'{shape[1]}x{shape[0]} {encoding} in {frame_id!r}'
+            for shape, encoding, frame_id in (self._format, frame.format)
         )
-        text = (
-            f'images changed from {_size(shape)} {encoding} in {frame_id!r} to '
-            f'{_size(new_shape)} {new_encoding} in {new_frame_id!r}'
-        )
+        text = f'images changed from {before} to {after}'
         self._synchronizer.drop_frames(frame.stamp_ns, 'format_changed', text)
         self.drop_sweep('format_changed', text)
 
@@ -343,12 +339,3 @@ class SweepAssembler:
         self._previous = None
         self._open = None
         self._idle_since = None
-
-
-def _lacks_first(frames: list[MatchedFrame]) -> bool:
-    counted = frames[0].lens.plane_count > 0
-    return counted and all(frame.lens.plane_index > 0 for frame in frames)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f'{shape[1]}x{shape[0]}'

@@ -10,6 +10,7 @@ import numpy as np
 from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
+from dualfocus_ros.focal_stack import Plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,15 @@ class MatchedFrame:
     def stamp_ns(self) -> int:
         """Stamp of the image."""
         return self.frame.stamp_ns
+
+    @property
+    def plane(self) -> Plane:
+        """Plane of a focal stack."""
+        lens = self.lens
+        return Plane(
+            *(self.frame.image, lens.dioptres, self.stamp_ns),
+            *(self.camera, lens.plane_index, self.calibration),
+        )
 
     @property
     def first_ns(self) -> int:

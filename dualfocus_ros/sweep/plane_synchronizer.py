@@ -30,13 +30,6 @@ class PlaneSynchronizerSettings:
     max_pending: int = 8
 
 
-@dataclass(frozen=True, eq=False)
-class _PendingFrame:
-    frame: Frame
-    camera: PinholeCamera | None
-    calibration: CameraCalibration | None
-
-
 class PlaneSynchronizer:
     """Matching of the frames of N cameras by stamp, within a tolerance.
 
@@ -47,7 +40,8 @@ class PlaneSynchronizer:
     def __init__(self, settings: PlaneSynchronizerSettings, stage_counter: StageCounter) -> None:
         self.settings = settings
         self._stage_counter = stage_counter
-        self._pending: list[dict[int, _PendingFrame]] = [{} for _ in settings.focus_dioptres]
+        # Planes and frame ids by stamp, for each camera.
+        self._pending: list[dict[int, tuple[Plane, str]]] = [{} for _ in settings.focus_dioptres]
         self._format: tuple[tuple[int, ...], str] | None = None
         self._used_until = 0
         self._last_stamps = [0] * len(settings.focus_dioptres)
@@ -81,7 +75,11 @@ class PlaneSynchronizer:
             )
             return []
         pending = self._pending[plane]
-        pending[stamp] = _PendingFrame(frame, camera, calibration)
+        focus = self.settings.focus_dioptres[plane]
+        pending[stamp] = (
+            Plane(frame.image, focus, stamp, camera, plane, calibration),
+            frame.frame_id,
+        )
         while len(pending) > self.settings.max_pending:
             self._drop(plane, min(pending))
         stacks = self._take_overdue(stamp)
@@ -164,7 +162,7 @@ class PlaneSynchronizer:
     def _take(self, group: dict[int, int]) -> FocalStack:
         """Return the stack of a group; drop all older frames."""
         newest = max(group.values())
-        taken = {plane: self._pending[plane].pop(stamp) for plane, stamp in group.items()}
+        taken = [self._pending[plane].pop(stamp) for plane, stamp in group.items()]
         for plane, frames in enumerate(self._pending):
             for stamp in [s for s in frames if s <= newest]:
                 self._drop(plane, stamp)
@@ -176,19 +174,10 @@ class PlaneSynchronizer:
         if len(group) < len(self._pending):
             flags = StackFlag.PLANE_MISSING | StackFlag.PARTIAL
             extent = min(self.settings.focus_dioptres), max(self.settings.focus_dioptres)
-        planes = [
-            Plane(
-                pending.frame.image,
-                self.settings.focus_dioptres[plane],
-                pending.frame.stamp_ns,
-                pending.camera,
-                plane,
-                pending.calibration,
-            )
-            for plane, pending in taken.items()
-        ]
-        planes.sort(key=lambda plane: (plane.stamp_ns, plane.sweep_index))
-        frame_id = next(iter(taken.values())).frame.frame_id
+        planes = sorted(
+            (plane for plane, _ in taken), key=lambda plane: (plane.stamp_ns, plane.sweep_index)
+        )
+        _, frame_id = taken[0]
         return FocalStack(tuple(planes), frame_id, 0, flags, sweep_extent=extent)
 
     def _drop(self, plane: int, stamp: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reject frames whose lens reading cannot be part of a stack."""
+"""Find faults in lens readings: unusable ones, and those that cannot be part of a stack."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ import math
 
 from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
 from dualfocus_ros.focal_stack import MAX_PLANES
-from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
+MAX_FOCUS_DIOPTRES = 100.0
 # Four of the largest sweeps: an image may arrive long after its command.
 _MAX_COMMANDS = 4 * MAX_PLANES
+
+
+def format_stamp(stamp_ns: int) -> str:
+    """Return a stamp in seconds, to the nanosecond."""
+    return f'{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}'
+
+
+def find_fault(reading: LensReading) -> tuple[str, str] | None:
+    """Return reason and text of a rejection if the reading is unusable, else None."""
+    at = f'at {format_stamp(reading.stamp_ns)}'
+    if not math.isfinite(reading.dioptres):
+        return 'focus_unknown', f'the focus is not known {at}'
+    if abs(reading.dioptres) > MAX_FOCUS_DIOPTRES:
+        return 'focus_out_of_range', (
+            f'{reading.dioptres:.1f} dioptres {at}; at most {MAX_FOCUS_DIOPTRES:.0f} are possible'
+        )
+    if reading.state == LensState.FAULT:
+        return 'lens_fault', f'the lens reports a fault {at}'
+    return None
 
 
 class ReadingFilter:
     """Filter of moving lenses, invalid plane indices and lenses away from their command.
 
-    :param stage_counter: counts the rejections.
+    :ivar commands: commanded dioptres by plane.
     """
 
-    def __init__(self, stage_counter: StageCounter) -> None:
-        self._stage_counter = stage_counter
-        self._commands: dict[tuple[int, int, int], float] = {}
-
-    @property
-    def command_count(self) -> int:
-        """Number of stored commands."""
-        return len(self._commands)
+    def __init__(self) -> None:
+        self.commands: dict[tuple[int, int, int], float] = {}
 
     def add_command(self, target: PlaneTarget) -> None:
         """Store the commanded focus of a plane."""
-        self._commands.pop(target.plane_id, None)
-        self._commands[target.plane_id] = target.dioptres
-        if len(self._commands) > _MAX_COMMANDS:
-            del self._commands[next(iter(self._commands))]
+        self.commands.pop(target.plane_id, None)
+        self.commands[target.plane_id] = target.dioptres
+        if len(self.commands) > _MAX_COMMANDS:
+            del self.commands[next(iter(self.commands))]
 
-    def clear(self) -> None:
-        """Forget all commands."""
-        self._commands.clear()
-
-    def accepts(
+    def find_fault(
         self, reading: LensReading, *, accept_moving: bool, command_tolerance: float
-    ) -> bool:
-        """Return whether a frame of this reading may be part of a stack; count a rejection.
+    ) -> tuple[str, str] | None:
+        """Return reason and text if a frame of this reading is not for a stack, else None.
 
         :param command_tolerance: largest distance of a lens at rest to its command, in dioptres;
             0: any distance.
         """
-        rejection = self._find_fault(reading, accept_moving, command_tolerance)
-        if rejection is None:
-            return True
-        self._stage_counter.reject(Stage.STACKED, *rejection)
-        return False
-
-    def _find_fault(
-        self, reading: LensReading, accept_moving: bool, command_tolerance: float
-    ) -> tuple[str, str] | None:
-        """Return reason and text of a rejection, or None."""
-        if reading.state == LensState.MOVING and not accept_moving:
+        plane = f'plane {reading.plane_index}'
+        if reading.moving and not accept_moving:
             return (
                 'moving',
                 f'the lens was moving at {reading.dioptres:.3f} dioptres (stack.accept_moving)',
@@ -68,19 +68,15 @@ class ReadingFilter:
                 f'sweep {reading.sweep_id} has {reading.plane_count} planes; at most {MAX_PLANES}',
             )
         if reading.plane_count and reading.plane_index >= reading.plane_count:
-            return (
-                'bad_plane_index',
-                f'plane {reading.plane_index} of a sweep of {reading.plane_count}',
-            )
-        if reading.state == LensState.MOVING or not reading.plane_count:
+            return 'bad_plane_index', f'{plane} of a sweep of {reading.plane_count}'
+        if reading.moving or not reading.plane_count:
             return None
-        commanded = self._commands.get(reading.plane_id, math.nan)
+        commanded = self.commands.get(reading.plane_id, math.nan)
         # False without a command: comparisons with NaN are false.
         if command_tolerance and abs(reading.dioptres - commanded) > command_tolerance:
             return (
                 'off_command',
-                f'plane {reading.plane_index} of sweep {reading.sweep_id}: the lens was sent to '
-                f'{commanded:.3f} dioptres and reports {reading.dioptres:.3f} '
-                '(stack.command_tolerance)',
+                f'{plane} of sweep {reading.sweep_id}: the lens was sent to {commanded:.3f} '
+                f'dioptres and reports {reading.dioptres:.3f} (stack.command_tolerance)',
             )
         return None

@@ -10,40 +10,13 @@ Frames are added by stamp. Timeouts and late frames are handled in ``assembler.p
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, MAX_PLANES
 from dualfocus_ros.sweep.frames import MatchedFrame
-
-
-class Sweep(Protocol):
-    """One pass of the lens through its positions.
-
-    :ivar expected: number of planes; 0: unknown.
-    """
-
-    expected: int
-
-    @property
-    def frames(self) -> list[MatchedFrame]:
-        """Best frame of each position, by stamp."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all planes have arrived."""
-
-    @property
-    def last_stamp(self) -> int:
-        """Newest stamp of this sweep."""
-
-    def try_add(self, frame: MatchedFrame) -> bool:
-        """Add a frame newer than all others; return False if it belongs to the next sweep."""
-
-    def next_sweep(self, frame: MatchedFrame) -> Sweep:
-        """Return the next sweep, which begins with a frame that this one did not accept."""
 
 
 def newest_settled(old: MatchedFrame, new: MatchedFrame) -> MatchedFrame:
@@ -66,48 +39,71 @@ def start_sweep(frame: MatchedFrame, size: int = 0) -> Sweep:
     return TurningSweep([frame], size)
 
 
-class CountedSweep:
-    """A sweep whose frames carry its number, their plane index and the number of planes."""
+class Sweep(ABC):
+    """One pass of the lens through its positions.
 
-    def __init__(self, first: MatchedFrame, size: int = 0) -> None:
-        self._id = first.lens.sweep_id
-        self._count = first.lens.plane_count
+    :ivar frames: best frame of each position, by stamp.
+    :ivar expected: number of planes; 0: unknown.
+    """
+
+    def __init__(self, first: Sequence[MatchedFrame], size: int, expected: int) -> None:
+        self.frames = list(first)
+        self.expected = expected
         self._size = size
-        self.expected = min(size, self._count) if size else self._count
-        self._by_index = {first.lens.plane_index: first}
-        self._newest = first
+        self._newest = first[-1]
 
     @property
-    def frames(self) -> list[MatchedFrame]:
-        return sorted(self._by_index.values(), key=lambda frame: frame.stamp_ns)
-
-    @property
+    @abstractmethod
     def complete(self) -> bool:
-        return len(self._by_index) >= self.expected
+        """Whether all planes have arrived."""
 
     @property
     def last_stamp(self) -> int:
+        """Newest stamp of this sweep."""
         return self._newest.last_ns
+
+    @abstractmethod
+    def try_add(self, frame: MatchedFrame) -> bool:
+        """Add a frame newer than all others; return False if it belongs to the next sweep."""
+
+    def next_sweep(self, frame: MatchedFrame) -> Sweep:
+        """Return the next sweep, which begins with a frame that this one did not accept."""
+        return start_sweep(frame, self._size)
+
+    def _add(self, frame: MatchedFrame, *, same_position: bool) -> None:
+        """Add a frame at a new position, or at that of the newest frame."""
+        if not self.complete:
+            if same_position:
+                self.frames[-1] = newest_settled(self.frames[-1], frame)
+            else:
+                self.frames.append(frame)
+        self._newest = frame
+
+
+class CountedSweep(Sweep):
+    """A sweep whose frames carry its number, their plane index and the number of planes."""
+
+    def __init__(self, first: MatchedFrame, size: int = 0) -> None:
+        count = first.lens.plane_count
+        super().__init__([first], size, min(size, count) if size else count)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.frames) >= self.expected
 
     def try_add(self, frame: MatchedFrame) -> bool:
         lens, last = frame.lens, self._newest.lens
-        if (lens.sweep_id, lens.plane_count) != (self._id, self._count):
+        if (lens.sweep_id, lens.plane_count) != (last.sweep_id, last.plane_count):
             return False
-        index = lens.plane_index
+        same = lens.plane_index == last.plane_index
         # With a constant sweep number, a repeated index begins a new sweep.
-        if index in self._by_index and index != last.plane_index:
+        if not same and any(f.lens.plane_index == lens.plane_index for f in self.frames):
             return False
-        if not self.complete:
-            old = self._by_index.get(index)
-            self._by_index[index] = frame if old is None else newest_settled(old, frame)
-        self._newest = frame
+        self._add(frame, same_position=same)
         return True
 
-    def next_sweep(self, frame: MatchedFrame) -> Sweep:
-        return start_sweep(frame, self._size)
 
-
-class TurningSweep:
+class TurningSweep(Sweep):
     """A sweep detected from its focus positions.
 
     :param turns: focus in dioptres of the last one or two turns. A sweep of ``expected`` planes
@@ -122,68 +118,44 @@ class TurningSweep:
         turns: tuple[float, ...] = (),
         expected: int = 0,
     ) -> None:
-        self._size = size
+        super().__init__(first, size, size or expected)
         self._turns = turns
-        self.expected = size or expected
-        self._frames = list(first)
-        self._newest = first[-1]
-
-    @property
-    def frames(self) -> list[MatchedFrame]:
-        return list(self._frames)
 
     @property
     def complete(self) -> bool:
-        count = len(self._frames)
+        count = len(self.frames)
         if count == MAX_PLANES:
             return True
         if self._size:
             return count >= self._size
-        return count == self.expected and any(
-            _is_at(turn, self._frames[-1]) for turn in self._turns
-        )
-
-    @property
-    def last_stamp(self) -> int:
-        return self._newest.last_ns
+        return count == self.expected and any(_is_at(t, self.frames[-1]) for t in self._turns)
 
     def try_add(self, frame: MatchedFrame) -> bool:
         if frame.lens.plane_count > 0:
             return False
-        last = self._frames[-1]
-        if _is_at(frame.lens.dioptres, last):
-            if not self.complete:
-                self._frames[-1] = newest_settled(last, frame)
-            self._newest = frame
-            return True
-        if self.complete or self._is_turn(frame):
+        same = _is_at(frame.lens.dioptres, self.frames[-1])
+        if not same and (self.complete or self._is_turn(frame)):
             return False
-        self._frames.append(frame)
-        self._newest = frame
+        self._add(frame, same_position=same)
         return True
 
     def next_sweep(self, frame: MatchedFrame) -> Sweep:
         if frame.lens.plane_count > 0:
             return start_sweep(frame, self._size)
+        start, end = self.frames[0].lens.dioptres, self.frames[-1].lens.dioptres
+        returns = abs(frame.lens.dioptres - end) > 0.5 * abs(end - start)
         first = [frame]
-        if self._is_turn(frame) and not self._is_return(frame):
+        if self._is_turn(frame) and not returns:
             # The turning plane ends this sweep and begins the next one.
-            turning = self._frames[-1]
-            first = [newest_settled(turning, self._newest), frame]
-        end = self._frames[-1].lens.dioptres
-        return TurningSweep(first, self._size, (*self._turns[-1:], end), len(self._frames))
+            first = [newest_settled(self.frames[-1], self._newest), frame]
+        return TurningSweep(first, self._size, (*self._turns[-1:], end), len(self.frames))
 
     def _is_turn(self, frame: MatchedFrame) -> bool:
         """Return whether the focus reverses with this frame."""
-        if len(self._frames) < 2:
+        if len(self.frames) < 2:
             return False
-        before, last = (f.lens.dioptres for f in self._frames[-2:])
+        before, last = (f.lens.dioptres for f in self.frames[-2:])
         return (last - before) * (frame.lens.dioptres - last) < 0.0
-
-    def _is_return(self, frame: MatchedFrame) -> bool:
-        """Return whether the focus jumps back by more than half of the sweep."""
-        start, last = self._frames[0].lens.dioptres, self._frames[-1].lens.dioptres
-        return abs(frame.lens.dioptres - last) > 0.5 * abs(last - start)
 
 
 def _is_at(dioptres: float, frame: MatchedFrame) -> bool:

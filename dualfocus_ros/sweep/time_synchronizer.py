@@ -15,17 +15,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-import math
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from dualfocus_ros.camera.lens_state import LensReading, LensState
+from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
 from dualfocus_ros.sweep.frames import Frame, MatchedFrame
+from dualfocus_ros.sweep.reading_filter import find_fault, format_stamp
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
-from dualfocus_ros.sweep.stamped_buffer import StampedBuffer
 
-MAX_FOCUS_DIOPTRES = 100.0
+Item = TypeVar('Item')
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,53 @@ class TimeSynchronizerSettings:
     window_ns: int = 500_000_000
     max_pending: int = 96
     exact_cameras: bool = True
+
+
+class StampedBuffer(Generic[Item]):
+    """Items of one topic, keyed by stamp in nanoseconds.
+
+    :ivar newest: newest stamp ever added; None: none since the last clear.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[int, Item] = {}
+        self.newest: int | None = None
+        # Clock time at which each item was first seen by `overdue`.
+        self._first_seen: dict[int, int] = {}
+
+    def add(self, stamp: int, item: Item) -> None:
+        """Add an item; an item of equal stamp is replaced."""
+        self.items[stamp] = item
+        self.newest = stamp if self.newest is None else max(self.newest, stamp)
+
+    def remove_after(self, limit: int) -> None:
+        """Remove items newer than ``limit``, after the clock was set back."""
+        for stamp in [stamp for stamp in self.items if stamp > limit]:
+            del self.items[stamp]
+        if self.newest is not None:
+            self.newest = min(self.newest, limit)
+
+    def remove_before(self, limit: int) -> None:
+        """Remove items older than ``limit``."""
+        for stamp in [stamp for stamp in self.items if stamp < limit]:
+            del self.items[stamp]
+
+    def has_passed(self, stamp: int, window: int = 0) -> bool:
+        """Return whether an item more than ``window`` newer than ``stamp`` was added."""
+        return self.newest is not None and self.newest - window > stamp
+
+    def overdue(self, now: int, window: int) -> set[int]:
+        """Return the stamps of items that waited longer than ``window`` by the clock."""
+        if any(now < since for since in self._first_seen.values()):
+            self._first_seen.clear()  # the clock was set back
+        self._first_seen = {stamp: self._first_seen.get(stamp, now) for stamp in self.items}
+        return {stamp for stamp, since in self._first_seen.items() if now - since > window}
+
+    def clear(self) -> None:
+        """Remove all items."""
+        self.items.clear()
+        self.newest = None
+        self._first_seen.clear()
 
 
 class ExactTimeSynchronizer:
@@ -84,7 +130,7 @@ class ExactTimeSynchronizer:
             self._stage_counter.reject(
                 Stage.MATCHED,
                 'duplicate_stamp',
-                f'a second image with the stamp {_seconds(frame.stamp_ns)}',
+                f'a second image with the stamp {format_stamp(frame.stamp_ns)}',
             )
             return []
         self._frames.add(frame.stamp_ns, frame)
@@ -103,7 +149,7 @@ class ExactTimeSynchronizer:
             # Two sources of focus, or a wrong stamp: either reading may be the right one.
             self._disputed[reading.stamp_ns] = (
                 f'one report says {before.dioptres:.3f}, another {reading.dioptres:.3f} dioptres '
-                f'at {_seconds(reading.stamp_ns)}: are there two sources of focus?'
+                f'at {format_stamp(reading.stamp_ns)}: are there two sources of focus?'
             )
         self._readings.add(reading.stamp_ns, reading)
         return self._complete(reading.stamp_ns)
@@ -177,7 +223,7 @@ class ExactTimeSynchronizer:
         self._drop(
             [s for s in self._frames.items if s > limit],
             'clock_jump',
-            f'the stamps have jumped back to {_seconds(stamp)} while the image waited',
+            f'the stamps have jumped back to {format_stamp(stamp)} while the image waited',
         )
         for other in self._buffers:
             other.remove_after(limit)
@@ -225,7 +271,7 @@ class ExactTimeSynchronizer:
             calibration = self._nearest_calibration(stamp) if self._cameras.items else None
         del self._frames.items[stamp], self._readings.items[stamp]
         self._done.append(stamp)
-        rejection = _check_reading(reading)
+        rejection = find_fault(reading)
         if stamp in self._disputed:
             rejection = 'focus_disputed', self._disputed.pop(stamp)
         if rejection is not None:
@@ -244,8 +290,8 @@ class ExactTimeSynchronizer:
         self._stage_counter.reject(
             Stage.MATCHED,
             'camera_info_lost',
-            f'no camera_info for the image of {_seconds(stamp)}; it takes that of '
-            f'{_seconds(nearest)}',
+            f'no camera_info for the image of {format_stamp(stamp)}; it takes that of '
+            f'{format_stamp(nearest)}',
         )
         return self._cameras.items[nearest]
 
@@ -267,7 +313,7 @@ class ExactTimeSynchronizer:
                 self._stage_counter.reject(
                     Stage.MATCHED,
                     'no_focus',
-                    f'no focus report for the image of {_seconds(stamp)} within '
+                    f'no focus report for the image of {format_stamp(stamp)} within '
                     f'{window * 1e-9:.2f} s',
                 )
         return matched
@@ -284,24 +330,6 @@ class ExactTimeSynchronizer:
                 self._stage_counter.reject(
                     Stage.MATCHED,
                     'no_image',
-                    f'no image for the focus report of {_seconds(stamp)} within '
+                    f'no image for the focus report of {format_stamp(stamp)} within '
                     f'{window * 1e-9:.2f} s',
                 )
-
-
-def _check_reading(reading: LensReading) -> tuple[str, str] | None:
-    """Return reason and text if the reading is unusable, else None."""
-    at = f'at {_seconds(reading.stamp_ns)}'
-    if not math.isfinite(reading.dioptres):
-        return 'focus_unknown', f'the focus is not known {at}'
-    if abs(reading.dioptres) > MAX_FOCUS_DIOPTRES:
-        return 'focus_out_of_range', (
-            f'{reading.dioptres:.1f} dioptres {at}; at most {MAX_FOCUS_DIOPTRES:.0f} are possible'
-        )
-    if reading.state == LensState.FAULT:
-        return 'lens_fault', f'the lens reports a fault {at}'
-    return None
-
-
-def _seconds(stamp_ns: int) -> str:
-    return f'{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}'

@@ -9,6 +9,7 @@ import pytest
 from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.focal_stack import StackFlag
 from dualfocus_ros.sweep.stage_counter import Stage
+from dualfocus_ros.sweep.time_synchronizer import StampedBuffer
 from sweep_messages import (
     MS,
     START,
@@ -222,3 +223,38 @@ class TestCameras:
         (stack,) = fixture.add_frame(1, 1.0, sweep=1, index=1, count=2)
         assert stack.planes[0].camera is None
         assert fixture.rejected('camera_size') == 2
+
+
+def filled_buffer(*stamps):
+    """Return a buffer with an item at each stamp."""
+    buffer = StampedBuffer()
+    for stamp in stamps:
+        buffer.add(stamp, str(stamp))
+    return buffer
+
+
+def test_passed_by_more_than_the_window():
+    buffer = filled_buffer(100)
+    assert buffer.has_passed(99) and not buffer.has_passed(100)
+    assert buffer.has_passed(89, window=10) and not buffer.has_passed(90, window=10)
+    assert not StampedBuffer().has_passed(0)
+
+
+def test_removal_by_stamp():
+    buffer = filled_buffer(10, 20, 30)
+    buffer.remove_before(20)
+    assert list(buffer.items) == [20, 30]
+    buffer.remove_after(20)
+    assert list(buffer.items) == [20] and buffer.newest == 20
+    buffer.clear()
+    assert not buffer.items and buffer.newest is None
+
+
+def test_overdue_items_by_the_clock():
+    buffer = filled_buffer(10)
+    assert buffer.overdue(1000, 5) == set()
+    buffer.add(20, '20')
+    assert buffer.overdue(1004, 5) == set()
+    assert buffer.overdue(1006, 5) == {10}
+    assert buffer.overdue(0, 5) == set()  # the clock was set back
+    assert buffer.overdue(6, 5) == {10, 20}

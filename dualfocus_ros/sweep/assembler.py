@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.camera.rectification import CameraCalibration
@@ -81,22 +82,34 @@ class SweepAssembler:
         self._settings = settings
         self._on_plane = on_plane
         self._stage_counter = stage_counter
+        self._reject = partial(stage_counter.reject, Stage.STACKED)
         self._synchronizer = ExactTimeSynchronizer(settings.synchronizer, stage_counter)
         self._filter = ReadingFilter()
         self._builder = StackBuilder(stage_counter)
         self._sliding = SlidingWindow()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all messages and sweeps, for example after a jump of the clock."""
+        self._synchronizer.clear('reset', 'the input was reset while the image waited')
+        self._filter.commands.clear()
+        self._builder.clear()
+        self._sliding.clear()
+        self._forget_sweep()
         self._format: tuple[tuple[int, ...], str, str] | None = None
-        self._frames: list[MatchedFrame] = []
-        self._previous: Sweep | None = None
-        self._open: Sweep | None = None
         self._closed_until = 0
         # Stamp time for which an incomplete sweep stays open after the next one began. Messages of
         # one topic arrive in order, so waiting is useless until a frame has once been late.
         self._late_grace_ns = 0
-        self._idle_since: int | None = None
         self._last_incomplete: SweepProgress | None = None
         # Planes published before this subscriber existed are not lost.
         self._has_closed_sweep = False
+
+    def _forget_sweep(self) -> None:
+        self._frames: list[MatchedFrame] = []
+        self._previous: Sweep | None = None
+        self._open: Sweep | None = None
+        self._idle_since: int | None = None
 
     @property
     def settings(self) -> AssemblerSettings:
@@ -115,10 +128,9 @@ class SweepAssembler:
         """Planes of the sweep in progress, or of the last one if it was incomplete; else None."""
         if self._settings.sliding and self._sliding.planes:
             return SweepProgress(self._sliding.planes, self._sliding.expected)
-        sweep = self._open
-        if sweep is None:
+        if self._open is None:
             return self._last_incomplete
-        return SweepProgress(len(sweep.frames), sweep.expected)
+        return SweepProgress(len(self._open.frames), self._open.expected)
 
     @property
     def in_progress(self) -> bool:
@@ -172,29 +184,12 @@ class SweepAssembler:
         self._forget_sweep()
         return stacks
 
-    def reset(self) -> None:
-        """Forget all messages and sweeps, for example after a jump of the clock."""
-        self._synchronizer.clear('reset', 'the input was reset while the image waited')
-        self._filter.commands.clear()
-        self._builder.clear()
-        self._sliding.clear()
-        self._forget_sweep()
-        self._format = None
-        self._closed_until = 0
-        self._late_grace_ns = 0
-        self._last_incomplete = None
-        self._has_closed_sweep = False
-
     def drop_sweep(self, reason: str, text: str) -> None:
-        """Drop the sweep in progress, if any, and count it.
-
-        :param reason: rejection reason.
-        :param text: its explanation.
-        """
+        """Drop the sweep in progress, if any, with a rejection."""
         self._sliding.clear()
         if self._open is not None:
             self._last_incomplete = self.progress
-            self._stage_counter.reject(Stage.STACKED, reason, text)
+            self._reject(reason, text)
         self._forget_sweep()
 
     def _add(self, frames: list[MatchedFrame]) -> list[FocalStack]:
@@ -209,7 +204,7 @@ class SweepAssembler:
                 command_tolerance=self._settings.command_tolerance,
             )
             if fault is not None:
-                self._stage_counter.reject(Stage.STACKED, *fault)
+                self._reject(*fault)
                 continue
             add = self._slide if self._settings.sliding else self._group
             stacks += add(self._with_camera(frame))
@@ -239,9 +234,7 @@ class SweepAssembler:
         """Add a frame to its sweep; return the stacks of the sweeps that ended."""
         if frame.stamp_ns <= self._closed_until:
             self._late_grace_ns = self._settings.synchronizer.window_ns
-            self._stage_counter.reject(
-                Stage.STACKED, 'late', 'a frame arrived after the end of its sweep'
-            )
+            self._reject('late', 'a frame arrived after the end of its sweep')
             return []
         self._idle_since = None
         insort(self._frames, frame, key=lambda f: f.stamp_ns)
@@ -299,23 +292,19 @@ class SweepAssembler:
         if len(frames) < sweep.expected:
             self._last_incomplete = SweepProgress(len(frames), sweep.expected)
             if joined_midway:
-                self._stage_counter.reject(
-                    Stage.STACKED,
+                self._reject(
                     'joined_midway',
                     f'sweep {frames[0].lens.sweep_id} had begun before the node subscribed',
                 )
                 return []
-        return self._build(frames, sweep.expected, cause)
+        return self._builder.build(frames, sweep.expected, self._settings.min_size, cause)
 
     def _slide(self, frame: MatchedFrame) -> list[FocalStack]:
         """Add a frame to the sliding window; return its stack in a list."""
         self._idle_since = None
         frames = self._sliding.add(frame, self._settings.size, self._settings.timeout_ns)
-        return self._build(frames, self._sliding.expected, 'planes were lost') if frames else []
-
-    def _build(self, frames: list[MatchedFrame], expected: int, cause: str) -> list[FocalStack]:
-        stack = self._builder.build(frames, expected, self._settings.min_size, cause)
-        return [] if stack is None else [stack]
+        expected, fewest = self._sliding.expected, self._settings.min_size
+        return self._builder.build(frames, expected, fewest, 'planes were lost') if frames else []
 
     def _handle_format_change(self, frame: Frame) -> None:
         assert self._format is not None
@@ -333,9 +322,3 @@ class SweepAssembler:
             self.drop_sweep('clock_jump', 'the stamps of the images have jumped back')
             self._closed_until = 0
             self._late_grace_ns = 0
-
-    def _forget_sweep(self) -> None:
-        self._frames.clear()
-        self._previous = None
-        self._open = None
-        self._idle_since = None

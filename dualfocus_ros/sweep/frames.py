@@ -57,8 +57,12 @@ class MatchedFrame:
         """Plane of a focal stack."""
         lens = self.lens
         return Plane(
-            *(self.frame.image, lens.dioptres, self.stamp_ns),
-            *(self.camera, lens.plane_index, self.calibration),
+            self.frame.image,
+            lens.dioptres,
+            self.stamp_ns,
+            self.camera,
+            lens.plane_index,
+            self.calibration,
         )
 
     @property

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
@@ -40,12 +41,11 @@ class PlaneSynchronizer:
     def __init__(self, settings: PlaneSynchronizerSettings, stage_counter: StageCounter) -> None:
         self.settings = settings
         self._stage_counter = stage_counter
+        self._reject = partial(stage_counter.reject, Stage.MATCHED)
         # Planes and frame ids by stamp, for each camera.
         self._pending: list[dict[int, tuple[Plane, str]]] = [{} for _ in settings.focus_dioptres]
-        self._format: tuple[tuple[int, ...], str] | None = None
-        self._used_until = 0
-        self._last_stamps = [0] * len(settings.focus_dioptres)
         self._idle_since: int | None = None
+        self.reset()
 
     @property
     def waiting(self) -> int:
@@ -66,13 +66,11 @@ class PlaneSynchronizer:
         """
         stamp = frame.stamp_ns
         if stamp <= 0:
-            self._stage_counter.reject(Stage.MATCHED, 'zero_stamp', 'an image whose stamp is zero')
+            self._reject('zero_stamp', 'an image whose stamp is zero')
             return []
         self._handle_changes(plane, frame)
         if stamp <= self._used_until:
-            self._stage_counter.reject(
-                Stage.MATCHED, 'late', f'an image of plane {plane} arrived after its stack'
-            )
+            self._reject('late', f'an image of plane {plane} arrived after its stack')
             return []
         pending = self._pending[plane]
         focus = self.settings.focus_dioptres[plane]
@@ -103,7 +101,7 @@ class PlaneSynchronizer:
         """Forget all frames, for example after a jump of the clock."""
         for frames in self._pending:
             frames.clear()
-        self._format = None
+        self._format: tuple[tuple[int, ...], str] | None = None
         self._used_until = 0
         self._last_stamps = [0] * len(self._pending)
 
@@ -182,8 +180,7 @@ class PlaneSynchronizer:
 
     def _drop(self, plane: int, stamp: int) -> None:
         del self._pending[plane][stamp]
-        self._stage_counter.reject(
-            Stage.MATCHED,
+        self._reject(
             'unsynchronised',
             f'the other planes have no image within {self.settings.tolerance_ns * 1e-6:.1f} ms '
             f'of that of plane {plane} (stack.sync_tolerance)',

@@ -18,7 +18,7 @@ def format_stamp(stamp_ns: int) -> str:
     return f'{stamp_ns // 1_000_000_000}.{stamp_ns % 1_000_000_000:09d}'
 
 
-def find_fault(reading: LensReading) -> tuple[str, str] | None:
+def check_reading(reading: LensReading) -> tuple[str, str] | None:
     """Return reason and text of a rejection if the reading is unusable, else None."""
     at = f'at {format_stamp(reading.stamp_ns)}'
     if not math.isfinite(reading.dioptres):

@@ -8,6 +8,7 @@ remaining plane may lie anywhere beyond it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class StackBuilder:
 
     def __init__(self, stage_counter: StageCounter) -> None:
         self._stage_counter = stage_counter
+        self._reject = partial(stage_counter.reject, Stage.STACKED)
         self._complete_focus: list[float] = []
 
     def clear(self) -> None:
@@ -39,8 +41,8 @@ class StackBuilder:
 
     def build(
         self, frames: Sequence[MatchedFrame], expected: int, min_size: int, cause: str
-    ) -> FocalStack | None:
-        """Return the stack of a sweep, or None if there are too few planes.
+    ) -> list[FocalStack]:
+        """Return the stack of a sweep in a list, which is empty if there are too few planes.
 
         :param frames: frames by stamp.
         :param expected: planes of the complete sweep; 0: unknown.
@@ -55,21 +57,18 @@ class StackBuilder:
             fewest = max(fewest, min(min_size, expected or MAX_PLANES))
         if count < fewest:
             of = f' of {expected}' if expected else ''
-            self._stage_counter.reject(
-                Stage.STACKED,
+            self._reject(
                 'too_few_planes',
                 f'sweep {frames[0].lens.sweep_id} ended with {count}{of} planes because {cause}; '
                 f'at least {fewest} are needed',
             )
-            return None
+            return []
         focus = [frame.lens.dioptres for frame in frames]
         if max(focus) - min(focus) <= FOCUS_TOLERANCE:
-            self._stage_counter.reject(
-                Stage.STACKED,
-                'same_focus',
-                f'all {count} planes are focused at {focus[0]:.3f} dioptres',
+            self._reject(
+                'same_focus', f'all {count} planes are focused at {focus[0]:.3f} dioptres'
             )
-            return None
+            return []
         if any(frame.lens.state == LensState.MOVING for frame in frames):
             flags |= StackFlag.MOTION
         self._stage_counter.count(Stage.STACKED)
@@ -78,13 +77,8 @@ class StackBuilder:
             extent = _estimate_extent(frames, expected, self._complete_focus)
         else:
             self._complete_focus = focus
-        return FocalStack(
-            tuple(frame.plane for frame in frames),
-            newest.frame.frame_id,
-            newest.lens.sweep_id,
-            flags,
-            sweep_extent=extent,
-        )
+        planes, frame_id = tuple(frame.plane for frame in frames), newest.frame.frame_id
+        return [FocalStack(planes, frame_id, newest.lens.sweep_id, flags, sweep_extent=extent)]
 
 
 def _estimate_extent(

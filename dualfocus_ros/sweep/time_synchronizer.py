@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE
 from dualfocus_ros.sweep.frames import Frame, MatchedFrame
-from dualfocus_ros.sweep.reading_filter import find_fault, format_stamp
+from dualfocus_ros.sweep.reading_filter import check_reading, format_stamp
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 Item = TypeVar('Item')
@@ -50,6 +51,10 @@ class StampedBuffer(Generic[Item]):
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove all items."""
         self.items: dict[int, Item] = {}
         self.newest: int | None = None
         # Clock time at which each item was first seen by `overdue`.
@@ -83,12 +88,6 @@ class StampedBuffer(Generic[Item]):
         self._first_seen = {stamp: self._first_seen.get(stamp, now) for stamp in self.items}
         return {stamp for stamp, since in self._first_seen.items() if now - since > window}
 
-    def clear(self) -> None:
-        """Remove all items."""
-        self.items.clear()
-        self.newest = None
-        self._first_seen.clear()
-
 
 class ExactTimeSynchronizer:
     """Matching of frames, lens readings and camera calibrations by equal stamp.
@@ -105,9 +104,11 @@ class ExactTimeSynchronizer:
     def __init__(self, settings: TimeSynchronizerSettings, stage_counter: StageCounter) -> None:
         self.settings = settings
         self._stage_counter = stage_counter
+        self._reject = partial(stage_counter.reject, Stage.MATCHED)
         self._frames: StampedBuffer[Frame] = StampedBuffer()
         self._readings: StampedBuffer[LensReading] = StampedBuffer()
         self._cameras: StampedBuffer[CameraCalibration] = StampedBuffer()
+        self._buffers: tuple[StampedBuffer[Any], ...] = self._frames, self._readings, self._cameras
         self._max_readings = 4 * settings.max_pending
         # Stamps already matched or dropped, to recognize repeated messages.
         self._done: deque[int] = deque(maxlen=self._max_readings)
@@ -127,10 +128,8 @@ class ExactTimeSynchronizer:
             return []
         self._handle_clock_jump(self._frames, frame.stamp_ns)
         if frame.stamp_ns in self._frames.items or frame.stamp_ns in self._done:
-            self._stage_counter.reject(
-                Stage.MATCHED,
-                'duplicate_stamp',
-                f'a second image with the stamp {format_stamp(frame.stamp_ns)}',
+            self._reject(
+                'duplicate_stamp', f'a second image with the stamp {format_stamp(frame.stamp_ns)}'
             )
             return []
         self._frames.add(frame.stamp_ns, frame)
@@ -177,12 +176,8 @@ class ExactTimeSynchronizer:
         return self._complete(frames=frames, readings=readings) if frames or readings else []
 
     def clear(self, reason: str, text: str) -> None:
-        """Drop all messages, and stop waiting for calibrations.
-
-        :param reason: rejection reason of the waiting frames.
-        :param text: its explanation.
-        """
-        self._drop(self._frames.items, reason, text)
+        """Drop all messages with a rejection, and stop waiting for calibrations."""
+        self._reject_all(self._frames.items, reason, text)
         for buffer in self._buffers:
             buffer.clear()
         self._done.clear()
@@ -190,28 +185,21 @@ class ExactTimeSynchronizer:
         self._cameras_match = False
 
     def drop_frames(self, before: int, reason: str, text: str) -> None:
-        """Drop all frames, and readings and calibrations older than ``before``.
+        """Drop all frames with a rejection, and readings and calibrations older than ``before``.
 
         The reading and the calibration of a frame of another format may precede it, so newer ones
         stay.
-
-        :param reason: rejection reason of the frames.
-        :param text: its explanation.
         """
-        self._drop(self._frames.items, reason, text)
+        self._reject_all(self._frames.items, reason, text)
         self._frames.clear()
         self._readings.remove_before(before)
         self._cameras.remove_before(before)
         self._done.clear()
 
-    @property
-    def _buffers(self) -> tuple[StampedBuffer[Any], ...]:
-        return self._frames, self._readings, self._cameras
-
     def _has_stamp(self, stamp: int, message: str) -> bool:
         if stamp > 0:
             return True
-        self._stage_counter.reject(Stage.MATCHED, 'zero_stamp', f'{message} whose stamp is zero')
+        self._reject('zero_stamp', f'{message} whose stamp is zero')
         return False
 
     def _handle_clock_jump(self, buffer: StampedBuffer[Any], stamp: int) -> None:
@@ -220,7 +208,7 @@ class ExactTimeSynchronizer:
         if buffer.newest is None or stamp >= buffer.newest - window:
             return
         limit = stamp + window
-        self._drop(
+        self._reject_all(
             [s for s in self._frames.items if s > limit],
             'clock_jump',
             f'the stamps have jumped back to {format_stamp(stamp)} while the image waited',
@@ -231,19 +219,14 @@ class ExactTimeSynchronizer:
         self._disputed.clear()
         self.jumped_to = limit
 
-    def _drop(self, stamps: Iterable[int], reason: str, text: str) -> None:
+    def _reject_all(self, stamps: Iterable[int], reason: str, text: str) -> None:
         for _ in stamps:
-            self._stage_counter.reject(Stage.MATCHED, reason, text)
+            self._reject(reason, text)
 
     def _complete(
         self, *stamps: int, frames: Set[int] = frozenset(), readings: Set[int] = frozenset()
     ) -> list[MatchedFrame]:
-        """Match frames, drop overdue messages and return the matched frames by stamp.
-
-        :param stamps: stamps of the frames to match.
-        :param frames: stamps of frames overdue by the clock.
-        :param readings: stamps of readings overdue by the clock.
-        """
+        """Match frames of these stamps and drop overdue messages; return matches by stamp."""
         waited = self._cameras_match
         matched = [frame for stamp in stamps for frame in self._match(stamp)]
         matched += self._evict_frames(frames)
@@ -271,24 +254,21 @@ class ExactTimeSynchronizer:
             calibration = self._nearest_calibration(stamp) if self._cameras.items else None
         del self._frames.items[stamp], self._readings.items[stamp]
         self._done.append(stamp)
-        rejection = find_fault(reading)
+        rejection = check_reading(reading)
         if stamp in self._disputed:
             rejection = 'focus_disputed', self._disputed.pop(stamp)
         if rejection is not None:
-            self._stage_counter.reject(Stage.MATCHED, *rejection)
+            self._reject(*rejection)
             return []
         self._stage_counter.count(Stage.MATCHED)
         return [MatchedFrame(frame, reading, calibration)]
 
     def _nearest_calibration(self, stamp: int) -> CameraCalibration:
-        """Return the calibration nearest in time to a frame whose calibration was lost.
-
-        Distortion is constant and the focus moved little; one unrectified image among rectified
-        ones would be worse.
-        """
+        """Return the calibration nearest in time to a frame whose calibration was lost."""
+        # Distortion is constant and the focus moved little; one unrectified image among rectified
+        # ones would be worse.
         nearest = min(self._cameras.items, key=lambda other: abs(other - stamp))
-        self._stage_counter.reject(
-            Stage.MATCHED,
+        self._reject(
             'camera_info_lost',
             f'no camera_info for the image of {format_stamp(stamp)}; it takes that of '
             f'{format_stamp(nearest)}',
@@ -310,8 +290,7 @@ class ExactTimeSynchronizer:
             elif expired or self._readings.has_passed(stamp, window):
                 del self._frames.items[stamp]
                 self._done.append(stamp)
-                self._stage_counter.reject(
-                    Stage.MATCHED,
+                self._reject(
                     'no_focus',
                     f'no focus report for the image of {format_stamp(stamp)} within '
                     f'{window * 1e-9:.2f} s',
@@ -327,8 +306,7 @@ class ExactTimeSynchronizer:
             if stamp in overdue or stamp in surplus or self._frames.has_passed(stamp, window):
                 del self._readings.items[stamp]
                 self._disputed.pop(stamp, None)
-                self._stage_counter.reject(
-                    Stage.MATCHED,
+                self._reject(
                     'no_image',
                     f'no image for the focus report of {format_stamp(stamp)} within '
                     f'{window * 1e-9:.2f} s',

@@ -11,7 +11,7 @@ from typing import Any
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.nodes.lens_drivers import DRIVERS, PROFILES, TOPIC, DriverProfile
 from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
-from dualfocus_ros.sweep.sweep_settings import MODES, PATTERNS, SweepSettings, uniform_planes
+from dualfocus_ros.sweep.sweep_controller import MODES, PATTERNS, SweepSettings, uniform_planes
 
 # Settable only at start.
 _fixed = partial(ParameterSpec, read_only=True)

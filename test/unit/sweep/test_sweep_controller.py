@@ -7,8 +7,7 @@ import math
 import pytest
 
 from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
-from dualfocus_ros.sweep.sweep_controller import SweepController
-from dualfocus_ros.sweep.sweep_settings import SweepSettings, uniform_planes
+from dualfocus_ros.sweep.sweep_controller import SweepController, SweepSettings, uniform_planes
 
 PLANES = (2.0, 1.5, 1.0, 0.5)
 PERIOD = 0.05

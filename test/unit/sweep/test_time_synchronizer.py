@@ -228,8 +228,8 @@ class TestCameras:
 def filled_buffer(*stamps):
     """Return a buffer with an item at each stamp."""
     buffer = StampedBuffer()
-    for stamp in stamps:
-        buffer.add(stamp, str(stamp))
+    for stamp_ns in stamps:
+        buffer.add(stamp_ns, str(stamp_ns))
     return buffer
 
 

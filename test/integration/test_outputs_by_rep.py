@@ -320,7 +320,7 @@ def test_logs_topics_types_and_qos_once(client):
     text = client.program.output
     for topic, kind in TOPICS.items():
         package = kind.__module__.split('.')[0]
-        line = f'publishes  /{topic} [{package}/{kind.__name__}] reliable, keep last '
+        line = f'publishes  /{topic} [{package}/msg/{kind.__name__}] reliable, keep last '
         assert text.count(line) == 1
     for topic in ('image_raw', 'camera_info', 'focus_state'):
         assert text.count(f'subscribes /{topic} [') == 1

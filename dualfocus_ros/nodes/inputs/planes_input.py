@@ -22,18 +22,18 @@ class PlanesInput(FixedFocusSource):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._synchroniser = PlaneSynchronizer(
+        self._synchronizer = PlaneSynchronizer(
             synchronizer_settings(self._settings()), self._stage_counter
         )
 
     @property
     def progress(self) -> SweepProgress | None:
-        settings = self._synchroniser.settings
-        return SweepProgress(self._synchroniser.waiting, len(settings.focus_dioptres))
+        settings = self._synchronizer.settings
+        return SweepProgress(self._synchronizer.waiting, len(settings.focus_dioptres))
 
     @property
     def in_progress(self) -> bool:
-        return self._synchroniser.waiting > 0
+        return self._synchronizer.waiting > 0
 
     def start(self) -> None:
         super().start()
@@ -41,12 +41,12 @@ class PlanesInput(FixedFocusSource):
             self._subscribe_image(plane_image_name(plane), self._frame_callback(plane))
 
     def tick(self, now_ns: int) -> None:
-        self._synchroniser.settings = synchronizer_settings(self._settings())
-        self._emit(self._synchroniser.tick(now_ns))
+        self._synchronizer.settings = synchronizer_settings(self._settings())
+        self._emit(self._synchronizer.tick(now_ns))
 
     def reset(self) -> None:
         super().reset()
-        self._synchroniser.reset()
+        self._synchronizer.reset()
 
     def _frame_callback(self, plane: int) -> Callable[[Frame], None]:
         def on_frame(frame: Frame) -> None:
@@ -56,6 +56,6 @@ class PlanesInput(FixedFocusSource):
                 camera, distorted = cameras_of(frame.image, self._calibration, rectify)
             except MessageError as error:  # depth without points is still possible
                 self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
-            self._emit(self._synchroniser.add(plane, frame, camera, distorted))
+            self._emit(self._synchronizer.add(plane, frame, camera, distorted))
 
         return on_frame

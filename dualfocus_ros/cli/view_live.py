@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import logging
 import time
 from typing import Any
@@ -18,14 +18,15 @@ import numpy as np
 
 from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
-from dualfocus_ros.cli.bag_arguments import parameters_from
-from dualfocus_ros.cli.live_topics import InputTopics, find_inputs_of_publisher, find_outputs
+from dualfocus_ros.cli.bag_arguments import parameters_from, parse_remaps
 from dualfocus_ros.cli.ros_environment import live_node, require_ros
 from dualfocus_ros.cli.view import announce, start_server
+from dualfocus_ros.exceptions import UsageError
+from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
 from dualfocus_ros.stamps import read_header_stamp
-from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH
+from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
     OUTPUTS,
     OutputCollector,
@@ -39,12 +40,26 @@ from dualfocus_ros.visualization.sweep_view import SweepView, add_focus_curves, 
 
 logger = logging.getLogger(__name__)
 
+_DISCOVERY_TIMEOUT = 3.0  # s
 _POLL_PERIOD = 0.3  # s, between checks for viewers and new topics
 _COMPLETION_TIMEOUT = 1.0  # s, to wait for the other outputs after the depth
 _MAX_IMAGE_BYTES = 256_000_000  # of kept camera images
 _MAX_MESSAGES = 128  # kept per topic
 _MAX_STAMPS = 16  # of outputs
 _SCALE_SWEEPS = 5  # newest sweeps that the colour scales fit
+
+
+@dataclass(frozen=True)
+class _InputTopics:
+    """Inputs of a depth node.
+
+    :param image: topic of the planes; None if they come on several topics.
+    :param camera_info: topic of their calibration; None if absent or ambiguous.
+    """
+
+    image: str | None = None
+    image_type: str = IMAGE
+    camera_info: str | None = None
 
 
 def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
@@ -56,7 +71,7 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     require_ros('dualfocus_ros.nodes.messages.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
-            outputs = find_outputs(node, arguments, names)
+            outputs = _find_outputs(node, arguments, names)
             estimator = None
             if arguments.curves:
                 from dualfocus_ros.nodes.stack_processor import load_estimator
@@ -105,7 +120,7 @@ class LiveViewer:
         )
         self._images: OrderedDict[int, bytes] = OrderedDict()
         self._cameras: OrderedDict[int, bytes] = OrderedDict()
-        self._inputs: InputTopics | None = None
+        self._inputs: _InputTopics | None = None
         self._pending: dict[int, tuple[OutputMessages, float]] = {}
         self._recent: deque[SweepView] = deque(maxlen=_SCALE_SWEEPS)
         self._shown = 0
@@ -142,7 +157,7 @@ class LiveViewer:
             return
         server.status = f'waiting for the next sweep on {depth}'
         if self._inputs is None:
-            self._inputs = find_inputs_of_publisher(self._node, depth, self._selected)
+            self._inputs = _find_inputs_of_publisher(self._node, depth, self._selected)
             if self._inputs is not None and self._inputs.image is not None:
                 self._recorder.add(
                     self._inputs.image, import_message_class(self._inputs.image_type)
@@ -214,50 +229,108 @@ class LiveViewer:
         return replace(sweep, planes=tuple(images))
 
     def _decode_image(self, stamp: int) -> np.ndarray:
-        from rclpy.serialization import deserialize_message
-
-        from dualfocus_ros.nodes.messages.compressed_images import compressed_to_array
-        from dualfocus_ros.nodes.messages.raw_images import image_to_array
+        from dualfocus_ros.nodes.messages.image_decoding import decode_image
 
         assert self._inputs is not None
-        image_type = self._inputs.image_type
-        message = deserialize_message(self._images[stamp], import_message_class(image_type))
-        decode = compressed_to_array if image_type == COMPRESSED_IMAGE else image_to_array
-        return decode(message, self._settings.max_pixels)
+        image = _deserialize(self._images[stamp], self._inputs.image_type)
+        return decode_image(image, self._settings.max_pixels)
 
     def _add_curves(
         self, sweep: SweepView, stamps: list[int], images: list[np.ndarray]
     ) -> SweepView:
-        from rclpy.serialization import deserialize_message
-
-        from dualfocus_ros.focal_stack import FocalStack, Plane
-        from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
+        from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg, cameras_of
 
         assert sweep.focus_dioptres is not None
         planes = []
         for stamp, image, focus in zip(stamps, images, sweep.focus_dioptres, strict=True):
             calibration = None
             if stamp in self._cameras:
-                info = deserialize_message(
-                    self._cameras[stamp], import_message_class(CAMERA_INFO_TYPE)
-                )
+                info = _deserialize(self._cameras[stamp], CAMERA_INFO_TYPE)
                 calibration = calibration_from_msg(info)
-            rectify = (
-                calibration is not None
-                and not calibration.is_rectified
-                and self._settings.rectify == 'auto'
-            )
-            planes.append(
-                Plane(
-                    image,
-                    float(focus),
-                    stamp,
-                    None if calibration is None else calibration.output,
-                    calibration=calibration if rectify else None,
-                )
-            )
+            camera, distorted = cameras_of(image, calibration, self._settings.rectify == 'auto')
+            planes.append(Plane(image, float(focus), stamp, camera, calibration=distorted))
         settings = estimator_settings(self._settings)
-        computed = compute_sweep_view(
-            FocalStack(tuple(planes)), self._estimator, settings, sweep.name
-        )
+        stack = FocalStack(tuple(planes))
+        computed = compute_sweep_view(stack, self._estimator, settings, sweep.name)
         return add_focus_curves(sweep, computed)
+
+
+def _deserialize(data: bytes, message_type: str) -> Any:
+    from rclpy.serialization import deserialize_message
+
+    return deserialize_message(data, import_message_class(message_type))
+
+
+def _find_outputs(
+    node: Any, arguments: argparse.Namespace, names: Sequence[str]
+) -> dict[str, str]:
+    """Return absolute names by relative name of the outputs of the depth node."""
+    remap = parse_remaps(arguments.remap)
+    bases = {base for base in map(_output_namespace, names) if base is not None}
+    deadline = time.monotonic() + _DISCOVERY_TIMEOUT
+    while True:
+        known = dict(node.get_topic_names_and_types())
+        depths = sorted(
+            n for n, types in known.items() if n.endswith(f'/{DEPTH.name}') and IMAGE in types
+        )
+        if depths or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    # A name that is neither an output nor a topic is a namespace.
+    bases |= {
+        f'{name.rstrip("/")}/'
+        for name in names
+        if _output_namespace(name) is None and name not in known
+    }
+    if len(bases) > 1:
+        raise UsageError(f'{", ".join(sorted(bases))} are several depth nodes; give one')
+    if arguments.depth_topic is not None:
+        remap[f'/{DEPTH.name}'] = arguments.depth_topic
+    base = next(iter(bases), None)
+    if base is None:
+        if len(depths) > 1 and f'/{DEPTH.name}' not in remap:
+            choices = ', '.join(depth.removesuffix(DEPTH.name) for depth in depths)
+            raise UsageError(f'several depth nodes are running; give a namespace: {choices}')
+        base = depths[0].removesuffix(DEPTH.name) if depths else '/'
+    if not arguments.live and not any(name.startswith(base) for name in depths):
+        raise UsageError(
+            f'{names[0]} is neither a bag nor the namespace of a running depth node '
+            f'({", ".join(depths) or "none is running"}); --live waits for one'
+        )
+    return {relative: remap.get(f'/{relative}', f'{base}{relative}') for relative in OUTPUTS}
+
+
+def _output_namespace(name: str) -> str | None:
+    """Return the namespace of a depth node's output, with a slash; None for other names."""
+    for relative in OUTPUTS:
+        if name.endswith(f'/{relative}'):
+            return name.removesuffix(relative)
+    return name.removesuffix('depth') if name.endswith('/depth') else None
+
+
+def _find_inputs_of_publisher(node: Any, depth: str, selected: set[str]) -> _InputTopics | None:
+    """Return the inputs of the node that publishes ``depth``; None until it is discovered."""
+    publishers = node.get_publishers_info_by_topic(depth)
+    if not publishers:
+        return None
+    peer = publishers[0]
+    try:
+        subscribed = dict(
+            node.get_subscriber_names_and_types_by_node(peer.node_name, peer.node_namespace)
+        )
+    except Exception:  # topics of a node are discovered before its name
+        return None
+    if not subscribed:
+        return None
+    types = {name: kinds[0] for name, kinds in subscribed.items()}
+    images = {name: kind for name, kind in types.items() if kind in (IMAGE, COMPRESSED_IMAGE)}
+    images = {name: kind for name, kind in images.items() if name in selected} or images
+    cameras = [name for name, kind in types.items() if kind == CAMERA_INFO_TYPE]
+    if len(images) != 1:
+        logger.info(
+            'no planes are shown: the depth node subscribes to images on %s',
+            ', '.join(sorted(images)) or 'no topic',
+        )
+        return _InputTopics()
+    image, kind = next(iter(images.items()))
+    return _InputTopics(image, kind, cameras[0] if len(cameras) == 1 else None)

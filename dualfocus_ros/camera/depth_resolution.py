@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth resolution of a lens: expected error, range limit and sweep planes.
+"""Depth resolution of a lens: expected error, range limit, sweep planes and lens report.
 
 The circle of confusion of a point at inverse depth q is kappa |q_s - q| pixels wide, with focus
 q_s and blur kappa in pixels per dioptre (``Lens.kappa``, at infinity focus). So an error of delta
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+from typing import Any
+
+from dualfocus_ros.camera.thin_lens import Lens
 
 # Error of the blur diameter in pixels: 68 % of the errors of the network on rendered scenes that
 # it was not trained on are below. Mean of 25 sweeps through lenses of 2.5 to 16 px per dioptre;
@@ -23,11 +26,7 @@ MAX_RELATIVE_ERROR = 0.10
 
 
 def inverse_depth_error(kappa: float, blur_error: float = BLUR_ERROR) -> float:
-    """Return the expected error of inverse depth, delta / kappa, in dioptres.
-
-    :param kappa: pixels of blur per dioptre, above 0.
-    :param blur_error: delta, in pixels.
-    """
+    """Return the expected error of inverse depth, delta / kappa, in dioptres."""
     return blur_error / kappa
 
 
@@ -75,12 +74,7 @@ def sweep_planes(near: float, far: float, kappa: float, blur: float = 2.0) -> li
 
 @dataclass(frozen=True)
 class RangeCheck:
-    """Requested range against the range limit of a lens.
-
-    :param requested: largest requested depth in metres; may be infinite.
-    :param limit: depth in metres at which the expected error reaches ``MAX_RELATIVE_ERROR``.
-    :param kappa: pixels of blur per dioptre.
-    """
+    """Largest requested depth against the range limit of a lens, both in metres."""
 
     requested: float
     limit: float
@@ -88,7 +82,6 @@ class RangeCheck:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the requested depth is beyond the limit."""
         return self.requested > self.limit
 
     def __str__(self) -> str:
@@ -98,16 +91,14 @@ class RangeCheck:
         )
         if not self.exceeded:
             return f'{text}; requested depth: up to {self.requested:.2f} m'
-        if math.isinf(self.requested):
-            return f'{text}; requested depth: beyond that, up to infinity; {_ADVICE}'
-        error = depth_error(self.requested, self.kappa)
+        end = 'infinity'
+        if math.isfinite(self.requested):
+            error = depth_error(self.requested, self.kappa)
+            end = f'{self.requested:.2f} m, where the expected error is {error:.2g} m'
         return (
-            f'{text}; requested depth: beyond that, up to {self.requested:.2f} m, where the '
-            f'expected error is {error:.2g} m; {_ADVICE}'
+            f'{text}; requested depth: beyond that, up to {end}; '
+            'lower the maximum depth, or focus the farthest plane nearer'
         )
-
-
-_ADVICE = 'lower the maximum depth, or focus the farthest plane nearer'
 
 
 def check_range(kappa: float, depth_max: float, far_dioptres: float) -> RangeCheck:
@@ -120,3 +111,102 @@ def check_range(kappa: float, depth_max: float, far_dioptres: float) -> RangeChe
     """
     far = 1.0 / far_dioptres if far_dioptres > 0.0 else math.inf
     return RangeCheck(min(depth_max, far), range_limit(kappa), kappa)
+
+
+# Listed distances in metres, together with the ends of the range.
+_DISTANCES = (0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0)
+
+
+@dataclass(frozen=True)
+class LensReport:
+    """Depth measurement with a lens over a range; lengths in metres, blur in pixels.
+
+    :param lens: None if only kappa is known.
+    :param width: width of the images in pixels; None if unknown.
+    :param blur: largest blur of a point in its sharpest plane.
+    :param errors: distance and expected depth error, near to far.
+    :param limit: distance beyond which the expected error exceeds ``MAX_RELATIVE_ERROR`` of it.
+    :param planes: suggested sweep in dioptres, far to near.
+    :param breathing: relative growth of the image from far to near focus; None without lens.
+    """
+
+    kappa: float
+    lens: Lens | None
+    width: int | None
+    near: float
+    far: float
+    blur_error: float
+    blur: float
+    errors: list[tuple[float, float]]
+    hyperfocal: float
+    limit: float
+    planes: list[float]
+    breathing: float | None
+
+    @property
+    def breathing_edge_px(self) -> float | None:
+        """Displacement of the image edge by breathing in pixels; None if unknown."""
+        if self.breathing is None or self.width is None:
+            return None
+        return 0.5 * self.width * self.breathing
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        lens = self.lens
+        return {
+            'focal_length_m': None if lens is None else lens.focal_length,
+            'f_number': None if lens is None else lens.f_number,
+            'pixel_pitch_m': None if lens is None else lens.pixel_pitch,
+            'image_width_px': self.width,
+            'kappa_px_per_dioptre': self.kappa,
+            'blur_error_px': self.blur_error,
+            'sigma_dioptres': self.blur_error / self.kappa,
+            'range_m': [self.near, self.far if math.isfinite(self.far) else None],
+            'errors': [
+                {'distance_m': z, 'error_m': error, 'share': error / z} for z, error in self.errors
+            ],
+            'range_limit_m': self.limit,
+            'range_limit_share': MAX_RELATIVE_ERROR,
+            'hyperfocal_m': self.hyperfocal,
+            'blur_px': self.blur,
+            'planes_dioptres': [round(q, 6) for q in self.planes],
+            'breathing': self.breathing,
+            'breathing_edge_px': self.breathing_edge_px,
+        }
+
+
+def analyze_lens(
+    lens: Lens | float,
+    near: float,
+    far: float,
+    *,
+    width: int | None = None,
+    blur_error: float = BLUR_ERROR,
+    blur: float = 2.0,
+) -> LensReport:
+    """Return the report of a lens.
+
+    :param lens: the lens, or its kappa in pixels per dioptre.
+    :param near: metres.
+    :param far: metres, or infinity.
+    :raises ValueError: for an invalid range, or one that the lens cannot focus.
+    """
+    known, kappa = (lens, lens.kappa()) if isinstance(lens, Lens) else (None, lens)
+    planes = sweep_planes(near, far, kappa, blur)
+    distances = [near, *(z for z in _DISTANCES if near < z < far)]
+    if math.isfinite(far):
+        distances.append(far)
+    return LensReport(
+        kappa=kappa,
+        lens=known,
+        width=width,
+        near=near,
+        far=far,
+        blur_error=blur_error,
+        blur=blur,
+        errors=[(z, depth_error(z, kappa, blur_error)) for z in distances],
+        hyperfocal=hyperfocal_distance(kappa),
+        limit=range_limit(kappa, blur_error=blur_error),
+        planes=planes,
+        breathing=None if known is None else known.magnification(planes[-1], planes[0]) - 1.0,
+    )

@@ -17,10 +17,7 @@ import numpy as np
 
 
 def check_coefficients(coefficients: Sequence[float]) -> None:
-    """Check the coefficients c2, c4.
-
-    :raises ValueError: unless they are two finite numbers.
-    """
+    """Raise ValueError unless the coefficients are two finite numbers, c2 and c4."""
     if len(coefficients) != 2 or not all(math.isfinite(c) for c in coefficients):
         raise ValueError(
             'expected two numbers, finite c2 and c4 in dioptres at the corner of the image, '
@@ -31,11 +28,7 @@ def check_coefficients(coefficients: Sequence[float]) -> None:
 def field_curvature_offset(
     squared_radius: np.ndarray, coefficients: Sequence[float]
 ) -> np.ndarray:
-    """Return c2 r^2 + c4 r^4: the focus relative to the axis, in dioptres.
-
-    :param squared_radius: r^2 in squared half diagonals, of any shape.
-    :param coefficients: c2, c4 in 1/m.
-    """
+    """Return c2 r^2 + c4 r^4 at the given r^2: the focus relative to the axis, in dioptres."""
     c2, c4 = coefficients
     return np.asarray((c2 + c4 * squared_radius) * squared_radius)
 

@@ -15,7 +15,6 @@ from dualfocus_ros.camera.thin_lens import Lens
 class LensPreset:
     """Camera of known optics.
 
-    :param title: description of the camera.
     :param source: source of the numbers.
     :param width: image width in pixels.
     """
@@ -26,33 +25,28 @@ class LensPreset:
     width: int = 640
 
 
-def _lens_on_sensor(focal_length: float, f_number: float, width: float, pixels: int = 640) -> Lens:
-    """Return a lens for images ``pixels`` wide on a sensor ``width`` metres wide."""
-    return Lens(focal_length, f_number, width / pixels)
-
-
 # Sensor width of the simulated camera in metres.
 SIMULATED_SENSOR_WIDTH = 7.2e-3
 
 PRESETS = {
     'oak': LensPreset(
         '4.8 mm f/1.8 autofocus module (OAK class)',
-        _lens_on_sensor(0.0048, 1.8, 4032 * 1.55e-6),
+        Lens(0.0048, 1.8, 4032 * 1.55e-6 / 640),
         'Sony IMX378, 4032 pixels of 1.55 um',
     ),
     'phone': LensPreset(
         'phone, 6.8 mm f/1.9',
-        _lens_on_sensor(0.0068, 1.9, 5.76e-3),
+        Lens(0.0068, 1.9, 5.76e-3 / 640),
         'sensor of 1/2.5", 5.76 mm wide',
     ),
     'liquid16': LensPreset(
         '16 mm f/1.4 with a liquid lens',
-        _lens_on_sensor(0.016, 1.4, 2448 * 3.45e-6),
+        Lens(0.016, 1.4, 2448 * 3.45e-6 / 640),
         'Sony IMX250 (2/3"), 2448 pixels of 3.45 um',
     ),
     'machine25': LensPreset(
         '25 mm f/1.4',
-        _lens_on_sensor(0.025, 1.4, 2448 * 3.45e-6),
+        Lens(0.025, 1.4, 2448 * 3.45e-6 / 640),
         'Sony IMX250 (2/3"), 2448 pixels of 3.45 um',
     ),
     'nyu': LensPreset(
@@ -67,7 +61,7 @@ PRESETS = {
     ),
     'fod500': LensPreset(
         'virtual camera of FoD500',
-        _lens_on_sensor(0.0029, 1.0, 3.1e-3, 256),
+        Lens(0.0029, 1.0, 3.1e-3 / 256),
         'DefocusNet (dvl-tum/defocus-net); sensor width of 3.1 mm after DEReD',
         256,
     ),
@@ -79,4 +73,4 @@ def simulated_lens(width: int) -> Lens:
 
     Its horizontal field of view is 25 degrees.
     """
-    return _lens_on_sensor(0.016, 1.4, SIMULATED_SENSOR_WIDTH, width)
+    return Lens(0.016, 1.4, SIMULATED_SENSOR_WIDTH / width)

@@ -16,8 +16,19 @@ class LensState(enum.IntEnum):
     FAULT = 3
 
 
+class _InSweep:
+    sweep_id: int
+    plane_index: int
+    plane_count: int
+
+    @property
+    def plane_id(self) -> tuple[int, int, int]:
+        """Sweep, index and count, which identify the plane."""
+        return self.sweep_id, self.plane_index, self.plane_count
+
+
 @dataclass(frozen=True)
-class PlaneTarget:
+class PlaneTarget(_InSweep):
     """A commanded focus and its plane in a sweep (``FocusCommand``).
 
     :param dioptres: commanded focus in 1/m; NaN: unknown until the next command.
@@ -32,20 +43,14 @@ class PlaneTarget:
     plane_count: int = 0
     stamp_ns: int = field(default=0, compare=False)
 
-    @property
-    def plane_id(self) -> tuple[int, int, int]:
-        """Sweep, index and count, which identify the plane."""
-        return self.sweep_id, self.plane_index, self.plane_count
-
 
 @dataclass(frozen=True)
-class LensReading:
+class LensReading(_InSweep):
     """The lens during one exposure (``FocusState``).
 
     :param stamp_ns: stamp of the image.
     :param dioptres: focus in 1/m; NaN: unknown.
-    :param plane_index: index of the commanded plane in its sweep, from 0.
-    :param plane_count: planes of the sweep; 0: not part of a sweep.
+    :param plane_index: index of the commanded plane, as in :class:`PlaneTarget`.
     """
 
     stamp_ns: int
@@ -57,10 +62,4 @@ class LensReading:
 
     @property
     def moving(self) -> bool:
-        """Whether the lens was moving."""
         return self.state == LensState.MOVING
-
-    @property
-    def plane_id(self) -> tuple[int, int, int]:
-        """Sweep, index and count, which identify the plane."""
-        return self.sweep_id, self.plane_index, self.plane_count

@@ -51,10 +51,7 @@ class PositionTable:
         return float(self._dioptres[0]), float(self._dioptres[-1])
 
     def position(self, dioptres: float) -> float:
-        """Return the position of a focus in dioptres.
-
-        :raises ValueError: beyond the table.
-        """
+        """Return the position of a focus in dioptres; ValueError beyond the table."""
         far, near = self.dioptre_range
         if not far - _ROUNDING <= dioptres <= near + _ROUNDING:
             raise ValueError(
@@ -64,19 +61,12 @@ class PositionTable:
         return float(np.interp(dioptres, self._dioptres, self._positions))
 
     def whole_position(self, dioptres: float) -> int:
-        """Return the nearest integer position of a focus, inside of the table.
-
-        :raises ValueError: beyond the table.
-        """
+        """Return the nearest integer position of a focus, inside of the table."""
         ends = sorted((self._positions[0], self._positions[-1]))
         return min(max(round(self.position(dioptres)), math.ceil(ends[0])), math.floor(ends[1]))
 
     def dioptres(self, position: float) -> float:
         """Return the focus at a position in dioptres; NaN beyond the table."""
-        rising = self._positions[0] < self._positions[-1]
-        positions, dioptres = (
-            (self._positions, self._dioptres)
-            if rising
-            else (self._positions[::-1], self._dioptres[::-1])
-        )
+        order = np.argsort(self._positions)
+        positions, dioptres = self._positions[order], self._dioptres[order]
         return float(np.interp(position, positions, dioptres, math.nan, math.nan))

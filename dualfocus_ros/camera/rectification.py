@@ -60,9 +60,7 @@ class CameraCalibration:
 
     def resized(self, width: int, height: int) -> CameraCalibration:
         """Return the calibration of the same view at another image size."""
-        rectified = self.rectified
-        if rectified is not None:
-            rectified = rectified.resized(width, height)
+        rectified = self.rectified and self.rectified.resized(width, height)
         return replace(self, camera=self.camera.resized(width, height), rectified=rectified)
 
     @property
@@ -82,11 +80,7 @@ class CameraCalibration:
 
 @dataclass(frozen=True)
 class ViewMapping:
-    """Mapping of a raw image to the geometry of a pinhole camera.
-
-    :param view: camera of the raw image.
-    :param output: pinhole camera of the result.
-    """
+    """Mapping of a raw image (``view``) to the geometry of a pinhole camera (``output``)."""
 
     view: CameraCalibration
     output: PinholeCamera
@@ -125,20 +119,11 @@ def _distorted_coordinates(
     view: CameraCalibration, rays: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return coordinate maps (H, W) for the rays that the matrix ``rays`` projects to pixels."""
-    rotation = np.array(view.rotation).reshape(3, 3)
-    coefficients = np.array(view.distortion, dtype=np.float64)
-    if view.model == EQUIDISTANT and coefficients.any():
-        return cv2.fisheye.initUndistortRectifyMap(
-            _matrix(view.camera), coefficients, rotation, rays, size, cv2.CV_32FC1
-        )
-    return cv2.initUndistortRectifyMap(
-        _matrix(view.camera),
-        coefficients if coefficients.size else None,
-        rotation,
-        rays,
-        size,
-        cv2.CV_32FC1,
-    )
+    matrix, rotation = _matrix(view.camera), np.array(view.rotation).reshape(3, 3)
+    coefficients = np.array(view.distortion or (0.0,) * 4, dtype=np.float64)
+    fisheye = view.model == EQUIDISTANT and coefficients.any()
+    undistort = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+    return undistort(matrix, coefficients, rotation, rays, size, cv2.CV_32FC1)
 
 
 def _matrix(camera: PinholeCamera) -> np.ndarray:

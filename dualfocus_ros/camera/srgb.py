@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import torch
 
-_ENCODED_THRESHOLD = 0.04045
 _LINEAR_THRESHOLD = 0.0031308
 _TABLE_SIZE = 1 << 13
 
@@ -18,7 +17,7 @@ def srgb_to_linear(encoded: torch.Tensor) -> torch.Tensor:
     """Return linear light in [0, 1] from sRGB values in [0, 1]; any shape."""
     encoded = encoded.clamp(0.0, 1.0)
     power = ((encoded + 0.055) / 1.055) ** 2.4
-    return torch.where(encoded <= _ENCODED_THRESHOLD, encoded / 12.92, power)
+    return torch.where(encoded <= 0.04045, encoded / 12.92, power)
 
 
 def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:

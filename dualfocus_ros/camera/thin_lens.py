@@ -43,10 +43,7 @@ class Lens:
         return self.focal_length / shortening
 
     def magnification(self, focus_dioptres: float, reference_dioptres: float) -> float:
-        """Return the image scale relative to that at the reference focus.
-
-        v(s) / v(s_ref): focus breathing of a unit-focusing lens.
-        """
+        """Return v(s) / v(s_ref), the image scale by focus breathing of a unit-focusing lens."""
         return self.image_distance(focus_dioptres) / self.image_distance(reference_dioptres)
 
     def focal_length_px(self, focus_dioptres: float) -> float:

@@ -8,9 +8,13 @@ import logging
 import math
 from pathlib import Path
 
-from dualfocus_ros.camera.depth_resolution import BLUR_ERROR, MAX_RELATIVE_ERROR
+from dualfocus_ros.camera.depth_resolution import (
+    BLUR_ERROR,
+    MAX_RELATIVE_ERROR,
+    LensReport,
+    analyze_lens,
+)
 from dualfocus_ros.camera.lens_presets import PRESETS, LensPreset
-from dualfocus_ros.camera.lens_report import LensReport, analyze_lens
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.cli.arguments import (
     add_json_argument,

@@ -9,8 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.camera.depth_resolution import MAX_RELATIVE_ERROR, depth_error
-from dualfocus_ros.camera.lens_report import LensReport
+from dualfocus_ros.camera.depth_resolution import MAX_RELATIVE_ERROR, LensReport, depth_error
 from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 from dualfocus_ros.io.image_files import save_png
 

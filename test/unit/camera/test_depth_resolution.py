@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth resolution against the table of cameras in the documentation."""
+"""Depth resolution and lens report against the table of cameras in the documentation."""
 
+import json
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from dualfocus_ros.camera.depth_resolution import (
     MAX_RELATIVE_ERROR,
+    analyze_lens,
     check_range,
     depth_error,
     hyperfocal_distance,
@@ -118,3 +120,35 @@ def test_requested_range_ends_at_far_plane_or_depth_max(depth_max, far, requeste
     assert check.exceeded == exceeded
     assert '6.95 m' in str(check)
     assert ('beyond' in str(check)) == exceeded
+
+
+LENS = Lens(0.016, 1.4, 1.125e-5)
+
+
+def test_report_of_a_lens():
+    report = analyze_lens(LENS, 0.5, 2.0, width=640, blur_error=0.25)
+    assert report.kappa == LENS.kappa()
+    assert [z for z, _ in report.errors] == [0.5, 0.7, 1.0, 1.5, 2.0]
+    assert all(error == depth_error(z, report.kappa, 0.25) for z, error in report.errors)
+    assert report.limit == range_limit(report.kappa, blur_error=0.25)
+    assert (report.planes[0], report.planes[-1]) == pytest.approx((0.5, 2.0))
+    assert report.breathing == pytest.approx(LENS.magnification(2.0, 0.5) - 1.0)
+    assert report.breathing_edge_px == pytest.approx(320 * report.breathing)
+
+
+def test_kappa_alone_has_no_breathing():
+    report = analyze_lens(30.0, 0.2, math.inf)
+    assert report.lens is None and report.breathing is None and report.breathing_edge_px is None
+    assert report.planes[0] == 0.0
+    assert all(math.isfinite(error) for _, error in report.errors)
+
+
+def test_infinity_is_null_in_json():
+    document = json.loads(json.dumps(analyze_lens(30.0, 0.2, math.inf).as_dict()))
+    assert document['range_m'] == [0.2, None]
+
+
+@pytest.mark.parametrize(('near', 'far'), [(2.0, 1.0), (0.0, 1.0), (0.005, 1.0)])
+def test_rejects_ranges_that_the_lens_cannot_focus(near, far):
+    with pytest.raises(ValueError):
+        analyze_lens(LENS, near, far)

@@ -118,16 +118,12 @@ def _window(
     solid: Solid, camera: PinholeCamera, rotation: np.ndarray, origin: np.ndarray
 ) -> tuple[slice, slice] | None:
     """Return the rows and columns that may show the solid, None if it is out of view."""
-    everything = (slice(0, camera.height), slice(0, camera.width))
-    sphere = solid.bounds()
-    if sphere is None:
-        return everything
-    centre, radius = sphere
-    x, y, z = (float(value) for value in (centre - origin) @ rotation)
+    radius = solid.bounding_radius()
+    x, y, z = (float(value) for value in -solid.offset(origin) @ rotation)
     if z + radius <= 0.0:
         return None
     if z <= 1.5 * radius:
-        return everything
+        return slice(0, camera.height), slice(0, camera.width)
     spans = []
     for offset, focal, middle, size in (
         (y, camera.fy, camera.cy, camera.height),
@@ -192,13 +188,12 @@ def _openness(scene: Scene, points: np.ndarray, owner: np.ndarray) -> np.ndarray
     """Return the ambient occlusion factor of each point: smaller close to other solids."""
     openness = np.ones(owner.shape, np.float32)
     for index, solid in enumerate(scene.solids):
-        sphere = solid.bounds()
-        reach = scene.contact if sphere is not None else 3.0 * scene.contact
-        strength = 0.5 if sphere is not None else 0.35
-        near = owner != index
-        if sphere is not None:
-            offset = points - sphere[0]
-            near &= dot(offset, offset) < (sphere[1] + 3.0 * reach) ** 2
+        radius, near = solid.bounding_radius(), owner != index
+        reach, strength = 3.0 * scene.contact, 0.35
+        if math.isfinite(radius):
+            reach, strength = scene.contact, 0.5
+            offset = solid.offset(points)
+            near &= dot(offset, offset) < (radius + 3.0 * reach) ** 2
         if near.any():
             gap = solid.distance(points[near])
             openness[near] *= 1.0 - strength * np.exp(-gap / reach)
@@ -214,16 +209,11 @@ def _visibility(
 ) -> np.ndarray:
     """Return the visible share of the lamp, 0 to 1; on a coarse grid where it is smooth."""
     if owner.size <= _COARSE_ABOVE:
-        flat = _visible_share(solids, points.reshape(-1, 3), normals.reshape(-1, 3), lamp)
-        return flat.reshape(owner.shape)
+        return _visible_share(solids, points, normals, lamp)
     rows = np.arange(0, owner.shape[0], 2)
     columns = np.arange(0, owner.shape[1], 2)
     grid = np.ix_(rows, columns)
-    coarse = _visible_share(
-        solids, points[grid].reshape(-1, 3), normals[grid].reshape(-1, 3), lamp
-    )
-    coarse = coarse.reshape(len(rows), len(columns))
-    result = np.empty(owner.shape, np.float32)
+    coarse = _visible_share(solids, points[grid], normals[grid], lamp)
     y = np.arange(owner.shape[0]) // 2
     x = np.arange(owner.shape[1]) // 2
     y1, x1 = np.minimum(y + 1, len(rows) - 1), np.minimum(x + 1, len(columns) - 1)
@@ -243,20 +233,21 @@ def _visibility(
 def _visible_share(
     solids: Sequence[Solid], points: np.ndarray, normals: np.ndarray, lamp: Light
 ) -> np.ndarray:
-    start = points + 2e-3 * normals
+    """Return (…) the visible share of the lamp at points (…, 3), by shadow rays."""
+    start = points.reshape(-1, 3) + 2e-3 * normals.reshape(-1, 3)
     angles = 2.0 * math.pi * (np.arange(_SHADOW_SAMPLES) + 0.5) / _SHADOW_SAMPLES
-    blocked = np.zeros((_SHADOW_SAMPLES, len(points)), bool)
+    blocked = np.zeros((_SHADOW_SAMPLES, len(start)), bool)
     middle = np.asarray(lamp.position, np.float32)
     way = middle - start
     squared = dot(way, way)
     for solid in solids:
-        sphere = solid.bounds()
-        if sphere is None:
+        radius = solid.bounding_radius()
+        if math.isinf(radius):
             continue
-        offset = sphere[0] - start
+        offset = -solid.offset(start)
         along = np.clip(dot(offset, way) / squared, 0.0, 1.0)
         gap = offset - along[:, None] * way
-        maybe = (dot(gap, gap) < (sphere[1] + lamp.radius) ** 2).nonzero()[0]
+        maybe = (dot(gap, gap) < (radius + lamp.radius) ** 2).nonzero()[0]
         if not len(maybe):
             continue
         for sample, angle in enumerate(angles):
@@ -264,4 +255,4 @@ def _visible_share(
             target = middle + (lamp.radius * shift).astype(np.float32)
             hit = solid.intersect(start[maybe], target - start[maybe]) < 1.0
             blocked[sample, maybe] |= hit
-    return 1.0 - blocked.mean(axis=0, dtype=np.float32)
+    return (1.0 - blocked.mean(axis=0, dtype=np.float32)).reshape(points.shape[:-1])

@@ -7,14 +7,15 @@ float32 arrays; ``intersect`` returns (n,) distances t, infinite where a ray mis
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
-from typing import Protocol
 
 import numpy as np
 
 from dualfocus_ros.simulation.textures import Texture
 
+Vector = tuple[float, float, float]
 _NEAR = 1e-4
 
 
@@ -56,27 +57,35 @@ class Material:
         return colour
 
 
-class Solid(Protocol):
-    """Solid or plane that rays can hit."""
+class Solid(ABC):
+    """Solid or plane that rays can hit; centre of a bounding sphere, and surface material."""
 
-    @property
-    def material(self) -> Material:
-        """Optical properties of the surface."""
+    centre: Vector
+    material: Material
 
+    @abstractmethod
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Return the smallest t > 0 of each ray, infinite for a miss."""
 
+    @abstractmethod
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return normals (n, 3) and texture coordinates u, v in repetitions, at surface points."""
 
+    @abstractmethod
     def texture_scale(self) -> float:
         """Return the width in metres of one repetition of the texture."""
 
+    @abstractmethod
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Return (n,) distances of points outside; about 0 or less inside."""
 
-    def bounds(self) -> tuple[np.ndarray, float] | None:
-        """Return centre and radius of a bounding sphere, None if unbounded."""
+    @abstractmethod
+    def bounding_radius(self) -> float:
+        """Return the radius of the bounding sphere, infinite if unbounded."""
+
+    def offset(self, points: np.ndarray) -> np.ndarray:
+        """Return the vectors from the centre to points."""
+        return points - np.asarray(self.centre, np.float32)
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -90,24 +99,21 @@ def _nearest_root(near: np.ndarray, far: np.ndarray, hit: np.ndarray) -> np.ndar
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(Solid):
     """Upright box, rotated by ``yaw`` radians about the vertical."""
 
-    centre: tuple[float, float, float]
-    size: tuple[float, float, float]
+    centre: Vector
+    size: Vector
     material: Material
     yaw: float = 0.0
 
-    def _local(self, vectors: np.ndarray, *, point: bool) -> np.ndarray:
-        if point:
-            vectors = vectors - np.asarray(self.centre, np.float32)
+    def _rotate(self, vectors: np.ndarray) -> np.ndarray:
         c, s = np.float32(math.cos(self.yaw)), np.float32(math.sin(self.yaw))
         x, y = vectors[..., 0], vectors[..., 1]
         return np.stack((c * x + s * y, c * y - s * x, vectors[..., 2]), axis=-1)
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        start, way = self._local(origin, point=True), self._local(direction, point=False)
+        start, way = self._rotate(self.offset(origin)), self._rotate(direction)
         half = np.asarray(self.size, np.float32) / 2
         with np.errstate(divide='ignore', invalid='ignore'):
             inverse = 1.0 / np.where(np.abs(way) < 1e-9, np.float32(1e-9), way)
@@ -121,20 +127,18 @@ class Box:
         return _nearest_root(entry, leave, leave >= entry)
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :class:`Solid`: one texture per face, upright on the sides."""
-        local = self._local(points, point=True)
+        # One texture per face, upright on the sides.
+        local = self._rotate(self.offset(points))
         half = np.asarray(self.size, np.float32) / 2
+        rows = np.arange(len(local))
         axis = np.argmax(np.abs(local) / half - 1.0 + np.array([0, 0, 1e-6]), axis=1)
-        sign = np.sign(local[np.arange(len(local)), axis])
         flat = np.zeros_like(local)
-        flat[np.arange(len(local)), axis] = sign
+        flat[rows, axis] = np.sign(local[rows, axis])
         c, s = math.cos(self.yaw), math.sin(self.yaw)
         normal = np.stack(
             (c * flat[:, 0] - s * flat[:, 1], s * flat[:, 0] + c * flat[:, 1], flat[:, 2]), axis=1
         )
-        across = np.where(axis == 0, 1, 0)
-        upward = np.where(axis == 2, 1, 2)
-        rows = np.arange(len(local))
+        across, upward = np.where(axis == 0, 1, 0), np.where(axis == 2, 1, 2)
         scale = np.asarray(self.size, np.float32)
         if self.material.texture.extent > 0.0:
             scale = np.full(3, self.material.texture.extent, np.float32)
@@ -145,25 +149,22 @@ class Box:
         return normal, u, v
 
     def texture_scale(self) -> float:
-        """See :class:`Solid`."""
         return self.material.texture.extent or float(np.median(self.size))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        outside = np.abs(self._local(points, point=True)) - np.asarray(self.size, np.float32) / 2
+        outside = np.abs(self._rotate(self.offset(points))) - np.asarray(self.size, np.float32) / 2
         outside = np.maximum(outside, 0.0)
         return np.sqrt(dot(outside, outside))
 
-    def bounds(self) -> tuple[np.ndarray, float] | None:
-        """See :class:`Solid`."""
-        return np.asarray(self.centre, np.float32), 0.5 * float(np.linalg.norm(self.size))
+    def bounding_radius(self) -> float:
+        return 0.5 * float(np.linalg.norm(self.size))
 
 
 @dataclass(frozen=True, eq=False)
-class Cylinder:
+class Cylinder(Solid):
     """Capped cylinder along a world axis (0 x, 1 y, 2 z)."""
 
-    centre: tuple[float, float, float]
+    centre: Vector
     radius: float
     length: float
     material: Material
@@ -174,8 +175,7 @@ class Cylinder:
         return vectors[..., first], vectors[..., second], vectors[..., self.axis]
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        px, py, pz = self._split(origin - np.asarray(self.centre, np.float32))
+        px, py, pz = self._split(self.offset(origin))
         dx, dy, dz = self._split(direction)
         a = np.maximum(dx * dx + dy * dy, 1e-12)
         b = px * dx + py * dy
@@ -190,8 +190,8 @@ class Cylinder:
         return _nearest_root(entry, leave, hit & (leave >= entry))
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :class:`Solid`: wrapped around the side, flat on the caps."""
-        local = points - np.asarray(self.centre, np.float32)
+        # The texture is wrapped around the side, and flat on the caps.
+        local = self.offset(points)
         x, y, z = self._split(local)
         radial = np.hypot(x, y)
         cap = np.abs(z) / (0.5 * self.length) > radial / self.radius
@@ -210,31 +210,27 @@ class Cylinder:
         return np.stack(parts, axis=1), u, v
 
     def texture_scale(self) -> float:
-        """See :class:`Solid`."""
         return self.material.texture.extent or math.pi * self.radius
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        x, y, z = self._split(points - np.asarray(self.centre, np.float32))
+        x, y, z = self._split(self.offset(points))
         outward = np.maximum(np.hypot(x, y) - self.radius, 0.0)
         return np.hypot(outward, np.maximum(np.abs(z) - 0.5 * self.length, 0.0))
 
-    def bounds(self) -> tuple[np.ndarray, float] | None:
-        """See :class:`Solid`."""
-        return np.asarray(self.centre, np.float32), math.hypot(self.radius, 0.5 * self.length)
+    def bounding_radius(self) -> float:
+        return math.hypot(self.radius, 0.5 * self.length)
 
 
 @dataclass(frozen=True, eq=False)
-class Sphere:
+class Sphere(Solid):
     """Sphere."""
 
-    centre: tuple[float, float, float]
+    centre: Vector
     radius: float
     material: Material
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        start = origin - np.asarray(self.centre, np.float32)
+        start = self.offset(origin)
         a = dot(direction, direction)
         b = dot(start, direction)
         root = b * b - a * (dot(start, start) - self.radius**2)
@@ -243,32 +239,28 @@ class Sphere:
         return _nearest_root((-b - root) / a, (-b + root) / a, hit)
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :class:`Solid`: longitude and latitude."""
-        normal = (points - np.asarray(self.centre, np.float32)) / self.radius
+        normal = (self.offset(points)) / self.radius
         longitude = np.arctan2(normal[:, 1], normal[:, 0])
         latitude = np.arcsin(np.clip(normal[:, 2], -1.0, 1.0))
         return normal, longitude / np.pi, latitude / np.pi
 
     def texture_scale(self) -> float:
-        """See :class:`Solid`."""
         return math.pi * self.radius
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        offset = points - np.asarray(self.centre, np.float32)
+        offset = self.offset(points)
         return np.maximum(np.sqrt(dot(offset, offset)) - self.radius, 0.0)
 
-    def bounds(self) -> tuple[np.ndarray, float] | None:
-        """See :class:`Solid`."""
-        return np.asarray(self.centre, np.float32), self.radius
+    def bounding_radius(self) -> float:
+        return self.radius
 
 
 @dataclass(frozen=True, eq=False)
-class InfinitePlane:
+class InfinitePlane(Solid):
     """Unbounded plane; ``normal`` is a unit vector towards the visible side."""
 
-    point: tuple[float, float, float]
-    normal: tuple[float, float, float]
+    centre: Vector
+    normal: Vector
     material: Material
 
     def _axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -280,29 +272,24 @@ class InfinitePlane:
         return normal, right, np.cross(normal, right)
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
         normal = np.asarray(self.normal, np.float32)
-        height = (origin - np.asarray(self.point, np.float32)) @ normal
+        height = (self.offset(origin)) @ normal
         speed = -(direction @ normal)
         t = height / np.maximum(speed, 1e-9)
         return np.where((speed > 1e-6) & (t > _NEAR), t, np.inf).astype(np.float32)
 
     def normals_and_uv(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See :class:`Solid`."""
         normal, right, up = self._axes()
-        local = points - np.asarray(self.point, np.float32)
+        local = self.offset(points)
         scale = self.texture_scale()
         return np.broadcast_to(normal, points.shape), local @ right / scale, -(local @ up) / scale
 
     def texture_scale(self) -> float:
-        """See :class:`Solid`."""
         return self.material.texture.extent or 1.0
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """See :class:`Solid`."""
-        local = points - np.asarray(self.point, np.float32)
+        local = self.offset(points)
         return np.maximum(local @ np.asarray(self.normal, np.float32), 0.0)
 
-    def bounds(self) -> tuple[np.ndarray, float] | None:
-        """See :class:`Solid`: unbounded."""
-        return None
+    def bounding_radius(self) -> float:
+        return math.inf

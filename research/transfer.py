@@ -24,6 +24,7 @@ from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
 from dualfocus_ros.evaluation.cases import Case, case_from_stack
 from dualfocus_ros.evaluation.method_interface import Estimate, Method
+from dualfocus_ros.evaluation.methods import RANGE_ONLY
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,
     plane_fit_metrics,
@@ -31,7 +32,6 @@ from dualfocus_ros.evaluation.metric_accumulator import (
     texture_strength,
 )
 from dualfocus_ros.evaluation.progress_reporting import Progress
-from dualfocus_ros.evaluation.range_only import RANGE_ONLY
 from dualfocus_ros.evaluation.tables import Column, markdown_table
 from dualfocus_ros.exceptions import CalibrationError, DataError
 from dualfocus_ros.io.figures import figure_to_array

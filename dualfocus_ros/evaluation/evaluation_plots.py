@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 import re
 
@@ -28,19 +29,17 @@ SHOWN_METHODS = 5
 def write_figures(folder: Path, result: DatasetResult) -> list[str]:
     """Write the figures of a data set as PNG; return their file names."""
     slug = re.sub(r'[^a-z0-9]+', '-', result.dataset.name.lower()).strip('-')
+    accumulators = result.accumulators.values()
+    plots = {
+        'example': (example_panel, result.example is not None),
+        'depth': (error_by_depth, any('depth' in a.groups for a in accumulators)),
+        'sigma': (calibration_curve, any(a.pixel_count for a in accumulators)),
+    }
     names = []
-    if result.example is not None:
-        name = f'{slug}_example.png'
-        save_png(folder / name, example_panel(result))
-        names.append(name)
-    if any('depth' in accumulator.groups for accumulator in result.accumulators.values()):
-        name = f'{slug}_depth.png'
-        save_png(folder / name, error_by_depth(result))
-        names.append(name)
-    if any(accumulator.pixel_count for accumulator in result.accumulators.values()):
-        name = f'{slug}_sigma.png'
-        save_png(folder / name, calibration_curve(result))
-        names.append(name)
+    for kind, (plot, has_data) in plots.items():
+        if has_data:
+            names.append(f'{slug}_{kind}.png')
+            save_png(folder / names[-1], plot(result))
     return names
 
 
@@ -50,12 +49,12 @@ def example_panel(result: DatasetResult) -> np.ndarray:
     case, estimates = result.example
     shown = np.linspace(0, len(case.focus) - 1, min(SHOWN_PLANES, len(case.focus))).astype(int)
     order = np.argsort(case.focus, kind='stable')[::-1]
-    planes = [
-        Tile(f'focus {_focus_label(case, order[n])}', _to_uint8(case.images[order[n]]))
-        for n in shown
-    ]
+    images = case.images
+    if images.dtype != np.uint8:
+        images = (images * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
+    planes = [Tile(f'focus {_focus_label(case, n)}', images[n]) for n in order[shown]]
     known = np.isfinite(case.truth)
-    values = {name: _values(case, e.position) for name, e in estimates.items()}
+    values = {n: case.value(e.position).astype(np.float32) for n, e in estimates.items()}
     scale = _value_scale(case, case.truth if known.any() else next(iter(values.values())))
     names = list(values)[:SHOWN_METHODS]
     rows = [planes]
@@ -77,7 +76,8 @@ def example_panel(result: DatasetResult) -> np.ndarray:
     else:
         rows[-1] += sigmas
     protocol = result.protocol.split(' (')[0]
-    subtitle = f'{protocol}; {len(case.focus)} planes, {_size_label(case)}; maps in {case.unit}'
+    count, height, width = case.images.shape[:3]
+    subtitle = f'{protocol}; {count} planes, {width}x{height}; maps in {case.unit}'
     return compose_panel(rows, title=f'{result.dataset.name}: {case.name}', subtitle=subtitle)
 
 
@@ -122,10 +122,6 @@ def calibration_curve(result: DatasetResult) -> np.ndarray:
     return figure_to_array(figure)
 
 
-def _values(case: Case, position: np.ndarray) -> np.ndarray:
-    return np.asarray(case.value(position), dtype=np.float32)
-
-
 def _value_scale(case: Case, values: np.ndarray) -> ColourScale:
     if case.metric:
         return depth_scale(values)
@@ -138,19 +134,9 @@ def _value_scale(case: Case, values: np.ndarray) -> ColourScale:
 
 def _with_unit(scale: ColourScale, case: Case, position: bool = False) -> ColourScale:
     unit = {'dioptres': '1/m'}.get(case.position_unit, case.unit) if position else case.unit
-    return ColourScale(scale.low, scale.high, scale.colours, scale.logarithmic, unit)
-
-
-def _size_label(case: Case) -> str:
-    return f'{case.images.shape[2]}x{case.images.shape[1]}'
+    return replace(scale, unit=unit)
 
 
 def _focus_label(case: Case, index: int) -> str:
     focus = float(case.focus[index])
     return f'{1.0 / focus:.2f} m' if case.metric and focus > 0.0 else f'{focus:.3g} {case.unit}'
-
-
-def _to_uint8(image: np.ndarray) -> np.ndarray:
-    if image.dtype == np.uint8:
-        return image
-    return np.asarray((image * 255.0 + 0.5).clip(0, 255), dtype=np.uint8)

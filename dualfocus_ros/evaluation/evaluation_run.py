@@ -73,22 +73,14 @@ def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -
     check_baseline(config.baseline, [method.name for method in methods])
     stacks = sum(min(config.limit or len(data), len(data)) for data in datasets)
     progress.reset(total=stacks * len(methods))
-    results = []
+    results, amount = [], {'planes': config.planes, 'limit': config.limit}
     for data in datasets:
         progress.set_description(data.name)
         results.append(
-            evaluate_dataset(
-                data,
-                methods,
-                protocol,
-                planes=config.planes,
-                limit=config.limit,
-                progress=progress.update,
-            )
+            evaluate_dataset(data, methods, protocol, **amount, progress=progress.update)
         )
-    return EvaluationReport(
-        collect_run_info(device, config.seed), methods, results, config.baseline
-    )
+    facts = collect_run_info(device, config.seed)
+    return EvaluationReport(facts, methods, results, config.baseline)
 
 
 def check_baseline(baseline: str | None, names: list[str]) -> None:

@@ -47,7 +47,7 @@ def evaluate_dataset(
     *,
     planes: int = 0,
     limit: int = 0,
-    progress: Callable[[], object] | None = None,
+    progress: Callable[[], object] = lambda: None,
 ) -> DatasetResult:
     """Run every method on every sample of a data set.
 
@@ -71,7 +71,7 @@ def evaluate_dataset(
             result.unit, result.position_unit = case.unit, case.position_unit
             result.planes, result.size = len(case.focus), case.images.shape[1:3]
         texture = texture_strength(case)
-        estimates = {}
+        estimates: dict[str, Estimate] = {}
         for method in methods:
             accumulator = result.accumulators.setdefault(method.name, MetricAccumulator())
             start = time.perf_counter()
@@ -81,10 +81,8 @@ def evaluate_dataset(
             # The first sample warms up, unless it is the only one.
             if step or count == 1:
                 metrics['seconds'] = seconds
-            if result.example is None:
-                estimates[method.name] = estimate
-            if progress is not None:
-                progress()
+            estimates[method.name] = estimate
+            progress()
         if result.example is None:
             result.example = case, estimates
         result.stacks += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registry of the methods that are compared; evaluation, benchmark and studies open them here.
+"""Registry of the methods that are compared by evaluation, benchmark and studies.
 
 A new method implements :class:`~dualfocus_ros.evaluation.method_interface.Method` and gets an
 entry in :data:`METHODS`. Every other name is a DualFocus model or a weights file.
@@ -10,20 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+import time
 import typing
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import ClassicalMethod
-from dualfocus_ros.evaluation.dfv_method import DFVMethod
-from dualfocus_ros.evaluation.dualfocus_method import DualFocusMethod
-from dualfocus_ros.evaluation.method_interface import Method
+from dualfocus_ros.evaluation.method_interface import (
+    PRECISION_NAMES,
+    Estimate,
+    Method,
+    images_to_tensor,
+)
 from dualfocus_ros.evaluation.protocols import ProtocolB, StackProtocol
-from dualfocus_ros.evaluation.range_only import RANGE_ONLY, RangeOnlyMethod
 from dualfocus_ros.evaluation.single_image import SINGLE_IMAGE, SingleImageMethod
 from dualfocus_ros.exceptions import WeightsError
 from dualfocus_ros.models.dfv import DFV, load_dfv
-from dualfocus_ros.models.weights import shipped_models
+from dualfocus_ros.models.layers import fold_batch_norm
+from dualfocus_ros.models.resnet import normalize_imagenet
+from dualfocus_ros.models.weights import load_model, shipped_models
+
+RANGE_ONLY = 'range-only'
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,114 @@ class MethodOptions:
     protocol: StackProtocol = field(default_factory=ProtocolB)
     dtype: torch.dtype = torch.float32
     random_weights: bool = False
+
+
+class DualFocusMethod(Method):
+    """DualFocus network with shipped weights or a weights file, such as an ablation.
+
+    :param model: name of a shipped model, ``auto``, or the path of a ``.safetensors`` file.
+    """
+
+    def __init__(self, model: str, device: torch.device) -> None:
+        loaded = load_model(model)
+        self.name = loaded.name
+        self.weights = 'shipped' if loaded.name in shipped_models() else 'file'
+        self.parameters = sum(p.numel() for p in loaded.network.parameters())
+        size = f'{self.parameters / 1e6:.2f} M parameters'
+        self.about = f'DualFocus, {size}, SHA-256 {loaded.sha256[:12]}'
+        self._device = device
+        self._network = fold_batch_norm(loaded.network).to(device)
+
+    def estimate(self, case: Case) -> Estimate:
+        focus = torch.from_numpy(case.focus).float().to(self._device)
+        with torch.inference_mode():
+            images = images_to_tensor(case.images, self._device)
+            prediction = self._network(images[None], focus[None])
+        return Estimate(
+            prediction.dioptres[0].cpu().numpy(),
+            prediction.sigma[0].cpu().numpy(),
+            prediction.probability[0].cpu().numpy(),
+        )
+
+
+class DFVMethod(Method):
+    """DFV (Yang et al., CVPR 2022): focus from far to near, depth as an expectation in dioptres.
+
+    :param path: weights file; empty for random weights, if the options allow them.
+    :param options: ``dtype`` applies to :meth:`run`; :meth:`estimate` computes in fp32.
+    """
+
+    def __init__(self, path: str, options: MethodOptions) -> None:
+        if path:
+            file = Path(path).expanduser()
+            network, source = load_dfv(file), file.name
+            self.name, self.weights = f'dfv:{file.stem}', 'file'
+        elif options.random_weights:
+            torch.manual_seed(0)
+            network, source = DFV(), 'random weights'
+            self.name, self.weights = 'dfv', 'random'
+        else:
+            raise WeightsError(
+                'no DFV weights are shipped: train them (dualfocus train --config dfv) and give '
+                "their file as 'dfv:PATH'"
+            )
+        self.precision = PRECISION_NAMES[options.dtype]
+        self.parameters = sum(p.numel() for p in network.parameters())
+        self.about = f'DFV, {self.parameters / 1e6:.2f} M parameters, {source}'
+        self._device, self._dtype = options.device, options.dtype
+        self._network = network.eval().to(self._device)
+
+    def estimate(self, case: Case) -> Estimate:
+        """Estimate position, probability, and sigma as the standard deviation of p."""
+        order = np.argsort(case.focus, kind='stable')
+        images = images_to_tensor(case.images[order], self._device)
+        height, width = images.shape[-2:]
+        focus = torch.from_numpy(case.focus[order]).float().to(self._device)[:, None, None]
+        with torch.inference_mode():
+            p = self._network.probabilities(_network_input(images)[None])[0][0]
+            p = p[:, :height, :width]
+            position = (p * focus).sum(dim=0)
+            sigma = (p * (focus - position).square()).sum(dim=0).sqrt()
+        probability = np.empty(p.shape, np.float32)
+        probability[order] = p.cpu().numpy()
+        return Estimate(position.cpu().numpy(), sigma.cpu().numpy(), probability)
+
+    def run(self, images: np.ndarray, focus: np.ndarray) -> dict[str, float]:
+        """Normalise the images, run the network and fetch the depth, as published."""
+        self._synchronize()
+        with torch.inference_mode():
+            start = time.perf_counter()
+            padded = _network_input(images_to_tensor(images, self._device))
+            distances = torch.from_numpy(focus).float().to(self._device)
+            self._synchronize()
+            prepared = time.perf_counter()
+            mixed = self._dtype != torch.float32
+            with torch.autocast(self._device.type, self._dtype, enabled=mixed):
+                depth = self._network(padded[None], distances[None])[0]
+            depth.float().cpu()
+            end = time.perf_counter()
+        return {'prepare': (prepared - start) * 1e3, 'network': (end - prepared) * 1e3}
+
+    def _synchronize(self) -> None:
+        if self._device.type == 'cuda':
+            torch.cuda.synchronize(self._device)
+
+
+def _network_input(images: Tensor) -> Tensor:
+    """Return normalised images, padded to multiples of 32 pixels."""
+    height, width = images.shape[-2:]
+    padding = (0, -width % 32, 0, -height % 32)
+    return torch.nn.functional.pad(normalize_imagenet(images), padding, mode='reflect')
+
+
+class RangeOnlyMethod(Method):
+    """Range-only control: a constant estimate from the focus list, without images."""
+
+    name = RANGE_ONLY
+    about = 'no image: expectation of the focus list under equal probabilities'
+
+    def estimate(self, case: Case) -> Estimate:
+        return Estimate(np.full(case.truth.shape, case.middle, np.float32))
 
 
 @dataclass(frozen=True)
@@ -57,23 +175,8 @@ class MethodEntry:
     benchmarked: bool = False
 
 
-def _open_dfv(path: str, options: MethodOptions) -> Method:
-    if path:
-        file = Path(path).expanduser()
-        network, name, source = load_dfv(file), f'dfv:{file.stem}', file.name
-    elif options.random_weights:
-        torch.manual_seed(0)
-        network, name, source = DFV(), 'dfv', 'random weights'
-    else:
-        raise WeightsError(
-            'no DFV weights are shipped: train them (dualfocus train --config dfv) and give their '
-            "file as 'dfv:PATH'"
-        )
-    return DFVMethod(network, name, source, options.device, options.dtype)
-
-
 METHODS: dict[str, MethodEntry] = {
-    'dfv': MethodEntry(_open_dfv, 'dfv:PATH', benchmarked=True),
+    'dfv': MethodEntry(DFVMethod, 'dfv:PATH', benchmarked=True),
     'sml': MethodEntry(lambda _, __: ClassicalMethod('sml'), 'sml', True, True),
     'rdf': MethodEntry(lambda _, __: ClassicalMethod('rdf'), 'rdf', True, True),
     RANGE_ONLY: MethodEntry(lambda _, __: RangeOnlyMethod(), RANGE_ONLY, evaluated=True),

@@ -31,6 +31,17 @@ SIDE_LABELS = (
     'outside the sweep',
 )
 UNKNOWN_SIDE_LABELS = ('above the closest plane', 'below the closest plane', 'outside the sweep')
+DEPTH_ERRORS = [
+    'coverage',
+    'mse',
+    'rmse',
+    'log_rmse',
+    'abs_rel',
+    'sq_rel',
+    'delta1',
+    'delta2',
+    'delta3',
+]
 DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 
 
@@ -42,11 +53,10 @@ class PixelGroups:
     """
 
     labels: tuple[str, ...]
-    sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+    sums: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.sums.size:
-            self.sums = np.zeros((len(self.labels), 5))
+        self.sums = np.zeros((len(self.labels), 5))
 
     def add(self, index: np.ndarray, columns: tuple[np.ndarray, ...]) -> None:
         """Add pixels.
@@ -54,29 +64,19 @@ class PixelGroups:
         :param index: (M,) group of each pixel; pixels with a negative index are ignored.
         :param columns: (M,) values of each sum after the count.
         """
-        valid = index >= 0
-        weights = (np.ones(index.shape), *columns)
-        for column, values in enumerate(weights):
-            self.sums[:, column] += np.bincount(
-                index[valid], weights=values[valid], minlength=len(self.labels)
-            )
+        valid, count = index >= 0, len(self.labels)
+        for column, values in enumerate((np.ones(index.shape), *columns)):
+            self.sums[:, column] += np.bincount(index[valid], values[valid], count)
 
     def rows(self) -> list[dict[str, float | str]]:
         """Return the label, the share of the pixels and the means of each group."""
         total = max(float(self.sums[:, 0].sum()), 1.0)
+        names = ('mae', 'abs_rel', 'mae_position', 'mean_sigma')
         out: list[dict[str, float | str]] = []
         for label, sums in zip(self.labels, self.sums):
             means = sums[1:] / sums[0] if sums[0] else np.full(4, np.nan)
-            out.append(
-                {
-                    'pixels': label,
-                    'share': float(sums[0] / total),
-                    'mae': float(means[0]),
-                    'abs_rel': float(means[1]),
-                    'mae_position': float(means[2]),
-                    'mean_sigma': float(means[3]),
-                }
-            )
+            share = float(sums[0] / total)
+            out.append({'pixels': label, 'share': share, **dict(zip(names, means.tolist()))})
         return out
 
 
@@ -100,11 +100,11 @@ class MetricAccumulator:
 
         ``rmse`` is a mean of roots; ``root_mse`` is the root of the mean square.
         """
-        names = dict.fromkeys(name for image in self.images for name in image)
-        means = {
-            name: float(np.mean([image[name] for image in self.images if name in image]))
-            for name in names
-        }
+        values: dict[str, list[float]] = {}
+        for image in self.images:
+            for name, value in image.items():
+                values.setdefault(name, []).append(value)
+        means = {name: float(np.mean(found)) for name, found in values.items()}
         if 'mse' in means:
             means['root_mse'] = means['mse'] ** 0.5
         return means
@@ -113,10 +113,8 @@ class MetricAccumulator:
         """Return (nominal share, actual share of errors within it); empty without sigma."""
         if not self.pixel_count:
             return []
-        return [
-            (float(p), float(n / self.pixel_count))
-            for p, n in zip(NOMINAL_SHARES, self.within_counts)
-        ]
+        actual = self.within_counts / self.pixel_count
+        return list(zip(NOMINAL_SHARES.tolist(), actual.tolist()))
 
 
 def score_estimate(
@@ -150,7 +148,7 @@ def score_estimate(
         image['mean_sigma'] = float(np.mean(estimate.sigma))
     if estimate.probability is not None:
         order = np.argsort(case.focus, kind='stable')
-        image['unimodal'] = unimodal_share(estimate.probability[order])
+        image['unimodal'] = float(unimodal_mask(estimate.probability[order]).mean())
     if case.plane is not None:
         image |= plane_fit_metrics(case, estimate, texture)
     accumulator.images.append(image)
@@ -163,20 +161,7 @@ def _error_metrics(
     out = {'mae': float(error.mean()), 'median': float(np.median(error))}
     if case.has_ratios:
         found = depth_errors(value, case.truth)
-        out |= {
-            name: getattr(found, name)
-            for name in (
-                'coverage',
-                'mse',
-                'rmse',
-                'log_rmse',
-                'abs_rel',
-                'sq_rel',
-                'delta1',
-                'delta2',
-                'delta3',
-            )
-        }
+        out |= {name: getattr(found, name) for name in DEPTH_ERRORS}
         maps = np.nan_to_num(value), np.nan_to_num(case.truth)
         out['bump'], out['bump_zero'] = bumpiness(*maps), bumpiness(*maps, 'zero')
     else:
@@ -239,11 +224,6 @@ def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE
     peak = probability.argmax(axis=0)
     rising = np.arange(len(steps))[:, None, None] < peak
     return np.asarray((np.where(rising, -steps, steps) <= tolerance).all(axis=0))
-
-
-def unimodal_share(probability: np.ndarray) -> float:
-    """Return the share of pixels whose p (N, H, W) has a single peak."""
-    return float(unimodal_mask(probability).mean())
 
 
 def texture_strength(case: Case) -> np.ndarray:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
+
+from tqdm import tqdm
 
 
 class Progress(Protocol):
@@ -24,24 +27,5 @@ class Progress(Protocol):
         """Name the present step."""
 
 
-class NoProgress:
-    """Receiver that discards progress reports."""
-
-    total: float | None = None
-
-    def reset(self, total: float | None = None) -> None:
-        """Discard."""
-        self.total = total
-
-    def update(self, n: float | None = 1) -> bool | None:
-        """Discard."""
-        del n
-        return None
-
-    def refresh(self) -> object:
-        """Discard."""
-        return None
-
-    def set_description(self, desc: str | None = None) -> None:
-        """Discard."""
-        del desc
+# Receiver that discards progress reports.
+NoProgress = partial(tqdm, disable=True)

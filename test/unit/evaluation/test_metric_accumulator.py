@@ -11,7 +11,7 @@ from dualfocus_ros.evaluation.metric_accumulator import (
     ause,
     score_estimate,
     texture_strength,
-    unimodal_share,
+    unimodal_mask,
 )
 from recorded_stack import recorded_stack
 
@@ -77,7 +77,7 @@ def test_ause_is_zero_for_perfect_order():
 
 def test_unimodal_share():
     p = np.array([[0.1, 0.4], [0.6, 0.1], [0.2, 0.5], [0.1, 0.0]])[:, None, :]
-    assert unimodal_share(p) == 0.5
+    assert unimodal_mask(p).mean() == 0.5
 
 
 def test_pixels_are_grouped_by_side_distance_and_texture():

@@ -39,6 +39,12 @@ def open_bag(path: Path) -> Iterator[BagReader]:
         raise CommandError(str(error)) from error
 
 
+def check_new_bag(path: Path) -> None:
+    """Raise UsageError if a bag to write exists."""
+    if path.exists():
+        raise UsageError(f'{path} exists already: remove it or choose another name')
+
+
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options for topics, calibration and parameters."""
     add_topic_arguments(parser)

@@ -69,10 +69,9 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
         table = None if arguments.scale is None else read_position_table(arguments.scale)
     except ValueError as error:
         raise UsageError(f'--scale: {error}') from None
-    sweeps = []
-    for source in sources:
-        distance, path = _split(source)
-        sweeps.append((distance, _find_peak(path, arguments, table)))
+    sweeps = [
+        (distance, _find_peak(path, arguments, table)) for distance, path in map(_split, sources)
+    ]
     distances = [distance for distance, _ in sweeps]
     scale = fit_focus_scale([peak.position for _, peak in sweeps], distances)
     return focus_scale_result(scale, distances, sweeps)

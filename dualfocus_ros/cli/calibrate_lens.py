@@ -92,24 +92,18 @@ def _magnification(
     arguments: argparse.Namespace,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Return the image scale m(q), and the image that kappa then refers to."""
-    if arguments.breathing is not None:
-        coefficients = _breathing_coefficients(arguments.breathing)
-        return (
-            lambda q: np.polynomial.polynomial.polyval(q, (1.0, *coefficients)),
-            'the image focused at infinity',
-        )
     focal = arguments.focal_length
+    if arguments.breathing is not None:
+        from dualfocus_ros.calibration.parameter_file import read_numbers
+        from dualfocus_ros.nodes.parameters.depth_parameters import SPECS
+
+        name = 'breathing.coefficients'
+        try:
+            coefficients = SPECS[name].coerce(read_numbers(arguments.breathing, name))
+        except ValueError as error:
+            raise UsageError(f'--breathing: {error}') from None
+        polynomial = np.polynomial.Polynomial((1.0, *coefficients))
+        return polynomial, 'the image focused at infinity'
     if focal is not None:
         return lambda q: 1.0 / (1.0 - focal * q), 'the image focused at infinity'
     return np.ones_like, 'the image at the focus of the target'
-
-
-def _breathing_coefficients(path: Path) -> list[float]:
-    from dualfocus_ros.calibration.parameter_file import read_numbers
-    from dualfocus_ros.nodes.parameters.depth_parameters import SPECS
-
-    name = 'breathing.coefficients'
-    try:
-        return list(SPECS[name].coerce(read_numbers(path, name)))
-    except ValueError as error:
-        raise UsageError(f'--breathing: {error}') from None

@@ -57,14 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='stacks from RGB-D sets: A as published, focus taken from the truth of each image; '
         'B one focus list and one lens for all (default)',
     )
-    parser.add_argument(
-        '--planes',
-        type=int,
-        default=0,
-        help='planes per stack (default: 5 for A, 10 for B, all of recorded stacks)',
-    )
-    parser.add_argument('--limit', type=int, default=0, help='stacks per data set (default: all)')
-    parser.add_argument('--seed', type=int, default=0, help='of the noise of protocol B')
+    for flag, text in (
+        ('--planes', 'planes per stack (default: 5 for A, 10 for B, all of recorded stacks)'),
+        ('--limit', 'stacks per data set (default: all)'),
+        ('--seed', 'of the noise of protocol B'),
+    ):
+        parser.add_argument(flag, type=int, default=0, help=text)
     add_device_argument(parser)
     add_threads_argument(parser)
     add_json_argument(parser)

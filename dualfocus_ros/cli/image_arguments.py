@@ -18,7 +18,8 @@ from dualfocus_ros.exceptions import CommandError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from dualfocus_ros.calibration.lens_tracking import LensCommand
-    from dualfocus_ros.nodes.offline.calibration_bag import BagImageOptions
+
+_BAG_MODULE = 'dualfocus_ros.nodes.offline.calibration_bag'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,28 +66,32 @@ def read_images(
     if not _is_bag(path):
         from dualfocus_ros.calibration.image_folder import read_image_folder
 
-        values = None
-        if arguments.values is not None:
-            values = read_numbers(arguments.values, '--values')
-        linear = arguments.response == 'linear'
+        words, linear = arguments.values, arguments.response == 'linear'
+        values = None if words is None else read_numbers(words, '--values')
         with progress_bar('reading') as bar:
             try:
                 yield from read_image_folder(path, unit, values, linear, bar.update)
             except ConfigError as error:
                 raise UsageError(f'--{error}') from None
         return
-    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
-    from dualfocus_ros.nodes.offline.calibration_bag import image_count, read_focus_images
+    require_ros(_BAG_MODULE)
+    from dualfocus_ros.nodes.offline.calibration_bag import (
+        BagImageOptions,
+        image_count,
+        read_focus_images,
+    )
 
-    options = _bag_options(arguments)
-    with open_bag(path) as bag:
-        with progress_bar('reading', total=image_count(bag, options)) as shown:
-            yield from read_focus_images(bag, options, shown.update)
+    options = BagImageOptions(topic_options(arguments), arguments.response, arguments.rest)
+    with (
+        open_bag(path) as bag,
+        progress_bar('reading', total=image_count(bag, options)) as bar,
+    ):
+        yield from read_focus_images(bag, options, bar.update)
 
 
 def read_commands(path: Path) -> tuple[list[LensCommand], str | None]:
     """Return the focus commands of a bag, and its focus source."""
-    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
+    require_ros(_BAG_MODULE)
     from dualfocus_ros.nodes.offline.calibration_bag import read_lens_commands
 
     with open_bag(path) as bag:
@@ -97,17 +102,11 @@ def principal_point(path: Path, arguments: argparse.Namespace) -> tuple[float, f
     """Return the principal point in the camera_info of a bag; None without any."""
     if not path.exists() or not _is_bag(path):
         return None
-    require_ros('dualfocus_ros.nodes.offline.calibration_bag')
+    require_ros(_BAG_MODULE)
     from dualfocus_ros.nodes.offline.calibration_bag import read_principal_point
 
     with open_bag(path) as bag:
         return read_principal_point(bag, topic_options(arguments))
-
-
-def _bag_options(arguments: argparse.Namespace) -> BagImageOptions:
-    from dualfocus_ros.nodes.offline.calibration_bag import BagImageOptions
-
-    return BagImageOptions(topic_options(arguments), arguments.response, arguments.rest)
 
 
 def _is_bag(path: Path) -> bool:

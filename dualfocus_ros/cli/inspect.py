@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from pathlib import Path
 
@@ -57,7 +58,16 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != '.png':
         raise UsageError(f'--sheet writes PNG, got {arguments.sheet}')
     parameters = parameters_from(arguments)
-    sheet = _SheetStack(arguments.sweep)
+    shown: FocalStack | None = None  # of the contact sheet
+    count = itertools.count()
+
+    def select(stack: FocalStack) -> None:
+        nonlocal shown
+        if next(count) == arguments.sweep or (
+            arguments.sweep is None and (shown is None or (bool(shown.flags) and not stack.flags))
+        ):
+            shown = stack
+
     with open_bag(arguments.bag) as bag:
         inputs, missing = _find_inputs(arguments, bag, parameters)
         camera = None
@@ -71,37 +81,17 @@ def execute(arguments: argparse.Namespace) -> int:
                 missing,
                 max_pixels=parameters.settings.max_pixels,
                 camera=camera,
-                on_stack=(lambda stack: None) if arguments.sheet is None else sheet.add,
+                on_stack=(lambda stack: None) if arguments.sheet is None else select,
                 on_message=bar.update,
             )
     if arguments.sheet is not None:
-        _write_sheet(arguments, inspection, sheet.stack)
+        _write_sheet(arguments, inspection, shown)
     if arguments.json:
-        shown = None if arguments.sheet is None else str(arguments.sheet)
-        echo_json({'bag': str(arguments.bag), **inspection.as_dict(), 'sheet': shown})
+        sheet = None if arguments.sheet is None else str(arguments.sheet)
+        echo_json({'bag': str(arguments.bag), **inspection.as_dict(), 'sheet': sheet})
     else:
         _print(arguments, inspection)
     return 0
-
-
-class _SheetStack:
-    """Stack of the contact sheet: that of the given number, else the first complete one."""
-
-    def __init__(self, number: int | None) -> None:
-        self.stack: FocalStack | None = None
-        self._number = number
-        self._count = 0
-
-    def add(self, stack: FocalStack) -> None:
-        """Keep the next stack if it is the one to show."""
-        if self._number is None:
-            # An incomplete stack is shown only if there is no complete one.
-            chosen = self.stack is None or (bool(self.stack.flags) and not stack.flags)
-        else:
-            chosen = self._count == self._number
-        if chosen:
-            self.stack = stack
-        self._count += 1
 
 
 def _find_inputs(
@@ -176,15 +166,10 @@ def _print_topic(name: str, topic: TopicSummary) -> None:
     for text, count in topic.formats.most_common():
         echo(f'      {text}: {count}')
     if topic.header_first_ns is not None and topic.header_last_ns is not None:
-        echo(
-            f'      header stamps {topic.header_first_ns * 1e-9:.3f} to '
-            f'{topic.header_last_ns * 1e-9:.3f} s'
-        )
-    for text, count in (
-        ('go back', topic.backward),
-        ('repeat the last', topic.repeated),
-        ('are zero', topic.zero),
-    ):
+        first, last = topic.header_first_ns * 1e-9, topic.header_last_ns * 1e-9
+        echo(f'      header stamps {first:.3f} to {last:.3f} s')
+    stamps = {'go back': topic.backward, 'repeat the last': topic.repeated, 'are zero': topic.zero}
+    for text, count in stamps.items():
         if count:
             echo(f'      {count} stamps {text}')
     for text, count in topic.refused.items():

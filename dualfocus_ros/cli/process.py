@@ -13,6 +13,7 @@ from dualfocus_ros.cli.arguments import add_json_argument
 from dualfocus_ros.cli.bag_arguments import (
     add_bag_arguments,
     camera_info_from,
+    check_new_bag,
     format_rejections,
     open_bag,
     parameters_from,
@@ -20,7 +21,7 @@ from dualfocus_ros.cli.bag_arguments import (
 )
 from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.ros_environment import require_ros
-from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.nodes.offline.bag_inputs import find_inputs
 from dualfocus_ros.topics import OUTPUTS
 
@@ -52,8 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Process the bag; fail if it gives no depth."""
-    if arguments.output.exists():
-        raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
+    check_new_bag(arguments.output)
     parameters = parameters_from(arguments)
     options = topic_options(arguments)
     require_ros('dualfocus_ros.nodes.offline.bag_processing')
@@ -86,9 +86,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
             def show(summary: ProcessingSummary) -> None:
                 bar.total = summary.total
-                bar.set_postfix_str(
-                    f'{summary.sweeps} sweeps, {summary.sweeps_per_second:.2f} sweeps/s', False
-                )
+                rate = f'{summary.sweeps_per_second:.2f} sweeps/s'
+                bar.set_postfix_str(f'{summary.sweeps} sweeps, {rate}', refresh=False)
                 bar.update()
 
             summary = process_bag(

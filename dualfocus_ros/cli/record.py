@@ -11,9 +11,10 @@ import threading
 from dualfocus_ros.bags.recorder import TopicSelection, record
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.cli.arguments import add_json_argument, positive
+from dualfocus_ros.cli.bag_arguments import check_new_bag
 from dualfocus_ros.cli.console import echo, echo_json, progress_bar
 from dualfocus_ros.cli.ros_environment import live_node
-from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.exceptions import CommandError
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
 
 # No space on the disk, in the quota, or in one file.
@@ -58,14 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Record until Ctrl-C or the end of the duration; fail if no message arrives."""
-    if arguments.output.exists():
-        raise UsageError(f'{arguments.output} exists already: remove it or choose another name')
-    selection = TopicSelection(
-        frozenset(absolute_name(t) for t in arguments.topics) if arguments.topics else None,
-        absolute_name(arguments.camera) if arguments.camera else '',
-        arguments.outputs,
-        arguments.image_transport,
-    )
+    check_new_bag(arguments.output)
+    topics = frozenset(map(absolute_name, arguments.topics)) if arguments.topics else None
+    prefix = absolute_name(arguments.camera) if arguments.camera else ''
+    selection = TopicSelection(topics, prefix, arguments.outputs, arguments.image_transport)
     stop = threading.Event()
     writer = BagWriter(arguments.output, compress=arguments.compress)
     try:
@@ -98,13 +95,8 @@ def execute(arguments: argparse.Namespace) -> int:
         ) from error
     total = sum(writer.counts.values())
     if arguments.json:
-        summary = {
-            'output': str(arguments.output),
-            'messages': total,
-            'bytes': writer.bytes_written,
-            'topics': writer.counts,
-        }
-        echo_json(summary)
+        sizes = {'messages': total, 'bytes': writer.bytes_written, 'topics': writer.counts}
+        echo_json({'output': str(arguments.output), **sizes})
     else:
         echo(f'{total} messages, {writer.bytes_written / 1e6:.1f} MB: {arguments.output}')
     if total == 0:

@@ -13,6 +13,7 @@ import webbrowser
 from dualfocus_ros.cli.arguments import add_json_argument, add_number, positive_int
 from dualfocus_ros.cli.bag_arguments import add_bag_arguments
 from dualfocus_ros.cli.console import echo, echo_json
+from dualfocus_ros.cli.ros_environment import require_ros
 from dualfocus_ros.exceptions import CommandError, UsageError
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
@@ -88,6 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     bag = _bag_path(arguments)
     if bag is None:
+        require_ros('dualfocus_ros.nodes.messages.input_messages')
         from dualfocus_ros.cli.view_live import show_live
 
         return show_live(arguments, [absolute_name(name) for name in arguments.source])

@@ -34,10 +34,6 @@ from dualfocus_ros.visualization.sweep_view import SweepView, add_focus_curves, 
 logger = logging.getLogger(__name__)
 
 
-class _AllSweepsFound(Exception):  # noqa: N818 - ends the reading, no error
-    """Raised from the callback of the pipeline to stop reading the bag."""
-
-
 def read_sweeps(arguments: argparse.Namespace, path: Any) -> list[SweepView]:
     """Return the selected sweeps.
 
@@ -152,6 +148,8 @@ def _computed_views(
 
     def on_stack(stack: FocalStack) -> None:
         nonlocal count
+        if len(views) >= total:
+            return
         name = f'{count}: sweep {stack.sweep_id} at {format_stamp(stack.planes[0].stamp_ns)}'
         if recorded:
             match = _matching_output(recorded, {plane.stamp_ns for plane in stack.planes})
@@ -163,19 +161,17 @@ def _computed_views(
             views[count] = compute_sweep_view(stack, estimator, settings, name)
             bar.update()
         count += 1
-        if len(views) >= total:
-            raise _AllSweepsFound
 
     camera = camera_info_from(arguments, bag, inputs)
     node = OfflineNode(inputs.remap, (), lambda topic, message: None)
     pipeline = OfflinePipeline(inputs.settings, node, None, camera, on_stack)
     with progress_bar('computing', total=total, unit='sweep') as bar:
-        try:
-            for message in bag.messages([name for name in bag.topics if name in pipeline.topics]):
-                pipeline.take(message)
+        for message in bag.messages([name for name in bag.topics if name in pipeline.topics]):
+            pipeline.take(message)
+            if len(views) >= total:
+                break
+        else:
             pipeline.finish()
-        except _AllSweepsFound:
-            pass
     for number, outputs in enumerate(recorded):
         if number not in views:
             views[number] = _recorded_view(outputs, number)

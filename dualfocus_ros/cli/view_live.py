@@ -15,16 +15,22 @@ import time
 from typing import Any
 
 import numpy as np
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import deserialize_message
 
 from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.cli.bag_arguments import parameters_from, parse_remaps
-from dualfocus_ros.cli.ros_environment import live_node, require_ros
+from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.nodes.messages.image_decoding import decode_image
+from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg, cameras_of
+from dualfocus_ros.nodes.messages.message_checks import MessageError
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
+from dualfocus_ros.nodes.stack_processor import load_estimator
 from dualfocus_ros.stamps import read_header_stamp
 from dualfocus_ros.topics import CAMERA_INFO_TYPE, COMPRESSED_IMAGE, DEPTH, IMAGE
 from dualfocus_ros.visualization.output_collector import (
@@ -68,15 +74,10 @@ def show_live(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     :param names: absolute namespaces or topics that select the depth node.
     """
     parameters = parameters_from(arguments)
-    require_ros('dualfocus_ros.nodes.messages.input_messages')
     with live_node('dualfocus_view', use_sim_time=arguments.use_sim_time) as node:
         try:
             outputs = _find_outputs(node, arguments, names)
-            estimator = None
-            if arguments.curves:
-                from dualfocus_ros.nodes.stack_processor import load_estimator
-
-                estimator = load_estimator(parameters.settings)
+            estimator = load_estimator(parameters.settings) if arguments.curves else None
             page = build_page(arguments.title or f'live: {outputs[DEPTH.name]}', [], live=True)
             with start_server(arguments, page) as server:
                 announce(arguments, server.url, {'url': server.url, 'topics': outputs})
@@ -102,8 +103,6 @@ class LiveViewer:
         estimator: Any,
         parameters: DepthNodeParameters,
     ) -> None:
-        from rclpy.executors import SingleThreadedExecutor
-
         self._node = node
         self._range = None if arguments.range is None else tuple(arguments.range)
         self._outputs = outputs
@@ -214,8 +213,6 @@ class LiveViewer:
 
     def _add_planes(self, outputs: OutputMessages, sweep: SweepView) -> SweepView:
         """Return the sweep with its planes, and with focus curves if ``--curves`` is set."""
-        from dualfocus_ros.nodes.messages.message_checks import MessageError
-
         stamps = outputs.plane_stamps_ns
         if not stamps or not all(stamp in self._images for stamp in stamps):
             return sweep
@@ -229,8 +226,6 @@ class LiveViewer:
         return replace(sweep, planes=tuple(images))
 
     def _decode_image(self, stamp: int) -> np.ndarray:
-        from dualfocus_ros.nodes.messages.image_decoding import decode_image
-
         assert self._inputs is not None
         image = _deserialize(self._images[stamp], self._inputs.image_type)
         return decode_image(image, self._settings.max_pixels)
@@ -238,8 +233,6 @@ class LiveViewer:
     def _add_curves(
         self, sweep: SweepView, stamps: list[int], images: list[np.ndarray]
     ) -> SweepView:
-        from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg, cameras_of
-
         assert sweep.focus_dioptres is not None
         planes = []
         for stamp, image, focus in zip(stamps, images, sweep.focus_dioptres, strict=True):
@@ -256,8 +249,6 @@ class LiveViewer:
 
 
 def _deserialize(data: bytes, message_type: str) -> Any:
-    from rclpy.serialization import deserialize_message
-
     return deserialize_message(data, import_message_class(message_type))
 
 

@@ -44,7 +44,6 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
     showTip(event, ...found);
   });
 
-  const index1 = (x, y) => y * sweep.width + x;
   const clamp = (value, end) => Math.min(end - 1, Math.max(0, value));
 
   function lengthText(metres) {
@@ -56,7 +55,7 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
   }
 
   function valuesAt(x, y) {
-    const i = index1(x, y);
+    const i = y * sweep.width + x;
     const lines = [`depth ${lengthText(sweep.depth[i])}`];
     if (sweep.sigma) lines.push(`sigma ${lengthText(sweep.sigma[i])}`);
     if (sweep.confidence) lines.push(`confidence ${Math.round(sweep.confidence[i] / 2.55)} %`);
@@ -83,7 +82,7 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
   }
 
   function showCurve() {
-    const [x, y] = pixel, i = index1(x, y);
+    const [x, y] = pixel, i = y * sweep.width + x;
     at('curve-text').textContent = [`pixel ${x}, ${y}`, ...valuesAt(x, y), ...(pinned ? ['held: click to let go'] : [])].join(' · ');
     const known = sweep.focus && sweep.focus.length > 1;
     at('curve').style.display = known ? '' : 'none';
@@ -126,13 +125,11 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
   }
 
   function paintCloud() {
-    const mode = at('cloud-colour').value, scales = sweep.scales;
-    if (mode === 'sigma' && sweep.sigma) {
-      const paint = painter(scales.sigma, scales.special);
-      cloud.setColours(i => paint(sweep.sigma[i]));
-    } else if (mode === 'depth' || !sharpPixels) {
-      const paint = painter(scales.depth, scales.special);
-      cloud.setColours(i => paint(sweep.depth[i]));
+    const mode = at('cloud-colour').value;
+    const map = mode === 'sigma' && sweep.sigma ? 'sigma' : mode === 'depth' || !sharpPixels ? 'depth' : null;
+    if (map) {
+      const paint = painter(sweep.scales[map], sweep.scales.special);
+      cloud.setColours(i => paint(sweep[map][i]));
     } else {
       cloud.setColours(i => sharpPixels[4 * i] | sharpPixels[4 * i + 1] << 8 | sharpPixels[4 * i + 2] << 16);
     }
@@ -163,12 +160,11 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
     if (!same) pixel = null;
     const {scales} = sweep;
     showFacts();
-    showMap(panels.depth, sweep, sweep.depth, scales.depth, scales.special);
-    if (sweep.sigma) showMap(panels.sigma, sweep, sweep.sigma, scales.sigma, scales.special);
-    else panels.sigma.absent('Sigma is not known.');
-    if (sweep.confidence) {
-      showMap(panels.confidence, sweep, Float32Array.from(sweep.confidence, v => v / 2.55), scales.confidence, scales.special);
-    } else panels.confidence.absent('Confidence is not known.');
+    const maps = {depth: sweep.depth, sigma: sweep.sigma, confidence: sweep.confidence && Float32Array.from(sweep.confidence, v => v / 2.55)};
+    for (const [name, values] of Object.entries(maps)) {
+      if (values) showMap(panels[name], sweep, values, scales[name], scales.special);
+      else panels[name].absent(`${name[0].toUpperCase()}${name.slice(1)} is not known.`);
+    }
     if (sweep.sharp) showPicture(panels.sharp, sweep.sharp);
     else panels.sharp.absent('The all-in-focus image is not known.');
     look(...(pixel || [Math.floor(sweep.width / 2), Math.floor(sweep.height / 2)]));
@@ -221,7 +217,7 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
   at('cloud-colour').addEventListener('change', () => sweep && paintCloud());
   at('cloud-size').addEventListener('input', event => {
     cloud.pointScale = +event.target.value;
-    if (cloud.gl) cloud.draw();
+    cloud.draw();
   });
   at('cloud-reset').addEventListener('click', () => cloud.gl && cloud.reset());
   at('theme').addEventListener('click', () => {

@@ -2,8 +2,6 @@
 // Panels of images and maps, with legends and a circle at the chosen pixel.
 'use strict';
 
-const NAMES = {none: 'none', nearer: 'nearer', farther: 'farther'};
-
 function element(tag, className, parent, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -14,15 +12,10 @@ function element(tag, className, parent, text) {
 
 // Return a function from a value to 0xBBGGRR.
 function painter(scale, special) {
+  const packed = ([r, g, b]) => r | g << 8 | b << 16;
   const colours = bytesOfHex(scale.colours), steps = colours.length / 3 - 1;
-  const packed = new Uint32Array(steps + 1);
-  for (let i = 0; i <= steps; i++) {
-    packed[i] = colours[3 * i] | colours[3 * i + 1] << 8 | colours[3 * i + 2] << 16;
-  }
-  const [none, nearer, farther] = ['none', 'nearer', 'farther'].map(name => {
-    const [r, g, b] = special[name];
-    return r | g << 8 | b << 16;
-  });
+  const palette = Uint32Array.from({length: steps + 1}, (_, i) => packed(colours.subarray(3 * i, 3 * i + 3)));
+  const [none, nearer, farther] = [special.none, special.nearer, special.farther].map(packed);
   const low = scale.log ? Math.log(scale.low) : scale.low;
   const range = (scale.log ? Math.log(scale.high) : scale.high) - low;
   return value => {
@@ -30,14 +23,12 @@ function painter(scale, special) {
     if (value === Infinity) return farther;
     if (value === -Infinity) return nearer;
     const position = ((scale.log ? Math.log(value) : value) - low) / range;
-    return packed[Math.round(Math.min(1, Math.max(0, position)) * steps)];
+    return palette[Math.round(Math.min(1, Math.max(0, position)) * steps)];
   };
 }
 
 function bytesOfHex(text) {
-  const bytes = new Uint8Array(text.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = parseInt(text.substr(2 * i, 2), 16);
-  return bytes;
+  return Uint8Array.from(text.match(/../g), pair => parseInt(pair, 16));
 }
 
 class Panel {
@@ -45,7 +36,6 @@ class Panel {
   constructor(id, handlers) {
     this.place = document.querySelector(`#panel-${id} .picture`);
     this.handlers = handlers;
-    this.size = null;
   }
 
   // draw(context) draws on a canvas of width x height.
@@ -53,8 +43,7 @@ class Panel {
     if (!this.canvas) this.build();
     this.size = [width, height];
     this.canvas.className = values ? 'values' : '';
-    if (this.canvas.width !== width) this.canvas.width = width;
-    if (this.canvas.height !== height) this.canvas.height = height;
+    Object.assign(this.canvas, {width, height});
     draw(this.canvas.getContext('2d'));
   }
 
@@ -118,7 +107,7 @@ class Panel {
     for (const name of present) {
       const line = element('div', 'swatch', this.legend);
       element('i', '', line).style.background = `rgb(${special[name].join()})`;
-      line.append(NAMES[name]);
+      line.append(name);
     }
   }
 }

@@ -47,13 +47,11 @@ def render_oblique_view(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def _fit(
-    across: np.ndarray, down: np.ndarray, width: int, height: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _fit(across: np.ndarray, down: np.ndarray, width: int, height: int) -> list[np.ndarray]:
     """Scale and shift directions so that 99 % of them fit the image."""
     left, right = np.percentile(across, (0.5, 99.5))
     top, bottom = np.percentile(down, (0.5, 99.5))
     scale = 0.96 * min(width / max(right - left, 1e-6), height / max(bottom - top, 1e-6))
     u = (across - 0.5 * (left + right)) * scale + 0.5 * width
     v = (down - 0.5 * (top + bottom)) * scale + 0.5 * height
-    return u.round().astype(np.intp), v.round().astype(np.intp)
+    return [np.rint(axis).astype(np.intp) for axis in (u, v)]

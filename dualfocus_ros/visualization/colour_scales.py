@@ -89,9 +89,9 @@ def log_depth_scale(low: float, high: float) -> ColourScale:
     return ColourScale(low, high, _depth_colours(), logarithmic=True)
 
 
-def relative_depth_scale(low: float = 0.0, high: float = 1.0) -> ColourScale:
-    """Return a linear scale of inverse depth without unit, near bright."""
-    return ColourScale(low, high, _depth_colours()[::-1], unit='')
+def relative_depth_scale() -> ColourScale:
+    """Return a linear scale of inverse depth from 0 to 1 without unit, near bright."""
+    return ColourScale(0.0, 1.0, _depth_colours()[::-1], unit='')
 
 
 def sigma_scale(sigma: np.ndarray, unit: str = 'm') -> ColourScale:

@@ -58,7 +58,7 @@ const NO_CURVE = 'No focus curve: it needs the planes and the network (live: dua
     const i = y * sweep.width + x;
     const lines = [`depth ${lengthText(sweep.depth[i])}`];
     if (sweep.sigma) lines.push(`sigma ${lengthText(sweep.sigma[i])}`);
-    if (sweep.confidence) lines.push(`confidence ${Math.round(sweep.confidence[i] / 2.55)} %`);
+    if (sweep.confidence) lines.push(`confidence ${Math.round(sweep.confidence[i] / 2.55)}\u00a0%`);
     return lines;
   }
 

@@ -82,7 +82,6 @@ class OutputCollector:
     """
 
     def __init__(self, topics: dict[str, str], max_stamps: int) -> None:
-        self.topics = topics
         self._relative = {name: relative for relative, name in topics.items()}
         self._max_stamps = max_stamps
         self._outputs: OrderedDict[int, OutputMessages] = OrderedDict()
@@ -90,11 +89,9 @@ class OutputCollector:
     def add(self, topic: str, message: Any) -> OutputMessages:
         """Add a message; return all messages of its stamp so far."""
         stamp = to_ns(message.header.stamp)
-        outputs = self._outputs.get(stamp)
-        if outputs is None:
-            outputs = self._outputs[stamp] = OutputMessages(stamp)
-            while len(self._outputs) > self._max_stamps:
-                self._outputs.popitem(last=False)
+        outputs = self._outputs.setdefault(stamp, OutputMessages(stamp))
+        if len(self._outputs) > self._max_stamps:
+            self._outputs.popitem(last=False)
         outputs.messages[self._relative[topic]] = message
         return outputs
 

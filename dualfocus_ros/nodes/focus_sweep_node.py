@@ -153,7 +153,10 @@ class FocusSweepNode(Node):
         if self._driver.busy:
             return
         target = self._controller.update(now)
-        self._warn_of_position_error()
+        error = self._controller.position_error
+        if error and not self._position_error_warned:
+            self.get_logger().warning(error)
+        self._position_error_warned = bool(error)
         if target is None:
             return
         if self._profile is not None:
@@ -185,12 +188,6 @@ class FocusSweepNode(Node):
         command = replace(target, dioptres=dioptres, stamp_ns=now.nanoseconds)
         self._commanded.add_command(command)
         self._commands.publish(msg)
-
-    def _warn_of_position_error(self) -> None:
-        text = self._controller.position_error
-        if text and not self._position_error_warned:
-            self.get_logger().warning(text)
-        self._position_error_warned = bool(text)
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:

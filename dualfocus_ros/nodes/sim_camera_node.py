@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 import torch
 
 from dualfocus_ros.camera.lens_presets import SIMULATED_SENSOR_WIDTH
-from dualfocus_ros.camera.lens_state import PlaneTarget
+from dualfocus_ros.camera.lens_state import LensReading, PlaneTarget
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.msg import FocusCommand, FocusState
@@ -31,11 +31,7 @@ from dualfocus_ros.nodes.qos import AdaptiveQosSubscription, create_publisher
 from dualfocus_ros.simulation.ray_casting import SceneImage
 from dualfocus_ros.simulation.rgbd_scene import load_rgbd
 from dualfocus_ros.simulation.scenes import make_scene, make_target
-from dualfocus_ros.simulation.simulated_camera import (
-    SimulatedCamera,
-    SimulatedCameraSettings,
-    SimulatedFrame,
-)
+from dualfocus_ros.simulation.simulated_camera import SimulatedCamera, SimulatedCameraSettings
 from dualfocus_ros.stamps import to_stamp
 
 _IMAGE_QUEUE = 5
@@ -74,10 +70,9 @@ class SimCameraNode(Node):
         self._worker = threading.Thread(target=self._work, name='camera', daemon=True)
         self._worker.start()
         self.create_timer(1.0 / values['rate'], self._on_tick)
-        lens = self._camera.lens
+        lens, camera = self._camera.lens, self._camera.scene.camera
         self.get_logger().info(
-            f'{values["scene"]} scene, {self._camera.scene.camera.width} x '
-            f'{self._camera.scene.camera.height} at {values["rate"]:g} Hz, '
+            f'{values["scene"]} scene, {camera.width} x {camera.height} at {values["rate"]:g} Hz, '
             f'{lens.focal_length * 1e3:g} mm f/{lens.f_number:g}, '
             f'{lens.kappa():.1f} px of blur per dioptre'
         )
@@ -128,30 +123,29 @@ class SimCameraNode(Node):
 
     def _expose(self, stamp: int) -> None:
         time = stamp * 1e-9
-        while (
-            self._pending_commands and not 0.0 < self._pending_commands[0][0] - time < _CLOCK_JUMP
-        ):
-            issued, target = self._pending_commands.popleft()
+        pending = self._pending_commands
+        while pending and not 0.0 < pending[0][0] - time < _CLOCK_JUMP:
+            issued, target = pending.popleft()
             self._camera.command(target, min(issued, time))
         frame = self._camera.capture(time)
         header = Header(stamp=to_stamp(stamp), frame_id=self._frame_id)
-        self._states.publish(_focus_state(header, frame))
+        self._states.publish(_focus_state(header, frame.lens))
         self._infos.publish(camera_message(header, frame.camera))
         self._images.publish(image_message(header, frame.image, 'rgb8'))
         if self._depths.get_subscription_count() > 0:
             self._depths.publish(depth_message(header, self._camera.depth(frame), '32FC1'))
 
 
-def _focus_state(header: Header, frame: SimulatedFrame) -> FocusState:
+def _focus_state(header: Header, lens: LensReading) -> FocusState:
     return FocusState(
         header=header,
-        focus_dioptres=frame.lens.dioptres,
+        focus_dioptres=lens.dioptres,
         focus_sigma=0.0,
-        lens_position=round(frame.lens.dioptres * 1000.0),
-        state=int(frame.lens.state),
-        sweep_id=frame.lens.sweep_id,
-        plane_index=frame.lens.plane_index,
-        plane_count=frame.lens.plane_count,
+        lens_position=round(lens.dioptres * 1000.0),
+        state=int(lens.state),
+        sweep_id=lens.sweep_id,
+        plane_index=lens.plane_index,
+        plane_count=lens.plane_count,
     )
 
 

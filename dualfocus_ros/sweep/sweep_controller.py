@@ -107,6 +107,7 @@ class SweepController:
 
     Call :meth:`update` often; it returns a target to command, or None.
 
+    :ivar target: newest command; None before the first.
     :ivar waiting_for: event that the sweep waits for.
     :ivar problem: warning; empty: none.
     :ivar position_error: not empty from when the lens has long been off target at rest until it is
@@ -131,19 +132,14 @@ class SweepController:
         self.configure(settings)
 
     @property
-    def target(self) -> PlaneTarget | None:
-        """The newest command; None before the first."""
-        return self._target
-
-    @property
     def sweeping(self) -> bool:
         """Whether a sweep is in progress."""
-        return self._target is not None and self._target.plane_count > 0
+        return self.target is not None and self.target.plane_count > 0
 
     def configure(self, settings: SweepSettings) -> None:
         """Apply new settings; the sweep in progress ends."""
         self.settings = settings
-        self._target: PlaneTarget | None = None
+        self.target: PlaneTarget | None = None
         self._queue: list[PlaneTarget] = []
         self._forward = True
         self._requested = False
@@ -175,7 +171,7 @@ class SweepController:
         """
         self._absence = absence
         if count > self._listeners:
-            self._resend = self._target is not None
+            self._resend = self.target is not None
             # The camera has the whole timeout for its first reading.
             self._newest_reading = self._first_sent = now
             self._timeout_factor = _FIRST_READING_FACTOR
@@ -204,7 +200,7 @@ class SweepController:
         self._has_plane_ids |= reading.plane_count > 0
         if reading.state == LensState.FAULT:
             self.counts.faults += 1
-        target = self._target
+        target = self.target
         if target is None:
             return
         outdated = (
@@ -230,17 +226,17 @@ class SweepController:
             self.counts.resent += 1
             return self._send(now)
         # A first command without a listener would lose the first planes of the sweep.
-        if self._target is None and not self._listeners:
+        if self.target is None and not self._listeners:
             self.waiting_for = self.problem = self._absence
             return None
-        if self._target is None or self._is_done(now):
+        if self.target is None or self._is_done(now):
             if self.sweeping and not self._queue:
                 self.counts.sweeps += 1
                 self.counts.finished_at.append(now)
             target = self._next_target()
             if target is None:
                 return None
-            self._target = target
+            self.target = target
             self._first_sent, self._accepted = now, False
             self._reset_arrival()
             self.counts.commands += 1
@@ -257,13 +253,13 @@ class SweepController:
         settings = self.settings
         if settings.mode == 'hold':
             rest = PlaneTarget(settings.hold)
-            return None if self._target == rest else rest
+            return None if self.target == rest else rest
         if settings.mode == 'once' and not self._requested:
-            if self._target is None:
+            if self.target is None:
                 return PlaneTarget(settings.planes[0])
             # The last plane again, outside of the sweep.
-            rest = PlaneTarget(self._target.dioptres)
-            return None if self._target == rest else rest
+            rest = PlaneTarget(self.target.dioptres)
+            return None if self.target == rest else rest
         self._requested = False
         self._sweep_id = (self._sweep_id + 1) % _ID_LIMIT
         count = len(settings.planes)
@@ -275,36 +271,34 @@ class SweepController:
 
     def _is_done(self, now: float) -> bool:
         """Return whether the plane is finished or skipped; update the status texts."""
-        settings, target = self.settings, self._target
+        settings, target = self.settings, self.target
         assert target is not None
         self.problem = ''
         if target.plane_count == 0:
             # At rest until a request or a new configuration.
-            self.waiting_for = (
-                'a capture request' if settings.mode == 'once' else 'nothing: holding'
-            )
+            once = settings.mode == 'once'
+            self.waiting_for = 'a capture request' if once else 'nothing: holding'
             return self._requested
         if not self._listeners:
             self.waiting_for = self.problem = self._absence
             return False
+        elapsed = now - self._first_sent
         if self._refusal:
             self.waiting_for = self.problem = f'refused: {self._refusal}'
             # Not at once: a driver that refuses everything would be asked without end.
-            if now - self._first_sent < settings.resend_time:
-                return False
-            self.counts.skipped_planes += 1
-            return True
+            skip = elapsed >= settings.resend_time
+            self.counts.skipped_planes += skip
+            return skip
         if self._is_silent(now):
             self.waiting_for = 'the settling model: nothing is reported'
             if not math.isnan(self.measured):
                 self.problem = f'no focus report for more than {settings.report_timeout:g} s'
-            return now - self._first_sent >= settings.model_time
+            return elapsed >= settings.model_time
         if self._frames >= settings.settle_frames and now - self._arrived >= settings.settle_time:
             return True
         self.waiting_for = self._delay_reason or (
             f'settling: {self._frames} of {settings.settle_frames} frames'
         )
-        elapsed = now - self._first_sent
         if self._off_target and elapsed >= settings.resend_time:
             self.waiting_for = self.position_error = f'lens off target: {self._delay_reason}'
         if elapsed >= settings.plane_timeout:
@@ -328,9 +322,9 @@ class SweepController:
         return silence > self._timeout_factor * self.settings.report_timeout
 
     def _send(self, now: float) -> PlaneTarget:
-        assert self._target is not None
+        assert self.target is not None
         self._sent, self._refusal = now, ''
-        return self._target
+        return self.target
 
     def _reset_arrival(self) -> None:
         self._frames = 0

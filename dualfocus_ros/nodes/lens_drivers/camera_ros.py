@@ -5,15 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 
-from dualfocus_ros.nodes.lens_drivers.driver_profile import (
-    DriverProfile,
-    Lock,
-    Value,
-    register,
-    switch_lock,
-)
-
-_AF_MANUAL = 0
+from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, Lock, Value, register
 
 
 @register
@@ -31,8 +23,10 @@ class CameraRos(DriverProfile):
     min_request_interval = 0.25
     position_parameter = 'LensPosition'
 
-    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
-        return {'AfMode': _AF_MANUAL} if 'AfMode' in offered else {}
+    autofocus_off: Mapping[str, Value] = {'AfMode': 0}
+    lock_switches: Mapping[str, Mapping[str, tuple[Value, Value]]] = {
+        'white balance': {'AwbEnable': (False, True)}
+    }
 
     def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         # libcamera 0.5 split AeEnable into two modes, which take precedence where both exist.
@@ -44,10 +38,8 @@ class CameraRos(DriverProfile):
             # Without these, camera_ros restores the exposure time of its start.
             held |= _measured('ExposureTime', int, offered, metadata)
             held |= _measured('AnalogueGain', float, offered, metadata)
-        return (
-            Lock('exposure and gain', held, released),
-            switch_lock('white balance', offered, {'AwbEnable': (False, True)}),
-        )
+        exposure = Lock('exposure and gain', held, released)
+        return exposure, *super().locks(offered, metadata)
 
 
 def _measured(

@@ -3,17 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualfocus_ros.nodes.lens_drivers.driver_profile import (
-    DriverProfile,
-    Lock,
-    TableProfile,
-    Value,
-    register,
-    switch_lock,
-)
+from dualfocus_ros.nodes.lens_drivers.driver_profile import DriverProfile, TableProfile, register
 
 _MAX_CODE = 255
 
@@ -44,23 +37,15 @@ class Depthai(TableProfile):
             raise ValueError(
                 f'calibration.positions: r_focus goes from 0 to {_MAX_CODE}, got {invalid[0]:g}'
             )
-        self._prefix = prefix or 'rgb.'
-        self.position_parameter = f'{self._prefix}r_focus'
+        prefix = prefix or 'rgb.'
+        self.position_parameter = f'{prefix}r_focus'
+        self.autofocus_off = {f'{prefix}r_set_man_focus': True}
+        self.lock_switches = {
+            'exposure and gain': {f'{prefix}r_set_man_exposure': (True, False)},
+            'white balance': {f'{prefix}r_set_man_whitebalance': (True, False)},
+        }
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
         positions, dioptres = values['calibration.positions'], values['calibration.dioptres']
         return cls(positions, dioptres, values['driver_prefix'])
-
-    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
-        name = f'{self._prefix}r_set_man_focus'
-        return {name: True} if name in offered else {}
-
-    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
-        return tuple(
-            switch_lock(name, offered, {f'{self._prefix}{switch}': (True, False)})
-            for name, switch in (
-                ('exposure and gain', 'r_set_man_exposure'),
-                ('white balance', 'r_set_man_whitebalance'),
-            )
-        )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -28,7 +27,7 @@ class Lock:
     released: Mapping[str, Value]
 
 
-class DriverProfile(ABC):
+class DriverProfile:
     """Parameters of one camera driver; positions in dioptres unless a subclass converts them.
 
     :cvar name: value of the parameter ``driver``.
@@ -38,6 +37,9 @@ class DriverProfile(ABC):
         empty: none.
     :cvar min_request_interval: seconds between two requests that set different parameters.
     :ivar position_parameter: parameter that moves the lens.
+    :ivar autofocus_off: parameters that switch autofocus off, of all versions of the driver.
+    :ivar lock_switches: parameters that switch each automatic control, with the values that lock
+        and unlock it; the first one that the driver has is used.
     """
 
     name: ClassVar[str]
@@ -46,6 +48,8 @@ class DriverProfile(ABC):
     metadata_topic: ClassVar[str] = ''
     min_request_interval: ClassVar[float] = 0.0
     position_parameter: str
+    autofocus_off: Mapping[str, Value]
+    lock_switches: Mapping[str, Mapping[str, tuple[Value, Value]]]
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> DriverProfile:
@@ -55,20 +59,28 @@ class DriverProfile(ABC):
         """
         return cls()
 
-    @abstractmethod
     def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
         """Return the parameters that switch autofocus off; empty without autofocus.
 
         :param offered: names of all parameters of the driver.
         """
+        return {name: value for name, value in self.autofocus_off.items() if name in offered}
 
-    @abstractmethod
     def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
         """Return the locks of exposure, gain and white balance.
 
         :param offered: names of all parameters of the driver.
         :param metadata: metadata of the newest frame, if the driver publishes them.
         """
+        locks = []
+        for name, switches in self.lock_switches.items():
+            used = next((switch for switch in switches if switch in offered), None)
+            if used is None:
+                locks.append(Lock(name, {}, {}))
+            else:
+                held, released = switches[used]
+                locks.append(Lock(name, {used: held}, {used: released}))
+        return tuple(locks)
 
     def nearest_dioptres(self, dioptres: float) -> float:
         """Return the nearest focus that the driver can be set to.
@@ -128,16 +140,3 @@ def make_profile(values: Mapping[str, Any]) -> DriverProfile | None:
     """
     profile = PROFILES.get(values['driver'])
     return None if profile is None else profile.from_parameters(values)
-
-
-def switch_lock(
-    name: str, offered: Set[str], alternatives: Mapping[str, tuple[Value, Value]]
-) -> Lock:
-    """Return a lock by one switch, the first of several parameter names that is offered.
-
-    :param alternatives: name -> the values that lock and unlock.
-    """
-    for parameter, (held, released) in alternatives.items():
-        if parameter in offered:
-            return Lock(name, {parameter: held}, {parameter: released})
-    return Lock(name, {}, {})

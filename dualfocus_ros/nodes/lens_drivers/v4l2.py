@@ -3,15 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
-from dualfocus_ros.nodes.lens_drivers.driver_profile import (
-    Lock,
-    TableProfile,
-    Value,
-    register,
-    switch_lock,
-)
+from dualfocus_ros.nodes.lens_drivers.driver_profile import TableProfile, Value, register
 
 # V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY, the automatic mode of webcams.
 _EXPOSURE = (1, 3)
@@ -29,19 +23,15 @@ class V4l2(TableProfile):
     node_name = 'v4l2_camera'
     position_parameter = 'focus_absolute'
 
-    def autofocus_off_values(self, offered: Set[str]) -> dict[str, Value]:
-        names = ('focus_automatic_continuous', 'focus_auto')
-        return {name: False for name in names if name in offered}
-
-    def locks(self, offered: Set[str], metadata: Mapping[str, str]) -> tuple[Lock, ...]:
-        return (
-            switch_lock(
-                'exposure', offered, {'auto_exposure': _EXPOSURE, 'exposure_auto': _EXPOSURE}
-            ),
-            switch_lock('gain', offered, {'gain_automatic': _SWITCH}),
-            switch_lock(
-                'white balance',
-                offered,
-                {'white_balance_automatic': _SWITCH, 'white_balance_temperature_auto': _SWITCH},
-            ),
-        )
+    autofocus_off: Mapping[str, Value] = {
+        'focus_automatic_continuous': False,
+        'focus_auto': False,
+    }
+    lock_switches: Mapping[str, Mapping[str, tuple[Value, Value]]] = {
+        'exposure': {'auto_exposure': _EXPOSURE, 'exposure_auto': _EXPOSURE},
+        'gain': {'gain_automatic': _SWITCH},
+        'white balance': {
+            'white_balance_automatic': _SWITCH,
+            'white_balance_temperature_auto': _SWITCH,
+        },
+    }

@@ -19,14 +19,12 @@ from torch import Tensor
 
 
 class TensorStruct(Protocol):
-    """Results composed of tensors."""
+    """Structure of tensors, which can be rebuilt with others."""
 
     @property
-    def tensors(self) -> list[Tensor]:
-        """All tensors."""
+    def tensors(self) -> list[Tensor]: ...
 
-    def with_tensors(self, tensors: Iterable[Tensor]) -> Any:
-        """Return the same structure with other tensors."""
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Any: ...
 
 
 Results = TypeVar('Results', bound=TensorStruct)
@@ -41,15 +39,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CapturedGraph(Generic[Results]):
-    """Captured function.
+    """Captured function."""
 
-    :param inputs: memory that it reads.
-    :param outputs: memory that it writes.
-    :param replay: runs the graph.
-    """
-
-    inputs: list[Tensor]
-    outputs: Results
+    inputs: list[Tensor]  # memory that it reads
+    outputs: Results  # memory that it writes
     replay: Callable[[], object]
 
     def __call__(self, inputs: Sequence[Tensor]) -> Results:
@@ -57,9 +50,7 @@ class CapturedGraph(Generic[Results]):
         for place, given in zip(self.inputs, inputs, strict=True):
             place.copy_(given)
         self.replay()
-        results: Results = self.outputs.with_tensors(
-            [part.clone() for part in self.outputs.tensors]
-        )
+        results: Results = self.outputs.with_tensors(t.clone() for t in self.outputs.tensors)
         return results
 
 
@@ -128,27 +119,20 @@ class CudaGraphCache:
         self._called_once.clear()
 
     def _add(
-        self,
-        key: Hashable,
-        function: Function[Results],
-        inputs: Sequence[Tensor],
-        results: Results,
+        self, key: Hashable, function: Function[Any], inputs: Sequence[Tensor], results: Any
     ) -> None:
         try:
             graph = capture(function, inputs)
             difference = _largest_difference(graph(inputs).tensors, results.tensors)
+            fault = f'gave other results (by {difference:.3g} of the largest)'
         except RuntimeError as error:
-            self._disable(f'a CUDA graph could not be captured ({error})')
+            difference, fault = float('inf'), f'could not be captured ({error})'
+        if difference <= _TOLERANCE:
+            self._graphs[key] = graph
+            while len(self._graphs) > _MAX_GRAPHS:
+                self._graphs.popitem(last=False)
             return
-        if not difference <= _TOLERANCE:
-            self._disable(f'a CUDA graph gave other results (by {difference:.3g} of the largest)')
-            return
-        self._graphs[key] = graph
-        while len(self._graphs) > _MAX_GRAPHS:
-            self._graphs.popitem(last=False)
-
-    def _disable(self, reason: str) -> None:
-        logger.warning('%s: continuing without graphs, which is slower', reason)
+        logger.warning('a CUDA graph %s: continuing without graphs, which is slower', fault)
         self.enabled = False
         self.clear()
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import ctypes
 import os
 
@@ -122,16 +121,14 @@ class DeviceTransfer:
         uploaded.record_stream(computing)
         return uploaded
 
-    def download(self, tensors: Sequence[Tensor | None]) -> list[np.ndarray | None]:
-        """Return tensors as arrays, None for None, after waiting for all of them."""
+    def download(self, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Return tensors as arrays after waiting for all of them."""
         if self._uploads is not None:
-            tensors = [
-                None
-                if tensor is None
-                else torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
+            tensors = {
+                name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
                     tensor, non_blocking=True
                 )
-                for tensor in tensors
-            ]
+                for name, tensor in tensors.items()
+            }
             torch.cuda.current_stream(self.device).synchronize()
-        return [None if tensor is None else tensor.numpy() for tensor in tensors]
+        return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from dualfocus_ros.inference.device import (
 from dualfocus_ros.inference.estimator_cache import EstimatorCache
 from dualfocus_ros.inference.exposure import is_saturated
 from dualfocus_ros.inference.network_runner import EncodedPlane, NetworkRunner
-from dualfocus_ros.inference.postprocessing import DeviceOutputs, needs_sigma, postprocess, timed
+from dualfocus_ros.inference.postprocessing import needs_sigma, postprocess, timed
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.inference.stack_analysis import StackAnalysis, analyze_stack
@@ -96,7 +94,7 @@ class DepthEstimator:
     @property
     def cached_planes(self) -> int:
         """Number of encoded planes in the cache."""
-        return self._cache.encoded_planes
+        return len(self._cache.encoded)
 
     def estimate(self, stack: FocalStack, request: OutputRequest = OutputRequest()) -> DepthResult:
         """Estimate metric depth in the geometry of the stack's reference plane.
@@ -127,7 +125,7 @@ class DepthEstimator:
             )
             outputs = postprocess(decoded, stack, analysis, curvature, settings, request, stages)
             with timed(stages, 'download'):
-                arrays = self._download(outputs)
+                arrays = self._transfer.download(outputs)
         alignment = analysis.alignment
         return DepthResult(
             **arrays,
@@ -155,16 +153,16 @@ class DepthEstimator:
         if prediction is None:
             return False
         mapping, gain = prediction
-        if cache.holds_encoded(plane.image, mapping, gain):
+        if cache.encoded.get(plane.image, prediction) is not None:
             return True
         with torch.inference_mode():
             positions = source_coordinates(mapping.view, mapping.output)
             encode = partial(self.network.encode, plane.image, positions, gain)
-            cache.encode(plane.image, mapping, gain, encode)
+            cache.encoded.get_or_compute(plane.image, prediction, encode)
         # On the CPU, while a GPU still computes.
         cache.analyze(plane, mapping, settings)
         cache.register_ahead()
-        return cache.holds_encoded(plane.image, mapping, gain)
+        return cache.encoded.get(plane.image, prediction) is not None
 
     def warm_up(self, planes: int = 5, height: int = 480, width: int = 640) -> float:
         """Estimate a stack of noise so that the first real one is not slower; return seconds."""
@@ -200,14 +198,9 @@ class DepthEstimator:
             gain = float(analysis.gains[index])
             encode = partial(self.network.encode, plane.image, analysis.positions[index], gain)
             if analysis.motion[index] is None:
-                mapping = analysis.mappings[index]
-                planes.append(self._cache.encode(plane.image, mapping, gain, encode))
+                key = analysis.mappings[index], gain
+                planes.append(self._cache.encoded.get_or_compute(plane.image, key, encode))
             else:
                 # Motion is relative to this stack's reference plane: no other stack can share it.
                 planes.append(encode())
         return planes
-
-    def _download(self, outputs: DeviceOutputs) -> dict[str, Any]:
-        names = [field.name for field in fields(outputs)]
-        arrays = self._transfer.download([getattr(outputs, name) for name in names])
-        return dict(zip(names, arrays, strict=True))

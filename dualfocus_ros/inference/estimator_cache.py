@@ -132,28 +132,22 @@ class EstimatorCache:
         self.pairs = PairCache()
         self._decimated: PlaneCache[np.ndarray] = PlaneCache(DECIMATED_LIMIT)
         self._analyses: PlaneCache[PlaneAnalysis] = PlaneCache(ANALYSIS_LIMIT)
-        self._encoded: PlaneCache[EncodedPlane] = PlaneCache(ENCODED_LIMIT)
+        # Planes without motion, by mapping and gain.
+        self.encoded: PlaneCache[EncodedPlane] = PlaneCache(ENCODED_LIMIT)
         self._curvature: tuple[tuple[object, ...], Tensor] | None = None
         # Geometry, focus and gains of the last stack, to predict the next one.
         self._last: tuple[ReferenceView, np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return len(self._decimated) + len(self._analyses) + len(self._encoded) + len(self.pairs)
-
-    @property
-    def encoded_planes(self) -> int:
-        """Number of encoded planes."""
-        return len(self._encoded)
+        return len(self._decimated) + len(self._analyses) + len(self.encoded) + len(self.pairs)
 
     def decimate(self, plane: Plane, factor: int) -> Plane:
         """Return the plane downsampled by a factor."""
         if factor == 1:
             return plane
         size = decimated_size(plane.image.shape, factor)
-        image = self._decimated.get_or_compute(
-            plane.image, size, partial(downsample, plane.image, size)
-        )
-        return replace_image(plane, image)
+        compute = partial(downsample, plane.image, size)
+        return replace_image(plane, self._decimated.get_or_compute(plane.image, size, compute))
 
     def decimate_stack(self, stack: FocalStack, factor: int) -> FocalStack:
         """Return a stack of downsampled planes."""
@@ -166,9 +160,8 @@ class EstimatorCache:
     ) -> PlaneAnalysis:
         """Return :func:`analyze_plane`."""
         key = mapping, settings.alignment != 'off', settings.normalise_exposure
-        return self._analyses.get_or_compute(
-            plane.image, key, partial(analyze_plane, plane, mapping, settings)
-        )
+        compute = partial(analyze_plane, plane, mapping, settings)
+        return self._analyses.get_or_compute(plane.image, key, compute)
 
     def register_ahead(self) -> None:
         """Register the newest analyzed plane at each focus to its neighbours.
@@ -189,20 +182,6 @@ class EstimatorCache:
         if len(newest) > 1:
             distances, images = zip(*newest, strict=True)
             align(images, distances, model='shift_scale', pairs=self.pairs)
-
-    def encode(
-        self,
-        image: np.ndarray,
-        mapping: ViewMapping,
-        gain: float,
-        compute: Callable[[], EncodedPlane],
-    ) -> EncodedPlane:
-        """Return the encoding of an image without motion."""
-        return self._encoded.get_or_compute(image, (mapping, gain), compute)
-
-    def holds_encoded(self, image: np.ndarray, mapping: ViewMapping, gain: float) -> bool:
-        """Return whether the encoding of an image is stored."""
-        return self._encoded.get(image, (mapping, gain)) is not None
 
     def field_curvature_map(
         self,
@@ -253,7 +232,7 @@ class EstimatorCache:
         self._decimated.retire([plane.image for plane in full_size.planes])
         images = [plane.image for plane in stack.planes]
         self._analyses.retire(images)
-        self._encoded.retire(images)
+        self.encoded.retire(images)
         self.pairs.retain(
             plane.registration
             for plane in self._analyses.values()
@@ -263,6 +242,6 @@ class EstimatorCache:
     def clear(self) -> None:
         """Drop all results and the prediction."""
         self._last = self._curvature = None
-        for results in (self._decimated, self._analyses, self._encoded):
+        for results in (self._decimated, self._analyses, self.encoded):
             results.clear()
         self.pairs.retain(())

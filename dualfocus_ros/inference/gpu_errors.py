@@ -25,9 +25,8 @@ _LOST = re.compile(
 class GpuFault(enum.Enum):
     """Kind of GPU error."""
 
-    OUT_OF_MEMORY = (
-        'out of memory'  # the device works; retrying with less memory in use may succeed
-    )
+    # The device works; retrying with less memory in use may succeed.
+    OUT_OF_MEMORY = 'out of memory'
     LOST = 'lost'  # no later CUDA call of this process will succeed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import math
 import time
 
@@ -29,20 +29,6 @@ _MIN_DIOPTRES = 1e-6
 _OPPOSITES = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
 
 
-@dataclass(eq=False)
-class DeviceOutputs:
-    """Outputs on the device; fields as in :class:`DepthResult`, None where not requested."""
-
-    depth: Tensor
-    sigma: Tensor | None = None
-    confidence: Tensor | None = None
-    all_in_focus: Tensor | None = None
-    points: Tensor | None = None
-    points_decimated: Tensor | None = None
-    planes: Tensor | None = None
-    probability: Tensor | None = None
-
-
 @contextmanager
 def timed(stages: dict[str, float], name: str) -> Iterator[None]:
     """Record the milliseconds of a stage; on a GPU those of its launch, except where it waits."""
@@ -64,8 +50,8 @@ def postprocess(
     settings: EstimatorSettings,
     request: OutputRequest,
     stages: dict[str, float],
-) -> DeviceOutputs:
-    """Compute depth and the requested outputs.
+) -> dict[str, Tensor]:
+    """Return depth and the requested outputs on the device, by field of :class:`DepthResult`.
 
     :param curvature: (H, W) field curvature of the lens in dioptres, or None.
     :param stages: milliseconds by stage, updated.
@@ -91,33 +77,32 @@ def postprocess(
         beyond = out_of_sweep_masks(prediction.probability[0], focus, stack.truncated_ends)
         valid = common_valid_mask(analysis.positions, analysis.size, device)
         depth = metric_depth(prediction, settings, beyond, valid, with_sigma)
-    outputs = DeviceOutputs(depth)
+    outputs = {'depth': depth}
     if request.sigma:
         with timed(stages, 'sigma'):
-            outputs.sigma = torch.where(is_finite(depth), metric_sigma(prediction), math.nan)
+            outputs['sigma'] = torch.where(is_finite(depth), metric_sigma(prediction), math.nan)
     if request.confidence:
         with timed(stages, 'confidence'):
             unknown = depth.isnan()
             if beyond is not None:
                 unknown |= beyond[0] | beyond[1]
-            outputs.confidence = confidence(prediction, focus).masked_fill(unknown, 0)
+            outputs['confidence'] = confidence(prediction, focus).masked_fill(unknown, 0)
     with_points = (request.points or request.points_decimated) and analysis.camera is not None
     colour = None
     if request.all_in_focus or (with_points and settings.points_color):
         with timed(stages, 'colour'):
             colour = all_in_focus(decoded.images, prediction.probability[0])
-    if request.all_in_focus:
-        outputs.all_in_focus = colour
+        if request.all_in_focus:
+            outputs['all_in_focus'] = colour
     if with_points and analysis.camera is not None:
         with timed(stages, 'points'):
-            points = back_project(
-                depth, analysis.camera, colour if settings.points_color else None
-            )
+            colour = colour if settings.points_color else None
+            points = back_project(depth, analysis.camera, colour)
             if request.points:
-                outputs.points = points
+                outputs['points'] = points
             if request.points_decimated:
                 size = settings.points_voxel_size
-                outputs.points_decimated = (
+                outputs['points_decimated'] = (
                     decimate_voxel(points, size)
                     if size > 0.0
                     else decimate_stride(points, settings.points_decimation)
@@ -125,8 +110,8 @@ def postprocess(
     if request.planes:
         with timed(stages, 'planes'):
             ranks = np.argsort(order).tolist()
-            outputs.planes = torch.stack([to_rgb8(decoded.images[rank]) for rank in ranks])
-            outputs.probability = prediction.probability[0][ranks].float()
+            outputs['planes'] = torch.stack([to_rgb8(decoded.images[rank]) for rank in ranks])
+            outputs['probability'] = prediction.probability[0][ranks].float()
     return outputs
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 class PlaneAnalysis:
     """Properties of one plane that need no other plane.
 
-    :param focus_dioptres: focus of the plane.
     :param brightness: in the reference geometry; None without exposure normalisation.
     :param registration: image for registration, likewise; None with ``alignment='off'``.
     :param clipped: (H, W) uint8, 1 where any channel is clipped to white; None for nowhere.
@@ -98,8 +97,7 @@ class StackAnalysis:
     :param motion: (3, 3) motion to be corrected; None for a plane at rest.
     :param positions: position of each reference pixel in the plane, all of the above combined.
     :param gains: (N,) factors on linear light.
-    :param clipped: see :class:`PlaneAnalysis`.
-    :param overexposed: see :class:`PlaneAnalysis`.
+    :param clipped: and ``overexposed`` as in :class:`PlaneAnalysis`.
     """
 
     reference: ReferenceView
@@ -143,9 +141,10 @@ def analyze_stack(
         )
     motion: list[np.ndarray | None] = [None] * len(planes)
     if settings.alignment == 'correct' and alignment is not None:
-        for index, transform in enumerate(alignment.transforms):
-            if not alignment.is_identity(index):
-                motion[index] = transform
+        motion = [
+            None if alignment.is_identity(index) else transform
+            for index, transform in enumerate(alignment.transforms)
+        ]
     gains = np.ones(len(planes))
     if settings.normalise_exposure:
         brightness = [plane.brightness for plane in planes if plane.brightness is not None]

@@ -34,8 +34,7 @@ def test_upload_and_download_return_the_same_array(device, shape):
     transfer = DeviceTransfer(device)
     uploaded = transfer.upload(image)
     assert uploaded.device.type == device.type
-    back, nothing = transfer.download([uploaded, None])
-    assert nothing is None
+    back = transfer.download({'image': uploaded})['image']
     assert back.dtype == np.uint8
     assert np.array_equal(back, image)
 
@@ -43,7 +42,7 @@ def test_upload_and_download_return_the_same_array(device, shape):
 def test_uploads_images_with_negative_strides(device):
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[..., ::-1]
     transfer = DeviceTransfer(device)
-    assert np.array_equal(transfer.download([transfer.upload(image)])[0], image)
+    assert np.array_equal(transfer.download({'image': transfer.upload(image)})['image'], image)
 
 
 def test_nothing_is_copied_on_a_cpu():
@@ -51,7 +50,7 @@ def test_nothing_is_copied_on_a_cpu():
     transfer = DeviceTransfer(torch.device('cpu'))
     uploaded = transfer.upload(image)
     assert uploaded.data_ptr() == image.ctypes.data
-    assert transfer.download([uploaded])[0].ctypes.data == image.ctypes.data
+    assert transfer.download({'image': uploaded})['image'].ctypes.data == image.ctypes.data
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

@@ -73,10 +73,9 @@ def align(
 def warp_planes(
     images: Sequence[np.ndarray], alignment: Alignment
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Resample the planes into the geometry of the reference plane.
+    """Resample the planes to the reference plane, their edges repeated beyond them.
 
-    :returns: the images, and a bool mask (H, W) of the pixels that every plane covers. Outside
-        it the nearest pixel at the plane's edge is repeated.
+    :returns: the images, and a bool mask (H, W) of the pixels that every plane covers.
     """
     height, width = images[0].shape[:2]
     covered = np.ones((height, width), dtype=bool)

@@ -83,10 +83,8 @@ class Alignment:
         """Return the position x, y of each reference pixel in a plane: (H, W, 2) float32."""
         # Row by row: large photographs need no more memory than their result.
         positions = np.empty((height, width, 2), np.float32)
-        points = np.empty((width, 2))
-        points[:, 0] = np.arange(width)
         for row in range(height):
-            points[:, 1] = row
+            points = np.column_stack([np.arange(width), np.full(width, float(row))])
             positions[row] = self.map_points(index, points, (height, width))
         return positions
 
@@ -108,10 +106,9 @@ def smooth_basis(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Coordinates are relative to the image centre, in units of half the width. The parameters are
     shift (2), linear (4), perspective (x^2, xy; xy, y^2) and radial distortion (x r^2, y r^2).
     """
-    half = shape[1] / 2
-    x = (points[:, 0] - (shape[1] - 1) / 2) / half
-    y = (points[:, 1] - (shape[0] - 1) / 2) / half
+    x = (points[:, 0] - (shape[1] - 1) / 2) / (shape[1] / 2)
+    y = (points[:, 1] - (shape[0] - 1) / 2) / (shape[1] / 2)
     one, zero, r2 = np.ones_like(x), np.zeros_like(x), x * x + y * y
     along_x = [one, zero, x, y, zero, zero, x * x, x * y, x * r2]
     along_y = [zero, one, zero, zero, x, y, x * y, y * y, y * r2]
-    return np.stack([np.stack(along_x, axis=-1), np.stack(along_y, axis=-1)], axis=1)
+    return np.stack([np.stack(along, axis=-1) for along in (along_x, along_y)], axis=1)

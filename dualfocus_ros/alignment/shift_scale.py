@@ -194,7 +194,7 @@ def _register_pairs(
             if first_anchor != anchor:
                 guess = absolute[index] @ np.linalg.inv(absolute[anchor])
             both = getattr(one, stage), getattr(two, stage)
-            register = partial(register_shift_scale, both, guess)
+            register = partial(_minimise, both, guess, with_scale=True)
         transform = pairs.get_or_compute(one, two, stage, guess, register)
         if transform is not None:
             links[index] = anchor, transform
@@ -214,13 +214,8 @@ def _rescaled(links: _Links, scaling: np.ndarray, inverse: np.ndarray) -> _Links
     return {n: (anchor, scaling @ found @ inverse) for n, (anchor, found) in links.items()}
 
 
-def register_shift_scale(images: _Pair, guess: np.ndarray) -> np.ndarray | None:
-    """Refine a transform between two images; None if they do not correlate after it."""
-    return _accepted(images, minimise_difference(*images, guess, with_scale=True))
-
-
 def register_shift(first: RegistrationImage, second: RegistrationImage) -> np.ndarray | None:
-    """Return the shift from the first image to the second, None where there is none."""
+    """Return the shift from the first image to the second; None where there is none."""
     fine, coarse = (first.fine, second.fine), (first.coarse, second.coarse)
     if min(np.mean(np.abs(image.pixels) > _VISIBLE) for image in fine) < MIN_TEXTURE:
         return None
@@ -230,14 +225,15 @@ def register_shift(first: RegistrationImage, second: RegistrationImage) -> np.nd
         if correlate:
             start = registration.phase_correlate(*(image.pixels for image in coarse))
         rough = _DOUBLE @ minimise_difference(*coarse, start, with_scale=False) @ _HALVE
-        transform = _accepted(fine, minimise_difference(*fine, rough, with_scale=False))
+        transform = _minimise(fine, rough, with_scale=False)
         if transform is not None:
             return transform
     return None
 
 
-def _accepted(images: _Pair, transform: np.ndarray) -> np.ndarray | None:
-    """Return the transform if both images correlate after it."""
+def _minimise(images: _Pair, guess: np.ndarray, *, with_scale: bool) -> np.ndarray | None:
+    """Refine a transform between two images; None if they do not correlate after it."""
+    transform = minimise_difference(*images, guess, with_scale=with_scale)
     first, second = (image.pixels for image in images)
     if not rms_displacement(transform, first.shape) < MAX_SHIFT * first.shape[1]:
         return None

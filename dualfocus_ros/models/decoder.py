@@ -41,11 +41,7 @@ def expectation(probability: Tensor, values: Tensor) -> Tensor:
 
 
 def weighted_sum(weights: Tensor, planes: Tensor) -> Tensor:
-    """Return M weighted sums over planes, (B, M, H, W), in float32 even under autocast.
-
-    :param weights: (B, M, N).
-    :param planes: (B, N, H, W).
-    """
+    """Return weighted sums, (B, M, H, W), of planes (B, N, H, W) with weights (B, M, N)."""
     with torch.autocast(planes.device.type, enabled=False):
         product = torch.bmm(weights.float(), planes.float().flatten(2))
     return product.unflatten(2, planes.shape[2:])
@@ -86,7 +82,7 @@ class SurfaceHead(nn.Module):
 
         Only the loss needs the gradients: they are None while autograd is off.
 
-        :param partial: (B*N, C', h, w) by :meth:`precompute`.
+        :param partial: by :meth:`precompute`.
         :param condition: (B*N, K), constant over the image.
         """
         (first, activation), *others = (tuple(layer.children()) for layer in self.hidden)
@@ -95,8 +91,8 @@ class SurfaceHead(nn.Module):
         if condition is not None:
             inputs = (convolution.in_channels - condition.shape[1]) // 2
             # Full maps, since zero padding makes the result differ at the border.
-            maps = constant_maps(condition, x)
-            x = inplace_add(x, functional.conv2d(maps, self._first_weights(inputs)[2], padding=1))
+            weight = self._first_weights(inputs)[2]
+            x = inplace_add(x, functional.conv2d(constant_maps(condition, x), weight, padding=1))
         x = activation(norm(x))
         for layer, activation in others:
             x = activation(layer(x))
@@ -210,23 +206,17 @@ class DecoderLevel(nn.Module):
         x = finish_difference_conv(features, planes)
         if surfaces is not None:
             # Convolve at the smaller of the two sizes.
-            x = inplace_add(
-                x,
-                self._resize_surfaces(functional.conv2d(surfaces, surface_weight))
-                if self.level == 0
-                else functional.conv2d(self._resize_surfaces(surfaces), surface_weight),
-            )
+            if self.level == 0:
+                maps = self._resize_surfaces(functional.conv2d(surfaces, surface_weight))
+            else:
+                maps = functional.conv2d(self._resize_surfaces(surfaces), surface_weight)
+            x = inplace_add(x, maps)
+        # Add the constant to the smaller map.
+        small = x if coarser is None else functional.conv2d(coarser, coarser_weight)
         if condition is not None:
             constant = functional.linear(condition, condition_weight[:, :, 0, 0])[..., None, None]
-        if coarser is not None:
-            small = functional.conv2d(coarser, coarser_weight)
-            x = inplace_add(
-                x,
-                upsample_bilinear(small if condition is None else inplace_add(small, constant), 2),
-            )
-        elif condition is not None:
-            x = inplace_add(x, constant)
-        return norm(x)
+            small = inplace_add(small, constant)
+        return norm(small if coarser is None else inplace_add(x, upsample_bilinear(small, 2)))
 
     def _resize_surfaces(self, surfaces: Tensor) -> Tensor:
         """Resize surfaces from 1/8 of the image to this level."""
@@ -323,9 +313,7 @@ class SigmaHead(nn.Module):
     def forward(
         self, spread: Tensor, peak: Tensor, texture: Tensor, context: Tensor | None
     ) -> Tensor:
-        """Return log sigma (B, 1, H, W): the log spread plus a learned correction.
-
-        The correction varies slowly and is computed at half size, for a quarter of the time.
+        """Return log sigma (B, 1, H, W): the log spread plus a correction, learned at half size.
 
         :param spread: (B, 1, H, W) standard deviation of p, in plane spacings.
         :param peak: (B, 1, H, W) largest probability.

@@ -144,7 +144,10 @@ class DualFocus(nn.Module):
 
         :param images: (M, 3, H, W) in [0, 1].
         """
-        images = _pad(smooth3x3(images, self.config.smoothing), self.config.stride)
+        images = smooth3x3(images, self.config.smoothing)
+        bottom, right = (-side % self.config.stride for side in images.shape[-2:])
+        if bottom or right:
+            images = functional.pad(images, (0, right, 0, bottom), mode='replicate')
         features: PlaneFeatures = self.encoder(images)
         levels = []
         for level, tensors in zip(self.levels, features.levels, strict=True):
@@ -180,12 +183,9 @@ class DualFocus(nn.Module):
         first = planes * torch.arange(batch, device=order.device)[:, None]
         features = features.select((order + first).flatten())
         prediction = self.decode_sorted(features, far_to_near, size, with_sigma)
-        inverse = torch.argsort(order, dim=1)[..., None, None]
         probability = prediction.probability
-        return replace(
-            prediction,
-            probability=torch.gather(probability, 1, inverse.expand_as(probability)),
-        )
+        inverse = torch.argsort(order, dim=1)[..., None, None].expand_as(probability)
+        return replace(prediction, probability=torch.gather(probability, 1, inverse))
 
     def decode_sorted(
         self,
@@ -194,12 +194,9 @@ class DualFocus(nn.Module):
         size: tuple[int, int] | torch.Size,
         with_sigma: bool = True,
     ) -> Prediction:
-        """Decode planes sorted by focus, without the checks of :meth:`decode`.
+        """Decode planes sorted from far to near, without the checks of :meth:`decode`.
 
         No synchronisation and no control flow by values, so that CUDA graphs and ONNX export work.
-
-        :param features: of the B * N planes, stack by stack, from far to near.
-        :param far_to_near: (B, N) focus of each plane in 1/m, ascending.
         """
         low = far_to_near[:, :1]
         span = far_to_near[:, -1:] - low
@@ -212,18 +209,17 @@ class DualFocus(nn.Module):
         logits = logits[..., :height, :width].float()
         probability = torch.softmax(logits, dim=1)
         value = expectation(probability, positions)
+        value_sigma = value.new_full((), torch.nan).expand_as(value)
         if with_sigma:
             value_sigma = self._sigma(probability, value, positions, features, context)
-        else:
-            value_sigma = value.new_full((), torch.nan).expand_as(value)
         if metres:
-            inverse_depth = 1.0 / value
-            sigma = value_sigma * inverse_depth.square()
+            dioptres = 1.0 / value
+            sigma = value_sigma * dioptres.square()
         else:
-            inverse_depth = low[..., None] + span[..., None] * value
+            dioptres = low[..., None] + span[..., None] * value
             sigma = span[..., None] * value_sigma
         return Prediction(
-            dioptres=inverse_depth,
+            dioptres=dioptres,
             sigma=sigma,
             probability=probability,
             value=value,
@@ -236,10 +232,7 @@ class DualFocus(nn.Module):
     def _logits(
         self, features: PlaneFeatures, fraction: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, h, w).
-
-        :param features: planes of each stack from far to near.
-        """
+        """Return logits (B, N, H, W), coarse (B, N, h, w), gradients and queries (B, K, h, w)."""
         batch, planes = fraction.shape
         condition = None
         if self.config.conditioning:
@@ -257,7 +250,6 @@ class DualFocus(nn.Module):
         assert x is not None
         coarse = conv_to_one_channel(self.logit, x)
         coarse = coarse.view(batch, planes, *coarse.shape[-2:])
-        stacks = x.view(batch, planes, *x.shape[1:])
         mean = plane_mean(x, planes)
         if self.fine is None:
             logits = upsample_bilinear(coarse, 4)
@@ -270,9 +262,8 @@ class DualFocus(nn.Module):
         if self.query is not None:
             # One query per pixel for all planes: which evidence counts there.
             # Plane by plane like plane_mean(): a reduction over them is slow.
-            largest = reduce(torch.maximum, stacks.unbind(dim=1))
-            pooled = torch.cat([mean, largest], dim=1)
-            queries = self.query(pooled)
+            largest = reduce(torch.maximum, x.view(batch, planes, *x.shape[1:]).unbind(dim=1))
+            queries = self.query(torch.cat([mean, largest], dim=1))
             keys = split_planes(features.keys, planes)
             # Contiguous by channel, the memory format of the keys.
             logits = _add_query_scores(logits, upsample_bilinear(queries.contiguous(), 4), keys)
@@ -291,8 +282,12 @@ class DualFocus(nn.Module):
         """Return the standard deviation of the value, (B, H, W)."""
         # Detach: the loss of sigma must not move the depth.
         probability = probability.detach()
+        mean = value.detach()
         # E[x^2] - E[x]^2 would cancel for a narrow p, most of all with many planes.
-        spread = _standard_deviation(probability, value.detach(), positions)[:, None]
+        spread = torch.zeros_like(mean)
+        for weight, position in zip(probability.unbind(1), positions.unbind(1), strict=True):
+            spread.addcmul_((position[:, None, None] - mean).square_(), weight)
+        spread = spread.sqrt_()[:, None]
         if self.sigma is None:
             return spread[:, 0]
         planes = positions.shape[1]
@@ -310,7 +305,6 @@ class DualFocus(nn.Module):
 
 
 def _check_focus(dioptres: Tensor) -> None:
-    """Check the focus distances (B, N) of stacks."""
     if dioptres.dim() != 2 or dioptres.shape[1] < 2:
         raise ValueError(
             f'a focal stack needs at least 2 planes, got dioptres {tuple(dioptres.shape)}'
@@ -324,22 +318,8 @@ def _check_focus(dioptres: Tensor) -> None:
         )
 
 
-def _pad(images: Tensor, stride: int) -> Tensor:
-    """Pad right and bottom to a multiple of the stride, by replication."""
-    height, width = images.shape[-2:]
-    bottom, right = -height % stride, -width % stride
-    if bottom or right:
-        images = functional.pad(images, (0, right, 0, bottom), mode='replicate')
-    return images
-
-
 def _add_query_scores(logits: Tensor, queries: Tensor, keys: PlaneTensors) -> Tensor:
-    """Add the inner product of queries and keys at each pixel to the logits of each plane.
-
-    :param logits: (B, N, H, W); overwritten in inference on a CPU.
-    :param queries: (B, K, H, W).
-    :param keys: N times (B, K, H, W).
-    """
+    """Add the inner product of queries and keys to the logits; overwrites them on a CPU."""
     if not is_cpu_inference(queries):
         return logits + torch.stack([(queries * key).sum(dim=1) for key in keys], dim=1)
     # Channel by channel the sum stays in the CPU cache.
@@ -347,17 +327,6 @@ def _add_query_scores(logits: Tensor, queries: Tensor, keys: PlaneTensors) -> Te
         for query, value in zip(queries.unbind(dim=1), key.unbind(dim=1), strict=True):
             plane.addcmul_(query, value)
     return logits
-
-
-def _standard_deviation(probability: Tensor, value: Tensor, positions: Tensor) -> Tensor:
-    """Return the standard deviation of p about ``value``, (B, H, W), not differentiable.
-
-    Plane by plane like :func:`plane_mean`: a reduction over them is slow.
-    """
-    variance = torch.zeros_like(value)
-    for weight, position in zip(probability.unbind(dim=1), positions.unbind(dim=1), strict=True):
-        variance.addcmul_((position[:, None, None] - value).square_(), weight)
-    return variance.sqrt_()
 
 
 def _sweep_conditions(fraction: Tensor) -> Tensor:

@@ -13,12 +13,6 @@ LAPLACIAN_STEPS = (1, 2, 4)
 NOISE_FLOOR = 0.01
 
 
-def luma(images: Tensor) -> Tensor:
-    """Return (..., 1, H, W) Rec. 601 luma of (..., 3, H, W) images in [0, 1]."""
-    red, green, blue = images.split(1, dim=-3)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
 def modified_laplacian(grey: Tensor, step: int) -> Tensor:
     """Return |2I - I(x-s) - I(x+s)| + |2I - I(y-s) - I(y+s)| (Nayar and Nakagawa 1994).
 
@@ -45,8 +39,7 @@ def box_mean(values: Tensor, radius: int) -> Tensor:
     """
     for axis in (-1, -2):
         length = values.shape[axis]
-        border = (radius, radius) if axis == -1 else (0, 0, radius, radius)
-        sums = functional.pad(values, border)
+        sums = functional.pad(values, (radius,) * 2 if axis == -1 else (0, 0, radius, radius))
         last = sums.narrow(axis, 2 * radius, length)
         width = 1
         while width < 2 * radius:
@@ -69,10 +62,7 @@ def log_focus_measures(images: Tensor) -> Tensor:
     :param images: (B, 3, H, W) in [0, 1].
     :returns: (B, 3, H, W); 0 in uniform regions.
     """
-    grey = luma(images)
-    measures = []
-    for step in LAPLACIAN_STEPS:
-        energy = modified_laplacian(grey, step)
-        windowed = box_mean(energy, step)
-        measures.append(torch.log1p(windowed / NOISE_FLOOR))
-    return torch.cat(measures, dim=1)
+    red, green, blue = images.split(1, dim=-3)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # Rec. 601
+    windowed = [box_mean(modified_laplacian(luma, step), step) for step in LAPLACIAN_STEPS]
+    return torch.cat([torch.log1p(mean / NOISE_FLOOR) for mean in windowed], dim=1)

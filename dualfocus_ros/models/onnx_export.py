@@ -194,7 +194,6 @@ def _example_inputs(size: StackShape) -> tuple[Tensor, Tensor]:
 
 
 def _metadata(model: LoadedModel, size: StackShape, part: str) -> dict[str, str]:
-    """Return metadata common to all graphs."""
     shipped = any(entry['sha256'] == model.sha256 for entry in shipped_models().values())
     return {
         'model': model.name,
@@ -218,10 +217,6 @@ def _write(
     path: Path,
     metadata: dict[str, str],
 ) -> None:
-    """Export a module to ONNX with metadata.
-
-    :raises ExportError: if onnx or onnxscript is not installed.
-    """
     require_packages('onnx', 'onnxscript')
     with torch.no_grad():
         # Fill the cache of the projection: cached matrices become constants of the graph, others
@@ -238,26 +233,17 @@ def _write(
             dynamo=True,
             verbose=False,
         )
-    _drop_trace_metadata(program.model)
+    graph = program.model.graph
+    parts = [*graph, *graph.inputs, *graph.initializers.values()]
+    for part in [*parts, *(value for node in graph for value in node.outputs)]:
+        part.metadata_props.clear()  # stack traces with paths of this machine
     program.model.metadata_props.update(metadata)
     with atomic_write(path) as partial:
         program.save(str(partial), external_data=False)
 
 
-def _drop_trace_metadata(model: Any) -> None:
-    """Remove the metadata of operators: stack traces with paths of this machine."""
-    graph = model.graph
-    values = [*graph.inputs, *graph.initializers.values()]
-    for node in graph:
-        node.metadata_props.clear()
-        values += node.outputs
-    for value in values:
-        value.metadata_props.clear()
-
-
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Suppress warnings and log messages of the exporter below ERROR."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -273,7 +259,6 @@ def _silence_exporter() -> Iterator[None]:
 
 
 def _inference_session(path: Path) -> Any:
-    """Return an onnxruntime session on the CPU."""
     require_packages('onnxruntime')
     runtime = import_module('onnxruntime')
     options = runtime.SessionOptions()

@@ -58,15 +58,15 @@ class ResNet18(nn.Module):
         self.stem = nn.Sequential(
             _conv(3, 64, 7, 2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         )
-        self.layers = nn.ModuleList()
-        inputs = 64
-        for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            self.layers.append(
-                nn.Sequential(
-                    _BasicBlock(inputs, outputs, stride), _BasicBlock(outputs, outputs, 1)
-                )
+        self.layers = nn.ModuleList(
+            nn.Sequential(_BasicBlock(inputs, outputs, stride), _BasicBlock(outputs, outputs, 1))
+            for inputs, outputs, stride in (
+                (64, 64, 1),
+                (64, 128, 2),
+                (128, 256, 2),
+                (256, 512, 2),
             )
-            inputs = outputs
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return features of 64, 128, 256 and 512 channels, fine to coarse."""
@@ -76,12 +76,6 @@ class ResNet18(nn.Module):
             x = layer(x)
             taps.append(x)
         return taps
-
-
-def _bins(smallest_side: int) -> list[int]:
-    """Return four bin counts, evenly spaced from 1 to half the smallest side."""
-    largest = max(smallest_side // 2, 1)
-    return [1 + (largest - 1) * step // 3 for step in range(4)]
 
 
 class PyramidPooling(nn.Module):
@@ -103,7 +97,10 @@ class PyramidPooling(nn.Module):
         pool = functional.avg_pool2d if self.dims == 2 else functional.avg_pool3d
         mode = 'bilinear' if self.dims == 2 else 'trilinear'
         total = x
-        for bins, branch in zip(_bins(min(size)), self.branches, strict=True):
+        # Four bin counts, evenly spaced from 1 to half the smallest side.
+        largest = max(min(size) // 2, 1)
+        for step, branch in enumerate(self.branches):
+            bins = 1 + (largest - 1) * step // 3
             kernel = [max(side // bins, 1) for side in size]
             pooled = branch(pool(x, kernel, kernel))
             if self.dims == 2:

@@ -32,10 +32,10 @@ class Case:
     images: np.ndarray
     focus: np.ndarray
     truth: np.ndarray
-    metric: bool
-    unit: str
-    position_unit: str
     middle: float
+    metric: bool = True
+    unit: str = 'm'
+    position_unit: str = 'dioptres'
     limit: float | None = None
     plane: tuple[slice, slice] | None = None
 
@@ -43,7 +43,7 @@ class Case:
     def without_truth(cls, images: np.ndarray, focus: np.ndarray) -> Case:
         """Return a case in dioptres without ground truth, for timing."""
         truth = np.full(images.shape[1:3], np.nan, np.float32)
-        return cls('', images, focus, truth, True, 'm', 'dioptres', float(np.mean(focus)))
+        return cls('', images, focus, truth, float(np.mean(focus)))
 
     @property
     def truth_position(self) -> np.ndarray:

@@ -71,9 +71,6 @@ class ProtocolA:
             images=torch.stack(planes).permute(0, 2, 3, 1).contiguous().numpy(),
             focus=1.0 / metres,
             truth=depth,
-            metric=True,
-            unit='m',
-            position_unit='dioptres',
             # The published expectation is over metres.
             middle=float(1.0 / metres.mean()),
         )
@@ -200,9 +197,6 @@ class ProtocolB:
             images=encode_srgb8(stack.transpose(0, 2, 3, 1)),
             focus=self.focus,
             truth=sample.depth,
-            metric=True,
-            unit='m',
-            position_unit='dioptres',
             middle=float(self.focus.mean()),
         )
 

@@ -70,13 +70,11 @@ def sharpness_weights(
     :param target: D*, (B, h, w) in the unit of ``position``.
     :returns: (B, N, h, w), detached.
     """
-    scale: float | Tensor
-    if temperature is None:
-        span = (position[:, -1] - position[:, 0]).abs()
-        scale = (0.5 * span / (position.shape[1] - 1))[:, None, None, None]
-    else:
-        scale = temperature
     distance = (position[:, :, None, None] - target[:, None]).abs()
+    if temperature is not None:
+        return torch.softmax(-distance / temperature, dim=1).detach()
+    span = (position[:, -1] - position[:, 0]).abs()
+    scale = (0.5 * span / (position.shape[1] - 1))[:, None, None, None]
     return torch.softmax(-distance / scale, dim=1).detach()
 
 
@@ -168,9 +166,8 @@ def regression_target(
     fraction = (dioptres - low) / (high - low)
     # Exclude truth beyond the planes: an expectation over them cannot reach it.
     inside = valid & (fraction >= 0.0) & (fraction <= 1.0)
-    target = fraction
-    if unit == 'metres':
-        target = 1.0 / dioptres.clamp_min(1.0 / MAX_METRES)
+    metres = 1.0 / dioptres.clamp_min(1.0 / MAX_METRES)
+    target = metres if unit == 'metres' else fraction
     return torch.where(inside, target, 0.0), inside
 
 
@@ -215,8 +212,8 @@ def dualfocus_loss(
         )
     else:
         terms['spatial'] = target.new_zeros(())
-    terms['focal'] = focal_constraint(prediction.probability, inside, weights.summed)
-    terms['focal'] = terms['focal'] + focal_constraint(coarse, inside4, weights.summed)
+    fine_focal = focal_constraint(prediction.probability, inside, weights.summed)
+    terms['focal'] = fine_focal + focal_constraint(coarse, inside4, weights.summed)
     error = (prediction.value.detach() - target).abs()
     span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
     spacing = span / (position.shape[1] - 1)

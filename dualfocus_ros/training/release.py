@@ -5,20 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 import json
-import os
 from pathlib import Path
-import platform
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from dualfocus_ros import __version__
 from dualfocus_ros.evaluation.metric_accumulator import unimodal_mask
-from dualfocus_ros.inference.device import describe_device
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.training.losses import ONE_SIGMA
 from dualfocus_ros.training.model_adapters import ModelAdapter, predict_stack
@@ -82,17 +76,6 @@ def calibrate_sigma(
     _, ratios = evaluate_stacks(adapter, network, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
     return factor if adapter.scale_sigma(network, factor) else None
-
-
-def environment_info(device: torch.device) -> dict[str, str]:
-    """Return date, device, machine and versions."""
-    return {
-        'date': datetime.now(timezone.utc).date().isoformat(),
-        'device': describe_device(device),
-        'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
-        'torch': torch.__version__,
-        'version': __version__,
-    }
 
 
 def write_release(

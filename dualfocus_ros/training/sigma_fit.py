@@ -78,8 +78,7 @@ def collect_sigma_samples(
             ends = prediction.positions[:, -1] - prediction.positions[:, 0]
             spacing = ends.abs()[:, None, None] / (batch.focus.shape[1] - 1)
             error = (prediction.value - target).abs() / spacing
-            for index in range(len(truth)):
-                places = inside[index].nonzero()
+            for index, places in enumerate(mask.nonzero() for mask in inside):
                 if len(places):
                     chosen = torch.randint(len(places), (PIXELS_PER_CROP,), generator=rng)
                     y, x = places[chosen.to(places.device)].T

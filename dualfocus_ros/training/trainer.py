@@ -176,12 +176,8 @@ class Trainer:
         """Write the checkpoint, in the first process."""
         if not self.context.is_main:
             return
-        meta: dict[str, Any] = {
-            'step': self.step,
-            'seconds': self.seconds,
-            'plan': self._plan,
-            'scaler': self.gradient_scaler.state_dict(),
-        }
+        meta: dict[str, Any] = {'step': self.step, 'seconds': self.seconds, 'plan': self._plan}
+        meta['scaler'] = self.gradient_scaler.state_dict()
         save_checkpoint(self.checkpoint, self.model, self.average, self.optimiser, meta)
 
     def _resume(self) -> None:

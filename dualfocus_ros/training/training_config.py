@@ -125,15 +125,12 @@ class TrainerConfig:
         no limit. The learning rate follows the time where it is ahead of the steps.
     :param window_minutes: minutes until this run stops with a checkpoint, to be resumed later; 0
         is no limit. It does not change the result.
-    :param learning_rate: maximum learning rate of AdamW.
-    :param warmup_steps: steps of the linear warm-up.
+    :param learning_rate: maximum learning rate of AdamW, after a linear warm-up.
     :param max_gradient_norm: norm that gradients are clipped to.
     :param ema_decay: decay per step of the exponential moving average of the weights.
     :param precision: of the convolutions: fp32, bf16, fp16, or auto (fp32 on a CPU, bf16 or else
         fp16 on CUDA). Losses and the projection are in fp32.
-    :param checkpoint_every: steps between checkpoints.
-    :param log_every: steps between rows of the log.
-    :param sample_every: steps between sample images; 0 is none.
+    :param checkpoint_every: steps, as ``log_every`` and ``sample_every``; 0 is no sample images.
     :param seed: of weights and data.
     """
 

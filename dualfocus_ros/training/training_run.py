@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 import logging
+import os
 from pathlib import Path
+import platform
 import signal
 import threading
 from types import FrameType
@@ -16,17 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from dualfocus_ros import __version__
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.inference.device import describe_device, resolve_device, resolve_precision
 from dualfocus_ros.models.weights import LoadedModel, load_model
 from dualfocus_ros.training.distributed import DistributedContext, join_process_group
 from dualfocus_ros.training.model_adapters import ModelAdapter, make_adapter
-from dualfocus_ros.training.release import (
-    calibrate_sigma,
-    environment_info,
-    evaluate_stacks,
-    write_release,
-)
+from dualfocus_ros.training.release import calibrate_sigma, evaluate_stacks, write_release
 from dualfocus_ros.training.sigma_fit import collect_sigma_samples, fit_sigma
 from dualfocus_ros.training.stack_generator import TrainingStack
 from dualfocus_ros.training.trainer import Trainer
@@ -224,7 +223,11 @@ def _release(
         'seed': config.trainer.seed,
         **facts,
         'sigma_scaled_by': None if factor is None else round(factor, 4),
-        **environment_info(device),
+        'date': datetime.now(timezone.utc).date().isoformat(),
+        'device': describe_device(device),
+        'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
+        'torch': torch.__version__,
+        'version': __version__,
     }
     suffixes = [f'no-{part}' for part in choice.ablate] + ['paper-loss'] * choice.paper_loss
     name = config.weights_name or '-'.join([choice.name, *suffixes])

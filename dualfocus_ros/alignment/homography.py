@@ -95,9 +95,8 @@ def _warp(image: np.ndarray, alignment: Alignment, index: int) -> np.ndarray:
 
 def _rms_displacement(alignment: Alignment, index: int, shape: tuple[int, ...]) -> float:
     """Return the root mean square displacement over an image of this shape, in pixels."""
-    x = np.linspace(0.0, shape[1] - 1.0, _GRID)
-    y = np.linspace(0.0, shape[0] - 1.0, _GRID)
-    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    axes = (np.linspace(0.0, side - 1.0, _GRID) for side in shape[::-1])
+    points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     moved = alignment.map_points(index, points, shape) - points
     return float(np.sqrt(np.mean(np.sum(moved**2, axis=-1))))
 

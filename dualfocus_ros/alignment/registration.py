@@ -106,10 +106,7 @@ def warp(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
 
 
 def covers(positions: np.ndarray, length: int) -> np.ndarray:
-    """Return which sample positions along one axis lie within an image of ``length`` pixels.
-
-    Half a pixel beyond the centre of an outermost pixel still lies within that pixel.
-    """
+    """Return which positions along one axis lie within the pixels of an image of this length."""
     return np.asarray((positions >= -0.5) & (positions <= length - 0.5))
 
 
@@ -156,13 +153,6 @@ def transform_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return moved[..., :2] / moved[..., 2:]
 
 
-def max_corner_shift(transform: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Return the largest displacement of a corner of an image of this shape, in pixels."""
-    height, width = shape[0] - 1.0, shape[1] - 1.0
-    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
-    return float(np.max(np.linalg.norm(transform_points(transform, corners) - corners, axis=-1)))
-
-
 def _maximise_ecc(
     first: np.ndarray, second: np.ndarray, guess: np.ndarray, motion: int
 ) -> np.ndarray | None:
@@ -188,6 +178,7 @@ def _maximise_ecc(
         full[:rows] = found
         transform = np.linalg.inv(scaling) @ full @ scaling
         transform /= transform[2, 2]
-    if max_corner_shift(transform, first.shape) > MAX_SHIFT * first.shape[1]:
-        return None
-    return transform
+    height, width = first.shape[0] - 1.0, first.shape[1] - 1.0
+    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
+    shifts = np.linalg.norm(transform_points(transform, corners) - corners, axis=-1)
+    return transform if shifts.max() <= MAX_SHIFT * first.shape[1] else None

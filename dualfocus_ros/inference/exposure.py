@@ -53,10 +53,7 @@ class PatchBrightness:
 
     @staticmethod
     def measure(light: np.ndarray, clipped: np.ndarray | None) -> PatchBrightness:
-        """Measure a small image of linear light, (H, W) float32.
-
-        :param clipped: (H', W') uint8 of 0 and 1, clipped pixels of the same view; None for none.
-        """
+        """Measure linear light, (H, W) float32; ``clipped`` may have another size."""
         size = max(light.shape[1] // _PATCH, 1), max(light.shape[0] // _PATCH, 1)
         mean = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
         usable = np.asarray(mean > _MIN_LIGHT)
@@ -119,9 +116,9 @@ def is_saturated(masks: Sequence[np.ndarray | None]) -> bool:
 
 
 def overexposed_pixels(image: np.ndarray) -> np.ndarray | None:
-    """Return where all channels are clipped, dilated by ``OVEREXPOSED_RIM``; None for nowhere.
+    """Return where all channels are clipped, dilated by ``OVEREXPOSED_RIM``.
 
-    :returns: (H, W) uint8 of 0 and 1.
+    :returns: (H, W) uint8 of 0 and 1, or None for nowhere.
     """
     mask = cv2.inRange(image, (CLIPPED_LEVEL,) * 4, (255,) * 4) & 1
     if not mask.any():

@@ -33,9 +33,8 @@ class ReferenceView:
         With a breathing model, the camera of each plane is that of the reference plane, scaled
         and shifted by the model. Without one, it is the camera that came with the image.
 
-        Scale and shift of the model are rounded to ``NEGLIGIBLE_SHIFT`` at the corner of the
-        image: focus positions that differ by sensor noise give equal mappings, so that results
-        for a predicted mapping can be reused.
+        Scale and shift of the model are rounded to ``NEGLIGIBLE_SHIFT``: focus positions that
+        differ by sensor noise give equal mappings, so that cached results can be reused.
         """
         view = _stored_camera(plane) if plane.camera is not None else None
         if view is not None and settings.breathing == 'none':
@@ -68,7 +67,6 @@ def reference_view(stack: FocalStack, settings: EstimatorSettings) -> ReferenceV
 
 
 def _stored_camera(plane: Plane) -> CameraCalibration:
-    """Return the camera of a plane's image as stored."""
     assert plane.camera is not None
     return plane.calibration or CameraCalibration(plane.camera)
 
@@ -90,10 +88,6 @@ def _with_breathing(
     shift = [step * camera.width for step in settings.centre_shift(other - focus)]
     if rounded:
         scale_step = NEGLIGIBLE_SHIFT / (0.5 * math.hypot(camera.width, camera.height))
-        scale = 1.0 + _round(scale - 1.0, scale_step)
-        shift = [_round(pixels, NEGLIGIBLE_SHIFT) for pixels in shift]
+        scale = 1.0 + round((scale - 1.0) / scale_step) * scale_step
+        shift = [round(pixels / NEGLIGIBLE_SHIFT) * NEGLIGIBLE_SHIFT for pixels in shift]
     return replace(camera.magnified(scale), cx=camera.cx + shift[0], cy=camera.cy + shift[1])
-
-
-def _round(value: float, step: float) -> float:
-    return round(value / step) * step

@@ -24,10 +24,7 @@ def to_tensor(pixels: Tensor) -> Tensor:
 
 
 def resample_plane(image: Tensor, positions: SourcePositions, mode: str = 'bicubic') -> Tensor:
-    """Return an image (C, H, W) in [0, 1] sampled at positions, its edge repeated beyond it.
-
-    :param positions: None returns the image itself.
-    """
+    """Return an image (C, H, W) in [0, 1] sampled at positions, its edge repeated beyond it."""
     if positions is None:
         return image
     grid = sampling_grid(positions, (image.shape[-2], image.shape[-1]), image.device)
@@ -43,10 +40,9 @@ def resample_masks(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor | None:
-    """Resample masks of planes, (H, W) uint8 of 0 and 1; None for an empty mask.
+    """Resample masks of planes, (H, W) uint8 of 0 and 1 or None for an empty mask.
 
-    :param size: height and width of the result.
-    :returns: (N, H, W) float32; None if all masks are empty.
+    :returns: (N, H, W) float32 of the given size; None if all masks are empty.
     """
     if all(mask is None for mask in masks):
         return None
@@ -61,11 +57,7 @@ def resample_masks(
 def common_valid_mask(
     positions: Sequence[SourcePositions], size: tuple[int, int], device: torch.device
 ) -> Tensor | None:
-    """Return the pixels of the reference plane that every plane covers, (H, W) bool.
-
-    :param size: height and width of the planes.
-    :returns: None where every pixel is covered.
-    """
+    """Return the pixels that every plane covers, (H, W) bool; None if each pixel is covered."""
     height, width = size
     valid: np.ndarray | None = None
     for position in positions:

@@ -27,16 +27,11 @@ UNLIMITED = EstimatorSettings(depth_min=0.0, depth_max=1000.0)
 
 @dataclass(frozen=True, eq=False)
 class StackEstimate:
-    """Depth of a stack and its aligned planes.
-
-    :param result: at the size of the stack.
-    :param stack: the stack, aligned if requested.
-    :param alignment: None without alignment.
-    """
+    """Depth of a stack, and the stack with aligned planes."""
 
     result: DepthResult
     stack: FocalStack
-    alignment: Alignment | None
+    alignment: Alignment | None  # None without alignment
 
 
 def estimate_stack(
@@ -61,13 +56,8 @@ def estimate_stack(
     alignment, covered = None, None
     if align:
         images = [plane.image for plane in stack.planes]
-        alignment = align_planes(
-            images,
-            stack.focus_dioptres,
-            model='homography',
-            lens=settings.lens,
-            progress=progress,
-        )
+        focus, lens = stack.focus_dioptres, settings.lens
+        alignment = align_planes(images, focus, model='homography', lens=lens, progress=progress)
         images, covered = warp_planes(images, alignment)
         stack = replace(stack, planes=tuple(map(replace_image, stack.planes, images)))
         settings = replace(

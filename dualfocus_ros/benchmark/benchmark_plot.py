@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.benchmark.report_cells import base_cell
+from dualfocus_ros.benchmark.ratios import base_cell, cells_by_planes, cells_by_size, stages_ms
 from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 
 _MARKS = 'osD^vP*X'
@@ -22,20 +22,11 @@ def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
     by_planes, by_pixels, stages = figure.subplots(1, 3)
     for number, method in enumerate(methods):
         style = {'color': f'C{number}', 'marker': _MARKS[number % len(_MARKS)], 'markersize': 5}
-        cells = method['cells']
-        at_size = [c for c in cells if (c['width'], c['height']) == (at['width'], at['height'])]
-        at_count = sorted(
-            (c for c in cells if c['planes'] == at['planes']),
-            key=lambda c: c['width'] * c['height'],
-        )
-        _line(by_planes, [c['planes'] for c in at_size], at_size, method['name'], style)
-        _line(
-            by_pixels,
-            [c['width'] * c['height'] / 1e6 for c in at_count],
-            at_count,
-            method['name'],
-            style,
-        )
+        style['label'] = method['name']
+        cells = cells_by_planes(method, report)
+        _line(by_planes, [c['planes'] for c in cells], cells, style)
+        cells = cells_by_size(method, report)
+        _line(by_pixels, [c['width'] * c['height'] / 1e6 for c in cells], cells, style)
     by_planes.set(xlabel='planes', title=f'{at["width"]} x {at["height"]}')
     by_planes.set_xticks(sorted({c['planes'] for m in methods for c in m['cells']}))
     by_pixels.set(xlabel='megapixels of a plane', title=f'{at["planes"]} planes')
@@ -48,12 +39,12 @@ def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
     return figure_to_array(figure)
 
 
-def _line(axes: Any, x: list[float], cells: list[Any], label: str, style: dict[str, Any]) -> None:
-    spread = [cell['total_ms'] for cell in cells]
-    middle = np.array([s['p50'] for s in spread])
-    low, high = np.array([s['p10'] for s in spread]), np.array([s['p90'] for s in spread])
+def _line(axes: Any, x: list[float], cells: list[Any], style: dict[str, Any]) -> None:
+    low, middle, high = (
+        np.array([cell['total_ms'][p] for cell in cells]) for p in ('p10', 'p50', 'p90')
+    )
     bars = np.abs(np.stack([middle - low, high - middle]))
-    axes.errorbar(x, middle, bars, capsize=2, linewidth=1.3, label=label, **style)
+    axes.errorbar(x, middle, bars, capsize=2, linewidth=1.3, **style)
 
 
 def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
@@ -70,23 +61,15 @@ def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
         axes.axis('off')
         return
     names = list(dict.fromkeys(name for _, cell in rows for name in cell['stages']))
-    largest = max(cell['total_ms']['p50'] for _, cell in rows)
+    parts = {name: np.array([stages_ms(cell, [name]) for _, cell in rows]) for name in names}
     # Stages too short to be visible are summed.
-    shown = [
-        name
-        for name in names
-        if max(c['stages'].get(name, {'p50': 0.0})['p50'] for _, c in rows) > 0.02 * largest
-    ]
+    visible = 0.02 * max(cell['total_ms']['p50'] for _, cell in rows)
+    shown = {name: values for name, values in parts.items() if values.max() > visible}
+    hidden = [values for name, values in parts.items() if name not in shown]
+    shown['other stages'] = sum(hidden, np.zeros(len(rows)))
     places = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))
-    parts = {
-        name: np.array([c['stages'].get(name, {'p50': 0.0})['p50'] for _, c in rows])
-        for name in names
-    }
-    rest = sum((parts[name] for name in names if name not in shown), np.zeros(len(rows)))
-    for number, (name, values) in enumerate(
-        [*((name, parts[name]) for name in shown), ('other stages', rest)]
-    ):
+    for number, (name, values) in enumerate(shown.items()):
         axes.barh(places, values, left=left, color=f'C{number + 2}', label=name)
         left += values
     axes.set_yticks(places, [name for name, _ in rows], fontsize=8)

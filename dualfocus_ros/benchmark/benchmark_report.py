@@ -3,15 +3,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualfocus_ros.benchmark.node_report import node_section
-from dualfocus_ros.benchmark.report_cells import Cell, base_cell, network_ms
+from dualfocus_ros.benchmark.ratios import (
+    base_cell,
+    cells_by_planes,
+    cells_by_size,
+    stages_ms,
+)
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.io.image_files import save_palette_png
+
+# Column of a table: heading, digits (negative: a share, printed in per cent), value of a row.
+_Column = tuple[str, int, Callable[[Mapping[str, Any]], Any]]
+
+_RATIO_COLUMNS: tuple[_Column, ...] = (
+    ('value', 0, lambda r: f'{r["value"]:.3g} {r["unit"]}'.strip()),
+    ('required', 0, lambda r: _requirement(r)),
+    ('met', 0, lambda r: {None: '', True: 'yes', False: 'no'}[r['met']]),
+)
+_METHOD_COLUMNS: tuple[_Column, ...] = (
+    ('weights', 0, lambda m: m['weights']),
+    ('parameters', 0, lambda m: f'{m["parameters"] / 1e6:.2f} M' if m['parameters'] else ''),
+    ('format', 0, lambda m: m['precision']),
+    ('network, ms', 1, lambda m: stages_ms(m['base']) or None),
+    ('whole, ms', 1, lambda m: m['whole']['p50']),
+    ('p10 to p90', 0, lambda m: f'{m["whole"]["p10"]:.0f} to {m["whole"]["p90"]:.0f}'),
+    ('runs', 0, lambda m: m['whole']['repeats']),
+    ('of DFV', 2, lambda m: m['dfv'] and m['whole']['p50'] / m['dfv']),
+    ('peak memory, MB', 0, lambda m: _megabytes(m['alone'].get('peak_bytes'))),
+    ('on the GPU, MB', 0, lambda m: _megabytes(m['alone'].get('device_peak_bytes'))),
+)
+_ARRIVAL_COLUMNS: tuple[_Column, ...] = (
+    ('whole stack, ms', 1, lambda m: _median(m['base'])),
+    ('last plane to result, ms', 1, lambda m: _median(m['last_plane'])),
+    ('of whole', 2, lambda m: _median(m['last_plane']) / _median(m['base'])),
+    ('sliding, ms a frame', 1, lambda m: _median(m['sliding'])),
+    ('of whole', 2, lambda m: _median(m['sliding']) / _median(m['base'])),
+    ('thereof encode of one plane', 1, lambda m: stages_ms(m['sliding'], ['encode'])),
+    ('thereof decode', 1, lambda m: stages_ms(m['sliding'], ['decode'])),
+    ('whole stack alone, ms', 1, lambda m: _p50(m['alone'].get('whole_ms'))),
+    ('sliding alone, ms', 1, lambda m: _p50(m['alone'].get('sliding_ms'))),
+    (
+        'of whole alone',
+        2,
+        lambda m: (
+            m['alone']['sliding_ms']['p50'] / m['alone']['whole_ms']['p50']
+            if 'sliding_ms' in m['alone']
+            else None
+        ),
+    ),
+)
+_FORMAT_COLUMNS: tuple[_Column, ...] = (
+    ('whole, ms', 1, lambda p: p['total_ms']['p50']),
+    ('of fp32', 2, lambda p: p['time_ratio']),
+    ('median change, 1/m', 5, lambda p: p['median_dioptres']),
+    ('99 %, 1/m', 5, lambda p: p['p99_dioptres']),
+    ('largest, 1/m', 4, lambda p: p['max_dioptres']),
+    ('validity differs, %', -2, lambda p: p['validity_changed']),
+)
+_MODE_COLUMNS: tuple[_Column, ...] = (
+    ('camera, Hz', 2, lambda m: m['camera_hz']),
+    ('frames sent', 0, lambda m: m['frames_sent']),
+    ('depths', 0, lambda m: m['depths']),
+    ('depths, Hz', 2, lambda m: m['depth_hz']),
+    ('latency, ms', 1, lambda m: _p50(m['latency_ms'])),
+    ('p90', 1, lambda m: m['latency_ms'] and m['latency_ms']['p90']),
+    ('node: inference, ms', 1, lambda m: _p50(m['inference_ms'])),
+    ('assemble', 1, lambda m: _p50(m['assemble_ms'])),
+    ('publish', 1, lambda m: _p50(m['publish_ms'])),
+    ('callbacks, 99 %', 2, lambda m: m['callbacks'] and m['callbacks']['busy'][1]),
+    ('longest', 2, lambda m: m['callbacks'] and m['callbacks']['busy'][2]),
+    ('longest, wall clock', 2, lambda m: m['callbacks'] and m['callbacks']['elapsed'][2]),
+)
+_TRANSPORT_COLUMNS: tuple[_Column, ...] = (
+    ('default, ms', 2, lambda t: _p50(t['default']['delay_ms'])),
+    ('lost, %', -1, lambda t: t['default']['loss']),
+    ('package profile, ms', 2, lambda t: _p50(t['ours']['delay_ms'])),
+    ('lost, %', -1, lambda t: t['ours']['loss']),
+    ('default / package', 1, lambda t: t['speed_up']),
+)
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
@@ -20,32 +94,58 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))
-    write_text(folder / 'benchmark.json', as_json(report))
+    write_text(folder / 'benchmark.json', to_json(report))
     save_palette_png(folder / 'benchmark.png', scaling_figure(report))
-
-
-def as_json(report: Mapping[str, Any]) -> str:
-    """Return the whole report; numbers that are not finite are null."""
-    return to_json(report)
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
-    lines = ['# Benchmark', '', *_run_info(report), '']
-    lines += ['## Ratios', '', *_ratios(report['ratios']), '']
     at = report['base']
     base = f'{at["planes"]} planes of {at["width"]} x {at["height"]}'
+    lines = ['# Benchmark', '', *_run_info(report), '', '## Ratios', '']
+    lines += [*_table(report['ratios'], 'ratio', 'words', _RATIO_COLUMNS), '']
     lines += [f'## Methods: {base}', '', *_comparison(report), '']
-    lines += ['## Stages', '', *_stages(report), '']
-    arrival = _on_arrival(report)
-    if arrival:
-        lines += ['## Planes encoded on arrival', '', *arrival, '']
-    lines += _scaling(report)
+    lines += ['## Stages', '', *_stages(report), '', *_on_arrival(report), *_scaling(report)]
     if report['precisions']:
         lines += ['## Number formats', '', *_formats(report), '']
     if report.get('node'):
-        lines += node_section(report['node'])
+        lines += _over_dds(report['node'])
     return '\n'.join(lines).rstrip() + '\n'
+
+
+def _table(
+    entries: Iterable[Mapping[str, Any]], first: str, key: str, columns: Sequence[_Column]
+) -> list[str]:
+    """Return a table with a row for each entry; columns without any value are omitted.
+
+    :param first: heading of the first column, which shows ``entry[key]``.
+    """
+    rows = []
+    for entry in entries:
+        values = {str(place): column[2](entry) for place, column in enumerate(columns)}
+        row = {place: value for place, value in values.items() if value is not None}
+        rows.append({first: entry[key], **row})
+    headings = [(str(n), heading, digits) for n, (heading, digits, _) in enumerate(columns)]
+    return markdown_table(rows, headings, first)
+
+
+def _median(cell: Mapping[str, Any]) -> float:
+    return float(cell['total_ms']['p50'])
+
+
+def _p50(percentiles: Mapping[str, float] | None) -> float | None:
+    return percentiles['p50'] if percentiles else None
+
+
+def _megabytes(count: float | None) -> float | None:
+    return count / 1e6 if count else None
+
+
+def _requirement(ratio: Mapping[str, Any]) -> str:
+    if ratio['limit'] is None:
+        return ''
+    side = 'at least' if ratio['at_least'] else 'at most'
+    return f'{side} {ratio["limit"]:.2g} {ratio["unit"]}'.strip()
 
 
 def _run_info(report: Mapping[str, Any]) -> list[str]:
@@ -62,99 +162,47 @@ def _run_info(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _ratios(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = []
-    for ratio in ratios:
-        limit = ratio['limit']
-        required, met = '', ''
-        if limit is not None:
-            required = (
-                f'{"at least" if ratio["at_least"] else "at most"} {limit:.2g} {ratio["unit"]}'
-            )
-            met = 'yes' if ratio['met'] else 'no'
-        rows.append(
-            {
-                'ratio': ratio['words'],
-                'value': f'{ratio["value"]:.3g} {ratio["unit"]}'.strip(),
-                'required': required.strip(),
-                'met': met,
-            }
-        )
-    columns = [('value', 'value', 0), ('required', 'required', 0), ('met', 'met', 0)]
-    return markdown_table(rows, columns, 'ratio')
-
-
 def _comparison(report: Mapping[str, Any]) -> list[str]:
-    dfv = next(
-        (base_cell(m, report)['total_ms']['p50'] for m in report['methods'] if m['name'] == 'dfv'),
-        None,
-    )
-    rows = []
-    for method in report['methods']:
-        cell, alone = base_cell(method, report), method['alone']
-        network = network_ms(cell)
-        total = cell['total_ms']
-        rows.append(
-            {
-                'method': method['name'],
-                'weights': method['weights'],
-                'parameters': f'{method["parameters"] / 1e6:.2f} M'
-                if method['parameters']
-                else '',
-                'precision': method['precision'],
-                'network': network or None,
-                'whole': total['p50'],
-                'spread': f'{total["p10"]:.0f} to {total["p90"]:.0f}',
-                'repeats': total['repeats'],
-                'of_dfv': None if dfv is None else total['p50'] / dfv,
-                'memory': alone['peak_bytes'] / 1e6 if 'peak_bytes' in alone else None,
-                'gpu': alone['device_peak_bytes'] / 1e6
-                if alone.get('device_peak_bytes')
-                else None,
-            }
-        )
-    columns = [
-        ('weights', 'weights', 0),
-        ('parameters', 'parameters', 0),
-        ('precision', 'format', 0),
-        ('network', 'network, ms', 1),
-        ('whole', 'whole, ms', 1),
-        ('spread', 'p10 to p90', 0),
-        ('repeats', 'runs', 0),
-        ('of_dfv', 'of DFV', 2),
-        ('memory', 'peak memory, MB', 0),
-        ('gpu', 'on the GPU, MB', 0),
-    ]
-    columns = [c for c in columns if any(row.get(c[0]) is not None for row in rows)]
-    imported = [
-        m['alone']['imported_bytes'] for m in report['methods'] if 'imported_bytes' in m['alone']
-    ]
+    methods = report['methods']
+    dfv = next((_median(base_cell(m, report)) for m in methods if m['name'] == 'dfv'), None)
+    entries = [{**m, 'base': base_cell(m, report), 'dfv': dfv} for m in methods]
+    for entry in entries:
+        entry['whole'] = entry['base']['total_ms']
     notes = [
         'Medians. **whole**: for DualFocus models the whole estimate with every output (depth, '
         'sigma, confidence, all-in-focus image, organised and decimated points); for DFV image '
         'normalisation and network; for the classical methods the function call. Weights are '
         '**random** where none are shipped; run time does not depend on them.',
     ]
+    imported = [m['alone']['imported_bytes'] for m in methods if 'imported_bytes' in m['alone']]
     if imported:
         notes += [
             '',
             'Peak memory is that of a separate process (VmHWM), including '
             f'{max(imported) / 1e6:.0f} MB of Python and imported libraries.',
         ]
-    for method in report['methods']:
-        error = method['alone'].get('error')
-        if error:
+    for method in methods:
+        if 'error' in method['alone']:
+            error = method['alone']['error']
             notes += ['', f'{method["name"]} failed in a separate process: {error}']
-    return [*markdown_table(rows, columns, 'method'), '', *notes]
+    return [*_table(entries, 'method', 'name', _METHOD_COLUMNS), '', *notes]
 
 
 def _stages(report: Mapping[str, Any]) -> list[str]:
-    models = [method for method in report['methods'] if method['ours']]
-    if not models:
+    cells = {m['name']: base_cell(m, report) for m in report['methods'] if m['ours']}
+    if not cells:
         return ['No DualFocus model was measured.']
-    cells = {method['name']: base_cell(method, report) for method in models}
-    lines = _by_stage(cells)
-    lines += [
+    names = list(dict.fromkeys(name for cell in cells.values() for name in cell['stages']))
+    rows: list[dict[str, Any]] = [
+        {
+            'stage': name,
+            **{t: c['stages'][name]['p50'] for t, c in cells.items() if name in c['stages']},
+        }
+        for name in names
+    ]
+    rows.append({'stage': '**whole estimate**', **{t: _median(c) for t, c in cells.items()}})
+    lines = [
+        *markdown_table(rows, [(title, title, 1) for title in cells], 'stage'),
         '',
         'Median ms. **pack** builds the messages and **serialise** encodes them for DDS; both '
         'come after the whole estimate.',
@@ -167,167 +215,80 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _by_stage(cells: Mapping[str, Cell]) -> list[str]:
-    names = list(dict.fromkeys(name for cell in cells.values() for name in cell['stages']))
-    rows: list[dict[str, Any]] = [
-        {
-            'stage': name,
-            **{
-                title: cell['stages'][name]['p50']
-                for title, cell in cells.items()
-                if name in cell['stages']
-            },
-        }
-        for name in names
-    ]
-    rows.append(
-        {
-            'stage': '**whole estimate**',
-            **{t: cell['total_ms']['p50'] for t, cell in cells.items()},
-        }
-    )
-    return markdown_table(rows, [(title, title, 1) for title in cells], 'stage')
-
-
 def _on_arrival(report: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for method in report['methods']:
-        if method['last_plane'] is None or method['sliding'] is None:
-            continue
-        whole = base_cell(method, report)['total_ms']['p50']
-        last, sliding = method['last_plane']['total_ms'], method['sliding']['total_ms']
-        rows.append(
-            {
-                'model': method['name'],
-                'whole': whole,
-                'last': last['p50'],
-                'last_share': last['p50'] / whole,
-                'sliding': sliding['p50'],
-                'sliding_share': sliding['p50'] / whole,
-                'encode': method['sliding']['stages'].get('encode', {}).get('p50'),
-                'decode': method['sliding']['stages'].get('decode', {}).get('p50'),
-                **_alone(method['alone']),
-            }
-        )
-    if not rows:
-        return []
-    columns = [
-        ('whole', 'whole stack, ms', 1),
-        ('last', 'last plane to result, ms', 1),
-        ('last_share', 'of whole', 2),
-        ('sliding', 'sliding, ms a frame', 1),
-        ('sliding_share', 'of whole', 2),
-        ('encode', 'thereof encode of one plane', 1),
-        ('decode', 'thereof decode', 1),
-        ('whole_alone', 'whole stack alone, ms', 1),
-        ('sliding_alone', 'sliding alone, ms', 1),
-        ('share_alone', 'of whole alone', 2),
+    entries = [
+        {**method, 'base': base_cell(method, report)}
+        for method in report['methods']
+        if method['last_plane'] is not None and method['sliding'] is not None
     ]
+    if not entries:
+        return []
     return [
-        *markdown_table(rows, columns, 'model'),
+        '## Planes encoded on arrival',
+        '',
+        *_table(entries, 'model', 'name', _ARRIVAL_COLUMNS),
         '',
         'Sweep mode encodes each plane on arrival; one encoding and the decoder remain after the '
         'last plane. Sliding mode yields a depth with every frame. **Alone**: in a process that '
         'runs only this model, as a node does; the other columns are interleaved with the other '
         'methods.',
+        '',
     ]
-
-
-def _alone(alone: Mapping[str, Any]) -> dict[str, float]:
-    """Return the columns of the separate process; none after a failure."""
-    if 'sliding_ms' not in alone:
-        return {}
-    whole, sliding = alone['whole_ms']['p50'], alone['sliding_ms']['p50']
-    return {'whole_alone': whole, 'sliding_alone': sliding, 'share_alone': sliding / whole}
 
 
 def _scaling(report: Mapping[str, Any]) -> list[str]:
     at, lines = report['base'], []
-    counts = sorted(
-        {
-            c['planes']
-            for m in report['methods']
-            for c in m['cells']
-            if (c['width'], c['height']) == (at['width'], at['height'])
-        }
-    )
-    sizes = sorted(
-        {
-            (c['width'], c['height'])
-            for m in report['methods']
-            for c in m['cells']
-            if c['planes'] == at['planes']
-        },
-        key=lambda s: s[0] * s[1],
-    )
-    for title, keys, heading in (
-        (
-            f'Planes, at {at["width"]} x {at["height"]}',
-            [(n, at['width'], at['height']) for n in counts],
-            '{0} planes',
-        ),
-        (
-            f'Size, with {at["planes"]} planes',
-            [(at['planes'], *size) for size in sizes],
-            '{1} x {2}',
-        ),
+    for title, select, heading in (
+        (f'Planes, at {at["width"]} x {at["height"]}', cells_by_planes, '{planes} planes'),
+        (f'Size, with {at["planes"]} planes', cells_by_size, '{width} x {height}'),
     ):
-        if len(keys) < 2:
-            continue
-        rows = []
+        rows: list[dict[str, Any]] = []
+        headings: dict[str, None] = {}
         for method in report['methods']:
-            found = {(c['planes'], c['width'], c['height']): c for c in method['cells']}
-            rows.append(
-                {
-                    'method': method['name'],
-                    **{
-                        heading.format(*key): found[key]['total_ms']['p50']
-                        for key in keys
-                        if key in found
-                    },
-                }
-            )
-        columns = [(heading.format(*key),) * 2 + (1,) for key in keys]
-        lines += [
-            f'## {title}',
-            '',
-            *markdown_table(rows, columns, 'method'),
-            '',
-            'Whole, median ms.',
-            '',
-        ]
+            found = {heading.format_map(c): _median(c) for c in select(method, report)}
+            headings |= dict.fromkeys(found)
+            rows.append({'method': method['name'], **found})
+        if len(headings) > 1:
+            table = markdown_table(rows, [(name, name, 1) for name in headings])
+            lines += [f'## {title}', '', *table, '', 'Whole, median ms.', '']
     return lines
 
 
 def _formats(report: Mapping[str, Any]) -> list[str]:
-    rows = [
-        {
-            'format': entry['precision'],
-            'time': entry['total_ms']['p50'],
-            'ratio': entry['time_ratio'],
-            'median': entry['median_dioptres'],
-            'p99': entry['p99_dioptres'],
-            'max': entry['max_dioptres'],
-            'validity': entry['validity_changed'],
-        }
-        for entry in report['precisions']
-    ]
-    columns = [
-        ('time', 'whole, ms', 1),
-        ('ratio', 'of fp32', 2),
-        ('median', 'median change, 1/m', 5),
-        ('p99', '99 %, 1/m', 5),
-        ('max', 'largest, 1/m', 4),
-        ('validity', 'validity differs, %', -2),
-    ]
-    speed = (
-        ''
-        if report['fast_bf16'] or report['device_kind'] != 'cpu'
-        else (' This processor has no bf16 instructions.')
-    )
+    lacks_bf16 = report['device_kind'] == 'cpu' and not report['fast_bf16']
     return [
-        *markdown_table(rows, columns, 'format'),
+        *_table(report['precisions'], 'format', 'precision', _FORMAT_COLUMNS),
         '',
         f'{report["default_model"]}; change of inverse depth relative to fp32 on a rendered stack '
-        f'with planes from 0.45 to 2.5 1/m.{speed}',
+        f'with planes from 0.45 to 2.5 1/m.'
+        f'{" This processor has no bf16 instructions." if lacks_bf16 else ""}',
+    ]
+
+
+def _over_dds(node: Mapping[str, Any]) -> list[str]:
+    at, newest, transport = node['setting'], node['modes'][-1], node['transport']
+    lines = [
+        '## Over DDS, between processes',
+        '',
+        *_table(node['modes'], 'mode', 'mode', _MODE_COLUMNS),
+        '',
+        f'{newest["model"]} on {newest["device"]}, {at["planes"]} planes of {at["width"]} x '
+        f'{at["height"]}. Latency: from the stamp of the last plane, taken before it is '
+        'published, to the depth image in the callback of another process. Medians. Callbacks: '
+        "processor time of at most the newest 1000 on the executor's thread; the wall-clock time "
+        'includes other work of the processor.',
+        '',
+    ]
+    if not transport['compared']:
+        return [*lines, f'Transport: not measured ({transport["why_not"]}).', '']
+    size = f'{transport["width"]} x {transport["height"]} rgb8 at {transport["rate"]:g} Hz'
+    return [
+        *lines,
+        '### Transport',
+        '',
+        *_table(transport['compared'], 'subscriber', 'reliability', _TRANSPORT_COLUMNS),
+        '',
+        f'{size} ({transport["rmw"]}), publish to callback between two processes, median; runs '
+        'with the two profiles are interleaved.',
+        '',
     ]

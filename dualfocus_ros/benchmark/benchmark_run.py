@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 import tempfile
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,42 +16,30 @@ import torch
 from dualfocus_ros import __version__
 from dualfocus_ros.benchmark import machine_info
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
-from dualfocus_ros.benchmark.compute_config import ComputeConfig
 from dualfocus_ros.benchmark.ratios import derive_ratios
 from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
 from dualfocus_ros.benchmark.timed_methods import (
     BenchmarkMethod,
-    SlidingWindowTask,
+    ComputeConfig,
     TimedDualFocus,
     method_names,
     open_timed_method,
+    sliding_window_task,
 )
-from dualfocus_ros.benchmark.timing import (
-    Percentiles,
-    TimedTask,
-    TimingSample,
-    measure_interleaved,
-    stage_percentiles,
-)
+from dualfocus_ros.benchmark.timing import TimedTask, TimingSample, measure_interleaved, summarize
 from dualfocus_ros.evaluation.methods import open_unique
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.evaluation.run_info import source_commit
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack
 from dualfocus_ros.inference.device import describe_device
+from dualfocus_ros.models.weights import resolve_model
 
 PLANES = (2, 5, 10, 20)
 SIZES = ((320, 240), (640, 480), (960, 720), (1280, 960))
 QUICK_PLANES, QUICK_SIZES = (2, 5), ((160, 120), (320, 240))
 STANDARD_PLANES, STANDARD_SIZE = 5, (640, 480)
 LAST_PLANE, SLIDING = 'last plane', 'sliding'
-
-
-class StackSource(Protocol):
-    """Source of stacks."""
-
-    def stack(self, shape: StackShape) -> FocalStack:
-        """Return a stack of new images."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +90,7 @@ class BenchmarkConfig:
 def run_benchmark(
     config: BenchmarkConfig,
     progress: Progress | None = None,
-    stacks: StackSource | None = None,
+    stacks: RenderedSweep | None = None,
 ) -> dict[str, Any]:
     """Measure all methods and return the report, ready for JSON.
 
@@ -118,7 +106,7 @@ def run_benchmark(
     stacks = stacks or RenderedSweep(max(config.planes))
     progress.set_description('loading')
     methods = open_unique(config.methods, lambda name: open_timed_method(name, config.compute))
-    default = _default_model(methods, config)
+    default = _default_model(methods)
     precisions = _other_precisions(config, default)
     # First runs and subprocesses; repeats are added when their number is known.
     progress.reset(
@@ -133,17 +121,14 @@ def run_benchmark(
     report['default_model'] = default.name if default is not None else None
     report['methods'] = [_method_report(m, config, samples) for m in methods.values()]
     report['precisions'] = _compare_precisions(
-        default, precisions, samples[config.base], stacks.stack(config.base)
+        default, precisions, samples, config.base, stacks.stack(config.base)
     )
     progress.set_description('alone')
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as folder:
         file = Path(folder) / 'stack.npz'
         write_stack(file, stacks.stack(config.base))
-        compute = config.compute
         for method, name in zip(report['methods'], methods, strict=True):
-            method['alone'] = run_in_subprocess(
-                name, file, compute.device, compute.precision, compute.threads, config.seconds
-            )
+            method['alone'] = run_in_subprocess(name, file, config.compute, config.seconds)
             progress.update(1)
     report['ratios'] = [ratio.as_json() for ratio in derive_ratios(report)]
     return report
@@ -156,14 +141,12 @@ def add_node_results(report: Mapping[str, Any], node: Mapping[str, Any]) -> dict
     return extended
 
 
-def _default_model(
-    methods: Mapping[str, BenchmarkMethod], config: BenchmarkConfig
-) -> TimedDualFocus | None:
-    """Return the model that ``auto`` loads on this device, if it is measured."""
-    networks = [m for m in methods.values() if isinstance(m, TimedDualFocus)]
+def _default_model(methods: Mapping[str, BenchmarkMethod]) -> TimedDualFocus | None:
+    """Return the model that ``auto`` loads, if it is measured."""
+    networks = [method for method in methods.values() if isinstance(method, TimedDualFocus)]
     if not networks:
         return None
-    name = TimedDualFocus('auto', config.compute).name
+    _, name, _ = resolve_model('auto')
     return next((network for network in networks if network.name == name), None)
 
 
@@ -185,64 +168,39 @@ def _measure(
     config: BenchmarkConfig,
     methods: Mapping[str, BenchmarkMethod],
     precisions: Mapping[str, TimedDualFocus],
-    stacks: StackSource,
+    stacks: RenderedSweep,
     progress: Progress,
-) -> dict[StackShape, dict[str, list[TimingSample]]]:
-    """Time all tasks; shapes take turns too, because their times are compared."""
-    tasks = {
-        (shape, name): task
-        for shape in config.shapes
-        for name, task in _tasks(config, shape, methods, precisions, stacks).items()
-    }
+) -> dict[tuple[StackShape, str], list[TimingSample]]:
+    """Time all tasks by shape and name; shapes take turns too, because they are compared."""
+    base = config.base
+
+    def task(shape: StackShape, run: Callable[[FocalStack], TimingSample]) -> TimedTask:
+        return lambda: run(stacks.stack(shape))
+
+    tasks: dict[tuple[StackShape, str], TimedTask] = {}
+    for shape in config.shapes:
+        for method in methods.values():
+            tasks[shape, method.name] = task(shape, method.run)
+    for name, method in methods.items():
+        if isinstance(method, TimedDualFocus):
+            tasks[base, f'{method.name}, {LAST_PLANE}'] = task(base, method.last_plane)
+            tasks[base, f'{method.name}, {SLIDING}'] = sliding_window_task(
+                name, config.compute, lambda: stacks.stack(base)
+            )
+    for precision, network in precisions.items():
+        tasks[base, f'{network.name}, {precision}'] = task(base, network.run)
 
     def announce(more: int) -> None:
         progress.total = (progress.total or 0.0) + more
         progress.refresh()
 
-    measured = measure_interleaved(tasks, config.seconds, announce, progress.update)
-    samples: dict[StackShape, dict[str, list[TimingSample]]] = {s: {} for s in config.shapes}
-    for (shape, name), found in measured.items():
-        samples[shape][name] = found
-    return samples
-
-
-def _tasks(
-    config: BenchmarkConfig,
-    shape: StackShape,
-    methods: Mapping[str, BenchmarkMethod],
-    precisions: Mapping[str, TimedDualFocus],
-    stacks: StackSource,
-) -> dict[str, TimedTask]:
-    """Return the tasks at a shape; at the base also planes on arrival and number formats."""
-
-    def new_stack() -> FocalStack:
-        return stacks.stack(shape)
-
-    def task(run: Callable[[FocalStack], TimingSample]) -> TimedTask:
-        return lambda: run(new_stack())
-
-    tasks: dict[str, TimedTask] = {method.name: task(method.run) for method in methods.values()}
-    if shape != config.base:
-        return tasks
-    for name, method in methods.items():
-        if isinstance(method, TimedDualFocus):
-            tasks[_task_name(method.name, LAST_PLANE)] = task(method.last_plane)
-            # A second estimator: a whole stack in between would end the stream.
-            stream = TimedDualFocus(name, config.compute)
-            tasks[_task_name(method.name, SLIDING)] = SlidingWindowTask(stream, new_stack)
-    for precision, network in precisions.items():
-        tasks[_task_name(network.name, precision)] = task(network.run)
-    return tasks
-
-
-def _task_name(method: str, variant: str) -> str:
-    return f'{method}, {variant}'
+    return measure_interleaved(tasks, config.seconds, announce, progress.update)
 
 
 def _method_report(
     method: BenchmarkMethod,
     config: BenchmarkConfig,
-    samples: Mapping[StackShape, Mapping[str, list[TimingSample]]],
+    samples: Mapping[tuple[StackShape, str], list[TimingSample]],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         'name': method.name,
@@ -252,57 +210,41 @@ def _method_report(
         'parameters': method.parameters,
         'ours': isinstance(method, TimedDualFocus),
         'cells': [
-            {
-                'planes': shape.planes,
-                'width': shape.width,
-                'height': shape.height,
-                **_cell(by_task[method.name]),
-            }
-            for shape, by_task in sorted(samples.items())
+            {**asdict(shape), **summarize(samples[shape, method.name])}
+            for shape in sorted(config.shapes)
         ],
     }
-    base = samples[config.base]
     for key, variant in (('last_plane', LAST_PLANE), ('sliding', SLIDING)):
-        runs = base.get(_task_name(method.name, variant))
-        found[key] = None if runs is None else _cell(runs)
+        runs = samples.get((config.base, f'{method.name}, {variant}'))
+        found[key] = None if runs is None else summarize(runs)
     return found
-
-
-def _cell(samples: Sequence[TimingSample]) -> dict[str, Any]:
-    total, stages = stage_percentiles(samples)
-    return {
-        'total_ms': total.as_json(),
-        'stages': {name: percentiles.as_json() for name, percentiles in stages.items()},
-    }
 
 
 def _compare_precisions(
     default: TimedDualFocus | None,
     precisions: Mapping[str, TimedDualFocus],
-    samples: Mapping[str, list[TimingSample]],
+    samples: Mapping[tuple[StackShape, str], list[TimingSample]],
+    base: StackShape,
     stack: FocalStack,
 ) -> list[dict[str, Any]]:
     """Return time and depth of the default model in each number format relative to fp32."""
     if default is None:
         return []
-    networks = {default.precision: default, **precisions}
-    times = {}
-    for precision, network in networks.items():
-        task = default.name if network is default else _task_name(network.name, precision)
-        times[precision] = Percentiles.of([sample.total_ms for sample in samples[task]])
-    depths = {
-        precision: network.estimator.estimate(stack).depth
-        for precision, network in networks.items()
-    }
+    times = {default.precision: summarize(samples[base, default.name])['total_ms']}
+    depths = {default.precision: default.estimator.estimate(stack).depth}
+    for precision, network in precisions.items():
+        task = base, f'{network.name}, {precision}'
+        times[precision] = summarize(samples[task])['total_ms']
+        depths[precision] = network.estimator.estimate(stack).depth
     return [
         {
             'precision': precision,
             'against': 'fp32',
-            'time_ratio': times[precision].p50 / times['fp32'].p50,
-            'total_ms': times[precision].as_json(),
+            'time_ratio': times[precision]['p50'] / times['fp32']['p50'],
+            'total_ms': times[precision],
             **inverse_depth_change(depths[precision], depths['fp32']),
         }
-        for precision in networks
+        for precision in times
         if precision != 'fp32'
     ]
 
@@ -322,7 +264,7 @@ def inverse_depth_change(depth: np.ndarray, reference: np.ndarray) -> dict[str, 
 
 
 def _run_info(config: BenchmarkConfig, load: float | None) -> dict[str, Any]:
-    device, base = config.compute.torch_device, config.base
+    device = config.compute.torch_device
     return {
         'version': __version__,
         'commit': source_commit(Path(__file__)),
@@ -330,16 +272,14 @@ def _run_info(config: BenchmarkConfig, load: float | None) -> dict[str, Any]:
         'machine': machine_info.describe_machine(),
         'fast_bf16': machine_info.has_fast_bf16(),
         'load_before': load,
-        'busy': None
-        if load is None
-        else load > machine_info.BUSY_SHARE * machine_info.processor_count(),
+        'busy': None if load is None else load > machine_info.busy_limit(),
         'torch': torch.__version__,
         'device': describe_device(device),
         'device_kind': device.type,
         'threads': torch.get_num_threads(),
         'precision': config.compute.precision,
         'seconds': config.seconds,
-        'base': {'planes': base.planes, 'width': base.width, 'height': base.height},
+        'base': asdict(config.base),
     }
 
 

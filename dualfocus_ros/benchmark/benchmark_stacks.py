@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -63,24 +64,16 @@ class RenderedSweep:
         New arrays each time: the estimator caches planes by the identity of their image.
         """
         chosen = np.linspace(0, len(self._focus) - 1, shape.planes).round().astype(int)
-        focus = np.linspace(FAR, NEAR, shape.planes)
         size = (shape.width, shape.height)
-        planes = []
-        for number, (index, dioptres) in enumerate(zip(chosen, focus, strict=True)):
-            frame = self._frames[index]
-            image = frame.image
-            if image.shape[1::-1] != size:
-                image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-            planes.append(
-                Plane(
-                    np.array(image),
-                    float(dioptres),
-                    100_000_000 * number,
-                    frame.camera.resized(*size),
-                    number,
-                )
-            )
-        return FocalStack(tuple(planes), frame_id=FRAME)
+        frames = [self._frames[index] for index in chosen]
+        images = [
+            frame.image.copy()
+            if frame.image.shape[1::-1] == size
+            else cv2.resize(frame.image, size, interpolation=cv2.INTER_LINEAR)
+            for frame in frames
+        ]
+        cameras = [frame.camera.resized(*size) for frame in frames]
+        return _make_stack(images, np.linspace(FAR, NEAR, shape.planes), cameras)
 
 
 def write_stack(path: Path, stack: FocalStack) -> None:
@@ -98,19 +91,19 @@ def write_stack(path: Path, stack: FocalStack) -> None:
 def read_stack(path: Path) -> FocalStack:
     """Read a stack of :func:`write_stack`."""
     with np.load(path) as file:
-        images, focus, cameras = file['images'], file['focus'], file['cameras']
+        images, focus, rows = file['images'], file['focus'], file['cameras']
+    cameras = [PinholeCamera(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+    return _make_stack([image.copy() for image in images], focus, cameras)
+
+
+def _make_stack(
+    images: Sequence[np.ndarray], focus: np.ndarray, cameras: Sequence[PinholeCamera]
+) -> FocalStack:
+    planes = zip(images, focus, cameras, strict=True)
     return FocalStack(
         tuple(
-            Plane(
-                image.copy(),
-                float(dioptres),
-                100_000_000 * number,
-                PinholeCamera(int(camera[0]), int(camera[1]), *map(float, camera[2:])),
-                number,
-            )
-            for number, (image, dioptres, camera) in enumerate(
-                zip(images, focus, cameras, strict=True)
-            )
+            Plane(image, float(dioptres), 100_000_000 * number, camera, number)
+            for number, (image, dioptres, camera) in enumerate(planes)
         ),
         frame_id=FRAME,
     )

@@ -2,9 +2,9 @@
 """Receiver of the benchmark: logs the arrival of messages.
 
 ``python -m dualfocus_ros.benchmark.latency_receiver TOPIC RELIABILITY LOG``: an image topic;
-``reliable`` or ``best_effort``. Each line of the log is JSON: ``{"stamp_ns", "receipt_ns"}`` of an
-image, ``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}`` with the
-callback times in the diagnostics of the depth node.
+``reliable`` or ``best_effort``. Each line of the log is JSON: ``{"arrival": …}`` with stamp and
+receipt of an image, ``{"info": …}`` with the timings of a ``stack_info``, or ``{"callbacks": …}``
+with the callback times in the diagnostics of the depth node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from dualfocus_ros.nodes.monitoring.callback_times import CallbackSummary
 from dualfocus_ros.nodes.node_runner import run
 
-TIMINGS = ('assemble_ms', 'inference_ms', 'publish_ms', 'latency_ms')
+INFO_FIELDS = ('assemble_ms', 'inference_ms', 'publish_ms', 'model', 'device')
 
 
 def _create(topic: str, reliability: str, log: Path) -> Any:
@@ -48,31 +48,20 @@ def _create(topic: str, reliability: str, log: Path) -> Any:
 
         def _on_image(self, image: Image) -> None:
             now = self.get_clock().now().nanoseconds
-            self._log_entry({'stamp_ns': to_ns(image.header.stamp), 'receipt_ns': now})
+            self._log_entry('arrival', {'stamp_ns': to_ns(image.header.stamp), 'receipt_ns': now})
 
         def _on_info(self, info: StackInfo) -> None:
-            times = {name: float(getattr(info, name)) for name in TIMINGS}
-            self._log_entry(
-                {
-                    'info': {
-                        **times,
-                        'planes': len(info.stamps),
-                        'flags': int(info.flags),
-                        'model': info.model,
-                        'device': info.device,
-                    }
-                }
-            )
+            self._log_entry('info', {name: getattr(info, name) for name in INFO_FIELDS})
 
         def _on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
             for status in diagnostics.status:
                 values = {entry.key: entry.value for entry in status.values}
                 summary = CallbackSummary.from_values(values)
                 if summary is not None:
-                    self._log_entry({'callbacks': asdict(summary)})
+                    self._log_entry('callbacks', asdict(summary))
 
-        def _log_entry(self, entry: dict[str, Any]) -> None:
-            self._log.write(json.dumps(entry) + '\n')
+        def _log_entry(self, kind: str, entry: dict[str, Any]) -> None:
+            self._log.write(json.dumps({kind: entry}) + '\n')
 
         def close(self) -> None:
             """Close the log."""

@@ -9,7 +9,7 @@ of Fast DDS and with the profile of this package.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import json
 import os
 from pathlib import Path
@@ -17,10 +17,10 @@ import tempfile
 import time
 from typing import Any
 
-from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig, StackSource
+from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
-from dualfocus_ros.benchmark.report_cells import base_cell
-from dualfocus_ros.benchmark.timing import Percentiles
+from dualfocus_ros.benchmark.ratios import base_cell
+from dualfocus_ros.benchmark.timing import percentiles
 from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, isolated_environment
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.exceptions import CommandError
@@ -67,7 +67,7 @@ def measure_node(
     report: Mapping[str, Any],
     progress: Progress | None = None,
     amount: NodeBenchmarkConfig = NodeBenchmarkConfig(),
-    stacks: StackSource | None = None,
+    stacks: RenderedSweep | None = None,
 ) -> dict[str, Any]:
     """Measure the modes of the depth node and the transport; return results for JSON.
 
@@ -85,12 +85,7 @@ def measure_node(
         write_stack(stack, stacks.stack(base))
         write_stack(picture, stacks.stack(StackShape(2, *TRANSPORT_SIZE)))
         modes = []
-        parameters = {
-            'device': config.compute.device,
-            'precision': config.compute.precision,
-            'threads': config.compute.threads,
-            'stamp_policy': 'last',
-        }
+        parameters = {**asdict(config.compute), 'stamp_policy': 'last'}
         for mode in amount.modes:
             progress.set_description(f'depth node, {mode}')
             rate = camera_rate(report, mode, base.planes)
@@ -99,7 +94,7 @@ def measure_node(
         progress.set_description('transport')
         transport = _measure_transport(folder, picture, amount, progress)
     return {
-        'setting': {'planes': base.planes, 'width': base.width, 'height': base.height},
+        'setting': asdict(base),
         'modes': modes,
         'transport': transport,
     }
@@ -143,29 +138,26 @@ def _measure_mode(
         required = amount.depths + WARMUP_MESSAGES
         # Ten times the expected duration, for busy machines.
         deadline = time.monotonic() + START_SECONDS + 10.0 * required * 32 / rate
-        while len(_depths(received)) < required:
+        while len(_entries(received, 'arrival')) < required:
             _check_running(processes, deadline, mode)
             time.sleep(0.1)
     _raise_problems(processes)
-    entries = _lines(received)
-    depths = _depths(received)[WARMUP_MESSAGES:]
-    infos = [entry['info'] for entry in entries if 'info' in entry][WARMUP_MESSAGES:]
+    depths = _entries(received, 'arrival')[WARMUP_MESSAGES:]
+    infos = _entries(received, 'info')[WARMUP_MESSAGES:]
     # Statistics of the newest callbacks; the last message covers nearly all.
-    callbacks = [entry['callbacks'] for entry in entries if 'callbacks' in entry]
+    callbacks = _entries(received, 'callbacks')
     seconds = (depths[-1]['receipt_ns'] - depths[0]['receipt_ns']) * 1e-9
-    spread = {
-        name: _percentiles([info[name] for info in infos])
-        for name in ('assemble_ms', 'inference_ms', 'publish_ms')
-    }
     return {
         'mode': mode,
         'camera_hz': rate,
-        'frames_sent': len(sent.read_text().splitlines()),
+        'frames_sent': len(_lines(sent)),
         'depths': len(depths),
         'depth_hz': (len(depths) - 1) / seconds if seconds > 0.0 else None,
         'latency_ms': _percentiles([_delay_ms(entry) for entry in depths]),
-        'node_latency_ms': _percentiles([info['latency_ms'] for info in infos]),
-        **spread,
+        **{
+            name: _percentiles([info[name] for info in infos])
+            for name in ('assemble_ms', 'inference_ms', 'publish_ms')
+        },
         'callbacks': callbacks[-1] if callbacks else None,
         **{key: infos[-1][key] if infos else None for key in ('model', 'device')},
     }
@@ -196,10 +188,8 @@ def _measure_transport(
         for turn in range(amount.rounds):
             for with_profile in (False, True):
                 name = f'{reliability}-{turn}-{"profile" if with_profile else "default"}'
-                logs = folder / name
-                logs.mkdir()
                 sent, received = _play_images(
-                    logs, picture, reliability, with_profile, amount.images
+                    folder / name, picture, reliability, with_profile, amount.images
                 )
                 counts[with_profile] += sent
                 delays[with_profile] += received
@@ -214,11 +204,11 @@ def compare_transports(
     """Return delay and loss with the default profile (key False) and the package's (key True)."""
     sides: dict[str, dict[str, Any]] = {}
     for with_profile, name in ((False, 'default'), (True, 'ours')):
-        lost = 1.0 - len(delays[with_profile]) / sent[with_profile] if sent[with_profile] else None
+        count, received = sent[with_profile], len(delays[with_profile])
         sides[name] = {
-            'sent': sent[with_profile],
-            'received': len(delays[with_profile]),
-            'loss': None if lost is None else max(lost, 0.0),
+            'sent': count,
+            'received': received,
+            'loss': max(1.0 - received / count, 0.0) if count else None,
             'delay_ms': _percentiles(delays[with_profile]),
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
@@ -234,20 +224,21 @@ def _play_images(
     logs: Path, picture: Path, reliability: str, with_profile: bool, images: int
 ) -> tuple[int, list[float]]:
     """Play images to a receiver; return the number sent and the delays in ms."""
+    logs.mkdir()
     sent, received = logs / 'sent', logs / 'received'
     environment = {**isolated_environment(), **_profile(with_profile)}
     with NodeGroup() as processes:
         processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
         processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
         deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
-        while len(_stamps(sent)) < images + WARMUP_MESSAGES:
+        while len(_lines(sent)) < images + WARMUP_MESSAGES:
             _check_running(processes, deadline, 'transport')
             time.sleep(0.05)
         # The last images may still be in transit; later ones do not count.
-        stamps = set(_stamps(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
+        stamps = set(_lines(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
     _raise_problems(processes)
-    arrived = [entry for entry in _depths(received) if entry['stamp_ns'] in stamps]
+    arrived = [e for e in _entries(received, 'arrival') if e['stamp_ns'] in stamps]
     return len(stamps), [_delay_ms(entry) for entry in arrived]
 
 
@@ -281,23 +272,14 @@ def _raise_problems(processes: NodeGroup) -> None:
         raise CommandError('; '.join(processes.problems))
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a receiver's log."""
-    if not file.is_file():
-        return []
-    text = file.read_text()
+def _lines(log: Path) -> list[Any]:
+    """Return the complete lines of a log of JSON values."""
+    text = log.read_text() if log.is_file() else ''
     return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
 
 
-def _depths(file: Path) -> list[dict[str, Any]]:
-    return [entry for entry in _lines(file) if 'stamp_ns' in entry]
-
-
-def _stamps(file: Path) -> list[int]:
-    if not file.is_file():
-        return []
-    text = file.read_text()
-    return [int(line) for line in text[: text.rfind('\n') + 1].splitlines()]
+def _entries(log: Path, kind: str) -> list[dict[str, Any]]:
+    return [line[kind] for line in _lines(log) if kind in line]
 
 
 def _delay_ms(entry: Mapping[str, int]) -> float:
@@ -305,4 +287,4 @@ def _delay_ms(entry: Mapping[str, int]) -> float:
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, Any] | None:
-    return Percentiles.of(values).as_json() if values else None
+    return percentiles(values) if values else None

@@ -3,15 +3,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.benchmark.report_cells import Cell, base_cell, network_ms, stage_ms
+# Times of a method at one stack shape.
+Cell = Mapping[str, Any]
+NETWORK_STAGES = ('encode', 'decode', 'network')
+PUBLISH_STAGES = ('pack', 'serialise')
 
-PUBLISH = ('pack', 'serialise')
+
+def cells_by_planes(method: Mapping[str, Any], report: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells of a method at the base size, by number of planes."""
+    base = report['base']
+    size = base['width'], base['height']
+    found = [cell for cell in method['cells'] if (cell['width'], cell['height']) == size]
+    return sorted(found, key=lambda cell: cell['planes'])
+
+
+def cells_by_size(method: Mapping[str, Any], report: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells of a method with the base number of planes, by number of pixels."""
+    found = [cell for cell in method['cells'] if cell['planes'] == report['base']['planes']]
+    return sorted(found, key=lambda cell: cell['width'] * cell['height'])
+
+
+def base_cell(method: Mapping[str, Any], report: Mapping[str, Any]) -> Cell:
+    """Return the times of a method at the base shape."""
+    planes = report['base']['planes']
+    return next(cell for cell in cells_by_planes(method, report) if cell['planes'] == planes)
+
+
+def stages_ms(cell: Cell, names: Sequence[str] = NETWORK_STAGES) -> float:
+    """Return the median time of stages, by default those of the network; 0 for absent ones."""
+    return sum(float(cell['stages'][name]['p50']) for name in names if name in cell['stages'])
 
 
 @dataclass(frozen=True)
@@ -19,13 +45,13 @@ class Ratio:
     """Ratio, or another derived value.
 
     :param name: identifier.
-    :param description: numerator and denominator in words.
+    :param words: numerator and denominator.
     :param unit: of the value; empty for a ratio.
     :param limit: required maximum, or minimum if ``at_least``; None without a requirement.
     """
 
     name: str
-    description: str
+    words: str
     value: float
     unit: str = ''
     limit: float | None = None
@@ -40,15 +66,7 @@ class Ratio:
 
     def as_json(self) -> dict[str, Any]:
         """Return the ratio for JSON."""
-        return {
-            'name': self.name,
-            'words': self.description,
-            'value': self.value,
-            'unit': self.unit,
-            'limit': self.limit,
-            'at_least': self.at_least,
-            'met': self.met,
-        }
+        return {**asdict(self), 'met': self.met}
 
 
 def deviation_from_line(x: Sequence[float], y: Sequence[float]) -> float:
@@ -75,175 +93,95 @@ def derive_ratios(report: Mapping[str, Any]) -> list[Ratio]:
     default = methods.get(report['default_model'])
     found: list[Ratio] = []
     if default is not None:
-        at = report['base']
-        base = base_cell(default, report)
         if 'dfv' in methods:
-            found += _against_dfv(default['name'], base, base_cell(methods['dfv'], report))
-        found += _memory(default, report['device_kind'])
-        found += _on_arrival(default, base)
-        found += _linearity(default, at)
-    found += _precisions(report.get('precisions') or [])
-    found += _over_dds(report.get('node'))
+            found += _against_dfv(default, methods['dfv'], report)
+        found += _in_own_process(default['alone'], default['name'], report['device_kind'])
+        found += _on_arrival(default, base_cell(default, report))
+        cells = cells_by_planes(default, report)
+        if len(cells) >= 3:
+            planes = [cell['planes'] for cell in cells]
+            deviation = deviation_from_line(planes, [c['total_ms']['p50'] for c in cells])
+            words = f'time by planes ({planes[0]} to {planes[-1]}): largest deviation from a '
+            found.append(Ratio('linearity', f'{words}straight line', deviation, limit=0.15))
+    for entry in report.get('precisions') or []:
+        found += _of_precision(entry)
+    if report.get('node'):
+        found += _over_dds(report['node'])
     return found
 
 
-def _against_dfv(name: str, base: Cell, dfv: Cell) -> list[Ratio]:
-    other = dfv['total_ms']['p50']
-    return [
-        Ratio(
-            'whole_vs_dfv',
-            f'{name}, whole estimate with every output / network of stock DFV',
-            base['total_ms']['p50'] / other,
-            limit=1 / 3,
-        ),
-        Ratio(
-            'network_vs_dfv',
-            f'{name}, encode and decode / network of stock DFV',
-            network_ms(base) / other,
-            limit=1 / 3,
-        ),
-    ]
+def _against_dfv(
+    default: Mapping[str, Any], dfv: Mapping[str, Any], report: Mapping[str, Any]
+) -> Iterator[Ratio]:
+    name, base = default['name'], base_cell(default, report)
+    other = base_cell(dfv, report)['total_ms']['p50']
+    for key, part, time in (
+        ('whole', 'whole estimate with every output', base['total_ms']['p50']),
+        ('network', 'encode and decode', stages_ms(base)),
+    ):
+        words = f'{name}, {part} / network of stock DFV'
+        yield Ratio(f'{key}_vs_dfv', words, time / other, limit=1 / 3)
 
 
-def _memory(default: Mapping[str, Any], device_kind: str) -> list[Ratio]:
-    alone = default['alone']
-    if 'peak_bytes' not in alone:
-        return []
-    found = [
-        Ratio(
-            'peak_memory',
-            f'peak memory of a process that runs {default["name"]}',
-            alone['peak_bytes'] / 1e9,
-            'GB',
-            0.8 if device_kind == 'cpu' else None,
-        )
-    ]
-    if alone['device_peak_bytes'] is not None:
-        found.append(
-            Ratio(
-                'device_memory',
-                f'peak memory on the GPU of {default["name"]}',
-                alone['device_peak_bytes'] / 1e9,
-                'GB',
-            )
-        )
-    return found
-
-
-def _on_arrival(default: Mapping[str, Any], base: Mapping[str, Any]) -> list[Ratio]:
-    found = []
-    sliding, last, alone = default.get('sliding'), default.get('last_plane'), default['alone']
+def _in_own_process(alone: Mapping[str, Any], name: str, device_kind: str) -> Iterator[Ratio]:
+    if 'peak_bytes' in alone:
+        words = f'peak memory of a process that runs {name}'
+        limit = 0.8 if device_kind == 'cpu' else None
+        yield Ratio('peak_memory', words, alone['peak_bytes'] / 1e9, 'GB', limit)
+        if alone['device_peak_bytes'] is not None:
+            words = f'peak memory on the GPU of {name}'
+            yield Ratio('device_memory', words, alone['device_peak_bytes'] / 1e9, 'GB')
     if 'sliding_ms' in alone:
-        found.append(
-            Ratio(
-                'sliding_vs_whole',
-                'sliding mode, a depth per frame / whole stack, in a separate process',
-                alone['sliding_ms']['p50'] / alone['whole_ms']['p50'],
-                limit=0.4,
-            )
-        )
+        words = 'sliding mode, a depth per frame / whole stack, in a separate process'
+        value = alone['sliding_ms']['p50'] / alone['whole_ms']['p50']
+        yield Ratio('sliding_vs_whole', words, value, limit=0.4)
+
+
+def _on_arrival(default: Mapping[str, Any], base: Cell) -> Iterator[Ratio]:
+    sliding, last = default.get('sliding'), default.get('last_plane')
     if sliding is not None:
-        found.append(
-            Ratio(
-                'sliding_vs_whole_beside',
-                'the same, interleaved with the other methods of this run',
-                sliding['total_ms']['p50'] / base['total_ms']['p50'],
-            )
-        )
+        words = 'the same, interleaved with the other methods of this run'
+        value = sliding['total_ms']['p50'] / base['total_ms']['p50']
+        yield Ratio('sliding_vs_whole_beside', words, value)
     if last is not None:
-        after = last['total_ms']['p50'] + sum(stage_ms(last, name) for name in PUBLISH)
-        found += [
-            Ratio(
-                'last_plane_vs_inference',
-                'last plane to messages, the others encoded on arrival / inference (encode and '
-                'decode) of a whole stack',
-                after / network_ms(base),
-                limit=1.3,
-            ),
-            Ratio(
-                'last_plane_vs_rest',
-                'the same / remaining inference (one plane encoded, and decode)',
-                after / network_ms(last),
-                limit=1.3,
-            ),
-        ]
-    return found
-
-
-def _linearity(default: Mapping[str, Any], at: Mapping[str, int]) -> list[Ratio]:
-    size = (at['width'], at['height'])
-    cells = [c for c in default['cells'] if (c['width'], c['height']) == size]
-    if len(cells) < 3:
-        return []
-    planes = [cell['planes'] for cell in cells]
-    return [
-        Ratio(
-            'linearity',
-            f'time by planes ({min(planes)} to {max(planes)}): largest deviation from a '
-            'straight line',
-            deviation_from_line(planes, [c['total_ms']['p50'] for c in cells]),
-            limit=0.15,
+        after = last['total_ms']['p50'] + stages_ms(last, PUBLISH_STAGES)
+        words = (
+            'last plane to messages, the others encoded on arrival / inference (encode and '
+            'decode) of a whole stack'
         )
-    ]
+        yield Ratio('last_plane_vs_inference', words, after / stages_ms(base), limit=1.3)
+        words = 'the same / remaining inference (one plane encoded, and decode)'
+        yield Ratio('last_plane_vs_rest', words, after / stages_ms(last), limit=1.3)
 
 
-def _precisions(compared: Sequence[Mapping[str, Any]]) -> list[Ratio]:
-    found = []
-    for entry in compared:
-        form, against = entry['precision'], entry['against']
-        found += [
-            Ratio(f'{form}_vs_{against}', f'time in {form} / in {against}', entry['time_ratio']),
-            Ratio(
-                f'{form}_median_change',
-                f'depth in {form} against {against}: median change',
-                entry['median_dioptres'],
-                'dioptres',
-            ),
-            Ratio(
-                f'{form}_max_change',
-                f'depth in {form} against {against}: largest change',
-                entry['max_dioptres'],
-                'dioptres',
-            ),
-        ]
-    return found
+def _of_precision(entry: Mapping[str, Any]) -> Iterator[Ratio]:
+    form, against = entry['precision'], entry['against']
+    yield Ratio(f'{form}_vs_{against}', f'time in {form} / in {against}', entry['time_ratio'])
+    for key, title in (('median', 'median'), ('max', 'largest')):
+        words = f'depth in {form} against {against}: {title} change'
+        yield Ratio(f'{form}_{key}_change', words, entry[f'{key}_dioptres'], 'dioptres')
 
 
-def _over_dds(node: Mapping[str, Any] | None) -> list[Ratio]:
-    if not node:
-        return []
-    found = []
+def _over_dds(node: Mapping[str, Any]) -> Iterator[Ratio]:
     for mode in node.get('modes', []):
+        name = mode['mode']
         if mode.get('latency_ms') and mode.get('inference_ms'):
-            found.append(
-                Ratio(
-                    f'node_{mode["mode"]}_latency_vs_inference',
-                    f"{mode['mode']} mode over DDS, last plane's stamp to depth received / the node's "
-                    'inference_ms (of stack_info)',
-                    mode['latency_ms']['p50'] / mode['inference_ms']['p50'],
-                )
+            words = (
+                f"{name} mode over DDS, last plane's stamp to depth received / the node's "
+                'inference_ms (of stack_info)'
             )
-        callbacks = mode.get('callbacks')
-        if callbacks:
-            found.append(
-                Ratio(
-                    f'node_{mode["mode"]}_longest_callback',
-                    f"{mode['mode']} mode over DDS, longest callback on the executor's thread "
-                    '(processor time)',
-                    callbacks['busy'][2],
-                    'ms',
-                    2.0,
-                )
+            value = mode['latency_ms']['p50'] / mode['inference_ms']['p50']
+            yield Ratio(f'node_{name}_latency_vs_inference', words, value)
+        if mode.get('callbacks'):
+            words = (
+                f"{name} mode over DDS, longest callback on the executor's thread (processor time)"
             )
+            longest = mode['callbacks']['busy'][2]
+            yield Ratio(f'node_{name}_longest_callback', words, longest, 'ms', 2.0)
     for entry in node.get('transport', {}).get('compared', []):
         if entry.get('speed_up') is not None:
-            found.append(
-                Ratio(
-                    f'transport_{entry["reliability"]}',
-                    f'default / package profile, publish to callback, {entry["reliability"]} (median)',
-                    entry['speed_up'],
-                    limit=3.0 if entry['reliability'] == 'reliable' else None,
-                    at_least=True,
-                )
-            )
-    return found
+            reliability = entry['reliability']
+            words = f'default / package profile, publish to callback, {reliability} (median)'
+            limit = 3.0 if reliability == 'reliable' else None
+            name = f'transport_{reliability}'
+            yield Ratio(name, words, entry['speed_up'], limit=limit, at_least=True)

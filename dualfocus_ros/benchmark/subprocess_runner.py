@@ -7,24 +7,32 @@ caches, which slows a frame of sliding mode more than a whole stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import astuple
 import json
 from pathlib import Path
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dualfocus_ros.benchmark.compute_config import ComputeConfig
-    from dualfocus_ros.benchmark.timed_methods import TimedDualFocus
-    from dualfocus_ros.focal_stack import FocalStack
+import torch
+
+from dualfocus_ros.benchmark import machine_info
+from dualfocus_ros.benchmark.benchmark_stacks import read_stack
+from dualfocus_ros.benchmark.timed_methods import (
+    ComputeConfig,
+    TimedDualFocus,
+    open_timed_method,
+    sliding_window_task,
+)
+from dualfocus_ros.benchmark.timing import measure_interleaved, summarize
+from dualfocus_ros.focal_stack import FocalStack
 
 RUNS = 3
 MODULE = 'dualfocus_ros.benchmark.subprocess_runner'
 
 
 def run_in_subprocess(
-    name: str, stack: Path, device: str, precision: str, threads: int, seconds: float
+    name: str, stack: Path, compute: ComputeConfig, seconds: float
 ) -> dict[str, Any]:
     """Run a method on a stack in a new process and return the measurements.
 
@@ -35,7 +43,7 @@ def run_in_subprocess(
         ``device_peak_bytes`` (else None); for DualFocus networks also ``whole_ms`` and
         ``sliding_ms``, percentiles of interleaved runs. Only ``error`` after a failure.
     """
-    words = [name, str(stack), device, precision, str(threads), repr(seconds)]
+    words = [name, str(stack), *map(str, astuple(compute)), repr(seconds)]
     done = subprocess.run(
         [sys.executable, '-m', MODULE, *words], capture_output=True, text=True, check=False
     )
@@ -47,68 +55,32 @@ def run_in_subprocess(
     return found
 
 
-def _measure(
-    name: str, stack: str, device: str, precision: str, threads: str, seconds: str
-) -> dict[str, Any]:
-    import cv2
-    import torch
-
-    from dualfocus_ros.benchmark import machine_info
-    from dualfocus_ros.benchmark.benchmark_stacks import read_stack
-    from dualfocus_ros.benchmark.compute_config import ComputeConfig
-    from dualfocus_ros.benchmark.timed_methods import TimedDualFocus, open_timed_method
-
+def _measure(name: str, stack: str, compute: ComputeConfig, seconds: float) -> dict[str, Any]:
     def new_stack() -> FocalStack:
         return read_stack(Path(stack))
 
-    assert cv2.__version__
-    imported = machine_info.peak_resident_bytes()
-    compute = ComputeConfig(device, precision, int(threads))
+    found: dict[str, Any] = {'imported_bytes': machine_info.peak_resident_bytes()}
     compute.set_threads()
     method = open_timed_method(name, compute)
     for _ in range(RUNS):
         method.run(new_stack())
     if isinstance(method, TimedDualFocus):
         method.last_plane(new_stack())
-    on_device = None
-    if compute.torch_device.type == 'cuda':
-        on_device = torch.cuda.max_memory_allocated(compute.torch_device)
-    found = {
-        'imported_bytes': imported,
-        'peak_bytes': machine_info.peak_resident_bytes(),
-        'device_peak_bytes': on_device,
-    }
+    device = compute.torch_device
+    on_gpu = device.type == 'cuda'
+    found['peak_bytes'] = machine_info.peak_resident_bytes()
+    found['device_peak_bytes'] = torch.cuda.max_memory_allocated(device) if on_gpu else None
     if isinstance(method, TimedDualFocus):
-        found |= _time_whole_and_sliding(name, method, compute, new_stack, float(seconds))
+        tasks = {
+            'whole_ms': lambda: method.run(new_stack()),
+            'sliding_ms': sliding_window_task(name, compute, new_stack),
+        }
+        measured = measure_interleaved(tasks, seconds)
+        found |= {key: summarize(samples)['total_ms'] for key, samples in measured.items()}
     return found
 
 
-def _time_whole_and_sliding(
-    name: str,
-    method: TimedDualFocus,
-    compute: ComputeConfig,
-    new_stack: Callable[[], FocalStack],
-    seconds: float,
-) -> dict[str, Any]:
-    """Return the times of whole stacks and of frames in sliding mode, interleaved."""
-    from dualfocus_ros.benchmark.timed_methods import SlidingWindowTask, TimedDualFocus
-    from dualfocus_ros.benchmark.timing import Percentiles, TimedTask, measure_interleaved
-
-    def ignore(count: int) -> None:
-        del count
-
-    # A second estimator: a whole stack in between would end the stream.
-    stream = TimedDualFocus(name, compute)
-    tasks: dict[str, TimedTask] = {
-        'whole_ms': lambda: method.run(new_stack()),
-        'sliding_ms': SlidingWindowTask(stream, new_stack),
-    }
-    measured = measure_interleaved(tasks, seconds, ignore, ignore)
-    return {
-        key: Percentiles.of([sample.total_ms for sample in samples]).as_json()
-        for key, samples in measured.items()
-    }
-
-
 if __name__ == '__main__':
-    sys.stdout.write(json.dumps(_measure(*sys.argv[1:])))
+    _name, _stack, _device, _precision, _threads, _seconds = sys.argv[1:]
+    _compute = ComputeConfig(_device, _precision, int(_threads))
+    sys.stdout.write(json.dumps(_measure(_name, _stack, _compute, float(_seconds))))

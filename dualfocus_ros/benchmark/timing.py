@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 import math
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-PERCENTILES = (10, 50, 90)
 MIN_REPEATS, MAX_REPEATS = 3, 30
 RUNS_PER_TURN = 2
 Name = TypeVar('Name', bound=Hashable)
@@ -32,41 +31,21 @@ class TimingSample:
     stages: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Percentiles:
-    """Percentiles of repeated runs, in milliseconds."""
-
-    p10: float
-    p50: float
-    p90: float
-    repeats: int
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Percentiles:
-        """Return the percentiles of values.
-
-        :raises ValueError: for no values.
-        """
-        if not values:
-            raise ValueError('no run was timed: expected at least one value')
-        p10, p50, p90 = (float(np.percentile(values, p)) for p in PERCENTILES)
-        return Percentiles(p10, p50, p90, len(values))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the percentiles for JSON, in milliseconds."""
-        return {
-            'p10': round(self.p10, 3),
-            'p50': round(self.p50, 3),
-            'p90': round(self.p90, 3),
-            'repeats': self.repeats,
-        }
+# Prepares untimed, then runs.
+TimedTask = Callable[[], TimingSample]
 
 
-class TimedTask(Protocol):
-    """Repeatable task."""
+def percentiles(values: Sequence[float]) -> dict[str, Any]:
+    """Return ``p10``, ``p50`` and ``p90`` of values, and their number ``repeats``, for JSON.
 
-    def __call__(self) -> TimingSample:
-        """Prepare untimed, then run."""
+    :raises ValueError: for no values.
+    """
+    if not values:
+        raise ValueError('no run was timed: expected at least one value')
+    found: dict[str, Any] = {
+        f'p{p}': round(float(np.percentile(values, p)), 3) for p in (10, 50, 90)
+    }
+    return {**found, 'repeats': len(values)}
 
 
 def repeats_within(seconds: float, once: float) -> int:
@@ -89,8 +68,8 @@ def interleave(repeats: Mapping[Name, int]) -> list[Name]:
 def measure_interleaved(
     tasks: Mapping[Name, TimedTask],
     seconds: float,
-    announce: Callable[[int], None],
-    progress: Callable[[int], Any],
+    announce: Callable[[int], object] = lambda more: None,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> dict[Name, list[TimingSample]]:
     """Time tasks in turns; a first run of each decides its number of repeats.
 
@@ -117,13 +96,13 @@ def measure_interleaved(
     return samples
 
 
-def stage_percentiles(
-    samples: Sequence[TimingSample],
-) -> tuple[Percentiles, dict[str, Percentiles]]:
-    """Return the percentiles of the total and of each stage, in order of execution."""
+def summarize(samples: Sequence[TimingSample]) -> dict[str, Any]:
+    """Return the percentiles of ``total_ms`` and of each of ``stages``, in order of execution."""
     names = list(dict.fromkeys(name for sample in samples for name in sample.stages))
-    stages = {
-        name: Percentiles.of([s.stages[name] for s in samples if name in s.stages])
-        for name in names
+    return {
+        'total_ms': percentiles([sample.total_ms for sample in samples]),
+        'stages': {
+            name: percentiles([s.stages[name] for s in samples if name in s.stages])
+            for name in names
+        },
     }
-    return Percentiles.of([sample.total_ms for sample in samples]), stages

@@ -86,8 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Measure, write and print."""
-    from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown, write_report
+    from dualfocus_ros.benchmark.benchmark_report import as_markdown, write_report
     from dualfocus_ros.benchmark.benchmark_run import add_node_results, run_benchmark
+    from dualfocus_ros.evaluation.tables import to_json
 
     config = _config(arguments)
     if arguments.node:
@@ -108,7 +109,7 @@ def execute(arguments: argparse.Namespace) -> int:
     logger.info('wrote %s', arguments.output / 'benchmark.md')
     if report['busy']:
         logger.warning('the machine was busy before the measurement: trust only the ratios')
-    sys.stdout.write(as_json(report) if arguments.json else as_markdown(report))
+    sys.stdout.write(to_json(report) if arguments.json else as_markdown(report))
     return 0
 
 
@@ -120,11 +121,17 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
         SIZES,
         BenchmarkConfig,
     )
-    from dualfocus_ros.benchmark.compute_config import ComputeConfig
-    from dualfocus_ros.benchmark.timed_methods import method_names
+    from dualfocus_ros.benchmark.timed_methods import ComputeConfig, method_names
+    from dualfocus_ros.models.weights import resolve_model
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f'{arguments.output} exists and is not a folder')
+    default = resolve_model('auto')[1]
+    if {'auto', default} <= set(arguments.methods):
+        raise UsageError(
+            f"--methods: 'auto' is '{default}', which would be measured twice: leave out one of "
+            'the two names'
+        )
     quick = arguments.quick
     try:
         compute = ComputeConfig(arguments.device, arguments.precision, arguments.threads)
@@ -137,7 +144,7 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
         )
     except ConfigError as error:
         raise UsageError(f'--{error}') from None
-    assert compute.format  # report an unavailable device or precision before any work
+    assert compute.dtype  # report an unavailable device or precision before any work
     return config
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark_fakes import CountingProgress, RandomStacks
 from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
-from dualfocus_ros.benchmark.compute_config import ComputeConfig
 from dualfocus_ros.benchmark.node_latency import NodeBenchmarkConfig, measure_node
+from dualfocus_ros.benchmark.timed_methods import ComputeConfig
 
 
 def children():
@@ -24,10 +24,10 @@ def children():
 def test_measures_node_and_transport():
     config = BenchmarkConfig(['auto'], [3], [(96, 64)], 1.0, ComputeConfig('cpu', 'fp32', 1))
     # Time of the node in the same run: a quarter of a second, independent of the machine.
-    whole = {'configes': 3, 'width': 96, 'height': 64, 'total_ms': {'p50': 250.0}}
+    whole = {'planes': 3, 'width': 96, 'height': 64, 'total_ms': {'p50': 250.0}}
     method = {'name': 'x', 'cells': [whole], 'sliding': {'total_ms': {'p50': 150.0}}}
     report = {
-        'base': {'configes': 3, 'width': 96, 'height': 64},
+        'base': {'planes': 3, 'width': 96, 'height': 64},
         'default_model': 'x',
         'methods': [method],
     }

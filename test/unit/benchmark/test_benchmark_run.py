@@ -8,15 +8,15 @@ import pytest
 
 from benchmark_fakes import CountingProgress, FakeMethod, RandomStacks, use_fake_methods
 from dualfocus_ros.benchmark import benchmark_run, machine_info
-from dualfocus_ros.benchmark.benchmark_report import as_json, as_markdown
+from dualfocus_ros.benchmark.benchmark_report import as_markdown
 from dualfocus_ros.benchmark.benchmark_run import (
     BenchmarkConfig,
     inverse_depth_change,
     run_benchmark,
 )
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape
-from dualfocus_ros.benchmark.compute_config import ComputeConfig
-from dualfocus_ros.benchmark.timed_methods import method_names
+from dualfocus_ros.benchmark.timed_methods import ComputeConfig, method_names
+from dualfocus_ros.evaluation.tables import to_json
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.models.weights import shipped_models
 
@@ -35,7 +35,7 @@ def test_depth_change_is_in_dioptres():
     assert change['max_dioptres'] == pytest.approx(0.25)
     assert change['validity_changed'] == pytest.approx(0.25)
     nothing = inverse_depth_change(np.array([np.nan]), np.array([1.0]))
-    assert json.loads(as_json(nothing))['max_dioptres'] is None
+    assert json.loads(to_json(nothing))['max_dioptres'] is None
 
 
 def test_shapes_are_a_cross_through_the_base():
@@ -72,7 +72,7 @@ def test_every_method_is_in_every_table(fakes):
     text = as_markdown(found)
     for name in names:
         assert text.count(f'| {name} |') >= 3, 'side by side, by planes and by size'
-    assert json.loads(as_json(found))['machine'] == machine_info.describe_machine()
+    assert json.loads(to_json(found))['machine'] == machine_info.describe_machine()
 
 
 def test_rejects_two_methods_of_one_name(fakes, monkeypatch):

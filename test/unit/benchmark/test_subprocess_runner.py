@@ -6,14 +6,17 @@ import pytest
 from benchmark_fakes import RandomStacks
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape, write_stack
 from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
+from dualfocus_ros.benchmark.timed_methods import ComputeConfig
 from dualfocus_ros.benchmark.timing import MIN_REPEATS
+
+COMPUTE = ComputeConfig('cpu', 'auto', 1)
 
 
 @pytest.mark.parametrize('name', ['sml', 'auto'])
 def test_measures_in_a_separate_process(tmp_path, name):
     file = tmp_path / 'stack.npz'
     write_stack(file, RandomStacks().stack(StackShape(2, 64, 48)))
-    found = run_in_subprocess(name, file, 'cpu', 'auto', 1, 0.01)
+    found = run_in_subprocess(name, file, COMPUTE, 0.01)
     assert 5 * 10**7 < found['imported_bytes'] <= found['peak_bytes'] < 10**10
     assert found['device_peak_bytes'] is None
     times = {key: value for key, value in found.items() if key.endswith('_ms')}
@@ -24,5 +27,5 @@ def test_measures_in_a_separate_process(tmp_path, name):
 
 
 def test_failure_in_the_process_returns_its_error(tmp_path):
-    found = run_in_subprocess('auto', tmp_path / 'none.npz', 'cpu', 'auto', 1, 0.01)
+    found = run_in_subprocess('auto', tmp_path / 'none.npz', COMPUTE, 0.01)
     assert 'none.npz' in found['error']

@@ -3,11 +3,11 @@
 
 from benchmark_fakes import RandomStacks
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape
-from dualfocus_ros.benchmark.compute_config import ComputeConfig
 from dualfocus_ros.benchmark.timed_methods import (
-    SlidingWindowTask,
+    ComputeConfig,
     TimedDualFocus,
     open_timed_method,
+    sliding_window_task,
     unshipped_configurations,
 )
 from dualfocus_ros.models.dualfocus import DualFocus
@@ -30,7 +30,8 @@ def test_dualfocus_whole_last_plane_and_sliding_window(monkeypatch):
         'encode',
         lambda self, images: encoded.append(len(images)) or encode(self, images),
     )
-    method = open_timed_method('auto', ComputeConfig('cpu', 'fp32', 1))
+    compute = ComputeConfig('cpu', 'fp32', 1)
+    method = open_timed_method('auto', compute)
     assert isinstance(method, TimedDualFocus)
     assert method.weights == 'shipped' and method.parameters > 10**5
     stacks, shape = RandomStacks(), StackShape(4, 64, 48)
@@ -40,7 +41,7 @@ def test_dualfocus_whole_last_plane_and_sliding_window(monkeypatch):
     encoded.clear()
     method.last_plane(stacks.stack(shape))
     assert encoded == [1] * shape.planes, 'all planes but the last are encoded on arrival'
-    sliding = SlidingWindowTask(method, lambda: stacks.stack(shape))
+    sliding = sliding_window_task('auto', compute, lambda: stacks.stack(shape))
     encoded.clear()
     sample = sliding()
     assert encoded == [1], 'only the newest plane of the stream'

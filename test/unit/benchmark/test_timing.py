@@ -8,12 +8,12 @@ import pytest
 from dualfocus_ros.benchmark.timing import (
     MAX_REPEATS,
     MIN_REPEATS,
-    Percentiles,
     TimingSample,
     interleave,
     measure_interleaved,
+    percentiles,
     repeats_within,
-    stage_percentiles,
+    summarize,
 )
 
 
@@ -50,9 +50,7 @@ def test_each_turn_warms_up():
     def task(name):
         return lambda: ran.append(name) or TimingSample(1000.0, {})
 
-    samples = measure_interleaved(
-        {name: task(name) for name in 'ab'}, 4.0, lambda _: None, lambda _: None
-    )
+    samples = measure_interleaved({name: task(name) for name in 'ab'}, 4.0)
     assert ''.join(ran) == 'ab' + 2 * 'aaabbb'
     assert [len(found) for found in samples.values()] == [4, 4]
 
@@ -62,11 +60,12 @@ def test_percentiles_of_runs_and_stages():
         TimingSample(float(n), {'decode': 2.0 * n, **({'rare': 7.0} if n == 3 else {})})
         for n in range(11)
     ]
-    total, stages = stage_percentiles(samples)
-    assert total == Percentiles(1.0, 5.0, 9.0, 11)
-    assert stages == {
-        'decode': Percentiles(2.0, 10.0, 18.0, 11),
-        'rare': Percentiles(7.0, 7.0, 7.0, 1),
+    assert summarize(samples) == {
+        'total_ms': {'p10': 1.0, 'p50': 5.0, 'p90': 9.0, 'repeats': 11},
+        'stages': {
+            'decode': {'p10': 2.0, 'p50': 10.0, 'p90': 18.0, 'repeats': 11},
+            'rare': {'p10': 7.0, 'p50': 7.0, 'p90': 7.0, 'repeats': 1},
+        },
     }
     with pytest.raises(ValueError, match='no run'):
-        Percentiles.of([])
+        percentiles([])

@@ -50,6 +50,7 @@ def test_writes_three_files(tmp_path, monkeypatch, capsys):
         (['--sizes', '640'], 2, 'WIDTHxHEIGHT'),
         (['--sizes', '640x4'], 2, '32 to 8192 pixels'),
         (['--seconds', '0'], 2, 'positive'),
+        (['--methods', 'auto', 'dualfocus-lite'], 2, 'leave out one of the two names'),
         (['--threads', '-1'], 2, '--threads must not be negative'),
         (['--device', 'toaster'], 1, 'toaster'),
         (['--device', 'cpu', '--precision', 'fp16'], 1, 'fp16'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 import logging
 from pathlib import Path
 import sys
@@ -37,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--methods',
         nargs='+',
         metavar='METHOD',
-        default=[],
+        default=(),
         help='shipped models, .safetensors files, dfv:FILE, sml, rdf, range-only, single-image '
         '(default: all shipped models, sml, rdf, range-only)',
     )
@@ -60,12 +61,18 @@ def make_parser() -> argparse.ArgumentParser:
         help='planes per stack (default: 10, for transfer all)',
     )
     parser.add_argument(
-        '--sizes', type=int, nargs='+', metavar='N', help='numbers of planes of stack-size'
+        '--sizes',
+        type=int,
+        nargs='+',
+        default=(),
+        metavar='N',
+        help='numbers of planes of stack-size',
     )
     parser.add_argument(
         '--sweeps',
         nargs='+',
         metavar='NAME',
+        default=(),
         help='of asymmetry: spherical cat-eye astigmatism chromatic tilt curvature (default: all)',
     )
     parser.add_argument('--limit', type=int, default=0, help='views to use of each data set')
@@ -83,19 +90,8 @@ def execute(arguments: argparse.Namespace) -> None:
     if output.exists() and not output.is_dir():
         raise UsageError(f'{output} exists and is not a folder')
     try:
-        config = StudyConfig(
-            name=arguments.name,
-            methods=tuple(arguments.methods),
-            data=tuple(arguments.data),
-            baseline=arguments.baseline,
-            planes=arguments.planes,
-            sizes=tuple(arguments.sizes or ()),
-            sweeps=tuple(arguments.sweeps or ()),
-            limit=arguments.limit,
-            seed=arguments.seed,
-            device=arguments.device,
-            threads=arguments.threads,
-        )
+        options = {field.name: getattr(arguments, field.name) for field in fields(StudyConfig)}
+        config = StudyConfig(**options)
         hidden = True if arguments.quiet else None
         with tqdm(unit='estimate', desc=config.name, leave=False, disable=hidden) as bar:
             report = run_study(config, bar)

@@ -37,42 +37,34 @@ class Aberration:
     change: Callable[[float], dict[str, Any]]
 
 
+def _aperture(field: str) -> Callable[[float], dict[str, Any]]:
+    return lambda value: {'aperture': Aperture(**{field: value})}
+
+
+def _field(field: str) -> Callable[[float], dict[str, Any]]:
+    return lambda value: {'field': FieldAberrations(**{field: value})}
+
+
 ABERRATIONS = (
     Aberration(
-        'spherical',
-        'spherical aberration a',
-        (-0.8, -0.4, 0.0, 0.4, 0.8),
-        lambda value: {'aperture': Aperture(spherical=value)},
+        'spherical', 'spherical aberration a', (-0.8, -0.4, 0.0, 0.4, 0.8), _aperture('spherical')
     ),
-    Aberration(
-        'cat-eye',
-        "cat's eye τ",
-        (0.0, 0.25, 0.5, 0.7),
-        lambda value: {'field': FieldAberrations(cat_eye=value)},
-    ),
+    Aberration('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7), _field('cat_eye')),
     Aberration(
         'astigmatism',
         'astigmatism in the corners',
         (-0.6, -0.3, 0.0, 0.3, 0.6),
-        lambda value: {'field': FieldAberrations(astigmatism=value)},
+        _field('astigmatism'),
     ),
     Aberration(
         'chromatic',
         'radius of red and blue, ±',
         (-0.05, -0.025, 0.0, 0.025, 0.05),
-        lambda value: {'aperture': Aperture(chromatic=value)},
+        _aperture('chromatic'),
     ),
+    Aberration('tilt', 'tilt c2', (0.0, 0.05, 0.1), _field('tilt')),
     Aberration(
-        'tilt',
-        'tilt c2',
-        (0.0, 0.05, 0.1),
-        lambda value: {'field': FieldAberrations(tilt=value)},
-    ),
-    Aberration(
-        'curvature',
-        'field curvature c1',
-        (-0.1, -0.05, 0.0, 0.05, 0.1),
-        lambda value: {'field': FieldAberrations(curvature=value)},
+        'curvature', 'field curvature c1', (-0.1, -0.05, 0.0, 0.05, 0.1), _field('curvature')
     ),
 )
 NAMES = tuple(aberration.name for aberration in ABERRATIONS)
@@ -122,19 +114,15 @@ def run(
         title = aberration.title
         text += ['', f'## {title[0].upper()}{title[1:]}', '', *_by_value(rows, aberration)]
     text += ['', '## Largest error over that of an ideal lens', '', *_largest_ratios(rows, ideal)]
-    return Study(
-        'asymmetry',
-        'Error against asymmetric defocus',
-        text,
-        {
-            'data': data.name,
-            'about': data.description,
-            'stacks': len(data),
-            'planes': planes,
-            'rows': rows,
-        },
-        _figure(rows, chosen),
-    )
+    content = {
+        'data': data.name,
+        'about': data.description,
+        'stacks': len(data),
+        'planes': planes,
+        'rows': rows,
+    }
+    title = 'Error against asymmetric defocus'
+    return Study('asymmetry', title, text, content, _figure(rows, chosen))
 
 
 def _errors_by_side(accumulator: MetricAccumulator) -> dict[str, float]:
@@ -159,16 +147,10 @@ def _by_value(rows: Sequence[dict[str, Any]], aberration: Aberration) -> list[st
                 for row in rows
                 if row['method'] == method and row['sweep'] == aberration.name
             }
-            lines.append(
-                {
-                    'method': method,
-                    'side': side,
-                    **{f'{v:g}': errors[v] for v in aberration.values},
-                }
-            )
-    return markdown_table(
-        lines, [('side', 'pixels', 0), *((f'{v:g}', f'{v:g}', 4) for v in aberration.values)]
-    )
+            values = {f'{v:g}': errors[v] for v in aberration.values}
+            lines.append({'method': method, 'side': side, **values})
+    columns = [(f'{v:g}', f'{v:g}', 4) for v in aberration.values]
+    return markdown_table(lines, [('side', 'pixels', 0), *columns])
 
 
 def _largest_ratios(
@@ -195,16 +177,11 @@ def _figure(rows: Sequence[dict[str, Any]], aberrations: Sequence[Aberration]) -
         axes = figure.add_subplot(lines, columns, place + 1)
         for index, method in enumerate(methods):
             found = [r for r in rows if r['method'] == method and r['sweep'] == aberration.name]
-            for side, style in (('near', '-'), ('far', '--')):
-                axes.plot(
-                    aberration.values,
-                    [row[side] for row in found],
-                    style,
-                    marker='o',
-                    markersize=3,
-                    color=f'C{index}',
-                    label=f'{method}, {side} side',
-                )
+            style = {'marker': 'o', 'markersize': 3, 'color': f'C{index}'}
+            for side, line in (('near', '-'), ('far', '--')):
+                errors_by_value = [row[side] for row in found]
+                label = f'{method}, {side} side'
+                axes.plot(aberration.values, errors_by_value, line, label=label, **style)
         axes.set(xlabel=aberration.title, ylim=(0.8 * min(errors), 1.2 * max(errors)))
         set_log_scale(axes)
         if place % columns == 0:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +16,10 @@ from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.methods import default_methods, open_methods
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.evaluation.run_info import collect_run_info
-from dualfocus_ros.exceptions import ConfigError
+from dualfocus_ros.exceptions import ConfigError, DataError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.device import default_threads, resolve_device
 from research import asymmetry, equal_budget, stack_size, transfer
-from research.joined_dataset import join_datasets
 from research.study import Study, StudyReport
 
 NAMES = ('stack-size', 'asymmetry', 'transfer', 'equal-budget', 'ablation')
@@ -47,12 +46,12 @@ class StudyConfig:
     """
 
     name: str
-    methods: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
+    methods: Sequence[str] = ()
+    data: Sequence[str] = ()
     baseline: str | None = None
     planes: int = 0
-    sizes: tuple[int, ...] = ()
-    sweeps: tuple[str, ...] = ()
+    sizes: Sequence[int] = ()
+    sweeps: Sequence[str] = ()
     limit: int = 0
     seed: int = 0
     device: str = 'auto'
@@ -133,3 +132,29 @@ def _open_views(text: str) -> Dataset:
             '(shapes:, indoor:, nyu:, arkitscenes:, rgbd:)'
         )
     return data
+
+
+def join_datasets(datasets: Sequence[Dataset], limit: int = 0) -> Dataset:
+    """Return several data sets as one.
+
+    :param limit: samples of each to use, evenly spread; 0 for all.
+    :raises DataError: if there are no samples.
+    """
+    places = [
+        (data, step * len(data) // count)
+        for data in datasets
+        for count in [min(limit, len(data)) if limit else len(data)]
+        for step in range(count)
+    ]
+    if not places:
+        raise DataError('no samples in ' + ', '.join(data.name for data in datasets))
+    about = '; '.join(data.description for data in datasets)
+    if len(datasets) == 1:
+        return replace(datasets[0], length=len(places), load=lambda i: datasets[0][places[i][1]])
+    return Dataset(
+        ' + '.join(data.name for data in datasets),
+        'joined',
+        about,
+        len(places),
+        lambda index: places[index][0][places[index][1]],
+    )

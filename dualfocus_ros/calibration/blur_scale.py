@@ -8,47 +8,26 @@ diffraction, pixels) the variance is the parabola sigma^2 = sigma0^2 + (kappa / 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 from typing import Any
 
 import numpy as np
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
-from dualfocus_ros.calibration.edge_blur import Edge, edge_width, find_edge
-from dualfocus_ros.calibration.robust_fit import condition_number, fit_linear
-from dualfocus_ros.calibration.target_images import FocusImage, Region, sharpness
-from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
+from dualfocus_ros.calibration import calibration_plots as plots
+from dualfocus_ros.calibration.blur_widths import BlurWidths, check_count
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
+from dualfocus_ros.calibration.robust_fit import condition_number, fit_linear, parabola_vertex
 from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.io.figures import figure_to_array
 
-METHODS = ('auto', 'edge', 'texture')
-MIN_SETTINGS = 6
 MIN_BLUR = 6.0  # px of diameter at the most blurred setting; less is hidden by the blur in focus
 # Smaller blur (px of diameter) is dominated by pixels and aberrations, not by defocus.
 GEOMETRIC_BLUR = 3.0
 MAX_RESIDUAL = 0.1  # of the largest blur
 MAX_CONDITION = 1e4
 _DISAGREEMENT = 0.05  # relative, between fitted and known focus of the target
-
-
-@dataclass(frozen=True, eq=False)
-class BlurWidths:
-    """Blur of each image.
-
-    :param dioptres: (N,).
-    :param sigma: (N,) standard deviation along an axis in pixels; with ``texture`` relative to
-        the sharpest image.
-    :param method: ``edge`` or ``texture``.
-    :param edge: measured edge.
-    :param profiles: dioptres, distances and values of each edge profile.
-    """
-
-    dioptres: np.ndarray
-    sigma: np.ndarray
-    method: str
-    edge: Edge | None = None
-    profiles: tuple[tuple[float, np.ndarray, np.ndarray], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,64 +56,6 @@ class BlurScale:
         return np.hypot(floor, 0.25 * self.kappa * (dioptres - self.focus))
 
 
-def measure_blur(
-    settings: Sequence[Sequence[FocusImage]],
-    method: str = 'auto',
-    region: Region | None = None,
-    progress: Callable[[], object] = lambda: None,
-) -> BlurWidths:
-    """Measure the blur of all images.
-
-    :param settings: images of each focus setting.
-    :param method: ``edge``, ``texture``, or ``auto``: edge if one is found.
-    :param region: part of the image with the target; default the whole image.
-    :param progress: called once per image.
-    :raises CalibrationError: for too few settings, or a target without edge and texture.
-    """
-    if method not in METHODS:
-        raise ValueError(f'method must be one of {", ".join(METHODS)}, got {method!r}')
-    _check_count(len(settings), 'with images at rest')
-    sharp = [sharpness(group[0], region) for group in settings]
-    reference = settings[int(np.argmax(sharp))][0]
-
-    def luminance(image: FocusImage) -> np.ndarray:
-        whole = image.luminance()
-        return whole if region is None else region.crop(whole)
-
-    edge = find_edge(luminance(reference)) if method != 'texture' else None
-    if method == 'edge' and edge is None:
-        raise CalibrationError(
-            'no slanted edge was found in the sharpest image: it must be straight, turned by 2 to '
-            '30 degrees against the rows or columns, between two even areas of different '
-            'brightness. Select its region, or use the method texture, which needs no edge'
-        )
-    found: list[tuple[float, float]] = []
-    profiles = []
-    if edge is not None:
-        for image in (image for group in settings for image in group):
-            measured = edge_width(luminance(image), edge)
-            progress()
-            if measured is None:
-                continue
-            found.append((image.dioptres, measured[0]))
-            profiles.append((image.dioptres, *measured[1:]))
-        kind = 'edge'
-    else:
-        frequencies, before = power_spectrum(luminance(reference))
-        for image in (image for group in settings for image in group):
-            progress()
-            if image is reference:
-                found.append((image.dioptres, 0.0))
-                continue
-            _, power = power_spectrum(luminance(image))
-            radius = relative_radius(frequencies, power, before)
-            if radius is not None:
-                found.append((image.dioptres, 0.5 * radius))
-        kind = 'texture'
-    values = np.array(found).reshape(-1, 2)
-    return BlurWidths(values[:, 0], values[:, 1], kind, edge, tuple(profiles))
-
-
 def fit_blur_scale(
     widths: BlurWidths,
     scale: Callable[[np.ndarray], np.ndarray] = np.ones_like,
@@ -148,7 +69,7 @@ def fit_blur_scale(
     :raises CalibrationError: for widths that do not determine kappa, or are inconsistent.
     """
     q = widths.dioptres
-    _check_count(len(np.unique(np.round(q, 3))), 'in which the blur could be measured')
+    check_count(len(np.unique(np.round(q, 3))), 'in which the blur could be measured')
     sigma = widths.sigma / scale(q)
     if 4.0 * (sigma.max() - sigma.min()) < MIN_BLUR:
         raise CalibrationError(
@@ -161,7 +82,7 @@ def fit_blur_scale(
     # Equal relative errors of sigma.
     weight = 1.0 / np.maximum(sigma, 0.4 * sigma.max())
     blurred = 4.0 * sigma >= GEOMETRIC_BLUR
-    _check_count(
+    check_count(
         len(np.unique(np.round(q[blurred], 3))),
         f'with a blur of {GEOMETRIC_BLUR:.0f} pixels (diameter) or more',
     )
@@ -183,11 +104,8 @@ def fit_blur_scale(
     kappa_error = 0.5 * kappa * float(fit.errors[-1]) / curve
     focus_error = 0.0
     if focus is None:
-        slope = float(fit.coefficients[1])
-        vertex = -0.5 * slope / curve
-        gradient = np.array([0.0, -0.5 / curve, 0.5 * slope / curve**2])
-        focus_error = half * float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
-        focus = middle + half * vertex
+        vertex, error = parabola_vertex(fit)
+        focus, focus_error = middle + half * vertex, half * error
         if not -1.0 <= vertex <= 1.0:
             raise CalibrationError(
                 f'the sweep from {q.min():.2f} to {q.max():.2f} dioptres does not pass the focus '
@@ -211,14 +129,6 @@ def fit_blur_scale(
             'lens at rest in every image and its focus scale right (dualfocus calibrate focus)'
         )
     return BlurScale(kappa, kappa_error, focus, focus_error, floor, widths, residuals, used)
-
-
-def _check_count(count: int, condition: str) -> None:
-    if count < MIN_SETTINGS:
-        raise CalibrationError(
-            f'{count} focus setting{"s" * (count != 1)} {condition}: at least {MIN_SETTINGS} are '
-            'needed, on both sides of the target'
-        )
 
 
 def blur_scale_result(
@@ -256,13 +166,16 @@ def blur_scale_result(
             for q, s, r, u in rows
         ],
     }
-    return CalibrationResult(
-        {'lens.kappa': result.kappa},
-        summary,
-        _lines(result, reference) + ([lens.line] if lens is not None else []),
-        _figure(result, scale),
-        _warnings(result, known_focus),
-    )
+    lines = _lines(result, reference) + ([lens.line] if lens is not None else [])
+    warnings = []
+    known = result.focus if known_focus is None else known_focus
+    if abs(result.focus - known) > _DISAGREEMENT * max(known, 0.2):
+        warnings.append(
+            f'the target is sharpest at {result.focus:.3f} dioptres, but its distance is '
+            f'{known:.3f}: the focus scale is off (dualfocus calibrate focus)'
+        )
+    parameters = {'lens.kappa': result.kappa}
+    return CalibrationResult(parameters, summary, lines, _figure(result, scale), warnings)
 
 
 @dataclass(frozen=True)
@@ -325,39 +238,20 @@ def _lines(result: BlurScale, reference: str) -> list[str]:
     ]
 
 
-def _warnings(result: BlurScale, known: float | None) -> list[str]:
-    if known is None or abs(result.focus - known) <= _DISAGREEMENT * max(known, 0.2):
-        return []
-    return [
-        f'the target is sharpest at {result.focus:.3f} dioptres, but its distance is '
-        f'{known:.3f}: the focus scale is off (dualfocus calibrate focus)'
-    ]
-
-
 def _figure(result: BlurScale, scale: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Draw blur over focus, its residuals, and edge profiles."""
-    from dualfocus_ros.calibration import calibration_plots as plots
-    from dualfocus_ros.io.figures import figure_to_array
-
     profiles = result.widths.profiles
     figure, upper, lower, right = plots.fit_figure('Blur', three=bool(profiles))
     q = result.widths.dioptres
     measured = 4.0 * result.widths.sigma / scale(q)
     fine = np.linspace(q.min(), q.max(), 300)
-    upper.plot(
-        fine,
-        4.0 * result.sigma(fine),
-        color=plots.MODEL,
-        label=f'κ = {result.kappa:.2f} px per dioptre',
-    )
-    used = result.used
-    upper.plot(q[used], measured[used], 'o', color=plots.MEASURED, label=result.widths.method)
-    if not used.all():
-        upper.plot(q[~used], measured[~used], 'x', color=plots.OUT, label='not used')
+    label = f'κ = {result.kappa:.2f} px per dioptre'
+    upper.plot(fine, 4.0 * result.sigma(fine), color=plots.MODEL, label=label)
+    plots.plot_measured(upper, q, measured, result.used, (result.widths.method, 'not used'))
     upper.axvline(result.focus, color=plots.OUT, linestyle=':')
     upper.set(ylabel='diameter of the blur, px', ylim=(0.0, None))
     upper.legend()
-    plots.plot_residuals(lower, q, 4.0 * result.residuals, used)
+    plots.plot_residuals(lower, q, 4.0 * result.residuals, result.used)
     lower.set(xlabel='focus, 1/m', ylabel='residual, px')
     if right is not None:
         picks = np.linspace(0, len(profiles) - 1, min(7, len(profiles))).round().astype(int)

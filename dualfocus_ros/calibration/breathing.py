@@ -18,15 +18,16 @@ import math
 
 import numpy as np
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration import calibration_plots as plots
+from dualfocus_ros.calibration.parameter_file import CalibrationResult, Value
 from dualfocus_ros.calibration.robust_fit import (
-    LinearFit,
     condition_number,
     fit_linear,
     leave_one_out_errors,
 )
 from dualfocus_ros.calibration.view_registration import RegisteredView, check_settings
 from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.io.figures import figure_to_array
 
 MAX_CONDITION = 100.0
 MAX_RESIDUAL = 1.0  # px, after registration; larger for a target that is not flat, or motion
@@ -42,8 +43,6 @@ class BreathingFit:
     :param covariance: (2, 2).
     :param drift: x, y in image widths per dioptre.
     :param drift_errors: their standard errors.
-    :param scale_fit: residuals are of the scale.
-    :param drift_fits: residuals of x and y, in pixels.
     :param left_out_px: leave-one-out RMS error of the scale, in pixels at the edge of the image.
     :param width: of the images in pixels.
     """
@@ -55,8 +54,6 @@ class BreathingFit:
     drift_errors: tuple[float, float]
     views: tuple[RegisteredView, ...]
     reference: float
-    scale_fit: LinearFit
-    drift_fits: tuple[LinearFit, LinearFit]
     left_out_px: float
     width: int
 
@@ -116,8 +113,6 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
         (float(drifts[0].errors[0]), float(drifts[1].errors[0])),
         tuple(views),
         reference,
-        fit,
-        (drifts[0], drifts[1]),
         left_out_px,
         width,
     )
@@ -131,16 +126,30 @@ def breathing_result(result: BreathingFit, image_width: int | None = None) -> Ca
     """
     ratio = result.width / (image_width or result.width)
     drift = result.drift[0] * ratio, result.drift[1] * ratio
-    return CalibrationResult(
-        {
-            'breathing.model': 'polynomial',
-            'breathing.coefficients': list(result.coefficients),
-            'breathing.centre_drift': list(drift),
-        },
-        _summary(result, drift),
-        _lines(result),
-        _figure(result),
-    )
+    parameters: dict[str, Value] = {
+        'breathing.model': 'polynomial',
+        'breathing.coefficients': list(result.coefficients),
+        'breathing.centre_drift': list(drift),
+    }
+    summary = {
+        'coefficients': list(result.coefficients),
+        'errors': list(result.errors),
+        'covariance': result.covariance,
+        'centre_drift': list(drift),
+        'centre_drift_errors': list(result.drift_errors),
+        'left_out_px': result.left_out_px,
+        'reference_dioptres': result.reference,
+        'views': [
+            {
+                'dioptres': v.dioptres,
+                'scale': v.scale,
+                'shift_px': list(v.shift),
+                'residual_px': v.residual_px,
+            }
+            for v in result.views
+        ],
+    }
+    return CalibrationResult(parameters, summary, _lines(result), _figure(result))
 
 
 def _lines(result: BreathingFit) -> list[str]:
@@ -160,32 +169,8 @@ def _lines(result: BreathingFit) -> list[str]:
     ]
 
 
-def _summary(result: BreathingFit, drift: tuple[float, float]) -> dict[str, object]:
-    return {
-        'coefficients': list(result.coefficients),
-        'errors': list(result.errors),
-        'covariance': result.covariance,
-        'centre_drift': list(drift),
-        'centre_drift_errors': list(result.drift_errors),
-        'left_out_px': result.left_out_px,
-        'reference_dioptres': result.reference,
-        'views': [
-            {
-                'dioptres': v.dioptres,
-                'scale': v.scale,
-                'shift_px': list(v.shift),
-                'residual_px': v.residual_px,
-            }
-            for v in result.views
-        ],
-    }
-
-
 def _figure(result: BreathingFit) -> np.ndarray:
     """Draw scale and centre over focus, and the residuals of the scale."""
-    from dualfocus_ros.calibration import calibration_plots as plots
-    from dualfocus_ros.io.figures import figure_to_array
-
     figure, upper, lower, right = plots.fit_figure('Focus breathing', three=True)
     assert right is not None
     q = np.array([view.dioptres for view in result.views])
@@ -206,12 +191,8 @@ def _figure(result: BreathingFit) -> np.ndarray:
         right.plot(q, shift[:, axis], 'o', color=colour, label=f'{name} measured')
         order = np.argsort(q)
         model = result.width * result.drift[axis] * (q - scale * result.reference)
-        right.plot(
-            q[order],
-            model[order],
-            color=colour,
-            label=f'{name}: {result.width * result.drift[axis]:+.3f} px per dioptre',
-        )
+        label = f'{name}: {result.width * result.drift[axis]:+.3f} px per dioptre'
+        right.plot(q[order], model[order], color=colour, label=label)
     low, high = right.get_ylim()
     if high - low < 1.0:  # keep noise from looking like a drift
         right.set_ylim(0.5 * (low + high) - 0.5, 0.5 * (low + high) + 0.5)

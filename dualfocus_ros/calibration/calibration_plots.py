@@ -27,6 +27,15 @@ def fit_figure(title: str, *, three: bool) -> tuple[Figure, Any, Any, Any]:
     return figure, upper, lower, right
 
 
+def plot_measured(
+    axes: Any, x: np.ndarray, values: np.ndarray, used: np.ndarray, labels: tuple[str, str]
+) -> None:
+    """Plot measured points, unused ones as crosses."""
+    axes.plot(x[used], values[used], 'o', color=MEASURED, label=labels[0])
+    if not used.all():
+        axes.plot(x[~used], values[~used], 'x', color=OUT, label=labels[1])
+
+
 def plot_residuals(axes: Any, x: np.ndarray, values: np.ndarray, used: np.ndarray) -> None:
     """Plot residuals, unused points as crosses, symmetrically about 0."""
     axes.axhline(0.0, color=MODEL, linewidth=1.0)

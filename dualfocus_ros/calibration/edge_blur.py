@@ -7,7 +7,7 @@ profile is an edge convolved with a disc, the circle of confusion, and a Gaussia
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import cv2
@@ -61,9 +61,7 @@ def find_edge(light: np.ndarray) -> Edge | None:
             score = _unevenness(smooth, edge)
             if score is not None and (best is None or score < best[0]):
                 best = score, edge
-    if best is None:
-        return None
-    return _extend_reach(smooth, best[1])
+    return None if best is None else _extend_reach(smooth, best[1])
 
 
 def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.ndarray] | None:
@@ -93,16 +91,13 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
 
     limit = math.log(0.95 * edge.reach)
     starts = [math.log(r) for r in (0.7, 0.2 * edge.reach, 0.5 * edge.reach)]
+    bounds = (
+        [-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
+        [0.3 * edge.reach, limit, math.log(4.0)],
+    )
     solutions = [
-        least_squares(
-            residual,
-            (0.0, min(start, limit - 0.01), math.log(0.7)),
-            bounds=(
-                [-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
-                [0.3 * edge.reach, limit, math.log(4.0)],
-            ),
-        )
-        for start in starts
+        least_squares(residual, (0.0, min(r, limit - 0.01), math.log(0.7)), bounds=bounds)
+        for r in starts
     ]
     best = min(solutions, key=lambda solution: float(solution.cost))
     offset, radius, sigma = best.x[0], math.exp(best.x[1]), math.exp(best.x[2])
@@ -174,17 +169,14 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
         if not any_direction:
             inside &= np.abs(along) <= edge.half_length
         # Gradients across the edge only; others are texture and noise.
-        across = np.where(inside, np.maximum(gx * c + gy * s, 0.0), 0.0)
-        if (gx * c + gy * s)[inside].sum() < 0.0:
-            across = np.where(inside, np.maximum(-(gx * c + gy * s), 0.0), 0.0)
-        weight = across * np.sqrt(energy)
+        slope = gx * c + gy * s
+        across = slope if slope[inside].sum() >= 0.0 else -slope
+        weight = np.where(inside, np.maximum(across, 0.0), 0.0) * np.sqrt(energy)
         total = float(weight.sum())
         if total <= 0.0:
             return None
-        offset, middle = (
-            float((weight * distance).sum()) / total,
-            float((weight * along).sum()) / total,
-        )
+        offset = float((weight * distance).sum()) / total
+        middle = float((weight * along).sum()) / total
         spread = float((weight * (along - middle) ** 2).sum())
         tilt = float((weight * (along - middle) * (distance - offset)).sum()) / max(spread, 1e-12)
         if abs(tilt) > 0.5:
@@ -225,14 +217,8 @@ def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
     for sign in (-1.0, 1.0):
         x = (edge.x + sign * far[:, None] * c - offsets * s).astype(np.float32)
         y = (edge.y + sign * far[:, None] * s + offsets * c).astype(np.float32)
-        line = cv2.remap(
-            smooth,
-            x,
-            y,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=float('nan'),
-        )
+        outside = {'borderMode': cv2.BORDER_CONSTANT, 'borderValue': float('nan')}
+        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, **outside)
         lines.append(line)
         levels.append(float(np.nanmean(line[:8])))
     step = abs(levels[1] - levels[0])
@@ -242,7 +228,4 @@ def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
         if len(uneven):
             reach = min(reach, float(far[uneven[0]]) - 2.0)
     # A spot of radius r includes light from a distance of r: fit half of the uniform width.
-    reach = 0.5 * reach
-    if reach < _MIN_REACH:
-        return None
-    return Edge(edge.x, edge.y, edge.angle, edge.half_length, reach)
+    return None if 0.5 * reach < _MIN_REACH else replace(edge, reach=0.5 * reach)

@@ -16,14 +16,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
 
+from matplotlib.figure import Figure
 import numpy as np
+from scipy.linalg import block_diag
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration import calibration_plots as plots
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear
 from dualfocus_ros.calibration.sharpness_peak import MIN_SWEEP, find_sharpness_peak
 from dualfocus_ros.calibration.target_images import FocusImage, Region, block_sharpness
 from dualfocus_ros.camera.field_curvature import field_curvature_offset, half_diagonal
 from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.io.figures import figure_to_array
 
 MIN_BLOCKS = 40
 MIN_REACH = 0.4  # half diagonals, between the innermost and the outermost block
@@ -144,7 +148,8 @@ def fit_field_curvature(targets: Sequence[TargetFocus]) -> FieldCurvatureFit:
     values = np.concatenate([target.dioptres for target in targets])
     radius = np.sqrt(squared)
     _check_reach(radius)
-    planes = _plane_columns(targets)
+    # Columns 1, x, y of each target, 0 for the blocks of other targets.
+    planes = block_diag(*(np.stack([np.ones_like(t.x), t.x, t.y], axis=1) for t in targets))
     quadratic = np.column_stack((planes, -field_curvature_offset(squared, (1.0, 0.0))))
     quartic = np.column_stack((quadratic, -field_curvature_offset(squared, (0.0, 1.0))))
     fit = fit_linear(quartic, values)
@@ -198,26 +203,25 @@ def _error_inflation(targets: Sequence[TargetFocus], fit: LinearFit) -> float:
     return max(float(np.mean(sums**2 / np.bincount(index.ravel()))) / expected, 1.0) ** 0.5
 
 
-def _plane_columns(targets: Sequence[TargetFocus]) -> np.ndarray:
-    """Return the columns 1, x, y of each target, 0 for the blocks of other targets."""
-    sizes = [len(target.x) for target in targets]
-    planes = np.zeros((sum(sizes), 3 * len(targets)))
-    first = 0
-    for number, (target, size) in enumerate(zip(targets, sizes, strict=True)):
-        columns = np.stack([np.ones(size), target.x, target.y], axis=1)
-        planes[first : first + size, 3 * number : 3 * number + 3] = columns
-        first += size
-    return planes
-
-
 def field_curvature_result(result: FieldCurvatureFit) -> CalibrationResult:
     """Return node parameters, summary and figure of a fit."""
-    return CalibrationResult(
-        {'lens.field_curvature': list(result.coefficients)},
-        _summary(result),
-        _lines(result),
-        _figure(result),
-    )
+    summary = {
+        'coefficients': list(result.coefficients),
+        'errors': list(result.errors),
+        'before_dioptres': result.before.rms,
+        'after_dioptres': result.after.rms,
+        'reach': result.reach,
+        'targets': [
+            {
+                'blocks': len(target.x),
+                'nearest_dioptres': float(target.dioptres.max()),
+                'farthest_dioptres': float(target.dioptres.min()),
+            }
+            for target in result.targets
+        ],
+    }
+    parameters = {'lens.field_curvature': list(result.coefficients)}
+    return CalibrationResult(parameters, summary, _lines(result), _figure(result))
 
 
 def _lines(result: FieldCurvatureFit) -> list[str]:
@@ -236,31 +240,8 @@ def _lines(result: FieldCurvatureFit) -> list[str]:
     ]
 
 
-def _summary(result: FieldCurvatureFit) -> dict[str, object]:
-    return {
-        'coefficients': list(result.coefficients),
-        'errors': list(result.errors),
-        'before_dioptres': result.before.rms,
-        'after_dioptres': result.after.rms,
-        'reach': result.reach,
-        'targets': [
-            {
-                'blocks': len(target.x),
-                'nearest_dioptres': float(target.dioptres.max()),
-                'farthest_dioptres': float(target.dioptres.min()),
-            }
-            for target in result.targets
-        ],
-    }
-
-
 def _figure(result: FieldCurvatureFit) -> np.ndarray:
     """Draw the curvature over the radius, its residuals, and maps of both."""
-    from matplotlib.figure import Figure
-
-    from dualfocus_ros.calibration import calibration_plots as plots
-    from dualfocus_ros.io.figures import figure_to_array
-
     figure = Figure(figsize=(10, 4.5), dpi=plots.DPI, layout='constrained')
     figure.suptitle('Field curvature')
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
@@ -275,16 +256,10 @@ def _figure(result: FieldCurvatureFit) -> np.ndarray:
     axes.plot(np.sqrt(squared[used]), after[used], '.', color=plots.OTHER, label='corrected')
     if not used.all():
         axes.plot(np.sqrt(squared[~used]), curved[~used], 'x', color=plots.OUT, label='outlier')
-    axes.plot(
-        fine,
-        -field_curvature_offset(fine**2, result.coefficients),
-        color=plots.MODEL,
-        label=f'−({c2:+.3f} r² {c4:+.3f} r⁴)',
-    )
-    axes.set(
-        xlabel='r, half diagonals from the principal point',
-        ylabel='focus relative to the plane, 1/m',
-    )
+    model, label = -field_curvature_offset(fine**2, (c2, c4)), f'−({c2:+.3f} r² {c4:+.3f} r⁴)'
+    axes.plot(fine, model, color=plots.MODEL, label=label)
+    label = 'r, half diagonals from the principal point'
+    axes.set(xlabel=label, ylabel='focus relative to the plane, 1/m')
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
@@ -294,12 +269,8 @@ def _figure(result: FieldCurvatureFit) -> np.ndarray:
         shown = place.scatter(
             x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest, vmax=largest
         )
-        place.set(
-            title=f'{name}: {fit.rms:.3f} 1/m (RMS) from a plane',
-            aspect='equal',
-            xticks=(),
-            yticks=(),
-        )
+        title = f'{name}: {fit.rms:.3f} 1/m (RMS) from a plane'
+        place.set(title=title, aspect='equal', xticks=(), yticks=())
         place.invert_yaxis()
         figure.colorbar(shown, ax=place, label='1/m')
     return figure_to_array(figure)

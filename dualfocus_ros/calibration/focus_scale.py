@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import math
+from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration import calibration_plots as plots
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, leave_one_out_errors
 from dualfocus_ros.calibration.sharpness_peak import SharpnessPeak
-from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.exceptions import CalibrationError, ConfigError
+from dualfocus_ros.io.figures import figure_to_array
 
 MIN_PAIRS = 3
 # Use the quadratic term if it reduces the leave-one-out error to this share.
@@ -49,6 +52,44 @@ class FocusScale:
     def dioptres_at(self, positions: np.ndarray) -> np.ndarray:
         """Return the fitted dioptres at driver positions."""
         return np.polynomial.polynomial.polyval(positions, self.coefficients)
+
+
+def read_pairs(path: Path) -> tuple[list[float], list[float]]:
+    """Read lens positions in driver units and target distances in metres.
+
+    A line has a position and a distance, separated by spaces, commas or semicolons; ``#`` starts
+    a comment. The first line may hold column names.
+
+    :raises ConfigError: for an unreadable file or a malformed line.
+    """
+    try:
+        lines = path.read_text('utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f'{path} is neither DISTANCE=SWEEP nor a readable text file of pairs: {error}'
+        ) from None
+    positions: list[float] = []
+    distances: list[float] = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split('#')[0].replace(',', ' ').replace(';', ' ').split()
+        if not words:
+            continue
+        try:
+            position, distance = (float(word) for word in words)
+        except ValueError:
+            if not positions and number == 1:
+                continue  # column names
+            raise ConfigError(
+                f'{path}, line {number}: expected a position and a distance in metres, got '
+                f'{line.strip()!r}'
+            ) from None
+        if not distance > 0.0:
+            raise ConfigError(
+                f'{path}, line {number}: the distance must be positive, got {distance}'
+            )
+        positions.append(position)
+        distances.append(distance)
+    return positions, distances
 
 
 def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> FocusScale:
@@ -128,59 +169,15 @@ def focus_scale_result(
     :param distances: of each target in metres, as for :func:`fit_focus_scale`.
     :param sweeps: distance in metres and sharpness peak of each sweep; none for given pairs.
     """
-    return CalibrationResult(
-        {
-            'calibration.positions': [float(p) for p in scale.table[0]],
-            'calibration.dioptres': [float(q) for q in scale.table[1]],
-        },
-        _summary(scale, distances, sweeps),
-        _lines(scale),
-        _figure(scale, sweeps),
-        _warnings(scale, distances),
-    )
-
-
-def _lines(scale: FocusScale) -> list[str]:
-    terms = ''.join(
-        f' {c:+.6g} u{"^2" if power == 2 else ""}'
-        for power, c in enumerate(scale.coefficients)
-        if power
+    positions, dioptres = scale.table
+    pairs = list(
+        zip(distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True)
     )
     linear, quadratic = scale.left_out_rms
-    selection = (
-        ''
-        if math.isnan(quadratic)
-        else (
-            f'; leave-one-out error {linear:.4f} without and {quadratic:.4f} with u^2, '
-            f'which is used below {QUADRATIC_GAIN:.0%} of the former'
-        )
-    )
-    return [
-        f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
-        f'distances, residual {scale.fit.rms:.4f} dioptres (RMS){selection}',
-        f'range: positions {scale.table[0][0]:g} to {scale.table[0][-1]:g}, '
-        f'{scale.table[1][0]:.3f} to {scale.table[1][-1]:.3f} dioptres',
-    ]
-
-
-def _warnings(scale: FocusScale, distances: Sequence[float]) -> list[str]:
-    return [
-        f'the pair of {distance:g} m and position {position:g} is an outlier '
-        f'({residual:+.3f} dioptres) with a low weight'
-        for distance, position, residual, out in zip(
-            distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True
-        )
-        if out
-    ]
-
-
-def _summary(
-    scale: FocusScale, distances: Sequence[float], sweeps: Sequence[tuple[float, SharpnessPeak]]
-) -> dict[str, object]:
-    return {
+    summary = {
         'coefficients': list(scale.coefficients),
         'residual_dioptres': scale.fit.rms,
-        'left_out_dioptres': {'linear': scale.left_out_rms[0], 'quadratic': scale.left_out_rms[1]},
+        'left_out_dioptres': {'linear': linear, 'quadratic': quadratic},
         'pairs': [
             {
                 'position': float(p),
@@ -188,9 +185,7 @@ def _summary(
                 'residual_dioptres': float(r),
                 'outlier': bool(o),
             }
-            for p, d, r, o in zip(
-                scale.positions, distances, scale.fit.residuals, scale.fit.outliers, strict=True
-            )
+            for d, p, r, o in pairs
         ],
         'sweeps': [
             {
@@ -202,41 +197,58 @@ def _summary(
             for d, peak in sweeps
         ],
     }
+    warnings = [
+        f'the pair of {d:g} m and position {p:g} is an outlier ({r:+.3f} dioptres) with a low '
+        'weight'
+        for d, p, r, out in pairs
+        if out
+    ]
+    parameters = {
+        'calibration.positions': positions.tolist(),
+        'calibration.dioptres': dioptres.tolist(),
+    }
+    return CalibrationResult(parameters, summary, _lines(scale), _figure(scale, sweeps), warnings)
+
+
+def _lines(scale: FocusScale) -> list[str]:
+    terms = ''.join(
+        f' {c:+.6g} u{"^2" if power == 2 else ""}'
+        for power, c in enumerate(scale.coefficients)
+        if power
+    )
+    linear, quadratic = scale.left_out_rms
+    selection = ''
+    if not math.isnan(quadratic):
+        selection = (
+            f'; leave-one-out error {linear:.4f} without and {quadratic:.4f} with u^2, '
+            f'which is used below {QUADRATIC_GAIN:.0%} of the former'
+        )
+    return [
+        f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
+        f'distances, residual {scale.fit.rms:.4f} dioptres (RMS){selection}',
+        f'range: positions {scale.table[0][0]:g} to {scale.table[0][-1]:g}, '
+        f'{scale.table[1][0]:.3f} to {scale.table[1][-1]:.3f} dioptres',
+    ]
 
 
 def _figure(scale: FocusScale, sweeps: Sequence[tuple[float, SharpnessPeak]]) -> np.ndarray:
     """Draw dioptres over driver units, their residuals, and the sharpness peaks."""
-    from dualfocus_ros.calibration import calibration_plots as plots
-    from dualfocus_ros.io.figures import figure_to_array
-
     figure, upper, lower, right = plots.fit_figure('Focus scale', three=bool(sweeps))
     fine = np.linspace(scale.positions.min(), scale.positions.max(), 200)
-    upper.plot(
-        fine, scale.dioptres_at(fine), color=plots.MODEL, label=_formula(scale.coefficients)
-    )
-    out = scale.fit.outliers
-    upper.plot(
-        scale.positions[~out], scale.dioptres[~out], 'o', color=plots.MEASURED, label='measured'
-    )
-    if out.any():
-        upper.plot(
-            scale.positions[out], scale.dioptres[out], 'x', color=plots.OUT, label='outlier'
-        )
+    names = ('', ' u', ' u²')
+    formula = ' '.join(f'{c:+.4g}{n}' for c, n in zip(scale.coefficients, names, strict=False))
+    upper.plot(fine, scale.dioptres_at(fine), color=plots.MODEL, label=formula)
+    used = ~scale.fit.outliers
+    plots.plot_measured(upper, scale.positions, scale.dioptres, used, ('measured', 'outlier'))
     upper.set(ylabel='focus, 1/m')
     upper.legend()
-    plots.plot_residuals(lower, scale.positions, scale.fit.residuals, ~out)
+    plots.plot_residuals(lower, scale.positions, scale.fit.residuals, used)
     lower.set(xlabel='lens position, driver units', ylabel='residual, 1/m')
     if right is not None:
         for number, (distance, peak) in enumerate(sweeps):
             colour = f'C{number % 10}'
-            right.plot(
-                peak.positions,
-                peak.measures / peak.measures.max(),
-                '.-',
-                color=colour,
-                linewidth=0.8,
-                label=f'{distance:g} m',
-            )
+            style = {'color': colour, 'linewidth': 0.8, 'label': f'{distance:g} m'}
+            right.plot(peak.positions, peak.measures / peak.measures.max(), '.-', **style)
             right.axvline(peak.position, color=colour, linestyle=':', linewidth=1.0)
         right.set(
             xlabel='lens position, driver units',
@@ -246,8 +258,3 @@ def _figure(scale: FocusScale, sweeps: Sequence[tuple[float, SharpnessPeak]]) ->
         )
         right.legend(fontsize='small', title='target at', loc='upper center', ncol=4)
     return figure_to_array(figure)
-
-
-def _formula(coefficients: tuple[float, ...]) -> str:
-    names = ('', ' u', ' u²')
-    return ' '.join(f'{c:+.4g}{n}' for c, n in zip(coefficients, names, strict=False))

@@ -50,9 +50,7 @@ class Thumbnail:
 
 def make_thumbnail(image: FocusImage, region: Region | None = None) -> Thumbnail:
     """Return the thumbnail of an image, or of a region of it."""
-    light = image.luminance()
-    if region is not None:
-        light = region.crop(light)
+    light = image.luminance(region)
     factor = min(1.0, _THUMBNAIL / max(light.shape))
     small = cv2.resize(light, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     values = (small / max(float(small.mean()), 1e-6)).astype(np.float32).ravel()
@@ -90,6 +88,10 @@ class Dwell:
     def rest(self) -> int:
         """Number of last frames in which the lens counts as at rest."""
         return max(2, round(_REST * len(self.frames)))
+
+    def rest_image(self) -> np.ndarray:
+        """Return the mean thumbnail (P,) of the frames at rest."""
+        return np.asarray(np.mean([f.values for f in self.frames[-self.rest :]], axis=0))
 
 
 def find_dwells(commands: Sequence[LensCommand], thumbnails: Sequence[Thumbnail]) -> list[Dwell]:
@@ -141,8 +143,7 @@ class RestImageCurve:
     def __init__(self, dwells: Sequence[Dwell]) -> None:
         groups: dict[int, list[np.ndarray]] = {}
         for dwell in dwells:
-            rest = np.mean([f.values for f in dwell.frames[-dwell.rest :]], axis=0)
-            groups.setdefault(round(dwell.target / SAME_FOCUS), []).append(rest)
+            groups.setdefault(round(dwell.target / SAME_FOCUS), []).append(dwell.rest_image())
         keys = sorted(groups)
         self.targets = np.array([key * SAME_FOCUS for key in keys])
         if len(keys) < MIN_POSITIONS:

@@ -1,18 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS parameter files of calibrations, for ``--params-file``."""
+"""Result of a calibration, and ROS parameter files for ``--params-file``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from dualfocus_ros.io.atomic_files import write_text
 
 Value = bool | int | float | str | Sequence[float]
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationResult:
+    """Result of a calibration.
+
+    :param parameters: of the nodes, by name.
+    :param summary: all numbers, for JSON.
+    :param lines: text for people.
+    :param figure: (H, W, 3) uint8 RGB, the fit and its residuals.
+    """
+
+    parameters: Mapping[str, Value]
+    summary: Mapping[str, Any]
+    lines: Sequence[str]
+    figure: np.ndarray
+    warnings: Sequence[str] = ()
 
 
 def write_parameters(path: Path, values: Mapping[str, Value], comments: Sequence[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Robust linear fits, leave-one-out errors and condition numbers."""
+"""Robust linear fits, leave-one-out errors, condition numbers and vertices of parabolas."""
 
 from __future__ import annotations
 
@@ -94,3 +94,13 @@ def condition_number(design: np.ndarray) -> float:
     if not np.all(lengths > 0.0):
         return float('inf')
     return float(np.linalg.cond(design / lengths))
+
+
+def parabola_vertex(fit: LinearFit) -> tuple[float, float]:
+    """Return the minimum of a fit of 1, x, x^2 and its standard error; infinite without one."""
+    _, slope, curve = fit.coefficients
+    if curve <= 0.0:
+        return float('inf'), float('inf')
+    gradient = np.array([0.0, -0.5 / curve, 0.5 * slope / curve**2])
+    error = float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
+    return float(-0.5 * slope / curve), error

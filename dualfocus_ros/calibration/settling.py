@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import itertools
 import math
 
+from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration import calibration_plots as plots
 from dualfocus_ros.calibration.lens_tracking import (
     MIN_STEPS,
     SAME_FOCUS,
@@ -24,8 +25,10 @@ from dualfocus_ros.calibration.lens_tracking import (
     Thumbnail,
     find_dwells,
 )
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import fit_linear
 from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.io.figures import figure_to_array
 
 SETTLED = 0.02  # remaining share of the step
 MOVED = 0.10  # share of the step that counts as motion
@@ -101,54 +104,50 @@ def measure_settling(
     """
     dwells = find_dwells(commands, thumbnails)
     curve = RestImageCurve(dwells)
-    found: list[tuple[LensStep, Dwell]] = []
-    noises: list[float] = []
-    drift: list[float] = []
-    ambiguous = 0
+    moves: list[tuple[Dwell, Dwell, np.ndarray]] = []
+    noises, drifts = [], []
     for before, after in itertools.pairwise(dwells):
         if not curve.is_unambiguous(before.target, after.target):
-            ambiguous += 1
             continue
-        way = after.target - before.target
         positions = curve.locate(after.frames, before.target, after.target)
-        progress = (positions - before.target) / way
+        progress = (positions - before.target) / (after.target - before.target)
         rest = progress[-after.rest :]
         # Differences between frames: a slow movement does not count as noise.
         noises.append(float(np.sqrt(0.5 * np.mean(np.diff(rest) ** 2))))
-        slope = np.polyfit(np.arange(len(rest)), rest, 1)[0] * len(rest) if len(rest) > 2 else 0.0
-        drift.append(abs(float(slope)))
+        slope = np.polyfit(np.arange(len(rest)), rest, 1)[0] if len(rest) > 2 else 0.0
+        drifts.append(abs(float(slope * len(rest))))
         # Relative to the position of rest, which may differ from the command.
-        progress = progress / float(np.median(rest))
-        delays = np.array([(f.stamp_ns - after.stamp_ns) * 1e-9 for f in after.frames])
-        step = LensStep(before.target, after.target, delays, progress, 0, 0, None)
-        found.append((step, after))
-    _check_steps(len(found), ambiguous)
+        moves.append((before, after, progress / float(np.median(rest))))
+    ambiguous = len(dwells) - 1 - len(moves)
+    if len(moves) < MIN_STEPS:
+        raise CalibrationError(
+            f'only {len(moves)} steps determine the focus; in {ambiguous} the target is equally '
+            'blurred before and after: put it at one end of the focus range, so that it gets '
+            'steadily sharper, and record more steps'
+        )
     noise = float(np.median(noises))
     if noise > _MAX_NOISE:
         raise CalibrationError(
             f'the images at rest still differ by {100 * noise:.0f} % of a step: keep camera, '
             'target and light still, use more light, or make larger steps'
         )
-    if float(np.median(drift)) > 3.0 * noise + SETTLED:
+    if float(np.median(drifts)) > 3.0 * noise + SETTLED:
         raise CalibrationError(
             'the lens was still moving when the next command came: wait longer at each position '
             '(focus_sweep_node: model_time or settle_time), at least twice the settling time'
         )
-    steps = [_with_frames(step, dwell, noise) for step, dwell in found]
-    period = _frame_period(thumbnails)
+    steps = [
+        _make_step(before.target, dwell, progress, noise) for before, dwell, progress in moves
+    ]
+    period = float(np.median(np.diff([t.stamp_ns for t in thumbnails]) * 1e-9))
     time, error, fitted = _settling_time(steps, noise)
-    latency = int(max(step.old_frames for step in steps))
-    arrivals = [s for s in steps if s.arrival_frame is not None]
+    latency = max(step.old_frames for step in steps)
+    settle_frames, settle_time = latency + 1, time
+    arrivals = [(s, s.arrival_frame) for s in steps if s.arrival_frame is not None]
     if arrivals:
-        settle_frames = max(
-            max(s.rest_frame - s.arrival_frame, 0) + 1
-            for s in arrivals
-            if s.arrival_frame is not None
-        )
-        reported_at = np.median([s.delays[s.arrival_frame] for s in arrivals])
-        settle_time = max(0.0, time - float(reported_at))
-    else:
-        settle_frames, settle_time = latency + 1, time
+        settle_frames = max(max(step.rest_frame - frame, 0) + 1 for step, frame in arrivals)
+        reported_at = float(np.median([step.delays[frame] for step, frame in arrivals]))
+        settle_time = max(0.0, time - reported_at)
     hysteresis, hysteresis_error = _hysteresis(curve, dwells)
     return SettlingResult(
         latency,
@@ -168,21 +167,19 @@ def measure_settling(
     )
 
 
-def _with_frames(step: LensStep, dwell: Dwell, noise: float) -> LensStep:
-    """Return the step with its latency, rest and arrival in frames."""
-    moved = np.nonzero(step.progress > MOVED + 2.0 * noise)[0]
-    old = int(moved[0]) if len(moved) else len(step.progress)
-    away = np.nonzero(np.abs(step.progress - 1.0) > SETTLED + 3.0 * noise)[0]
+def _make_step(start: float, dwell: Dwell, progress: np.ndarray, noise: float) -> LensStep:
+    """Return a step with its latency, rest and arrival in frames."""
+    delays = np.array([(frame.stamp_ns - dwell.stamp_ns) * 1e-9 for frame in dwell.frames])
+    moved = np.nonzero(progress > MOVED + 2.0 * noise)[0]
+    old = int(moved[0]) if len(moved) else len(progress)
+    away = np.nonzero(np.abs(progress - 1.0) > SETTLED + 3.0 * noise)[0]
     rest = int(away[-1]) + 1 if len(away) else 0
-    arrival = next(
-        (
-            index
-            for index, frame in enumerate(dwell.frames)
-            if abs(frame.reported - step.target) <= _ON_TARGET and not frame.moving
-        ),
-        None,
+    arrivals = (
+        index
+        for index, frame in enumerate(dwell.frames)
+        if abs(frame.reported - dwell.target) <= _ON_TARGET and not frame.moving
     )
-    return LensStep(step.start, step.target, step.delays, step.progress, old, rest, arrival)
+    return LensStep(start, dwell.target, delays, progress, old, rest, next(arrivals, None))
 
 
 def _settling_time(
@@ -223,8 +220,7 @@ def _hysteresis(curve: RestImageCurve, dwells: Sequence[Dwell]) -> tuple[float, 
     places: dict[tuple[int, bool], list[float]] = {}
     span = 0.5 * float(np.median(np.diff(curve.targets)))
     for dwell in dwells[1:]:
-        mean = np.mean([f.values for f in dwell.frames[-dwell.rest :]], axis=0)
-        item = Thumbnail(dwell.stamp_ns, mean)
+        item = Thumbnail(dwell.stamp_ns, dwell.rest_image())
         position = curve.locate([item], dwell.target - span, dwell.target + span)[0]
         key = round(dwell.target / SAME_FOCUS), dwell.rising
         places.setdefault(key, []).append(float(position) - dwell.target)
@@ -239,21 +235,6 @@ def _hysteresis(curve: RestImageCurve, dwells: Sequence[Dwell]) -> tuple[float, 
     return float(np.median(gaps)), error
 
 
-def _frame_period(thumbnails: Sequence[Thumbnail]) -> float:
-    gaps = np.diff([t.stamp_ns for t in thumbnails]) * 1e-9
-    return float(np.median(gaps))
-
-
-def _check_steps(count: int, ambiguous: int) -> None:
-    if count >= MIN_STEPS:
-        return
-    raise CalibrationError(
-        f'only {count} steps determine the focus; in {ambiguous} the target is equally blurred '
-        'before and after: put it at one end of the focus range, so that it gets steadily '
-        'sharper, and record more steps'
-    )
-
-
 def settling_result(result: SettlingResult, group: str) -> CalibrationResult:
     """Return node parameters, summary and figure of a measurement.
 
@@ -266,9 +247,25 @@ def settling_result(result: SettlingResult, group: str) -> CalibrationResult:
         'settle_time': _round_up(result.settle_time),
         'model_time': _round_up(result.model_time),
     }
-    return CalibrationResult(
-        parameters, _summary(result), _lines(result), _figure(result), _warnings(result)
-    )
+    summary = {
+        'settling_time': result.settling_time,
+        'settling_time_error': result.time_error,
+        'latency_frames': result.latency_frames,
+        'hysteresis_dioptres': result.hysteresis,
+        'hysteresis_error': result.hysteresis_error,
+        'frame_period': result.frame_period,
+        'steps': len(result.steps),
+        'steps_ambiguous': result.ambiguous,
+        'noise_of_step': result.noise,
+        'reports_compared': result.reported,
+    }
+    warnings = []
+    if abs(result.hysteresis) > max(_HYSTERESIS, 3.0 * result.hysteresis_error):
+        warnings.append(
+            'the lens stops at different places on its way up and down: sweep in one '
+            "direction only (focus_sweep_node: pattern 'sawtooth')"
+        )
+    return CalibrationResult(parameters, summary, _lines(result), _figure(result), warnings)
 
 
 def _round_up(seconds: float) -> float:
@@ -298,67 +295,24 @@ def _lines(result: SettlingResult) -> list[str]:
     return lines
 
 
-def _warnings(result: SettlingResult) -> list[str]:
-    if abs(result.hysteresis) > max(_HYSTERESIS, 3.0 * result.hysteresis_error):
-        return [
-            'the lens stops at different places on its way up and down: sweep in one '
-            "direction only (focus_sweep_node: pattern 'sawtooth')"
-        ]
-    return []
-
-
-def _summary(result: SettlingResult) -> dict[str, object]:
-    return {
-        'settling_time': result.settling_time,
-        'settling_time_error': result.time_error,
-        'latency_frames': result.latency_frames,
-        'hysteresis_dioptres': result.hysteresis,
-        'hysteresis_error': result.hysteresis_error,
-        'frame_period': result.frame_period,
-        'steps': len(result.steps),
-        'steps_ambiguous': result.ambiguous,
-        'noise_of_step': result.noise,
-        'reports_compared': result.reported,
-    }
-
-
 def _figure(result: SettlingResult) -> np.ndarray:
     """Draw the progress of all steps over time, and the remainder on a logarithmic scale."""
-    from matplotlib.figure import Figure
-
-    from dualfocus_ros.calibration import calibration_plots as plots
-    from dualfocus_ros.io.figures import figure_to_array
-
     figure = Figure(figsize=(10, 4.2), dpi=plots.DPI, layout='constrained')
     figure.suptitle('Settling')
     left, right = figure.subplots(1, 2)
-    for rising, colour, name in (
-        (True, plots.MEASURED, 'nearer'),
-        (False, plots.OTHER, 'farther'),
-    ):
+    for rising, colour, name in (True, plots.MEASURED, 'nearer'), (False, plots.OTHER, 'farther'):
         steps = [s for s in result.steps if (s.target > s.start) == rising]
+        style = {'color': colour, 'linewidth': 0.5, 'markersize': 4, 'alpha': 0.6}
         for number, step in enumerate(steps):
-            left.plot(
-                step.delays,
-                step.progress,
-                '.-',
-                color=colour,
-                linewidth=0.5,
-                markersize=4,
-                alpha=0.6,
-                label=f'to {name}' if number == 0 else None,
-            )
+            label = None if number else f'to {name}'
+            left.plot(step.delays, step.progress, '.-', label=label, **style)
             rest = 1.0 - step.progress
             shown = rest > 1e-3
             right.semilogy(step.delays[shown], rest[shown], '.', color=colour, markersize=5)
     limit = min(max(s.delays.max() for s in result.steps), 4.0 * result.settling_time + 0.1)
     for axes in (left, right):
-        axes.axvline(
-            result.settling_time,
-            color=plots.MODEL,
-            linestyle='--',
-            label=f'settled: {result.settling_time:.3f} s',
-        )
+        label = f'settled: {result.settling_time:.3f} s'
+        axes.axvline(result.settling_time, color=plots.MODEL, linestyle='--', label=label)
         axes.set(xlabel='time after the command, s', xlim=(0.0, limit))
         axes.grid(alpha=0.3)
     if result.curve:
@@ -366,9 +320,8 @@ def _figure(result: SettlingResult) -> np.ndarray:
         values = np.exp(np.polynomial.polynomial.polyval(fine, result.curve))
         some = (values < 0.5) & (values > 0.3 * SETTLED)
         right.semilogy(fine[some], values[some], color=plots.MODEL, label='fitted')
-    right.axhline(
-        SETTLED, color=plots.OUT, linestyle=':', label=f'{100 * SETTLED:.0f} % of the step'
-    )
+    label = f'{100 * SETTLED:.0f} % of the step'
+    right.axhline(SETTLED, color=plots.OUT, linestyle=':', label=label)
     left.set(ylabel='completed share of the step', ylim=(-0.1, 1.2))
     right.set(ylabel='remaining share of the step', ylim=(1e-3, 1.5))
     left.legend(fontsize='small', loc='lower right')

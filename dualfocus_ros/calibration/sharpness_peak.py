@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear
+from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, parabola_vertex
 from dualfocus_ros.exceptions import CalibrationError
 
 MIN_SWEEP = 5  # positions
@@ -43,10 +43,8 @@ def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -
     :param measures: focus measure of each image, positive.
     :raises CalibrationError: without a peak, or for a peak at an end of the sweep.
     """
-    known = np.asarray(positions, np.float64)
-    at, index = np.unique(known, return_inverse=True)
-    total = np.bincount(index, np.asarray(measures, np.float64))
-    mean = total / np.bincount(index)
+    at, index = np.unique(np.asarray(positions, np.float64), return_inverse=True)
+    mean = np.bincount(index, measures) / np.bincount(index)
     if len(at) < MIN_SWEEP:
         raise CalibrationError(
             f'the sweep has {len(at)} lens position{"s" * (len(at) != 1)}: at least {MIN_SWEEP} '
@@ -73,8 +71,7 @@ def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -
     x = (at[some] - at[best]) / half
     fits = [(power, _fit_power(x, relative[some], power)) for power in _POWERS]
     power, fit = min(fits, key=lambda item: item[0] * item[1].rms)
-    _, slope, curve = fit.coefficients
-    vertex = -0.5 * slope / curve if curve > 0.0 else np.inf
+    vertex, error = parabola_vertex(fit)
     if not x[0] < vertex < x[-1] or power * fit.rms > _MAX_MISFIT:
         if best < 2 or best > len(at) - 3:
             raise at_end
@@ -82,8 +79,6 @@ def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -
             'the focus measure has no clear single peak: keep target, camera and light still '
             'during the sweep, and the region on one flat target'
         )
-    gradient = np.array([0.0, -0.5 / curve, 0.5 * slope / curve**2])
-    error = float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)))
     return SharpnessPeak(float(at[best] + vertex * half), error * half, contrast, at, mean)
 
 

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a target with their focus, and measures of sharpness."""
+"""Images of a target with their focus, from a folder, and measures of sharpness."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 import math
+from pathlib import Path
+import re
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from dualfocus_ros.exceptions import CalibrationError
+from dualfocus_ros.exceptions import CalibrationError, ConfigError, DataError
+from dualfocus_ros.io.image_files import IMAGE_SUFFIXES, list_images
+from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 _MAX_SETTINGS = 64
 _SMOOTHING = 0.7  # px
+_NUMBER = re.compile(r'-?\d+(?:\.\d+)?')
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +41,17 @@ class FocusImage:
     moving: bool = False
     linear: bool = False
 
-    def luminance(self) -> np.ndarray:
-        """Return (H, W) float32 linear luminance, 0 to 1."""
-        if self.linear:
-            return _luma(self.pixels.astype(np.float32) / np.float32(255.0))
+    def luminance(self, region: Region | None = None) -> np.ndarray:
+        """Return (H, W) float32 linear luminance, 0 to 1, of the image or a region of it."""
         # Imported here: it loads torch slowly, and the help of the command does not need it.
         from dualfocus_ros.camera.srgb import decode_srgb8
 
-        return _luma(decode_srgb8(self.pixels))
+        pixels = self.pixels if region is None else region.crop(self.pixels)
+        if self.linear:
+            light = pixels.astype(np.float32) / np.float32(255.0)
+        else:
+            light = decode_srgb8(pixels)
+        return light if light.ndim == 2 else np.asarray(light @ _LUMA)
 
 
 @dataclass(frozen=True)
@@ -82,14 +91,57 @@ class Region:
         return image[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
+def read_image_folder(
+    folder: Path,
+    unit: Literal['dioptres', 'position'] = 'dioptres',
+    values: Sequence[float] | None = None,
+    linear: bool = False,
+    progress: Callable[[], object] = lambda: None,
+) -> Iterator[FocusImage]:
+    """Yield the images of a folder with their focus, in natural order of their names.
+
+    :param unit: of the focus: 1/m, or driver units of the lens.
+    :param values: focus of each image; by default the last number in each file name.
+    :param linear: whether values are proportional to light.
+    :param progress: called once per image.
+    :raises DataError: without images or numbers in their names.
+    :raises ConfigError: for a wrong number of values.
+    """
+    paths = list_images(folder)
+    if not paths:
+        raise DataError(
+            f'{folder}: no images in this folder (known: {" ".join(sorted(IMAGE_SUFFIXES))})'
+        )
+    if values is None:
+        values = [_last_number(path) for path in paths]
+    if len(values) != len(paths):
+        raise ConfigError(f'values: {len(values)} numbers for {len(paths)} images of {folder}')
+    for path, value in zip(paths, values, strict=True):
+        pixels = to_uint8([read_stack_image(path).pixels])[0]
+        progress()
+        if unit == 'position':
+            yield FocusImage(pixels, position=value, linear=linear)
+        else:
+            yield FocusImage(pixels, dioptres=value, linear=linear)
+
+
+def _last_number(path: Path) -> float:
+    found = _NUMBER.findall(path.stem)
+    if not found:
+        raise DataError(
+            f'{path} has no number in its name: name each image by its focus, such as '
+            'focus_1.25.png, or give the values'
+        )
+    return float(found[-1])
+
+
 def sharpness(image: FocusImage, region: Region | None = None) -> float:
     """Return the gradient energy of a slightly smoothed image over its squared brightness.
 
     Stronger smoothing suppresses more noise, but lets focus breathing shift the peak, because the
     image scale stretches gradients.
     """
-    light = image.luminance()
-    part = (region or Region.central(light.shape, 0.5)).crop(light)
+    part = image.luminance(region or Region.central(image.pixels.shape, 0.5))
     energy = gradient_energy(cv2.GaussianBlur(part, (0, 0), _SMOOTHING))
     return energy / max(float(part.mean()), 1e-6) ** 2
 
@@ -99,7 +151,7 @@ def block_sharpness(image: FocusImage, region: Region, size: int) -> np.ndarray:
 
     :param size: of a block in pixels; incomplete blocks at the right and bottom are dropped.
     """
-    part = region.crop(image.luminance())
+    part = image.luminance(region)
     smooth = cv2.GaussianBlur(part, (0, 0), _SMOOTHING)
     energy = np.zeros_like(smooth)
     energy[:, 1:] += (smooth[:, 1:] - smooth[:, :-1]) ** 2
@@ -150,7 +202,3 @@ def group_by_focus(
                 'steps and wait at each of them, such as with focus_sweep_node'
             )
     return [groups[key] for key in sorted(groups)]
-
-
-def _luma(image: np.ndarray) -> np.ndarray:
-    return image if image.ndim == 2 else np.asarray(image @ _LUMA)

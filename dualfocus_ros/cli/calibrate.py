@@ -21,8 +21,7 @@ from dualfocus_ros.cli.console import echo, echo_json
 from dualfocus_ros.exceptions import CalibrationError, CommandError, UsageError
 
 if TYPE_CHECKING:
-    from dualfocus_ros.calibration.calibration_result import CalibrationResult
-    from dualfocus_ros.calibration.parameter_file import Value
+    from dualfocus_ros.calibration.parameter_file import CalibrationResult, Value
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +74,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
     :raises CommandError: for data that do not determine the result.
     """
+    from dualfocus_ros.calibration.parameter_file import write_parameters
+    from dualfocus_ros.io.png import save_png
+
     output: Path = arguments.output
     picture: Path = arguments.picture or output.with_suffix('.png')
     if output.suffix.lower() not in ('.yaml', '.yml') or picture.suffix.lower() != '.png':
@@ -86,7 +88,10 @@ def execute(arguments: argparse.Namespace) -> int:
     except CalibrationError as error:
         raise CommandError(f'calibrate {arguments.kind}: {error}') from error
     title = f'Written by dualfocus calibrate {arguments.kind}, for --params-file of the nodes.'
-    result.write(output, picture, title)
+    for path in (output, picture):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_parameters(output, result.parameters, [title, *result.lines])
+    save_png(picture, result.figure)
     for warning in result.warnings:
         logger.warning('%s', warning)
     if arguments.json:

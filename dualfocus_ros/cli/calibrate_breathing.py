@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.cli.console import progress_bar
 

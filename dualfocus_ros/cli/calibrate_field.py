@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.cli.console import progress_bar
 from dualfocus_ros.exceptions import CalibrationError

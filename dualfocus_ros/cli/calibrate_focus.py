@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.exceptions import CalibrationError, CommandError, ConfigError, UsageError
 
@@ -55,8 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Find the sharpest position at each distance and fit."""
-    from dualfocus_ros.calibration.focus_scale import fit_focus_scale, focus_scale_result
-    from dualfocus_ros.calibration.focus_scale_files import read_pairs, read_position_table
+    from dualfocus_ros.calibration.focus_scale import (
+        fit_focus_scale,
+        focus_scale_result,
+        read_pairs,
+    )
 
     sources: list[str] = arguments.sources
     if len(sources) == 1 and '=' not in sources[0]:
@@ -65,16 +68,25 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
         except ConfigError as error:
             raise UsageError(str(error)) from None
         return focus_scale_result(fit_focus_scale(positions, distances), distances)
-    try:
-        table = None if arguments.scale is None else read_position_table(arguments.scale)
-    except ValueError as error:
-        raise UsageError(f'--scale: {error}') from None
+    table = None if arguments.scale is None else _read_position_table(arguments.scale)
     sweeps = [
         (distance, _find_peak(path, arguments, table)) for distance, path in map(_split, sources)
     ]
     distances = [distance for distance, _ in sweeps]
     scale = fit_focus_scale([peak.position for _, peak in sweeps], distances)
     return focus_scale_result(scale, distances, sweeps)
+
+
+def _read_position_table(path: Path) -> PositionTable:
+    from dualfocus_ros.calibration.parameter_file import read_numbers
+    from dualfocus_ros.camera.position_table import PositionTable
+
+    try:
+        return PositionTable(
+            read_numbers(path, 'calibration.positions'), read_numbers(path, 'calibration.dioptres')
+        )
+    except ValueError as error:
+        raise UsageError(f'--scale: {error}') from None
 
 
 def _find_peak(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.cli.arguments import add_lens_arguments, length
 from dualfocus_ros.cli.console import progress_bar
@@ -68,8 +68,8 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
         blur_scale_result,
         compare_with_lens,
         fit_blur_scale,
-        measure_blur,
     )
+    from dualfocus_ros.calibration.blur_widths import measure_blur
     from dualfocus_ros.calibration.target_images import group_by_focus
 
     scale, reference = _magnification(arguments)

@@ -7,7 +7,7 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from dualfocus_ros.calibration.calibration_result import CalibrationResult
+from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.exceptions import CommandError
 

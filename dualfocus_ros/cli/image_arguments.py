@@ -64,7 +64,7 @@ def read_images(
     if not path.exists():
         raise CommandError(f'{path} does not exist: give a bag or a folder of images')
     if not _is_bag(path):
-        from dualfocus_ros.calibration.image_folder import read_image_folder
+        from dualfocus_ros.calibration.target_images import read_image_folder
 
         words, linear = arguments.values, arguments.response == 'linear'
         values = None if words is None else read_numbers(words, '--values')

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from dualfocus_ros.calibration.blur_scale import BlurWidths, fit_blur_scale, measure_blur
-from dualfocus_ros.calibration.target_images import FocusImage
+from dualfocus_ros.calibration.blur_scale import fit_blur_scale
+from dualfocus_ros.calibration.blur_widths import BlurWidths
 from dualfocus_ros.exceptions import CalibrationError
 
 
@@ -46,8 +46,3 @@ class TestBlurScale:
             fit_blur_scale(BlurWidths(falling.dioptres, 8.0 - falling.sigma, 'edge'))
         with refuses('does not follow a thin lens'):
             fit_blur_scale(self.widths(noise=0.4))
-        flat = [[FocusImage(np.full((240, 320), 90, np.uint8), 0.2 * n)] for n in range(8)]
-        with refuses('no slanted edge'):
-            measure_blur(flat, 'edge')
-        with pytest.raises(ValueError, match='auto, edge, texture'):
-            measure_blur(flat, 'guess')

@@ -3,9 +3,10 @@
 
 import pytest
 
+from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.exceptions import ConfigError
 from research.__main__ import main
-from research.study_run import StudyConfig, run_study
+from research.study_run import StudyConfig, join_datasets, run_study
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,17 @@ def test_rejects_values_in_the_words_of_the_caller():
         StudyConfig('nonsense')
     with pytest.raises(ConfigError, match=r'^sizes: a stack has 2 to 32 planes, got 1'):
         StudyConfig('stack-size', sizes=(1,))
+
+
+def test_takes_evenly_spread_samples_of_each_set():
+    sets = [open_dataset('shapes:1,count=5,size=64'), open_dataset('shapes:2,count=2,size=64')]
+    both = join_datasets(sets, limit=3)
+    assert [both[i].name for i in range(len(both))] == [
+        'shapes-1-0',
+        'shapes-1-1',
+        'shapes-1-3',
+        'shapes-2-0',
+        'shapes-2-1',
+    ]
+    assert len(join_datasets(sets[:1], limit=2)) == 2
+    assert join_datasets(sets[:1]).name == 'shapes:1,count=5,size=64'

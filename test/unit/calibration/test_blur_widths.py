@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blur width of a texture."""
+"""Blur widths: spectrum of a texture, and targets without an edge."""
 
 import math
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from blurred_images import disc_blurred
-from dualfocus_ros.calibration.texture_blur import power_spectrum, relative_radius
+from dualfocus_ros.calibration.blur_widths import measure_blur, power_spectrum, relative_radius
+from dualfocus_ros.calibration.target_images import FocusImage
+from dualfocus_ros.exceptions import CalibrationError
 
 
 def test_radius_from_texture():
@@ -22,3 +24,11 @@ def test_radius_from_texture():
         assert found == pytest.approx(2.0 * math.sqrt(truth**2 - 0.1), rel=0.04)
     with pytest.raises(ValueError, match='64 x 64'):
         power_spectrum(texture[:40, :40])
+
+
+def test_rejects_a_target_without_edge():
+    flat = [[FocusImage(np.full((240, 320), 90, np.uint8), 0.2 * n)] for n in range(8)]
+    with pytest.raises(CalibrationError, match='no slanted edge'):
+        measure_blur(flat, 'edge')
+    with pytest.raises(ValueError, match='auto, edge, texture'):
+        measure_blur(flat, 'guess')

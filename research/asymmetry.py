@@ -37,35 +37,31 @@ class Aberration:
     change: Callable[[float], dict[str, Any]]
 
 
-def _aperture(field: str) -> Callable[[float], dict[str, Any]]:
-    return lambda value: {'aperture': Aperture(**{field: value})}
+def _aperture(**change: float) -> dict[str, Any]:
+    values: dict[str, Any] = dict(change)
+    return {'aperture': Aperture(**values)}
 
 
-def _field(field: str) -> Callable[[float], dict[str, Any]]:
-    return lambda value: {'field': FieldAberrations(**{field: value})}
+def _field(**change: float) -> dict[str, Any]:
+    values: dict[str, Any] = dict(change)
+    return {'field': FieldAberrations(**values)}
 
 
+_SPHERICAL, _ASTIGMATISM = (-0.8, -0.4, 0.0, 0.4, 0.8), (-0.6, -0.3, 0.0, 0.3, 0.6)
+_CHROMATIC, _CURVATURE = (-0.05, -0.025, 0.0, 0.025, 0.05), (-0.1, -0.05, 0.0, 0.05, 0.1)
 ABERRATIONS = (
     Aberration(
-        'spherical', 'spherical aberration a', (-0.8, -0.4, 0.0, 0.4, 0.8), _aperture('spherical')
+        'spherical', 'spherical aberration a', _SPHERICAL, lambda v: _aperture(spherical=v)
     ),
-    Aberration('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7), _field('cat_eye')),
+    Aberration('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7), lambda v: _field(cat_eye=v)),
     Aberration(
-        'astigmatism',
-        'astigmatism in the corners',
-        (-0.6, -0.3, 0.0, 0.3, 0.6),
-        _field('astigmatism'),
+        'astigmatism', 'astigmatism in the corners', _ASTIGMATISM, lambda v: _field(astigmatism=v)
     ),
     Aberration(
-        'chromatic',
-        'radius of red and blue, ±',
-        (-0.05, -0.025, 0.0, 0.025, 0.05),
-        _aperture('chromatic'),
+        'chromatic', 'radius of red and blue, ±', _CHROMATIC, lambda v: _aperture(chromatic=v)
     ),
-    Aberration('tilt', 'tilt c2', (0.0, 0.05, 0.1), _field('tilt')),
-    Aberration(
-        'curvature', 'field curvature c1', (-0.1, -0.05, 0.0, 0.05, 0.1), _field('curvature')
-    ),
+    Aberration('tilt', 'tilt c2', (0.0, 0.05, 0.1), lambda v: _field(tilt=v)),
+    Aberration('curvature', 'field curvature c1', _CURVATURE, lambda v: _field(curvature=v)),
 )
 NAMES = tuple(aberration.name for aberration in ABERRATIONS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.
@@ -177,7 +173,7 @@ def _figure(rows: Sequence[dict[str, Any]], aberrations: Sequence[Aberration]) -
         axes = figure.add_subplot(lines, columns, place + 1)
         for index, method in enumerate(methods):
             found = [r for r in rows if r['method'] == method and r['sweep'] == aberration.name]
-            style = {'marker': 'o', 'markersize': 3, 'color': f'C{index}'}
+            style: dict[str, Any] = {'marker': 'o', 'markersize': 3, 'color': f'C{index}'}
             for side, line in (('near', '-'), ('far', '--')):
                 errors_by_value = [row[side] for row in found]
                 label = f'{method}, {side} side'

@@ -217,8 +217,7 @@ def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
     for sign in (-1.0, 1.0):
         x = (edge.x + sign * far[:, None] * c - offsets * s).astype(np.float32)
         y = (edge.y + sign * far[:, None] * s + offsets * c).astype(np.float32)
-        outside = {'borderMode': cv2.BORDER_CONSTANT, 'borderValue': float('nan')}
-        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, **outside)
+        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderValue=float('nan'))
         lines.append(line)
         levels.append(float(np.nanmean(line[:8])))
     step = abs(levels[1] - levels[0])

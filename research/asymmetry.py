@@ -22,46 +22,38 @@ from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.psf import Aperture
 from research.study import Study
 
+_PARTS: dict[str, Callable[..., Any]] = {'aperture': Aperture, 'field': FieldAberrations}
+
 
 @dataclass(frozen=True)
 class Aberration:
     """Aberration of the lens, and the values that are rendered.
 
     :param title: axis label.
-    :param change: fields of :class:`ProtocolB` for a value.
+    :param part: field of :class:`ProtocolB`: ``aperture`` or ``field``.
+    :param key: field of that part.
     """
 
     name: str
     title: str
     values: tuple[float, ...]
-    change: Callable[[float], dict[str, Any]]
+    part: str
+    key: str
 
-
-def _aperture(**change: float) -> dict[str, Any]:
-    values: dict[str, Any] = dict(change)
-    return {'aperture': Aperture(**values)}
-
-
-def _field(**change: float) -> dict[str, Any]:
-    values: dict[str, Any] = dict(change)
-    return {'field': FieldAberrations(**values)}
+    def change(self, value: float) -> dict[str, Any]:
+        """Return the fields of :class:`ProtocolB` for a value."""
+        return {self.part: _PARTS[self.part](**{self.key: value})}
 
 
 _SPHERICAL, _ASTIGMATISM = (-0.8, -0.4, 0.0, 0.4, 0.8), (-0.6, -0.3, 0.0, 0.3, 0.6)
 _CHROMATIC, _CURVATURE = (-0.05, -0.025, 0.0, 0.025, 0.05), (-0.1, -0.05, 0.0, 0.05, 0.1)
 ABERRATIONS = (
-    Aberration(
-        'spherical', 'spherical aberration a', _SPHERICAL, lambda v: _aperture(spherical=v)
-    ),
-    Aberration('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7), lambda v: _field(cat_eye=v)),
-    Aberration(
-        'astigmatism', 'astigmatism in the corners', _ASTIGMATISM, lambda v: _field(astigmatism=v)
-    ),
-    Aberration(
-        'chromatic', 'radius of red and blue, ±', _CHROMATIC, lambda v: _aperture(chromatic=v)
-    ),
-    Aberration('tilt', 'tilt c2', (0.0, 0.05, 0.1), lambda v: _field(tilt=v)),
-    Aberration('curvature', 'field curvature c1', _CURVATURE, lambda v: _field(curvature=v)),
+    Aberration('spherical', 'spherical aberration a', _SPHERICAL, 'aperture', 'spherical'),
+    Aberration('cat-eye', "cat's eye τ", (0.0, 0.25, 0.5, 0.7), 'field', 'cat_eye'),
+    Aberration('astigmatism', 'astigmatism in the corners', _ASTIGMATISM, 'field', 'astigmatism'),
+    Aberration('chromatic', 'radius of red and blue, ±', _CHROMATIC, 'aperture', 'chromatic'),
+    Aberration('tilt', 'tilt c2', (0.0, 0.05, 0.1), 'field', 'tilt'),
+    Aberration('curvature', 'field curvature c1', _CURVATURE, 'field', 'curvature'),
 )
 NAMES = tuple(aberration.name for aberration in ABERRATIONS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.

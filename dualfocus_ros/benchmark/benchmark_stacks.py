@@ -34,9 +34,6 @@ class StackShape:
     width: int
     height: int
 
-    def __str__(self) -> str:
-        return f'{self.planes} x {self.width} x {self.height}'
-
 
 class RenderedSweep:
     """Sweep of a 16 mm f/1.4 lens over a table, from far to near.

@@ -102,15 +102,17 @@ def measure_node(
 
 def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
     """Return the images per second that the node can keep up with, by the measured times."""
-    for method in report['methods']:
-        if method['name'] != report['default_model']:
-            continue
-        if mode == 'sliding':
-            busy_ms = method['sliding']['total_ms']['p50']
-        else:
-            busy_ms = base_cell(method, report)['total_ms']['p50'] / planes
-        return float(min(1e3 / (SLACK * busy_ms), FASTEST_CAMERA))
-    raise CommandError("the node benchmark needs the default model among the methods: add 'auto'")
+    methods = {method['name']: method for method in report['methods']}
+    default = methods.get(report['default_model'])
+    if default is None:
+        raise CommandError(
+            "the node benchmark needs the default model among the methods: add 'auto'"
+        )
+    if mode == 'sliding':
+        busy_ms = default['sliding']['total_ms']['p50']
+    else:
+        busy_ms = base_cell(default, report)['total_ms']['p50'] / planes
+    return float(min(1e3 / (SLACK * busy_ms), FASTEST_CAMERA))
 
 
 def _measure_mode(
@@ -141,7 +143,8 @@ def _measure_mode(
         while len(_entries(received, 'arrival')) < required:
             _check_running(processes, deadline, mode)
             time.sleep(0.1)
-    _raise_problems(processes)
+    if processes.problems:
+        raise CommandError('; '.join(processes.problems))
     depths = _entries(received, 'arrival')[WARMUP_MESSAGES:]
     infos = _entries(received, 'info')[WARMUP_MESSAGES:]
     # Statistics of the newest callbacks; the last message covers nearly all.
@@ -169,10 +172,9 @@ def _measure_transport(
     """Return delay and loss of images between two processes, with both profiles."""
     import rclpy
 
-    width, height = TRANSPORT_SIZE
     found: dict[str, Any] = {
-        'width': width,
-        'height': height,
+        'width': TRANSPORT_SIZE[0],
+        'height': TRANSPORT_SIZE[1],
         'rate': TRANSPORT_RATE,
         'rmw': rclpy.get_rmw_implementation_identifier(),
         'compared': [],
@@ -237,7 +239,8 @@ def _play_images(
         # The last images may still be in transit; later ones do not count.
         stamps = set(_lines(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
-    _raise_problems(processes)
+    if processes.problems:
+        raise CommandError('; '.join(processes.problems))
     arrived = [e for e in _entries(received, 'arrival') if e['stamp_ns'] in stamps]
     return len(stamps), [_delay_ms(entry) for entry in arrived]
 
@@ -265,11 +268,6 @@ def _check_running(processes: NodeGroup, deadline: float, task: str) -> None:
     if time.monotonic() > deadline:
         output = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
         raise CommandError(f'no messages arrived in time ({task}); last output: {output}')
-
-
-def _raise_problems(processes: NodeGroup) -> None:
-    if processes.problems:
-        raise CommandError('; '.join(processes.problems))
 
 
 def _lines(log: Path) -> list[Any]:

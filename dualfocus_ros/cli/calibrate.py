@@ -75,7 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
     :raises CommandError: for data that do not determine the result.
     """
     from dualfocus_ros.calibration.parameter_file import write_parameters
-    from dualfocus_ros.io.png import save_png
+    from dualfocus_ros.io.image_files import save_png
 
     output: Path = arguments.output
     picture: Path = arguments.picture or output.with_suffix('.png')

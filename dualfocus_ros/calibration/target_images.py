@@ -46,12 +46,13 @@ class FocusImage:
         # Imported here: it loads torch slowly, and the help of the command does not need it.
         from dualfocus_ros.camera.srgb import decode_srgb8
 
-        pixels = self.pixels if region is None else region.crop(self.pixels)
         if self.linear:
-            light = pixels.astype(np.float32) / np.float32(255.0)
+            light = self.pixels.astype(np.float32) / np.float32(255.0)
         else:
-            light = decode_srgb8(pixels)
-        return light if light.ndim == 2 else np.asarray(light @ _LUMA)
+            light = decode_srgb8(self.pixels)
+        if light.ndim == 3:
+            light = np.asarray(light @ _LUMA)
+        return light if region is None else region.crop(light)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.srgb import encode_srgb8
 from dualfocus_ros.datasets.samples import Dataset, Options, RgbdSample, StackSample, count_option
-from dualfocus_ros.simulation.random_stacks.indoor_scenes import random_indoor_scene
-from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene, random_scene
+from dualfocus_ros.simulation.random_stacks.random_scenes import (
+    TrainingScene,
+    random_indoor_scene,
+    random_scene,
+)
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
 from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     RenderSettings,

@@ -103,11 +103,9 @@ class FieldAberrations:
 class FieldTile:
     """Part of an image around a node.
 
-    :param rows: image rows of the tile.
-    :param columns: image columns of the tile.
+    :param rows: image rows, and ``columns`` the image columns, of the tile.
     :param weight: (h, w) bilinear weights; the weights of a pixel sum to 1 over all tiles.
-    :param x: position of the node to the right, in half diagonals from the centre.
-    :param y: position of the node downwards, in half diagonals from the centre.
+    :param x: position of the node to the right, in half diagonals from the centre; ``y`` downwards.
     """
 
     rows: slice
@@ -143,9 +141,9 @@ def _linear_weights(
     weights = (1.0 - (pixels[None] - centres[:, None]).abs() / step).clamp_min(0.0)
     # Normalize: rounding must not change the sum of a pixel's weights.
     weights = weights / weights.sum(dim=0, keepdim=True)
-    nodes_found = []
+    found = []
     for index, weight in enumerate(weights):
         first = max(math.floor(step * (index - 1)), 0)
         last = min(math.ceil(step * (index + 1)) + 1, length)
-        nodes_found.append((step * index, slice(first, last), weight[first:last]))
-    return nodes_found
+        found.append((step * index, slice(first, last), weight[first:last]))
+    return found

@@ -19,28 +19,16 @@ from dualfocus_ros.simulation.aberrations import FieldAberrations, FieldTile, fi
 from dualfocus_ros.simulation.depth_layers import Layer, LayeredScene, layer_scene
 from dualfocus_ros.simulation.psf import Aperture, OffAxis, blur_kernels
 
-__all__ = [
-    'LayeredScene',
-    'coc_radius',
-    'layer_scene',
-    'max_blur_radius',
-    'render',
-    'render_stack',
-]
+__all__ = ['LayeredScene', 'layer_scene', 'max_blur_radius', 'render', 'render_stack']
 
 _TINY = 1e-12
 # Below this kernel width a direct convolution is faster than Fourier transforms on a CPU.
 _DIRECT_WIDTH = 11
 
 
-def coc_radius(
-    kappa: torch.Tensor, focus_dioptres: torch.Tensor, depth_dioptres: float
-) -> torch.Tensor:
-    """Return (N,) signed radii of the circle of confusion, in pixels.
-
-    r = kappa / 2 * (1/s - 1/d); negative for points nearer than the focus.
-    """
-    return 0.5 * kappa * (focus_dioptres - depth_dioptres)
+def _coc_radius(kappa: torch.Tensor, focus: torch.Tensor, depth: float) -> torch.Tensor:
+    """Return (N,) signed radii, kappa / 2 * (1/s - 1/d), of the circle of confusion in pixels."""
+    return 0.5 * kappa * (focus - depth)
 
 
 def max_blur_radius(
@@ -54,8 +42,7 @@ def max_blur_radius(
 ) -> float:
     """Return the largest blur radius of a stack in pixels, ``max_radius`` of ``layer_scene``.
 
-    :param farthest: smallest inverse depth of the scene in 1/m.
-    :param nearest: largest inverse depth of the scene in 1/m.
+    :param farthest: smallest inverse depth of the scene in 1/m; ``nearest``: the largest.
     """
     focus = torch.as_tensor(focus_dioptres, dtype=torch.float32).reshape(-1).cpu()
     kappas = torch.as_tensor(kappa, dtype=torch.float32).cpu().expand(focus.shape)
@@ -63,7 +50,7 @@ def max_blur_radius(
     focus = focus + aperture.focus_shift * aperture.spherical
     settings = [focus] if field is None else list(field.focus_range(focus))
     radii = torch.stack(
-        [coc_radius(kappas, at, depth) for at in settings for depth in (farthest, nearest)]
+        [_coc_radius(kappas, at, depth) for at in settings for depth in (farthest, nearest)]
     )
     return float(radii.abs().max()) * (1.0 + abs(aperture.chromatic))
 
@@ -104,7 +91,12 @@ def render_stack(
     kappas = torch.as_tensor(kappa, dtype=torch.float32, device='cpu').expand(focus.shape)
     focus = focus + aperture.focus_shift * aperture.spherical
     device = scene.layers[0].planes.device
-    regions = _regions(scene, focus, field, device)
+    regions = [_Region(focus)]
+    if field is not None and not field.is_uniform:
+        regions = [
+            _Region(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
+            for tile in field_tiles(field.nodes, scene.height, scene.width, device)
+        ]
     groups = _PER_CHANNEL if aperture.chromatic else _ALL_CHANNELS
     count, height, width = len(focus), scene.height, scene.width
     images = torch.zeros((count, 3, height, width), device=device)
@@ -112,10 +104,16 @@ def render_stack(
     for layer in scene.layers:
         for index, (channels, sign) in enumerate(groups):
             part = layer.colour(channels) if aperture.chromatic else layer
-            radii = torch.stack([coc_radius(kappas, p.focus, layer.dioptres) for p in regions])
+            radii = torch.stack([_coc_radius(kappas, p.focus, layer.dioptres) for p in regions])
             if sign:
                 radii = radii + sign * aperture.chromatic * radii.abs()
-            _check_radius(scene, layer, float(radii.abs().max()))
+            largest = float(radii.abs().max())
+            if largest > scene.max_radius + 1e-3:
+                raise ValueError(
+                    f'a layer at {layer.dioptres:.3f} dioptres needs a blur radius of '
+                    f'{largest:.1f} px, but the scene was layered with '
+                    f'max_radius={scene.max_radius:.1f}'
+                )
             group_transmittance = transmittance[:, index : index + 1]
             for planes in _by_kernel_size(radii, aperture, device):
                 chosen = torch.tensor(planes, device=device)
@@ -138,48 +136,19 @@ _PER_CHANNEL = ((slice(0, 1), 1.0), (slice(1, 2), 0.0), (slice(2, 3), -1.0))
 
 @dataclass(frozen=True, eq=False)
 class _Region:
-    """Part of the image with one spot per plane: a tile, or the whole image.
+    """Part of the image with one spot per plane: a tile, or the whole image."""
 
-    :param focus: (N,) focus of each plane in the region, in 1/m.
-    """
-
-    focus: torch.Tensor
+    focus: torch.Tensor  # (N,) focus of each plane in 1/m
     tile: FieldTile | None = None
     off_axis: OffAxis | None = None
-
-
-def _regions(
-    scene: LayeredScene,
-    focus: torch.Tensor,
-    field: FieldAberrations | None,
-    device: torch.device,
-) -> list[_Region]:
-    if field is None or field.is_uniform:
-        return [_Region(focus)]
-    return [
-        _Region(field.focus(focus, tile.x, tile.y), tile, field.off_axis(tile.x, tile.y))
-        for tile in field_tiles(field.nodes, scene.height, scene.width, device)
-    ]
-
-
-def _check_radius(scene: LayeredScene, layer: Layer, largest: float) -> None:
-    if largest > scene.max_radius + 1e-3:
-        raise ValueError(
-            f'a layer at {layer.dioptres:.3f} dioptres needs a blur radius of {largest:.1f} '
-            f'px, but the scene was layered with max_radius={scene.max_radius:.1f}'
-        )
 
 
 def _by_kernel_size(
     radii: torch.Tensor, aperture: Aperture, device: torch.device
 ) -> list[list[int]]:
-    """Group planes for joint blurring; on a CPU small and large kernels are separate.
-
-    :param radii: (P, N) blur radii of each region and plane.
-    """
-    everything = list(range(radii.shape[1]))
+    """Group planes, radii (P, N), for blurring; on a CPU, large kernels are separate."""
     if device.type != 'cpu':
-        return [everything]
+        return [list(range(radii.shape[1]))]
     groups: dict[int, list[int]] = {}
     for plane, radius in enumerate(radii.abs().amax(dim=0).tolist()):
         width = 2 * aperture.half_size(radius) + 1
@@ -194,10 +163,7 @@ def _blur(
     regions: Sequence[_Region],
     aperture: Aperture,
 ) -> tuple[torch.Tensor, slice, slice]:
-    """Return the blurred layer (N, C, h, w) and its rows and columns in the image.
-
-    :param radii: (P, N) blur radii of each region and plane.
-    """
+    """Return the layer blurred by radii (P, N), (N, C, h, w), and its rows and columns."""
     device = layer.planes.device
     half = aperture.half_size(float(radii.abs().max()))
     window = _blurred_window(scene, layer, half)
@@ -213,7 +179,8 @@ def _blur(
         blurred = torch.zeros(size, device=device)
         for region, at in zip(regions, radii):
             assert region.tile is not None
-            tile = _tile_window(scene, region.tile)
+            pad, rows, columns = scene.pad, region.tile.rows, region.tile.columns
+            tile = (rows.start + pad, rows.stop + pad), (columns.start + pad, columns.stop + pad)
             # Spots may be smaller in this tile than in others.
             half = aperture.half_size(float(at.abs().max()))
             shared = _intersection(_blurred_window(scene, layer, half), tile)
@@ -246,11 +213,6 @@ def _blurred_window(scene: LayeredScene, layer: Layer, half: int) -> _Window:
     return spans[0], spans[1]
 
 
-def _tile_window(scene: LayeredScene, tile: FieldTile) -> _Window:
-    pad, rows, columns = scene.pad, tile.rows, tile.columns
-    return (rows.start + pad, rows.stop + pad), (columns.start + pad, columns.stop + pad)
-
-
 def _intersection(one: _Window, other: _Window) -> _Window:
     """Return the intersection of two windows; spans with first = end are empty."""
     spans = []
@@ -279,45 +241,23 @@ def _transform_shape(layer: Layer, window: _Window, half: int) -> tuple[int, int
 def _convolve(
     layer: Layer, kernels: torch.Tensor, window: _Window, shape: tuple[int, int]
 ) -> torch.Tensor:
-    """Return the layer convolved with each kernel, (N, C, h, w), within a window.
-
-    :param shape: shape of the Fourier transforms, see :func:`_transform_shape`.
-    """
+    """Return the layer convolved with each kernel, (N, C, h, w), within a window."""
     y, x = (
         (first - start, last - start)
         for (first, last), start in zip(window, (layer.top, layer.left))
     )
-    if layer.planes.device.type == 'cpu' and kernels.shape[1] <= _DIRECT_WIDTH:
-        return _convolve_direct(layer, kernels, y, x)
-    return _convolve_fourier(layer, kernels, y, x, shape)
-
-
-def _convolve_direct(
-    layer: Layer, kernels: torch.Tensor, y: tuple[int, int], x: tuple[int, int]
-) -> torch.Tensor:
-    """Convolve in the image domain; rows y and columns x are relative to the crop."""
     count, width, _ = kernels.shape
     half = width // 2
+    if layer.planes.device.type != 'cpu' or width > _DIRECT_WIDTH:
+        fill = (0, shape[1] - width, 0, shape[0] - width)
+        centred = functional.pad(kernels, fill).roll((-half - y[0], -half - x[0]), dims=(1, 2))
+        product = layer.spectrum(shape) * torch.fft.rfft2(centred)[:, None]
+        # Two 1-D transforms: the second one only for the rows of the result.
+        partial = torch.fft.ifft(product, dim=-2)[..., : y[1] - y[0], :]
+        return torch.fft.irfft(partial, n=shape[1], dim=-1)[..., : x[1] - x[0]]
     channels, height_in, width_in = layer.planes.shape
     frame = (half - x[0], x[1] + half - width_in, half - y[0], y[1] + half - height_in)
     source = functional.pad(layer.planes, frame)
     weights = kernels.flip(1, 2).repeat_interleave(channels, dim=0)[:, None]
     result = functional.conv2d(source.repeat(count, 1, 1)[None], weights, groups=channels * count)
     return result.view(count, channels, y[1] - y[0], x[1] - x[0])
-
-
-def _convolve_fourier(
-    layer: Layer,
-    kernels: torch.Tensor,
-    y: tuple[int, int],
-    x: tuple[int, int],
-    shape: tuple[int, int],
-) -> torch.Tensor:
-    """Convolve in the Fourier domain; rows y and columns x are relative to the crop."""
-    half = kernels.shape[1] // 2
-    fill = (0, shape[1] - kernels.shape[2], 0, shape[0] - kernels.shape[1])
-    centred = functional.pad(kernels, fill).roll((-half - y[0], -half - x[0]), dims=(1, 2))
-    product = layer.spectrum(shape) * torch.fft.rfft2(centred)[:, None]
-    # Two 1-D transforms: the second one only for the rows of the result.
-    partial = torch.fft.ifft(product, dim=-2)[..., : y[1] - y[0], :]
-    return torch.fft.irfft(partial, n=shape[1], dim=-1)[..., : x[1] - x[0]]

@@ -20,8 +20,7 @@ class Layer:
 
     :param dioptres: inverse depth of the slice in 1/m.
     :param planes: (C + 1, h, w) premultiplied linear colour channels and coverage.
-    :param top: row of the crop in the padded frame.
-    :param left: column of the crop in the padded frame.
+    :param top: row, and ``left`` the column, of the crop in the padded frame.
     :param spectra: cache of Fourier transforms by shape.
     """
 
@@ -32,7 +31,7 @@ class Layer:
     spectra: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def spectrum(self, shape: tuple[int, int]) -> torch.Tensor:
-        """Return the cached real 2-D Fourier transform, zero-padded to ``shape``."""
+        """Return the cached real Fourier transform, zero-padded to ``shape``."""
         if shape not in self.spectra:
             self.spectra[shape] = torch.fft.rfft2(self.planes, s=shape)
         return self.spectra[shape]
@@ -117,9 +116,11 @@ def layer_scene(
         if box is None:
             continue
         rows, columns = box
-        planes = _layer_planes(
-            colour[:, rows, columns], weight[rows, columns], offset[rows, columns] <= -1.0, reach
-        )
+        weight, hidden = weight[rows, columns], offset[rows, columns] <= -1.0
+        planes = torch.cat((colour[:, rows, columns] * weight, weight[None]))
+        if reach > 0 and bool(hidden.any()):
+            extent = torch.tensor([reach], device=planes.device)
+            planes = fill_hidden(planes[None], hidden[None, None], extent)[0].contiguous()
         slices.append(Layer(nearest - index * step, planes, rows.start, columns.start))
     return LayeredScene(tuple(slices), height, width, pad, max_radius)
 
@@ -134,17 +135,6 @@ def _bounding_box(mask: torch.Tensor, margin: int) -> tuple[slice, slice] | None
         first, last = int(used[0]), int(used[-1])
         slices.append(slice(max(first - margin, 0), min(last + margin + 1, mask.shape[1 - axis])))
     return slices[0], slices[1]
-
-
-def _layer_planes(
-    colour: torch.Tensor, weight: torch.Tensor, hidden: torch.Tensor, reach: int
-) -> torch.Tensor:
-    """Return premultiplied colour and coverage (4, h, w), extrapolated behind nearer layers."""
-    planes = torch.cat((colour * weight, weight[None]))
-    if reach < 1 or not bool(hidden.any()):
-        return planes
-    box = torch.tensor([reach], device=planes.device)
-    return fill_hidden(planes[None], hidden[None, None], box)[0].contiguous()
 
 
 def fill_hidden(planes: torch.Tensor, hidden: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
-from dualfocus_ros.simulation.solids import Solid, dot
+from dualfocus_ros.simulation.solids import Solid, Vector, dot
 
 _SHADOW_SAMPLES = 4
 _COARSE_ABOVE = 100_000
@@ -26,7 +26,7 @@ class Pose:
     :param roll: radians clockwise, as seen by the camera.
     """
 
-    position: tuple[float, float, float]
+    position: Vector
     pitch: float = 0.0
     yaw: float = 0.0
     roll: float = 0.0
@@ -52,8 +52,8 @@ class Light:
     :param radius: radius in metres; larger lamps have softer shadows.
     """
 
-    position: tuple[float, float, float]
-    power: tuple[float, float, float]
+    position: Vector
+    power: Vector
     radius: float = 0.1
 
 
@@ -67,7 +67,7 @@ class Scene:
 
     solids: tuple[Solid, ...]
     lights: tuple[Light, ...]
-    ambient: tuple[float, float, float] = (0.35, 0.35, 0.35)
+    ambient: Vector = (0.35, 0.35, 0.35)
     contact: float = 0.06
 
 
@@ -129,9 +129,8 @@ def _window(
         (y, camera.fy, camera.cy, camera.height),
         (x, camera.fx, camera.cx, camera.width),
     ):
-        limits = [
-            (offset + side * radius) / (z + deep * radius) for side in (-1, 1) for deep in (-1, 1)
-        ]
+        ends = (offset - radius, offset + radius)
+        limits = [end / (z + deep * radius) for end in ends for deep in (-1, 1)]
         first = max(math.floor(middle + focal * min(limits)) - 1, 0)
         last = min(math.ceil(middle + focal * max(limits)) + 2, size)
         if last <= first:
@@ -219,13 +218,12 @@ def _visibility(
     y1, x1 = np.minimum(y + 1, len(rows) - 1), np.minimum(x + 1, len(columns) - 1)
     fy = (np.arange(owner.shape[0]) % 2 * 0.5).astype(np.float32)[:, None]
     fx = (np.arange(owner.shape[1]) % 2 * 0.5).astype(np.float32)[None, :]
-    upper = coarse[np.ix_(y, x)] * (1 - fx) + coarse[np.ix_(y, x1)] * fx
-    lower = coarse[np.ix_(y1, x)] * (1 - fx) + coarse[np.ix_(y1, x1)] * fx
+    corners = [np.ix_(*corner) for corner in ((y, x), (y, x1), (y1, x), (y1, x1))]
+    values = [coarse[corner] for corner in corners]
+    upper = values[0] * (1 - fx) + values[1] * fx
+    lower = values[2] * (1 - fx) + values[3] * fx
     result = upper * (1 - fy) + lower * fy
-    coarse_owner = owner[grid]
-    mixed = np.zeros(owner.shape, bool)
-    for rows_of, columns_of in ((y, x), (y, x1), (y1, x), (y1, x1)):
-        mixed |= coarse_owner[np.ix_(rows_of, columns_of)] != owner
+    mixed = np.any([owner[grid][corner] != owner for corner in corners], axis=0)
     result[mixed] = _visible_share(solids, points[mixed], normals[mixed], lamp)
     return result
 

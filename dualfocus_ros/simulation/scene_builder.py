@@ -9,7 +9,7 @@ import numpy as np
 
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.simulation.ray_casting import Light, Pose, Scene
-from dualfocus_ros.simulation.solids import Box, Cylinder, Material, Solid, Sphere
+from dualfocus_ros.simulation.solids import Box, Cylinder, Material, Solid, Sphere, Vector
 from dualfocus_ros.simulation.textures import Texture, TextureGenerator
 
 # Images wider than this, in pixels, take textures of twice the size.
@@ -32,12 +32,17 @@ class SceneBuilder:
         grain = np.clip(1.0 + 0.5 * textures.noise(1.0) + 0.35 * textures.noise(0.0), 0, 3)
         self.grain = Texture(np.repeat(grain[..., None], 3, axis=2))
         self.solids: list[Solid] = []
+        self.add = self.solids.append
         self.tangent_x = 0.5 * camera.width / camera.fx
         self.tangent_y = 0.5 * camera.height / camera.fy
 
     def uniform(self, low: float, high: float) -> float:
         """Return a uniform random number."""
         return float(self.rng.uniform(low, high))
+
+    def integer(self, low: int, high: int) -> int:
+        """Return a random integer from ``low`` to ``high`` - 1."""
+        return int(self.rng.integers(low, high))
 
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""
@@ -102,21 +107,19 @@ class SceneBuilder:
 
     def books(self, x: float, y: float, z: float, width: float) -> None:
         """Add a stack of books."""
-        for _ in range(int(self.rng.integers(2, 5))):
+        for _ in range(self.integer(2, 5)):
             thick = width * self.uniform(0.1, 0.22)
             size = (width * self.uniform(0.85, 1.1), width * self.uniform(0.65, 0.8), thick)
-            self._box(
-                x, y, z, size, self.object_material('print', 'fabric'), self.uniform(-0.5, 0.5)
-            )
+            cover = self.object_material('print', 'fabric')
+            self._box(x, y, z, size, cover, self.uniform(-0.5, 0.5))
             z += thick
 
     def can(self, x: float, y: float, z: float, width: float) -> None:
         """Add a can with a printed label and bare rims."""
         radius, height = width / 2, width * self.uniform(0.9, 1.7)
         rim = 0.05 * height
-        self._cylinder(
-            x, y, z + rim, radius, height - 2 * rim, self.object_material('print', gloss=0.15)
-        )
+        label = self.object_material('print', gloss=0.15)
+        self._cylinder(x, y, z + rim, radius, height - 2 * rim, label)
         metal = self.plain_material(0.45, 0.65, 0.4)
         for base in (z, z + height - rim):
             self._cylinder(x, y, base, 1.03 * radius, rim, metal)
@@ -126,63 +129,46 @@ class SceneBuilder:
         radius, height = width / 2, width * self.uniform(1.7, 2.4)
         glass = self.plain_material(0.1, 0.5, 0.5)
         self._cylinder(x, y, z, radius, height, self.object_material('print', gloss=0.3))
-        self.solids.append(Sphere((x, y, z + height), radius, glass))
+        self.add(Sphere((x, y, z + height), radius, glass))
         self._cylinder(x, y, z + height + 0.6 * radius, 0.36 * radius, 0.9 * width, glass)
-        self._cylinder(
-            x,
-            y,
-            z + height + 2.2 * radius,
-            0.42 * radius,
-            0.25 * width,
-            self.plain_material(0.1, 0.8),
-        )
+        cap = self.plain_material(0.1, 0.8)
+        self._cylinder(x, y, z + height + 2.2 * radius, 0.42 * radius, 0.25 * width, cap)
 
     def mug(self, x: float, y: float, z: float, width: float) -> None:
         """Add a mug with coffee and a handle."""
         radius, height = width / 2, width * self.uniform(1.0, 1.3)
         material = self.object_material('speckle', 'print', gloss=0.25)
         self._cylinder(x, y, z, radius, height, material)
-        self._cylinder(
-            x, y, z + height - 1e-3, 0.9 * radius, 2e-3, self.plain_material(0.02, 0.06, 0.3)
-        )
+        coffee = self.plain_material(0.02, 0.06, 0.3)
+        self._cylinder(x, y, z + height - 1e-3, 0.9 * radius, 2e-3, coffee)
         angle = self.uniform(-0.9, 0.9) + (math.pi if self.chance(0.5) else 0.0)
-        for level in (0.3, 0.7):
+        # Distance from the axis, level, length and height of the parts of the handle.
+        for away, level, long, tall in (
+            (1.2, 0.3, 0.6, 0.1),
+            (1.2, 0.7, 0.6, 0.1),
+            (1.5, 0.3, 0.2, 0.5),
+        ):
             self._box(
-                x + 1.2 * radius * math.cos(angle),
-                y + 1.2 * radius * math.sin(angle),
+                x + away * radius * math.cos(angle),
+                y + away * radius * math.sin(angle),
                 z + level * height,
-                (0.6 * radius, 0.22 * radius, 0.1 * height),
+                (long * radius, 0.22 * radius, tall * height),
                 material,
                 angle,
             )
-        self._box(
-            x + 1.5 * radius * math.cos(angle),
-            y + 1.5 * radius * math.sin(angle),
-            z + 0.3 * height,
-            (0.2 * radius, 0.22 * radius, 0.5 * height),
-            material,
-            angle,
-        )
 
     def ball(self, x: float, y: float, z: float, width: float) -> None:
         """Add an orange or a ball."""
         material = self.object_material('speckle', 'fabric', gloss=0.15)
-        self.solids.append(Sphere((x, y, z + width / 2), width / 2, material))
+        self.add(Sphere((x, y, z + width / 2), width / 2, material))
 
     def bin(self, x: float, y: float, z: float, width: float) -> None:
         """Add a waste bin: a cylinder with a dark top."""
         radius, height = width / 2, width * self.uniform(1.1, 1.6)
-        self._cylinder(
-            x,
-            y,
-            z,
-            radius,
-            height,
-            self.object_material('concrete', 'fabric', 'speckle', gloss=0.1),
-        )
-        self._cylinder(
-            x, y, z + height - 1e-3, 0.92 * radius, 2e-3, self.plain_material(0.01, 0.04, 0.0)
-        )
+        side = self.object_material('concrete', 'fabric', 'speckle', gloss=0.1)
+        self._cylinder(x, y, z, radius, height, side)
+        inside = self.plain_material(0.01, 0.04, 0.0)
+        self._cylinder(x, y, z + height - 1e-3, 0.92 * radius, 2e-3, inside)
 
     def scatter(
         self,
@@ -203,8 +189,9 @@ class SceneBuilder:
             if len(taken) >= count:
                 break
             # Uniform in dioptres: otherwise the near half of the range would be nearly empty.
-            share = (len(taken) + self.rng.random()) / count if attempt < count else None
-            place = self.rng.random() if share is None else share
+            place = self.rng.random()
+            if attempt < count:
+                place = (len(taken) + place) / count
             depth = 1.0 / (1.0 / depths[0] + place * (1.0 / depths[1] - 1.0 / depths[0]))
             width = 2.0 * self.tangent_x * depth * self.uniform(0.09, 0.24)
             width = float(np.clip(width, *sizes))
@@ -213,16 +200,21 @@ class SceneBuilder:
             if any(math.hypot(x - a, y - b) < 0.72 * (width + c) for a, b, c in taken):
                 continue
             taken.append((x, y, width))
-            kind = str(self.rng.choice(kinds))
-            if kind == 'parcel':
-                self.parcel(x, y, 0.0, width, width * self.uniform(0.5, 1.5))
-            else:
-                getattr(self, kind)(x, y, 0.0, width)
+            self.place(str(self.rng.choice(kinds)), x, y, width, (0.5, 1.5))
+
+    def place(
+        self, kind: str, x: float, y: float, width: float, heights: tuple[float, float]
+    ) -> None:
+        """Add an object on the floor; limits of the height of a parcel, relative to its width."""
+        if kind == 'parcel':
+            self.parcel(x, y, 0.0, width, width * self.uniform(*heights))
+        else:
+            getattr(self, kind)(x, y, 0.0, width)
 
     def lights(self, area: tuple[float, float, float], spread: float) -> tuple[Light, ...]:
         """Return one or two lamps around a point, at a distance of about ``spread`` metres."""
         lamps = []
-        for _ in range(int(self.rng.integers(1, 3))):
+        for _ in range(self.integer(1, 3)):
             warm = self.uniform(0.75, 1.0)
             distance = self.uniform(0.6, 1.4) * spread
             angle = self.uniform(0.0, 2.0 * math.pi)
@@ -232,13 +224,8 @@ class SceneBuilder:
                 area[2] + spread * self.uniform(0.8, 1.4),
             )
             power = spread**2 * self.uniform(0.9, 1.8)
-            lamps.append(
-                Light(
-                    position,
-                    (power, power * (0.5 + 0.5 * warm), power * warm),
-                    self.uniform(0.04, 0.12) * spread,
-                )
-            )
+            colour = (power, power * (0.5 + 0.5 * warm), power * warm)
+            lamps.append(Light(position, colour, self.uniform(0.04, 0.12) * spread))
         return tuple(lamps)
 
     def build(self, lights: tuple[Light, ...], contact: float) -> Scene:
@@ -251,13 +238,13 @@ class SceneBuilder:
         x: float,
         y: float,
         z: float,
-        size: tuple[float, float, float],
+        size: Vector,
         material: Material,
-        yaw: float = 0.0,
+        yaw: float,
     ) -> None:
-        self.solids.append(Box((x, y, z + size[2] / 2), size, material, yaw))
+        self.add(Box((x, y, z + size[2] / 2), size, material, yaw))
 
     def _cylinder(
         self, x: float, y: float, z: float, radius: float, height: float, material: Material
     ) -> None:
-        self.solids.append(Cylinder((x, y, z + height / 2), radius, height, material))
+        self.add(Cylinder((x, y, z + height / 2), radius, height, material))

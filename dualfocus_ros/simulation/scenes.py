@@ -35,18 +35,12 @@ def table(builder: SceneBuilder) -> tuple[Scene, Pose]:
     wall = far_side + builder.uniform(0.5, 0.85)
     extent = 3.0 * builder.tangent_x * near
     top = builder.large_material(extent, 'wood', 'wood', 'terrazzo', 'fabric')
-    builder.solids.append(Box((0.0, far_side - 1.5, -0.02), (6.0, 3.0, 0.04), top))
+    builder.add(Box((0.0, far_side - 1.5, -0.02), (6.0, 3.0, 0.04), top))
     _wall(builder, wall)
-    builder.solids.append(
-        InfinitePlane((0.0, 0.0, -0.75), (0.0, 0.0, 1.0), builder.large_material(0.8, 'carpet'))
-    )
-    builder.scatter(
-        pose,
-        (1.1 * near, 0.92 * edge),
-        int(builder.rng.integers(6, 10)),
-        ('parcel', 'books', 'can', 'bottle', 'mug', 'ball'),
-        (0.03, 0.26),
-    )
+    carpet = builder.large_material(0.8, 'carpet')
+    builder.add(InfinitePlane((0.0, 0.0, -0.75), (0.0, 0.0, 1.0), carpet))
+    count, kinds = builder.integer(6, 10), ('parcel', 'books', 'can', 'bottle', 'mug', 'ball')
+    builder.scatter(pose, (1.1 * near, 0.92 * edge), count, kinds, (0.03, 0.26))
     lights = builder.lights((0.0, 0.8, 0.2), 1.3)
     return builder.build(lights, contact=0.02), pose
 
@@ -56,29 +50,24 @@ def floor(builder: SceneBuilder) -> tuple[Scene, Pose]:
     near, far = builder.uniform(0.5, 0.7), builder.uniform(3.5, 5.5)
     pose = builder.pose_over_floor(near, far, far_row=-builder.uniform(0.5, 0.95))
     extent = 4.0 * builder.tangent_x * near
-    kinds = ('carpet', 'tiles', 'wood', 'concrete', 'terrazzo')
-    ground = builder.large_material(max(extent, 0.5), *kinds)
-    builder.solids.append(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), ground))
+    ground = builder.large_material(
+        max(extent, 0.5), 'carpet', 'tiles', 'wood', 'concrete', 'terrazzo'
+    )
+    builder.add(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), ground))
     _, end = builder.floor_point(pose, 0.0, far)
     _wall(builder, end)
-    builder.scatter(
-        pose,
-        (1.25 * near, 0.85 * far),
-        int(builder.rng.integers(5, 9)),
-        ('parcel', 'parcel', 'parcel', 'bin', 'books', 'ball'),
-        (0.08, 0.6),
-    )
+    count, kinds = builder.integer(5, 9), ('parcel', 'parcel', 'parcel', 'bin', 'books', 'ball')
+    builder.scatter(pose, (1.25 * near, 0.85 * far), count, kinds, (0.08, 0.6))
     lights = builder.lights((0.0, 2.0, 0.6), 2.2)
     return builder.build(lights, contact=0.05), pose
 
 
 def _wall(builder: SceneBuilder, distance: float) -> None:
     """Add a back wall with pictures and possibly a pipe."""
-    kinds = ('paint', 'brick', 'concrete', 'tiles')
-    material = builder.large_material(1.2, *kinds, roughness=0.05)
-    builder.solids.append(InfinitePlane((0.0, distance, 0.0), (0.0, -1.0, 0.0), material))
+    material = builder.large_material(1.2, 'paint', 'brick', 'concrete', 'tiles', roughness=0.05)
+    builder.add(InfinitePlane((0.0, distance, 0.0), (0.0, -1.0, 0.0), material))
     width = 2.0 * builder.tangent_x * distance
-    for _ in range(int(builder.rng.integers(1, 4))):
+    for _ in range(builder.integer(1, 4)):
         across = width * builder.uniform(0.14, 0.32)
         tall = across * builder.uniform(0.6, 1.4)
         centre = (
@@ -86,21 +75,15 @@ def _wall(builder: SceneBuilder, distance: float) -> None:
             distance - 0.012,
             0.1 * distance * builder.uniform(-0.2, 1.5) + tall / 2,
         )
-        builder.solids.append(
-            Box(centre, (across, 0.024, tall), builder.object_material('print', 'fabric'))
-        )
+        picture = builder.object_material('print', 'fabric')
+        builder.add(Box(centre, (across, 0.024, tall), picture))
     if builder.chance(0.5):
         height = builder.uniform(0.05, 0.3) * distance
-        pipe = Cylinder(
-            (0.0, distance - 0.06, height),
-            0.02 * math.sqrt(distance),
-            8.0 * distance,
-            builder.object_material('concrete', 'speckle', extent=0.3),
-            axis=0,
-        )
-        builder.solids.append(pipe)
+        pipe = builder.object_material('concrete', 'speckle', extent=0.3)
+        centre, radius = (0.0, distance - 0.06, height), 0.02 * math.sqrt(distance)
+        builder.add(Cylinder(centre, radius, 8.0 * distance, pipe, axis=0))
     skirting = builder.plain_material(0.3, 0.8)
-    builder.solids.append(Box((0.0, distance - 0.008, 0.045), (40.0, 0.016, 0.09), skirting))
+    builder.add(Box((0.0, distance - 0.008, 0.045), (40.0, 0.016, 0.09), skirting))
 
 
 def corridor(builder: SceneBuilder) -> tuple[Scene, Pose]:
@@ -117,27 +100,24 @@ def corridor(builder: SceneBuilder) -> tuple[Scene, Pose]:
     walls = {side: near_wall, -side: width - near_wall}
 
     floor = builder.large_material(0.8, 'tiles', 'carpet', 'terrazzo', 'concrete', 'wood')
-    builder.solids.append(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), floor))
+    builder.add(InfinitePlane((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), floor))
     ceiling = builder.large_material(1.2, 'paint', 'concrete', 'tiles', roughness=0.06)
-    builder.solids.append(InfinitePlane((0.0, 0.0, _CEILING), (0.0, 0.0, -1.0), ceiling))
+    builder.add(InfinitePlane((0.0, 0.0, _CEILING), (0.0, 0.0, -1.0), ceiling))
     end = builder.large_material(1.0, 'paint', 'brick', 'concrete', roughness=0.08)
-    builder.solids.append(InfinitePlane((0.0, length, 0.0), (0.0, -1.0, 0.0), end))
+    builder.add(InfinitePlane((0.0, length, 0.0), (0.0, -1.0, 0.0), end))
     plaster = builder.large_material(1.0, 'paint', 'brick', 'concrete', 'tiles', roughness=0.12)
     for sign, distance in walls.items():
         x = sign * distance
-        builder.solids.append(InfinitePlane((x, 0.0, 0.0), (-sign, 0.0, 0.0), plaster))
+        builder.add(InfinitePlane((x, 0.0, 0.0), (-sign, 0.0, 0.0), plaster))
         skirting = builder.plain_material(0.15, 0.7)
-        builder.solids.append(
-            Box((x - sign * 0.008, length / 2, 0.05), (0.016, length, 0.1), skirting)
-        )
+        builder.add(Box((x - sign * 0.008, length / 2, 0.05), (0.016, length, 0.1), skirting))
         _furnish_wall(builder, sign, x, length, height, pipe=sign != side)
     _end_wall(builder, walls, length, height)
     _add_objects(builder, walls, side, length)
     lights = []
     for step in range(2):
         y = length * (0.25 + 0.5 * step)
-        panel = Box((0.0, y, _CEILING - 0.02), (0.3, 1.1, 0.04), builder.lamp_material())
-        builder.solids.append(panel)
+        builder.add(Box((0.0, y, _CEILING - 0.02), (0.3, 1.1, 0.04), builder.lamp_material()))
         power = builder.uniform(1.6, 2.6)
         lights.append(Light((0.0, y, _CEILING - 0.15), (power, power, 0.92 * power), 0.2))
     return builder.build(tuple(lights), contact=0.07), pose
@@ -152,29 +132,23 @@ def _furnish_wall(
         if builder.chance(0.35):
             wide = builder.uniform(0.75, 0.95)
             door = builder.object_material('panel')
-            builder.solids.append(Box((x, y + wide / 2, 1.0), (0.05, wide, 2.0), door))
+            builder.add(Box((x, y + wide / 2, 1.0), (0.05, wide, 2.0), door))
             frame = builder.plain_material(0.2, 0.7)
             for post in (y - 0.04, y + wide + 0.04):
-                builder.solids.append(Box((x, post, 1.02), (0.09, 0.08, 2.04), frame))
+                builder.add(Box((x, post, 1.02), (0.09, 0.08, 2.04), frame))
         else:
             wide = builder.uniform(0.3, 0.7)
             tall = wide * builder.uniform(0.7, 1.4)
             centre = (x, y + wide / 2, max(height + builder.uniform(-0.25, 0.45), tall / 2 + 0.12))
             thick = 0.02 if builder.chance(0.7) else 0.2
             material = builder.object_material('print', 'print', 'panel', 'fabric')
-            builder.solids.append(Box(centre, (thick, wide, tall), material))
+            builder.add(Box(centre, (thick, wide, tall), material))
         y += wide + builder.uniform(0.15, 0.6)
     if pipe and builder.chance(0.7):
         level = max(height + builder.uniform(-0.5, 0.8), 0.15)
-        builder.solids.append(
-            Cylinder(
-                (x - sign * 0.06, length / 2, level),
-                builder.uniform(0.015, 0.04),
-                length,
-                builder.object_material('speckle', 'concrete', gloss=0.2, extent=0.4),
-                axis=1,
-            )
-        )
+        centre, radius = (x - sign * 0.06, length / 2, level), builder.uniform(0.015, 0.04)
+        material = builder.object_material('speckle', 'concrete', gloss=0.2, extent=0.4)
+        builder.add(Cylinder(centre, radius, length, material, axis=1))
 
 
 def _end_wall(
@@ -183,16 +157,13 @@ def _end_wall(
     """Add a door or a notice board to the end wall."""
     middle = 0.5 * (walls[1.0] - walls[-1.0])
     if builder.chance(0.5):
-        size = (0.85, 0.05, 2.0)
-        builder.solids.append(Box((middle, length, 1.0), size, builder.object_material('panel')))
-        sign = Box(
-            (middle, length - 0.03, 1.5), (0.35, 0.02, 0.25), builder.object_material('print')
-        )
-        builder.solids.append(sign)
+        door = builder.object_material('panel')
+        builder.add(Box((middle, length, 1.0), (0.85, 0.05, 2.0), door))
+        sign = builder.object_material('print')
+        builder.add(Box((middle, length - 0.03, 1.5), (0.35, 0.02, 0.25), sign))
     else:
-        size = (0.9, 0.03, 0.7)
         centre = (middle, length, max(height + 0.2, 0.5))
-        builder.solids.append(Box(centre, size, builder.object_material('print')))
+        builder.add(Box(centre, (0.9, 0.03, 0.7), builder.object_material('print')))
 
 
 def _add_objects(
@@ -200,17 +171,14 @@ def _add_objects(
 ) -> None:
     """Add bins, parcels and cylinders along the walls, the first one close to the camera."""
     depth = builder.uniform(0.95, 1.3)
-    for number in range(int(builder.rng.integers(3, 6))):
+    for number in range(builder.integer(3, 6)):
         # Alternate between the sides of the view, within the walls.
         sign = side if number % 2 == 0 else -side
         width = min(builder.uniform(0.22, 0.45), 0.6 * builder.tangent_x * depth + 0.04)
         reach = min(walls[sign] - 0.6 * width, 0.85 * builder.tangent_x * depth)
         x = sign * reach if reach > 0.0 else 0.0
         kind = builder.rng.choice(('parcel', 'bin', 'parcel', 'books', 'can'))
-        if kind == 'parcel':
-            builder.parcel(x, depth + width / 2, 0.0, width, width * builder.uniform(0.6, 1.6))
-        else:
-            getattr(builder, str(kind))(x, depth + width / 2, 0.0, width)
+        builder.place(str(kind), x, depth + width / 2, width, (0.6, 1.6))
         depth = depth * builder.uniform(1.3, 1.7) + 0.15
         if depth > length - math.hypot(width, 0.3):
             break
@@ -297,17 +265,12 @@ def _photograph(
 ) -> SceneImage:
     """Cast rays, then apply random vignetting and an exposure for the bright parts."""
     image = cast_rays(scene, camera, pose)
-    colour = image.colour * _vignetting(camera, rng.uniform(0.1, 0.25))
+    x = (np.arange(camera.width) - camera.cx) / (0.5 * camera.width)
+    y = (np.arange(camera.height) - camera.cy) / (0.5 * camera.width)
+    vignetting = 1.0 - rng.uniform(0.1, 0.25) * np.add.outer(y * y, x * x)
+    colour = image.colour * vignetting.clip(0.2).astype(np.float32)
     white = float(np.percentile(colour[:, ::4, ::4].max(axis=0), _WHITE_PERCENTILE))
     exposed = colour * np.float32(rng.uniform(0.65, 0.9) / max(white, 1e-3))
     # Soft shoulder instead of hard clipping of lamps and highlights.
     exposed = np.where(exposed < 0.8, exposed, 1.0 - 0.2 * np.exp(-(exposed - 0.8) / 0.2))
     return SceneImage(exposed.astype(np.float32), image.depth, camera)
-
-
-def _vignetting(camera: PinholeCamera, strength: float) -> np.ndarray:
-    """Return (H, W) relative brightness: 1 in the centre, falling with the squared radius."""
-    x = (np.arange(camera.width) - camera.cx) / (0.5 * camera.width)
-    y = (np.arange(camera.height) - camera.cy) / (0.5 * camera.width)
-    squared_radius = np.add.outer(y * y, x * x)
-    return (1.0 - strength * squared_radius).clip(0.2).astype(np.float32)

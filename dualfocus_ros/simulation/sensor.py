@@ -10,10 +10,7 @@ import numpy as np
 
 from dualfocus_ros.camera.srgb import encode_srgb8
 
-# Code of white.
 _WHITE_CODE = 24_000
-# Length of the drawn noise, in images.
-_NOISE_IMAGES = 2
 
 
 class Sensor:
@@ -55,7 +52,7 @@ class Sensor:
         self._size = size
         self._noise: np.ndarray | None = None
         if noise > 0.0:
-            drawn = self._rng.standard_normal(_NOISE_IMAGES * size, dtype=np.float32)
+            drawn = self._rng.standard_normal(2 * size, dtype=np.float32)
             drawn *= 0.5 * math.sqrt(gain) * self._scale
             self._noise = np.rint(drawn).clip(-8000, 8000).astype(np.int16)
 

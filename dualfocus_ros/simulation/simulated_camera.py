@@ -36,8 +36,7 @@ _MIN_BLEND_DISTANCE = 1e-6
 class SimulatedCameraSettings:
     """Settings of lens motion, noise and rendering.
 
-    :param far_limit: farthest focus in dioptres, 0 for infinity.
-    :param near_limit: nearest focus in dioptres.
+    :param far_limit: farthest focus in dioptres, 0 for infinity; ``near_limit``: the nearest.
     :param settling_time: seconds until 98 % of a focus step are done.
     :param latency: seconds from a command to the start of the movement.
     :param field_curvature: c2, c4 in 1/m of :mod:`dualfocus_ros.camera.field_curvature`.
@@ -286,18 +285,8 @@ def _scale_and_shift(
     if scale == 1.0 and shift == (0.0, 0.0):
         return image
     # Pixel coordinates of the result to those of the source.
-    matrix = np.array(
-        [
-            [1.0 / scale, 0.0, centre[0] - (centre[0] + shift[0]) / scale],
-            [0.0, 1.0 / scale, centre[1] - (centre[1] + shift[1]) / scale],
-        ]
-    )
-    return np.asarray(
-        cv2.warpAffine(
-            image,
-            matrix,
-            (image.shape[1], image.shape[0]),
-            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-    )
+    x, y = (c - (c + s) / scale for c, s in zip(centre, shift))
+    matrix = np.array([[1.0 / scale, 0.0, x], [0.0, 1.0 / scale, y]])
+    size = (image.shape[1], image.shape[0])
+    flags, border = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags, borderMode=border))

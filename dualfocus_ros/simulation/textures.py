@@ -80,8 +80,7 @@ class TextureGenerator:
             raise ValueError(f'texture size must be a power of two, 16 or more, got {size}')
         self.rng = rng
         self.size = size
-        row, column = np.mgrid[0:size, 0:size].astype(np.float32) / size
-        self.v, self.u = row, column
+        self.v, self.u = np.mgrid[0:size, 0:size].astype(np.float32) / size
         self._fields = {slope: self._spectral_noise(slope) for slope in (0.0, 1.0, 1.6)}
 
     def _spectral_noise(self, slope: float, stretch: float = 1.0) -> np.ndarray:
@@ -139,9 +138,9 @@ class TextureGenerator:
             image[blobs] = self.colour(0.08, 0.85, 0.5)
         return self._shade(image, 1.0 + 0.05 * self.noise(0.0))
 
-    def wood(self, planks: int = 4) -> Albedo:
+    def wood(self) -> Albedo:
         """Return planks along u, with individual grain and shade."""
-        size = self.size
+        size, planks = self.size, 4
         base = np.array([0.42, 0.24, 0.11], np.float32) * self.rng.uniform(0.5, 1.5)
         base = base * (1.0 + self.rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
         index = np.minimum((self.v * planks).astype(int), planks - 1)
@@ -155,7 +154,7 @@ class TextureGenerator:
         edge = (self.v * planks) % 1.0
         joint = np.minimum(edge, 1.0 - edge) * size / planks < 1.2
         butt = (columns + shift) % size < 2
-        return self._shade(base, gain * np.where(joint | (butt & (planks > 1)), 0.35, 1.0))
+        return self._shade(base, gain * np.where(joint | butt, 0.35, 1.0))
 
     def carpet(self) -> Albedo:
         """Return loop pile in two or three yarn colours."""
@@ -220,7 +219,7 @@ class TextureGenerator:
         tape = np.abs(self.u - 0.5) < 0.055
         image[tape] = image[tape] * 0.55 + np.array([0.27, 0.2, 0.12], np.float32)
         left, top = self.rng.uniform(0.06, 0.5), self.rng.uniform(0.08, 0.5)
-        self._label(image, left, top, left + 0.4, top + 0.36, self.grey(0.72, 0.85))
+        self._label(image, (left, left + 0.4, top, top + 0.36), self.grey(0.72, 0.85))
         return image
 
     def print(self) -> Albedo:
@@ -236,7 +235,7 @@ class TextureGenerator:
             right = left + self.rng.uniform(0.25, 0.42)
             bottom = top + self.rng.uniform(0.12, 0.42)
             paper = self.grey(0.75, 0.9) if self.rng.random() < 0.6 else None
-            self._label(image, left, top, right, bottom, paper)
+            self._label(image, (left, right, top, bottom), paper)
         return np.clip(image, 0.01, 0.95).astype(np.float32)
 
     def _figure(self, image: Albedo) -> None:
@@ -256,16 +255,10 @@ class TextureGenerator:
         image[inside] = self.colour(0.03, 0.95, 0.9)
 
     def _label(
-        self,
-        image: Albedo,
-        left: float,
-        top: float,
-        right: float,
-        bottom: float,
-        paper: np.ndarray | None,
+        self, image: Albedo, area: tuple[float, float, float, float], paper: np.ndarray | None
     ) -> None:
-        """Draw lines of text-like marks, on a patch of paper if a paper colour is given."""
-        x0, x1, y0, y1 = (int(p * self.size) for p in (left, right, top, bottom))
+        """Draw text-like marks in left, right, top, bottom; on paper if its colour is given."""
+        x0, x1, y0, y1 = (int(p * self.size) for p in area)
         patch = image[y0:y1, x0:x1]
         if paper is not None:
             patch[:] = paper * (1.0 + 0.02 * self.noise(0.0)[y0:y1, x0:x1, None])

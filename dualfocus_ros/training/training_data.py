@@ -25,11 +25,12 @@ from dualfocus_ros.datasets.rgbd_crops import random_rgbd_crop
 from dualfocus_ros.datasets.rgbd_sets import open_rgbd_folder
 from dualfocus_ros.datasets.samples import RgbdSample
 from dualfocus_ros.io.atomic_files import atomic_write, write_text
-from dualfocus_ros.simulation.random_stacks.indoor_scenes import (
+from dualfocus_ros.simulation.random_stacks.random_scenes import (
+    TrainingScene,
     random_indoor_image,
     random_indoor_scene,
+    random_scene,
 )
-from dualfocus_ros.simulation.random_stacks.random_scenes import TrainingScene, random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import (
     IMAGE_SUFFIXES,
     TextureSource,

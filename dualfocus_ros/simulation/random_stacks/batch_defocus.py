@@ -2,10 +2,9 @@
 """Layered defocus renderer for batches of scenes, without device synchronization.
 
 Same method and images as :mod:`dualfocus_ros.simulation.defocus`: slices uniform in inverse
-depth, extrapolated hidden background, one point spread function per slice and plane, composition
-from near to far. That renderer is for single scenes on a CPU and skips empty slices; this one
-runs the same few large operations for all scenes, as GPUs prefer. The point spread function must
-be the same all over the image and in all colours.
+depth, one point spread function per slice and plane, composition from near to far. That renderer
+skips empty slices; this one runs the same few large operations for all scenes, as GPUs prefer.
+The point spread function must be the same all over the image and in all colours.
 """
 
 from __future__ import annotations
@@ -68,10 +67,7 @@ def render_batch(
     pad = max(half, math.ceil(float(max_radius.max())) + 4)
     mode = 'reflect' if pad < min(height, width) else 'replicate'
     padded = functional.pad(torch.cat((colour, position[:, None]), 1), (pad,) * 4, mode=mode)
-    shape = (
-        int(next_fast_len(height + 2 * pad, real=True)),
-        int(next_fast_len(width + 2 * pad, real=True)),
-    )
+    shape = [int(next_fast_len(side + 2 * pad, real=True)) for side in (height, width)]
 
     nearest, farthest = position.amax(dim=(1, 2)), position.amin(dim=(1, 2))
     step = (nearest - farthest) / max(layers - 1, 1)
@@ -87,7 +83,10 @@ def render_batch(
     first = pad + half
     rows, columns = slice(first, first + height), slice(first, first + width)
     for index in range(layers):
-        content = _layer_planes(padded[:, :3], offset - index, reach)
+        distance = offset - index
+        weight = (1.0 - distance.abs()).clamp_min(0.0)[:, None]
+        content = torch.cat((padded[:, :3] * weight, weight), dim=1)
+        content = fill_hidden(content, (distance <= -1.0)[:, None], reach)
         spectrum = torch.fft.rfft2(content, s=shape)[:, None]
         product = spectrum * torch.fft.rfft2(kernels[:, index], s=shape)[:, :, None]
         # Two 1-D transforms: the second one only for the rows of the result.
@@ -113,10 +112,3 @@ def _kernels(
         flat = blur_kernels(radii.flatten(), aperture, half)
         kernels.append(flat.view(*radii.shape, *flat.shape[1:]))
     return torch.stack(kernels)
-
-
-def _layer_planes(colour: Tensor, offset: Tensor, reach: Tensor) -> Tensor:
-    """Return premultiplied colour and coverage (B, 4, H, W), extrapolated behind nearer layers."""
-    weight = (1.0 - offset.abs()).clamp_min(0.0)[:, None]
-    planes = torch.cat((colour * weight, weight), dim=1)
-    return fill_hidden(planes, (offset <= -1.0)[:, None], reach)

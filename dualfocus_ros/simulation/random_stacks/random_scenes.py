@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random layered scenes for training: textured shapes at random depths, with exact truth.
+"""Random scenes for training, with exact truth: layers of textured shapes, or indoor views.
 
 The functions ``draw_…`` draw random parameters on the host. :func:`random_scene` computes the
 pixels of one scene on the CPU; :func:`random_scene_batch` those of many scenes on a device,
@@ -9,6 +9,7 @@ without synchronization.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,13 +18,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dualfocus_ros.camera.pinhole import PinholeCamera
+from dualfocus_ros.camera.srgb import encode_srgb8, linear_to_srgb
 from dualfocus_ros.simulation.random_stacks.batch_defocus import upload
 from dualfocus_ros.simulation.random_stacks.random_textures import BatchTextures, TextureSource
+from dualfocus_ros.simulation.ray_casting import SceneImage
+from dualfocus_ros.simulation.scenes import SCENE_NAMES, make_scene
 
 # Shapes per scene; the upper end is exclusive.
 SHAPE_COUNTS = (4, 26)
 # Nodes along each side of the grid of bumps.
 BUMP_GRID = 6
+# First seed of indoor scenes: the demo, the examples and the tests use smaller ones.
+FIRST_SEED = 1_000_000
 # Limits of the position: the range of the scene, 0 to 1, and a margin.
 POSITION_RANGE = (-0.1, 1.1)
 RECTANGLE, ELLIPSE, STAR = range(3)
@@ -332,3 +339,36 @@ def _outlines(shape: _ShapeParameters, x: Tensor, y: Tensor) -> tuple[Tensor, Te
     mask = square < torch.where(kind == ELLIPSE, torch.ones_like(square), radius.square())
     mask = torch.where(kind == RECTANGLE, (u.abs() < 1.0) & (v.abs() < 1.0), mask)
     return (mask | (kind == _BACKGROUND)) & (kind != _PADDING), u, v
+
+
+def random_indoor_scene(rng: np.random.Generator, size: int) -> TrainingScene:
+    """Return a random crop, ``size`` x ``size``, of a random indoor scene and lens."""
+    scene = _random_view(rng, size)
+    height, width = scene.depth.shape
+    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    window = np.s_[top : top + size, left : left + size]
+    dioptres = 1.0 / scene.depth[window]
+    low, high = float(dioptres.min()), float(dioptres.max())
+    position = (dioptres - low) / max(high - low, 1e-3)
+    colour = linear_to_srgb(torch.from_numpy(scene.colour[:, window[0], window[1]].copy()))
+    pixels = colour.permute(1, 2, 0).contiguous().numpy().astype(np.float32)
+    return TrainingScene(pixels, position.astype(np.float32))
+
+
+def random_indoor_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a whole random view, from which crops of ``size`` pixels can be taken.
+
+    :returns: colour (H, W, 3) uint8 sRGB and depth (H, W) float32 in metres; H = 1.2 ``size``,
+        W = 1.6 ``size``.
+    """
+    scene = _random_view(rng, size)
+    colour = encode_srgb8(np.ascontiguousarray(scene.colour.transpose(1, 2, 0)))
+    return colour, scene.depth.astype(np.float32)
+
+
+def _random_view(rng: np.random.Generator, size: int) -> SceneImage:
+    width, height = int(1.6 * size), int(1.2 * size)
+    field_of_view = math.radians(rng.uniform(18.0, 65.0))
+    camera = PinholeCamera.centred(width, height, 0.5 * width / math.tan(0.5 * field_of_view))
+    name = SCENE_NAMES[rng.integers(len(SCENE_NAMES))]
+    return make_scene(name, FIRST_SEED + int(rng.integers(2**31)), camera)

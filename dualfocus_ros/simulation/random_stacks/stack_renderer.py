@@ -20,7 +20,6 @@ from dualfocus_ros.simulation.random_stacks.random_scenes import POSITION_RANGE,
 MAX_RELATIVE_BLUR = 1.4
 # Largest logarithm of the ratio of the last to the first step of an uneven sweep, and vice versa.
 MAX_LOG_STEP_RATIO = 1.6
-SceneSource = Callable[[np.random.Generator], TrainingScene]
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,9 @@ def _draw_asymmetry(
 
 
 def render_training_stack(
-    rng: np.random.Generator, source: SceneSource, settings: RenderSettings
+    rng: np.random.Generator,
+    source: Callable[[np.random.Generator], TrainingScene],
+    settings: RenderSettings,
 ) -> RenderedStack:
     """Draw a scene, a lens and a sweep, and return the stack of the layered renderer."""
     scene = source(rng)
@@ -190,9 +191,8 @@ def render_training_stack(
     stack = (images.permute(0, 2, 3, 1).numpy() * 255.0 + 0.5).astype(np.uint8)
     if capture.warps is not None:
         stack = _misalign(stack, capture.warps)
-    known = scene.known
-    truth = scene.position if known is None else np.where(known, scene.position, np.float32('nan'))
-    return RenderedStack(stack, capture.focus, truth)
+    known = True if scene.known is None else scene.known
+    return RenderedStack(stack, capture.focus, np.where(known, scene.position, np.float32('nan')))
 
 
 def expose(linear: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -221,17 +221,11 @@ def _random_sweep(rng: np.random.Generator, settings: RenderSettings) -> np.ndar
 def _misalign(stack: np.ndarray, warps: np.ndarray) -> np.ndarray:
     """Apply the residuals of an imperfect alignment: subpixel shift and scale."""
     height, width = stack.shape[1:3]
+    method, border = cv2.INTER_CUBIC, cv2.BORDER_REFLECT
     planes = []
     for image, (scale, right, down) in zip(stack, warps, strict=True):
-        warp = np.array(
-            [
-                [scale, 0.0, right + 0.5 * width * (1.0 - scale)],
-                [0.0, scale, down + 0.5 * height * (1.0 - scale)],
-            ]
-        )
-        planes.append(
-            cv2.warpAffine(
-                image, warp, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-            )
-        )
+        x, y = right + 0.5 * width * (1.0 - scale), down + 0.5 * height * (1.0 - scale)
+        warp = np.array([[scale, 0.0, x], [0.0, scale, y]])
+        size = (width, height)
+        planes.append(cv2.warpAffine(image, warp, size, flags=method, borderMode=border))
     return np.stack(planes)

@@ -139,12 +139,11 @@ class Box(Solid):
             (c * flat[:, 0] - s * flat[:, 1], s * flat[:, 0] + c * flat[:, 1], flat[:, 2]), axis=1
         )
         across, upward = np.where(axis == 0, 1, 0), np.where(axis == 2, 1, 2)
-        scale = np.asarray(self.size, np.float32)
-        if self.material.texture.extent > 0.0:
-            scale = np.full(3, self.material.texture.extent, np.float32)
+        extent = self.material.texture.extent
+        scale = np.asarray((extent,) * 3 if extent > 0.0 else self.size, np.float32)
         u = (local[rows, across] + half[across]) / scale[across] + 0.37 * axis
         v = (half[upward] - local[rows, upward]) / scale[upward] + 0.21 * axis
-        if self.material.texture.extent <= 0.0:
+        if extent <= 0.0:
             u, v = u - 0.37 * axis, v - 0.21 * axis
         return normal, u, v
 
@@ -171,7 +170,7 @@ class Cylinder(Solid):
     axis: int = 2
 
     def _split(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        first, second = ((1, 2), (2, 0), (0, 1))[self.axis]
+        first, second = (self.axis + 1) % 3, (self.axis + 2) % 3
         return vectors[..., first], vectors[..., second], vectors[..., self.axis]
 
     def intersect(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -196,18 +195,16 @@ class Cylinder(Solid):
         radial = np.hypot(x, y)
         cap = np.abs(z) / (0.5 * self.length) > radial / self.radius
         side = 1.0 / np.maximum(radial, 1e-9)
-        parts = [np.zeros_like(x)] * 3
-        first, second = ((1, 2), (2, 0), (0, 1))[self.axis]
-        parts[first] = np.where(cap, 0.0, x * side)
-        parts[second] = np.where(cap, 0.0, y * side)
-        parts[self.axis] = np.where(cap, np.sign(z), 0.0)
+        sides = [np.where(cap, 0.0, part * side) for part in (x, y)]
+        # World axes follow each other cyclically: x and y of the cylinder, then its axis.
+        normal = np.roll((*sides, np.where(cap, np.sign(z), 0.0)), self.axis + 1, axis=0)
         scale = self.texture_scale()
         around = np.arctan2(y, x) * self.radius / scale
         if self.material.texture.extent <= 0.0:
             around = np.arctan2(y, x) / np.pi
         u = np.where(cap, 0.5 + x / scale, around)
         v = np.where(cap, 0.5 + y / scale, -z / scale)
-        return np.stack(parts, axis=1), u, v
+        return normal.T, u, v
 
     def texture_scale(self) -> float:
         return self.material.texture.extent or math.pi * self.radius

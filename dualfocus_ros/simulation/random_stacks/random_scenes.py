@@ -52,88 +52,80 @@ class TrainingScene:
     known: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Outline in image coordinates from -1 to 1.
+class Shape(NamedTuple):
+    """Outline in image coordinates from -1 to 1; numbers, or tensors (B, 1, 1) of a batch.
 
     :param kind: ``RECTANGLE``, ``ELLIPSE`` or ``STAR``.
     :param angle: rotation in radians.
-    :param half: half lengths of the two axes.
+    :param half_u: half length of the first axis, and ``half_v`` of the second one.
     :param lobes: number of lobes of a star, and their ``phase`` in radians.
     """
 
-    kind: int
-    centre: tuple[float, float]
-    angle: float
-    half: tuple[float, float]
-    lobes: int
-    phase: float
+    kind: Any
+    x: Any
+    y: Any
+    angle: Any
+    half_u: Any
+    half_v: Any
+    lobes: Any = 0
+    phase: Any = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """Depth of a plane, affine in inverse depth, optionally with smooth bumps.
+class Surface(NamedTuple):
+    """Depth of a plane, affine in inverse depth.
 
     :param centre: position in the centre of the image.
     :param slope: change of the position from the centre to the border.
     :param angle: direction of the slope in radians.
-    :param bumps: (``BUMP_GRID``, ``BUMP_GRID``) standard normal values; None: no bumps.
-    :param bump_height: factor on ``bumps``.
     """
 
-    centre: float
-    slope: float
-    angle: float
-    bumps: np.ndarray | None
-    bump_height: float
+    centre: Any
+    slope: Any
+    angle: Any
 
 
-@dataclass(frozen=True)
-class Bulge:
+class Bulge(NamedTuple):
     """Bulge of a shape towards the camera: a sphere or a cylinder; height 0 for none."""
 
-    height: float
-    sphere: bool
+    height: Any = 0.0
+    sphere: Any = False
 
 
-_FLAT = Bulge(0.0, False)
+class Shading(NamedTuple):
+    """Linear brightness gradient: direction in radians, change from the centre to the border."""
+
+    angle: Any
+    strength: Any
 
 
-@dataclass(frozen=True)
-class Shading:
-    """Linear brightness gradient.
-
-    :param angle: direction in radians.
-    :param strength: relative change from the centre to the border.
-    """
-
-    angle: float
-    strength: float
+# Smooth bumps of a surface, (``BUMP_GRID``, ``BUMP_GRID``), and the factor on them.
+Bumps = tuple[np.ndarray, float]
 
 
-def draw_background(rng: np.random.Generator) -> Surface:
+def draw_background(rng: np.random.Generator) -> tuple[Surface, Bumps | None]:
     """Draw the slanted background."""
     return _draw_surface(rng, centre=rng.uniform(0.0, 0.5), slope=rng.uniform(0.0, 0.6))
 
 
-def draw_object_surface(rng: np.random.Generator) -> Surface:
+def draw_object_surface(rng: np.random.Generator) -> tuple[Surface, Bumps | None]:
     """Draw the surface of a shape: mostly parallel to the image, sometimes slanted."""
     return _draw_surface(rng, rng.uniform(0.0, 1.0), rng.choice([0.0, 0.1, 0.5]) * rng.random())
 
 
-def _draw_surface(rng: np.random.Generator, centre: float, slope: float) -> Surface:
-    """Draw the direction of the slope, and bumps."""
-    angle, bumps, height = rng.uniform(0.0, 2.0 * np.pi), None, 0.0
-    if rng.random() < 0.3:
-        bumps = rng.normal(0.0, 1.0, (BUMP_GRID, BUMP_GRID)).astype(np.float32)
-        height = rng.uniform(0.01, 0.08)
-    return Surface(centre, slope, angle, bumps, height)
+def _draw_surface(
+    rng: np.random.Generator, centre: float, slope: float
+) -> tuple[Surface, Bumps | None]:
+    surface = Surface(centre, slope, rng.uniform(0.0, 2.0 * np.pi))
+    if rng.random() >= 0.3:
+        return surface, None
+    bumps = rng.normal(0.0, 1.0, (BUMP_GRID, BUMP_GRID)).astype(np.float32)
+    return surface, (bumps, rng.uniform(0.01, 0.08))
 
 
 def draw_bulge(rng: np.random.Generator) -> Bulge:
     """Draw the bulge of a shape; most shapes are flat."""
     if rng.random() >= 0.35:
-        return _FLAT
+        return Bulge()
     sphere = bool(rng.random() < 0.5)
     return Bulge(rng.uniform(0.05, 0.3), sphere)
 
@@ -149,14 +141,12 @@ def draw_shape(rng: np.random.Generator) -> Shape:
     angle = rng.uniform(0.0, np.pi)
     share = rng.random()
     if share < 0.25:
-        half = (rng.uniform(0.3, 1.5), rng.uniform(0.008, 0.05))
+        u, v = rng.uniform(0.3, 1.5), rng.uniform(0.008, 0.05)
     else:
-        half = tuple(np.exp(rng.uniform(np.log(0.06), np.log(0.8), 2)))
-    kind = RECTANGLE if share < 0.6 else ELLIPSE if share < 0.85 else STAR
-    lobes, phase = 0, 0.0
-    if kind == STAR:
-        lobes, phase = int(rng.integers(3, 9)), rng.uniform(0, 6.28)
-    return Shape(kind, (cx, cy), angle, half, lobes, phase)
+        u, v = np.exp(rng.uniform(np.log(0.06), np.log(0.8), 2))
+    if share < 0.85:
+        return Shape(RECTANGLE if share < 0.6 else ELLIPSE, cx, cy, angle, u, v)
+    return Shape(STAR, cx, cy, angle, u, v, int(rng.integers(3, 9)), rng.uniform(0, 6.28))
 
 
 def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -> TrainingScene:
@@ -166,13 +156,13 @@ def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -
     """
     grid = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     x, y = np.meshgrid(grid, grid)
-    position = _surface(draw_background(rng), x, y)
+    position = _surface(*draw_background(rng), x, y)
     colour = textures.draw(rng, size) * _shading(draw_shading(rng), x, y)
     for _ in range(rng.integers(*SHAPE_COUNTS)):
         mask, u, v = _outline(draw_shape(rng), x, y)
         if not mask.any():
             continue
-        surface = _surface(draw_object_surface(rng), x, y)
+        surface = _surface(*draw_object_surface(rng), x, y)
         bulge = draw_bulge(rng)
         if bulge.height > 0.0:
             profile = np.sqrt(np.clip(1.0 - u * u - (v * v if bulge.sphere else 0), 0, 1))
@@ -187,13 +177,12 @@ def random_scene(rng: np.random.Generator, textures: TextureSource, size: int) -
     return TrainingScene(np.clip(colour, 0.0, 1.0).astype(np.float32), position)
 
 
-def _surface(surface: Surface, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _surface(surface: Surface, bumps: Bumps | None, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ramp = np.cos(surface.angle) * x + np.sin(surface.angle) * y
     result = surface.centre + surface.slope * ramp
-    if surface.bumps is not None:
-        size = x.shape[::-1]
-        bumps = cv2.resize(surface.bumps, size, interpolation=cv2.INTER_CUBIC)
-        result = result + surface.bump_height * bumps
+    if bumps is not None:
+        grid, height = bumps
+        result = result + height * cv2.resize(grid, x.shape[::-1], interpolation=cv2.INTER_CUBIC)
     return result
 
 
@@ -206,9 +195,9 @@ def _outline(
     shape: Shape, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mask of a shape and its object coordinates u, v, -1 to 1 inside."""
-    dx, dy = x - shape.centre[0], y - shape.centre[1]
-    u = (np.cos(shape.angle) * dx + np.sin(shape.angle) * dy) / shape.half[0]
-    v = (-np.sin(shape.angle) * dx + np.cos(shape.angle) * dy) / shape.half[1]
+    dx, dy = x - shape.x, y - shape.y
+    u = (np.cos(shape.angle) * dx + np.sin(shape.angle) * dy) / shape.half_u
+    v = (-np.sin(shape.angle) * dx + np.cos(shape.angle) * dy) / shape.half_v
     if shape.kind == RECTANGLE:
         mask = (np.abs(u) < 1.0) & (np.abs(v) < 1.0)
     elif shape.kind == ELLIPSE:
@@ -224,28 +213,8 @@ def _outline(
 _BACKGROUND, _PADDING = -1, -2
 
 
-class _ShapeParameters(NamedTuple):
-    """Parameters of a shape: numbers on the host, tensors (B, 1, 1) on the device."""
-
-    kind: Any
-    x: Any
-    y: Any
-    angle: Any
-    half_u: Any
-    half_v: Any
-    lobes: Any
-    phase: Any
-    centre: Any
-    slope: Any
-    slope_angle: Any
-    bulge_height: Any
-    bulge_is_sphere: Any
-    shading_angle: Any
-    shading_strength: Any
-
-
-_WHOLE_IMAGE = Shape(_BACKGROUND, (0.0, 0.0), 0.0, (1.0, 1.0), 0, 0.0)
-_PADDING_PARAMETERS = _ShapeParameters(_PADDING, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+_WHOLE_IMAGE = Shape(_BACKGROUND, 0.0, 0.0, 0.0, 1.0, 1.0)
+_NO_SHAPE = Shape(_PADDING, 0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def random_scene_batch(
@@ -264,19 +233,21 @@ def random_scene_batch(
     device = textures.device
     shape_counts = [1 + int(rng.integers(*SHAPE_COUNTS)) for _ in range(count)]
     most, total = max(shape_counts), sum(shape_counts)
-    values = np.zeros((most, count, len(_ShapeParameters._fields)))
-    values[:] = _PADDING_PARAMETERS
+    values = np.zeros((most, count, 15))
+    values[..., : len(_NO_SHAPE)] = _NO_SHAPE
     bumps = np.zeros((most, count, BUMP_GRID, BUMP_GRID), np.float32)
     for scene, shape_count in enumerate(shape_counts):
         for index in range(shape_count):
+            shape, bulge = _WHOLE_IMAGE, Bulge()
             if index == 0:
-                outline, surface, bulge = _WHOLE_IMAGE, draw_background(rng), _FLAT
+                surface, bump = draw_background(rng)
             else:
-                outline, surface = draw_shape(rng), draw_object_surface(rng)
+                shape = draw_shape(rng)
+                surface, bump = draw_object_surface(rng)
                 bulge = draw_bulge(rng)
-            values[index, scene] = _parameters(outline, surface, bulge, draw_shading(rng))
-            if surface.bumps is not None:
-                bumps[index, scene] = surface.bump_height * surface.bumps
+            values[index, scene] = (*shape, *surface, *bulge, *draw_shading(rng))
+            if bump is not None:
+                bumps[index, scene] = bump[1] * bump[0]
     patches = textures.draw(rng, generator, total, size)
     # Padding takes any patch: it covers no pixel.
     patch_numbers = np.zeros((most, count), np.int64)
@@ -289,45 +260,27 @@ def random_scene_batch(
     colour = torch.zeros((count, 3, size, size), device=device)
     position = torch.full((count, size, size), -torch.inf, device=device)
     for index in range(most):
-        shape = _ShapeParameters(*parameters[index].T[..., None, None])
+        drawn = parameters[index].T[..., None, None]
+        shape, surface = Shape(*drawn[:8]), Surface(*drawn[8:11])
+        bulge, shading = Bulge(*drawn[11:13]), Shading(*drawn[13:])
         mask, u, v = _outlines(shape, x, y)
-        ramp = torch.cos(shape.slope_angle) * x + torch.sin(shape.slope_angle) * y
-        surface_at = shape.centre + shape.slope * ramp
+        ramp = torch.cos(surface.angle) * x + torch.sin(surface.angle) * y
+        surface_at = surface.centre + surface.slope * ramp
         surface_at = surface_at + functional.interpolate(
             heights[index][:, None], (size, size), mode='bicubic', align_corners=False
         ).squeeze(1)
-        profile = (1.0 - u.square() - shape.bulge_is_sphere * v.square()).clamp(0.0, 1.0).sqrt()
-        surface_at = surface_at + shape.bulge_height * profile
+        profile = (1.0 - u.square() - bulge.sphere * v.square()).clamp(0.0, 1.0).sqrt()
+        surface_at = surface_at + bulge.height * profile
         visible = mask & (surface_at > position)
-        ramp = torch.cos(shape.shading_angle) * x + torch.sin(shape.shading_angle) * y
-        shade = 1.0 + shape.shading_strength * ramp
+        ramp = torch.cos(shading.angle) * x + torch.sin(shading.angle) * y
+        shade = 1.0 + shading.strength * ramp
         patch = patches[patch_index[index]] * shade[:, None]
         colour = torch.where(visible[:, None], patch, colour)
         position = torch.where(visible, surface_at, position)
     return colour.clamp_(0.0, 1.0), position.clamp_(*POSITION_RANGE)
 
 
-def _parameters(
-    outline: Shape, surface: Surface, bulge: Bulge, shading: Shading
-) -> _ShapeParameters:
-    return _ShapeParameters(
-        outline.kind,
-        *outline.centre,
-        outline.angle,
-        *outline.half,
-        outline.lobes,
-        outline.phase,
-        surface.centre,
-        surface.slope,
-        surface.angle,
-        bulge.height,
-        bulge.sphere,
-        shading.angle,
-        shading.strength,
-    )
-
-
-def _outlines(shape: _ShapeParameters, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _outlines(shape: Shape, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return masks (B, H, W) and object coordinates u, v of the shapes, -1 to 1 inside."""
     dx, dy = x - shape.x, y - shape.y
     cosine, sine = torch.cos(shape.angle), torch.sin(shape.angle)

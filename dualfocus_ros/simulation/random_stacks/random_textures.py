@@ -53,8 +53,7 @@ class Crop:
 class Noise:
     """Coloured 1/f^a noise.
 
-    :param exponent: a.
-    :param stretch: anisotropy of the spectrum.
+    :param exponent: a, and ``stretch`` the anisotropy of the spectrum.
     :param hard: whether the noise has hard edges.
     :param mix: (3,) amplitudes of the colour channels.
     :param white: (S, S) white noise to filter; None if the caller draws it.
@@ -73,9 +72,7 @@ class Pattern:
 
     :param kind: ``STRIPES``, ``CHECKS``, ``DOTS`` or ``DASHES``.
     :param angle: rotation in radians.
-    :param period: period in pixels.
-    :param radius: radius of the dots in pixels.
-    :param cell: height and width of a dash in pixels.
+    :param period: in pixels, as the ``radius`` of dots, and height and width of a dash (``cell``).
     :param cells: bool grid of the dashes; None if the caller draws it.
     :param colours: (2, 1, 1, 3) sRGB.
     """
@@ -152,8 +149,7 @@ class TextureSource:
         else:
             patch = _pattern_texture(draw_pattern(rng, size), size)
         tone = draw_tone(rng, self.textureless)
-        mean = patch.mean(axis=(0, 1), keepdims=True)
-        patch = (patch - mean) * tone.contrast * tone.tint
+        patch = (patch - patch.mean(axis=(0, 1), keepdims=True)) * tone.contrast * tone.tint
         patch = patch + tone.level * (0.5 * tone.tint + 0.5)
         return np.clip(patch, 0.0, 1.0).astype(np.float32)
 
@@ -227,10 +223,8 @@ def _pattern_texture(pattern: Pattern, size: int) -> np.ndarray:
     else:  # rows of dashes, similar to print
         cells = pattern.cells
         assert cells is not None
-        value = cells[
-            (np.abs(v) / pattern.cell[0]).astype(int) % cells.shape[0],
-            (np.abs(u) / pattern.cell[1]).astype(int) % cells.shape[1],
-        ]
+        row = (np.abs(v) / pattern.cell[0]).astype(int) % len(cells)
+        value = cells[row, (np.abs(u) / pattern.cell[1]).astype(int) % len(cells)]
         value = np.where((np.abs(v) / 8.0).astype(int) % 2 == 0, value, False)
     first, second = pattern.colours
     value = cv2.GaussianBlur(value.astype(np.float32), (0, 0), PATTERN_BLUR)

@@ -10,6 +10,8 @@ from dualfocus_ros.camera.lens_state import LensReading, LensState, PlaneTarget
 
 # (1 + x) exp(-x) = 0.02: a step is 98 % done after the settling time.
 _SETTLED_AT = 5.8339
+# Distance to the target in dioptres at which the lens locks.
+_TOLERANCE = 0.01
 
 
 class LensMotion:
@@ -18,26 +20,19 @@ class LensMotion:
     :param target: position of the lens at rest before the first command.
     :param settling_time: seconds until 98 % of a step are done; 0: steps are immediate.
     :param latency: seconds from a command to the start of the movement.
-    :param tolerance: distance to the target in dioptres at which the lens locks.
     :raises ValueError: for negative values.
     """
 
     def __init__(
-        self,
-        target: PlaneTarget,
-        *,
-        settling_time: float = 0.12,
-        latency: float = 0.02,
-        tolerance: float = 0.01,
+        self, target: PlaneTarget, *, settling_time: float = 0.12, latency: float = 0.02
     ) -> None:
-        if settling_time < 0.0 or latency < 0.0 or tolerance < 0.0:
+        if settling_time < 0.0 or latency < 0.0:
             raise ValueError(
-                'lens settling_time, latency and tolerance must not be negative, '
-                f'got {settling_time}, {latency}, {tolerance}'
+                'lens settling_time and latency must not be negative, '
+                f'got {settling_time}, {latency}'
             )
         self._rate = _SETTLED_AT / settling_time if settling_time > 0.0 else math.inf
         self._latency = latency
-        self._tolerance = max(tolerance, 1e-6)
         self._target = target
         self._since = -math.inf
         self._offset = 0.0
@@ -75,7 +70,7 @@ class LensMotion:
         fade = math.exp(-self._rate * elapsed)
         offset = (self._offset + self._slope * elapsed) * fade
         velocity = (self._slope - self._rate * (self._offset + self._slope * elapsed)) * fade
-        if abs(offset) < self._tolerance and abs(velocity) < self._tolerance * self._rate:
+        if abs(offset) < _TOLERANCE and abs(velocity) < _TOLERANCE * self._rate:
             return 0.0, 0.0
         return offset, velocity
 

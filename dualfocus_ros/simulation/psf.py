@@ -81,9 +81,8 @@ class OffAxis:
 
     :param stop: radius of a second round stop, the rim of the lens barrel, that cuts into the
         spot; in radii of the spot.
-    :param x: offset of that stop to the right for points beyond the focus, in radii; mirrored
-        before the focus, as the whole spot is.
-    :param y: offset of that stop downwards, likewise.
+    :param x: offset of that stop to the right (``y``: downwards) for points beyond the focus, in
+        radii; mirrored before the focus, as the whole spot is.
     :param squeeze: astigmatism: relative reduction of the width beyond the focus, and of the
         length before the focus.
     :param direction: direction of the length beyond the focus, in radians from x towards y.
@@ -130,10 +129,8 @@ def blur_kernels(
     if aperture.shape == 'gaussian':
         weight = torch.exp(-2.0 * (x / size) ** 2) * torch.exp(-2.0 * (y / size) ** 2)
     else:
-        if aperture.shape == 'disc':
-            rho = torch.sqrt(y**2 + x**2)
-            edge = size
-        else:
+        rho, edge = torch.sqrt(y**2 + x**2), size
+        if aperture.shape == 'polygon':
             mirror = torch.where(radii < 0.0, -1.0, 1.0).view(-1, 1, 1)
             rho = _polygon_distance(y * mirror, x * mirror, aperture)
             edge = size * aperture.apothem

@@ -128,7 +128,7 @@ class SimulatedCamera:
         self.lens = lens
         self.scene = scene
         self._kappa = lens.kappa(0.0)
-        self._layered = self._layer(self._sharp_focus())
+        self._layered = self._layer_scene()
         start = PlaneTarget(0.5 * (self.settings.far_limit + self.settings.near_limit))
         self._motion = LensMotion(
             start, settling_time=self.settings.settling_time, latency=self.settings.latency
@@ -142,18 +142,15 @@ class SimulatedCamera:
         self._codes = _ImageCache(self.settings.cache_bytes)
         self._depths = _ImageCache(self.settings.cache_bytes // 2)
 
-    def _sharp_focus(self) -> np.ndarray:
-        """Return (H, W) the focus in dioptres at which each pixel is sharp."""
+    def _layer_scene(self) -> LayeredScene:
+        """Slice the scene by the focus in dioptres at which each pixel is sharp."""
         inverse = np.asarray(1.0 / fill_holes(self.scene.depth))
         curvature, camera = self.settings.field_curvature, self.scene.camera
-        if not any(curvature):
-            return inverse
-        # Neighbouring pixels shift by nearly the same amount: the occlusion order stays.
-        return inverse - field_curvature_map(
-            camera.height, camera.width, curvature, (camera.cx, camera.cy)
-        )
-
-    def _layer(self, inverse: np.ndarray) -> LayeredScene:
+        if any(curvature):
+            # Neighbouring pixels shift by nearly the same amount: the occlusion order stays.
+            inverse = inverse - field_curvature_map(
+                camera.height, camera.width, curvature, (camera.cx, camera.cy)
+            )
         low, high = float(inverse.min()), float(inverse.max())
         reach = max(high - self.settings.far_limit, self.settings.near_limit - low)
         layers = math.ceil(self._kappa * (high - low) / _SLICE_BLUR) + 1
@@ -172,22 +169,21 @@ class SimulatedCamera:
         """
         if not math.isfinite(target.dioptres):
             raise ValueError(f'focus must be a finite number of dioptres, got {target.dioptres}')
-        focus = min(max(target.dioptres, self.settings.far_limit), self.settings.near_limit)
-        target = replace(target, dioptres=focus)
+        target = replace(target, dioptres=self._within_limits(target.dioptres))
         self._motion.command(target, time)
         return target
+
+    def _within_limits(self, focus: float) -> float:
+        return min(max(focus, self.settings.far_limit), self.settings.near_limit)
 
     def capture(self, time: float) -> SimulatedFrame:
         """Return a frame exposed at ``time`` seconds."""
         reading = self._motion.at(time)
-        rendered, codes = reading.dioptres, None
-        if reading.moving:
-            codes = self._blend(rendered)
+        rendered = reading.dioptres
+        codes = self._blend(rendered) if reading.moving else self._render(rendered)
         if codes is None:
-            if reading.moving:
-                step = 0.5 / self._kappa
-                rendered = round(rendered / step) * step
-                rendered = min(max(rendered, self.settings.far_limit), self.settings.near_limit)
+            step = 0.5 / self._kappa
+            rendered = self._within_limits(round(rendered / step) * step)
             codes = self._render(rendered)
         shift = (0.0, 0.0)
         if self.settings.jitter > 0.0:

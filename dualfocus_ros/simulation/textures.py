@@ -24,13 +24,10 @@ class Texture:
     levels: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        level = self.albedo.astype(np.float32)
-        while True:
+        self.levels.append(self.albedo.astype(np.float32))
+        while (half := len(self.levels[-1]) // 2) >= 4:
+            level = self.levels[-1].reshape(half, 2, half, 2, 3).mean(axis=(1, 3))
             self.levels.append(level)
-            if level.shape[0] <= 4:
-                break
-            half = level.shape[0] // 2
-            level = level.reshape(half, 2, half, 2, 3).mean(axis=(1, 3))
 
     def sample(self, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         """Return (n, 3) albedo at texture coordinates (n,), by trilinear look-up.

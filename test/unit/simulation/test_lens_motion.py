@@ -10,15 +10,16 @@ from dualfocus_ros.simulation.lens_motion import LensMotion
 
 class TestLensMotion:
     def test_starts_after_the_latency_and_settles_in_time(self):
-        motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05, tolerance=0.02)
-        motion.command(PlaneTarget(1.0, sweep_id=7), 10.0)
+        motion = LensMotion(PlaneTarget(0.0), settling_time=0.2, latency=0.05)
+        # The lens locks within 0.01 dioptres, 2 % of this step.
+        motion.command(PlaneTarget(0.5, sweep_id=7), 10.0)
         before = motion.at(10.04)
         assert before.dioptres == 0.0 and not before.moving and before.sweep_id == 0
         during = motion.at(10.1)
-        assert 0.0 < during.dioptres < 1.0 and during.moving and during.sweep_id == 7
+        assert 0.0 < during.dioptres < 0.5 and during.moving and during.sweep_id == 7
         assert motion.at(10.05 + 0.19).moving
         after = motion.at(10.05 + 0.21)
-        assert after.dioptres == 1.0 and not after.moving
+        assert after.dioptres == 0.5 and not after.moving
 
     def test_moves_monotonically_without_overshoot(self):
         motion = LensMotion(PlaneTarget(2.0), settling_time=0.3, latency=0.0)

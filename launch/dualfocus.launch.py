@@ -12,9 +12,13 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from dualfocus_ros.nodes.launch_arguments import share_folder, shared_arguments, value_of
+from dualfocus_ros.nodes.launch_arguments import (
+    enclave_arguments,
+    share_folder,
+    shared_arguments,
+    value_of,
+)
 from dualfocus_ros.nodes.lens_drivers import DRIVERS, PROFILES, TOPIC
-from dualfocus_ros.nodes.security_policy import enclave_arguments
 from dualfocus_ros.topics import SWEEP_INPUTS
 
 CONFIG = share_folder() / 'config'

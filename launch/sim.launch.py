@@ -12,12 +12,12 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from dualfocus_ros.nodes.launch_arguments import (
+    enclave_arguments,
     include_dualfocus,
     share_folder,
     shared_arguments,
     value_of,
 )
-from dualfocus_ros.nodes.security_policy import enclave_arguments
 from dualfocus_ros.simulation.scenes import CAMERA_SCENES
 
 PASSED_ON = (

@@ -69,6 +69,11 @@ def value_of(context: LaunchContext, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
 
+def enclave_arguments(prefix: str, name: str) -> list[str]:
+    """Return the ROS arguments that put a node into its enclave; none without a prefix."""
+    return ['--enclave', f'/{prefix.strip("/")}/{name}'] if prefix else []
+
+
 def include_dualfocus(
     passed_on: tuple[str, ...], arguments: dict[str, str]
 ) -> IncludeLaunchDescription:

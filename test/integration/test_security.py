@@ -4,13 +4,14 @@
 import os
 from pathlib import Path
 import subprocess
-import sys
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 from ament_index_python.packages import get_package_prefix
+
+from security_policy import running_policy
 
 FILE = Path(__file__).parents[2] / 'config' / 'security_policy.xml'
 NODES = ('/dualfocus', '/focus_sweep', '/sim_camera')
@@ -25,33 +26,14 @@ def test_policy_matches_running_nodes(start):
     start('sim_camera_node', width=96, height=64, rate=5.0, threads=1)
     start('focus_sweep_node', count=3)
     start('depth_node', device='cpu', threads=1)
-    made = subprocess.run(
-        [sys.executable, '-m', 'dualfocus_ros.nodes.security_policy', *NODES],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert made.returncode == 0, made.stderr
-    assert made.stdout == FILE.read_text('utf-8'), (
-        'config/security_policy.xml is out of date; start the three nodes and run '
-        f'python -m dualfocus_ros.nodes.security_policy {" ".join(NODES)}'
-    )
+    policy = running_policy(NODES)
+    assert policy == FILE.read_text('utf-8'), f'{FILE} is out of date; it must be\n{policy}'
 
 
 def test_absent_node_has_no_policy():
-    made = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            'import dualfocus_ros.nodes.security_policy as p; p._PATIENCE = 1; '
-            'raise SystemExit(p.main(["/nobody"]))',
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert made.returncode == 1
-    assert made.stderr.strip() == 'not all of /nobody are running'
+    with pytest.raises(TimeoutError) as error:
+        running_policy(['/nobody'], timeout=1.0)
+    assert str(error.value) == 'not all of /nobody are running'
 
 
 def test_no_node_runs_without_required_security(tmp_path):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference pages of topics and parameters, from the tables of the nodes.
+"""Write docs/topics.md and docs/parameters.md from the tables of the nodes.
 
-``python -m dualfocus_ros.nodes.reference docs`` writes ``topics.md`` and ``parameters.md``.
+``python tools/reference_pages.py docs``. Needs the built messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
 from dualfocus_ros.nodes.qos import OUTPUT_QUEUE, input_queue
 from dualfocus_ros.topics import DIAGNOSTIC_ARRAY, DIAGNOSTICS, INPUTS, OUTPUTS
 
-_GENERATED = '<!-- Made by `python -m dualfocus_ros.nodes.reference docs`; do not edit. -->'
+_GENERATED = '<!-- Made by `python tools/reference_pages.py docs`; do not edit. -->'
 
 
 def topics_page() -> str:

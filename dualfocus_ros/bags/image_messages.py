@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output images of the depth node as arrays. Without ROS.
 
-Input images need more encodings and checks: ``nodes/messages/raw_images.py``.
+Input images need more encodings and checks: ``nodes/messages/image_decoding.py``.
 """
 
 from __future__ import annotations

@@ -25,9 +25,8 @@ from dualfocus_ros.cli.ros_environment import live_node
 from dualfocus_ros.cli.view import announce, start_server
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.nodes.messages.image_decoding import decode_image
+from dualfocus_ros.nodes.messages.image_decoding import MessageError, decode_image
 from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg, cameras_of
-from dualfocus_ros.nodes.messages.message_checks import MessageError
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_reader import DepthNodeParameters
 from dualfocus_ros.nodes.stack_processor import load_estimator

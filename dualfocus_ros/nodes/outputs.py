@@ -121,9 +121,9 @@ class OutputPublishers:
         """
         stamp = output_messages.output_stamp(stack, settings.stamp_policy)
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
-        for topic, build in output_messages.BUILDERS.items():
+        for topic in output_messages.BUILDERS:
             if topic in topics:
-                message = build(header, result, settings)
+                message = output_messages.output_message(topic, header, result, settings)
                 if message is not None:
                     self._publishers[topic].publish(message)
         newest = _newest_stamp_ns(stack)

@@ -42,7 +42,7 @@ from depth_rig import (
 )
 from dualfocus_ros import topics
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
-from dualfocus_ros.nodes.messages import compressed_images
+from dualfocus_ros.nodes.messages import image_decoding
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
 from dualfocus_ros.stamps import to_ns, to_stamp
 from dualfocus_ros.sweep.stage_counter import Stage
@@ -474,13 +474,13 @@ class TestInputs:
         assert reasons <= {'superseded'}
 
     def test_drops_oldest_images_under_decoding_overload(self, make, monkeypatch):
-        permit, decode = threading.Event(), compressed_images.compressed_to_array
+        permit, decode = threading.Event(), image_decoding.compressed_to_array
 
         def wait(*arguments):
             assert permit.wait(60)
             return decode(*arguments)
 
-        monkeypatch.setattr(compressed_images, 'compressed_to_array', wait)
+        monkeypatch.setattr(image_decoding, 'compressed_to_array', wait)
         rig, _ = self.compressed(make)
         counts = rig.node._stage_counter.snapshot
         for n in range(IMAGE_QUEUE + 3):

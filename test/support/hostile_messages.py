@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes.messages.raw_images import PIXEL_LAYOUTS
+from dualfocus_ros.nodes.messages.image_decoding import PIXEL_LAYOUTS
 
 MAX_PIXELS = 4096
 _U32 = 2**32 - 1

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dualfocus_ros.nodes.inputs.stack_source import FixedFocusSource
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from dualfocus_ros.nodes.messages.input_messages import cameras_of
-from dualfocus_ros.nodes.messages.message_checks import MessageError
 from dualfocus_ros.nodes.parameters.derived_settings import synchronizer_settings
 from dualfocus_ros.sweep.assembler import SweepProgress
 from dualfocus_ros.sweep.frames import Frame

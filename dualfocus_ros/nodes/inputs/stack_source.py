@@ -17,9 +17,13 @@ from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.nodes.inputs.arrival_statistics import ArrivalStatistics
 from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
-from dualfocus_ros.nodes.messages.image_decoding import blank_image, decode_image, is_zero_copy
+from dualfocus_ros.nodes.messages.image_decoding import (
+    MessageError,
+    blank_image,
+    decode_image,
+    is_zero_copy,
+)
 from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
-from dualfocus_ros.nodes.messages.message_checks import MessageError
 from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
 from dualfocus_ros.nodes.monitoring.transport_monitor import TransportMonitor
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings

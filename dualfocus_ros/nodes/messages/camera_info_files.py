@@ -10,7 +10,7 @@ import yaml
 
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.exceptions import DataError
-from dualfocus_ros.nodes.messages.compressed_images import encoded_size
+from dualfocus_ros.nodes.messages.image_decoding import encoded_size
 from dualfocus_ros.topics import COMPRESSED_IMAGE, FOCAL_STACK
 
 

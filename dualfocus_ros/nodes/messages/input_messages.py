@@ -12,8 +12,7 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES, FocalStack, Plane
 from dualfocus_ros.msg import FocalStack as FocalStackMsg
-from dualfocus_ros.nodes.messages.image_decoding import decode_image
-from dualfocus_ros.nodes.messages.message_checks import MessageError, check_frame_id
+from dualfocus_ros.nodes.messages.image_decoding import MessageError, check_frame_id, decode_image
 from dualfocus_ros.stamps import to_ns
 
 

@@ -130,43 +130,42 @@ def stack_info_message(header: Header, stack: FocalStack) -> StackInfo:
     )
 
 
-def _image_if_computed(header: Header, values: np.ndarray | None, encoding: str) -> Image | None:
-    return None if values is None else image_message(header, values, encoding)
+def output_message(
+    topic: str, header: Header, result: DepthResult, settings: DepthNodeSettings
+) -> Any:
+    """Return the message of a topic of BUILDERS; None where the result lacks the data."""
+    field, build = BUILDERS[topic]
+    data = getattr(result, field)
+    return None if data is None else build(header, data, settings)
 
 
-def _camera_if_known(
-    header: Header, result: DepthResult, settings: DepthNodeSettings
-) -> CameraInfo | None:
-    return None if result.camera is None else camera_message(header, result.camera)
+_Builder = Callable[[Header, Any, DepthNodeSettings], Any]
 
 
-def _cloud_if_computed(
-    header: Header, points: np.ndarray | None, settings: DepthNodeSettings
-) -> PointCloud2 | None:
-    return None if points is None else cloud_message(header, points, settings.points_color)
+def _image(encoding: str) -> _Builder:
+    return lambda header, image, settings: image_message(header, image, encoding)
 
 
-# Builder of the message of each output topic but stack_info, which needs the timings. Returns None
-# where the result lacks the data.
-BUILDERS: dict[str, Callable[[Header, DepthResult, DepthNodeSettings], Any]] = {
-    topics.DEPTH.name: lambda header, result, settings: depth_message(
-        header, result.depth, settings.depth_encoding
+def _camera(header: Header, camera: PinholeCamera, settings: DepthNodeSettings) -> CameraInfo:
+    return camera_message(header, camera)
+
+
+def _cloud(header: Header, points: np.ndarray, settings: DepthNodeSettings) -> PointCloud2:
+    return cloud_message(header, points, settings.points_color)
+
+
+# Field of the result and builder of the message of each output topic but stack_info, which needs
+# the timings.
+BUILDERS: dict[str, tuple[str, _Builder]] = {
+    topics.DEPTH.name: (
+        'depth',
+        lambda header, depth, settings: depth_message(header, depth, settings.depth_encoding),
     ),
-    topics.DEPTH_CAMERA_INFO.name: _camera_if_known,
-    topics.POINTS.name: lambda header, result, settings: _cloud_if_computed(
-        header, result.points, settings
-    ),
-    topics.POINTS_DECIMATED.name: lambda header, result, settings: _cloud_if_computed(
-        header, result.points_decimated, settings
-    ),
-    topics.SIGMA.name: lambda header, result, settings: _image_if_computed(
-        header, result.sigma, '32FC1'
-    ),
-    topics.CONFIDENCE.name: lambda header, result, settings: _image_if_computed(
-        header, result.confidence, 'mono8'
-    ),
-    topics.RGB.name: lambda header, result, settings: _image_if_computed(
-        header, result.all_in_focus, 'rgb8'
-    ),
-    topics.RGB_CAMERA_INFO.name: _camera_if_known,
+    topics.DEPTH_CAMERA_INFO.name: ('camera', _camera),
+    topics.POINTS.name: ('points', _cloud),
+    topics.POINTS_DECIMATED.name: ('points_decimated', _cloud),
+    topics.SIGMA.name: ('sigma', _image('32FC1')),
+    topics.CONFIDENCE.name: ('confidence', _image('mono8')),
+    topics.RGB.name: ('all_in_focus', _image('rgb8')),
+    topics.RGB_CAMERA_INFO.name: ('camera', _camera),
 }

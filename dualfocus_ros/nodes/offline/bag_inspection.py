@@ -163,9 +163,11 @@ def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
     :returns: None without ROS.
     """
     try:
-        from dualfocus_ros.nodes.messages.compressed_images import encoded_size
-        from dualfocus_ros.nodes.messages.message_checks import MessageError
-        from dualfocus_ros.nodes.messages.raw_images import check_image
+        from dualfocus_ros.nodes.messages.image_decoding import (
+            MessageError,
+            check_image,
+            encoded_size,
+        )
     except ImportError:
         return None
 

@@ -18,14 +18,16 @@ from dualfocus_ros.calibration.lens_tracking import LensCommand
 from dualfocus_ros.calibration.target_images import FocusImage
 from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.exceptions import DataError, UsageError
-from dualfocus_ros.nodes.messages.compressed_images import compressed_to_array
+from dualfocus_ros.nodes.messages.image_decoding import (
+    MessageError,
+    compressed_to_array,
+    image_to_array,
+)
 from dualfocus_ros.nodes.messages.lens_messages import (
     frame_metadata,
     lens_position,
     plane_target_from_msg,
 )
-from dualfocus_ros.nodes.messages.message_checks import MessageError
-from dualfocus_ros.nodes.messages.raw_images import image_to_array
 from dualfocus_ros.nodes.offline.bag_inputs import BagInputs, TopicOptions, find_inputs
 from dualfocus_ros.nodes.parameters.parameter_reader import read_parameters
 from dualfocus_ros.stamps import to_ns

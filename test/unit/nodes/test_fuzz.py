@@ -31,8 +31,8 @@ from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.inputs.sweep_input import SweepInput
-from dualfocus_ros.nodes.messages import compressed_images, raw_images
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages import image_decoding
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from dualfocus_ros.nodes.monitoring import diagnostics, node_health
 from dualfocus_ros.sweep.stage_counter import Stage
 import hostile_messages as hostile
@@ -420,14 +420,14 @@ def same_whatever_lies_around_it(convert, message):
 @given(message=hostile.images())
 @fuzz('Image data')
 def test_data_of_images(tally, message):
-    tally.note('Image data', same_whatever_lies_around_it(raw_images.image_to_array, message))
+    tally.note('Image data', same_whatever_lies_around_it(image_decoding.image_to_array, message))
 
 
 @pytest.mark.fault(12)
 @given(message=hostile.compressed_images)
 @fuzz('CompressedImage data')
 def test_data_of_compressed_images(tally, message):
-    reasons = same_whatever_lies_around_it(compressed_images.compressed_to_array, message)
+    reasons = same_whatever_lies_around_it(image_decoding.compressed_to_array, message)
     tally.note('CompressedImage data', reasons)
 
 

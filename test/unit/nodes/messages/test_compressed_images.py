@@ -13,8 +13,8 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from sensor_msgs.msg import CompressedImage
 
-from dualfocus_ros.nodes.messages import compressed_images
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages import image_decoding
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from image_messages import MAX_PIXELS, encoded_message
 
 
@@ -26,15 +26,13 @@ def rgb():
 class TestCompressed:
     def test_png_decodes_exactly_to_rgb(self, rgb):
         message = encoded_message(rgb[..., ::-1], '.png', 'png')
-        np.testing.assert_array_equal(
-            compressed_images.compressed_to_array(message, MAX_PIXELS), rgb
-        )
+        np.testing.assert_array_equal(image_decoding.compressed_to_array(message, MAX_PIXELS), rgb)
 
     def test_jpeg_colour_and_mono(self):
         image = np.full((16, 24, 3), (30, 90, 200), np.uint8)
-        array = compressed_images.compressed_to_array(encoded_message(image, '.jpg'), MAX_PIXELS)
+        array = image_decoding.compressed_to_array(encoded_message(image, '.jpg'), MAX_PIXELS)
         assert np.abs(array.astype(int) - (200, 90, 30)).max() <= 4
-        mono = compressed_images.compressed_to_array(
+        mono = image_decoding.compressed_to_array(
             encoded_message(image[..., 0], '.jpg'), MAX_PIXELS
         )
         assert mono.shape == (16, 24)
@@ -43,10 +41,10 @@ class TestCompressed:
     def test_size_is_read_before_decoding(self, monkeypatch):
         for ending in ('.jpg', '.png'):
             message = encoded_message(np.zeros((40, 50, 3), np.uint8), ending)
-            assert compressed_images.encoded_size(message.data) == (50, 40)
+            assert image_decoding.encoded_size(message.data) == (50, 40)
             monkeypatch.setattr(cv2, 'imdecode', lambda *a: pytest.fail('decoded'))
             with pytest.raises(MessageError) as error:
-                compressed_images.compressed_to_array(message, 1999)
+                image_decoding.compressed_to_array(message, 1999)
             assert error.value.reason == 'too_large'
             monkeypatch.undo()
 
@@ -56,7 +54,7 @@ class TestCompressed:
         message = CompressedImage(format='png')
         message.data = header + bytes(100)
         with pytest.raises(MessageError) as error:
-            compressed_images.compressed_to_array(message, MAX_PIXELS)
+            image_decoding.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'too_large'
 
     @pytest.mark.fault(13)
@@ -71,7 +69,7 @@ class TestCompressed:
         # The decoder would allocate it.
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
         with pytest.raises(MessageError, match='truncated or damaged') as error:
-            compressed_images.compressed_to_array(message, MAX_PIXELS)
+            image_decoding.compressed_to_array(message, MAX_PIXELS)
         assert error.value.reason == 'undecodable'
 
     @pytest.mark.parametrize('chunk', [b'IHDR' + bytes(13), b'acTL' + bytes(8)])
@@ -83,7 +81,7 @@ class TestCompressed:
         message.data = data[:at] + length + chunk + bytes(4) + data[at:]
         monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('was decoded'))
         with pytest.raises(MessageError, match='several frames'):
-            compressed_images.compressed_to_array(message, MAX_PIXELS)
+            image_decoding.compressed_to_array(message, MAX_PIXELS)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('ending', ['.jpg', '.png'])
@@ -94,11 +92,11 @@ class TestCompressed:
         for keep in (0, 1, 8, 24, 40):
             message.data = whole[:keep]
             with pytest.raises(MessageError):
-                compressed_images.compressed_to_array(message, MAX_PIXELS)
+                image_decoding.compressed_to_array(message, MAX_PIXELS)
 
     def test_rejects_compressed_depth(self):
         with pytest.raises(MessageError, match='depth'):
-            compressed_images.compressed_to_array(
+            image_decoding.compressed_to_array(
                 CompressedImage(format='32FC1; compressedDepth png'), MAX_PIXELS
             )
 
@@ -109,4 +107,4 @@ class TestCompressed:
         message = CompressedImage(format='jpeg')
         message.data = start + data
         with pytest.raises(MessageError):
-            compressed_images.compressed_to_array(message, MAX_PIXELS)
+            image_decoding.compressed_to_array(message, MAX_PIXELS)

@@ -10,7 +10,7 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from dualfocus_ros.nodes.messages import compressed_images, raw_images
+from dualfocus_ros.nodes.messages import image_decoding
 
 WIDTH, HEIGHT = 32, 24
 _V, _U = np.mgrid[:HEIGHT, :WIDTH]
@@ -116,7 +116,7 @@ def worst(found, expected):
 
 
 def test_cases_cover_every_encoding():
-    assert set(CASES) | set(WIDE) == set(raw_images.PIXEL_LAYOUTS)
+    assert set(CASES) | set(WIDE) == set(image_decoding.PIXEL_LAYOUTS)
 
 
 @pytest.mark.fault(12, 14)
@@ -125,7 +125,7 @@ def test_cases_cover_every_encoding():
 @pytest.mark.parametrize('big', [0, 1])
 def test_decodes_8_bit_encodings(encoding, extra, big):
     sent, expected, tolerance = CASES[encoding]
-    found = raw_images.image_to_array(message(sent, encoding, extra, big), 10**6)
+    found = image_decoding.image_to_array(message(sent, encoding, extra, big), 10**6)
     assert worst(found, expected) <= tolerance
 
 
@@ -136,7 +136,7 @@ def test_decodes_8_bit_encodings(encoding, extra, big):
 def test_decodes_16_bit_encodings(encoding, extra, order):
     narrow, expected, tolerance = WIDE[encoding]
     sent = (narrow.astype(np.uint16) * 257).astype(f'{order}u2')
-    found = raw_images.image_to_array(message(sent, encoding, extra, int(order == '>')), 10**6)
+    found = image_decoding.image_to_array(message(sent, encoding, extra, int(order == '>')), 10**6)
     assert worst(found, expected) <= tolerance
 
 
@@ -146,9 +146,9 @@ def test_byte_order_of_16_bit_images_is_respected(encoding):
     """Only the high byte carries the picture, so swapped bytes give another one."""
     narrow, expected, _ = WIDE[encoding]
     sent = narrow.astype(np.uint16) << 8
-    found = raw_images.image_to_array(message(sent.astype('>u2'), encoding, 0, big=1), 10**6)
+    found = image_decoding.image_to_array(message(sent.astype('>u2'), encoding, 0, big=1), 10**6)
     assert worst(found, expected) <= 2
-    swapped = raw_images.image_to_array(message(sent.astype('>u2'), encoding, 0, big=0), 10**6)
+    swapped = image_decoding.image_to_array(message(sent.astype('>u2'), encoding, 0, big=0), 10**6)
     assert worst(swapped, expected) > 30
 
 
@@ -165,4 +165,4 @@ def test_compressed(encoder, format_, picture, tolerance):
     encoded = cv2.imencode(encoder, picture[..., ::-1] if picture.ndim == 3 else picture)[1]
     msg = CompressedImage(format=format_)
     msg.data = encoded.tobytes()
-    assert worst(compressed_images.compressed_to_array(msg, 10**6), picture) <= tolerance
+    assert worst(image_decoding.compressed_to_array(msg, 10**6), picture) <= tolerance

@@ -10,8 +10,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from depth_rig import START, image, stack_message
 from dualfocus_ros.nodes.inputs.stack_input import StackInput
-from dualfocus_ros.nodes.messages import compressed_images, input_messages, raw_images
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages import image_decoding, input_messages
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from dualfocus_ros.nodes.monitoring import diagnostics, node_health
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
@@ -35,24 +35,24 @@ def test_rejects_overlong_frame_id():
     whole = image(START, 1)
     for message in (whole, picture, stack):
         message.header.frame_id = book
-    assert reason(raw_images.image_to_array, whole) == 'frame_id'
-    assert reason(compressed_images.compressed_to_array, picture) == 'frame_id'
+    assert reason(image_decoding.image_to_array, whole) == 'frame_id'
+    assert reason(image_decoding.compressed_to_array, picture) == 'frame_id'
     assert reason(input_messages.focal_stack_from_msg, stack) == 'frame_id'
 
 
 def test_error_for_overlong_encoding_is_short():
     message = image(START, 1)
     message.encoding = 'b' * 1_000_000
-    assert reason(raw_images.image_to_array, message) == 'encoding'
+    assert reason(image_decoding.image_to_array, message) == 'encoding'
     picture = CompressedImage(format='c' * 1_000_000, data=b'nothing')
-    assert reason(compressed_images.compressed_to_array, picture) == 'undecodable'
+    assert reason(image_decoding.compressed_to_array, picture) == 'undecodable'
 
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
 def test_rejects_odd_width_of_yuv422(encoding):
     message = Image(width=3, height=2, step=6, encoding=encoding, data=bytes(12))
-    assert reason(raw_images.image_to_array, message) == 'odd_size'
+    assert reason(image_decoding.image_to_array, message) == 'odd_size'
 
 
 def test_stacks_are_counted_without_subscribers():

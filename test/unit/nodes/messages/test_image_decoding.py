@@ -10,8 +10,8 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from sensor_msgs.msg import CompressedImage
 
-from dualfocus_ros.nodes.messages import image_decoding, raw_images
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages import image_decoding
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from image_messages import MAX_PIXELS, encoded_message, image_message
 
 
@@ -24,7 +24,7 @@ class TestBlankImage:
     def test_shape_of_the_image_without_memory(self, rgb):
         message = image_message(rgb.tobytes(), 'bgr8', 8, 6)
         blank = image_decoding.blank_image(message, MAX_PIXELS)
-        assert blank.shape == raw_images.image_to_array(message, MAX_PIXELS).shape
+        assert blank.shape == image_decoding.image_to_array(message, MAX_PIXELS).shape
         assert blank.strides == (0, 0, 0)
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
         assert image_decoding.blank_image(mono, MAX_PIXELS).shape == (6, 8)

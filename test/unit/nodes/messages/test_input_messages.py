@@ -13,7 +13,7 @@ from dualfocus_ros import stamps
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.msg import FocalStack as FocalStackMsg
 from dualfocus_ros.nodes.messages import input_messages
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from image_messages import MAX_PIXELS, camera_info, image_message
 
 

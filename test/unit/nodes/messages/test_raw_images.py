@@ -11,8 +11,8 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from sensor_msgs.msg import Image
 
-from dualfocus_ros.nodes.messages import raw_images
-from dualfocus_ros.nodes.messages.message_checks import MessageError
+from dualfocus_ros.nodes.messages import image_decoding
+from dualfocus_ros.nodes.messages.image_decoding import MessageError
 from image_messages import MAX_PIXELS, image_message, padded
 
 
@@ -24,11 +24,11 @@ def rgb():
 class TestEncodings:
     def test_rgb8_and_mono8_are_views(self, rgb):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
-        array = raw_images.image_to_array(message, MAX_PIXELS)
+        array = image_decoding.image_to_array(message, MAX_PIXELS)
         np.testing.assert_array_equal(array, rgb)
         assert np.shares_memory(array, np.frombuffer(message.data, np.uint8))
         mono = image_message(rgb[..., 0].tobytes(), 'mono8', 8, 6)
-        np.testing.assert_array_equal(raw_images.image_to_array(mono, MAX_PIXELS), rgb[..., 0])
+        np.testing.assert_array_equal(image_decoding.image_to_array(mono, MAX_PIXELS), rgb[..., 0])
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8', '8UC1', '8UC3'])
@@ -40,7 +40,7 @@ class TestEncodings:
         sent = np.ascontiguousarray(sent)
         row = sent[0].nbytes + extra
         message = image_message(padded(sent, extra), encoding, 8, 6, row, big)
-        array = raw_images.image_to_array(message, MAX_PIXELS)
+        array = image_decoding.image_to_array(message, MAX_PIXELS)
         np.testing.assert_array_equal(array, source)
         assert array.flags.c_contiguous
 
@@ -48,7 +48,7 @@ class TestEncodings:
     def test_alpha_is_dropped(self, rgb, encoding):
         sent = np.dstack([rgb if encoding == 'rgba8' else rgb[..., ::-1], rgb[..., 0]])
         message = image_message(sent.tobytes(), encoding, 8, 6)
-        np.testing.assert_array_equal(raw_images.image_to_array(message, MAX_PIXELS), rgb)
+        np.testing.assert_array_equal(image_decoding.image_to_array(message, MAX_PIXELS), rgb)
 
     @pytest.mark.fault(12)
     @pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgr16', 'rgba16'])
@@ -65,7 +65,7 @@ class TestEncodings:
         message = image_message(
             padded(sent, extra), encoding, 8, 6, sent[0].nbytes + extra, int(order == '>')
         )
-        array = raw_images.image_to_array(message, MAX_PIXELS)
+        array = image_decoding.image_to_array(message, MAX_PIXELS)
         assert array.dtype == np.uint8
         assert np.abs(array.astype(int) - source).max() <= 1
 
@@ -79,7 +79,7 @@ class TestEncodings:
         if bits == 16:
             mosaic *= 257
         message = image_message(mosaic.tobytes(), f'bayer_{pattern}{bits}', 16, 12)
-        array = raw_images.image_to_array(message, MAX_PIXELS)
+        array = image_decoding.image_to_array(message, MAX_PIXELS)
         assert array.shape == (12, 16, 3)
         np.testing.assert_allclose(array[4:-4, 4:-4].reshape(-1, 3), [[200, 120, 40]] * 32, atol=2)
 
@@ -97,7 +97,7 @@ class TestEncodings:
         luma = np.tile(np.linspace(40, 200, 8).astype(np.uint8), (6, 1))
         packed = np.full((6, 8, 2), 128, np.uint8)
         packed[..., 1 if order == 'uyvy' else 0] = luma
-        array = raw_images.image_to_array(
+        array = image_decoding.image_to_array(
             image_message(packed.tobytes(), encoding, 8, 6), MAX_PIXELS
         )
         expected = (luma.astype(float) - 16) * 255 / 219
@@ -114,7 +114,7 @@ class TestEncodings:
         first, second = (u, v) if encoding == 'nv12' else (v, u)
         chroma = np.stack([first, second], axis=-1).reshape(3, 8)
         data = padded(np.vstack([flat[:6], chroma]), extra)
-        array = raw_images.image_to_array(
+        array = image_decoding.image_to_array(
             image_message(data, encoding, 8, 6, 8 + extra), MAX_PIXELS
         )
         assert np.abs(array.astype(int) - rgb).max() <= 3
@@ -123,7 +123,7 @@ class TestEncodings:
     @pytest.mark.parametrize('encoding', ['', '32FC1', '16UC1', 'yuv444', 'nonsense'])
     def test_rejection_lists_supported_encodings(self, encoding):
         with pytest.raises(MessageError, match=r'rgb8.*bayer_rggb8') as error:
-            raw_images.image_to_array(image_message(bytes(96), encoding, 4, 3), MAX_PIXELS)
+            image_decoding.image_to_array(image_message(bytes(96), encoding, 4, 3), MAX_PIXELS)
         assert error.value.reason == 'encoding'
 
 
@@ -148,19 +148,19 @@ class TestContradictions:
         for name, value in change.items():
             setattr(message, name, value)
         with pytest.raises(MessageError) as error:
-            raw_images.image_to_array(message, MAX_PIXELS)
+            image_decoding.image_to_array(message, MAX_PIXELS)
         assert error.value.reason == reason
 
     @pytest.mark.fault(13)
     def test_max_pixels_is_exact_and_named(self, rgb):
         message = image_message(rgb.tobytes(), 'rgb8', 8, 6)
-        assert raw_images.image_to_array(message, 48).shape == (6, 8, 3)
+        assert image_decoding.image_to_array(message, 48).shape == (6, 8, 3)
         with pytest.raises(MessageError, match=r'8x6 is more than the 47 pixels'):
-            raw_images.image_to_array(message, 47)
+            image_decoding.image_to_array(message, 47)
 
     @pytest.mark.fault(12)
     @given(
-        st.sampled_from([*raw_images.PIXEL_LAYOUTS, 'x']),
+        st.sampled_from([*image_decoding.PIXEL_LAYOUTS, 'x']),
         st.integers(0, 12),
         st.integers(0, 12),
         st.integers(0, 100),
@@ -172,7 +172,7 @@ class TestContradictions:
         message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = data
         try:
-            array = raw_images.image_to_array(message, 100)
+            array = image_decoding.image_to_array(message, 100)
         except MessageError as error:
             assert error.reason
             assert str(error)
@@ -181,7 +181,7 @@ class TestContradictions:
             assert array.dtype == np.uint8
 
     @given(
-        st.sampled_from(list(raw_images.PIXEL_LAYOUTS)),
+        st.sampled_from(list(image_decoding.PIXEL_LAYOUTS)),
         st.integers(1, 8),
         st.integers(1, 8),
         st.integers(0, 9),
@@ -191,10 +191,10 @@ class TestContradictions:
     def test_consistent_fields_give_an_image(self, encoding, width, height, extra, big):
         even = encoding.startswith(('nv', 'yuv', 'uyvy', 'yuyv', 'bayer'))
         width, height = (2 * width, 2 * height) if even else (width, height)
-        layout = raw_images.PIXEL_LAYOUTS[encoding]
+        layout = image_decoding.PIXEL_LAYOUTS[encoding]
         step = width * layout.pixel + extra
         rows = height * 3 // 2 if encoding.startswith('nv') else height
         message = Image(width=width, height=height, encoding=encoding, step=step, is_bigendian=big)
         message.data = bytes(step * rows)
-        array = raw_images.image_to_array(message, MAX_PIXELS)
+        array = image_decoding.image_to_array(message, MAX_PIXELS)
         assert array.shape == ((height, width) if layout.mono else (height, width, 3))

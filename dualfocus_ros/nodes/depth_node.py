@@ -39,7 +39,7 @@ from dualfocus_ros.nodes.node_runner import run_node
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
-from dualfocus_ros.nodes.parameters.dynamic_parameters import DynamicParameters
+from dualfocus_ros.nodes.parameters.parameter_declaration import DynamicParameters
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
 from dualfocus_ros.nodes.stack_processor import (
     Estimator,

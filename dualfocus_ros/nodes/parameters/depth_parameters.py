@@ -7,47 +7,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+import re
 from typing import Any, TypeVar
 
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.settings import ALIGNMENT_MODES, BREATHING_MODELS
 from dualfocus_ros.nodes.parameters.parameter_spec import ParameterSpec
 
-# Prefixes of field names that are groups of ROS names: stack_size is stack.size.
-_GROUPS = (
-    'stack',
-    'planes',
-    'depth',
-    'points',
-    'lens',
-    'breathing',
-    'alignment',
-    'exposure',
-    'command',
-    'camera_ros',
+# Field names that begin with a group of ROS names: stack_size is stack.size.
+_GROUPED = re.compile(
+    '^(stack|planes|depth|points|lens|breathing|alignment|exposure|command|camera_ros)_'
 )
-
 _T = TypeVar('_T')
 
 
 def _parameter(
     default: _T,
     description: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
     choices: tuple[str, ...] = (),
     read_only: bool = False,
 ) -> _T:
-    spec = {
-        'description': description,
-        'low': low,
-        'high': high,
-        'choices': choices,
-        'read_only': read_only,
-    }
-    return field(default=default, metadata=spec)
+    low, high = bounds
+    spec = {'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
+    return field(default=default, metadata={'description': description, **spec})
 
 
 @dataclass(frozen=True)
@@ -72,11 +56,7 @@ class DepthNodeSettings:
         read_only=True,
     )
     threads: int = _parameter(
-        0,
-        'CPU threads of the network; 0 uses all CPUs but one',
-        low=0,
-        high=256,
-        read_only=True,
+        0, 'CPU threads of the network; 0 uses all CPUs but one', (0, 256), read_only=True
     )
     cuda_graphs: bool = _parameter(
         True,
@@ -127,10 +107,7 @@ class DepthNodeSettings:
         choices=('reference', 'first', 'mid', 'last'),
     )
     max_pixels: int = _parameter(
-        1 << 24,
-        'Reject images with more pixels before memory is allocated',
-        low=64,
-        high=1 << 30,
+        1 << 24, 'Reject images with more pixels before memory is allocated', (64, 1 << 30)
     )
 
     stack_mode: str = _parameter(
@@ -143,31 +120,27 @@ class DepthNodeSettings:
         0,
         'Planes per stack, 2 to 32; 0: the plane count of the sweep, or the images between '
         'two turning points of the focus if it is not reported',
-        low=0,
-        high=MAX_PLANES,
+        (0, MAX_PLANES),
     )
     stack_min_size: int = _parameter(
         3,
         'Minimum planes of an incomplete stack, which is flagged; smaller stacks are dropped',
-        low=MIN_PLANES,
-        high=MAX_PLANES,
+        (MIN_PLANES, MAX_PLANES),
     )
     stack_timeout: float = _parameter(
-        2.0, 'Close a sweep after this many seconds without a new plane', low=0.01, high=60.0
+        2.0, 'Close a sweep after this many seconds without a new plane', (0.01, 60.0)
     )
     stack_sync_tolerance: float = _parameter(
         0.01,
         'Maximum difference between the stamps of the planes of a stack, in seconds; 0 '
         'requires equal stamps (input planes)',
-        low=0.0,
-        high=1.0,
+        (0.0, 1.0),
     )
     stack_pairing_window: float = _parameter(
         0.5,
         'Seconds that an image waits for its focus, or a focus for its image, by the clock '
         'and by the stamps of the awaited messages',
-        low=0.01,
-        high=10.0,
+        (0.01, 10.0),
     )
     stack_accept_moving: bool = _parameter(
         False, 'Use images taken while the lens was moving; such a stack is flagged'
@@ -177,16 +150,14 @@ class DepthNodeSettings:
         'Reject images whose reported focus differs from the focus_command of their plane by '
         'more than this, in 1/m: the lens is stuck or still moving; 0 accepts all '
         '(focus_source focus_state)',
-        low=0.0,
-        high=100.0,
+        (0.0, 100.0),
     )
 
     planes_focus_dioptres: tuple[float, ...] = _parameter(
         (),
         'Focus of plane_0, plane_1, ... in dioptres (1/m, 0 is infinity); their number is the'
         ' number of topics (input planes)',
-        low=-100.0,
-        high=100.0,
+        (-100.0, 100.0),
         read_only=True,
     )
 
@@ -194,62 +165,50 @@ class DepthNodeSettings:
         1,
         'Downsampling factor of the images, across and down, by averaging the linear light of'
         ' n x n pixels; the depth image shrinks likewise; 2 takes about a quarter of the time',
-        low=1,
-        high=8,
+        (1, 8),
     )
     depth_encoding: str = _parameter(
         '32FC1',
         '32FC1: metres, NaN invalid, -inf too near, +inf too far; 16UC1: millimetres, 0 invalid',
         choices=('32FC1', '16UC1'),
     )
-    depth_min: float = _parameter(0.1, 'Set nearer estimates to -inf (m)', low=0.0, high=1000.0)
-    depth_max: float = _parameter(
-        20.0, 'Set farther estimates to +inf (m)', low=0.001, high=1000.0
-    )
+    depth_min: float = _parameter(0.1, 'Set nearer estimates to -inf (m)', (0.0, 1000.0))
+    depth_max: float = _parameter(20.0, 'Set farther estimates to +inf (m)', (0.001, 1000.0))
     depth_max_sigma: float = _parameter(
-        0.0,
-        'Invalidate pixels with a larger standard deviation (m); 0 keeps all',
-        low=0.0,
-        high=1000.0,
+        0.0, 'Invalidate pixels with a larger standard deviation (m); 0 keeps all', (0.0, 1000.0)
     )
     depth_edge_filter: float = _parameter(
         0.05,
         'Invalidate flying pixels at edges: pixels between a nearer and a farther neighbour '
         'whose inverse depths both differ by more than this fraction; 0 keeps all',
-        low=0.0,
-        high=1.0,
+        (0.0, 1.0),
     )
 
     points_color: bool = _parameter(True, 'Colour the points from the all-in-focus image')
     points_max_rate: float = _parameter(
-        0.0,
-        'Maximum rate of depth/points in Hz (by stamp); 0 = unlimited',
-        low=0.0,
-        high=1000.0,
+        0.0, 'Maximum rate of depth/points in Hz (by stamp); 0 = unlimited', (0.0, 1000.0)
     )
     points_decimated_max_rate: float = _parameter(
         0.0,
         'Maximum rate of depth/points_decimated in Hz (by stamp); 0 = unlimited',
-        low=0.0,
-        high=1000.0,
+        (0.0, 1000.0),
     )
     points_decimation: int = _parameter(
-        4, 'Stride of depth/points_decimated: every n-th point of every n-th row', low=1, high=64
+        4, 'Stride of depth/points_decimated: every n-th point of every n-th row', (1, 64)
     )
     points_voxel_size: float = _parameter(
         0.0,
         'Voxel size of depth/points_decimated (m), with the mean of the points of each voxel;'
         ' 0 uses points.decimation',
-        low=0.0,
-        high=10.0,
+        (0.0, 10.0),
     )
 
-    lens_focal_length: float = _parameter(0.0, 'Focal length (m); 0 unknown', low=0.0, high=2.0)
+    lens_focal_length: float = _parameter(0.0, 'Focal length (m); 0 unknown', (0.0, 2.0))
     lens_f_number: float = _parameter(
-        0.0, 'Focal length over aperture diameter; 0 unknown', low=0.0, high=128.0
+        0.0, 'Focal length over aperture diameter; 0 unknown', (0.0, 128.0)
     )
     lens_pixel_pitch: float = _parameter(
-        0.0, 'Pixel pitch of the published image (m); 0 unknown', low=0.0, high=1e-3
+        0.0, 'Pixel pitch of the published image (m); 0 unknown', (0.0, 1e-3)
     )
     lens_kappa: float = _parameter(
         0.0,
@@ -257,16 +216,14 @@ class DepthNodeSettings:
         'published image per dioptre; 0 computes it from the other three. If known, sigma has'
         ' the optical error as lower limit, and a depth range beyond that of the lens causes '
         'a warning',
-        low=0.0,
-        high=1e4,
+        (0.0, 1e4),
     )
     lens_field_curvature: tuple[float, ...] = _parameter(
         (0.0, 0.0),
         'c2, c4 of the curved focus surface: c2 r^2 + c4 r^4 is added to the inverse depth of'
         ' a pixel at distance r from the principal point, in half diagonals of the image '
         '(1/m)',
-        low=-5.0,
-        high=5.0,
+        (-5.0, 5.0),
     )
 
     breathing_model: str = _parameter(
@@ -278,15 +235,13 @@ class DepthNodeSettings:
     breathing_coefficients: tuple[float, ...] = _parameter(
         (),
         'g1, g2, ... of the image scale 1 + g1 q + g2 q^2 + ... at a focus of q dioptres',
-        low=-10.0,
-        high=10.0,
+        (-10.0, 10.0),
     )
     breathing_centre_drift: tuple[float, ...] = _parameter(
         (0.0, 0.0),
         'Shift of the centre of scaling right and down, in image widths per dioptre '
         '(breathing.model thin_lens or polynomial)',
-        low=-1.0,
-        high=1.0,
+        (-1.0, 1.0),
     )
 
     alignment_mode: str = _parameter(
@@ -301,8 +256,7 @@ class DepthNodeSettings:
         'Flag a stack as motion if a plane is displaced by more pixels than this, root mean '
         'square over the image; above it near and far objects move differently, which no '
         'shift of the whole image corrects',
-        low=0.1,
-        high=1000.0,
+        (0.1, 1000.0),
     )
     exposure_normalise: bool = _parameter(
         True,
@@ -314,45 +268,31 @@ class DepthNodeSettings:
         2,
         'Images after a focus_command that still show the old position or the movement '
         '(focus_source command)',
-        low=0,
-        high=60,
+        (0, 60),
     )
     command_settling_time: float = _parameter(
         0.1,
         'Seconds after a focus_command until the lens has settled (focus_source command)',
-        low=0.0,
-        high=10.0,
+        (0.0, 10.0),
     )
     camera_ros_latency_frames: int = _parameter(
         0,
         'Images after a new LensPosition during which the lens still moves (focus_source '
         'camera_ros)',
-        low=0,
-        high=60,
+        (0, 60),
     )
     camera_ros_settling_time: float = _parameter(
         0.0,
         'Seconds after a new LensPosition until the lens has settled (focus_source camera_ros)',
-        low=0.0,
-        high=10.0,
+        (0.0, 10.0),
     )
 
 
-def _ros_name(attribute: str) -> str:
-    for group in _GROUPS:
-        if attribute.startswith(f'{group}_'):
-            return f'{group}.{attribute[len(group) + 1 :]}'
-    return attribute
-
-
-def _spec(parameter: Field[Any]) -> ParameterSpec:
-    default: Any = parameter.default
-    return ParameterSpec(_ros_name(parameter.name), default, **parameter.metadata)
-
-
-PARAMETERS = tuple(_spec(f) for f in fields(DepthNodeSettings))
+PARAMETERS = tuple(
+    ParameterSpec(_GROUPED.sub(r'\1.', f.name), f.default, **f.metadata)  # type: ignore[arg-type]
+    for f in fields(DepthNodeSettings)
+)
 SPECS = {spec.name: spec for spec in PARAMETERS}
-_FIELD_NAMES = {_ros_name(f.name): f.name for f in fields(DepthNodeSettings)}
 
 
 def settings_from(values: Mapping[str, Any]) -> DepthNodeSettings:
@@ -361,5 +301,10 @@ def settings_from(values: Mapping[str, Any]) -> DepthNodeSettings:
     :raises ValueError: if a value is not allowed; see :meth:`ParameterSpec.coerce`.
     """
     return DepthNodeSettings(
-        **{_FIELD_NAMES[name]: SPECS[name].coerce(value) for name, value in values.items()}
+        **{field_name(name): SPECS[name].coerce(value) for name, value in values.items()}
     )
+
+
+def field_name(name: str) -> str:
+    """Return the field of the settings with the value of a parameter."""
+    return name.replace('.', '_')

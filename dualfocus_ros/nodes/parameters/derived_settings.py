@@ -9,7 +9,7 @@ from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.exceptions import SettingsError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings, field_name
 from dualfocus_ros.sweep.assembler import AssemblerSettings
 from dualfocus_ros.sweep.focus_sources import SettlingModel
 from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizerSettings
@@ -31,6 +31,10 @@ ESTIMATOR_PARAMETERS = {
     'lens': 'lens.focal_length, lens.f_number and lens.pixel_pitch',
     'max_motion': 'alignment.max_motion',
     'max_sigma': 'depth.max_sigma',
+    'normalise_exposure': 'exposure.normalise',
+    'points_color': 'points.color',
+    'points_decimation': 'points.decimation',
+    'points_voxel_size': 'points.voxel_size',
 }
 
 
@@ -75,26 +79,13 @@ def estimator_settings(parameters: DepthNodeSettings) -> EstimatorSettings:
     """
     known = (parameters.lens_focal_length, parameters.lens_f_number, parameters.lens_pixel_pitch)
     lens = Lens(*known) if all(value > 0.0 for value in known) else None
+    values = {
+        field: getattr(parameters, field_name(name))
+        for field, name in ESTIMATOR_PARAMETERS.items()
+        if field != 'lens'
+    }
     try:
-        return EstimatorSettings(
-            decimation=parameters.depth_decimation,
-            depth_min=parameters.depth_min,
-            depth_max=parameters.depth_max,
-            max_sigma=parameters.depth_max_sigma,
-            edge_filter=parameters.depth_edge_filter,
-            breathing=parameters.breathing_model,
-            breathing_coefficients=parameters.breathing_coefficients,
-            breathing_centre_drift=parameters.breathing_centre_drift,
-            alignment=parameters.alignment_mode,
-            max_motion=parameters.alignment_max_motion,
-            normalise_exposure=parameters.exposure_normalise,
-            lens=lens,
-            kappa=parameters.lens_kappa,
-            field_curvature=parameters.lens_field_curvature,
-            points_color=parameters.points_color,
-            points_decimation=parameters.points_decimation,
-            points_voxel_size=parameters.points_voxel_size,
-        )
+        return EstimatorSettings(lens=lens, **values)
     except SettingsError as error:
         raise ValueError(error.with_names(ESTIMATOR_PARAMETERS)) from None
 

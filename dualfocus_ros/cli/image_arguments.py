@@ -75,18 +75,14 @@ def read_images(
                 raise UsageError(f'--{error}') from None
         return
     require_ros(_BAG_MODULE)
-    from dualfocus_ros.nodes.offline.calibration_bag import (
-        BagImageOptions,
-        image_count,
-        read_focus_images,
-    )
+    from dualfocus_ros.nodes.offline.calibration_bag import image_count, read_focus_images
 
-    options = BagImageOptions(topic_options(arguments), arguments.response, arguments.rest)
+    topics = topic_options(arguments)
     with (
         open_bag(path) as bag,
-        progress_bar('reading', total=image_count(bag, options)) as bar,
+        progress_bar('reading', total=image_count(bag, topics)) as bar,
     ):
-        yield from read_focus_images(bag, options, bar.update)
+        yield from read_focus_images(bag, topics, arguments.response, arguments.rest, bar.update)
 
 
 def read_commands(path: Path) -> tuple[list[LensCommand], str | None]:

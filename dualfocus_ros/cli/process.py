@@ -26,7 +26,7 @@ from dualfocus_ros.nodes.offline.bag_inputs import find_inputs
 from dualfocus_ros.topics import OUTPUTS
 
 if TYPE_CHECKING:
-    from dualfocus_ros.nodes.offline.bag_processing import ProcessingSummary
+    from dualfocus_ros.nodes.offline.offline_node import ProcessingSummary
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
     check_new_bag(arguments.output)
     parameters = parameters_from(arguments)
     options = topic_options(arguments)
-    require_ros('dualfocus_ros.nodes.offline.bag_processing')
+    require_ros('dualfocus_ros.nodes.offline.offline_node')
     with open_bag(arguments.input) as bag:
         inputs = find_inputs(bag, parameters, options)
         if inputs.missing:
@@ -68,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
                 '(--camera-info or --intrinsics)',
                 inputs.image,
             )
-        from dualfocus_ros.nodes.offline.bag_processing import process_bag
+        from dualfocus_ros.nodes.offline.offline_node import process_bag
         from dualfocus_ros.nodes.stack_processor import load_estimator
 
         estimator = load_estimator(inputs.settings)

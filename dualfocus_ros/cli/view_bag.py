@@ -137,7 +137,7 @@ def _computed_views(
     recorded: list[OutputMessages],
 ) -> list[SweepView]:
     """Run the stacks of the bag through the network and merge them with recorded outputs."""
-    from dualfocus_ros.nodes.offline.offline_node import OfflineNode, OfflinePipeline
+    from dualfocus_ros.nodes.offline.offline_node import OfflinePipeline
     from dualfocus_ros.nodes.stack_processor import load_estimator
 
     estimator = load_estimator(inputs.settings)
@@ -163,8 +163,7 @@ def _computed_views(
         count += 1
 
     camera = camera_info_from(arguments, bag, inputs)
-    node = OfflineNode(inputs.remap, (), lambda topic, message: None)
-    pipeline = OfflinePipeline(inputs.settings, node, None, camera, on_stack)
+    pipeline = OfflinePipeline(inputs, camera, on_stack)
     with progress_bar('computing', total=total, unit='sweep') as bar:
         for message in bag.messages([name for name in bag.topics if name in pipeline.topics]):
             pipeline.take(message)

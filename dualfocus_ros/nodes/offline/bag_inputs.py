@@ -24,14 +24,12 @@ from dualfocus_ros.topics import (
 )
 
 # Endings of the names of outputs, which are never inputs.
-_OUTPUT_NAMES = tuple(
-    f'/{name}'
-    for name in (
-        *(topic.name for topic in OUTPUTS),
-        GROUND_TRUTH_DEPTH,
-        GROUND_TRUTH_CAMERA_INFO,
-    )
+_OUTPUT_NAMES = (
+    *(f'/{topic.name}' for topic in OUTPUTS),
+    f'/{GROUND_TRUTH_DEPTH}',
+    f'/{GROUND_TRUTH_CAMERA_INFO}',
 )
+_COMPRESSED = '/compressed'  # suffix of image_transport
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class TopicOptions:
     focus: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.remap) or (self.image, self.camera_info, self.focus) != (None,) * 3
+        return self != TopicOptions()
 
 
 @dataclass(frozen=True)
@@ -89,219 +87,182 @@ def find_inputs(
 
     :raises UsageError: if several topics fit, or a named topic is missing.
     """
-    remap = dict(options.remap)
-    for name, chosen in (('/image_raw', options.image), ('/camera_info', options.camera_info)):
-        if chosen is not None:
-            remap[name] = absolute_name(chosen)
-    types = {name: topic.message_type for name, topic in bag.topics.items()}
-    settings = parameters.settings
-    if settings.input == 'planes':
-        return _find_planes(types, settings, remap)
-    if settings.input == 'stack' or _has_only_stacks(types, parameters, remap):
-        return _find_stacks(types, replace(settings, input='stack'), remap)
-    return _find_sweep(types, parameters, remap, options.focus)
+    return _InputFinder(bag, parameters, options).find()
 
 
-def _find_sweep(
-    types: Mapping[str, str],
-    parameters: DepthNodeParameters,
-    remap: dict[str, str],
-    focus_topic: str | None,
-) -> BagInputs:
-    settings, missing = parameters.settings, []
-    image = _find_image(
-        types, remap, settings.image_transport if 'image_transport' in parameters.given else None
-    )
-    if image is None:
-        return BagInputs(
-            settings,
-            remap,
-            [
-                f'no topic with images ({IMAGE}, {COMPRESSED_IMAGE}): the bag has '
-                f'{", ".join(sorted(types)) or "no topics"}'
-            ],
+class _InputFinder:
+    """Search for the topics of one bag."""
+
+    def __init__(
+        self, bag: BagReader, parameters: DepthNodeParameters, options: TopicOptions
+    ) -> None:
+        self._types = {name: topic.message_type for name, topic in bag.topics.items()}
+        self._settings, self._given = parameters.settings, parameters.given
+        self._focus_topic = options.focus
+        self._remap = dict(options.remap)
+        for name, topic in (('/image_raw', options.image), ('/camera_info', options.camera_info)):
+            if topic is not None:
+                self._remap[name] = absolute_name(topic)
+
+    def find(self) -> BagInputs:
+        if self._settings.input == 'planes':
+            return self._find_planes()
+        only_stacks = (
+            'input' not in self._given
+            and '/image_raw' not in self._remap
+            and self._of_type(FOCAL_STACK.message_type)
+            and not self._of_type(FOCUS_STATE.message_type, FOCUS_COMMAND.message_type)
         )
-    base = image.removesuffix('/compressed') if types[image] == COMPRESSED_IMAGE else image
-    settings = replace(
-        settings, image_transport='compressed' if types[image] == COMPRESSED_IMAGE else 'raw'
-    )
-    remap['/image_raw'] = base
-    camera = _find_camera_info(types, remap, base)
-    source, focus = _find_focus(types, remap, base, focus_topic, parameters)
-    if source is None or focus is None:
-        expected = ', '.join(
-            f'{topic.name} ({topic.message_type})' for topic in FOCUS_SOURCES.values()
+        if self._settings.input == 'stack' or only_stacks:
+            return self._find_stacks()
+        return self._find_sweep()
+
+    def _find_sweep(self) -> BagInputs:
+        image = self._find_image()
+        if image is None:
+            topics = ', '.join(sorted(self._types)) or 'no topics'
+            return self._result(
+                f'no topic with images ({IMAGE}, {COMPRESSED_IMAGE}): the bag has {topics}'
+            )
+        compressed = self._types[image] == COMPRESSED_IMAGE
+        base = image.removesuffix(_COMPRESSED) if compressed else image
+        self._settings = replace(
+            self._settings, image_transport='compressed' if compressed else 'raw'
         )
-        missing.append(f'no focus for {image}: no topic such as {expected}')
-    else:
-        settings = replace(settings, focus_source=source)
-        remap[f'/{FOCUS_SOURCES[source].name}'] = focus
-        commands = [n for n, kind in types.items() if kind == FOCUS_COMMAND.message_type]
+        self._remap['/image_raw'] = base
+        camera = self._find_camera_info(base)
+        found = self._find_focus(base)
+        if found is None:
+            expected = ', '.join(f'{t.name} ({t.message_type})' for t in FOCUS_SOURCES.values())
+            return self._result(
+                f'no focus for {image}: no topic such as {expected}', image=image, camera=camera
+            )
+        source, focus = found
+        self._settings = replace(self._settings, focus_source=source)
+        self._remap[f'/{FOCUS_SOURCES[source].name}'] = focus
+        commands = [n for n, kind in self._types.items() if kind == FOCUS_COMMAND.message_type]
         if len(commands) == 1:  # compared with the reported focus
-            remap.setdefault(f'/{FOCUS_COMMAND.name}', commands[0])
-    return BagInputs(settings, remap, missing, image, camera)
+            self._remap.setdefault(f'/{FOCUS_COMMAND.name}', commands[0])
+        return self._result(image=image, camera=camera)
 
-
-def _find_image(
-    types: Mapping[str, str], remap: Mapping[str, str], transport: str | None
-) -> str | None:
-    """Return the topic of the images; a compressed one with its suffix."""
-    given = remap.get('/image_raw')
-    if given is not None:
-        raw_first = [given, f'{given}/compressed']
-        for name in raw_first if transport != 'compressed' else reversed(raw_first):
-            if types.get(name) in (IMAGE, COMPRESSED_IMAGE):
-                return name
-        raise UsageError(
-            f'the bag has no images on {given}; it has images on '
-            f'{", ".join(_of_type(types, IMAGE, COMPRESSED_IMAGE)) or "no topic"}'
-        )
-    kinds = {'raw': (IMAGE,), 'compressed': (COMPRESSED_IMAGE,), None: (IMAGE, COMPRESSED_IMAGE)}[
-        transport
-    ]
-    found = _of_type(types, *kinds)
-    # Of a camera recorded both raw and compressed, use raw.
-    found = [
-        name
-        for name in found
-        if name.removesuffix('/compressed') not in found or not name.endswith('/compressed')
-    ]
-    if len(found) > 1:
-        with_focus = {
-            _namespace(name)
-            for topic in FOCUS_SOURCES.values()
-            for name in _of_type(types, topic.message_type)
-        }
-        found = [
-            n for n in found if _namespace(n.removesuffix('/compressed')) in with_focus
-        ] or found
-    if len(found) > 1:
-        named = [n for n in found if n.removesuffix('/compressed').endswith('/image_raw')]
+    def _find_image(self) -> str | None:
+        """Return the topic of the images; a compressed one with its suffix."""
+        transport = self._settings.image_transport if 'image_transport' in self._given else None
+        given = self._remap.get('/image_raw')
+        if given is not None:
+            raw_first = [given, given + _COMPRESSED]
+            for name in raw_first if transport != 'compressed' else reversed(raw_first):
+                if self._types.get(name) in (IMAGE, COMPRESSED_IMAGE):
+                    return name
+            known = ', '.join(self._of_type(IMAGE, COMPRESSED_IMAGE)) or 'no topic'
+            raise UsageError(f'the bag has no images on {given}; it has images on {known}')
+        kinds = {'raw': [IMAGE], 'compressed': [COMPRESSED_IMAGE], None: [IMAGE, COMPRESSED_IMAGE]}
+        found = self._of_type(*kinds[transport])
+        # Of a camera recorded both raw and compressed, use raw.
+        bases = {name: name.removesuffix(_COMPRESSED) for name in found}
+        found = [name for name in found if bases[name] == name or bases[name] not in found]
+        focus_topics = self._of_type(*(topic.message_type for topic in FOCUS_SOURCES.values()))
+        with_focus = {_namespace(name) for name in focus_topics}
+        found = [name for name in found if _namespace(bases[name]) in with_focus] or found
+        named = [name for name in found if bases[name].endswith('/image_raw')]
         found = named if len(named) == 1 else found
-    if len(found) > 1:
-        raise UsageError(
-            f'the bag has images of several cameras, {", ".join(found)}: choose one with '
-            f'--image-topic {found[0]}'
+        if len(found) > 1:
+            raise _ambiguous('images of several cameras', found, '--image-topic ')
+        return found[0] if found else None
+
+    def _find_camera_info(self, base: str) -> str | None:
+        """Return the topic of the calibration and add it to the names."""
+        found = self._of_type(CAMERA_INFO_TYPE)
+        chosen = self._remap.get('/camera_info')
+        if chosen is not None:
+            if self._types.get(chosen) != CAMERA_INFO_TYPE:
+                raise UsageError(
+                    f'the bag has no {CAMERA_INFO_TYPE} on {chosen}; it has '
+                    f'{", ".join(found) or "none"}'
+                )
+            return chosen
+        choice = _nearest(found, base)
+        # Otherwise map to a missing topic, so that the calibration of another camera is not used.
+        self._remap['/camera_info'] = choice or f'{_namespace(base)}/camera_info'
+        return choice
+
+    def _find_focus(self, base: str) -> tuple[str, str] | None:
+        """Return the focus source and its topic."""
+        sources = dict(FOCUS_SOURCES)
+        if 'focus_source' in self._given:
+            sources = {self._settings.focus_source: FOCUS_SOURCES[self._settings.focus_source]}
+        if self._focus_topic is not None:
+            chosen = absolute_name(self._focus_topic)
+            for source, topic in sources.items():
+                if self._types.get(chosen) == topic.message_type:
+                    return source, chosen
+            expected = ' or '.join(topic.message_type for topic in sources.values())
+            raise UsageError(f'the bag has no focus on {chosen}: expected {expected}')
+        for source, topic in sources.items():
+            if f'/{topic.name}' in self._remap:
+                return source, self._remap[f'/{topic.name}']
+            found = self._of_type(topic.message_type)
+            if source == 'camera_ros':  # other diagnostics have this type too
+                found = [name for name in found if name.endswith(f'/{topic.name}')]
+            choice = _nearest(found, base)
+            if choice is not None:
+                return source, choice
+            if found:
+                raise _ambiguous('several focus topics', found, '--focus-topic ')
+        return None
+
+    def _find_stacks(self) -> BagInputs:
+        self._settings = replace(self._settings, input='stack')
+        chosen = self._remap.get('/focal_stack')
+        found = [chosen] if chosen is not None else self._of_type(FOCAL_STACK.message_type)
+        if len(found) > 1:
+            raise _ambiguous('several topics of stacks', found, '--remap focal_stack:=')
+        if not found or self._types.get(found[0]) != FOCAL_STACK.message_type:
+            return self._result(f'no topic of type {FOCAL_STACK.message_type}')
+        self._remap['/focal_stack'] = found[0]
+        camera = self._find_camera_info(found[0])
+        return self._result(image=found[0], camera=camera)
+
+    def _find_planes(self) -> BagInputs:
+        compressed = self._settings.image_transport == 'compressed'
+        kind, suffix = (COMPRESSED_IMAGE, _COMPRESSED) if compressed else (IMAGE, '')
+        missing = []
+        for plane in range(len(self._settings.planes_focus_dioptres)):
+            name = f'/plane_{plane}/image_raw'
+            found = [n for n in self._of_type(kind) if n.endswith(name + suffix)]
+            if name not in self._remap and len(found) == 1:
+                self._remap[name] = found[0].removesuffix(suffix)
+            if self._types.get(self._remap.get(name, name) + suffix) != kind:
+                missing.append(f'no {kind} for {name}: give --remap {name[1:]}:=TOPIC')
+        first = self._remap.get('/plane_0/image_raw', '/plane_0/image_raw')
+        camera = self._find_camera_info(first)
+        return self._result(*missing, image=first + suffix, camera=camera)
+
+    def _result(
+        self, *missing: str, image: str | None = None, camera: str | None = None
+    ) -> BagInputs:
+        return BagInputs(self._settings, self._remap, [*missing], image, camera)
+
+    def _of_type(self, *kinds: str) -> list[str]:
+        """Return the sorted topics of some message types, without outputs."""
+        return sorted(
+            name
+            for name, kind in self._types.items()
+            if kind in kinds and not is_output_topic(name)
         )
-    return found[0] if found else None
 
 
-def _find_camera_info(types: Mapping[str, str], remap: dict[str, str], base: str) -> str | None:
-    """Return the topic of the calibration and add it to ``remap``."""
-    if '/camera_info' in remap:
-        chosen = remap['/camera_info']
-        if types.get(chosen) != CAMERA_INFO_TYPE:
-            raise UsageError(
-                f'the bag has no {CAMERA_INFO_TYPE} on {chosen}; it has '
-                f'{", ".join(_of_type(types, CAMERA_INFO_TYPE)) or "none"}'
-            )
-        return chosen
-    found = _of_type(types, CAMERA_INFO_TYPE)
+def _nearest(found: list[str], base: str) -> str | None:
+    """Return the first topic in the namespace of ``base``, else the only topic, else None."""
     neighbours = [name for name in found if _namespace(name) == _namespace(base)]
-    # A single calibration may be in any namespace; of several, use that of the images.
-    choice = neighbours[0] if neighbours else found[0] if len(found) == 1 else None
-    # Otherwise map to a missing topic, so that the calibration of another camera is not used.
-    remap['/camera_info'] = choice or f'{_namespace(base)}/camera_info'
-    return choice
+    if neighbours:
+        return neighbours[0]
+    return found[0] if len(found) == 1 else None
 
 
-def _find_focus(
-    types: Mapping[str, str],
-    remap: Mapping[str, str],
-    base: str,
-    focus_topic: str | None,
-    parameters: DepthNodeParameters,
-) -> tuple[str | None, str | None]:
-    """Return the focus source and its topic."""
-    sources = list(FOCUS_SOURCES)
-    if 'focus_source' in parameters.given:
-        sources = [parameters.settings.focus_source]
-    if focus_topic is not None:
-        chosen = absolute_name(focus_topic)
-        for source in sources:
-            if types.get(chosen) == FOCUS_SOURCES[source].message_type:
-                return source, chosen
-        raise UsageError(
-            f'the bag has no focus on {chosen}: expected '
-            + ' or '.join(FOCUS_SOURCES[source].message_type for source in sources)
-        )
-    for source in sources:
-        name = FOCUS_SOURCES[source].name
-        if f'/{name}' in remap:
-            return source, remap[f'/{name}']
-        found = _of_type(types, FOCUS_SOURCES[source].message_type)
-        if source == 'camera_ros':  # other diagnostics have this type too
-            found = [n for n in found if n.endswith(f'/{name}')]
-        neighbours = [n for n in found if _namespace(n) == _namespace(base)]
-        if neighbours:
-            return source, neighbours[0]
-        if len(found) == 1:
-            return source, found[0]
-        if found:
-            raise UsageError(
-                f'the bag has several focus topics, {", ".join(found)}: choose one with '
-                f'--focus-topic {found[0]}'
-            )
-    return None, None
-
-
-def _has_only_stacks(
-    types: Mapping[str, str], parameters: DepthNodeParameters, remap: Mapping[str, str]
-) -> bool:
-    """Whether the bag has focal stacks and no focus of single images."""
-    if (
-        'input' in parameters.given
-        or '/image_raw' in remap
-        or not _of_type(types, FOCAL_STACK.message_type)
-    ):
-        return False
-    return not _of_type(types, FOCUS_STATE.message_type, FOCUS_COMMAND.message_type)
-
-
-def _find_stacks(
-    types: Mapping[str, str], settings: DepthNodeSettings, remap: dict[str, str]
-) -> BagInputs:
-    found = (
-        [remap['/focal_stack']]
-        if '/focal_stack' in remap
-        else _of_type(types, FOCAL_STACK.message_type)
-    )
-    if len(found) > 1:
-        raise UsageError(
-            f'the bag has several topics of stacks, {", ".join(found)}: choose one with '
-            f'--remap focal_stack:={found[0]}'
-        )
-    if not found or types.get(found[0]) != FOCAL_STACK.message_type:
-        return BagInputs(settings, remap, [f'no topic of type {FOCAL_STACK.message_type}'])
-    remap['/focal_stack'] = found[0]
-    camera = _find_camera_info(types, remap, found[0])
-    return BagInputs(settings, remap, [], found[0], camera)
-
-
-def _find_planes(
-    types: Mapping[str, str], settings: DepthNodeSettings, remap: dict[str, str]
-) -> BagInputs:
-    missing = []
-    kind, suffix = IMAGE, ''
-    if settings.image_transport == 'compressed':
-        kind, suffix = COMPRESSED_IMAGE, '/compressed'
-    for plane in range(len(settings.planes_focus_dioptres)):
-        name = f'/plane_{plane}/image_raw'
-        if name not in remap:
-            found = [n for n in _of_type(types, kind) if n.endswith(name + suffix)]
-            if len(found) == 1:
-                remap[name] = found[0].removesuffix(suffix)
-        if types.get(remap.get(name, name) + suffix) != kind:
-            missing.append(f'no {kind} for {name}: give --remap {name[1:]}:=TOPIC')
-    first = remap.get('/plane_0/image_raw', '/plane_0/image_raw')
-    camera = _find_camera_info(types, remap, first)
-    return BagInputs(settings, remap, missing, first + suffix, camera)
-
-
-def _of_type(types: Mapping[str, str], *kinds: str) -> list[str]:
-    """Return the sorted topics of some message types, without outputs."""
-    return sorted(
-        name for name, kind in types.items() if kind in kinds and not is_output_topic(name)
+def _ambiguous(what: str, found: list[str], option: str) -> UsageError:
+    return UsageError(
+        f'the bag has {what}, {", ".join(found)}: choose one with {option}{found[0]}'
     )
 
 

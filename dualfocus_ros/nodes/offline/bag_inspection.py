@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 import math
 from typing import Any
 
@@ -29,16 +29,6 @@ class SweepSummary:
     seconds: float
     focus_dioptres: tuple[float, ...]
     flags: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return {
-            'sweep_id': self.sweep_id,
-            'start_ns': self.start_ns,
-            'seconds': self.seconds,
-            'focus_dioptres': list(self.focus_dioptres),
-            'flags': list(self.flags),
-        }
 
 
 @dataclass
@@ -79,20 +69,14 @@ class BagInspection:
                 'camera_info': self.inputs.camera_info,
                 'remap': self.inputs.remap,
             }
-        funnel, rejected = {}, []
-        if self.stage_counts is not None:
-            funnel = {stage.value: count for stage, count in self.stage_counts.counts.items()}
-            rejected = [
-                {'stage': r.stage.value, 'reason': r.reason, 'count': r.count, 'last': r.text}
-                for r in self.stage_counts.rejections
-            ]
+        counts = self.stage_counts or StageCounts({}, ())
         return {
             'seconds': self.seconds,
             'problems': self.problems,
             'topics': {name: topic.as_dict() for name, topic in self.topics.items()},
             'inputs': inputs,
             'missing': self.missing,
-            'sweeps': [sweep.as_dict() for sweep in self.sweeps],
+            'sweeps': [asdict(sweep) for sweep in self.sweeps],
             'focus_histogram': [
                 {
                     'focus_dioptres': None if math.isnan(focus) else focus,
@@ -101,8 +85,11 @@ class BagInspection:
                 }
                 for (focus, state), count in self.focus_histogram
             ],
-            'funnel': funnel,
-            'rejected': rejected,
+            'funnel': {stage.value: count for stage, count in counts.counts.items()},
+            'rejected': [
+                {'stage': r.stage.value, 'reason': r.reason, 'count': r.count, 'last': r.text}
+                for r in counts.rejections
+            ],
         }
 
 
@@ -112,16 +99,16 @@ def inspect_bag(
     missing: list[str],
     *,
     max_pixels: int,
-    camera: Any = None,
-    on_stack: Callable[[FocalStack], None] = lambda stack: None,
-    on_message: Callable[[], object] = lambda: None,
+    camera: Any,
+    on_stack: Callable[[FocalStack], None],
+    on_message: Callable[[], object],
 ) -> BagInspection:
     """Read a bag once and return its contents.
 
     :param inputs: inputs of the depth node; None if they are not known.
     :param missing: reasons not to look for sweeps; if empty, ROS is needed.
     :param max_pixels: largest accepted image, as the parameter of the depth node.
-    :param camera: CameraInfo in place of the bag's.
+    :param camera: CameraInfo in place of the bag's, or None.
     :param on_stack: called with the stack of each sweep.
     :param on_message: called after each message.
     """
@@ -130,22 +117,27 @@ def inspect_bag(
     )
 
     def add_sweep(stack: FocalStack) -> None:
-        inspection.sweeps.append(_summarize(stack))
+        inspection.sweeps.append(
+            SweepSummary(
+                stack.sweep_id,
+                min(plane.stamp_ns for plane in stack.planes),
+                stack.sweep_duration_ns * 1e-9,
+                tuple(round(float(plane.focus_dioptres), 4) for plane in stack.planes),
+                tuple(word.replace(' ', '_') for word in stack.flags.labels),
+            )
+        )
         on_stack(stack)
 
     pipeline: Any = None
     if inputs is not None and not missing:
-        from dualfocus_ros.nodes.offline.offline_node import OfflineNode, OfflinePipeline
+        from dualfocus_ros.nodes.offline.offline_node import OfflinePipeline
 
-        node = OfflineNode(inputs.remap, (), lambda topic, message: None)
-        pipeline = OfflinePipeline(inputs.settings, node, None, camera, add_sweep)
-    check = image_checker(max_pixels)
+        pipeline = OfflinePipeline(inputs, camera, add_sweep)
+    check = _image_checker(max_pixels)
     for name, topic in sorted(bag.topics.items()):
-        inspection.topics[name] = TopicSummary(
-            topic,
-            has_header(bag.types, topic.message_type),
-            None if is_output_topic(name) else check,
-        )
+        stamped = has_header(bag.types, topic.message_type)
+        image_check = None if is_output_topic(name) else check
+        inspection.topics[name] = TopicSummary(topic, stamped, image_check)
     for message in bag.messages():
         inspection.topics[message.topic].add(message)
         if pipeline is not None and message.topic in pipeline.topics:
@@ -157,11 +149,8 @@ def inspect_bag(
     return inspection
 
 
-def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
-    """Return a function of message type and image that gives the reason for a rejection, or None.
-
-    :returns: None without ROS.
-    """
+def _image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
+    """Return a function that gives the reason to refuse an image, or None; None without ROS."""
     try:
         from dualfocus_ros.nodes.messages.image_decoding import (
             MessageError,
@@ -183,13 +172,3 @@ def image_checker(max_pixels: int) -> Callable[[str, Any], str | None] | None:
         return None
 
     return check
-
-
-def _summarize(stack: FocalStack) -> SweepSummary:
-    return SweepSummary(
-        stack.sweep_id,
-        min(plane.stamp_ns for plane in stack.planes),
-        stack.sweep_duration_ns * 1e-9,
-        tuple(round(float(plane.focus_dioptres), 4) for plane in stack.planes),
-        tuple(word.replace(' ', '_') for word in stack.flags.labels),
-    )

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import logging
 import math
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -45,51 +44,44 @@ _LINEAR_ENCODINGS = ('mono', 'bayer', '8UC1', '16UC1')
 
 
 @dataclass(frozen=True)
-class BagImageOptions:
-    """Options for reading the images of a bag.
-
-    :param response: ``linear``, ``srgb``, or ``auto``: linear for mono and bayer images.
-    :param rest: seconds of motion after each change of focus, without reports of motion.
-    """
-
-    topics: TopicOptions = field(default_factory=TopicOptions)
-    response: Literal['auto', 'srgb', 'linear'] = 'auto'
-    rest: float = 0.5
-
-
-@dataclass(frozen=True)
 class _FocusReading:
     dioptres: float
     position: float
     moving: bool
 
 
-def image_count(bag: BagReader, options: BagImageOptions) -> int:
+def image_count(bag: BagReader, topics: TopicOptions) -> int:
     """Return the number of images that :func:`read_focus_images` reads."""
-    topic, _ = _image_topic(bag, options)
+    topic, _ = _image_topic(bag, topics)
     return bag.topics[topic].count
 
 
 def read_focus_images(
-    bag: BagReader, options: BagImageOptions, progress: Callable[[], object] = lambda: None
+    bag: BagReader,
+    topics: TopicOptions,
+    response: Literal['auto', 'srgb', 'linear'],
+    rest: float,
+    progress: Callable[[], object],
 ) -> Iterator[FocusImage]:
     """Yield the images of a bag whose focus is known.
 
+    :param response: ``linear``, ``srgb``, or ``auto``: linear for mono and bayer images.
+    :param rest: seconds of motion after each change of focus, without reports of motion.
     :param progress: called once per image.
     :raises DataError: for a bag without images, focus or equal stamps.
     """
-    image_topic, inputs = _image_topic(bag, options)
+    image_topic, inputs = _image_topic(bag, topics)
     source = inputs.settings.focus_source
     focus_topic = inputs.remap[f'/{FOCUS_SOURCES[source].name}']
-    reading_of = _focus_readings(bag, source, focus_topic, options.rest)
+    reading_of = _focus_readings(bag, source, focus_topic, rest)
     compressed = bag.topics[image_topic].message_type == COMPRESSED_IMAGE
-    convert: Callable[[Any, int], np.ndarray] = (
-        compressed_to_array if compressed else image_to_array
+    kind, convert = (
+        (CompressedImage, compressed_to_array) if compressed else (Image, image_to_array)
     )
     unpaired = undecodable = used = 0
     for message in bag.messages([image_topic]):
         progress()
-        decoded = deserialize_message(message.data, CompressedImage if compressed else Image)
+        decoded = deserialize_message(message.data, kind)
         stamp = to_ns(decoded.header.stamp)
         reading = reading_of(stamp)
         if reading is None:
@@ -101,8 +93,8 @@ def read_focus_images(
             undecodable += 1
             logger.debug('%s', error)
             continue
-        linear = options.response == 'linear' or (
-            options.response == 'auto'
+        linear = response == 'linear' or (
+            response == 'auto'
             and not compressed
             and decoded.encoding.startswith(_LINEAR_ENCODINGS)
         )
@@ -129,19 +121,19 @@ def read_lens_commands(bag: BagReader) -> tuple[list[LensCommand], str | None]:
         None without focus.
     :raises UsageError: for commands on several topics.
     """
-    kinds = {name: topic.message_type for name, topic in bag.topics.items()}
-    topics = [name for name, kind in kinds.items() if kind == FOCUS_COMMAND.message_type]
+    types = {name: topic.message_type for name, topic in bag.topics.items()}
+    topics = [name for name, kind in types.items() if kind == FOCUS_COMMAND.message_type]
     if len(topics) > 1:
         raise UsageError(
             f'{bag.path} has several topics of commands, {", ".join(topics)}: record one camera'
         )
-    source = next((s for s, t in FOCUS_SOURCES.items() if t.message_type in kinds.values()), None)
+    source = next((s for s, t in FOCUS_SOURCES.items() if t.message_type in types.values()), None)
     commands = [
         LensCommand(to_ns(m.message.header.stamp) or m.stamp_ns, float(m.message.focus_dioptres))
         for m in (bag.messages(topics) if topics else ())
+        if math.isfinite(m.message.focus_dioptres)
     ]
-    finite = [command for command in commands if math.isfinite(command.dioptres)]
-    return sorted(finite, key=lambda command: command.stamp_ns), source
+    return sorted(commands, key=lambda command: command.stamp_ns), source
 
 
 def read_principal_point(bag: BagReader, topics: TopicOptions) -> tuple[float, float] | None:
@@ -156,8 +148,8 @@ def read_principal_point(bag: BagReader, topics: TopicOptions) -> tuple[float, f
     return None
 
 
-def _image_topic(bag: BagReader, options: BagImageOptions) -> tuple[str, BagInputs]:
-    inputs = find_inputs(bag, read_parameters(), options.topics)
+def _image_topic(bag: BagReader, topics: TopicOptions) -> tuple[str, BagInputs]:
+    inputs = find_inputs(bag, read_parameters(), topics)
     if inputs.missing or inputs.image is None:
         raise DataError(f'{bag.path}: {"; ".join(inputs.missing) or "no images"}')
     if inputs.settings.input != 'sweep':

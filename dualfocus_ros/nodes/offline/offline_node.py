@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth node without DDS: its inputs, assembler, estimator and outputs, fed from a bag.
-
-The parts of the depth node get :class:`OfflineNode` in place of a node of rclpy. It passes them
-the messages of a bag and passes the published messages to a sink, without a context or a DDS
-domain.
-"""
+"""Depth node without DDS: its inputs, assembler, estimator and outputs, fed from a bag."""
 
 from __future__ import annotations
 
@@ -19,17 +14,22 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dualfocus_ros.bags.reader import BagMessage
+from dualfocus_ros.bags.reader import BagMessage, BagReader
+from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.focal_stack import FocalStack
-from dualfocus_ros.msg import FocalStack as FocalStackMsg
+from dualfocus_ros.msg import FocalStack as FocalStackMsg, StackInfo
 from dualfocus_ros.nodes.inputs import INPUTS
 from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics
+from dualfocus_ros.nodes.monitoring.range_monitor import RangeMonitor
+from dualfocus_ros.nodes.offline.bag_inputs import BagInputs
 from dualfocus_ros.nodes.outputs import OutputPublishers
-from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
+from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.qos import AS_OFFERED
 from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor
-from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
-from dualfocus_ros.topics import STACK_INFO
+from dualfocus_ros.sweep.stage_counter import Stage, StageCounter, StageCounts
+from dualfocus_ros.topics import DEPTH
+
+logger = logging.getLogger(__name__)
 
 # Period of the ticks by the time of the bag; the timer of the node has 0.1 s too.
 _TICK_NS = 100_000_000
@@ -47,10 +47,9 @@ class _Subscription:
 class _Publisher:
     """Publisher to the sink, with a constant number of subscribers."""
 
-    def __init__(self, name: str, topic: str, qos: Any, listeners: int, sink: Sink) -> None:
+    def __init__(self, topic: str, qos: Any, listeners: int, sink: Sink) -> None:
         self.topic_name = topic
         self.qos_profile = qos
-        self._name = name
         self._listeners = listeners
         self._sink = sink
 
@@ -58,39 +57,31 @@ class _Publisher:
         return self._listeners
 
     def publish(self, message: Any) -> None:
-        if self._name == STACK_INFO.name:
+        if isinstance(message, StackInfo):
             # Timings differ from run to run; the same bag gives the same bytes.
             message.assemble_ms = message.inference_ms = message.publish_ms = math.nan
         self._sink(self.topic_name, message)
 
 
-class OfflineNode:
-    """Interface of a node that the parts of the depth node use, without DDS.
-
-    :param remap: names of topics in the bag by names of the node, both absolute.
-    :param subscribed: relative names of the outputs with a subscriber.
-    :param sink: called with topic and message of each published message.
-    """
+class _OfflineNode:
+    """Interface of a node that the parts of the depth node use, without DDS."""
 
     def __init__(self, remap: Mapping[str, str], subscribed: Collection[str], sink: Sink) -> None:
         self.now_ns = 0
         self.subscriptions: dict[str, _Subscription] = {}
-        self._remap = dict(remap)
-        self._subscribed = frozenset(subscribed)
+        self._remap = remap
+        self._subscribed = subscribed
         self._sink = sink
 
     def resolve_topic_name(self, topic: str) -> str:
-        """Return the name of a topic in the bag."""
         absolute = topic if topic.startswith('/') else f'/{topic}'
         return self._remap.get(absolute, absolute)
 
     def get_clock(self) -> Any:
-        """Return a clock with the time of the bag."""
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns))
 
     def get_logger(self) -> logging.Logger:
-        """Return the logger of this module."""
-        return logging.getLogger(__name__)
+        return logger
 
     def has_parameter(self, name: str) -> bool:
         """Return true: overrides of the quality of service count as declared."""
@@ -101,26 +92,20 @@ class OfflineNode:
         return SimpleNamespace(value=AS_OFFERED)
 
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
-        """Return no publishers."""
         return []
 
     def create_subscription(
         self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any, **_: Any
     ) -> _Subscription:
-        """Register the callback of a topic."""
         self.subscriptions[topic] = _Subscription(kind, callback, qos)
         return self.subscriptions[topic]
 
     def destroy_subscription(self, subscription: _Subscription) -> None:
-        """Remove the callback."""
-        for topic, known in list(self.subscriptions.items()):
-            if known is subscription:
-                del self.subscriptions[topic]
+        self.subscriptions = {t: s for t, s in self.subscriptions.items() if s is not subscription}
 
     def create_lifecycle_publisher(self, kind: Any, topic: str, qos: Any, **_: Any) -> _Publisher:
-        """Return a publisher to the sink."""
         listeners = int(topic in self._subscribed)
-        return _Publisher(topic, self.resolve_topic_name(topic), qos, listeners, self._sink)
+        return _Publisher(self.resolve_topic_name(topic), qos, listeners, self._sink)
 
     def destroy_lifecycle_publisher(self, publisher: _Publisher) -> None:
         """Do nothing: the publisher holds no resources."""
@@ -129,51 +114,52 @@ class OfflineNode:
 class OfflinePipeline:
     """Processes messages of a bag like the depth node, one after the other on one thread.
 
-    :param settings: the parameters.
-    :param node: stand-in for the node, with the topics.
-    :param estimator: computes depth; None assembles stacks only.
-    :param camera: a CameraInfo for all images, in place of those in the bag.
+    :param inputs: topics and parameters.
+    :param camera: a CameraInfo for all images, in place of those in the bag; or None.
     :param on_stack: called with each stack before the estimate.
+    :param estimator: computes depth; None assembles stacks only.
+    :param outputs: relative names of the topics to publish.
+    :param sink: called with topic and message of each published message.
     """
 
     def __init__(
         self,
-        settings: DepthNodeSettings,
-        node: OfflineNode,
-        estimator: Estimator | None,
-        camera: CameraInfo | None = None,
-        on_stack: Callable[[FocalStack], None] = lambda stack: None,
+        inputs: BagInputs,
+        camera: CameraInfo | None,
+        on_stack: Callable[[FocalStack], None],
+        estimator: Estimator | None = None,
+        outputs: Collection[str] = (),
+        sink: Sink = lambda topic, message: None,
     ) -> None:
         self.stage_counter = StageCounter()
         self.stacks = 0
-        self.failure: Exception | None = None
-        self._settings = settings
-        self._node: Any = node
+        self._settings = settings = inputs.settings
+        self._node: Any = _OfflineNode(inputs.remap, outputs, sink)
         self._estimator = estimator
         self._camera = camera
+        self._camera_topic = self._node.resolve_topic_name('camera_info')
         self._on_stack = on_stack
         self._processor = StackProcessor(
             OutputPublishers(self._node), self.stage_counter, OutputStatistics(), lambda: 0
         )
+        # No prefetch: the stack follows as soon as its messages are read.
         self._input = INPUTS[settings.input](
-            self._node,
-            lambda: settings,
-            self.stage_counter,
-            self._process,
-            # No prefetch: the stack follows as soon as its messages are read.
-            lambda plane: None,
+            self._node, lambda: settings, self.stage_counter, self._process, lambda plane: None
         )
         self._input.enabled = True
         self._input.start()
         self._last_tick_ns: int | None = None
 
     @property
+    def now_ns(self) -> int:
+        """Time of the bag."""
+        return int(self._node.now_ns)
+
+    @property
     def topics(self) -> frozenset[str]:
         """The topics of the bag that are used."""
-        replaced = set()
-        if self._camera is not None:
-            replaced.add(self._node.resolve_topic_name('camera_info'))
-        return frozenset(self._node.subscriptions) - replaced
+        replaced = () if self._camera is None else (self._camera_topic,)
+        return frozenset(self._node.subscriptions).difference(replaced)
 
     def take(self, message: BagMessage) -> None:
         """Process the next message, in the order of the bag's clock."""
@@ -190,15 +176,9 @@ class OfflinePipeline:
             )
             return
         if self._camera is not None and subscription.kind in _CALIBRATED:
-            self._calibrate(decoded.header)
+            self._camera.header = decoded.header
+            self._node.subscriptions[self._camera_topic].callback(self._camera)
         subscription.callback(decoded)
-
-    def _calibrate(self, header: Any) -> None:
-        """Pass the given calibration with the header of an image, like a driver."""
-        assert self._camera is not None
-        self._camera.header = header
-        topic = self._node.resolve_topic_name('camera_info')
-        self._node.subscriptions[topic].callback(self._camera)
 
     def finish(self) -> None:
         """Close the sweep in progress, like the node after the last image."""
@@ -223,9 +203,96 @@ class OfflinePipeline:
         self._on_stack(stack)
         if self._estimator is None:
             return
-        job = StackJob(stack, self._settings, 0, time.monotonic())
         try:
-            self._processor.process(self._estimator, job)
+            self._processor.process(
+                self._estimator, StackJob(stack, self._settings, 0, time.monotonic())
+            )
         except Exception as error:  # as in the node's worker: the next stack may succeed
-            self.failure = error
             self._processor.report(error)
+
+
+@dataclass
+class ProcessingSummary:
+    """Counts and times of a processed bag.
+
+    :param total: input messages in the bag.
+    :param messages: input messages read.
+    :param seconds: wall time.
+    :param bag_seconds: time between the first and the last message of the bag.
+    :param stage_counts: rejections by stage; None until the end.
+    """
+
+    total: int = 0
+    messages: int = 0
+    sweeps: int = 0
+    depths: int = 0
+    seconds: float = 0.0
+    bag_seconds: float = 0.0
+    interrupted: bool = False
+    stage_counts: StageCounts | None = None
+
+    @property
+    def sweeps_per_second(self) -> float:
+        """Sweeps per wall second."""
+        return self.sweeps / self.seconds if self.seconds > 0.0 else 0.0
+
+
+def process_bag(
+    bag: BagReader,
+    writer: BagWriter,
+    inputs: BagInputs,
+    estimator: Estimator,
+    outputs: Collection[str],
+    *,
+    camera: CameraInfo | None,
+    copy_inputs: bool,
+    on_message: Callable[[ProcessingSummary], None],
+) -> ProcessingSummary:
+    """Write the outputs of the depth node for every sweep of a bag.
+
+    KeyboardInterrupt ends the processing early; the outputs so far are complete.
+
+    :param outputs: relative topics to write, such as ``depth/image_rect``.
+    :param camera: calibration in place of the bag's, or None.
+    :param copy_inputs: write the input messages too.
+    :param on_message: called after each input message.
+    """
+    summary = ProcessingSummary()
+    depth_topic = inputs.remap.get(f'/{DEPTH.name}', f'/{DEPTH.name}')
+    range_monitor = RangeMonitor()
+    settings = estimator_settings(inputs.settings)
+
+    def warn_beyond_range(stack: FocalStack) -> None:
+        warning = range_monitor.check(settings, float(stack.focus_dioptres.min()))
+        if warning is not None:
+            logger.warning('%s', warning)
+
+    def write(topic: str, message: Any) -> None:
+        writer.write_message(topic, message, pipeline.now_ns)
+        summary.depths += topic == depth_topic
+
+    def update() -> None:
+        summary.sweeps = pipeline.stacks
+        summary.seconds = time.monotonic() - began
+
+    pipeline = OfflinePipeline(inputs, camera, warn_beyond_range, estimator, outputs, write)
+    topics = [name for name in bag.topics if name in pipeline.topics]
+    summary.total = sum(bag.topics[name].count for name in topics)
+    began = time.monotonic()
+    first_ns: int | None = None
+    try:
+        for message in bag.messages(topics):
+            first_ns = message.stamp_ns if first_ns is None else first_ns
+            if copy_inputs:
+                writer.copy(message, bag.topics[message.topic])
+            pipeline.take(message)
+            summary.messages += 1
+            update()
+            on_message(summary)
+        pipeline.finish()
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    update()
+    summary.bag_seconds = 0.0 if first_ns is None else (pipeline.now_ns - first_ns) * 1e-9
+    summary.stage_counts = pipeline.stage_counter.snapshot()
+    return summary

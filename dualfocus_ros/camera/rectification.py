@@ -12,13 +12,12 @@ import numpy as np
 from dualfocus_ros.camera.pinhole import PinholeCamera
 
 PLUMB_BOB = 'plumb_bob'
-RATIONAL_POLYNOMIAL = 'rational_polynomial'
 EQUIDISTANT = 'equidistant'
 
 # Allowed numbers of distortion coefficients; OpenCV's remaining ones are zero.
 COEFFICIENT_COUNTS = {
     PLUMB_BOB: (4, 5),
-    RATIONAL_POLYNOMIAL: (5, 8, 12, 14),
+    'rational_polynomial': (5, 8, 12, 14),
     EQUIDISTANT: (4,),
 }
 # Displacement in pixels below which the blur of resampling outweighs its benefit.

@@ -28,7 +28,7 @@ def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:
     return torch.where(linear <= _LINEAR_THRESHOLD, linear * 12.92, power)
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def _decode_table() -> np.ndarray:
     return srgb_to_linear(torch.arange(256) / 255.0).numpy()
 

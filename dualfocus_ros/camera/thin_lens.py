@@ -28,9 +28,7 @@ class Lens:
                 raise ValueError(f'lens {name} must be a positive number, got {value}')
 
     def image_distance(self, focus_dioptres: float) -> float:
-        """Return the lens-to-sensor distance v in metres when focused at ``focus_dioptres``.
-
-        v = F s / (s - F) with s = 1 / focus_dioptres; v = F at infinity (0 dioptres).
+        """Return the lens-to-sensor distance v = F s / (s - F) in metres, s = 1 / focus_dioptres.
 
         :raises ValueError: for a focus at or inside the focal length.
         """

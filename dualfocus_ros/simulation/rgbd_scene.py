@@ -13,8 +13,6 @@ from dualfocus_ros.camera.srgb import decode_srgb8
 from dualfocus_ros.simulation.depth_resampling import resample_depth
 from dualfocus_ros.simulation.ray_casting import SceneImage
 
-_INVALID = 65535
-
 
 def load_rgbd(
     colour: str | Path,
@@ -42,7 +40,7 @@ def load_rgbd(
                 f'{depth}: expected a 16-bit depth image with one channel, '
                 f'got {raw.dtype} {raw.shape}'
             )
-        metres = np.where(raw == _INVALID, 0, raw) / 1000.0
+        metres = np.where(raw == 65535, 0, raw) / 1000.0
     if metres.shape != image.shape[:2]:
         raise ValueError(
             f'colour {image.shape[:2]} and depth {metres.shape} differ in size: '

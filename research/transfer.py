@@ -112,11 +112,8 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
         assert isinstance(sample, StackSample)
         case = case_from_stack(sample, planes)
         texture = texture_strength(case)
-        field = (
-            case_field_curvature(case, CURVATURE_TARGET_ROWS[name])
-            if name in CURVATURE_TARGET_ROWS
-            else None
-        )
+        flat_rows = CURVATURE_TARGET_ROWS.get(name)
+        field = None if flat_rows is None else case_field_curvature(case, flat_rows)
         estimates = {}
         of_stack = []
         for method in methods:
@@ -141,19 +138,11 @@ def run(folder: Path, methods: Sequence[Method], progress: Progress, *, planes: 
         text += ['', *markdown_table(of_stack, COLUMNS)]
         if field is not None:
             (c2, c4), (e2, e4) = field.coefficients, field.errors
-            text += [
-                '',
-                FLATTENED.format(c2=c2, c4=c4, e2=e2, e4=e4, rows=CURVATURE_TARGET_ROWS[name]),
-            ]
+            text += ['', FLATTENED.format(c2=c2, c4=c4, e2=e2, e4=e4, rows=flat_rows)]
         rows += of_stack
         shown[name] = case, estimates
-    return Study(
-        'transfer',
-        'Recorded stacks',
-        text,
-        {'stacks': list(places), 'absent': absent, 'rows': rows},
-        _figure(shown),
-    )
+    content = {'stacks': list(places), 'absent': absent, 'rows': rows}
+    return Study('transfer', 'Recorded stacks', text, content, _figure(shown))
 
 
 def _place(folder: Path, name: str) -> Path | None:

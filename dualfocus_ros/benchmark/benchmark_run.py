@@ -40,6 +40,8 @@ SIZES = ((320, 240), (640, 480), (960, 720), (1280, 960))
 QUICK_PLANES, QUICK_SIZES = (2, 5), ((160, 120), (320, 240))
 STANDARD_PLANES, STANDARD_SIZE = 5, (640, 480)
 LAST_PLANE, SLIDING = 'last plane', 'sliding'
+# Timed runs by shape and name of the task.
+Samples = dict[tuple[StackShape, str], list[TimingSample]]
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _measure(
     precisions: Mapping[str, TimedDualFocus],
     stacks: RenderedSweep,
     progress: Progress,
-) -> dict[tuple[StackShape, str], list[TimingSample]]:
+) -> Samples:
     """Time all tasks by shape and name; shapes take turns too, because they are compared."""
     base = config.base
 
@@ -198,9 +200,7 @@ def _measure(
 
 
 def _method_report(
-    method: BenchmarkMethod,
-    config: BenchmarkConfig,
-    samples: Mapping[tuple[StackShape, str], list[TimingSample]],
+    method: BenchmarkMethod, config: BenchmarkConfig, samples: Samples
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         'name': method.name,
@@ -223,7 +223,7 @@ def _method_report(
 def _compare_precisions(
     default: TimedDualFocus | None,
     precisions: Mapping[str, TimedDualFocus],
-    samples: Mapping[tuple[StackShape, str], list[TimingSample]],
+    samples: Samples,
     base: StackShape,
     stack: FocalStack,
 ) -> list[dict[str, Any]]:

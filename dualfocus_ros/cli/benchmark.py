@@ -126,8 +126,8 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
 
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f'{arguments.output} exists and is not a folder')
-    default = resolve_model('auto')[1]
-    if {'auto', default} <= set(arguments.methods):
+    methods = arguments.methods
+    if 'auto' in methods and (default := resolve_model('auto')[1]) in methods:
         raise UsageError(
             f"--methods: 'auto' is '{default}', which would be measured twice: leave out one of "
             'the two names'
@@ -136,7 +136,7 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
     try:
         compute = ComputeConfig(arguments.device, arguments.precision, arguments.threads)
         config = BenchmarkConfig(
-            methods=tuple(arguments.methods or method_names()),
+            methods=tuple(methods or method_names()),
             planes=tuple(arguments.planes or (QUICK_PLANES if quick else PLANES)),
             sizes=tuple(arguments.sizes or (QUICK_SIZES if quick else SIZES)),
             seconds=(0.1 if quick else 5.0) if arguments.seconds is None else arguments.seconds,

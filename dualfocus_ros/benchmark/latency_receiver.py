@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from dualfocus_ros.nodes.monitoring.callback_times import CallbackSummary
+from dualfocus_ros.nodes.monitoring.node_statistics import CallbackSummary
 from dualfocus_ros.nodes.node_runner import run
 
 INFO_FIELDS = ('assemble_ms', 'inference_ms', 'publish_ms', 'model', 'device')

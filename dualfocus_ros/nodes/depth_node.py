@@ -17,24 +17,12 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.nodes.estimator_loader import EstimatorLoader
 from dualfocus_ros.nodes.inference_worker import InferenceWorker, WorkerState
 from dualfocus_ros.nodes.inputs import INPUTS
-from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
-from dualfocus_ros.nodes.inputs.stack_source import StackSource
 from dualfocus_ros.nodes.lifecycle import ResponsiveLifecycleNode
 from dualfocus_ros.nodes.monitoring import diagnostics
-from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
-from dualfocus_ros.nodes.monitoring.clock_monitor import ClockMonitor
-from dualfocus_ros.nodes.monitoring.node_health import (
-    connection_health,
-    describe_crash,
-    input_health,
-    model_health,
-)
-from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics
-from dualfocus_ros.nodes.monitoring.range_monitor import RangeMonitor
-from dualfocus_ros.nodes.monitoring.rejection_log import RejectionLog
+from dualfocus_ros.nodes.monitoring.monitors import ClockMonitor, RangeMonitor, RejectionLog
+from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer, OutputStatistics
 from dualfocus_ros.nodes.node_runner import run_node
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
@@ -43,11 +31,13 @@ from dualfocus_ros.nodes.parameters.parameter_declaration import DynamicParamete
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
 from dualfocus_ros.nodes.stack_processor import (
     Estimator,
+    EstimatorLoader,
     StackJob,
     StackProcessor,
     describe_error,
     load_estimator,
 )
+from dualfocus_ros.nodes.stack_source import ImageConverter, StackSource
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.topics import DIAGNOSTICS
 
@@ -86,7 +76,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self._epoch = 0
         self._range = RangeMonitor()
         self._times = CallbackTimer()
-        self._converter: ImageConverter[Any] = ImageConverter(self, self._times)
+        self._converter: ImageConverter = ImageConverter(self, self._times)
         self._clock_monitor = ClockMonitor(self, self._reset)
         self._rejections = RejectionLog(self.get_logger(), self._stage_counter)
         # First half of the diagnostics, until the next tick completes and publishes them.
@@ -306,7 +296,7 @@ class DepthNode(ResponsiveLifecycleNode):
         worker = self._worker
         if worker is not None and worker.state is WorkerState.CRASHED and worker.restart():
             self.get_logger().error(
-                f'restarted the worker thread, which crashed with {describe_crash(worker)} '
+                f'restarted the worker thread, which crashed with {diagnostics.describe_crash(worker)} '
                 f'({worker.restarts} restarts so far)'
             )
         if self._gpu_loss is not None and self.state_label == 'active':
@@ -352,13 +342,15 @@ class DepthNode(ResponsiveLifecycleNode):
 
     def _collect_diagnostics(self) -> None:
         self._rejections.update()
-        health = input_health(self._input, self._stage_counter, self._times, self._active_since)
+        counts = self._stage_counter.snapshot()
+        since = self._active_since
+        waiting = None if since is None else time.monotonic() - since
         self._statuses = [
-            diagnostics.input_status(health),
-            diagnostics.depth_status(self._statistics, health, self._superseded),
-            diagnostics.model_status(
-                model_health(self.state_label, self._failure, self._worker, self._loader)
+            diagnostics.input_status(self._input, counts, self._times, waiting),
+            diagnostics.depth_status(
+                self._statistics, self._input, counts, waiting, self._superseded
             ),
+            diagnostics.model_status(self.state_label, self._failure, self._worker, self._loader),
             diagnostics.optics_status(self._range.last),
         ]
 
@@ -366,9 +358,7 @@ class DepthNode(ResponsiveLifecycleNode):
         statuses = [
             *self._statuses,
             diagnostics.clock_status(self._clock_monitor.health()),
-            diagnostics.connection_status(
-                connection_health(self, self._input, self._outputs, self._diagnostics)
-            ),
+            diagnostics.connection_status(self, self._input, self._outputs, self._diagnostics),
         ]
         name = self.get_fully_qualified_name().lstrip('/')
         stamp = self.get_clock().now().to_msg()

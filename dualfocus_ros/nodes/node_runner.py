@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+import ctypes
 from importlib import import_module
 import logging
+import math
 import os
 from pathlib import Path
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 from dualfocus_ros.exceptions import one_line
-from dualfocus_ros.nodes.exit_watchdog import exit_after
 
 _STOP_TIMEOUT = 1.7
 _WATCHDOG_TIMEOUT = 1.9
 _BAD_CONFIGURATION = 1
 _BAD_ARGUMENTS = 2
+# Constants of Linux for timer_create.
+_SIGEV_THREAD = 2
+_LARGEST_SIGEVENT = 64
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -159,7 +164,7 @@ def _request_stop(stop: threading.Event) -> None:
     if stop.is_set():
         return
     stop.set()
-    exit_after(_WATCHDOG_TIMEOUT)
+    _exit_after(_WATCHDOG_TIMEOUT)
     watchdog = threading.Timer(_STOP_TIMEOUT, _force_exit)
     watchdog.daemon = True
     watchdog.start()
@@ -181,3 +186,44 @@ def _print_error(error: BaseException, code: int) -> int:
 
 def _program() -> str:
     return Path(sys.argv[0]).name or 'node'
+
+
+class _SigEvent(ctypes.Structure):
+    """``struct sigevent`` of Linux."""
+
+    _fields_ = (
+        ('value', ctypes.c_void_p),
+        ('signal', ctypes.c_int),
+        ('notify', ctypes.c_int),
+        ('function', ctypes.c_void_p),
+        ('rest', ctypes.c_byte * _LARGEST_SIGEVENT),
+    )
+
+
+class _TimerSpec(ctypes.Structure):
+    """``struct itimerspec``: seconds and nanoseconds."""
+
+    _fields_ = (('interval', ctypes.c_long * 2), ('value', ctypes.c_long * 2))
+
+
+def _exit_after(seconds: float) -> None:
+    """End this process with status 0 after a time, even if no Python code can run.
+
+    A library call that holds the GIL and never returns blocks all Python threads and signal
+    handlers; the destruction of a node in Fast DDS did so while its subscribers left. A timer of
+    the operating system therefore calls ``_exit`` on a native thread. On systems without such a
+    timer this function does nothing.
+    """
+    if sys.platform != 'linux':
+        return
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        leave = ctypes.cast(libc._exit, ctypes.c_void_p)
+        # The value is the argument of the function: the exit status.
+        event = _SigEvent(value=0, notify=_SIGEV_THREAD, function=leave.value)
+        timer = ctypes.c_void_p()
+        if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
+            return
+        rest, whole = math.modf(seconds)
+        setting = _TimerSpec(value=(int(whole), int(rest * 1e9)))
+        libc.timer_settime(timer, 0, ctypes.byref(setting), None)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processing of one stack on the worker's thread: estimate, publish, count."""
+"""Work on the worker's thread: load the estimator; estimate, publish and count stacks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics, StackQuality
+from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics, StackQuality
 from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
@@ -78,6 +78,66 @@ def load_estimator(settings: DepthNodeSettings) -> Estimator:
     # The first run sets up libraries and, on a GPU, compiles; the image size is not known yet.
     estimator.warm_up(planes=2, height=96, width=128)
     return estimator
+
+
+class EstimatorLoader:
+    """Loads the estimator of one configuration of the node; used on the worker's thread.
+
+    :param load: makes the estimator from the parameters.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[DepthNodeSettings], Estimator],
+        settings: DepthNodeSettings,
+        logger: Any,
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._logger = logger
+        self.estimator: Estimator | None = None
+        # Reason for running on the CPU instead of the GPU.
+        self.fallback: str | None = None
+        # Reason why the GPU is lost and no fallback is allowed.
+        self.gpu_loss: str | None = None
+
+    def load(self) -> Estimator:
+        """Load for the requested device; for the CPU where ``auto`` found a GPU that fails."""
+        self.estimator = None
+        self.estimator = self._load_with_fallback()
+        return self.estimator
+
+    def should_reload(self, error: BaseException) -> bool:
+        """Return whether ``load`` can replace an estimator that failed with this error."""
+        if classify_gpu_error(error) is not GpuFault.LOST or self.gpu_loss is not None:
+            return False
+        if self._settings.device == 'auto' and self.fallback is None:
+            self._fall_back_to_cpu(error)
+            return True
+        self.gpu_loss = (
+            f'the GPU cannot be used any more in this process: {describe_error(error)}; restart '
+            'the process, or set device to auto to continue on the CPU'
+        )
+        return False
+
+    def _load_with_fallback(self) -> Estimator:
+        settings = self._settings
+        if self.fallback is None:
+            try:
+                return self._load(settings)
+            except RuntimeError as error:
+                if settings.device != 'auto' or classify_gpu_error(error) is None:
+                    raise
+                self._fall_back_to_cpu(error)
+        precision = 'auto' if settings.precision == 'fp16' else settings.precision
+        return self._load(replace(settings, device='cpu', precision=precision))
+
+    def _fall_back_to_cpu(self, error: BaseException) -> None:
+        self.fallback = (
+            f'on the CPU, because the GPU cannot be used: {describe_error(error)}; restart this '
+            'process to use the GPU again'
+        )
+        self._logger.error(self.fallback)
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,7 +231,7 @@ def test_message_processing_opens_no_files():
         'mkdir',
     }
     allowed = {
-        'nodes/monitoring/node_health.py': {'open'},  # /proc/self/statm
+        'nodes/monitoring/diagnostics.py': {'open'},  # /proc/self/statm
         # Paths of the command line, in commands without a node.
         'nodes/messages/camera_info_files.py': {'read_text'},
         'nodes/parameters/parameter_reader.py': {'read_text'},

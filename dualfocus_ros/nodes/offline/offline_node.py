@@ -19,8 +19,8 @@ from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.msg import FocalStack as FocalStackMsg, StackInfo
 from dualfocus_ros.nodes.inputs import INPUTS
-from dualfocus_ros.nodes.monitoring.output_statistics import OutputStatistics
-from dualfocus_ros.nodes.monitoring.range_monitor import RangeMonitor
+from dualfocus_ros.nodes.monitoring.monitors import RangeMonitor
+from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics
 from dualfocus_ros.nodes.offline.bag_inputs import BagInputs
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings

@@ -30,10 +30,10 @@ from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stac
 from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
-from dualfocus_ros.nodes.inputs.sweep_input import SweepInput
+from dualfocus_ros.nodes.inputs import SweepInput
 from dualfocus_ros.nodes.messages import image_decoding
 from dualfocus_ros.nodes.messages.image_decoding import MessageError
-from dualfocus_ros.nodes.monitoring import diagnostics, node_health
+from dualfocus_ros.nodes.monitoring import diagnostics
 from dualfocus_ros.sweep.stage_counter import Stage
 import hostile_messages as hostile
 from hostile_messages import MAX_PIXELS
@@ -495,10 +495,9 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
 
 def shown(rig):
     """Return the counts of rejections in /diagnostics, and the longest text."""
+    node = rig.node
     status = diagnostics.input_status(
-        node_health.input_health(
-            rig.node._input, rig.node._stage_counter, rig.node._times, rig.node._active_since
-        )
+        node._input, node._stage_counter.snapshot(), node._times, 0.0
     )
     counts, longest = Counter(), 0
     for pair in status.values:

@@ -9,10 +9,11 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 from sensor_msgs.msg import CompressedImage, Image
 
 from depth_rig import START, image, stack_message
-from dualfocus_ros.nodes.inputs.stack_input import StackInput
+from dualfocus_ros.nodes.inputs import StackInput
 from dualfocus_ros.nodes.messages import image_decoding, input_messages
 from dualfocus_ros.nodes.messages.image_decoding import MessageError
-from dualfocus_ros.nodes.monitoring import diagnostics, node_health
+from dualfocus_ros.nodes.monitoring import diagnostics
+from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from hostile_messages import PICTURES
@@ -94,17 +95,6 @@ def test_diagnostics_show_a_reason_at_two_stages():
     stage_counter = StageCounter()
     for stage in (Stage.INFERRED, Stage.INFERRED, Stage.PUBLISHED):
         stage_counter.reject(stage, 'reset', 'reset')
-    health = node_health.InputHealth(
-        stage_counter=stage_counter.snapshot(),
-        topics='image_raw',
-        publishers=1,
-        age=0.0,
-        waiting=0.0,
-        period=None,
-        progress=None,
-        in_progress=False,
-        has_subscribers=True,
-        active=True,
-    )
-    values = {v.key: v.value for v in diagnostics.input_status(health).values}
+    status = diagnostics.input_status(None, stage_counter.snapshot(), CallbackTimer(), None)
+    values = {v.key: v.value for v in status.values}
     assert values['rejected reset'] == ('2 not inferred: reset; 1 not published: reset')

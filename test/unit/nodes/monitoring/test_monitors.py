@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.monitoring.diagnostics import optics_status
-from dualfocus_ros.nodes.monitoring.range_monitor import RangeMonitor
+from dualfocus_ros.nodes.monitoring.monitors import RangeMonitor
 
 # 10 px per dioptre limit the range to 5 m.
 SETTINGS = EstimatorSettings(kappa=10.0, depth_max=20.0)

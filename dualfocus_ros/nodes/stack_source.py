@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,8 +17,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
 from dualfocus_ros.focal_stack import FocalStack, Plane
-from dualfocus_ros.nodes.inputs.arrival_statistics import ArrivalStatistics
-from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
 from dualfocus_ros.nodes.messages.image_decoding import (
     MessageError,
     blank_image,
@@ -24,8 +24,11 @@ from dualfocus_ros.nodes.messages.image_decoding import (
     is_zero_copy,
 )
 from dualfocus_ros.nodes.messages.input_messages import calibration_from_msg
-from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
-from dualfocus_ros.nodes.monitoring.transport_monitor import TransportMonitor
+from dualfocus_ros.nodes.monitoring.node_statistics import (
+    ArrivalStatistics,
+    CallbackTimer,
+    TransportMonitor,
+)
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, AdaptiveQosSubscription, input_queue, type_name
 from dualfocus_ros.stamps import to_ns
@@ -35,6 +38,60 @@ from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.topics import CAMERA_INFO
 
 R = TypeVar('R')
+# Called with a function that returns the result of a conversion or raises its exception.
+_OnResult = Callable[[Callable[[], Any]], None]
+
+
+class ImageConverter:
+    """Runs conversions one after the other on its thread and returns the results in order.
+
+    All methods are called on the executor's thread, and so are the result callbacks.
+
+    :param times: timer of the callbacks.
+    """
+
+    def __init__(self, node: Node, times: CallbackTimer) -> None:
+        self._node = node
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix='converter')
+        self._pending: deque[tuple[Future[Any], _OnResult]] = deque()
+        self._ready = node.create_guard_condition(times.timed(self.deliver))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is pending."""
+        return not self._pending
+
+    def submit(self, work: Callable[[], Any], on_result: _OnResult, limit: int) -> bool:
+        """Queue a conversion; return False if an older one was dropped for it.
+
+        :param limit: maximum number of pending conversions with this one; beyond it the oldest is
+            dropped.
+        """
+        has_room = len(self._pending) < limit
+        if not has_room:
+            self._pending.popleft()[0].cancel()
+        future = self._pool.submit(work)
+        self._pending.append((future, on_result))
+        future.add_done_callback(lambda _: self._ready.trigger())
+        return has_room
+
+    def clear(self) -> None:
+        """Drop all pending conversions."""
+        for future, _ in self._pending:
+            future.cancel()
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Drop all pending conversions and stop the thread."""
+        self.clear()
+        self._pool.shutdown()
+        self._node.destroy_guard_condition(self._ready)
+
+    def deliver(self) -> None:
+        """Call the result callbacks of the finished conversions."""
+        while self._pending and self._pending[0][0].done():
+            future, on_result = self._pending.popleft()
+            on_result(future.result)
 
 
 class StackSource(ABC):
@@ -61,7 +118,7 @@ class StackSource(ABC):
         on_stack: Callable[[FocalStack], None],
         on_plane: Callable[[Plane], None],
         times: CallbackTimer | None = None,
-        converter: ImageConverter[Any] | None = None,
+        converter: ImageConverter | None = None,
     ) -> None:
         self._node = node
         self._times = times or CallbackTimer()
@@ -226,14 +283,3 @@ class StackSource(ABC):
             self.sweep_seconds = stack.sweep_duration_ns * 1e-9
             if self._enabled:
                 self._emit_stack(stack)
-
-
-class FixedFocusSource(StackSource):
-    """Base of inputs whose calibration is independent of focus: the newest one applies."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._calibration: CameraCalibration | None = None
-
-    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
-        self._calibration = calibration

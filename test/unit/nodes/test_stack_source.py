@@ -12,8 +12,8 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
-from dualfocus_ros.nodes.inputs.image_converter import ImageConverter
-from dualfocus_ros.nodes.monitoring.callback_times import CallbackTimer
+from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer
+from dualfocus_ros.nodes.stack_source import ImageConverter
 
 
 class Bench:
@@ -27,7 +27,7 @@ class Bench:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.times = CallbackTimer()
-        self.converter: ImageConverter[object] = ImageConverter(self.node, self.times)
+        self.converter: ImageConverter = ImageConverter(self.node, self.times)
         self.taken: list[object] = []
         self.permit = threading.Event()
         self.began = threading.Event()

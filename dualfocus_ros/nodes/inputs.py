@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Input `sweep`: one camera whose focus moves from image to image."""
+"""Inputs of the depth node: a sweep, planes of several cameras, or whole stacks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dualfocus_ros.camera.lens_state import LensReading
 from dualfocus_ros.camera.rectification import CameraCalibration
-from dualfocus_ros.focal_stack import Plane
-from dualfocus_ros.msg import FocusCommand, FocusState
-from dualfocus_ros.nodes.inputs.stack_source import StackSource
+from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.msg import FocalStack as FocalStackMsg, FocusCommand, FocusState
+from dualfocus_ros.nodes.messages.image_decoding import (
+    MessageError,
+    blank_image,
+    decode_image,
+    is_zero_copy,
+)
+from dualfocus_ros.nodes.messages.input_messages import cameras_of, focal_stack_from_msg
 from dualfocus_ros.nodes.messages.lens_messages import (
     frame_metadata,
     lens_position,
@@ -19,13 +27,26 @@ from dualfocus_ros.nodes.messages.lens_messages import (
     plane_target_from_msg,
 )
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
-from dualfocus_ros.nodes.parameters.derived_settings import assembler_settings, settling_model
+from dualfocus_ros.nodes.parameters.derived_settings import (
+    assembler_settings,
+    settling_model,
+    synchronizer_settings,
+)
+from dualfocus_ros.nodes.stack_source import StackSource
 from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.assembler import SweepAssembler, SweepProgress
 from dualfocus_ros.sweep.focus_sources import CommandFocusSource, PositionFocusSource
 from dualfocus_ros.sweep.frames import Frame
+from dualfocus_ros.sweep.plane_synchronizer import PlaneSynchronizer
 from dualfocus_ros.sweep.stage_counter import Stage
-from dualfocus_ros.topics import FOCUS_COMMAND, FOCUS_STATE, IMAGE_RAW, METADATA
+from dualfocus_ros.topics import (
+    FOCAL_STACK,
+    FOCUS_COMMAND,
+    FOCUS_STATE,
+    IMAGE_RAW,
+    METADATA,
+    plane_image_name,
+)
 
 
 class SweepInput(StackSource):
@@ -135,3 +156,101 @@ class SweepInput(StackSource):
 
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
         self._emit(self._assembler.add_camera(stamp, calibration))
+
+
+class FixedFocusSource(StackSource):
+    """Base of inputs whose calibration is independent of focus: the newest one applies."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._calibration: CameraCalibration | None = None
+
+    def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
+        self._calibration = calibration
+
+
+class PlanesInput(FixedFocusSource):
+    """Several cameras at fixed focus, or several sensors behind one lens; matched by stamp."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._synchronizer = PlaneSynchronizer(
+            synchronizer_settings(self._settings()), self._stage_counter
+        )
+
+    @property
+    def progress(self) -> SweepProgress | None:
+        settings = self._synchronizer.settings
+        return SweepProgress(self._synchronizer.waiting, len(settings.focus_dioptres))
+
+    @property
+    def in_progress(self) -> bool:
+        return self._synchronizer.waiting > 0
+
+    def start(self) -> None:
+        super().start()
+        for plane in range(len(self._settings().planes_focus_dioptres)):
+            self._subscribe_image(plane_image_name(plane), self._frame_callback(plane))
+
+    def tick(self, now_ns: int) -> None:
+        self._synchronizer.settings = synchronizer_settings(self._settings())
+        self._emit(self._synchronizer.tick(now_ns))
+
+    def reset(self) -> None:
+        super().reset()
+        self._synchronizer.reset()
+
+    def _frame_callback(self, plane: int) -> Callable[[Frame], None]:
+        def on_frame(frame: Frame) -> None:
+            camera, distorted = None, None
+            rectify = self._settings().rectify == 'auto'
+            try:
+                camera, distorted = cameras_of(frame.image, self._calibration, rectify)
+            except MessageError as error:  # depth without points is still possible
+                self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
+            self._emit(self._synchronizer.add(plane, frame, camera, distorted))
+
+        return on_frame
+
+
+class StackInput(FixedFocusSource):
+    """Whole stacks, one per ``FocalStack`` message."""
+
+    max_pending = 4
+
+    def start(self) -> None:
+        super().start()
+        self.images.append(self._subscribe(FocalStackMsg, FOCAL_STACK.name, self._on_stack))
+
+    def tick(self, now_ns: int) -> None:
+        """Do nothing: no stack is assembled here."""
+
+    def _on_stack(self, msg: FocalStackMsg) -> None:
+        self._stage_counter.count(Stage.RECEIVED)
+        self.arrivals.record()
+        settings = self._settings()
+        self._convert(
+            not self._enabled or all(is_zero_copy(image) for image in msg.images),
+            partial(
+                focal_stack_from_msg,
+                msg,
+                settings.max_pixels,
+                settings.rectify == 'auto',
+                self._calibration,
+                decode_image if self._enabled else blank_image,
+            ),
+            self._on_converted_stack,
+        )
+
+    def _on_converted_stack(self, stack: FocalStack) -> None:
+        for stage in (Stage.VALID, Stage.MATCHED, Stage.STACKED):
+            self._stage_counter.count(stage)
+        self._emit([stack])
+
+
+# Input of each value of the parameter `input`.
+INPUTS: dict[str, Callable[..., StackSource]] = {
+    'sweep': SweepInput,
+    'planes': PlanesInput,
+    'stack': StackInput,
+}

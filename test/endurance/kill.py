@@ -36,7 +36,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rig import (
+from node_fleet import (
     Fleet,
     Memory,
     Observer,

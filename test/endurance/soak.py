@@ -29,8 +29,8 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from node_fleet import Fleet, Observer, is_whole, memory_bytes, observer, wait_for_depths
 import numpy as np
-from rig import Fleet, Observer, is_whole, memory_bytes, observer, wait_for_depths
 from tqdm import tqdm
 from trend import FEWEST, Trend, trend
 

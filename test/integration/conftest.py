@@ -8,14 +8,19 @@ import os
 from pathlib import Path
 import signal
 import subprocess
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dualfocus_ros.demo.node_processes import reclaim_shared_memory
 
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
+pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
+
+from ros_client import RosClient
+
+if TYPE_CHECKING:
+    from depth_node_harness import DepthNodeHarness
 
 _PATIENCE = 60.0
 _HERE = Path(__file__).parent
@@ -133,69 +138,62 @@ def _starter(folder: Path) -> Iterator[Callable[..., Program]]:
             program.process.wait()
 
 
-class Listener:
-    """Node of the test, with a separate executor."""
+@pytest.fixture
+def start_command(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], Path]]]:
+    """Return a function that starts ``dualfocus`` and returns the process and its log."""
+    from ament_index_python.packages import get_package_prefix
 
-    def __init__(self) -> None:
-        from rclpy.context import Context
-        from rclpy.executors import SingleThreadedExecutor
+    started: list[subprocess.Popen[bytes]] = []
 
-        self.context = Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node('test_listener', context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+    def run(*words: object) -> tuple[subprocess.Popen[bytes], Path]:
+        program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
+        log = tmp_path / f'{words[0]}{len(started)}.log'
+        with log.open('wb') as file:
+            process = subprocess.Popen(
+                [program, *map(str, words)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        started.append(process)
+        return process, log
 
-    def collect(self, msg_type: type, topic: str, depth: int = 50) -> list[Any]:
-        """Subscribe; returns the list that messages are appended to."""
-        messages: list[Any] = []
-        self.node.create_subscription(msg_type, topic, messages.append, depth)
-        return messages
-
-    def until(
-        self, condition: Callable[[], bool], patience: float = _PATIENCE, what: str = ''
-    ) -> None:
-        """Spin until the condition holds; fails the test when it never does.
-
-        A condition about the last message of a list does not hold while the list is empty.
-        """
-        end = time.monotonic() + patience
-
-        def holds() -> bool:
-            try:
-                return condition()
-            except IndexError:
-                return False
-
-        while not holds():
-            if time.monotonic() > end:
-                pytest.fail(f'waited {patience:g} s in vain {what}'.rstrip())
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def spin(self, seconds: float) -> None:
-        """Spin for a while."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0.0:
-            self.executor.spin_once(timeout_sec=min(0.05, left))
-
-    def call(self, service_type: type, name: str, request: Any) -> Any:
-        """Call a service and return its answer."""
-        client = self.node.create_client(service_type, name)
-        self.until(client.service_is_ready, what=f'for the service {name}')
-        future = client.call_async(request)
-        self.until(future.done, what=f'for the answer of {name}')
-        return future.result()
-
-    def close(self) -> None:
-        """Leave ROS."""
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
+def listener() -> Iterator[RosClient]:
     """Return a node of the test."""
-    node = Listener()
-    yield node
-    node.close()
+    client = RosClient()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def make_harness() -> Iterator[Callable[..., DepthNodeHarness]]:
+    """Return a function that makes a depth node with its peer; all are closed after the test."""
+    from depth_node_harness import DepthNodeHarness
+
+    made: list[DepthNodeHarness] = []
+
+    def make(**arguments: Any) -> DepthNodeHarness:
+        made.append(DepthNodeHarness(**arguments))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        harness.close()
+
+
+@pytest.fixture
+def harness(make_harness: Callable[..., DepthNodeHarness]) -> DepthNodeHarness:
+    """Return a depth node with a camera and a subscriber of depth, connected."""
+    harness = make_harness()
+    harness.use_camera()
+    harness.listen('depth/image_rect')
+    harness.ready()
+    return harness

@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections import Counter
 import itertools
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import pytest
 from sensor_msgs.msg import Image
 
-from depth_rig import MS, START, DepthRig, camera_info, command, header, image
+from depth_node_harness import MS, START, camera_info, command, header, image
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.sweep.stage_counter import Stage
 
@@ -177,58 +173,56 @@ TABLE = [
 
 
 @pytest.fixture
-def make():
-    """Return a function that makes a rig with a subscriber; all are closed after the test."""
-    rigs = []
+def make(make_harness):
+    """Return a function that makes a harness with a subscriber."""
 
-    def make_rig(inputs, **arguments):
-        rig = DepthRig(stack__pairing_window=0.3, stack__timeout=20.0, **arguments)
-        rigs.append(rig)
+    def make_connected(inputs, **arguments):
+        harness = make_harness(stack__pairing_window=0.3, stack__timeout=20.0, **arguments)
         for topic, kind in inputs.items():
-            rig.advertise(topic, kind)
-        rig.listen('depth/image_rect')
-        rig.ready()
+            harness.advertise(topic, kind)
+        harness.listen('depth/image_rect')
+        harness.ready()
         # Every stack, also those that the network has no time for.
-        rig.stacks, emit = [], rig.node._input._emit_stack
+        harness.stacks, emit = [], harness.input._emit_stack
 
         def note(stack):
-            rig.stacks.append(stack)
+            harness.stacks.append(stack)
             emit(stack)
 
-        rig.node._input._emit_stack = note
-        return rig
+        harness.input._emit_stack = note
+        return harness
 
-    yield make_rig
-    for rig in rigs:
-        rig.close()
+    return make_connected
 
 
-def counts(rig):
+def counts(harness):
     """Return the number of rejections by reason, over all stages."""
     found = Counter()
-    for rejection in rig.node._stage_counter.snapshot().rejections:
+    for rejection in harness.counts().rejections:
         found[rejection.reason] += rejection.count
     return found
 
 
-def send(rig, messages):
+def send(harness, messages):
     """Publish messages in this order; a text among them says which count to wait for."""
-    before = counts(rig)
+    before = counts(harness)
     for message in messages:
         if isinstance(message, str):
             reason = message.split()[-1]
-            rig.until(lambda r=reason: counts(rig).get(r, 0) > before.get(r, 0), message)
+            harness.until(lambda r=reason: counts(harness).get(r, 0) > before.get(r, 0), message)
             continue
         # DDS keeps the order of one topic only.
-        taken = seen(rig)
-        rig.publish(*message)
-        rig.until(lambda t=taken: seen(rig) != t, f'for a message on {message[0]} to be taken')
+        taken = seen(harness)
+        harness.publish(*message)
+        harness.until(
+            lambda t=taken: seen(harness) != t, f'for a message on {message[0]} to be taken'
+        )
 
 
-def seen(rig):
+def seen(harness):
     """Return what changes with every message that the node takes."""
-    received = rig.node._stage_counter.snapshot().counts[Stage.RECEIVED]
-    return received, id(rig.node._input.lens), sum(counts(rig).values())
+    received = harness.counts().counts[Stage.RECEIVED]
+    return received, id(harness.input.lens), sum(counts(harness).values())
 
 
 def pairs(stack):
@@ -236,24 +230,24 @@ def pairs(stack):
     return [(grey(p.focus_dioptres), int(p.image.flat[0])) for p in stack.planes]
 
 
-def run_row(rig, fault):
+def run_row(harness, fault):
     """Run a sweep with a fault and one without; return counts and both stacks."""
-    before, done = counts(rig), len(rig.stacks)
+    before, done = counts(harness), len(harness.stacks)
     sweep, following = Sweep(next(sweeps)), Sweep(next(sweeps))
-    send(rig, fault(sweep))
-    send(rig, following.all())
-    stacks = {stack.sweep_id: stack for stack in rig.stacks[done:]}
-    found = {r: n - before.get(r, 0) for r, n in counts(rig).items() if n > before.get(r, 0)}
+    send(harness, fault(sweep))
+    send(harness, following.all())
+    stacks = {stack.sweep_id: stack for stack in harness.stacks[done:]}
+    found = {r: n - before.get(r, 0) for r, n in counts(harness).items() if n > before.get(r, 0)}
     found.pop('superseded', None)
     return found, stacks.get(sweep.number), stacks[following.number]
 
 
 @pytest.mark.fault(2, 3, 4, 5, 7)
 def test_faults_are_counted_and_never_mispaired(make):
-    rig = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make({'image_raw': Image, 'focus_state': FocusState})
     wrong, lines = [], []
     for name, fault, expected, planes in TABLE:
-        found, stack, following = run_row(rig, fault)
+        found, stack, following = run_row(harness, fault)
         counted = ', '.join(f'{r} {n}' for r, n in found.items()) or '-'
         size = None if stack is None else len(stack.planes)
         lines.append(f'{name:32} | {counted:30} | {size} of {WHOLE} planes')
@@ -266,35 +260,37 @@ def test_faults_are_counted_and_never_mispaired(make):
 
 
 def test_focus_after_next_sweep_started_is_late_once(make):
-    rig = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make({'image_raw': Image, 'focus_state': FocusState})
     for _ in range(2):
         first = Sweep(next(sweeps))
         second = Sweep(next(sweeps), start=first.stamps[-1] + PERIOD)
         following = second.all()
         last = first.state(5)
-        send(rig, [*first.all({5: []}), *following[:2], last, *following[2:]])
-    assert all(a == b for stack in rig.stacks for a, b in pairs(stack))
+        send(harness, [*first.all({5: []}), *following[:2], last, *following[2:]])
+    assert all(a == b for stack in harness.stacks for a, b in pairs(stack))
     # The second sweep is kept open for late messages.
-    assert [len(stack.planes) for stack in rig.stacks] == [5, 6, 6, 6]
-    assert counts(rig)['late'] == 1
-    assert set(counts(rig)) <= {'late', 'superseded'}
+    assert [len(stack.planes) for stack in harness.stacks] == [5, 6, 6, 6]
+    assert counts(harness)['late'] == 1
+    assert set(counts(harness)) <= {'late', 'superseded'}
 
 
 @pytest.mark.fault(8)
 def test_no_pairs_across_backward_clock_jump(make):
-    rig = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make({'image_raw': Image, 'focus_state': FocusState})
     first = Sweep(next(sweeps), start=START + 50 * 10**9)
-    send(rig, first.all()[:7])  # the last is an image that lacks its report, or has it unpaired
+    send(
+        harness, first.all()[:7]
+    )  # the last is an image that lacks its report, or has it unpaired
     again = Sweep(next(sweeps), start=START)
-    send(rig, again.all())
-    (stack,) = rig.stacks
+    send(harness, again.all())
+    (stack,) = harness.stacks
     assert stack.sweep_id == again.number
     assert all(a == b for a, b in pairs(stack))
-    assert counts(rig)['clock_jump'] == 1
+    assert counts(harness)['clock_jump'] == 1
 
 
 def test_unnumbered_sweeps_use_both_directions(make):
-    rig = make({'image_raw': Image, 'focus_state': FocusState}, stack__min_size=2)
+    harness = make({'image_raw': Image, 'focus_state': FocusState}, stack__min_size=2)
     up = list(FOCUS)
     start = START
     for name, turns, expected in (
@@ -302,17 +298,19 @@ def test_unnumbered_sweeps_use_both_directions(make):
         ('sawtooth', [*up, *up, *up, up[0]], [1, 1, 1]),
         ('sawtooth down', [*up[::-1], *up[::-1], *up[::-1], up[-1]], [-1, -1, -1]),
     ):
-        rig.stacks.clear()
+        harness.stacks.clear()
         for n, focus in enumerate(turns):
             stamp = start + n * PERIOD
             state = FocusState(header=header(stamp), focus_dioptres=focus, state=SETTLED)
-            send(rig, [('focus_state', state), ('image_raw', image(stamp, grey(focus)))])
-        directions = [1 if s.focus_dioptres[-1] > s.focus_dioptres[0] else -1 for s in rig.stacks]
+            send(harness, [('focus_state', state), ('image_raw', image(stamp, grey(focus)))])
+        directions = [
+            1 if s.focus_dioptres[-1] > s.focus_dioptres[0] else -1 for s in harness.stacks
+        ]
         assert directions == expected, name
-        assert all(len(s.planes) == WHOLE for s in rig.stacks), name
-        assert all(a == b for s in rig.stacks for a, b in pairs(s)), name
+        assert all(len(s.planes) == WHOLE for s in harness.stacks), name
+        assert all(a == b for s in harness.stacks for a, b in pairs(s)), name
         start += 100 * 10**9
-        rig.node._reset()
+        harness.depth_node._reset()
 
 
 def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
@@ -340,7 +338,7 @@ def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
 
 
 def test_camera_ros_metadata(make):
-    rig = make(
+    harness = make(
         {'image_raw': Image, 'metadata': DiagnosticArray},
         focus_source='camera_ros',
         camera_ros__latency_frames=1,
@@ -350,8 +348,8 @@ def test_camera_ros_metadata(make):
     stamps = itertools.count(START, PERIOD)
     for fault in ('none', 'metadata missing', 'metadata late', 'no LensPosition'):
         lost = fault in ('metadata missing', 'no LensPosition')
-        before = counts(rig)
-        rig.stacks.clear()
+        before = counts(harness)
+        harness.stacks.clear()
         messages = []
         for n, focus in enumerate(FOCUS):
             moved, rests = next(stamps), next(stamps)
@@ -366,16 +364,16 @@ def test_camera_ros_metadata(make):
             if fault == 'metadata late':
                 pair.reverse()
             messages += pair
-        send(rig, [*messages, *(['wait for no_focus'] if lost else [])])
-        assert all(a == b for stack in rig.stacks for a, b in pairs(stack))
-        assert [len(stack.planes) for stack in rig.stacks] == ([] if lost else [WHOLE])
-        found = {r: n - before.get(r, 0) for r, n in counts(rig).items()}
+        send(harness, [*messages, *(['wait for no_focus'] if lost else [])])
+        assert all(a == b for stack in harness.stacks for a, b in pairs(stack))
+        assert [len(stack.planes) for stack in harness.stacks] == ([] if lost else [WHOLE])
+        found = {r: n - before.get(r, 0) for r, n in counts(harness).items()}
         assert found.get('no_focus', 0) == int(lost)
         assert found.get('no_lens_position', 0) == int(fault == 'no LensPosition')
         if not lost:
-            rig.until(lambda: rig.received['depth/image_rect'], 'for depth')
-        rig.received['depth/image_rect'].clear()
-        rig.node._reset()
+            harness.until(lambda: harness.received['depth/image_rect'], 'for depth')
+        harness.received['depth/image_rect'].clear()
+        harness.depth_node._reset()
         for _ in range(20):
             next(stamps)
 
@@ -383,18 +381,18 @@ def test_camera_ros_metadata(make):
 def test_five_synchronised_cameras(make):
     focus = [0.2, 0.6, 1.0, 1.4, 1.8]
     inputs = {f'plane_{n}/image_raw': Image for n in range(5)}
-    rig = make(
+    harness = make(
         {**inputs, 'camera_info': type(camera_info(0, 1.0))},
         input='planes',
         planes__focus_dioptres=focus,
         stack__sync_tolerance=0.004,
         stack__min_size=4,
     )
-    rig.publish('camera_info', camera_info(START, 42.0))
+    harness.publish('camera_info', camera_info(START, 42.0))
 
     def shoot(at, offsets=(0,) * 5, order=range(5), without=()):
         send(
-            rig,
+            harness,
             [
                 (f'plane_{n}/image_raw', image(at + round(offsets[n] * MS), grey(focus[n])))
                 for n in order
@@ -407,40 +405,40 @@ def test_five_synchronised_cameras(make):
     shoot(START + 2 * 10**9, without=[2])
     shoot(START + 3 * 10**9, offsets=(0, 0, 0, 0, 30))
     shoot(START + 30 * 10**9)
-    assert [len(stack.planes) for stack in rig.stacks] == [5, 5, 4, 4, 5]
-    assert all(a == b for stack in rig.stacks for a, b in pairs(stack))
+    assert [len(stack.planes) for stack in harness.stacks] == [5, 5, 4, 4, 5]
+    assert all(a == b for stack in harness.stacks for a, b in pairs(stack))
     # The image that came too late for its stack found no other.
-    assert counts(rig)['unsynchronised'] == 1
-    assert set(counts(rig)) <= {'unsynchronised', 'superseded'}
-    rig.until(lambda: rig.received['depth/image_rect'])
+    assert counts(harness)['unsynchronised'] == 1
+    assert set(counts(harness)) <= {'unsynchronised', 'superseded'}
+    harness.until(lambda: harness.received['depth/image_rect'])
 
 
 def test_commanded_focus_without_reports(make):
-    rig = make(
+    harness = make(
         {'image_raw': Image, 'focus_command': FocusCommand},
         focus_source='command',
         command__latency_frames=2,
         command__settling_time=0.05,
     )
-    send(rig, [('image_raw', image(START - 10**9, 0)), 'wait for no_focus'])
+    send(harness, [('image_raw', image(START - 10**9, 0)), 'wait for no_focus'])
     for n, focus in enumerate(FOCUS):
         at = START + n * 5 * PERIOD
-        rig.publish('focus_command', command(at, focus, 7, n, WHOLE))
-        rig.until(lambda n=n: len(rig.node._input._commanded._commands) == n + 1)
+        harness.publish('focus_command', command(at, focus, 7, n, WHOLE))
+        harness.until(lambda n=n: len(harness.input._commanded._commands) == n + 1)
         before = FOCUS[max(n - 1, 0)]
         shown = (before, 0.5 * (before + focus), focus, focus)
         send(
-            rig,
+            harness,
             [('image_raw', image(at + (k + 1) * PERIOD, grey(q))) for k, q in enumerate(shown)],
         )
-    (stack,) = rig.stacks
+    (stack,) = harness.stacks
     assert len(stack.planes) == WHOLE
     assert all(a == b for a, b in pairs(stack))
-    assert counts(rig) == {'no_focus': 1, 'moving': 2 * WHOLE}
+    assert counts(harness) == {'no_focus': 1, 'moving': 2 * WHOLE}
 
 
 def test_command_later_than_its_images(make):
-    rig = make(
+    harness = make(
         {'image_raw': Image, 'focus_command': FocusCommand},
         focus_source='command',
         command__latency_frames=0,
@@ -452,15 +450,15 @@ def test_command_later_than_its_images(make):
             at = START + (10 * sweep + n) * 5 * PERIOD
             order = command(at, focus, sweep, n, WHOLE)
             shown = ('image_raw', image(at + PERIOD, grey(focus)))
-            orders = len(rig.node._input._commanded._commands)
+            orders = len(harness.input._commanded._commands)
             if n == late:
-                send(rig, [shown])
-            rig.publish('focus_command', order)
-            rig.until(lambda o=orders: len(rig.node._input._commanded._commands) > o)
+                send(harness, [shown])
+            harness.publish('focus_command', order)
+            harness.until(lambda o=orders: len(harness.input._commanded._commands) > o)
             if n != late:
-                send(rig, [shown])
+                send(harness, [shown])
     # The image was taken for one of the plane before; the sweep that has it is dropped.
-    (stack,) = [stack for stack in rig.stacks if len(stack.planes) == WHOLE]
+    (stack,) = [stack for stack in harness.stacks if len(stack.planes) == WHOLE]
     assert stack.sweep_id == 2
-    assert all(a == b for stack in rig.stacks for a, b in pairs(stack))
-    assert counts(rig)['late_command'] == 1
+    assert all(a == b for stack in harness.stacks for a, b in pairs(stack))
+    assert counts(harness)['late_command'] == 1

@@ -13,27 +13,16 @@ from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.bags.writer import BagWriter
 from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
+from ros_client import RosClient
 from stack_bag import write_stack_bag
-
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 
 @pytest.fixture
 def nodes():
-    from rclpy.context import Context
-    from rclpy.executors import SingleThreadedExecutor
-
-    context = Context()
-    rclpy.init(context=context)
-    player = rclpy.create_node('player', context=context)
-    recorder = rclpy.create_node('recorder', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(recorder)
-    yield player, recorder, executor
-    executor.shutdown()
-    player.destroy_node()
-    recorder.destroy_node()
-    rclpy.shutdown(context=context)
+    player, recorder = RosClient('player'), RosClient('recorder')
+    yield player.node, recorder.node, recorder.executor
+    player.close()
+    recorder.close()
 
 
 def contents(path):

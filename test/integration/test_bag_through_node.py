@@ -12,6 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image, PointCloud2
 
 from dualfocus_ros.alignment.align import align, warp_planes
 from dualfocus_ros.bags.player import BagPlayer, PlaybackSettings, TopicPublisher
@@ -22,9 +23,8 @@ from dualfocus_ros.demo.collector import decode_cloud, decode_image
 from dualfocus_ros.demo.node_processes import NodeGroup
 from dualfocus_ros.focal_stack import Plane
 from dualfocus_ros.stamps import read_header_stamp
+from ros_client import RosClient
 from stack_bag import write_stack_bag
-
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 
 START, PERIOD, SWEEPS = 1_700_000_000_123_456_789, 100_000_000, 6
 PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
@@ -32,14 +32,9 @@ PHONE_TABLE = Path(__file__).parents[3] / 'shared/data/stacks/phone_table'
 
 def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndarray, np.ndarray]:
     """Play the bag to a new depth node; return depth and cloud of the first such stamp."""
-    from rclpy.executors import SingleThreadedExecutor
-    from sensor_msgs.msg import Image, PointCloud2
-
     got: dict[str, bytes] = {}
-    rclpy.init()
-    node = rclpy.create_node('bag_test')
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    client = RosClient('bag_test')
+    node = client.node
     try:
         for topic, kind in (('depth/image_rect', Image), ('depth/points', PointCloud2)):
 
@@ -60,14 +55,12 @@ def depth_of_node(bag_path: Path, stamps: set[int], logs: Path) -> tuple[np.ndar
             playing.start()
             while len(got) < 2:
                 assert time.monotonic() < deadline and not processes.exited(), logs
-                executor.spin_once(timeout_sec=0.2)
+                client.spin(0.2)
             playing.join()
             assert processes.stop() == {'depth_node': 0}
             assert processes.problems == []
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown()
+        client.close()
     assert read_header_stamp(got['depth/image_rect']) == read_header_stamp(got['depth/points'])
     return decode_image(got['depth/image_rect']), decode_cloud(got['depth/points'])
 

@@ -1,18 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rehearsals of docs/calibration.md, command by command: breathing, blur, settling, field."""
+"""Run the commands of docs/calibration.md in order: focus scale, breathing, blur, settling, field."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
+import re
+import signal
+import subprocess
 
+import numpy as np
 import pytest
 import yaml
 
-from rehearsal import commands, run
+DOCUMENT = Path(__file__).parents[2] / 'docs/calibration.md'
+_PATIENCE = 170.0
+
+
+def commands(part: str) -> str:
+    """Return the one block of commands that contains this text."""
+    blocks = re.findall(r'```bash\n(.*?)```', DOCUMENT.read_text('utf-8'), re.S)
+    found = [block for block in blocks if part in block]
+    assert len(found) == 1, f'{len(found)} blocks of {DOCUMENT.name} contain {part!r}'
+    return found[0]
+
+
+def run(script: str, folder: Path) -> None:
+    """Run commands in a folder; fail with their output."""
+    log = folder / 'log.txt'
+    with log.open('wb') as file:
+        process = subprocess.Popen(
+            ['bash', '-c', script],
+            cwd=folder,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ.copy(),
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(_PATIENCE)
+        finally:
+            # Background processes of the script end with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    text = log.read_text(errors='replace')
+    assert status == 0, f'status {status}:\n{text}'
+    assert 'Traceback' not in text and 'error:' not in text, text
 
 
 def parameters(path: Path) -> dict[str, object]:
     return yaml.safe_load(path.read_text())['/**']['ros__parameters']
+
+
+@pytest.mark.slow
+def test_focus_scale(tmp_path):
+    run(commands('--camera /$camera'), tmp_path)
+    values = parameters(tmp_path / 'focus.yaml')
+    positions = np.array(values['calibration.positions'])
+    dioptres = np.array(values['calibration.dioptres'])
+    off = np.abs(dioptres / (positions / 1000.0) - 1.0).max()
+    print(f'{positions[0]:.0f} to {positions[-1]:.0f} units, off by {off:.2%} at most')
+    assert off < 0.04
 
 
 @pytest.mark.slow

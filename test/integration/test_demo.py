@@ -16,8 +16,6 @@ import pytest
 
 from dualfocus_ros.bags.reader import BagReader
 
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-
 SMALL = ['--width', '320', '--height', '240', '--planes', '5', '--device', 'cpu']
 COMMAND = [sys.executable, '-m', 'dualfocus_ros.cli.main', 'demo']
 

@@ -8,9 +8,6 @@ import subprocess
 import threading
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-
 from rosbags.rosbag2.storage_mcap import McapWriter
 from sensor_msgs.msg import Image
 

@@ -85,8 +85,8 @@ def test_depth_from_a_driver(start, listener, kind):
     sweep = programs[-1]
     listener.until(
         lambda: len(stacks) >= 3 and len(depths) >= 3,
-        120.0,
         '\n'.join(program.output for program in programs),
+        120.0,
     )
     switches = [name for name in LOCKS if name in CONTROLS[kind]]
     during = parameters_of(listener, kind, switches)

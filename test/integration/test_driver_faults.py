@@ -11,6 +11,7 @@ from rcl_interfaces.srv import GetParameters
 from std_srvs.srv import Trigger
 
 from dualfocus_ros.msg import FocusCommand, FocusState
+from ros_client import newest_status
 from stand_in_driver import NODES, TABLES
 
 DRIVER = str(Path(__file__).parents[1] / 'support' / 'stand_in_driver.py')
@@ -31,11 +32,7 @@ class Watch:
 
     def status(self, part):
         """Return level, text and values of the newest status of a part."""
-        for array in reversed(self.arrays):
-            for status in array.status:
-                if status.name == f'focus_sweep: {part}':
-                    return status.level, status.message, {v.key: v.value for v in status.values}
-        return None, '', {}
+        return newest_status(self.arrays, f'focus_sweep: {part}')
 
     def says(self, part, text):
         return text in self.status(part)[1]

@@ -156,7 +156,7 @@ def test_geometry_over_dds_with_defaults(start, listener, abs_rel):
     def common():
         return sorted(stamped(depths).keys() & stamped(truths).keys() & stamped(infos).keys())
 
-    listener.until(lambda: len(common()) >= 4, 120.0, 'for four depth images with their truth')
+    listener.until(lambda: len(common()) >= 4, 'for four depth images with their truth', 120.0)
     errors = []
     for stamp in common():
         depth, truth = (
@@ -174,7 +174,7 @@ def test_geometry_over_dds_with_defaults(start, listener, abs_rel):
         named = [s for m in diagnostics for s in m.status if s.name == 'dualfocus: depth']
         return [s for s in named if s.level == DiagnosticStatus.WARN]
 
-    listener.until(lambda: bool(warnings()), 20.0, 'for a warning')
+    listener.until(lambda: bool(warnings()), 'for a warning', 20.0)
     warning = warnings()[-1]
     assert 'alignment.max_motion' in warning.message
     motion = {v.key: v.value for v in warning.values}['motion [px]']

@@ -3,13 +3,9 @@
 come."""
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
 from rclpy.serialization import serialize_message
 
-from depth_rig import MS, START, DepthRig, camera_info, image, stamps_of
+from depth_node_harness import MS, START, camera_info, image, stamps_of
 from dualfocus_ros.msg import FocusState
 
 HOSTILE = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -26,33 +22,26 @@ def with_hostile_sizes(message):
 
 
 @pytest.mark.fault(13)
-def test_impossible_sizes_cost_only_their_message():
-    rig = DepthRig()
-    try:
-        rig.use_camera()
-        rig.listen('depth/image_rect')
-        rig.ready()
-        messages = {
-            'image_raw': image(START, 1),
-            'camera_info': camera_info(START, 50.0),
-            'focus_state': FocusState(header=image(START, 1).header, focus_dioptres=1.0),
-        }
-        sent = 0
-        for topic, message in messages.items():
-            for data in with_hostile_sizes(message):
-                rig.publish(topic, data)
-                sent += 1
-                rig.executor.spin_once(timeout_sec=0.0)
-        assert sent > 150
-        rig.spin(0.5)
-        assert rig.state == 'active' and rig.node._worker.restarts == 0
-        # A stamp of chance may have been from the future: the clock is then set back.
-        stamps = []
-        for number in (1, 2, 3):
-            stamps += rig.sweep(start=START + number * 1000 * MS, sweep=number)[-1:]
-        rig.until(lambda: stamps[-1] in stamps_of(rig.received['depth/image_rect']))
-        counts = rig.node._stage_counter.snapshot().counts
-        stages = {stage.value: count for stage, count in counts.items()}
-        assert stages['received'] < sent + 9
-    finally:
-        rig.close()
+def test_impossible_sizes_cost_only_their_message(harness):
+    messages = {
+        'image_raw': image(START, 1),
+        'camera_info': camera_info(START, 50.0),
+        'focus_state': FocusState(header=image(START, 1).header, focus_dioptres=1.0),
+    }
+    sent = 0
+    for topic, message in messages.items():
+        for data in with_hostile_sizes(message):
+            harness.publish(topic, data)
+            sent += 1
+            harness.executor.spin_once(timeout_sec=0.0)
+    assert sent > 150
+    harness.spin(0.5)
+    assert harness.state == 'active' and harness.worker.restarts == 0
+    # A stamp of chance may have been from the future: the clock is then set back.
+    stamps = []
+    for number in (1, 2, 3):
+        stamps += harness.sweep(start=START + number * 1000 * MS, sweep=number)[-1:]
+    harness.until(lambda: stamps[-1] in stamps_of(harness.received['depth/image_rect']))
+    counts = harness.counts().counts
+    stages = {stage.value: count for stage, count in counts.items()}
+    assert stages['received'] < sent + 9

@@ -13,6 +13,7 @@ from rclpy.context import Context
 from sensor_msgs.msg import CameraInfo, Image
 
 from dualfocus_ros.msg import FocusState
+from ros_client import newest_status
 
 WIDTH, HEIGHT, RATE = 640, 480, 15.0
 SECONDS = 6.0
@@ -70,15 +71,12 @@ def test_idle_node_uses_little_cpu(start, listener, vga_camera, record_property)
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
 
     def input_values():
-        for status in diagnostics[-1].status if diagnostics else ():
-            if status.name == 'dualfocus: input':
-                return status.message, {v.key: v.value for v in status.values}
-        return '', {}
+        return newest_status(diagnostics, 'dualfocus: input')[1:]
 
     listener.until(
         lambda: input_values()[0].startswith('idle') and vga_camera.get_subscription_count() > 0,
-        120.0,
         'for an idle node with a camera',
+        120.0,
     )
     listener.spin(3.0)
     images_before = int(input_values()[1]['received'])

@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way in, over DDS, through the shipped network, against the truth of a rendered scene."""
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import CameraInfo, Image
 
-from depth_rig import MS, START, DepthRig, camera_info, command, header, stamps_of
+from depth_node_harness import MS, START, camera_info, command, header, stamps_of
 from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.stack_processor import load_estimator
@@ -28,13 +24,12 @@ def scene():
 
 
 @pytest.fixture
-def make():
-    """Return a function that makes a rig with the shipped network; closed after the test."""
-    rigs = []
+def make(make_harness):
+    """Return a function that makes a harness with the shipped network."""
 
-    def make_rig(inputs, **parameters):
+    def make_connected(inputs, **parameters):
         lens = simulated_lens(WIDTH)
-        rig = DepthRig(
+        harness = make_harness(
             load=load_estimator,
             device='cpu',
             threads=1,
@@ -44,16 +39,13 @@ def make():
             lens__pixel_pitch=lens.pixel_pitch,
             **parameters,
         )
-        rigs.append(rig)
         for topic, kind in inputs.items():
-            rig.advertise(topic, kind)
-        rig.listen('depth/image_rect')
-        rig.ready()
-        return rig
+            harness.advertise(topic, kind)
+        harness.listen('depth/image_rect')
+        harness.ready()
+        return harness
 
-    yield make_rig
-    for rig in rigs:
-        rig.close()
+    return make_connected
 
 
 def picture(plane, stamp):
@@ -72,11 +64,11 @@ def info_of(plane, stamp):
     return info
 
 
-def check(rig, scene, stamp):
+def check(harness, scene, stamp):
     """Check the depth that came out against the truth where the planes reach."""
     planes, truth = scene
-    rig.until(lambda: rig.received['depth/image_rect'], 'for depth')
-    message = rig.received['depth/image_rect'][0]
+    harness.until(lambda: harness.received['depth/image_rect'], 'for depth')
+    message = harness.received['depth/image_rect'][0]
     assert stamps_of([message]) == [stamp]
     depth = np.frombuffer(message.data, np.float32).reshape(HEIGHT, WIDTH)
     focus = [p.focus_dioptres for p in planes]
@@ -97,7 +89,7 @@ def sweep_messages(planes, extra):
 
 
 def test_focus_state(make, scene):
-    rig = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
+    harness = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
 
     def state(n, plane, stamp):
         yield (
@@ -113,12 +105,12 @@ def test_focus_state(make, scene):
         )
 
     for topic, message in sweep_messages(scene[0], state):
-        rig.publish(topic, message)
-    check(rig, scene, START + (PLANES - 1) * PERIOD)
+        harness.publish(topic, message)
+    check(harness, scene, START + (PLANES - 1) * PERIOD)
 
 
 def test_camera_ros_metadata_to_depth(make, scene):
-    rig = make(
+    harness = make(
         {'image_raw': Image, 'camera_info': CameraInfo, 'metadata': DiagnosticArray},
         focus_source='camera_ros',
         stack__size=PLANES,
@@ -132,12 +124,12 @@ def test_camera_ros_metadata_to_depth(make, scene):
         yield 'metadata', DiagnosticArray(header=header(stamp), status=[status])
 
     for topic, message in sweep_messages(scene[0], metadata):
-        rig.publish(topic, message)
-    check(rig, scene, START + (PLANES - 1) * PERIOD)
+        harness.publish(topic, message)
+    check(harness, scene, START + (PLANES - 1) * PERIOD)
 
 
 def test_commands(make, scene):
-    rig = make(
+    harness = make(
         {'image_raw': Image, 'camera_info': CameraInfo, 'focus_command': FocusCommand},
         focus_source='command',
         command__latency_frames=0,
@@ -148,36 +140,36 @@ def test_commands(make, scene):
         yield 'focus_command', command(stamp - 50 * MS, plane.focus_dioptres, 1, n, PLANES)
 
     for topic, message in sweep_messages(scene[0], order):
-        orders = len(rig.node._input._commanded._commands)
-        rig.publish(topic, message)
+        orders = len(harness.input._commanded._commands)
+        harness.publish(topic, message)
         if topic == 'focus_command':
-            rig.until(lambda o=orders: len(rig.node._input._commanded._commands) > o)
-    check(rig, scene, START + (PLANES - 1) * PERIOD)
+            harness.until(lambda o=orders: len(harness.input._commanded._commands) > o)
+    check(harness, scene, START + (PLANES - 1) * PERIOD)
 
 
 def test_five_synchronised_cameras(make, scene):
     planes = scene[0]
-    rig = make(
+    harness = make(
         {**{f'plane_{n}/image_raw': Image for n in range(PLANES)}, 'camera_info': CameraInfo},
         input='planes',
         planes__focus_dioptres=[p.focus_dioptres for p in planes],
         stack__sync_tolerance=0.002,
     )
-    rig.publish('camera_info', info_of(planes[-1], START))
-    rig.until(lambda: rig.node._input._calibration is not None)
+    harness.publish('camera_info', info_of(planes[-1], START))
+    harness.until(lambda: harness.input._calibration is not None)
     for n, plane in enumerate(planes):
-        rig.publish(f'plane_{n}/image_raw', picture(plane, START + n * MS // 4))
-    check(rig, scene, START + (PLANES - 1) * MS // 4)
+        harness.publish(f'plane_{n}/image_raw', picture(plane, START + n * MS // 4))
+    check(harness, scene, START + (PLANES - 1) * MS // 4)
 
 
 def test_whole_stacks(make, scene):
     planes = scene[0]
-    rig = make({'focal_stack': FocalStack}, input='stack')
+    harness = make({'focal_stack': FocalStack}, input='stack')
     message = FocalStack(
         header=header(START),
         camera_info=info_of(planes[-1], START),
         focus_dioptres=[p.focus_dioptres for p in planes],
         images=[picture(plane, START + n) for n, plane in enumerate(planes)],
     )
-    rig.publish('focal_stack', message)
-    check(rig, scene, START + PLANES - 1)
+    harness.publish('focal_stack', message)
+    check(harness, scene, START + PLANES - 1)

@@ -7,17 +7,14 @@ The depth node is a process with the shipped network; the test is the camera.
 import statistics
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
-from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
 from dualfocus_ros.msg import FocusState, StackInfo
 from dualfocus_ros.stamps import to_stamp
+from ros_client import newest_status
 
 PLANES = 3
 SWEEPS = 8
@@ -75,11 +72,7 @@ class Camera:
 
     def values(self, part):
         """Return the newest values that the node published of itself."""
-        for message in reversed(self._diagnostics):
-            for status in message.status:
-                if status.name == f'dualfocus: {part}':
-                    return {value.key: value.value for value in status.values}
-        return {}
+        return newest_status(self._diagnostics, f'dualfocus: {part}')[2]
 
 
 @pytest.fixture

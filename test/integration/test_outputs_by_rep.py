@@ -3,17 +3,13 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
 from rclpy.qos import ReliabilityPolicy
 
 from dualfocus_ros.camera.lens_presets import simulated_lens
 from rendered_stacks import rendered_stack
 from rep_client import (
     OPTICAL_FRAME,
-    TOPICS,
+    OUTPUTS,
     Client,
     back_projection,
     cloud_fields,
@@ -27,7 +23,7 @@ from rep_client import (
 WIDTH, HEIGHT, PLANES = 160, 120, 5
 NEAR, FAR = 0.6, 1.3
 IMAGES = ('depth/image_rect', 'depth/sigma', 'depth/confidence', 'rgb/image_rect')
-ALL = tuple(TOPICS)
+ALL = tuple(OUTPUTS)
 
 
 @pytest.fixture(scope='module')
@@ -318,7 +314,7 @@ def test_rejects_parameter_sets_with_allowed_values(client, values, text):
 
 def test_logs_topics_types_and_qos_once(client):
     text = client.program.output
-    for topic, kind in TOPICS.items():
+    for topic, kind in OUTPUTS.items():
         package = kind.__module__.split('.')[0]
         line = f'publishes  /{topic} [{package}/msg/{kind.__name__}] reliable, keep last '
         assert text.count(line) == 1

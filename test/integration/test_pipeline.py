@@ -10,25 +10,15 @@ import pytest
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 from sensor_msgs_py import point_cloud2
 
-from dualfocus_ros.msg import FocusState, StackInfo
+from dualfocus_ros.msg import FocusState
+from rep_client import OUTPUTS
 
 CAMERA = {'width': 320, 'height': 240, 'rate': 15.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 5, 'far_dioptres': 0.3}
 DEPTH = {'threads': 1}
-OUTPUTS = {
-    'depth/image_rect': Image,
-    'depth/camera_info': CameraInfo,
-    'depth/points': PointCloud2,
-    'depth/points_decimated': PointCloud2,
-    'depth/sigma': Image,
-    'depth/confidence': Image,
-    'rgb/image_rect': Image,
-    'rgb/camera_info': CameraInfo,
-    'stack_info': StackInfo,
-}
 INPUTS = {'camera_info': CameraInfo, 'focus_state': FocusState, 'ground_truth/depth': Image}
 
 
@@ -118,7 +108,7 @@ def test_depth_of_the_simulated_scene(start_pipeline, listener):
             if reported.issuperset((s.sec, s.nanosec) for s in infos[when].stamps)
         )
 
-    listener.until(lambda: len(complete()) >= 3, 120.0, 'for three stacks with all outputs')
+    listener.until(lambda: len(complete()) >= 3, 'for three stacks with all outputs', 120.0)
     focus = by_stamp(heard['focus_state'])
     cameras = by_stamp(heard['camera_info'])
     truths = by_stamp(heard['ground_truth/depth'])
@@ -172,7 +162,8 @@ def test_late_subscribers_and_other_encoding(start_pipeline, listener):
     programs = start_pipeline()
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     listener.until(
-        lambda: any(s.message.startswith('idle') for s in statuses(diagnostics, 'input')), 120.0
+        lambda: any(s.message.startswith('idle') for s in statuses(diagnostics, 'input')),
+        patience=120.0,
     )
     reliable = listener.collect(Image, 'depth/image_rect')
     best_effort = listener.collect(Image, 'depth/image_rect', qos_profile_sensor_data)
@@ -200,7 +191,7 @@ def test_camera_killed_during_sweep(start_pipeline, start, listener):
     diagnostics = listener.collect(DiagnosticArray, '/diagnostics')
     depth = listener.collect(Image, 'depth/image_rect')
     states = listener.collect(FocusState, 'focus_state')
-    listener.until(lambda: depth, 120.0, 'for the first depth')
+    listener.until(lambda: depth, 'for the first depth', 120.0)
     listener.until(lambda: states[-1].plane_index == 2 and states[-1].state == FocusState.SETTLED)
     camera.stop(signal.SIGKILL)
 
@@ -238,7 +229,7 @@ def test_failed_configuration_states_reason(start, listener, parameters, text):
     def refused():
         return any(s.level == DiagnosticStatus.ERROR for s in statuses(diagnostics, 'model'))
 
-    listener.until(refused, 120.0, 'for the reason')
+    listener.until(refused, 'for the reason', 120.0)
     assert text in statuses(diagnostics, 'model')[-1].message
     assert text in node.output
     state = listener.call(GetState, 'dualfocus/get_state', GetState.Request()).current_state

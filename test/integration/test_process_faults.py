@@ -4,13 +4,10 @@
 import signal
 import time
 
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
+import numpy as np
+import pytest
 from rcl_interfaces.msg import Log
 from sensor_msgs.msg import Image, PointCloud2
 import torch
@@ -49,7 +46,7 @@ class Robot:
     def more(self, count=1, what='for more depth'):
         """Wait for so many more depths."""
         wanted = len(self.depth) + count
-        self._listener.until(lambda: len(self.depth) >= wanted, 120.0, what)
+        self._listener.until(lambda: len(self.depth) >= wanted, what, 120.0)
 
 
 def check_quiet(program):
@@ -261,7 +258,7 @@ def test_pickled_weights_are_named_and_not_loaded(start, listener, tmp_path):
             for s in array.status
         )
 
-    listener.until(refused, 120.0, 'for the reason')
+    listener.until(refused, 'for the reason', 120.0)
     state = listener.call(GetState, 'dualfocus/get_state', GetState.Request()).current_state
     assert state.label == 'unconfigured'
     assert node.stop() == 0

@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`dualfocus record` as a process: live, into a bag, through `dualfocus process`, and compared."""
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-
-import os
 import signal
-import subprocess
 import time
 
 import numpy as np
+import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -21,34 +16,6 @@ from small_bags import messages_by_topic, pixels
 CAMERA = {'width': 160, 'height': 120, 'rate': 12.0, 'threads': 1, 'settling_time': 0.06}
 SWEEP = {'count': 5, 'far_dioptres': 0.3}
 DEPTHS = 4
-
-
-@pytest.fixture
-def command(tmp_path):
-    """Return a function that starts `dualfocus`."""
-    from ament_index_python.packages import get_package_prefix
-
-    started = []
-
-    def run(*words):
-        program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
-        log = (tmp_path / f'{words[0]}{len(started)}.log').open('wb')
-        started.append(
-            subprocess.Popen(
-                [program, *map(str, words)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=os.environ.copy(),
-            )
-        )
-        return started[-1]
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def by_stamp(messages):
@@ -72,17 +39,16 @@ def wait_for(bag, topic, count, process):
         time.sleep(0.3)
 
 
-def test_live_and_offline_depth_are_equal(start, command, tmp_path):
+def test_live_and_offline_depth_are_equal(start, start_command, tmp_path):
     start('sim_camera_node', **CAMERA)
     start('focus_sweep_node', **SWEEP)
     start('depth_node', device='cpu', threads=1)
     bag = tmp_path / 'bag'
-    recorder = command('record', bag, '--outputs', '--json')
+    recorder, log = start_command('record', bag, '--outputs', '--json')
     wait_for(bag, '/depth/image_rect', DEPTHS, recorder)
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(20.0) == 0
-    log = (tmp_path / 'record0.log').read_text()
-    assert 'Traceback' not in log
+    assert 'Traceback' not in log.read_text()
     with BagReader(bag) as reader:
         assert reader.problems == []
         assert {
@@ -131,11 +97,11 @@ def test_live_and_offline_depth_are_equal(start, command, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_recording_is_readable(start, command, tmp_path):
+def test_killed_recording_is_readable(start, start_command, tmp_path):
     start('sim_camera_node', **CAMERA)
     start('focus_sweep_node', **SWEEP)
     bag = tmp_path / 'bag'
-    recorder = command('record', bag)
+    recorder, _ = start_command('record', bag)
     wait_for(bag, '/image_raw', 12, recorder)
     recorder.kill()
     recorder.wait()
@@ -145,19 +111,19 @@ def test_killed_recording_is_readable(start, command, tmp_path):
     assert main(['process', str(bag), str(tmp_path / 'out'), '--quiet', '--device', 'cpu']) == 0
 
 
-def test_duration_ends_recording_without_messages(command, listener, tmp_path):
+def test_duration_ends_recording_without_messages(start_command, listener, tmp_path):
     publisher = listener.node.create_publisher(Clock, '/eye/image_raw', 1)  # of another type
-    process = command('record', tmp_path / 'bag', '--duration', '1')
+    process, log = start_command('record', tmp_path / 'bag', '--duration', '1')
     assert process.wait(30.0) == 1
     listener.node.destroy_publisher(publisher)
-    log = (tmp_path / 'record0.log').read_text()
-    assert 'no message arrived on any selected topic' in log and 'Traceback' not in log
+    text = log.read_text()
+    assert 'no message arrived on any selected topic' in text and 'Traceback' not in text
 
 
 @pytest.mark.slow
-def test_named_topics_are_recorded_as_they_are(command, listener, tmp_path):
+def test_named_topics_are_recorded_as_they_are(start_command, listener, tmp_path):
     publisher = listener.node.create_publisher(Image, '/wrist/picture', 10)
-    process = command('record', tmp_path / 'bag', '--topics', 'wrist/picture')
+    process, _ = start_command('record', tmp_path / 'bag', '--topics', 'wrist/picture')
     listener.until(lambda: publisher.get_subscription_count() > 0)
     sent = [Image(width=n, height=1, step=n, encoding='mono8', data=bytes(n)) for n in (1, 2, 3)]
     for message in sent:

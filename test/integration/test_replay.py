@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`dualfocus replay` as a process, heard by the depth node on the time of the bag."""
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-
 from collections import Counter
 import json
-import os
-import subprocess
 import time
 
+import pytest
 from sensor_msgs.msg import Image
 
 from dualfocus_ros.cli.main import main
@@ -19,43 +14,15 @@ from small_bags import PERIOD, START, wall_bag
 LOOPS, SWEEPS = 20, 2
 
 
-@pytest.fixture
-def replay(tmp_path):
-    """Return a function that starts the command."""
-    from ament_index_python.packages import get_package_prefix
-
-    started = []
-
-    def run(*words):
-        program = f'{get_package_prefix("dualfocus_ros")}/lib/dualfocus_ros/dualfocus'
-        log = (tmp_path / 'replay.log').open('wb')
-        started.append(
-            subprocess.Popen(
-                [program, 'replay', *map(str, words)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=os.environ.copy(),
-            )
-        )
-        return started[-1]
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.fault(8)
-def test_twenty_loops_give_twenty_times_the_depth(start, listener, replay, tmp_path):
+def test_twenty_loops_give_twenty_times_the_depth(start, listener, start_command, tmp_path):
     bag = wall_bag(tmp_path / 'bag', sweeps=SWEEPS)
     node = start('depth_node', use_sim_time=True, device='cpu', threads=1)
     got = listener.collect(Image, 'depth/image_rect', 200)
     listener.until(lambda: listener.node.count_publishers('depth/image_rect') > 0)
     # Time enough, before the clock jumps back, for the depth of the last sweep.
-    process = replay(bag, '--loops', LOOPS, '--loop-delay', 0.3, '--wait', 30)
+    process, _ = start_command('replay', bag, '--loops', LOOPS, '--loop-delay', 0.3, '--wait', 30)
     listener.until(lambda: process.poll() is not None)
     listener.spin(1.0)
     assert process.returncode == 0
@@ -66,10 +33,9 @@ def test_twenty_loops_give_twenty_times_the_depth(start, listener, replay, tmp_p
     assert stamps == {START + n * 5 * PERIOD: LOOPS for n in range(SWEEPS)}
 
 
-def test_signal_ends_replay_successfully(replay, tmp_path):
+def test_signal_ends_replay_successfully(start_command, tmp_path):
     bag = wall_bag(tmp_path / 'bag', sweeps=1)
-    process = replay(bag, '--loop', '--wait', 0)
-    log = tmp_path / 'replay.log'
+    process, log = start_command('replay', bag, '--loop', '--wait', 0)
     end = time.monotonic() + 60.0
     while 'playing anyway' not in log.read_text():
         assert time.monotonic() < end and process.poll() is None, log.read_text()

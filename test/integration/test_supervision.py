@@ -4,16 +4,12 @@
 The failures are exceptions as torch raises them, at the seam where the network would run.
 """
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+import pytest
 import torch
 
-from depth_rig import MS, START, DepthRig, FakeEstimator, stamps_of
+from depth_node_harness import MS, START, FakeEstimator, stamps_of
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 
 OUT_OF_MEMORY = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB'
@@ -57,36 +53,32 @@ def gpu():
 
 
 @pytest.fixture
-def make(gpu):
-    """Return a function that makes a connected rig; all are closed after the test."""
-    rigs = []
+def make(gpu, make_harness):
+    """Return a function that makes a connected harness."""
 
-    def make_rig(**parameters):
-        rig = DepthRig(load=gpu.load, **parameters)
-        rigs.append(rig)
-        rig.use_camera()
-        rig.listen('depth/image_rect')
-        rig.ready()
-        rig.sweeps = 0
-        return rig
+    def make_connected(**parameters):
+        harness = make_harness(load=gpu.load, **parameters)
+        harness.use_camera()
+        harness.listen('depth/image_rect')
+        harness.ready()
+        harness.sweeps = 0
+        return harness
 
-    yield make_rig
-    for rig in rigs:
-        rig.close()
+    return make_connected
 
 
-def sweep(rig):
+def sweep(harness):
     """Publish the next sweep; return the stamp of its depth."""
-    rig.sweeps += 1
-    return rig.sweep(start=START + rig.sweeps * 200 * MS, sweep=rig.sweeps)[-1]
+    harness.sweeps += 1
+    return harness.sweep(start=START + harness.sweeps * 200 * MS, sweep=harness.sweeps)[-1]
 
 
-def depths(rig):
-    return stamps_of(rig.received['depth/image_rect'])
+def depths(harness):
+    return stamps_of(harness.received['depth/image_rect'])
 
 
-def rejected(rig, reason):
-    return rig.node._stage_counter.snapshot().rejected(reason)
+def rejected(harness, reason):
+    return harness.counts().rejected(reason)
 
 
 @pytest.mark.parametrize(
@@ -115,92 +107,94 @@ def test_classifies_torch_errors(text, fault):
 
 @pytest.mark.fault(10)
 def test_single_out_of_memory_costs_no_depth(make, gpu):
-    rig = make()
+    harness = make()
     estimator = gpu.loaded[0][-1]
     estimator.errors.append(memory_error())
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])
     assert estimator.made_room == 1
-    rig.until(lambda: rig.status('depth')[2].get('stacks short of memory') == '1')
-    assert rig.status('depth')[0] == DiagnosticStatus.OK
+    harness.until(lambda: harness.status('depth')[2].get('stacks short of memory') == '1')
+    assert harness.status('depth')[0] == DiagnosticStatus.OK
 
 
 @pytest.mark.fault(10)
 def test_repeated_out_of_memory_drops_one_stack(make, gpu):
-    rig = make()
+    harness = make()
     gpu.loaded[0][-1].errors += [memory_error(), memory_error()]
-    sweep(rig)
-    rig.until(lambda: rejected(rig, 'out_of_memory') == 1)
-    rig.until(lambda: rig.status('depth')[0] == DiagnosticStatus.ERROR)
-    assert 'fewer planes (stack.size)' in rig.status('depth')[1]
-    rig.until(lambda: 'rejected out_of_memory' in rig.status('input')[2])
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
+    sweep(harness)
+    harness.until(lambda: rejected(harness, 'out_of_memory') == 1)
+    harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.ERROR)
+    assert 'fewer planes (stack.size)' in harness.status('depth')[1]
+    harness.until(lambda: 'rejected out_of_memory' in harness.status('input')[2])
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])
     assert len(gpu.loaded) == 1
-    rig.until(lambda: rig.status('depth')[0] == DiagnosticStatus.OK)
+    harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.OK)
 
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize('text', [ASSERT, GONE])
 def test_device_auto_falls_back_to_cpu(make, gpu, text):
-    rig = make(device='auto', precision='fp16')
+    harness = make(device='auto', precision='fp16')
     gpu.poison(text)
-    sweep(rig)
-    rig.until(lambda: rejected(rig, 'gpu_lost') == 1)
-    rig.until(lambda: len(gpu.loaded) == 2 and rig.node._worker.state.value == 'ready')
+    sweep(harness)
+    harness.until(lambda: rejected(harness, 'gpu_lost') == 1)
+    harness.until(lambda: len(gpu.loaded) == 2 and harness.worker.state.value == 'ready')
     assert [(device, precision) for device, precision, _ in gpu.loaded] == [
         ('auto', 'fp16'),
         ('cpu', 'auto'),
     ]
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
-    rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.WARN)
-    _, said, values = rig.status('model')
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])
+    harness.until(lambda: harness.status('model')[0] == DiagnosticStatus.WARN)
+    _, said, values = harness.status('model')
     assert 'on the CPU' in said and text.split('\n')[0] in said and 'restart' in said
     assert values['device'] == 'cpu (test)' and values['worker restarts'] == '0'
-    assert rig.state == 'active'
+    assert harness.state == 'active'
 
 
 @pytest.mark.fault(10)
 def test_device_auto_with_a_gpu_that_never_works(make, gpu):
     gpu.error = RuntimeError('CUDA driver initialization failed, you might not have a CUDA gpu')
-    rig = make(device='auto')
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
-    rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.WARN)
-    assert 'CUDA driver initialization failed' in rig.status('model')[1]
+    harness = make(device='auto')
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])
+    harness.until(lambda: harness.status('model')[0] == DiagnosticStatus.WARN)
+    assert 'CUDA driver initialization failed' in harness.status('model')[1]
 
 
 @pytest.mark.fault(10)
 def test_named_device_failure_enters_error_state(make, gpu):
-    rig = make(device='cuda')
+    harness = make(device='cuda')
     gpu.poison(ASSERT)
-    sweep(rig)
-    rig.until(lambda: rig.state == 'unconfigured', 'for the lifecycle to take the node back')
-    rig.until(lambda: rig.status('model')[0] == DiagnosticStatus.ERROR)
-    said = rig.status('model')[1]
+    sweep(harness)
+    harness.until(
+        lambda: harness.state == 'unconfigured', 'for the lifecycle to take the node back'
+    )
+    harness.until(lambda: harness.status('model')[0] == DiagnosticStatus.ERROR)
+    said = harness.status('model')[1]
     assert 'device-side assert' in said and 'restart the process' in said and 'auto' in said
-    assert rig.get_state() == 'unconfigured'
+    assert harness.get_state() == 'unconfigured'
     # A new attempt in the same process fails as CUDA does, and is an answer, not the end.
-    assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
-    rig.until(lambda: 'could not be loaded' in rig.status('model')[1])
+    assert not harness.change_state(Transition.TRANSITION_CONFIGURE)
+    harness.until(lambda: 'could not be loaded' in harness.status('model')[1])
     gpu.error = None
-    assert rig.change_state(Transition.TRANSITION_CONFIGURE)
-    assert rig.change_state(Transition.TRANSITION_ACTIVATE)
-    rig.ready()
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
+    assert harness.change_state(Transition.TRANSITION_CONFIGURE)
+    assert harness.change_state(Transition.TRANSITION_ACTIVATE)
+    harness.ready()
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])
 
 
 @pytest.mark.fault(10)
 def test_worker_crashes_are_counted(make, gpu):
-    rig = make()
+    harness = make()
     gpu.loaded[0][-1].errors.append(SystemExit('killed'))
-    sweep(rig)
-    rig.until(lambda: rejected(rig, 'worker_crashed') == 1)
-    rig.until(lambda: 'crashed with SystemExit: killed' in rig.status('model')[1])
-    rig.until(lambda: len(gpu.loaded) == 2)
-    rig.until(lambda: rig.status('model')[2].get('worker restarts') == '1')
-    assert rig.status('model')[2]['worker crash cause'] == 'SystemExit: killed'
-    stamp = sweep(rig)
-    rig.until(lambda: depths(rig) == [stamp])
+    sweep(harness)
+    harness.until(lambda: rejected(harness, 'worker_crashed') == 1)
+    harness.until(lambda: 'crashed with SystemExit: killed' in harness.status('model')[1])
+    harness.until(lambda: len(gpu.loaded) == 2)
+    harness.until(lambda: harness.status('model')[2].get('worker restarts') == '1')
+    assert harness.status('model')[2]['worker crash cause'] == 'SystemExit: killed'
+    stamp = sweep(harness)
+    harness.until(lambda: depths(harness) == [stamp])

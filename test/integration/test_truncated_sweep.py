@@ -5,13 +5,9 @@ import itertools
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
-pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
-
 from sensor_msgs.msg import Image
 
-from depth_rig import MS, START, DepthRig, camera_info, header
+from depth_node_harness import MS, START, DepthNodeHarness, camera_info, header
 from dualfocus_ros.msg import FocusState, StackInfo
 from dualfocus_ros.nodes.stack_processor import load_estimator
 from rendered_stacks import rendered_stack
@@ -33,21 +29,23 @@ def scenes():
 
 
 @pytest.fixture(scope='module')
-def rig():
-    """Return a rig with the shipped network, connected."""
-    rig = DepthRig(load=load_estimator, device='cpu', threads=1, depth__edge_filter=0.0)
-    rig.use_camera()
+def harness():
+    """Return a harness with the shipped network, connected."""
+    harness = DepthNodeHarness(
+        load=load_estimator, device='cpu', threads=1, depth__edge_filter=0.0
+    )
+    harness.use_camera()
     for topic in ('depth/image_rect', 'depth/sigma', 'depth/confidence', 'stack_info'):
-        rig.listen(topic)
-    rig.ready()
-    yield rig
-    rig.close()
+        harness.listen(topic)
+    harness.ready()
+    yield harness
+    harness.close()
 
 
-def depth_without(rig, planes, lost):
+def depth_without(harness, planes, lost):
     """Publish a sweep without some planes; return flags, depth, sigma and confidence."""
     sweep = next(numbers)
-    for messages in rig.received.values():
+    for messages in harness.received.values():
         messages.clear()
     for n, plane in enumerate([*planes, planes[0]]):
         if n in lost:
@@ -69,12 +67,12 @@ def depth_without(rig, planes, lost):
             header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH
         )
         message.data = plane.image.tobytes()
-        rig.publish('camera_info', info)
-        rig.publish('focus_state', state)
-        rig.publish('image_raw', message)
+        harness.publish('camera_info', info)
+        harness.publish('focus_state', state)
+        harness.publish('image_raw', message)
     topics = ('stack_info', 'depth/image_rect', 'depth/sigma', 'depth/confidence')
-    rig.until(lambda: all(rig.received[topic] for topic in topics))
-    info, depth, sigma, confidence = (rig.received[topic][0] for topic in topics)
+    harness.until(lambda: all(harness.received[topic] for topic in topics))
+    info, depth, sigma, confidence = (harness.received[topic][0] for topic in topics)
     return info.flags, *(
         np.frombuffer(m.data, kind).reshape(HEIGHT, WIDTH)
         for m, kind in ((depth, np.float32), (sigma, np.float32), (confidence, np.uint8))
@@ -88,11 +86,11 @@ def depth_without(rig, planes, lost):
         ('floor', (0, 1), 1),
     ],
 )
-def test_depth_beyond_a_lost_end_is_infinite(rig, scenes, name, lost, sign):
+def test_depth_beyond_a_lost_end_is_infinite(harness, scenes, name, lost, sign):
     planes, truth = scenes[name]
     present = [p.focus_dioptres for n, p in enumerate(planes) if n not in lost]
     spacing = abs(planes[1].focus_dioptres - planes[0].focus_dioptres)
-    flags, depth, sigma, confidence = depth_without(rig, planes, lost)
+    flags, depth, sigma, confidence = depth_without(harness, planes, lost)
     assert flags == PARTIAL
     end = max(present) if sign < 0 else min(present)
     past = (end - 1.0 / truth) * sign / spacing  # spacings beyond the outermost plane
@@ -109,8 +107,8 @@ def test_depth_beyond_a_lost_end_is_infinite(rig, scenes, name, lost, sign):
     assert np.isnan(sigma[infinite]).all() and (confidence[infinite] == 0).all()
 
 
-def test_depth_is_finite_if_both_ends_are_present(rig, scenes):
+def test_depth_is_finite_if_both_ends_are_present(harness, scenes):
     for lost, flags in (((3,), PARTIAL), ((), 0)):
-        found, depth, _, _ = depth_without(rig, scenes['table'][0], lost)
+        found, depth, _, _ = depth_without(harness, scenes['table'][0], lost)
         assert found == flags
         assert not np.isinf(depth).any()

@@ -26,19 +26,23 @@ def padded(array, extra):
     return np.pad(rows, ((0, 0), (0, extra)), constant_values=255).tobytes()
 
 
+def calibration_message(width, height, intrinsics, **changes):
+    """Return a CameraInfo; intrinsics are fx, fy, cx, cy."""
+    fx, fy, cx, cy = intrinsics
+    fields = {
+        'width': width,
+        'height': height,
+        'distortion_model': 'plumb_bob',
+        'd': [0.0] * 5,
+        'k': [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        'r': [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        'p': [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    }
+    return CameraInfo(**{**fields, **changes})
+
+
 def camera_info(width=640, height=480, fx=500.0, **changes):
-    message = CameraInfo(
-        width=width,
-        height=height,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[fx, 0.0, 320.0, 0.0, fx + 5, 240.0, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[fx, 0.0, 320.0, 0.0, 0.0, fx + 5, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-    for name, value in changes.items():
-        setattr(message, name, value)
-    return message
+    return calibration_message(width, height, (fx, fx + 5, 320.0, 240.0), **changes)
 
 
 def encoded_message(image, ending, kind='jpeg'):

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 import math
-import time
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rcl_interfaces.srv import SetParametersAtomically
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from dualfocus_ros.msg import FocusState, StackInfo
+from image_messages import calibration_message
+from ros_client import RosClient, newest_status
 
-TOPICS = {
+OUTPUTS = {
     'depth/image_rect': Image,
     'depth/camera_info': CameraInfo,
     'depth/points': PointCloud2,
@@ -36,7 +34,6 @@ TOPICS = {
     'stack_info': StackInfo,
 }
 OPTICAL_FRAME = 'camera_optical_frame'
-PATIENCE = 90.0
 _DTYPES = {'32FC1': np.float32, '16UC1': np.uint16, 'mono8': np.uint8, 'rgb8': np.uint8}
 
 
@@ -108,19 +105,17 @@ def colours(cloud):
     return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
 
 
-class Client:
+class Client(RosClient):
     """Camera and consumer on a separate executor.
 
     :param node: name of the depth node.
     """
 
+    patience = 90.0
+
     def __init__(self, node='dualfocus'):
         self.target = node
-        self.context = Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node('rep_client', context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__('rep_client')
         self._publishers = {
             topic: self.node.create_publisher(kind, topic, 50)
             for topic, kind in (
@@ -159,7 +154,7 @@ class Client:
     def join(self, topic, reliability, key):
         """Subscribe to another topic under a separate name."""
         self._subscriptions[key] = self.node.create_subscription(
-            TOPICS[topic],
+            OUTPUTS[topic],
             topic,
             self.heard[key].append,
             QoSProfile(depth=10, reliability=reliability),
@@ -195,17 +190,7 @@ class Client:
         image = Image(height=height, width=width, encoding='rgb8', step=3 * width)
         image.header.stamp, image.header.frame_id = to_stamp(self.stamp_ns), OPTICAL_FRAME
         image.data = picture.tobytes()
-        fx, fy, cx, cy = k
-        info = CameraInfo(
-            header=image.header,
-            height=height,
-            width=width,
-            distortion_model='plumb_bob',
-            d=list(distortion),
-            k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-            r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-            p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-        )
+        info = calibration_message(width, height, k, header=image.header, d=list(distortion))
         state = FocusState(
             header=image.header,
             focus_dioptres=dioptres,
@@ -220,11 +205,7 @@ class Client:
 
     def status(self, part):
         """Return text and values of the newest diagnostics of one part of the node."""
-        for array in reversed(self.diagnostics):
-            for status in array.status:
-                if status.name.endswith(f'{self.target}: {part}'):
-                    return status.message, {v.key: v.value for v in status.values}
-        return '', {}
+        return newest_status(self.diagnostics, f'{self.target}: {part}')[1:]
 
     def set(self, **values):
         """Set parameters at once; returns whether that succeeded, and the reason if not."""
@@ -238,31 +219,3 @@ class Client:
             SetParametersAtomically, f'{self.target}/set_parameters_atomically', request
         ).result
         return result.successful, result.reason
-
-    def call(self, kind, name, request):
-        """Call a service and return its answer."""
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f'for {name}')
-        future = client.call_async(request)
-        self.until(future.done, f'for the answer of {name}')
-        self.node.destroy_client(client)
-        return future.result()
-
-    def until(self, condition, what=''):
-        """Spin until the condition holds."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < end, f'waited {PATIENCE:g} s in vain {what}'
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def spin(self, seconds):
-        """Spin for a while."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0.0:
-            self.executor.spin_once(timeout_sec=min(0.05, left))
-
-    def close(self):
-        """Leave ROS."""
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)

@@ -16,7 +16,7 @@ from dualfocus_ros.stamps import to_stamp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'endurance'))
 import kill
-import rig
+import node_fleet
 import soak
 from trend import trend
 
@@ -92,10 +92,10 @@ class Record(SimpleNamespace):
         return START + (n * PLANES + index) * PERIOD
 
     def sweeps(self):
-        return rig.Observer.sweeps(self)
+        return node_fleet.Observer.sweeps(self)
 
     def forget_before(self, stamp):
-        rig.Observer.forget_before(self, stamp)
+        node_fleet.Observer.forget_before(self, stamp)
 
 
 def kill_at(stamp):

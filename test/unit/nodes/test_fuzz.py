@@ -26,7 +26,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from depth_rig import DepthRig, FakeEstimator, camera_info, command, image, stack_message
+from depth_node_harness import (
+    DepthNodeHarness,
+    FakeEstimator,
+    camera_info,
+    command,
+    image,
+    stack_message,
+)
 from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
@@ -148,19 +155,19 @@ def nodes():
     """Return a function that returns the node with given parameters."""
     made = {}
     for parameters in KINDS:
-        rig = DepthRig(
+        harness = DepthNodeHarness(
             load=lambda settings: Constant(),
             max_pixels=MAX_PIXELS,
             stack__min_size=2,
             **parameters,
         )
-        made[tuple(parameters.items())] = rig
+        made[tuple(parameters.items())] = harness
         for topic in ('depth/image_rect', 'depth/camera_info', 'stack_info'):
-            rig.listen(topic)
-        rig.ready()
+            harness.listen(topic)
+        harness.ready()
     yield lambda **parameters: made[tuple(parameters.items())]
-    for rig in made.values():
-        rig.close()
+    for harness in made.values():
+        harness.close()
 
 
 def peak_memory():
@@ -186,31 +193,29 @@ def bounded_memory(nodes):
     assert peak_memory() - before < MOST_GROWTH
 
 
-def rejections(rig):
-    return Counter(
-        {(r.stage, r.reason): r.count for r in rig.node._stage_counter.snapshot().rejections}
-    )
+def rejections(harness):
+    return Counter({(r.stage, r.reason): r.count for r in harness.counts().rejections})
 
 
-def give(rig, message, callback):
+def give(harness, message, callback):
     """Pass a message to a callback, then run the conversion and the tick of the timer.
 
     :returns: the immediate rejections of the message, and the changes of the counts.
     """
-    before, counts = rejections(rig), rig.node._stage_counter.snapshot().counts
+    before, counts = rejections(harness), harness.counts().counts
     callback(message)
-    converter = rig.node._converter
+    converter = harness.depth_node._converter
     while not converter.idle:
         time.sleep(0.0002)
         converter.deliver()
-    new = rejections(rig) - before
+    new = rejections(harness) - before
     if isinstance(message, Image | CompressedImage):
-        STAMPLESS[id(rig)] += new[Stage.MATCHED, 'zero_stamp']
-    after = rig.node._stage_counter.snapshot().counts
-    rig.node._tick()
-    balanced(rig)
+        STAMPLESS[id(harness)] += new[Stage.MATCHED, 'zero_stamp']
+    after = harness.counts().counts
+    harness.depth_node._tick()
+    balanced(harness)
     if sum(after.values()) % 50 == 0:
-        rig.spin(0.0)
+        harness.spin(0.0)
     return new, {stage: after[stage] - counts[stage] for stage in Stage}
 
 
@@ -221,13 +226,13 @@ def image_callback(source, plane=None):
     return partial(source._on_image, f'plane_{plane}/image_raw', source._frame_callback(plane))
 
 
-def balanced(rig):
+def balanced(harness):
     """Check that every valid image of a camera is matched, dropped or pending."""
-    source = rig.node._input
+    source = harness.input
     if not isinstance(source, SweepInput):
         return
-    snapshot = rig.node._stage_counter.snapshot()
-    given_up = STAMPLESS[id(rig)] + sum(
+    snapshot = harness.counts()
+    given_up = STAMPLESS[id(harness)] + sum(
         r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
     waiting = source._assembler.pending_frames
@@ -249,66 +254,66 @@ def accounts(new, counted):
 @fuzz('Image')
 def test_images(nodes, tally, message, mode):
     if mode == 'planes':
-        rig = nodes(**PLANES)
-        callback = image_callback(rig.node._input, message.header.stamp.nanosec % 3)
+        harness = nodes(**PLANES)
+        callback = image_callback(harness.input, message.header.stamp.nanosec % 3)
     else:
-        rig = nodes(input='sweep', **({'focus_source': mode} if mode == 'command' else {}))
-        callback = image_callback(rig.node._input)
-    rig.node._input.enabled = mode != 'idle'
-    tally.note('Image', accounts(*give(rig, message, callback)))
+        harness = nodes(input='sweep', **({'focus_source': mode} if mode == 'command' else {}))
+        callback = image_callback(harness.input)
+    harness.input.enabled = mode != 'idle'
+    tally.note('Image', accounts(*give(harness, message, callback)))
 
 
 @pytest.mark.fault(12, 13)
 @given(message=hostile.compressed_images, idle=st.booleans())
 @fuzz('CompressedImage')
 def test_compressed_images(nodes, tally, message, idle):
-    rig = nodes(input='sweep', image_transport='compressed')
-    rig.node._input.enabled = not idle
-    callback = image_callback(rig.node._input)
-    tally.note('CompressedImage', accounts(*give(rig, message, callback)))
+    harness = nodes(input='sweep', image_transport='compressed')
+    harness.input.enabled = not idle
+    callback = image_callback(harness.input)
+    tally.note('CompressedImage', accounts(*give(harness, message, callback)))
 
 
 @pytest.mark.fault(12, 13)
 @given(message=hostile.focal_stacks(), idle=st.booleans())
 @fuzz('FocalStack')
 def test_focal_stacks(nodes, tally, message, idle):
-    rig = nodes(input='stack')
-    rig.node._input.enabled = not idle
-    tally.note('FocalStack', accounts(*give(rig, message, rig.node._input._on_stack)))
+    harness = nodes(input='stack')
+    harness.input.enabled = not idle
+    tally.note('FocalStack', accounts(*give(harness, message, harness.input._on_stack)))
 
 
 @pytest.mark.fault(15)
 @given(message=hostile.camera_infos(), kind=st.sampled_from(['sweep', 'planes', 'stack']))
 @fuzz('CameraInfo')
 def test_camera_infos(nodes, tally, message, kind):
-    rig = nodes(**(PLANES if kind == 'planes' else {'input': kind}))
-    new, _ = give(rig, message, rig.node._input._on_camera_info)
+    harness = nodes(**(PLANES if kind == 'planes' else {'input': kind}))
+    new, _ = give(harness, message, harness.input._on_camera_info)
     reasons = [r for (_, r), n in new.items() if r in ('uncalibrated', 'camera_info')]
-    assert len(reasons) == (rig.node._input.calibration_error is not None)
+    assert len(reasons) == (harness.input.calibration_error is not None)
     tally.note('CameraInfo', reasons)
 
 
 @given(message=hostile.focus_states)
 @fuzz('FocusState')
 def test_focus_states(nodes, tally, message):
-    rig = nodes(input='sweep')
-    new, _ = give(rig, message, rig.node._input._on_focus_state)
+    harness = nodes(input='sweep')
+    new, _ = give(harness, message, harness.input._on_focus_state)
     tally.note('FocusState', [r for (_, r), n in new.items() if r == 'zero_stamp'])
 
 
 @given(message=hostile.focus_commands)
 @fuzz('FocusCommand')
 def test_focus_commands(nodes, tally, message):
-    rig = nodes(input='sweep', focus_source='command')
-    new, _ = give(rig, message, rig.node._input._on_command)
+    harness = nodes(input='sweep', focus_source='command')
+    new, _ = give(harness, message, harness.input._on_command)
     tally.note('FocusCommand', [r for _, r in new])
 
 
 @given(message=hostile.metadata)
 @fuzz('DiagnosticArray')
 def test_metadata(nodes, tally, message):
-    rig = nodes(input='sweep', focus_source='camera_ros')
-    new, _ = give(rig, message, rig.node._input._on_metadata)
+    harness = nodes(input='sweep', focus_source='camera_ros')
+    new, _ = give(harness, message, harness.input._on_metadata)
     tally.note('DiagnosticArray', [r for _, r in new])
 
 
@@ -331,8 +336,8 @@ PLANE_PERIOD = 100 * 10**6
 )
 @settings(fuzz('Sweep'), max_examples=max(10, round(SHARES['Sweep'] * EXAMPLES / 9)))
 def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
-    rig = nodes(input='sweep')
-    source = rig.node._input
+    harness = nodes(input='sweep')
+    source = harness.input
     source.enabled = True
     start = next(CLOCK)
     messages = []
@@ -366,7 +371,7 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
         Image: image_callback(source),
     }
     for message in messages:
-        new, counted = give(rig, message, callbacks[type(message)])
+        new, counted = give(harness, message, callbacks[type(message)])
         if isinstance(message, Image):
             accounts(new, counted)
         tally.note('Sweep', [reason for _, reason in new])
@@ -474,8 +479,8 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
         FocusCommand: {'focus_source': 'command'},
         DiagnosticArray: {'focus_source': 'camera_ros'},
     }.get(type(received), {})
-    rig = nodes(**{'input': 'sweep', **kind})
-    source = rig.node._input
+    harness = nodes(**{'input': 'sweep', **kind})
+    source = harness.input
     if isinstance(received, Image | CompressedImage):
         callback = image_callback(source)
     else:
@@ -489,15 +494,14 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
                 FocalStack: '_on_stack',
             }[type(received)],
         )
-    new, _ = give(rig, received, callback)
+    new, _ = give(harness, received, callback)
     tally.note('CDR', [r for (stage, r) in new if stage is Stage.VALID])
 
 
-def shown(rig):
+def shown(harness):
     """Return the counts of rejections in /diagnostics, and the longest text."""
-    node = rig.node
     status = diagnostics.input_status(
-        node._input, node._stage_counter.snapshot(), node._times, 0.0
+        harness.input, harness.counts(), harness.depth_node._times, 0.0
     )
     counts, longest = Counter(), 0
     for pair in status.values:
@@ -511,13 +515,13 @@ def shown(rig):
 def test_diagnostics_account_for_every_image(nodes, tally):
     """Last in this file: the counts of every node must add up after all messages."""
     for parameters in KINDS:
-        rig = nodes(**parameters)
-        rig.spin(0.5)
-        assert rig.state == 'active' and rig.node._worker.restarts == 0
-        counts, longest = shown(rig)
-        assert counts == rejections(rig)
+        harness = nodes(**parameters)
+        harness.spin(0.5)
+        assert harness.state == 'active' and harness.worker.restarts == 0
+        counts, longest = shown(harness)
+        assert counts == rejections(harness)
         assert longest < LONGEST_TEXT
-        snapshot = rig.node._stage_counter.snapshot()
+        snapshot = harness.counts()
         if parameters == {'input': 'sweep'}:
             assert snapshot.counts[Stage.STACKED] > 0 and snapshot.counts[Stage.PUBLISHED] > 0
         # Hostile messages stop here; valid ones are published.

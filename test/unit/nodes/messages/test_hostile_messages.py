@@ -8,7 +8,7 @@ pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make 
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from depth_rig import START, image, stack_message
+from depth_node_harness import START, image, stack_message
 from dualfocus_ros.nodes.inputs import StackInput
 from dualfocus_ros.nodes.messages import image_decoding, input_messages
 from dualfocus_ros.nodes.messages.image_decoding import MessageError
@@ -70,25 +70,25 @@ def test_stacks_are_counted_without_subscribers():
 
 
 def test_reset_counts_pending_images():
-    rig = SweepFixture()
-    rig.add(frame(0))
-    rig.assembler.reset()
-    assert rig.rejected('reset') == 1
+    harness = SweepFixture()
+    harness.add(frame(0))
+    harness.assembler.reset()
+    assert harness.rejected('reset') == 1
 
 
 def test_format_change_counts_pending_images():
-    rig = SweepFixture()
-    rig.feed([frame(0), frame(1)])
-    rig.add(frame(2, encoding='bgr8'))
+    harness = SweepFixture()
+    harness.feed([frame(0), frame(1)])
+    harness.add(frame(2, encoding='bgr8'))
     # No sweep was in progress, so only these two images are dropped.
-    assert rig.rejected('format_changed') == 2
+    assert harness.rejected('format_changed') == 2
 
 
 def test_clock_jump_counts_pending_images():
-    rig = SweepFixture(window=0.5)
-    rig.feed([frame(100), frame(101)])
-    rig.add(frame(102, stamp_ns=stamp(0) + MS))
-    assert rig.rejected('clock_jump') == 2
+    harness = SweepFixture(window=0.5)
+    harness.feed([frame(100), frame(101)])
+    harness.add(frame(102, stamp_ns=stamp(0) + MS))
+    assert harness.rejected('clock_jump') == 2
 
 
 def test_diagnostics_show_a_reason_at_two_stages():

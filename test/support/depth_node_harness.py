@@ -10,25 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 import itertools
 import threading
-import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
-import pytest
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 import torch
 
 from dualfocus_ros.inference.point_cloud import back_project, decimate_stride
 from dualfocus_ros.inference.result import DepthResult
-from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
+from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.depth_node import DepthNode
 from dualfocus_ros.stamps import to_ns, to_stamp
+from image_messages import calibration_message
+from rep_client import OUTPUTS
+from ros_client import RosClient, newest_status
 
 WIDTH, HEIGHT = 32, 24
 MS = 1_000_000
@@ -36,17 +34,6 @@ START = 1_700_000_000 * 10**9
 FRAME = 'camera_optical_frame'
 PATIENCE = 30.0
 
-OUTPUTS = {
-    'depth/image_rect': Image,
-    'depth/camera_info': CameraInfo,
-    'depth/points': PointCloud2,
-    'depth/points_decimated': PointCloud2,
-    'depth/sigma': Image,
-    'depth/confidence': Image,
-    'rgb/image_rect': Image,
-    'rgb/camera_info': CameraInfo,
-    'stack_info': StackInfo,
-}
 _numbers = itertools.count()
 
 
@@ -111,13 +98,14 @@ class FakeEstimator:
         self.released = True
 
 
-class DepthRig:
-    """The node under test and a node that plays camera and consumer, on one executor."""
+class DepthNodeHarness(RosClient):
+    """The node under test and a peer, which is camera and consumer, on one executor."""
+
+    patience = PATIENCE
 
     def __init__(self, load=None, sim_time=False, qos_overrides=None, **parameters):
-        self.namespace = f'/rig{next(_numbers)}'
-        self.context = Context()
-        rclpy.init(context=self.context)
+        self.namespace = f'/harness{next(_numbers)}'
+        super().__init__('peer', self.namespace)
         self.estimators = []
         overrides = [Parameter(k.replace('__', '.'), value=v) for k, v in parameters.items()]
         for name, value in (qos_overrides or {}).items():
@@ -125,16 +113,13 @@ class DepthRig:
             overrides.append(Parameter(topic, value=value))
         if sim_time:
             overrides.append(Parameter('use_sim_time', value=True))
-        self.node = DepthNode(
+        self.depth_node = DepthNode(
             load=load or self._load,
             context=self.context,
             namespace=self.namespace,
             parameter_overrides=overrides,
         )
-        self.peer = rclpy.create_node('peer', context=self.context, namespace=self.namespace)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.executor.add_node(self.peer)
+        self.executor.add_node(self.depth_node)
         self.received = defaultdict(list)
         self.publishers = {}
         self.subscriptions = {}
@@ -151,32 +136,18 @@ class DepthRig:
     def listen(self, topic, kind=None, reliability=ReliabilityPolicy.RELIABLE):
         """Subscribe; messages are appended to ``received[topic]``."""
         qos = QoSProfile(depth=50, reliability=reliability)
-        self.subscriptions[topic] = self.peer.create_subscription(
+        self.subscriptions[topic] = self.node.create_subscription(
             kind or OUTPUTS[topic], topic, self.received[topic].append, qos
         )
 
     def ignore(self, topic):
         """Unsubscribe."""
-        self.peer.destroy_subscription(self.subscriptions.pop(topic))
+        self.node.destroy_subscription(self.subscriptions.pop(topic))
 
     def advertise(self, topic, kind, reliability=ReliabilityPolicy.RELIABLE):
         """Create a publisher."""
         qos = QoSProfile(depth=50, reliability=reliability)
-        self.publishers[topic] = self.peer.create_publisher(kind, topic, qos)
-
-    def until(self, condition, what=''):
-        """Spin until the condition holds."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > end:
-                pytest.fail(f'waited {PATIENCE:g} s in vain {what}')
-            self.executor.spin_once(timeout_sec=0.02)
-
-    def spin(self, seconds):
-        """Spin for a while."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0.0:
-            self.executor.spin_once(timeout_sec=min(0.02, left))
+        self.publishers[topic] = self.node.create_publisher(kind, topic, qos)
 
     def ready(self):
         """Wait until the node is active, connected, and knows whether anybody listens."""
@@ -187,22 +158,26 @@ class DepthRig:
         )
         outputs = [t for t in self.subscriptions if t in OUTPUTS]
         self.until(
-            lambda: self.node._outputs.subscribed_topics() == frozenset(outputs),
+            lambda: self.depth_node._outputs.subscribed_topics() == frozenset(outputs),
             f'for publishers of {outputs}',
         )
-        self.until(lambda: self.node._input.enabled == bool(outputs))
+        self.until(lambda: self.input.enabled == bool(outputs))
 
     @property
     def state(self):
-        return self.node.state_label
+        return self.depth_node.state_label
 
-    def call(self, service_type, name, request):
-        """Call a service and return its answer."""
-        client = self.peer.create_client(service_type, name)
-        self.until(client.service_is_ready, f'for {name}')
-        future = client.call_async(request)
-        self.until(future.done, f'for the answer of {name}')
-        return future.result()
+    @property
+    def input(self):
+        return self.depth_node._input
+
+    @property
+    def worker(self):
+        return self.depth_node._worker
+
+    def counts(self):
+        """Return the counts of frames and rejections by stage."""
+        return self.depth_node._stage_counter.snapshot()
 
     def change_state(self, transition):
         """Ask for a lifecycle transition by its number; return whether it succeeded."""
@@ -217,11 +192,7 @@ class DepthRig:
     def status(self, part):
         """Return level, text and values of the newest diagnostics of one part of the node."""
         name = f'{self.namespace}/dualfocus: {part}'.lstrip('/')
-        for array in reversed(self.received['/diagnostics']):
-            for status in array.status:
-                if status.name == name:
-                    return status.level, status.message, {v.key: v.value for v in status.values}
-        return None, '', {}
+        return newest_status(self.received['/diagnostics'], name)
 
     def use_camera(self, info=True, focus=True, reliability=ReliabilityPolicy.RELIABLE):
         """Advertise what a camera with a reporting lens publishes."""
@@ -267,11 +238,10 @@ class DepthRig:
     def close(self):
         for estimator in self.estimators:
             estimator.gate.set()
-        self.node.close()
+        self.depth_node.close()
         self.executor.shutdown()
-        self.node.destroy_node()
-        self.peer.destroy_node()
-        rclpy.shutdown(context=self.context)
+        self.depth_node.destroy_node()
+        super().close()
 
 
 def header(stamp):
@@ -289,17 +259,7 @@ def image(stamp, value, encoding='rgb8'):
 
 
 def camera_info(stamp, focal):
-    message = CameraInfo(
-        width=WIDTH,
-        height=HEIGHT,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[focal, 0.0, 15.5, 0.0, focal, 11.5, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal, 0.0, 15.5, 0.0, 0.0, focal, 11.5, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-    message.header = header(stamp)
-    return message
+    return calibration_message(WIDTH, HEIGHT, (focal, focal, 15.5, 11.5), header=header(stamp))
 
 
 def command(stamp, dioptres, sweep=1, index=0, count=0):

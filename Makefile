@@ -31,8 +31,11 @@ demo: setup  ## Simulated camera, sweep and depth over DDS for 20 s; writes demo
 bench: setup  ## Latency and memory of this machine, over DDS too (15 minutes); writes bench/
 	@$(in_env) dualfocus benchmark --node $(ARGS)
 
-smoke: setup  ## Core and one node, one minute
-	@$(in_env) OMP_NUM_THREADS=1 pytest -q -m smoke $(ARGS)
+SMOKE = test_api.py test_architecture.py test_focal_stack.py test_topics.py bags/test_reader.py \
+	inference/test_estimator.py models/test_weights.py sweep/test_assembler.py
+smoke: setup  ## Core, and all nodes over DDS once; one minute
+	@$(in_env) pytest -q $(addprefix test/unit/,$(SMOKE)) \
+		test/integration/test_pipeline.py::test_depth_of_the_simulated_scene $(ARGS)
 
 test: setup  ## Every test that needs no GPU, but for slow ones; 8 minutes
 ifeq ($(ARGS),)

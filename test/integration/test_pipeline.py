@@ -87,7 +87,6 @@ def check_cloud(cloud, depth, info):
     assert np.isnan(points['z'][~finite]).all()
 
 
-@pytest.mark.smoke
 def test_depth_of_the_simulated_scene(start_pipeline, listener):
     heard = {topic: listener.collect(kind, topic) for topic, kind in {**OUTPUTS, **INPUTS}.items()}
     programs = start_pipeline()

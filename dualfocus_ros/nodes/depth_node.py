@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import gc
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
@@ -24,15 +24,13 @@ from dualfocus_ros.nodes.monitoring import diagnostics
 from dualfocus_ros.nodes.monitoring.monitors import ClockMonitor, RangeMonitor, RejectionLog
 from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer, OutputStatistics
 from dualfocus_ros.nodes.node_runner import run_node
-from dualfocus_ros.nodes.outputs import OutputPublishers
+from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_declaration import DynamicParameters
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
 from dualfocus_ros.nodes.stack_processor import (
-    Estimator,
     EstimatorLoader,
-    StackJob,
     StackProcessor,
     describe_error,
     load_estimator,
@@ -40,6 +38,9 @@ from dualfocus_ros.nodes.stack_processor import (
 from dualfocus_ros.nodes.stack_source import ImageConverter, StackSource
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 from dualfocus_ros.topics import DIAGNOSTICS
+
+if TYPE_CHECKING:
+    from dualfocus_ros.inference.estimator import DepthEstimator
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -57,7 +58,10 @@ class DepthNode(ResponsiveLifecycleNode):
     """
 
     def __init__(
-        self, *, load: Callable[[DepthNodeSettings], Estimator] = load_estimator, **arguments: Any
+        self,
+        *,
+        load: Callable[[DepthNodeSettings], DepthEstimator] = load_estimator,
+        **arguments: Any,
     ) -> None:
         super().__init__('dualfocus', **arguments)
         self._load = load
@@ -111,7 +115,9 @@ class DepthNode(ResponsiveLifecycleNode):
                 return
             if self._worker is None:
                 self._start_worker()
-            await self.wait_until(lambda: self._worker is None or not _loading(self._worker))
+            await self.wait_until(
+                lambda: self._worker is None or self._worker.state is not WorkerState.LOADING
+            )
         elif (transition, self.state_label) == ('cleanup', 'inactive') or transition == 'shutdown':
             worker = self._worker
             if worker is not None:
@@ -229,18 +235,16 @@ class DepthNode(ResponsiveLifecycleNode):
         self.get_logger().info(f'loading model {settings.model!r} for device {settings.device!r}')
         self._loader = EstimatorLoader(self._load, settings, self.get_logger())
         self._worker = InferenceWorker(
-            self._loader.load, self._process, self._on_error, self._prefetch
+            self._loader.load,
+            self._process,
+            self._on_error,
+            lambda estimator, plane: estimator.prefetch(plane),
         )
 
-    def _process(self, estimator: Estimator, job: StackJob) -> None:
+    def _process(self, estimator: DepthEstimator, job: StackJob) -> None:
         processor = self._processor
         if processor is not None:
             processor.process(estimator, job)
-
-    def _prefetch(self, estimator: Estimator, plane: Plane) -> None:
-        processor = self._processor
-        if processor is not None:
-            processor.prefetch(estimator, plane)
 
     def _on_error(self, error: BaseException) -> bool:
         """Count a failed stack; return whether the worker must reload the estimator."""
@@ -319,18 +323,14 @@ class DepthNode(ResponsiveLifecycleNode):
             self._publish_diagnostics()
         elif now >= self._next_refresh:
             self._next_refresh = now + _REFRESH_PERIOD - 0.5 * _TICK_PERIOD
-            self._refresh_subscriptions()
+            for subscription in self._input.subscriptions if self._input is not None else ():
+                if subscription.refresh():
+                    self.get_logger().info(f'the publishers have changed: now {subscription}')
         elif now >= self._next_diagnosis:
             self._next_diagnosis = max(
                 self._next_diagnosis + _DIAGNOSE_PERIOD, now + 0.5 * _DIAGNOSE_PERIOD
             )
             self._collect_diagnostics()
-
-    def _refresh_subscriptions(self) -> None:
-        """Follow the publishers' quality of service."""
-        for subscription in self._input.subscriptions if self._input is not None else ():
-            if subscription.refresh():
-                self.get_logger().info(f'the publishers have changed: now {subscription}')
 
     # Log and diagnostics
 
@@ -366,14 +366,10 @@ class DepthNode(ResponsiveLifecycleNode):
         self._statuses = []
 
 
-def _loading(worker: InferenceWorker[StackJob]) -> bool:
-    return worker.state is WorkerState.LOADING
-
-
 def create_node() -> DepthNode:
     """Return the node of the executable ``depth_node``."""
 
-    def load(settings: DepthNodeSettings) -> Estimator:
+    def load(settings: DepthNodeSettings) -> DepthEstimator:
         estimator = load_estimator(settings)
         # Freeze the objects that exist now: collecting them repeatedly would stop every thread
         # for 0.1 s. Done here and not in the node, because it affects the whole process. Objects

@@ -66,10 +66,11 @@ class InferenceWorker(Generic[_Job]):
         self._loaded = False
         # After one successful load, a failed reload counts as a crash.
         self._loaded_once = False
-        self._load_error: BaseException | None = None
         self._crashed_at: float | None = None
         self._restart_delay = _MIN_RESTART_DELAY
         self.restarts = 0
+        # Error of the first load.
+        self.load_error: BaseException | None = None
         self.crash_cause: BaseException | None = None
         self._thread = self._start_thread()
 
@@ -78,16 +79,11 @@ class InferenceWorker(Generic[_Job]):
         """State of the thread."""
         if self._stopping:
             return WorkerState.STOPPED
-        if self._load_error is not None:
+        if self.load_error is not None:
             return WorkerState.FAILED
         if not self._thread.is_alive():
             return WorkerState.CRASHED
         return WorkerState.READY if self._loaded else WorkerState.LOADING
-
-    @property
-    def load_error(self) -> BaseException | None:
-        """Error of the first load, or None."""
-        return self._load_error
 
     @property
     def has_pending(self) -> bool:
@@ -120,7 +116,7 @@ class InferenceWorker(Generic[_Job]):
         """Block until the estimator is loaded or failed to load."""
         with self._condition:
             self._condition.wait_for(
-                lambda: self._loaded or self._load_error is not None or self._stopping, timeout
+                lambda: self._loaded or self.load_error is not None or self._stopping, timeout
             )
 
     def request_stop(self) -> None:
@@ -184,7 +180,7 @@ class InferenceWorker(Generic[_Job]):
             if self._loaded_once:
                 raise
             with self._condition:
-                self._load_error = error
+                self.load_error = error
                 self._condition.notify_all()
             return False
         with self._condition:
@@ -197,9 +193,7 @@ class InferenceWorker(Generic[_Job]):
             self._loaded = False
             # Releasing a broken estimator may fail.
             with suppress(Exception):
-                release = getattr(estimator, 'release', None)
-                if release is not None:
-                    release()
+                estimator.release()
         return not self._stopping
 
     def _work(self, estimator: Any) -> bool:

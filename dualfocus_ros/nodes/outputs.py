@@ -29,18 +29,19 @@ _CLOUDS = frozenset({POINTS.name, POINTS_DECIMATED.name})
 _RATE_TOLERANCE_NS = 1e6
 
 
-@dataclass(frozen=True)
-class StackTimings:
-    """Times of one stack in seconds of the steady clock.
+@dataclass(frozen=True, eq=False)
+class StackJob:
+    """A stack for the network.
 
-    :param arrived: arrival of the message that completed the stack.
-    :param began: start of the estimate.
-    :param inferred: end of the estimate.
+    :param settings: the parameters at the time the stack was complete.
+    :param epoch: the node's epoch at that time; a reset begins a new one.
+    :param arrived: arrival of the message that completed the stack, by the steady clock.
     """
 
+    stack: FocalStack
+    settings: DepthNodeSettings
+    epoch: int
     arrived: float
-    began: float
-    inferred: float
 
 
 class OutputPublishers:
@@ -108,17 +109,20 @@ class OutputPublishers:
     def publish(
         self,
         topics: frozenset[str],
-        stack: FocalStack,
+        job: StackJob,
         result: DepthResult,
-        settings: DepthNodeSettings,
-        timings: StackTimings,
+        began: float,
+        inferred: float,
         model: tuple[str, str],
     ) -> float:
         """Publish a result on ``topics``; all messages have the same header.
 
+        :param began: start of the estimate, seconds of the steady clock.
+        :param inferred: end of the estimate.
         :param model: name of the model and of its device.
         :returns: latency in ms, from the last plane's stamp to now, by the node's clock.
         """
+        stack, settings = job.stack, job.settings
         stamp = output_messages.output_stamp(stack, settings.stamp_policy)
         header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
         for topic in output_messages.BUILDERS:
@@ -135,9 +139,9 @@ class OutputPublishers:
             info.flags |= int(StackFlag.SATURATED) if result.saturated else 0
             if result.moved(settings.alignment_max_motion):
                 info.flags |= int(StackFlag.MOTION)
-            info.assemble_ms = (timings.began - timings.arrived) * 1e3
-            info.inference_ms = (timings.inferred - timings.began) * 1e3
-            info.publish_ms = (time.monotonic() - timings.inferred) * 1e3
+            info.assemble_ms = (began - job.arrived) * 1e3
+            info.inference_ms = (inferred - began) * 1e3
+            info.publish_ms = (time.monotonic() - inferred) * 1e3
             info.latency_ms = latency_ms
             info.model, info.device = model
             self._publishers[STACK_INFO.name].publish(info)

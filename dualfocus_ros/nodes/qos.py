@@ -65,11 +65,6 @@ def reliable_qos(depth: int) -> QoSProfile:
     )
 
 
-def qos_override_options() -> QoSOverridingOptions:
-    """Return the options that let parameters override history, depth and reliability."""
-    return QoSOverridingOptions.with_default_policies()
-
-
 def format_qos(qos: QoSProfile) -> str:
     """Return reliability, history and depth as text."""
     history = 'keep all' if qos.history == HistoryPolicy.KEEP_ALL else f'keep last {qos.depth}'
@@ -105,7 +100,7 @@ def create_publisher(
         msg_type,
         topic,
         reliable_qos(depth),
-        qos_overriding_options=qos_override_options(),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         event_callbacks=PublisherEventCallbacks(
             incompatible_qos=None if on_incompatible is None else report,
             use_default_callbacks=False,
@@ -140,13 +135,16 @@ def incompatible_endpoints(node: Node, publisher: Publisher) -> list[str]:
     topic = publisher.topic_name
     if node.count_subscribers(topic) <= publisher.get_subscription_count():
         return []
-    found = []
-    for info in node.get_subscriptions_info_by_topic(topic):
-        policies = incompatible_policies(publisher.qos_profile, info.qos_profile)
-        if policies:
-            who = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-            found.append(f'{topic}: {who} is offered {"; ".join(policies)}')
-    return found
+    infos = node.get_subscriptions_info_by_topic(topic)
+    return [
+        f'{topic}: {_node_name(info)} is offered {"; ".join(policies)}'
+        for info in infos
+        if (policies := incompatible_policies(publisher.qos_profile, info.qos_profile))
+    ]
+
+
+def _node_name(info: Any) -> str:
+    return f'{info.node_namespace.rstrip("/")}/{info.node_name}'
 
 
 class AdaptiveQosSubscription:
@@ -202,21 +200,17 @@ class AdaptiveQosSubscription:
         # The name of QoSOverridingOptions, with a value for "follow the publishers"; the parameter
         # of QoSOverridingOptions would keep the offer at the start of the node.
         name = f'qos_overrides.{self.topic}.subscription.reliability'
+        choices = f'one of {AS_OFFERED}, {", ".join(_RELIABILITY)}'
         if not self._node.has_parameter(name):
-            self._node.declare_parameter(
-                name,
-                AS_OFFERED,
-                ParameterDescriptor(
-                    description=f'reliability for subscription `{self.topic}`',
-                    read_only=True,
-                    additional_constraints=f'one of {AS_OFFERED}, {", ".join(_RELIABILITY)}',
-                ),
+            descriptor = ParameterDescriptor(
+                description=f'reliability for subscription `{self.topic}`',
+                read_only=True,
+                additional_constraints=choices,
             )
+            self._node.declare_parameter(name, AS_OFFERED, descriptor)
         value = self._node.get_parameter(name).value
         if value != AS_OFFERED and value not in _RELIABILITY:
-            raise ValueError(
-                f'{name} must be one of {AS_OFFERED}, {", ".join(_RELIABILITY)}, got {value!r}'
-            )
+            raise ValueError(f'{name} must be {choices}, got {value!r}')
         return _RELIABILITY.get(value)
 
     def _offered(self) -> ReliabilityPolicy | None:
@@ -249,14 +243,12 @@ class AdaptiveQosSubscription:
         )
 
     def _incompatible_publishers(self, infos: list[Any]) -> str | None:
-        """Describe incompatible publishers; None if all match."""
         if self._subscription is None:
             return None
         requested = self._subscription.qos_profile
-        found = []
-        for info in infos:
-            policies = incompatible_policies(info.qos_profile, requested)
-            if policies:
-                who = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-                found.append(f'{self.topic}: {who} offers {"; ".join(policies)}')
+        found = [
+            f'{self.topic}: {_node_name(info)} offers {"; ".join(policies)}'
+            for info in infos
+            if (policies := incompatible_policies(info.qos_profile, requested))
+        ]
         return '; '.join(found) or None

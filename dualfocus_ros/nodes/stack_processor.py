@@ -4,50 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dualfocus_ros.exceptions import one_line
-from dualfocus_ros.focal_stack import FocalStack, Plane
+from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
-from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics, StackQuality
-from dualfocus_ros.nodes.outputs import OutputPublishers, StackTimings, requested_outputs
+from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob, requested_outputs
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
-
-class Estimator(Protocol):
-    """Interface of ``inference.estimator.DepthEstimator`` that the node uses."""
-
-    settings: EstimatorSettings
-    model_name: str
-    sha256: str
-
-    @property
-    def device_name(self) -> str:
-        """Name of the device."""
-
-    @property
-    def device_memory(self) -> int:
-        """Bytes of device memory in use."""
-
-    def estimate(self, stack: FocalStack, outputs: OutputRequest = ...) -> DepthResult:
-        """Estimate depth and the requested outputs."""
-
-    def prefetch(self, plane: Plane) -> bool:
-        """Process a plane before its stack is complete."""
-
-    def clear_caches(self) -> None:
-        """Release the memory that the next stack does not need."""
-
-    def release(self) -> None:
-        """Release all memory."""
+if TYPE_CHECKING:
+    from dualfocus_ros.inference.estimator import DepthEstimator
 
 
 # Reason of the rejection and remedy by fault of the device.
@@ -63,7 +37,7 @@ _FAULTS = {
 }
 
 
-def load_estimator(settings: DepthNodeSettings) -> Estimator:
+def load_estimator(settings: DepthNodeSettings) -> DepthEstimator:
     """Load the network and run it once. Imports torch, which takes seconds."""
     from dualfocus_ros.inference.estimator import DepthEstimator
 
@@ -88,20 +62,20 @@ class EstimatorLoader:
 
     def __init__(
         self,
-        load: Callable[[DepthNodeSettings], Estimator],
+        load: Callable[[DepthNodeSettings], DepthEstimator],
         settings: DepthNodeSettings,
         logger: Any,
     ) -> None:
         self._load = load
         self._settings = settings
         self._logger = logger
-        self.estimator: Estimator | None = None
+        self.estimator: DepthEstimator | None = None
         # Reason for running on the CPU instead of the GPU.
         self.fallback: str | None = None
         # Reason why the GPU is lost and no fallback is allowed.
         self.gpu_loss: str | None = None
 
-    def load(self) -> Estimator:
+    def load(self) -> DepthEstimator:
         """Load for the requested device; for the CPU where ``auto`` found a GPU that fails."""
         self.estimator = None
         self.estimator = self._load_with_fallback()
@@ -120,7 +94,7 @@ class EstimatorLoader:
         )
         return False
 
-    def _load_with_fallback(self) -> Estimator:
+    def _load_with_fallback(self) -> DepthEstimator:
         settings = self._settings
         if self.fallback is None:
             try:
@@ -140,21 +114,6 @@ class EstimatorLoader:
         self._logger.error(self.fallback)
 
 
-@dataclass(frozen=True, eq=False)
-class StackJob:
-    """A stack for the network.
-
-    :param settings: the parameters at the time the stack was complete.
-    :param epoch: the node's epoch at that time; a reset begins a new one.
-    :param arrived: arrival of the message that completed the stack, by the steady clock.
-    """
-
-    stack: FocalStack
-    settings: DepthNodeSettings
-    epoch: int
-    arrived: float
-
-
 class StackProcessor:
     """Estimates and publishes the stacks, and updates counts and statistics."""
 
@@ -170,28 +129,22 @@ class StackProcessor:
         self._statistics = statistics
         self._epoch = epoch
 
-    def process(self, estimator: Estimator, job: StackJob) -> None:
+    def process(self, estimator: DepthEstimator, job: StackJob) -> None:
         """Estimate and publish; do nothing without subscribers or if the job is outdated."""
         if self._is_outdated(job, Stage.INFERRED):
             return
-        stack, settings = job.stack, job.settings
-        topics = self._outputs.due_topics(settings, stack)
+        topics = self._outputs.due_topics(job.settings, job.stack)
         if not topics:
             return
         began = time.monotonic()
-        estimator.settings = estimator_settings(settings)
-        result = self._estimate(estimator, stack, requested_outputs(topics))
+        estimator.settings = estimator_settings(job.settings)
+        result = self._estimate(estimator, job.stack, requested_outputs(topics))
         inferred = time.monotonic()
         self._stage_counter.count(Stage.INFERRED)
         if self._is_outdated(job, Stage.PUBLISHED):
             return
         latency_ms = self._outputs.publish(
-            topics,
-            stack,
-            result,
-            settings,
-            StackTimings(job.arrived, began, inferred),
-            (estimator.model_name, estimator.device_name),
+            topics, job, result, began, inferred, (estimator.model_name, estimator.device_name)
         )
         self._stage_counter.count(Stage.PUBLISHED)
         stages = {
@@ -199,11 +152,7 @@ class StackProcessor:
             **result.stage_ms,
             'publish': (time.monotonic() - inferred) * 1e3,
         }
-        self._statistics.record(latency_ms, stages, stack_quality(result, settings))
-
-    def prefetch(self, estimator: Estimator, plane: Plane) -> None:
-        """Process a plane whose stack is not complete yet."""
-        estimator.prefetch(plane)
+        self._statistics.record(latency_ms, stages, stack_quality(result, job.settings))
 
     def report(self, error: BaseException) -> None:
         """Count a failed stack, with the error and its remedy."""
@@ -218,7 +167,7 @@ class StackProcessor:
         self._statistics.fail(text)
 
     def _estimate(
-        self, estimator: Estimator, stack: FocalStack, outputs: OutputRequest
+        self, estimator: DepthEstimator, stack: FocalStack, outputs: OutputRequest
     ) -> DepthResult:
         """Estimate; after an out-of-memory error, once more with empty caches."""
         try:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -22,12 +22,15 @@ from dualfocus_ros.nodes.inputs import INPUTS
 from dualfocus_ros.nodes.monitoring.monitors import RangeMonitor
 from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics
 from dualfocus_ros.nodes.offline.bag_inputs import BagInputs
-from dualfocus_ros.nodes.outputs import OutputPublishers
+from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.qos import AS_OFFERED
-from dualfocus_ros.nodes.stack_processor import Estimator, StackJob, StackProcessor
+from dualfocus_ros.nodes.stack_processor import StackProcessor
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter, StageCounts
 from dualfocus_ros.topics import DEPTH
+
+if TYPE_CHECKING:
+    from dualfocus_ros.inference.estimator import DepthEstimator
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +130,7 @@ class OfflinePipeline:
         inputs: BagInputs,
         camera: CameraInfo | None,
         on_stack: Callable[[FocalStack], None],
-        estimator: Estimator | None = None,
+        estimator: DepthEstimator | None = None,
         outputs: Collection[str] = (),
         sink: Sink = lambda topic, message: None,
     ) -> None:
@@ -241,7 +244,7 @@ def process_bag(
     bag: BagReader,
     writer: BagWriter,
     inputs: BagInputs,
-    estimator: Estimator,
+    estimator: DepthEstimator,
     outputs: Collection[str],
     *,
     camera: CameraInfo | None,

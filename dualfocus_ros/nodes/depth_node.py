@@ -80,7 +80,7 @@ class DepthNode(ResponsiveLifecycleNode):
         self._epoch = 0
         self._range = RangeMonitor()
         self._times = CallbackTimer()
-        self._converter: ImageConverter = ImageConverter(self, self._times)
+        self._converter = ImageConverter(self, self._times)
         self._clock_monitor = ClockMonitor(self, self._reset)
         self._rejections = RejectionLog(self.get_logger(), self._stage_counter)
         # First half of the diagnostics, until the next tick completes and publishes them.
@@ -157,7 +157,6 @@ class DepthNode(ResponsiveLifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the inputs."""
         assert self._input is not None
         try:
             self._input.start()
@@ -179,18 +178,15 @@ class DepthNode(ResponsiveLifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the model and its memory."""
         self._release()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release everything, from any state."""
         self._deactivate()
         self._release()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to unconfigured after an error in a transition."""
         self._failure = self._failure or 'a transition ended with an error'
         self._deactivate()
         self._release()
@@ -242,14 +238,12 @@ class DepthNode(ResponsiveLifecycleNode):
         )
 
     def _process(self, estimator: DepthEstimator, job: StackJob) -> None:
-        processor = self._processor
-        if processor is not None:
+        if (processor := self._processor) is not None:
             processor.process(estimator, job)
 
     def _on_error(self, error: BaseException) -> bool:
         """Count a failed stack; return whether the worker must reload the estimator."""
-        processor = self._processor
-        if processor is not None:
+        if (processor := self._processor) is not None:
             processor.report(error)
         return self._loader is not None and self._loader.should_reload(error)
 
@@ -276,16 +270,12 @@ class DepthNode(ResponsiveLifecycleNode):
     # Services and timers
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        progress = None
-        if self._input is not None and self._input.in_progress:
-            progress = self._input.progress
+        response.success, response.message = True, 'no stack was in progress'
+        source = self._input
+        if source is not None and source.in_progress and source.progress is not None:
+            planes = diagnostics.format_plane_count(source.progress)
+            response.message = f'dropped a stack with {planes}'
         self._reset()
-        response.success = True
-        response.message = (
-            'no stack was in progress'
-            if progress is None
-            else f'dropped a stack with {diagnostics.format_plane_count(progress)}'
-        )
         return response
 
     def _reset(self) -> None:
@@ -299,8 +289,9 @@ class DepthNode(ResponsiveLifecycleNode):
         self.resume_waiting()
         worker = self._worker
         if worker is not None and worker.state is WorkerState.CRASHED and worker.restart():
+            cause = diagnostics.describe_crash(worker)
             self.get_logger().error(
-                f'restarted the worker thread, which crashed with {diagnostics.describe_crash(worker)} '
+                f'restarted the worker thread, which crashed with {cause} '
                 f'({worker.restarts} restarts so far)'
             )
         if self._gpu_loss is not None and self.state_label == 'active':
@@ -357,7 +348,7 @@ class DepthNode(ResponsiveLifecycleNode):
     def _publish_diagnostics(self) -> None:
         statuses = [
             *self._statuses,
-            diagnostics.clock_status(self._clock_monitor.health()),
+            diagnostics.clock_status(self._clock_monitor),
             diagnostics.connection_status(self, self._input, self._outputs, self._diagnostics),
         ]
         name = self.get_fully_qualified_name().lstrip('/')

@@ -25,8 +25,6 @@ _MAX_RESTART_DELAY = 30.0
 
 
 class WorkerState(enum.Enum):
-    """State of the worker thread."""
-
     LOADING = 'loading'
     READY = 'ready'
     FAILED = 'failed'  # the first load failed
@@ -53,7 +51,7 @@ class InferenceWorker(Generic[_Job]):
         load: Callable[[], Any],
         process: Callable[[Any, _Job], None],
         on_error: Callable[[BaseException], object],
-        prefetch: Callable[[Any, Any], object] | None = None,
+        prefetch: Callable[[Any, Any], object] = lambda estimator, part: None,
     ) -> None:
         self._load = load
         self._process = process
@@ -76,7 +74,6 @@ class InferenceWorker(Generic[_Job]):
 
     @property
     def state(self) -> WorkerState:
-        """State of the thread."""
         if self._stopping:
             return WorkerState.STOPPED
         if self.load_error is not None:
@@ -87,7 +84,6 @@ class InferenceWorker(Generic[_Job]):
 
     @property
     def has_pending(self) -> bool:
-        """Whether a job is pending."""
         return self._pending is not None
 
     def submit(self, job: _Job) -> _Job | None:
@@ -99,8 +95,6 @@ class InferenceWorker(Generic[_Job]):
 
     def submit_prefetch(self, part: Any) -> None:
         """Queue a part of a future job for ``prefetch``."""
-        if self._prefetch is None:
-            return
         with self._condition:
             self._prefetch_queue.append(part)
             self._condition.notify()
@@ -129,7 +123,6 @@ class InferenceWorker(Generic[_Job]):
 
     @property
     def stopped(self) -> bool:
-        """Whether the thread has ended."""
         return not self._thread.is_alive()
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -207,7 +200,6 @@ class InferenceWorker(Generic[_Job]):
             job, self._pending = self._pending, None
             part = self._prefetch_queue.popleft() if job is None else None
         if job is None:
-            assert self._prefetch is not None
             with suppress(Exception):
                 self._prefetch(estimator, part)
             return True

@@ -16,10 +16,7 @@ from dualfocus_ros.topics import SWEEP_INPUTS
 
 YES_NO = ['true', 'false']
 _SHARED: dict[str, dict[str, Any]] = {
-    'namespace': {
-        'default_value': '',
-        'description': 'Namespace of the nodes and their topics.',
-    },
+    'namespace': {'default_value': '', 'description': 'Namespace of the nodes and their topics.'},
     'device': {
         'default_value': '',
         'description': 'Device of the network: auto, cuda, cuda:N or cpu; empty: that of '
@@ -60,12 +57,10 @@ def share_folder() -> Path:
 
 
 def shared_arguments(*names: str) -> list[DeclareLaunchArgument]:
-    """Return the declarations of arguments that several launch files have."""
     return [DeclareLaunchArgument(name, **_SHARED[name]) for name in names]
 
 
 def value_of(context: LaunchContext, name: str) -> str:
-    """Return the value of an argument."""
     return LaunchConfiguration(name).perform(context)
 
 

@@ -61,13 +61,11 @@ class ResponsiveLifecycleNode(LifecycleNodeMixin, Node):
             await future
 
     def resume_waiting(self) -> None:
-        """Resume the coroutines whose condition is true."""
         for waiting in [waiting for waiting in self._waiting if waiting[0]()]:
             self._waiting.remove(waiting)
             waiting[1].set_result(None)
 
     async def configure_and_activate(self) -> None:
-        """Configure, then activate if that succeeds."""
         await self.prepare('configure')
         if self.state_label == 'unconfigured':
             self.trigger_configure()

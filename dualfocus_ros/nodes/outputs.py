@@ -62,7 +62,6 @@ class OutputPublishers:
         }
 
     def destroy(self) -> None:
-        """Remove all publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers = {}
@@ -75,7 +74,6 @@ class OutputPublishers:
         ]
 
     def incompatible_endpoints(self) -> list[str]:
-        """Describe the subscriptions that cannot match."""
         return [
             text
             for publisher in self._publishers.values()
@@ -83,7 +81,6 @@ class OutputPublishers:
         ]
 
     def subscribed_topics(self) -> frozenset[str]:
-        """Return the topics that have a subscription now."""
         return frozenset(
             topic
             for topic, publisher in self._publishers.items()
@@ -149,7 +146,6 @@ class OutputPublishers:
 
 
 def requested_outputs(topics: frozenset[str]) -> OutputRequest:
-    """Return the estimator's request for these topics."""
     requests = (topic.request for topic in OUTPUTS if topic.request and topic.name in topics)
     return OutputRequest(**dict.fromkeys(requests, True))
 

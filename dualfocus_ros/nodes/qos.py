@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import (
@@ -66,7 +65,6 @@ def reliable_qos(depth: int) -> QoSProfile:
 
 
 def format_qos(qos: QoSProfile) -> str:
-    """Return reliability, history and depth as text."""
     history = 'keep all' if qos.history == HistoryPolicy.KEEP_ALL else f'keep last {qos.depth}'
     return f'{qos.reliability.name.lower().replace("_", " ")}, {history}'
 
@@ -92,9 +90,9 @@ def create_publisher(
     """
 
     def report(event: Any) -> None:
+        assert on_incompatible is not None
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        if on_incompatible is not None:
-            on_incompatible(f'{topic}: a subscription requests another {policy} than offered')
+        on_incompatible(f'{topic}: a subscription requests another {policy} than offered')
 
     return create(
         msg_type,
@@ -162,13 +160,11 @@ class AdaptiveQosSubscription:
         topic: str,
         callback: Callable[[Any], None],
         depth: int,
-        group: CallbackGroup | None = None,
     ) -> None:
         self._node = node
         self._type = msg_type
         self._callback = callback
         self._depth = depth
-        self._group = group
         self.topic = node.resolve_topic_name(topic)
         self.publishers = 0
         self.incompatible: str | None = None
@@ -187,7 +183,6 @@ class AdaptiveQosSubscription:
         return True
 
     def destroy(self) -> None:
-        """Remove the subscription."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -234,7 +229,6 @@ class AdaptiveQosSubscription:
             self.topic,
             self._callback,
             qos,
-            callback_group=self._group,
             # No event callbacks: the executor checks each event in every round.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=QoSOverridingOptions(

@@ -190,7 +190,6 @@ class StackProcessor:
 
 
 def stack_quality(result: DepthResult, settings: DepthNodeSettings) -> StackQuality:
-    """Return the quality of a stack for the diagnostics."""
     alignment, gains = result.alignment, result.gains
     return StackQuality(
         # A sixteenth of the pixels is enough for the share.

@@ -58,7 +58,6 @@ class ImageConverter:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is pending."""
         return not self._pending
 
     def submit(self, work: Callable[[], Any], on_result: _OnResult, limit: int) -> bool:
@@ -76,13 +75,11 @@ class ImageConverter:
         return has_room
 
     def clear(self) -> None:
-        """Drop all pending conversions."""
         for future, _ in self._pending:
             future.cancel()
         self._pending.clear()
 
     def close(self) -> None:
-        """Drop all pending conversions and stop the thread."""
         self.clear()
         self._pool.shutdown()
         self._node.destroy_guard_condition(self._ready)
@@ -164,11 +161,9 @@ class StackSource(ABC):
         return False
 
     def start(self) -> None:
-        """Subscribe."""
         self._subscribe(CameraInfo, CAMERA_INFO.name, self._on_camera_info)
 
     def stop(self) -> None:
-        """Unsubscribe and drop all state."""
         for subscription in self.subscriptions:
             subscription.destroy()
         self.subscriptions.clear()
@@ -254,18 +249,14 @@ class StackSource(ABC):
     ) -> None:
         self._stage_counter.count(Stage.VALID)
         encoding = 'compressed' if isinstance(msg, CompressedImage) else msg.encoding
-        self._log_format_change(
-            topic, f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
-        )
-        on_frame(Frame(to_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
-
-    def _log_format_change(self, topic: str, now: str) -> None:
+        now = f'{image.shape[1]}x{image.shape[0]} {encoding} in {msg.header.frame_id!r}'
         before = self._formats.setdefault(topic, now)
         if now != before:
             self._formats[topic] = now
             self._node.get_logger().info(
                 f'{topic} has changed from {before} to {now}: restarting the stack'
             )
+        on_frame(Frame(to_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.transport.info(to_ns(msg.header.stamp))

@@ -37,7 +37,6 @@ def read_camera_info(path: Path) -> CameraInfo:
     except OSError as error:
         raise DataError(f'{path} cannot be read: {error}') from None
     except (
-        UnicodeDecodeError,
         yaml.YAMLError,
         KeyError,
         TypeError,
@@ -61,8 +60,7 @@ def first_image_size(bag: BagReader, topic: str) -> tuple[int, int]:
         if message.message_type == FOCAL_STACK.message_type and decoded.images:
             decoded = decoded.images[0]
         if message.message_type == COMPRESSED_IMAGE:
-            size = encoded_size(decoded.data)
-            if size is not None:
+            if (size := encoded_size(decoded.data)) is not None:
                 return size
         elif decoded.width and decoded.height:
             return int(decoded.width), int(decoded.height)

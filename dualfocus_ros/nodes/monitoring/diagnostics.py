@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from dualfocus_ros.camera.depth_resolution import RangeCheck, inverse_depth_error
 from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.nodes.inference_worker import InferenceWorker
-from dualfocus_ros.nodes.monitoring.monitors import ClockHealth
+from dualfocus_ros.nodes.monitoring.monitors import ClockMonitor
 from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer, OutputStatistics
 from dualfocus_ros.nodes.outputs import OutputPublishers
 from dualfocus_ros.nodes.qos import incompatible_endpoints
@@ -248,11 +248,10 @@ def optics_status(check: RangeCheck | None) -> DiagnosticStatus:
     return _status('optics', WARN if check.exceeded else OK, str(check), values)
 
 
-def clock_status(health: ClockHealth) -> DiagnosticStatus:
-    """Return the status of the clock."""
-    kind = 'simulated time' if health.simulated else 'system time'
-    values = {'clock': kind, 'jumps': str(health.jumps), 'last jump': health.last_jump}
-    if health.silent:
+def clock_status(clock: ClockMonitor) -> DiagnosticStatus:
+    kind = 'simulated time' if clock.simulated else 'system time'
+    values = {'clock': kind, 'jumps': str(clock.jumps), 'last jump': clock.last_jump}
+    if clock.silent():
         text = 'use_sim_time is set but /clock is silent: is the bag played with --clock?'
         return _status('clock', WARN, text, values)
     return _status('clock', OK, kind, values)

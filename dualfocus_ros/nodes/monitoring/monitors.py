@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 import math
 import time
 from typing import Any
@@ -24,20 +23,6 @@ _JUMP_BACKWARD = Duration(nanoseconds=-100_000_000)
 _SILENCE = 2.5
 
 
-@dataclass(frozen=True)
-class ClockHealth:
-    """State of the clock.
-
-    :param simulated: whether the time comes from /clock.
-    :param silent: whether simulated time stands still.
-    """
-
-    simulated: bool
-    silent: bool
-    jumps: int = 0
-    last_jump: str = ''
-
-
 class ClockMonitor:
     """Detects jumps and silence of a node's clock.
 
@@ -47,32 +32,35 @@ class ClockMonitor:
     def __init__(self, node: Node, on_jump: Callable[[], None]) -> None:
         self._node = node
         self._on_jump = on_jump
-        self._jumps = 0
-        self._last_jump = ''
+        self.jumps = 0
+        self.last_jump = ''
         self._last_step = (0, 0.0)
         self._handle = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=_JUMP_FORWARD, min_backward=_JUMP_BACKWARD),
             post_callback=self._after_jump,
         )
 
-    def health(self) -> ClockHealth:
-        """Return the state of the clock for the diagnostics; called about once a second."""
-        simulated = bool(self._node.get_parameter('use_sim_time').value)
+    @property
+    def simulated(self) -> bool:
+        """Whether the time comes from /clock."""
+        return bool(self._node.get_parameter('use_sim_time').value)
+
+    def silent(self) -> bool:
+        """Return whether simulated time stands still; called about once a second."""
         now_ns, steady = self._node.get_clock().now().nanoseconds, time.monotonic()
         if now_ns != self._last_step[0]:
             self._last_step = (now_ns, steady)
-        silent = simulated and (now_ns == 0 or steady - self._last_step[1] > _SILENCE)
-        return ClockHealth(simulated, silent, self._jumps, self._last_jump)
+        return self.simulated and (now_ns == 0 or steady - self._last_step[1] > _SILENCE)
 
     def _after_jump(self, jump: TimeJump) -> None:
         self._on_jump()
         step = jump.delta.nanoseconds
         if step == self._node.get_clock().now().nanoseconds:
             return  # start of simulated time
-        self._jumps += 1
-        self._last_jump = f'{step * 1e-9:+.3f} s'
+        self.jumps += 1
+        self.last_jump = f'{step * 1e-9:+.3f} s'
         self._node.get_logger().info(
-            f'the clock jumped by {self._last_jump}: dropped the stack in progress'
+            f'the clock jumped by {self.last_jump}: dropped the stack in progress'
         )
 
 

@@ -41,7 +41,6 @@ class CallbackSummary:
     elapsed: tuple[float, ...]
 
     def values(self) -> dict[str, str]:
-        """Return the key values of the diagnostics."""
         numbers = (self.count, *self.busy, *self.elapsed)
         return {name: f'{value:.6g}' for name, value in zip(NAMES, numbers, strict=True)}
 
@@ -62,7 +61,6 @@ class CallbackTimer:
         self._elapsed: deque[float] = deque(maxlen=WINDOW)
 
     def timed(self, callback: Callable[P, R]) -> Callable[P, R]:
-        """Wrap a callback to measure its duration."""
 
         @wraps(callback)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -101,7 +99,6 @@ class ArrivalStatistics:
         self._gaps: deque[float] = deque(maxlen=ARRIVAL_WINDOW)
 
     def record(self) -> None:
-        """Record the arrival of an image."""
         now = time.monotonic()
         if self._last is not None:
             self._gaps.append(now - self._last)
@@ -230,11 +227,9 @@ class StackQuality:
 
     @property
     def moved(self) -> bool:
-        """Whether a plane was displaced by more than the limit."""
         return self.motion_px is not None and self.motion_px > self.max_motion_px
 
     def values(self) -> dict[str, str]:
-        """Return the key values of the diagnostics."""
         values = {'valid share': f'{self.valid_share:.3f}'}
         if self.motion_px is not None:
             values['motion [px]'] = f'{self.motion_px:.2f}'
@@ -271,7 +266,6 @@ class OutputStatistics:
             self.error = None
 
     def fail(self, text: str) -> None:
-        """Record the error of a failed stack."""
         with self._lock:
             self.error = text
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters of the depth node: the table for declaration, checks and documentation.
 
-:mod:`dualfocus_ros.nodes.parameters.derived_settings` passes the values on to the parts of the node.
+``derived_settings.py`` passes the values on to the parts of the node.
 """
 
 from __future__ import annotations
@@ -213,16 +213,14 @@ class DepthNodeSettings:
     lens_kappa: float = _parameter(
         0.0,
         'Measured blur per defocus: diameter of the circle of confusion in pixels of the '
-        'published image per dioptre; 0 computes it from the other three. If known, sigma has'
-        ' the optical error as lower limit, and a depth range beyond that of the lens causes '
-        'a warning',
+        'published image per dioptre; 0 computes it from the other three. If known, sigma has the '
+        'optical error as lower limit, and a depth range beyond that of the lens causes a warning',
         (0.0, 1e4),
     )
     lens_field_curvature: tuple[float, ...] = _parameter(
         (0.0, 0.0),
-        'c2, c4 of the curved focus surface: c2 r^2 + c4 r^4 is added to the inverse depth of'
-        ' a pixel at distance r from the principal point, in half diagonals of the image '
-        '(1/m)',
+        'c2, c4 of the curved focus surface: c2 r^2 + c4 r^4 is added to the inverse depth of a '
+        'pixel at distance r from the principal point, in half diagonals of the image (1/m)',
         (-5.0, 5.0),
     )
 
@@ -246,9 +244,8 @@ class DepthNodeSettings:
 
     alignment_mode: str = _parameter(
         'correct',
-        'Displaced planes, after motion of the camera or with a lens without feedback: '
-        'correct: align them; flag: report them only (StackInfo, /diagnostics); off: do not '
-        'measure',
+        'Displaced planes, after motion of the camera or with a lens without feedback: correct: '
+        'align them; flag: report them only (StackInfo, /diagnostics); off: do not measure',
         choices=ALIGNMENT_MODES,
     )
     alignment_max_motion: float = _parameter(

@@ -39,7 +39,6 @@ ESTIMATOR_PARAMETERS = {
 
 
 def assembler_settings(parameters: DepthNodeSettings) -> AssemblerSettings:
-    """Return the settings of the assembler of sweeps."""
     return AssemblerSettings(
         size=parameters.stack_size,
         min_size=parameters.stack_min_size,
@@ -56,7 +55,6 @@ def assembler_settings(parameters: DepthNodeSettings) -> AssemblerSettings:
 
 
 def synchronizer_settings(parameters: DepthNodeSettings) -> PlaneSynchronizerSettings:
-    """Return the settings of the synchronizer of planes."""
     return PlaneSynchronizerSettings(
         parameters.planes_focus_dioptres,
         _nanoseconds(parameters.stack_sync_tolerance),
@@ -66,7 +64,6 @@ def synchronizer_settings(parameters: DepthNodeSettings) -> PlaneSynchronizerSet
 
 
 def settling_model(parameters: DepthNodeSettings) -> SettlingModel:
-    """Return the settling model of the focus source."""
     if parameters.focus_source == 'command':
         return SettlingModel(parameters.command_latency_frames, parameters.command_settling_time)
     return SettlingModel(parameters.camera_ros_latency_frames, parameters.camera_ros_settling_time)

@@ -14,11 +14,7 @@ from typing import Any
 
 import yaml
 
-from dualfocus_ros.nodes.parameters.depth_parameters import (
-    SPECS,
-    DepthNodeSettings,
-    settings_from,
-)
+from dualfocus_ros.nodes.parameters.depth_parameters import SPECS, DepthNodeSettings, settings_from
 from dualfocus_ros.nodes.parameters.derived_settings import validate
 
 # Parameters of every node, without effect outside ROS.
@@ -47,11 +43,9 @@ def read_parameters(
     for path in files:
         values.update(_read_file(path))
     values.update(overrides or {})
-    values = {
-        name: value
-        for name, value in values.items()
-        if name.partition('.')[0] not in _COMMON_PARAMETERS
-    }
+    for name in list(values):
+        if name.partition('.')[0] in _COMMON_PARAMETERS:
+            del values[name]
     unknown = sorted(set(values) - set(SPECS))
     if unknown:
         raise ValueError(

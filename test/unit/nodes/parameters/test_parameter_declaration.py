@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors of all nodes' parameters; contract, checks and atomic changes of the depth node's."""
+"""Descriptors of all nodes' parameters; contract, checks, changes of the depth node's."""
 
 import pytest
 

@@ -16,7 +16,7 @@ from dualfocus_ros.exceptions import CommandError, ExportError, UsageError
 from dualfocus_ros.focal_stack import MAX_PLANES, MIN_PLANES
 
 if TYPE_CHECKING:
-    from dualfocus_ros.models.onnx_export import StackShape
+    from dualfocus_ros.models.onnx_export import ExportShape
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _size(arguments: argparse.Namespace) -> StackShape:
+def _size(arguments: argparse.Namespace) -> ExportShape:
     match = re.fullmatch(r'(-?\d+)[xX×](-?\d+)', arguments.size.strip())
     if match is None:
         raise UsageError(f"--size must be WIDTHxHEIGHT, such as 640x480, got '{arguments.size}'")
@@ -128,9 +128,9 @@ def _size(arguments: argparse.Namespace) -> StackShape:
         raise UsageError(f'--size must be positive in pixels, got {width} x {height}')
     if not MIN_PLANES <= arguments.planes <= MAX_PLANES:
         raise UsageError(f'--planes must be {MIN_PLANES} to {MAX_PLANES}, got {arguments.planes}')
-    from dualfocus_ros.models.onnx_export import StackShape
+    from dualfocus_ros.models.onnx_export import ExportShape
 
-    return StackShape(arguments.planes, height, width)
+    return ExportShape(arguments.planes, height, width)
 
 
 def _as_text(report: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.models.onnx_export import OutputDifference, StackShape, compare_with_pytorch
+from dualfocus_ros.models.onnx_export import OutputDifference, ExportShape, compare_with_pytorch
 from dualfocus_ros.models.weights import LoadedModel
 from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource
@@ -44,7 +44,7 @@ class StackDifferences:
 def check_onnx(
     model: LoadedModel,
     paths: list[Path],
-    size: StackShape,
+    size: ExportShape,
     progress: Callable[[], object] = lambda: None,
 ) -> list[StackDifferences]:
     """Compare ONNX graphs with PyTorch on a random and a rendered stack.
@@ -62,7 +62,7 @@ def check_onnx(
     return differences
 
 
-def random_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
+def random_stack(size: ExportShape) -> tuple[np.ndarray, np.ndarray]:
     """Return noise images (1, N, 3, H, W) in [0, 1] and focus (1, N) in 1/m."""
     rng = np.random.default_rng(0)
     images = rng.random((1, size.planes, 3, size.height, size.width), dtype=np.float32)
@@ -70,7 +70,7 @@ def random_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
     return images, np.geomspace(0.4, 5.0, size.planes, dtype=np.float32)[None]
 
 
-def rendered_stack(size: StackShape) -> tuple[np.ndarray, np.ndarray]:
+def rendered_stack(size: ExportShape) -> tuple[np.ndarray, np.ndarray]:
     """Return images of a random scene (1, N, 3, H, W) in [0, 1] and focus (1, N) in 1/m."""
     textures = TextureSource([])
     settings = RenderSettings(planes=size.planes, max_shift=0.0, wide_sweeps=0.0)

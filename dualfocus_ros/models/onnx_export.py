@@ -41,7 +41,7 @@ INSTALL = "pip install 'dualfocus_ros[export]', or onnx onnxscript onnxruntime"
 
 
 @dataclass(frozen=True)
-class StackShape:
+class ExportShape:
     """Stack size of a graph: N planes of height x width pixels."""
 
     planes: int
@@ -70,7 +70,7 @@ def _named_tensors(features: PlaneFeatures) -> dict[str, Tensor]:
     return named
 
 
-def export_whole(model: LoadedModel, path: Path, size: StackShape) -> None:
+def export_whole(model: LoadedModel, path: Path, size: ExportShape) -> None:
     """Write one graph: images (1, N, 3, H, W) and focus (1, N) to inverse depth and sigma.
 
     :param path: replaced atomically.
@@ -92,7 +92,7 @@ def export_whole(model: LoadedModel, path: Path, size: StackShape) -> None:
     _write(graph, (images, focus), [IMAGES, FOCUS], list(OUTPUTS), path, metadata)
 
 
-def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: StackShape) -> None:
+def export_split(model: LoadedModel, encoder: Path, decoder: Path, size: ExportShape) -> None:
     """Write two graphs: one plane to its features, and the features of N planes to depth.
 
     The input of the second graph is the features concatenated along the first axis, from far to
@@ -187,13 +187,13 @@ def require_packages(*packages: str) -> None:
         raise ExportError(f'{" and ".join(missing)} not installed: {INSTALL}')
 
 
-def _example_inputs(size: StackShape) -> tuple[Tensor, Tensor]:
+def _example_inputs(size: ExportShape) -> tuple[Tensor, Tensor]:
     """Return inputs for tracing; only their shapes enter the graph."""
     shape = (1, size.planes, 3, size.height, size.width)
     return torch.full(shape, 0.5), torch.linspace(0.2, 2.0, size.planes)[None]
 
 
-def _metadata(model: LoadedModel, size: StackShape, part: str) -> dict[str, str]:
+def _metadata(model: LoadedModel, size: ExportShape, part: str) -> dict[str, str]:
     shipped = any(entry['sha256'] == model.sha256 for entry in shipped_models().values())
     return {
         'model': model.name,

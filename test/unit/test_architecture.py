@@ -6,7 +6,9 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -135,6 +137,14 @@ def test_imports_follow_the_table():
     assert wrong == set()
 
 
+def test_table_has_no_circle():
+    tuple(
+        TopologicalSorter(
+            {room: allowed - {'msg'} for room, allowed in ALLOWED.items()}
+        ).static_order()
+    )
+
+
 def test_every_package_is_in_the_table():
     assert {room for room, _ in modules()} - LEAVES == set(ALLOWED)
 
@@ -156,6 +166,30 @@ def test_module_names_are_unique():
     commands = {path.stem for path in (PACKAGE / 'cli').glob('*.py')}
     assert [name for name, count in names.items() if count > 1] == []
     assert set(names) & (packages - commands) == set()
+
+
+def test_class_names_are_unique():
+    names = Counter(
+        node.name
+        for _, path in modules()
+        for node in ast.parse(path.read_text('utf-8')).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_page_lists_every_package():
+    page = (ROOT / 'docs' / 'architecture.md').read_text('utf-8')
+    packages = {path.parent.name for path in PACKAGE.glob('*/__init__.py')} - {'weights'}
+    assert [name for name in packages if f'`{name}/`' not in page] == []
+
+
+def test_page_names_existing_files():
+    page = (ROOT / 'docs' / 'architecture.md').read_text('utf-8')
+    named = re.findall(r'`((?:\w+/)*[\w]+\.py)`', page.partition('## Where a change goes')[2])
+    assert len(named) > 10
+    missing = [n for n in named if 'NAME' not in n and not (PACKAGE / n).is_file()]
+    assert missing == []
 
 
 def test_nodes_and_topics_of_the_drawing_exist():

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.evaluation.onnx_check import StackDifferences, random_stack, rendered_stack
-from dualfocus_ros.models.onnx_export import OutputDifference, StackShape
+from dualfocus_ros.models.onnx_export import OutputDifference, ExportShape
 
 
 @pytest.mark.parametrize('make', [random_stack, rendered_stack])
-@pytest.mark.parametrize('size', [StackShape(3, 40, 60), StackShape(2, 150, 64)])
+@pytest.mark.parametrize('size', [ExportShape(3, 40, 60), ExportShape(2, 150, 64)])
 def test_stack_has_the_size_of_the_graph(make, size):
     images, focus = make(size)
     assert images.shape == (1, size.planes, 3, size.height, size.width)

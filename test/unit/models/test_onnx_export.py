@@ -30,7 +30,7 @@ LIGHT = DualFocusConfig(
     keys=2,
     smoothing=0.5,
 )
-SIZE = onnx_export.StackShape(planes=3, height=26, width=45)
+SIZE = onnx_export.ExportShape(planes=3, height=26, width=45)
 
 
 @pytest.fixture(scope='module')

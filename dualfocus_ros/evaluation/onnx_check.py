@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualfocus_ros.models.onnx_export import OutputDifference, ExportShape, compare_with_pytorch
+from dualfocus_ros.models.onnx_export import ExportShape, OutputDifference, compare_with_pytorch
 from dualfocus_ros.models.weights import LoadedModel
 from dualfocus_ros.simulation.random_stacks.random_scenes import random_scene
 from dualfocus_ros.simulation.random_stacks.random_textures import TextureSource

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.evaluation.onnx_check import StackDifferences, random_stack, rendered_stack
-from dualfocus_ros.models.onnx_export import OutputDifference, ExportShape
+from dualfocus_ros.models.onnx_export import ExportShape, OutputDifference
 
 
 @pytest.mark.parametrize('make', [random_stack, rendered_stack])

@@ -37,7 +37,7 @@ class StudyConfig:
     :param baseline: method of the ratios of ``equal-budget``; None for DFV.
     :param planes: planes per stack; 0 for 10, for ``transfer`` all.
     :param sizes: numbers of planes of ``stack-size``; empty for the default.
-    :param sweeps: aberrations of ``asymmetry``, of :data:`research.asymmetry.NAMES`; empty for all.
+    :param sweeps: aberrations of ``asymmetry``, of ``asymmetry.NAMES``; empty for all.
     :param limit: views of each data set to use, 0 for all.
     :param seed: of the noise.
     :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

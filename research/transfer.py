@@ -74,8 +74,8 @@ COLUMNS: tuple[Column, ...] = (
     ('sharpness', 'relative sharpness', 3),
     ('seconds', 's', 2),
 )
-TEXT = """Recorded stacks with all their planes, on which no method was trained. Textured pixels are
-the half of the counted ones with the strongest sum-modified-Laplacian over the planes. In
+TEXT = """Recorded stacks with all their planes, on which no method was trained. Textured pixels
+are the half of the counted ones with the strongest sum-modified-Laplacian over the planes. In
 `phone_table` a carpet is a plane in space, where 1/z is linear in the pixel coordinates: the table
 gives the residual to a plane, and the rise, which is 0 for a constant estimate. Its walls have no
 texture; a calibrated σ is larger in the least textured quarter of the rest of the image. For `pcb`
@@ -83,8 +83,8 @@ the planes are blended by the estimate to an all-in-focus image, which is regist
 another program and compared with it; the relative sharpness is the ratio of their mean absolute
 Laplacians."""
 
-FLATTENED = """**flattened**: every estimate is corrected for the field curvature of the lens, as the
-node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
+FLATTENED = """**flattened**: every estimate is corrected for the field curvature of the lens, as
+the node does by `lens.field_curvature`: c2 = {c2:.3f} ± {e2:.3f} and c4 =
 {c4:.3f} ± {e4:.3f} 1/m, by `dualfocus calibrate field` from rows {rows.start} to {rows.stop} of
 these images. The two numbers are fitted to the evaluated target, by the classical measure of that
 command and not by the method."""

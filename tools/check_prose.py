@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find words in code and documentation that hide what happens: metaphors, calques, riddles.
 
-``python tools/check_prose.py [PATH ...]`` prints each line with the word and fails if there is one.
+``python tools/check_prose.py [PATH ...]`` prints the lines with such words and fails on any.
 The standard term, a technical noun or an imperative verb takes its place; docs/contributing.md has
 the rule and examples.
 """

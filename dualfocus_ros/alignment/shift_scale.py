@@ -3,8 +3,8 @@
 
 A hand, a robot or a lens without position feedback shifts each plane by some pixels and may scale
 it slightly: three parameters, estimated between neighbours in focus on small contrast-normalised
-images. Pairs are registered by Gauss-Newton steps with Cauchy weights (Lucas and Kanade 1981; Baker
-and Matthews 2004), coarse to fine. Transforms are as in
+images. Pairs are registered by Gauss-Newton steps with Cauchy weights (Lucas and Kanade 1981;
+Baker and Matthews 2004), coarse to fine. Transforms are as in
 :mod:`dualfocus_ros.alignment.registration`.
 """
 
@@ -133,8 +133,8 @@ class PairCache:
         self._entries = {k: v for k, v in self._entries.items() if k[0] in kept and k[1] in kept}
 
 
-# By plane, in order of registration: its anchor, a plane nearer to the reference, and the transform
-# from the anchor. An anchor comes before the planes that are linked to it.
+# By plane, in order of registration: its anchor, a plane nearer to the reference, and the
+# transform from the anchor. An anchor comes before the planes that are linked to it.
 _Links = dict[int, tuple[int, np.ndarray]]
 _Pair = tuple[NormalisedImage, NormalisedImage]
 

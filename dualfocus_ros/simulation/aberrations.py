@@ -105,7 +105,7 @@ class FieldTile:
 
     :param rows: image rows, and ``columns`` the image columns, of the tile.
     :param weight: (h, w) bilinear weights; the weights of a pixel sum to 1 over all tiles.
-    :param x: position of the node to the right, in half diagonals from the centre; ``y`` downwards.
+    :param x: position of the node in half diagonals from the centre, to the right; ``y`` down.
     """
 
     rows: slice

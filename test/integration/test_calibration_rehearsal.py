@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the commands of docs/calibration.md in order: focus scale, breathing, blur, settling, field."""
+"""Commands of docs/calibration.md in order: focus scale, breathing, blur, settling, field."""
 
 from __future__ import annotations
 

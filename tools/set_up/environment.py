@@ -196,8 +196,8 @@ class Environment:
             # The system's cmake is preferred; the one on PyPI has 28 MB.
             left_out = first | ({'cmake'} if shutil.which('cmake') else set())
             with self.report.step('installing ROS 2, OpenCV and the other pinned packages'):
-                # First the two that build the one package without a wheel: pip would fetch unpinned
-                # and unchecked ones for that.
+                # First the two that build the package without a wheel: pip would fetch
+                # unpinned ones.
                 self._pip_locked(select_lock(lock, first.__contains__))
                 rest = select_lock(lock, lambda name: name not in left_out)
                 self._pip_locked(rest, '--no-build-isolation')

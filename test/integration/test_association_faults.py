@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import pytest
 from sensor_msgs.msg import Image
 
-from depth_node_harness import MS, START, camera_info, command, header, image
+from depth_node_harness import MS, START, camera_info, command, focus_state, header, image
 from dualfocus_ros.msg import FocusCommand, FocusState
 from dualfocus_ros.sweep.stage_counter import Stage
 
@@ -41,15 +41,9 @@ class Sweep:
         return 'image_raw', changed(image(self.stamps[n], grey(self.focus[n])), changes)
 
     def state(self, n, stamp=None, state=SETTLED, focus=None):
-        message = FocusState(
-            header=header(self.stamps[n] if stamp is None else stamp),
-            state=state,
-            focus_dioptres=self.focus[n] if focus is None else focus,
-            sweep_id=self.number,
-            plane_index=n,
-            plane_count=len(self.focus),
-        )
-        return 'focus_state', message
+        stamp = self.stamps[n] if stamp is None else stamp
+        focus = self.focus[n] if focus is None else focus
+        return 'focus_state', focus_state(stamp, focus, self.number, n, len(self.focus), state)
 
     def extra(self, n, after, state):
         """Return image and state of one more frame ``after`` the n-th, at another focus."""

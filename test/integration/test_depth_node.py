@@ -31,6 +31,7 @@ from depth_node_harness import (
     FakeEstimator,
     camera_info,
     command,
+    focus_state,
     image,
     stack_message,
     stamps_of,
@@ -39,7 +40,7 @@ from dualfocus_ros import topics
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
 from dualfocus_ros.nodes.messages import image_decoding
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
-from dualfocus_ros.stamps import to_ns, to_stamp
+from dualfocus_ros.stamps import to_ns
 from dualfocus_ros.sweep.stage_counter import Stage
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -487,18 +488,16 @@ class TestInputs:
         harness.ready()
         damaged = set()
 
-        def publish(topic, message, publish=harness.publish):
-            if topic != 'image_raw':
-                return publish(topic, message)
+        def compress(message):
             picture = np.frombuffer(message.data, np.uint8).reshape(HEIGHT, WIDTH, 3)
             data = cv2.imencode('.png', picture)[1].tobytes()
             if to_ns(message.header.stamp) in damaged:
                 at = data.index(b'IDAT') + 4
                 data = data[:at] + bytes(8) + data[at + 8 :]
-            packed = CompressedImage(header=message.header, format='png', data=data)
-            return publish('image_raw/compressed', packed)
+            return CompressedImage(header=message.header, format='png', data=data)
 
-        harness.publish = publish
+        harness.publishers['image_raw'] = harness.publishers['image_raw/compressed']
+        harness.edits['image_raw'] = compress
         return harness, damaged
 
     def test_sliding_mode_gives_depth_per_frame(self, make_harness):
@@ -801,11 +800,7 @@ def test_focus_states_with_other_stamps_make_no_stack(harness):
     for n in range(3):
         stamp = START + n * 33 * MS
         harness.publish('camera_info', camera_info(stamp, 40.0))
-        state = FocusState(
-            focus_dioptres=0.5 + n, state=FocusState.SETTLED, plane_index=n, plane_count=3
-        )
-        state.header.stamp = to_stamp(stamp + 1)
-        harness.publish('focus_state', state)
+        harness.publish('focus_state', focus_state(stamp + 1, 0.5 + n, 0, n, 3))
         harness.publish('image_raw', image(stamp, 1))
     harness.shoot(START + 10**9, 1.0, 9, 0, 3)
     harness.until(lambda: harness.status('input')[2].get('rejected no_focus', '').startswith('3'))

@@ -29,10 +29,10 @@ from depth_node_harness import (
     MS,
     START,
     WIDTH,
-    DepthNodeHarness,
     FakeEstimator,
     camera_info,
     command,
+    focus_state,
     header,
     image,
     stamps_of,
@@ -100,17 +100,15 @@ def test_lens_off_position_costs_that_image(make_harness, state):
     )
 
 
-def other_image(stamp, value, kind):
-    """Return an image that differs from the usual ones in one respect."""
-    message = image(stamp, value)
+def change_format(message, kind):
+    """Change the size, the encoding or the frame of an image."""
     if kind == 'size':
         message.width, message.height, message.step = 2 * WIDTH, 2 * HEIGHT, 6 * WIDTH
-        message.data = bytes([value]) * (12 * WIDTH * HEIGHT)
+        message.data = message.data[:1] * (12 * WIDTH * HEIGHT)
     elif kind == 'encoding':
         message.encoding = 'bgr8'
     else:
         message.header.frame_id = 'other_frame'
-    return message
 
 
 @pytest.mark.fault(6)
@@ -127,16 +125,7 @@ def test_format_change_restarts_and_is_logged_once(make_harness, kind, midway):
     if midway:
         harness.sweep(start=START + SWEEP, sweep=2, last=2)
         harness.until(lambda: harness.input.in_progress)
-    publish = harness.publish
-
-    def publish_other(topic, message):
-        if topic == 'image_raw':
-            stamp = message.header.stamp
-            message = other_image(0, message.data[0], kind)
-            message.header.stamp = stamp
-        publish(topic, message)
-
-    harness.publish = publish_other
+    harness.edits['image_raw'] = lambda message: change_format(message, kind)
     harness.sweep(start=START + 2 * SWEEP, sweep=3)
     harness.until(lambda: len(harness.received['rgb/image_rect']) == 2)
     before, after = harness.received['rgb/image_rect']
@@ -253,17 +242,7 @@ def test_padded_rows_over_dds(make_harness):
     rows = np.arange(HEIGHT, dtype=np.uint8)
     for n in range(3):
         stamp = START + n * PERIOD
-        harness.publish(
-            'focus_state',
-            FocusState(
-                header=header(stamp),
-                focus_dioptres=0.5 + n,
-                state=FocusState.SETTLED,
-                sweep_id=1,
-                plane_index=n,
-                plane_count=3,
-            ),
-        )
+        harness.publish('focus_state', focus_state(stamp, 0.5 + n, 1, n, 3))
         padded = np.full((HEIGHT, 3 * WIDTH + 7), 255, np.uint8)
         padded[:, : 3 * WIDTH] = rows[:, None]
         message = Image(
@@ -303,21 +282,14 @@ def test_unusable_calibration_costs_the_cloud_only(make_harness, spoil, reason, 
     for topic in ('depth/image_rect', 'depth/points', 'depth/camera_info'):
         harness.listen(topic)
     harness.ready()
-    publish = harness.publish
-
-    def publish_spoilt(topic, message):
-        if topic == 'camera_info':
-            spoil(message)
-        publish(topic, message)
-
-    harness.publish = publish_spoilt
+    harness.edits['camera_info'] = spoil
     harness.sweep()
     harness.until(lambda: harness.received['depth/image_rect'])
     harness.until(lambda: words in harness.status('input')[2].get(f'rejected {reason}', ''))
     harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.WARN)
     assert 'without points' in harness.status('depth')[1]
     assert not harness.received['depth/points'] and not harness.received['depth/camera_info']
-    harness.publish = publish
+    harness.edits.clear()
     harness.sweep(start=START + SWEEP, sweep=2)
     harness.until(lambda: harness.received['depth/points'])
 
@@ -329,17 +301,14 @@ def test_binning_and_region_of_interest_scale_the_cloud(make_harness):
     harness.listen('depth/camera_info')
     harness.listen('depth/points')
     harness.ready()
-    publish = harness.publish
 
-    def publish_binned(topic, message):
-        if topic == 'camera_info':
-            message.width, message.height = 200, 150
-            message.binning_x = message.binning_y = 2
-            roi = message.roi
-            roi.x_offset, roi.y_offset, roi.width, roi.height = 20, 10, 2 * WIDTH, 2 * HEIGHT
-        publish(topic, message)
+    def bin_pixels(message):
+        message.width, message.height = 200, 150
+        message.binning_x = message.binning_y = 2
+        roi = message.roi
+        roi.x_offset, roi.y_offset, roi.width, roi.height = 20, 10, 2 * WIDTH, 2 * HEIGHT
 
-    harness.publish = publish_binned
+    harness.edits['camera_info'] = bin_pixels
     harness.sweep((0.5, 2.0, 1.0))  # the second is the reference: f = 42, c = (15.5, 11.5)
     harness.until(
         lambda: harness.received['depth/points'] and harness.received['depth/camera_info']
@@ -560,12 +529,8 @@ def test_two_nodes_in_one_process(make_harness):
     frames = {left: 'left_optical', right: 'right_optical'}
     nearest = {left: 2.0, right: 4.0}
     for harness, frame in frames.items():
-
-        def publish(topic, message, harness=harness, frame=frame):
-            message.header.frame_id = frame
-            DepthNodeHarness.publish(harness, topic, message)
-
-        harness.publish = publish
+        for topic in harness.publishers:
+            harness.edits[topic] = lambda m, frame=frame: setattr(m.header, 'frame_id', frame)
     # Alternating, with equal stamps and numbers, so that crosstalk would raise no error.
     for sweep in range(6):
         for harness, near in nearest.items():
@@ -612,17 +577,7 @@ def test_best_effort_loss_of_a_third(make_harness):
         due = int((kept[:sweep] >= 4).sum())
         for n, dioptres in enumerate(FOCUS):
             stamp = start + n * PERIOD
-            harness.publish(
-                'focus_state',
-                FocusState(
-                    header=header(stamp),
-                    focus_dioptres=dioptres,
-                    state=FocusState.SETTLED,
-                    sweep_id=sweep,
-                    plane_index=n,
-                    plane_count=len(FOCUS),
-                ),
-            )
+            harness.publish('focus_state', focus_state(stamp, dioptres, sweep, n, len(FOCUS)))
             harness.publish('camera_info', camera_info(stamp, 40.0))
             if not lost[sweep, n]:
                 harness.publish('image_raw', image(stamp, n))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image
 
-from depth_node_harness import MS, START, camera_info, command, header, stamps_of
+from depth_node_harness import (
+    MS,
+    START,
+    command,
+    focus_state,
+    header,
+    plane_camera_info,
+    rgb_image,
+    stamps_of,
+)
 from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.stack_processor import load_estimator
@@ -48,22 +57,6 @@ def make(make_harness):
     return make_connected
 
 
-def picture(plane, stamp):
-    message = Image(
-        header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH
-    )
-    message.data = plane.image.tobytes()
-    return message
-
-
-def info_of(plane, stamp):
-    info = camera_info(stamp, plane.camera.fx)
-    info.width, info.height = WIDTH, HEIGHT
-    info.k[2], info.k[5] = plane.camera.cx, plane.camera.cy
-    info.p[2], info.p[6] = plane.camera.cx, plane.camera.cy
-    return info
-
-
 def check(harness, scene, stamp):
     """Check the depth that came out against the truth where the planes reach."""
     planes, truth = scene
@@ -84,25 +77,15 @@ def sweep_messages(planes, extra):
     for n, plane in enumerate(planes):
         stamp = START + n * PERIOD
         yield from extra(n, plane, stamp)
-        yield 'camera_info', info_of(plane, stamp)
-        yield 'image_raw', picture(plane, stamp)
+        yield 'camera_info', plane_camera_info(plane, stamp)
+        yield 'image_raw', rgb_image(stamp, plane.image)
 
 
 def test_focus_state(make, scene):
     harness = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
 
     def state(n, plane, stamp):
-        yield (
-            'focus_state',
-            FocusState(
-                header=header(stamp),
-                focus_dioptres=plane.focus_dioptres,
-                state=FocusState.SETTLED,
-                sweep_id=1,
-                plane_index=n,
-                plane_count=PLANES,
-            ),
-        )
+        yield 'focus_state', focus_state(stamp, plane.focus_dioptres, 1, n, PLANES)
 
     for topic, message in sweep_messages(scene[0], state):
         harness.publish(topic, message)
@@ -155,10 +138,10 @@ def test_five_synchronised_cameras(make, scene):
         planes__focus_dioptres=[p.focus_dioptres for p in planes],
         stack__sync_tolerance=0.002,
     )
-    harness.publish('camera_info', info_of(planes[-1], START))
+    harness.publish('camera_info', plane_camera_info(planes[-1], START))
     harness.until(lambda: harness.input._calibration is not None)
     for n, plane in enumerate(planes):
-        harness.publish(f'plane_{n}/image_raw', picture(plane, START + n * MS // 4))
+        harness.publish(f'plane_{n}/image_raw', rgb_image(START + n * MS // 4, plane.image))
     check(harness, scene, START + (PLANES - 1) * MS // 4)
 
 
@@ -167,9 +150,9 @@ def test_whole_stacks(make, scene):
     harness = make({'focal_stack': FocalStack}, input='stack')
     message = FocalStack(
         header=header(START),
-        camera_info=info_of(planes[-1], START),
+        camera_info=plane_camera_info(planes[-1], START),
         focus_dioptres=[p.focus_dioptres for p in planes],
-        images=[picture(plane, START + n) for n, plane in enumerate(planes)],
+        images=[rgb_image(START + n, plane.image) for n, plane in enumerate(planes)],
     )
     harness.publish('focal_stack', message)
     check(harness, scene, START + PLANES - 1)

@@ -5,10 +5,16 @@ import itertools
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image
 
-from depth_node_harness import MS, START, DepthNodeHarness, camera_info, header
-from dualfocus_ros.msg import FocusState, StackInfo
+from depth_node_harness import (
+    MS,
+    START,
+    DepthNodeHarness,
+    focus_state,
+    plane_camera_info,
+    rgb_image,
+)
+from dualfocus_ros.msg import StackInfo
 from dualfocus_ros.nodes.stack_processor import load_estimator
 from rendered_stacks import rendered_stack
 
@@ -53,23 +59,10 @@ def depth_without(harness, planes, lost):
         # The first plane of the next sweep ends this one.
         number, index = (sweep, n) if n < PLANES else (sweep + 1, 0)
         stamp = START + (100 * sweep + n) * 33 * MS
-        state = FocusState(
-            header=header(stamp),
-            focus_dioptres=plane.focus_dioptres,
-            state=FocusState.SETTLED,
-            sweep_id=number,
-            plane_index=index,
-            plane_count=PLANES,
-        )
-        info = camera_info(stamp, plane.camera.fx)
-        info.width, info.height = WIDTH, HEIGHT
-        message = Image(
-            header=header(stamp), width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH
-        )
-        message.data = plane.image.tobytes()
-        harness.publish('camera_info', info)
+        state = focus_state(stamp, plane.focus_dioptres, number, index, PLANES)
+        harness.publish('camera_info', plane_camera_info(plane, stamp))
         harness.publish('focus_state', state)
-        harness.publish('image_raw', message)
+        harness.publish('image_raw', rgb_image(stamp, plane.image))
     topics = ('stack_info', 'depth/image_rect', 'depth/sigma', 'depth/confidence')
     harness.until(lambda: all(harness.received[topic] for topic in topics))
     info, depth, sigma, confidence = (harness.received[topic][0] for topic in topics)

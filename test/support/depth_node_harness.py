@@ -17,6 +17,7 @@ import numpy as np
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 import torch
 
 from dualfocus_ros.inference.point_cloud import back_project, decimate_stride
@@ -24,7 +25,7 @@ from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.depth_node import DepthNode
 from dualfocus_ros.stamps import to_ns, to_stamp
-from image_messages import calibration_message
+from image_messages import calibration_message, image_message
 from rep_client import OUTPUTS
 from ros_client import RosClient, newest_status
 
@@ -122,6 +123,7 @@ class DepthNodeHarness(RosClient):
         self.executor.add_node(self.depth_node)
         self.received = defaultdict(list)
         self.publishers = {}
+        self.edits = {}
         self.subscriptions = {}
         self.listen('/diagnostics', DiagnosticArray)
 
@@ -203,27 +205,20 @@ class DepthNodeHarness(RosClient):
             self.advertise('focus_state', FocusState)
 
     def publish(self, topic, message):
-        self.publishers[topic].publish(message)
+        """Publish a message after the edit of its topic, which changes or replaces it."""
+        edit = self.edits.get(topic, lambda message: None)
+        self.publishers[topic].publish(edit(message) or message)
 
     def shoot(self, stamp, dioptres, sweep=1, index=0, count=0, state=FocusState.SETTLED):
         """Publish one image with everything that belongs to it."""
         if 'camera_info' in self.publishers:
             self.publish('camera_info', camera_info(stamp, 40.0 + dioptres))
         if 'focus_state' in self.publishers:
-            message = FocusState(
-                focus_dioptres=dioptres,
-                state=state,
-                sweep_id=sweep,
-                plane_index=index,
-                plane_count=count,
-            )
-            message.header = header(stamp)
-            self.publish('focus_state', message)
+            self.publish('focus_state', focus_state(stamp, dioptres, sweep, index, count, state))
         if 'metadata' in self.publishers:
             values = [KeyValue(key='LensPosition', value=repr(dioptres))]
-            message = DiagnosticArray(status=[DiagnosticStatus(values=values)])
-            message.header = header(stamp)
-            self.publish('metadata', message)
+            status = DiagnosticStatus(values=values)
+            self.publish('metadata', DiagnosticArray(header=header(stamp), status=[status]))
         self.publish('image_raw', image(stamp, 10 + index))
 
     def sweep(
@@ -245,16 +240,18 @@ class DepthNodeHarness(RosClient):
 
 
 def header(stamp):
-    message = Image().header
-    message.stamp = to_stamp(stamp)
-    message.frame_id = FRAME
-    return message
+    return Header(stamp=to_stamp(stamp), frame_id=FRAME)
 
 
 def image(stamp, value, encoding='rgb8'):
-    message = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=3 * WIDTH)
+    """Return an image of one grey value."""
+    pixels = np.full((HEIGHT, WIDTH, 3), value % 256, np.uint8)
+    return rgb_image(stamp, pixels, encoding)
+
+
+def rgb_image(stamp, pixels, encoding='rgb8'):
+    message = image_message(pixels.tobytes(), encoding, pixels.shape[1], pixels.shape[0])
     message.header = header(stamp)
-    message.data = bytes([value % 256]) * (3 * WIDTH * HEIGHT)
     return message
 
 
@@ -262,19 +259,41 @@ def camera_info(stamp, focal):
     return calibration_message(WIDTH, HEIGHT, (focal, focal, 15.5, 11.5), header=header(stamp))
 
 
-def command(stamp, dioptres, sweep=1, index=0, count=0):
-    message = FocusCommand(
-        focus_dioptres=dioptres, sweep_id=sweep, plane_index=index, plane_count=count
+def plane_camera_info(plane, stamp):
+    """Return the calibration of a rendered plane."""
+    camera = plane.camera
+    intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
+    return calibration_message(camera.width, camera.height, intrinsics, header=header(stamp))
+
+
+def focus_state(stamp, dioptres, sweep=1, index=0, count=0, state=FocusState.SETTLED):
+    return FocusState(
+        header=header(stamp),
+        focus_dioptres=dioptres,
+        state=state,
+        sweep_id=sweep,
+        plane_index=index,
+        plane_count=count,
     )
-    message.header = header(stamp)
-    return message
+
+
+def command(stamp, dioptres, sweep=1, index=0, count=0):
+    return FocusCommand(
+        header=header(stamp),
+        focus_dioptres=dioptres,
+        sweep_id=sweep,
+        plane_index=index,
+        plane_count=count,
+    )
 
 
 def stack_message(stamp, focus=(0.5, 1.0, 2.0)):
-    message = FocalStack(focus_dioptres=list(focus), camera_info=camera_info(stamp, 42.0))
-    message.header = header(stamp)
-    message.images = [image(stamp + n, 10 + n) for n in range(len(focus))]
-    return message
+    return FocalStack(
+        header=header(stamp),
+        images=[image(stamp + n, 10 + n) for n in range(len(focus))],
+        focus_dioptres=list(focus),
+        camera_info=camera_info(stamp, 42.0),
+    )
 
 
 def stamps_of(messages):

@@ -31,10 +31,10 @@ from depth_node_harness import (
     FakeEstimator,
     camera_info,
     command,
+    focus_state,
     image,
     stack_message,
 )
-from dualfocus_ros import stamps
 from dualfocus_ros.inference.result import DepthResult
 from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
 from dualfocus_ros.nodes.inputs import SweepInput
@@ -343,14 +343,7 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
     messages = []
     for index in range(3):
         stamp = start + index * PLANE_PERIOD
-        state = FocusState(
-            focus_dioptres=0.5 + 0.5 * index,
-            sweep_id=number,
-            plane_index=index,
-            plane_count=count,
-            state=FocusState.SETTLED,
-        )
-        state.header.stamp = stamps.to_stamp(stamp)
+        state = focus_state(stamp, 0.5 + 0.5 * index, number, index, count)
         messages += [camera_info(stamp, 50.0), state, image(stamp, index)]
     for at, what in damage:
         at = at % max(1, len(messages))

@@ -17,6 +17,7 @@ from dualfocus_ros.demo.node_processes import reclaim_shared_memory
 pytest.importorskip('rclpy', reason='needs ROS 2: source its setup file')
 pytest.importorskip('dualfocus_ros.msg', reason='needs the built messages: make build')
 
+
 from ros_client import RosClient
 
 if TYPE_CHECKING:
@@ -190,10 +191,20 @@ def make_harness() -> Iterator[Callable[..., DepthNodeHarness]]:
 
 
 @pytest.fixture
-def harness(make_harness: Callable[..., DepthNodeHarness]) -> DepthNodeHarness:
+def connect(make_harness: Callable[..., DepthNodeHarness]) -> Callable[..., DepthNodeHarness]:
+    """Return a function that makes a depth node, connected to a camera and subscribers.
+
+    Arguments are those of ``DepthNodeHarness.connect`` and parameters of the node.
+    """
+
+    def make(*outputs: str, **arguments: Any) -> DepthNodeHarness:
+        camera = {n: arguments.pop(n) for n in ('inputs', 'reliability') if n in arguments}
+        return make_harness(**arguments).connect(*outputs, **camera)
+
+    return make
+
+
+@pytest.fixture
+def harness(connect: Callable[..., DepthNodeHarness]) -> DepthNodeHarness:
     """Return a depth node with a camera and a subscriber of depth, connected."""
-    harness = make_harness()
-    harness.use_camera()
-    harness.listen('depth/image_rect')
-    harness.ready()
-    return harness
+    return connect('depth/image_rect')

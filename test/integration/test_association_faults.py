@@ -14,7 +14,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from depth_node_harness import MS, START, camera_info, command, focus_state, header, image
-from dualfocus_ros.msg import FocusCommand, FocusState
+from dualfocus_ros.msg import FocusState
 from dualfocus_ros.sweep.stage_counter import Stage
 
 PERIOD = 33 * MS
@@ -167,15 +167,17 @@ TABLE = [
 
 
 @pytest.fixture
-def make(make_harness):
+def make(connect):
     """Return a function that makes a harness with a subscriber."""
 
     def make_connected(inputs, **arguments):
-        harness = make_harness(stack__pairing_window=0.3, stack__timeout=20.0, **arguments)
-        for topic, kind in inputs.items():
-            harness.advertise(topic, kind)
-        harness.listen('depth/image_rect')
-        harness.ready()
+        harness = connect(
+            'depth/image_rect',
+            inputs=inputs,
+            stack__pairing_window=0.3,
+            stack__timeout=20.0,
+            **arguments,
+        )
         # Every stack, also those that the network has no time for.
         harness.stacks, emit = [], harness.input._emit_stack
 
@@ -238,7 +240,7 @@ def run_row(harness, fault):
 
 @pytest.mark.fault(2, 3, 4, 5, 7)
 def test_faults_are_counted_and_never_mispaired(make):
-    harness = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make(('image_raw', 'focus_state'))
     wrong, lines = [], []
     for name, fault, expected, planes in TABLE:
         found, stack, following = run_row(harness, fault)
@@ -254,7 +256,7 @@ def test_faults_are_counted_and_never_mispaired(make):
 
 
 def test_focus_after_next_sweep_started_is_late_once(make):
-    harness = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make(('image_raw', 'focus_state'))
     for _ in range(2):
         first = Sweep(next(sweeps))
         second = Sweep(next(sweeps), start=first.stamps[-1] + PERIOD)
@@ -270,7 +272,7 @@ def test_focus_after_next_sweep_started_is_late_once(make):
 
 @pytest.mark.fault(8)
 def test_no_pairs_across_backward_clock_jump(make):
-    harness = make({'image_raw': Image, 'focus_state': FocusState})
+    harness = make(('image_raw', 'focus_state'))
     first = Sweep(next(sweeps), start=START + 50 * 10**9)
     send(
         harness, first.all()[:7]
@@ -284,7 +286,7 @@ def test_no_pairs_across_backward_clock_jump(make):
 
 
 def test_unnumbered_sweeps_use_both_directions(make):
-    harness = make({'image_raw': Image, 'focus_state': FocusState}, stack__min_size=2)
+    harness = make(('image_raw', 'focus_state'), stack__min_size=2)
     up = list(FOCUS)
     start = START
     for name, turns, expected in (
@@ -333,7 +335,7 @@ def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
 
 def test_camera_ros_metadata(make):
     harness = make(
-        {'image_raw': Image, 'metadata': DiagnosticArray},
+        ('image_raw', 'metadata'),
         focus_source='camera_ros',
         camera_ros__latency_frames=1,
         stack__size=WHOLE,
@@ -365,8 +367,8 @@ def test_camera_ros_metadata(make):
         assert found.get('no_focus', 0) == int(lost)
         assert found.get('no_lens_position', 0) == int(fault == 'no LensPosition')
         if not lost:
-            harness.until(lambda: harness.received['depth/image_rect'], 'for depth')
-        harness.received['depth/image_rect'].clear()
+            harness.until(lambda: harness.depths, 'for depth')
+        harness.depths.clear()
         harness.depth_node._reset()
         for _ in range(20):
             next(stamps)
@@ -374,9 +376,9 @@ def test_camera_ros_metadata(make):
 
 def test_five_synchronised_cameras(make):
     focus = [0.2, 0.6, 1.0, 1.4, 1.8]
-    inputs = {f'plane_{n}/image_raw': Image for n in range(5)}
+    inputs = [f'plane_{n}/image_raw' for n in range(5)]
     harness = make(
-        {**inputs, 'camera_info': type(camera_info(0, 1.0))},
+        [*inputs, 'camera_info'],
         input='planes',
         planes__focus_dioptres=focus,
         stack__sync_tolerance=0.004,
@@ -404,12 +406,12 @@ def test_five_synchronised_cameras(make):
     # The image that came too late for its stack found no other.
     assert counts(harness)['unsynchronised'] == 1
     assert set(counts(harness)) <= {'unsynchronised', 'superseded'}
-    harness.until(lambda: harness.received['depth/image_rect'])
+    harness.until(lambda: harness.depths)
 
 
 def test_commanded_focus_without_reports(make):
     harness = make(
-        {'image_raw': Image, 'focus_command': FocusCommand},
+        ('image_raw', 'focus_command'),
         focus_source='command',
         command__latency_frames=2,
         command__settling_time=0.05,
@@ -433,7 +435,7 @@ def test_commanded_focus_without_reports(make):
 
 def test_command_later_than_its_images(make):
     harness = make(
-        {'image_raw': Image, 'focus_command': FocusCommand},
+        ('image_raw', 'focus_command'),
         focus_source='command',
         command__latency_frames=0,
         command__settling_time=0.0,

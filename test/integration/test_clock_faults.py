@@ -13,13 +13,12 @@ PERIOD = 33 * MS
 
 
 @pytest.fixture
-def harness(make_harness):
-    harness = make_harness(sim_time=True)
-    harness.use_camera()
-    harness.advertise('/clock', Clock)
-    harness.listen('depth/image_rect')
-    harness.ready()
-    return harness
+def harness(connect):
+    return connect(
+        'depth/image_rect',
+        inputs=('image_raw', 'camera_info', 'focus_state', '/clock'),
+        sim_time=True,
+    )
 
 
 def tell(harness, now):
@@ -33,11 +32,9 @@ def tell(harness, now):
 
 def depths(harness, count):
     """Wait for so many depth images, and a little longer; return their stamps."""
-    harness.until(
-        lambda: len(harness.received['depth/image_rect']) >= count, f'for {count} depths'
-    )
+    harness.until(lambda: len(harness.depths) >= count, f'for {count} depths')
     harness.spin(0.3)
-    return stamps_of(harness.received['depth/image_rect'])
+    return stamps_of(harness.depths)
 
 
 @pytest.mark.fault(9)

@@ -7,17 +7,16 @@ import threading
 
 from builtin_interfaces.msg import Time
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
-from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from sensor_msgs_py import point_cloud2
 from std_srvs.srv import Trigger
 
@@ -37,7 +36,7 @@ from depth_node_harness import (
     stamps_of,
 )
 from dualfocus_ros import topics
-from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState, StackInfo
+from dualfocus_ros.msg import FocusState, StackInfo
 from dualfocus_ros.nodes.messages import image_decoding
 from dualfocus_ros.nodes.qos import IMAGE_QUEUE, input_queue
 from dualfocus_ros.stamps import to_ns
@@ -48,12 +47,8 @@ SWEEP = 200 * MS
 
 
 class TestOutputs:
-    def test_all_topics_of_one_stack(self, make_harness):
-        harness = make_harness(stack__min_size=2, points__decimation=4)
-        harness.use_camera()
-        for topic in OUTPUTS:
-            harness.listen(topic)
-        harness.ready()
+    def test_all_topics_of_one_stack(self, connect):
+        harness = connect(*OUTPUTS, stack__min_size=2, points__decimation=4)
         stamps = harness.sweep((0.5, 2.0, 1.0))
         harness.until(lambda: all(harness.received[topic] for topic in OUTPUTS))
         first = {topic: harness.received[topic][0] for topic in OUTPUTS}
@@ -104,10 +99,8 @@ class TestOutputs:
         assert info.latency_ms > 0.0
 
     @pytest.mark.fault(16)
-    def test_no_subscriber_no_computation(self, make_harness):
-        harness = make_harness()
-        harness.use_camera()
-        harness.ready()
+    def test_no_subscriber_no_computation(self, connect):
+        harness = connect()
         harness.sweep()
         harness.until(lambda: harness.status('input')[2].get('received') == '3')
         level, text, values = harness.status('input')
@@ -117,10 +110,8 @@ class TestOutputs:
         assert (values['matched'], values['stacked'], values['inferred']) == ('3', '1', '0')
         assert harness.estimator.asked == []
 
-    def test_ignores_images_before_the_first_subscriber(self, make_harness):
-        harness = make_harness()
-        harness.use_camera()
-        harness.ready()
+    def test_ignores_images_before_the_first_subscriber(self, connect):
+        harness = connect()
         harness.sweep(last=2)
         harness.until(lambda: harness.input.in_progress)
         harness.listen('rgb/image_rect')
@@ -144,11 +135,8 @@ class TestOutputs:
             ('stack_info', set()),
         ],
     )
-    def test_computes_only_subscribed_topics(self, make_harness, topic, asked):
-        harness = make_harness()
-        harness.use_camera()
-        harness.listen(topic)
-        harness.ready()
+    def test_computes_only_subscribed_topics(self, connect, topic, asked):
+        harness = connect(topic)
         harness.sweep()
         harness.until(lambda: harness.received[topic])
         ((_, outputs, _),) = harness.estimator.asked
@@ -163,18 +151,15 @@ class TestOutputs:
             ('last', 2),
         ],
     )
-    def test_stamp_policy(self, make_harness, policy, plane):
-        harness = make_harness(stamp_policy=policy)
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_stamp_policy(self, connect, policy, plane):
+        harness = connect('depth/image_rect', stamp_policy=policy)
         stamps = harness.sweep((0.5, 2.0, 1.0))
-        harness.until(lambda: harness.received['depth/image_rect'])
-        assert stamps_of(harness.received['depth/image_rect']) == [stamps[plane]]
+        harness.until(lambda: harness.depths)
+        assert stamps_of(harness.depths) == [stamps[plane]]
 
     def test_parameters_take_effect_at_the_next_stack(self, harness):
         harness.sweep()
-        harness.until(lambda: len(harness.received['depth/image_rect']) == 1)
+        harness.until(lambda: len(harness.depths) == 1)
         request = SetParametersAtomically.Request()
         request.parameters = [
             Parameter('depth.encoding', value='16UC1').to_parameter_msg(),
@@ -185,33 +170,25 @@ class TestOutputs:
         )
         assert answer.result.successful
         harness.sweep(start=START + SWEEP, sweep=2)
-        harness.until(lambda: len(harness.received['depth/image_rect']) == 2)
-        metres, millimetres = harness.received['depth/image_rect']
+        harness.until(lambda: len(harness.depths) == 2)
+        metres, millimetres = harness.depths
         assert (metres.encoding, millimetres.encoding) == ('32FC1', '16UC1')
         values = np.frombuffer(millimetres.data, np.uint16)
         assert values[0] == 0
         assert (values[1:] == 500).all()
         assert harness.estimator.asked[-1][2].depth_max == 5.0
 
-    def test_cloud_rate_is_limited_separately(self, make_harness):
-        harness = make_harness(points__max_rate=4.0)
-        harness.use_camera()
-        harness.listen('depth/points')
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_cloud_rate_is_limited_separately(self, connect):
+        harness = connect('depth/points', 'depth/image_rect', points__max_rate=4.0)
         for n in range(5):
             harness.sweep(start=START + n * 100 * MS, sweep=n)
-            harness.until(lambda n=n: len(harness.received['depth/image_rect']) == n + 1)
+            harness.until(lambda n=n: len(harness.depths) == n + 1)
         assert stamps_of(harness.received['depth/points']) == [
-            stamps_of(harness.received['depth/image_rect'])[n] for n in (0, 3)
+            stamps_of(harness.depths)[n] for n in (0, 3)
         ]
 
-    def test_the_decimated_cloud_has_another_rate(self, make_harness):
-        harness = make_harness(points__decimated_max_rate=4.0)
-        harness.use_camera()
-        for topic in ('depth/points', 'depth/points_decimated'):
-            harness.listen(topic)
-        harness.ready()
+    def test_the_decimated_cloud_has_another_rate(self, connect):
+        harness = connect('depth/points', 'depth/points_decimated', points__decimated_max_rate=4.0)
         for n in range(5):
             harness.sweep(start=START + n * 100 * MS, sweep=n)
             harness.until(lambda n=n: len(harness.received['depth/points']) == n + 1)
@@ -225,15 +202,15 @@ class TestOutputs:
         ]
 
     @pytest.mark.fault(15)
-    def test_depth_without_cloud_if_camera_info_is_missing(self, make_harness):
-        harness = make_harness()
-        harness.use_camera(info=False)
-        harness.listen('depth/image_rect')
-        harness.listen('depth/points')
-        harness.listen('depth/camera_info')
-        harness.ready()
+    def test_depth_without_cloud_if_camera_info_is_missing(self, connect):
+        harness = connect(
+            'depth/image_rect',
+            'depth/points',
+            'depth/camera_info',
+            inputs=('image_raw', 'focus_state'),
+        )
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.until(lambda: 'no camera_info' in harness.status('depth')[1])
         assert harness.status('depth')[0] == DiagnosticStatus.WARN
         assert not harness.received['depth/points']
@@ -245,17 +222,14 @@ class TestOutputs:
         harness.until(
             lambda: 'not calibrated' in harness.status('input')[2].get('rejected uncalibrated', '')
         )
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
 
 
 class TestConnections:
-    def test_receives_a_best_effort_camera(self, make_harness):
-        harness = make_harness()
-        harness.use_camera(reliability=BEST_EFFORT)
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_receives_a_best_effort_camera(self, connect):
+        harness = connect('depth/image_rect', reliability=BEST_EFFORT)
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.until(lambda: 'best effort' in ' '.join(harness.status('connections')[2].values()))
 
     def test_subscription_follows_publishers(self, harness):
@@ -270,7 +244,7 @@ class TestConnections:
         harness.until(lambda: 'best effort' in str(images))
         harness.ready()
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.node.destroy_publisher(harness.publishers.pop('image_raw'))
         harness.advertise('image_raw', Image)
         harness.until(lambda: 'reliable' in str(images))
@@ -320,11 +294,11 @@ class TestConnections:
         harness.until(lambda: 'reliable' in str(images))
         harness.ready()
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
 
     def test_late_and_best_effort_subscribers_receive(self, harness):
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.listen('depth/sigma', reliability=BEST_EFFORT)
         harness.ready()
         harness.sweep(start=START + SWEEP, sweep=2)
@@ -364,24 +338,25 @@ class TestInputs:
             assert str(subscription).startswith(f'{topic} [{message_type}]')
             assert f'keep last {input_queue(message_type)}' in str(subscription)
 
-    def test_camera_ros_metadata(self, make_harness):
-        harness = make_harness(focus_source='camera_ros', stack__size=3)
-        harness.use_camera(focus=False)
-        harness.advertise('metadata', DiagnosticArray)
-        harness.listen('depth/image_rect')
-        harness.ready()
-        stamps = harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
-        assert stamps_of(harness.received['depth/image_rect']) == [stamps[2]]
-
-    def test_commands_and_a_settling_model(self, make_harness):
-        harness = make_harness(
-            focus_source='command', command__latency_frames=1, command__settling_time=0.05
+    def test_camera_ros_metadata(self, connect):
+        harness = connect(
+            'depth/image_rect',
+            inputs=('image_raw', 'camera_info', 'metadata'),
+            focus_source='camera_ros',
+            stack__size=3,
         )
-        harness.use_camera(focus=False)
-        harness.advertise('focus_command', FocusCommand)
-        harness.listen('depth/image_rect')
-        harness.ready()
+        stamps = harness.sweep()
+        harness.until(lambda: harness.depths)
+        assert stamps_of(harness.depths) == [stamps[2]]
+
+    def test_commands_and_a_settling_model(self, connect):
+        harness = connect(
+            'depth/image_rect',
+            inputs=('image_raw', 'camera_info', 'focus_command'),
+            focus_source='command',
+            command__latency_frames=1,
+            command__settling_time=0.05,
+        )
         settled = []
         for n, dioptres in enumerate((0.5, 1.0, 2.0)):
             at = START + n * 200 * MS
@@ -390,35 +365,32 @@ class TestInputs:
             for k in range(3):
                 harness.shoot(at + (10 + 33 * k) * MS, 0.0)
             settled.append(at + 76 * MS)
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         ((stack, _, _),) = harness.estimator.asked
         assert [plane.stamp_ns for plane in stack.planes] == settled
         np.testing.assert_allclose(stack.focus_dioptres, [0.5, 1.0, 2.0])
 
-    def test_synchronised_cameras(self, make_harness):
-        harness = make_harness(
-            input='planes', planes__focus_dioptres=[0.5, 1.0, 2.0], stack__sync_tolerance=0.005
+    def test_synchronised_cameras(self, connect):
+        harness = connect(
+            'depth/image_rect',
+            'depth/points',
+            inputs=(*(f'plane_{n}/image_raw' for n in range(3)), 'camera_info'),
+            input='planes',
+            planes__focus_dioptres=[0.5, 1.0, 2.0],
+            stack__sync_tolerance=0.005,
         )
-        for n in range(3):
-            harness.advertise(f'plane_{n}/image_raw', Image)
-        harness.advertise('camera_info', type(camera_info(0, 1.0)))
-        harness.listen('depth/image_rect')
-        harness.listen('depth/points')
-        harness.ready()
         harness.publish('camera_info', camera_info(START, 42.0))
         harness.until(lambda: harness.input._calibration is not None)
         for n in range(3):
             harness.publish(f'plane_{n}/image_raw', image(START + n * MS, 10 + n))
         harness.until(lambda: harness.received['depth/points'])
-        assert stamps_of(harness.received['depth/image_rect']) == [START + 2 * MS]
+        assert stamps_of(harness.depths) == [START + 2 * MS]
 
     @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8'])
-    def test_whole_stacks(self, make_harness, encoding):
-        harness = make_harness(input='stack')
-        harness.advertise('focal_stack', FocalStack)
-        harness.listen('depth/image_rect')
-        harness.listen('depth/points')
-        harness.ready()
+    def test_whole_stacks(self, connect, encoding):
+        harness = connect(
+            'depth/image_rect', 'depth/points', inputs=('focal_stack',), input='stack'
+        )
         stacks = [stack_message(START + n * SWEEP) for n in range(2)]
         for picture in (*stacks[0].images, *stacks[1].images):
             picture.encoding = encoding
@@ -429,10 +401,10 @@ class TestInputs:
         assert [(r.reason, r.count) for r in counts().rejections] == [('data_size', 1)]
         harness.publish('focal_stack', stacks[1])
         harness.until(lambda: harness.received['depth/points'])
-        assert stamps_of(harness.received['depth/image_rect']) == [START + SWEEP + 2]
+        assert stamps_of(harness.depths) == [START + SWEEP + 2]
 
-    def test_compressed_images(self, make_harness):
-        harness, damaged = self.compressed(make_harness)
+    def test_compressed_images(self, connect):
+        harness, damaged = self.compressed(connect)
         focus = (0.5, 1.0, 1.5, 2.0)
         harness.sweep(focus)
         harness.until(lambda: harness.received['rgb/image_rect'])
@@ -448,8 +420,8 @@ class TestInputs:
         assert [(r.reason, r.count) for r in snapshot.rejections] == [('undecodable', 1)]
         assert snapshot.counts[Stage.RECEIVED] == snapshot.counts[Stage.VALID] + 1 == 12
 
-    def test_decodes_a_burst_in_order(self, make_harness):
-        harness, _ = self.compressed(make_harness)
+    def test_decodes_a_burst_in_order(self, connect):
+        harness, _ = self.compressed(connect)
         for sweep in range(3):
             harness.sweep(start=START + sweep * SWEEP, sweep=sweep)
         harness.until(lambda: harness.counts().counts[Stage.STACKED] == 3)
@@ -457,7 +429,7 @@ class TestInputs:
         # The network takes the newest stack, as always.
         assert reasons <= {'superseded'}
 
-    def test_drops_oldest_images_under_decoding_overload(self, make_harness, monkeypatch):
+    def test_drops_oldest_images_under_decoding_overload(self, connect, monkeypatch):
         permit, decode = threading.Event(), image_decoding.compressed_to_array
 
         def wait(*arguments):
@@ -465,7 +437,7 @@ class TestInputs:
             return decode(*arguments)
 
         monkeypatch.setattr(image_decoding, 'compressed_to_array', wait)
-        harness, _ = self.compressed(make_harness)
+        harness, _ = self.compressed(connect)
         counts = harness.depth_node._stage_counter.snapshot
         for n in range(IMAGE_QUEUE + 3):
             harness.shoot(START + n * 33 * MS, 1.0, 1, n, 100)
@@ -478,14 +450,13 @@ class TestInputs:
         assert stamps_of(harness.received['rgb/image_rect'])[-1] == stamps[-1]
 
     @staticmethod
-    def compressed(make_harness):
+    def compressed(connect):
         """Return a harness whose images are compressed, and a set: of stamps of broken images."""
-        harness = make_harness(image_transport='compressed')
-        harness.advertise('image_raw/compressed', CompressedImage)
-        harness.advertise('camera_info', CameraInfo)
-        harness.advertise('focus_state', FocusState)
-        harness.listen('rgb/image_rect')
-        harness.ready()
+        harness = connect(
+            'rgb/image_rect',
+            inputs=('image_raw/compressed', 'camera_info', 'focus_state'),
+            image_transport='compressed',
+        )
         damaged = set()
 
         def compress(message):
@@ -500,24 +471,18 @@ class TestInputs:
         harness.edits['image_raw'] = compress
         return harness, damaged
 
-    def test_sliding_mode_gives_depth_per_frame(self, make_harness):
-        harness = make_harness(stack__mode='sliding', stamp_policy='last')
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_sliding_mode_gives_depth_per_frame(self, connect):
+        harness = connect('depth/image_rect', stack__mode='sliding', stamp_policy='last')
         stamps = harness.sweep()
-        harness.until(lambda: len(harness.received['depth/image_rect']) == 1)
+        harness.until(lambda: len(harness.depths) == 1)
         for n in range(3):
             stamps.append(START + SWEEP + n * 33 * MS)
             harness.shoot(stamps[-1], (0.5, 1.0, 2.0)[n], 2, n, 3)
-            harness.until(lambda n=n: len(harness.received['depth/image_rect']) == n + 2)
-        assert stamps_of(harness.received['depth/image_rect']) == stamps[2:]
+            harness.until(lambda n=n: len(harness.depths) == n + 2)
+        assert stamps_of(harness.depths) == stamps[2:]
 
-    def test_three_sweeps_in_one_burst_are_complete(self, make_harness):
-        harness = make_harness()
-        harness.use_camera()
-        harness.listen('stack_info')
-        harness.ready()
+    def test_three_sweeps_in_one_burst_are_complete(self, connect):
+        harness = connect('stack_info')
         focus = tuple(0.3 + 0.2 * n for n in range(8))
         harness.estimator.gate.clear()
         messages = defaultdict(list)
@@ -540,11 +505,8 @@ class TestInputs:
 
 class TestFaults:
     @pytest.mark.fault(1)
-    def test_camera_stops_during_a_sweep(self, make_harness):
-        harness = make_harness(stack__timeout=30.0)
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_camera_stops_during_a_sweep(self, connect):
+        harness = connect('depth/image_rect', stack__timeout=30.0)
         harness.sweep(tuple(0.5 + 0.2 * n for n in range(8)), last=4)
         harness.until(lambda: harness.status('input')[0] == DiagnosticStatus.WARN)
         assert 'the sweep in progress has 4 of 8 planes' in harness.status('input')[1]
@@ -553,7 +515,7 @@ class TestFaults:
         assert text.startswith('no image for ')
         assert '4 of 8 planes' in text
         harness.sweep(start=START + 10**10, sweep=2)
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.until(lambda: harness.status('input')[0] == DiagnosticStatus.WARN)
 
     def test_state_of_the_lens_and_time_of_the_sweep(self, harness):
@@ -566,15 +528,12 @@ class TestFaults:
         assert harness.status('input')[0] == DiagnosticStatus.WARN
         assert harness.status('input')[2]['lens state'] == 'fault'
 
-    def test_warns_once_of_depth_beyond_the_lens_range(self, make_harness):
-        harness = make_harness(lens__kappa=2.0)  # measures up to 1 m
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.listen('/rosout', Log)
-        harness.ready()
+    def test_warns_once_of_depth_beyond_the_lens_range(self, connect):
+        # The lens measures up to 1 m.
+        harness = connect('depth/image_rect', '/rosout', lens__kappa=2.0)
         for n in range(4):
             harness.sweep(start=START + n * SWEEP, sweep=n)
-            harness.until(lambda n=n: len(harness.received['depth/image_rect']) == n + 1)
+            harness.until(lambda n=n: len(harness.depths) == n + 1)
         harness.until(lambda: harness.status('optics')[0] == DiagnosticStatus.WARN)
         assert 'up to 2.00 m' in harness.status('optics')[1]
         assert harness.status('optics')[2]['range limit [m]'] == '1.00'
@@ -582,11 +541,8 @@ class TestFaults:
         assert len(said) == 1
         assert harness.estimator.asked[-1][2].sigma_floor > 0.0
 
-    def test_flags_sweep_with_lost_plane(self, make_harness):
-        harness = make_harness(stack__min_size=2)
-        harness.use_camera()
-        harness.listen('stack_info')
-        harness.ready()
+    def test_flags_sweep_with_lost_plane(self, connect):
+        harness = connect('stack_info', stack__min_size=2)
         harness.shoot(START, 0.5, 1, 0, 3)
         harness.shoot(START + 66 * MS, 2.0, 1, 2, 3)
         harness.sweep(start=START + SWEEP, sweep=2, last=1)
@@ -609,7 +565,7 @@ class TestFaults:
         assert '8UC7' in values['rejected encoding']
         assert (values['received'], values['valid']) == ('2', '0')
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
 
     @pytest.mark.fault(10)
     def test_reports_and_survives_inference_errors(self, harness):
@@ -618,7 +574,7 @@ class TestFaults:
         harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.ERROR)
         assert 'no such operator' in harness.status('depth')[1]
         harness.sweep(start=START + SWEEP, sweep=2)
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
         harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.OK)
 
     @pytest.mark.fault(20)
@@ -629,7 +585,7 @@ class TestFaults:
             harness.until(lambda n=n: harness.counts().counts[Stage.STACKED] == n + 1)
             harness.until(lambda n=n: n > 0 or not harness.worker.has_pending)
         harness.estimator.gate.set()
-        harness.until(lambda: len(harness.received['depth/image_rect']) == 2)
+        harness.until(lambda: len(harness.depths) == 2)
         harness.spin(0.3)
         assert [stack.sweep_id for stack, _, _ in harness.estimator.asked] == [0, 5]
         harness.until(lambda: harness.status('depth')[2].get('stacks superseded') == '4')
@@ -645,15 +601,15 @@ class TestFaults:
         assert '2 of 3 planes' in answer.message or '1 of 3 planes' in answer.message
         harness.estimator.gate.set()
         harness.sweep(start=START + 2 * SWEEP, sweep=3)
-        harness.until(lambda: harness.received['depth/image_rect'])
-        assert stamps_of(harness.received['depth/image_rect']) == [START + 2 * SWEEP + 66 * MS]
+        harness.until(lambda: harness.depths)
+        assert stamps_of(harness.depths) == [START + 2 * SWEEP + 66 * MS]
 
-    def test_backward_clock_jump_resets(self, make_harness):
-        harness = make_harness(sim_time=True)
-        harness.use_camera()
-        harness.advertise('/clock', Clock)
-        harness.listen('depth/image_rect')
-        harness.ready()
+    def test_backward_clock_jump_resets(self, connect):
+        harness = connect(
+            'depth/image_rect',
+            inputs=('image_raw', 'camera_info', 'focus_state', '/clock'),
+            sim_time=True,
+        )
         harness.until(lambda: harness.status('clock')[0] == DiagnosticStatus.WARN)
         assert '/clock is silent' in harness.status('clock')[1]
         for seconds in (100, 101):
@@ -667,8 +623,8 @@ class TestFaults:
         harness.until(lambda: harness.depth_node._clock_monitor.jumps == 1)
         assert harness.input.progress is None
         stamps = harness.sweep(start=5 * 10**9)
-        harness.until(lambda: harness.received['depth/image_rect'])
-        assert stamps_of(harness.received['depth/image_rect']) == [stamps[2]]
+        harness.until(lambda: harness.depths)
+        assert stamps_of(harness.depths) == [stamps[2]]
         assert harness.status('input')[2].get('rejected clock_jump') is None
 
     def test_restarts_a_crashed_worker(self, harness):
@@ -678,7 +634,7 @@ class TestFaults:
         assert harness.status('model')[0] == DiagnosticStatus.ERROR
         harness.until(lambda: len(harness.estimators) == 2)
         harness.sweep(start=START + SWEEP, sweep=2)
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
 
 
 class TestLifecycle:
@@ -714,7 +670,7 @@ class TestLifecycle:
         assert not harness.change_state(99)
         assert harness.get_state() == 'active'
         harness.sweep()
-        harness.until(lambda: harness.received['depth/image_rect'])
+        harness.until(lambda: harness.depths)
 
     @pytest.mark.fault(18)
     def test_services_answer_while_the_model_loads(self, make_harness):
@@ -771,12 +727,12 @@ class TestLifecycle:
         assert harness.change_state(Transition.TRANSITION_DEACTIVATE)
         harness.estimator.gate.set()
         harness.until(lambda: harness.status('input')[1] == 'not active')
-        assert harness.received['depth/image_rect'] == []
+        assert harness.depths == []
         assert harness.change_state(Transition.TRANSITION_ACTIVATE)
         harness.ready()
         stamps = harness.sweep(start=START + SWEEP, sweep=2)
-        harness.until(lambda: harness.received['depth/image_rect'])
-        assert stamps_of(harness.received['depth/image_rect']) == [stamps[2]]
+        harness.until(lambda: harness.depths)
+        assert stamps_of(harness.depths) == [stamps[2]]
 
     @pytest.mark.fault(18)
     def test_many_cycles(self, make_harness):

@@ -14,7 +14,6 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
-from rcl_interfaces.msg import Log
 import rclpy
 from rclpy.qos import ReliabilityPolicy
 from safetensors import safe_open
@@ -39,7 +38,7 @@ from depth_node_harness import (
 )
 from dualfocus_ros.models import DualFocus, weights
 from dualfocus_ros.models.weights import save_model
-from dualfocus_ros.msg import FocusCommand, FocusState, StackInfo
+from dualfocus_ros.msg import FocusState, StackInfo
 from dualfocus_ros.nodes.stack_processor import load_estimator
 from dualfocus_ros.sweep.stage_counter import Stage
 
@@ -71,12 +70,12 @@ def depth_values(message):
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize('state', [FocusState.SETTLED, FocusState.UNKNOWN])
-def test_lens_off_position_costs_that_image(make_harness, state):
-    harness = make_harness(stack__command_tolerance=0.25)
-    harness.use_camera()
-    harness.advertise('focus_command', FocusCommand)
-    harness.listen('stack_info')
-    harness.ready()
+def test_lens_off_position_costs_that_image(connect, state):
+    harness = connect(
+        'stack_info',
+        inputs=('image_raw', 'camera_info', 'focus_state', 'focus_command'),
+        stack__command_tolerance=0.25,
+    )
     for sweep, off in ((1, 0.1), (2, 0.4)):
         start = START + sweep * 10 * SWEEP
         for n, dioptres in enumerate(FOCUS):
@@ -114,12 +113,8 @@ def change_format(message, kind):
 @pytest.mark.fault(6)
 @pytest.mark.parametrize('kind', ['size', 'encoding', 'frame'])
 @pytest.mark.parametrize('midway', [True, False])
-def test_format_change_restarts_and_is_logged_once(make_harness, kind, midway):
-    harness = make_harness()
-    harness.use_camera(info=False)
-    harness.listen('rgb/image_rect')
-    harness.listen('/rosout', Log)
-    harness.ready()
+def test_format_change_restarts_and_is_logged_once(connect, kind, midway):
+    harness = connect('rgb/image_rect', '/rosout', inputs=('image_raw', 'focus_state'))
     harness.sweep(sweep=1)
     harness.until(lambda: len(harness.received['rgb/image_rect']) == 1)
     if midway:
@@ -162,13 +157,9 @@ class BlindEstimator(FakeEstimator):
 
 
 @pytest.mark.fault(11)
-def test_depth_without_valid_pixels_is_counted(make_harness):
-    harness = make_harness(load=lambda settings: BlindEstimator())
-    harness.use_camera()
+def test_depth_without_valid_pixels_is_counted(connect):
     topics = ('depth/image_rect', 'depth/sigma', 'depth/points', 'depth/points_decimated')
-    for topic in topics:
-        harness.listen(topic)
-    harness.ready()
+    harness = connect(*topics, load=lambda settings: BlindEstimator())
     for n in range(2):
         harness.sweep(start=START + n * SWEEP, sweep=n)
         harness.until(lambda n=n: all(len(harness.received[t]) == n + 1 for t in topics))
@@ -230,15 +221,12 @@ def test_malformed_images_are_counted_by_reason(harness):
     assert 'max_pixels' in values['rejected too_large']
     assert 'rgb8' in values['rejected encoding'] and 'bayer_rggb8' in values['rejected encoding']
     harness.sweep(start=START + SWEEP)
-    harness.until(lambda: harness.received['depth/image_rect'])
+    harness.until(lambda: harness.depths)
 
 
 @pytest.mark.fault(12)
-def test_padded_rows_over_dds(make_harness):
-    harness = make_harness()
-    harness.use_camera(info=False)
-    harness.listen('rgb/image_rect')
-    harness.ready()
+def test_padded_rows_over_dds(connect):
+    harness = connect('rgb/image_rect', inputs=('image_raw', 'focus_state'))
     rows = np.arange(HEIGHT, dtype=np.uint8)
     for n in range(3):
         stamp = START + n * PERIOD
@@ -276,15 +264,11 @@ def of_an_unknown_model(info):
         (of_an_unknown_model, 'camera_info', 'fancy'),
     ],
 )
-def test_unusable_calibration_costs_the_cloud_only(make_harness, spoil, reason, words):
-    harness = make_harness()
-    harness.use_camera()
-    for topic in ('depth/image_rect', 'depth/points', 'depth/camera_info'):
-        harness.listen(topic)
-    harness.ready()
+def test_unusable_calibration_costs_the_cloud_only(connect, spoil, reason, words):
+    harness = connect('depth/image_rect', 'depth/points', 'depth/camera_info')
     harness.edits['camera_info'] = spoil
     harness.sweep()
-    harness.until(lambda: harness.received['depth/image_rect'])
+    harness.until(lambda: harness.depths)
     harness.until(lambda: words in harness.status('input')[2].get(f'rejected {reason}', ''))
     harness.until(lambda: harness.status('depth')[0] == DiagnosticStatus.WARN)
     assert 'without points' in harness.status('depth')[1]
@@ -295,12 +279,8 @@ def test_unusable_calibration_costs_the_cloud_only(make_harness, spoil, reason, 
 
 
 @pytest.mark.fault(15)
-def test_binning_and_region_of_interest_scale_the_cloud(make_harness):
-    harness = make_harness()
-    harness.use_camera()
-    harness.listen('depth/camera_info')
-    harness.listen('depth/points')
-    harness.ready()
+def test_binning_and_region_of_interest_scale_the_cloud(connect):
+    harness = connect('depth/camera_info', 'depth/points')
 
     def bin_pixels(message):
         message.width, message.height = 200, 150
@@ -357,11 +337,8 @@ def test_subscribers_leave_nothing_behind(harness):
 
 
 @pytest.mark.fault(16)
-def test_stalled_subscriber_does_not_delay_others(make_harness):
-    harness = make_harness()
-    harness.use_camera()
-    harness.listen('depth/image_rect')
-    harness.listen('depth/points')
+def test_stalled_subscriber_does_not_delay_others(connect):
+    harness = connect('depth/image_rect', 'depth/points')
     # A reliable subscriber that never spins.
     idle = rclpy.create_node('idle', context=harness.context, namespace=harness.namespace)
     for topic in ('depth/image_rect', 'depth/points'):
@@ -372,7 +349,7 @@ def test_stalled_subscriber_does_not_delay_others(make_harness):
         for n in range(60):
             harness.sweep(start=START + n * SWEEP, sweep=n)
             harness.until(lambda n=n: len(harness.received['depth/points']) == n + 1)
-        assert len(harness.received['depth/image_rect']) == 60
+        assert len(harness.depths) == 60
         assert counts(harness) == {}
     finally:
         idle.destroy_node()
@@ -398,9 +375,9 @@ def test_deactivation_during_inference(harness):
     harness.estimator.gate.set()
     harness.ready()
     stamps = harness.sweep(start=START + SWEEP, sweep=2)
-    harness.until(lambda: harness.received['depth/image_rect'])
+    harness.until(lambda: harness.depths)
     harness.spin(0.3)
-    assert stamps_of(harness.received['depth/image_rect']) == [stamps[2]]
+    assert stamps_of(harness.depths) == [stamps[2]]
     assert len(harness.estimators) == 1
 
 
@@ -450,7 +427,7 @@ def test_closed_node_publishes_nothing(harness):
     opener.join()
     assert worker.stopped
     harness.spin(0.5)
-    assert len(harness.estimator.asked) == 1 and not harness.received['depth/image_rect']
+    assert len(harness.estimator.asked) == 1 and not harness.depths
 
 
 # -- weights -------------------------------------------------------------------------------------
@@ -519,13 +496,8 @@ def test_wrong_hash_leaves_node_unconfigured(make_harness, tmp_path, monkeypatch
 
 
 @pytest.mark.fault(21)
-def test_two_nodes_in_one_process(make_harness):
-    left, right = make_harness(), make_harness()
-    for harness in (left, right):
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.listen('depth/camera_info')
-        harness.ready()
+def test_two_nodes_in_one_process(connect):
+    left, right = (connect('depth/image_rect', 'depth/camera_info') for _ in range(2))
     frames = {left: 'left_optical', right: 'right_optical'}
     nearest = {left: 2.0, right: 4.0}
     for harness, frame in frames.items():
@@ -538,13 +510,9 @@ def test_two_nodes_in_one_process(make_harness):
         for harness in nearest:
             harness.until(lambda r=harness, s=sweep: len(r.received['depth/camera_info']) == s + 1)
     for harness, near in nearest.items():
-        for message in (
-            harness.received['depth/image_rect'] + harness.received['depth/camera_info']
-        ):
+        for message in harness.depths + harness.received['depth/camera_info']:
             assert message.header.frame_id == frames[harness]
-        assert {depth_values(m)[1, 1] for m in harness.received['depth/image_rect']} == {
-            1.0 / near
-        }
+        assert {depth_values(m)[1, 1] for m in harness.depths} == {1.0 / near}
         assert counts(harness) == {}
         assert len(harness.estimator.asked) == 6
     # The end of one is nothing to the other.
@@ -559,11 +527,8 @@ def test_two_nodes_in_one_process(make_harness):
 
 @pytest.mark.slow
 @pytest.mark.fault(24)
-def test_best_effort_loss_of_a_third(make_harness):
-    harness = make_harness(stack__min_size=4)
-    harness.use_camera(reliability=ReliabilityPolicy.BEST_EFFORT)
-    harness.listen('stack_info')
-    harness.ready()
+def test_best_effort_loss_of_a_third(connect):
+    harness = connect('stack_info', reliability=ReliabilityPolicy.BEST_EFFORT, stack__min_size=4)
     rng = np.random.default_rng(24)
     sweeps = 40
     lost = rng.random((sweeps, len(FOCUS))) < 0.3

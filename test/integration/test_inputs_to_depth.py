@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way in, over DDS, through the shipped network, against the truth of a rendered scene."""
 
+import functools
+
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, Image
 
 from depth_node_harness import (
     MS,
@@ -17,7 +18,7 @@ from depth_node_harness import (
     stamps_of,
 )
 from dualfocus_ros.camera.lens_presets import simulated_lens
-from dualfocus_ros.msg import FocalStack, FocusCommand, FocusState
+from dualfocus_ros.msg import FocalStack
 from dualfocus_ros.nodes.stack_processor import load_estimator
 from rendered_stacks import rendered_stack
 
@@ -33,35 +34,27 @@ def scene():
 
 
 @pytest.fixture
-def make(make_harness):
+def make(connect):
     """Return a function that makes a harness with the shipped network."""
-
-    def make_connected(inputs, **parameters):
-        lens = simulated_lens(WIDTH)
-        harness = make_harness(
-            load=load_estimator,
-            device='cpu',
-            threads=1,
-            breathing__model='thin_lens',
-            lens__focal_length=lens.focal_length,
-            lens__f_number=lens.f_number,
-            lens__pixel_pitch=lens.pixel_pitch,
-            **parameters,
-        )
-        for topic, kind in inputs.items():
-            harness.advertise(topic, kind)
-        harness.listen('depth/image_rect')
-        harness.ready()
-        return harness
-
-    return make_connected
+    lens = simulated_lens(WIDTH)
+    return functools.partial(
+        connect,
+        'depth/image_rect',
+        load=load_estimator,
+        device='cpu',
+        threads=1,
+        breathing__model='thin_lens',
+        lens__focal_length=lens.focal_length,
+        lens__f_number=lens.f_number,
+        lens__pixel_pitch=lens.pixel_pitch,
+    )
 
 
 def check(harness, scene, stamp):
     """Check the depth that came out against the truth where the planes reach."""
     planes, truth = scene
-    harness.until(lambda: harness.received['depth/image_rect'], 'for depth')
-    message = harness.received['depth/image_rect'][0]
+    harness.until(lambda: harness.depths, 'for depth')
+    message = harness.depths[0]
     assert stamps_of([message]) == [stamp]
     depth = np.frombuffer(message.data, np.float32).reshape(HEIGHT, WIDTH)
     focus = [p.focus_dioptres for p in planes]
@@ -82,7 +75,7 @@ def sweep_messages(planes, extra):
 
 
 def test_focus_state(make, scene):
-    harness = make({'image_raw': Image, 'camera_info': CameraInfo, 'focus_state': FocusState})
+    harness = make()
 
     def state(n, plane, stamp):
         yield 'focus_state', focus_state(stamp, plane.focus_dioptres, 1, n, PLANES)
@@ -94,7 +87,7 @@ def test_focus_state(make, scene):
 
 def test_camera_ros_metadata_to_depth(make, scene):
     harness = make(
-        {'image_raw': Image, 'camera_info': CameraInfo, 'metadata': DiagnosticArray},
+        inputs=('image_raw', 'camera_info', 'metadata'),
         focus_source='camera_ros',
         stack__size=PLANES,
     )
@@ -113,7 +106,7 @@ def test_camera_ros_metadata_to_depth(make, scene):
 
 def test_commands(make, scene):
     harness = make(
-        {'image_raw': Image, 'camera_info': CameraInfo, 'focus_command': FocusCommand},
+        inputs=('image_raw', 'camera_info', 'focus_command'),
         focus_source='command',
         command__latency_frames=0,
         command__settling_time=0.02,
@@ -133,7 +126,7 @@ def test_commands(make, scene):
 def test_five_synchronised_cameras(make, scene):
     planes = scene[0]
     harness = make(
-        {**{f'plane_{n}/image_raw': Image for n in range(PLANES)}, 'camera_info': CameraInfo},
+        inputs=(*(f'plane_{n}/image_raw' for n in range(PLANES)), 'camera_info'),
         input='planes',
         planes__focus_dioptres=[p.focus_dioptres for p in planes],
         stack__sync_tolerance=0.002,
@@ -147,7 +140,7 @@ def test_five_synchronised_cameras(make, scene):
 
 def test_whole_stacks(make, scene):
     planes = scene[0]
-    harness = make({'focal_stack': FocalStack}, input='stack')
+    harness = make(inputs=('focal_stack',), input='stack')
     message = FocalStack(
         header=header(START),
         camera_info=plane_camera_info(planes[-1], START),

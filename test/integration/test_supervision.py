@@ -53,14 +53,11 @@ def gpu():
 
 
 @pytest.fixture
-def make(gpu, make_harness):
+def make(gpu, connect):
     """Return a function that makes a connected harness."""
 
     def make_connected(**parameters):
-        harness = make_harness(load=gpu.load, **parameters)
-        harness.use_camera()
-        harness.listen('depth/image_rect')
-        harness.ready()
+        harness = connect('depth/image_rect', load=gpu.load, **parameters)
         harness.sweeps = 0
         return harness
 
@@ -74,7 +71,7 @@ def sweep(harness):
 
 
 def depths(harness):
-    return stamps_of(harness.received['depth/image_rect'])
+    return stamps_of(harness.depths)
 
 
 def rejected(harness, reason):

@@ -10,11 +10,8 @@ FRAMES = 30
 
 
 @pytest.fixture
-def harness(make_harness):
-    made = make_harness()
-    made.use_camera()
-    made.ready()
-    return made
+def harness(connect):
+    return connect()
 
 
 def send(harness, lost):

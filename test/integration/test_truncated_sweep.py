@@ -40,11 +40,7 @@ def harness():
     harness = DepthNodeHarness(
         load=load_estimator, device='cpu', threads=1, depth__edge_filter=0.0
     )
-    harness.use_camera()
-    for topic in ('depth/image_rect', 'depth/sigma', 'depth/confidence', 'stack_info'):
-        harness.listen(topic)
-    harness.ready()
-    yield harness
+    yield harness.connect('depth/image_rect', 'depth/sigma', 'depth/confidence', 'stack_info')
     harness.close()
 
 

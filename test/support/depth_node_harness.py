@@ -14,9 +14,11 @@ import threading
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
+from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 import torch
 
@@ -35,6 +37,17 @@ START = 1_700_000_000 * 10**9
 FRAME = 'camera_optical_frame'
 PATIENCE = 30.0
 
+INPUTS = {
+    'image_raw': Image,
+    'image_raw/compressed': CompressedImage,
+    'camera_info': CameraInfo,
+    'focus_state': FocusState,
+    'focus_command': FocusCommand,
+    'metadata': DiagnosticArray,
+    'focal_stack': FocalStack,
+    '/clock': Clock,
+}
+CAMERA = ('image_raw', 'camera_info', 'focus_state')  # with a lens that reports its position
 _numbers = itertools.count()
 
 
@@ -139,7 +152,7 @@ class DepthNodeHarness(RosClient):
         """Subscribe; messages are appended to ``received[topic]``."""
         qos = QoSProfile(depth=50, reliability=reliability)
         self.subscriptions[topic] = self.node.create_subscription(
-            kind or OUTPUTS[topic], topic, self.received[topic].append, qos
+            kind or {**OUTPUTS, '/rosout': Log}[topic], topic, self.received[topic].append, qos
         )
 
     def ignore(self, topic):
@@ -170,6 +183,11 @@ class DepthNodeHarness(RosClient):
         return self.depth_node.state_label
 
     @property
+    def depths(self):
+        """The depth images received so far."""
+        return self.received['depth/image_rect']
+
+    @property
     def input(self):
         return self.depth_node._input
 
@@ -196,13 +214,22 @@ class DepthNodeHarness(RosClient):
         name = f'{self.namespace}/dualfocus: {part}'.lstrip('/')
         return newest_status(self.received['/diagnostics'], name)
 
-    def use_camera(self, info=True, focus=True, reliability=ReliabilityPolicy.RELIABLE):
-        """Advertise what a camera with a reporting lens publishes."""
-        self.advertise('image_raw', Image, reliability)
-        if info:
-            self.advertise('camera_info', CameraInfo)
-        if focus:
-            self.advertise('focus_state', FocusState)
+    def use_camera(self, inputs=CAMERA, reliability=ReliabilityPolicy.RELIABLE):
+        """Create the publishers of a camera.
+
+        :param reliability: of ``image_raw``.
+        """
+        for topic in inputs:
+            kind = Image if topic.startswith('plane_') else INPUTS[topic]
+            self.advertise(topic, kind, *[reliability] * (topic == 'image_raw'))
+
+    def connect(self, *outputs, **camera):
+        """Create the publishers of a camera, subscribe to outputs and wait until connected."""
+        self.use_camera(**camera)
+        for topic in outputs:
+            self.listen(topic)
+        self.ready()
+        return self
 
     def publish(self, topic, message):
         """Publish a message after the edit of its topic, which changes or replaces it."""

@@ -57,13 +57,14 @@ ABERRATIONS = (
 )
 NAMES = tuple(aberration.name for aberration in ABERRATIONS)
 TEXT = """Every view is rendered by protocol B through a lens with one aberration at a time.
-Spherical aberration gives the blur spot the weight 1 + a (2ρ² − 1) beyond the focus and 1 − a (2ρ²
-− 1) before it. The cat's eye is the intersection with a second disc, displaced by τ times the
-position in the image. Astigmatism makes the spot an ellipse, radial beyond the focus and
-tangential before it, narrower by the given share in the corners. Chromatic aberration blurs red more and blue
-less beyond the focus, and the reverse before it. Tilt and curvature move the focus distance to
-s (1 + c1 ρ² + c2 x); the focus list does not contain them, so that no method can correct them.
-Errors are means in dioptres over the pixels nearer, or farther, than the plane closest to them."""
+Spherical aberration gives the blur spot the weight 1 + a (2ρ² − 1) beyond the focus and 1 − a
+(2ρ² − 1) before it. The cat's eye is the intersection with a second disc, displaced by τ times
+the position in the image. Astigmatism makes the spot an ellipse, radial beyond the focus and
+tangential before it, narrower by the given share in the corners. Chromatic aberration blurs red
+more and blue less beyond the focus, and the reverse before it. Tilt and curvature move the focus
+distance to s (1 + c1 ρ² + c2 x); the focus list does not contain them, so that no method can
+correct them. Errors are means in dioptres over the pixels nearer, or farther, than the plane
+closest to them."""
 
 
 def run(

@@ -16,9 +16,9 @@ from stand_in_driver import CONTROLS, LOCKS, NODES, TABLES
 
 DRIVER = str(Path(__file__).parents[1] / 'support' / 'stand_in_driver.py')
 SWEEP = {'count': 5, 'near_dioptres': 2.2, 'far_dioptres': 0.4, 'settle_frames': 1}
-# The stand-in's lens does 98 % of a step in this time, starting two to three frames of 50 ms after
-# the command. Without reports the model covers both, with margins for the rest of the step and for a
-# busy machine.
+# The stand-in's lens does 98 % of a step in this time, starting two to three frames of 50 ms
+# after the command. Without reports the model covers both, with margins for the rest of the step
+# and for a busy machine.
 SETTLING = 0.1
 MODEL = {
     'camera_ros': {'camera_ros__latency_frames': 1, 'camera_ros__settling_time': 0.25},

@@ -129,7 +129,7 @@ def explain_pip(failed: CommandError, log_path: Path) -> SetUpError:
         )
     if 'THESE PACKAGES DO NOT MATCH THE HASHES' in output:
         return SetUpError(
-            'a downloaded package differs from its hash in tools/requirements.lock: do not use it; '
+            'a downloaded package differs from its hash in the lock file: do not use it; '
             f'details in {log_path}'
         )
     return SetUpError(f'pip failed: {failed.last_line()}; details in {log_path}')

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -54,26 +54,21 @@ def load_estimator(settings: DepthNodeSettings) -> DepthEstimator:
     return estimator
 
 
+@dataclass(eq=False)
 class EstimatorLoader:
     """Loads the estimator of one configuration of the node; used on the worker's thread.
 
-    :param load: makes the estimator from the parameters.
+    :param make: makes the estimator from the parameters.
+    :param fallback: reason for running on the CPU instead of the GPU.
+    :param gpu_loss: reason why the GPU is lost and no fallback is allowed.
     """
 
-    def __init__(
-        self,
-        load: Callable[[DepthNodeSettings], DepthEstimator],
-        settings: DepthNodeSettings,
-        logger: Any,
-    ) -> None:
-        self._load = load
-        self._settings = settings
-        self._logger = logger
-        self.estimator: DepthEstimator | None = None
-        # Reason for running on the CPU instead of the GPU.
-        self.fallback: str | None = None
-        # Reason why the GPU is lost and no fallback is allowed.
-        self.gpu_loss: str | None = None
+    make: Callable[[DepthNodeSettings], DepthEstimator]
+    settings: DepthNodeSettings
+    logger: Any
+    estimator: DepthEstimator | None = None
+    fallback: str | None = None
+    gpu_loss: str | None = None
 
     def load(self) -> DepthEstimator:
         """Load for the requested device; for the CPU where ``auto`` found a GPU that fails."""
@@ -85,7 +80,7 @@ class EstimatorLoader:
         """Return whether ``load`` can replace an estimator that failed with this error."""
         if classify_gpu_error(error) is not GpuFault.LOST or self.gpu_loss is not None:
             return False
-        if self._settings.device == 'auto' and self.fallback is None:
+        if self.settings.device == 'auto' and self.fallback is None:
             self._fall_back_to_cpu(error)
             return True
         self.gpu_loss = (
@@ -95,64 +90,58 @@ class EstimatorLoader:
         return False
 
     def _load_with_fallback(self) -> DepthEstimator:
-        settings = self._settings
+        settings = self.settings
         if self.fallback is None:
             try:
-                return self._load(settings)
+                return self.make(settings)
             except RuntimeError as error:
                 if settings.device != 'auto' or classify_gpu_error(error) is None:
                     raise
                 self._fall_back_to_cpu(error)
         precision = 'auto' if settings.precision == 'fp16' else settings.precision
-        return self._load(replace(settings, device='cpu', precision=precision))
+        return self.make(replace(settings, device='cpu', precision=precision))
 
     def _fall_back_to_cpu(self, error: BaseException) -> None:
         self.fallback = (
             f'on the CPU, because the GPU cannot be used: {describe_error(error)}; restart this '
             'process to use the GPU again'
         )
-        self._logger.error(self.fallback)
+        self.logger.error(self.fallback)
 
 
+@dataclass(eq=False)
 class StackProcessor:
     """Estimates and publishes the stacks, and updates counts and statistics."""
 
-    def __init__(
-        self,
-        outputs: OutputPublishers,
-        stage_counter: StageCounter,
-        statistics: OutputStatistics,
-        epoch: Callable[[], int],
-    ) -> None:
-        self._outputs = outputs
-        self._stage_counter = stage_counter
-        self._statistics = statistics
-        self._epoch = epoch
+    outputs: OutputPublishers
+    stage_counter: StageCounter
+    statistics: OutputStatistics
+    epoch: Callable[[], int]
 
     def process(self, estimator: DepthEstimator, job: StackJob) -> None:
         """Estimate and publish; do nothing without subscribers or if the job is outdated."""
         if self._is_outdated(job, Stage.INFERRED):
             return
-        topics = self._outputs.due_topics(job.settings, job.stack)
+        topics = self.outputs.due_topics(job.settings, job.stack)
         if not topics:
             return
         began = time.monotonic()
         estimator.settings = estimator_settings(job.settings)
         result = self._estimate(estimator, job.stack, requested_outputs(topics))
         inferred = time.monotonic()
-        self._stage_counter.count(Stage.INFERRED)
+        self.stage_counter.count(Stage.INFERRED)
         if self._is_outdated(job, Stage.PUBLISHED):
             return
-        latency_ms = self._outputs.publish(
+        latency_ms = self.outputs.publish(
             topics, job, result, began, inferred, (estimator.model_name, estimator.device_name)
         )
-        self._stage_counter.count(Stage.PUBLISHED)
+        self.stage_counter.count(Stage.PUBLISHED)
         stages = {
             'assemble': (began - job.arrived) * 1e3,
             **result.stage_ms,
             'publish': (time.monotonic() - inferred) * 1e3,
         }
-        self._statistics.record(latency_ms, stages, stack_quality(result, job.settings))
+        self.statistics.record(latency_ms, stages, stack_quality(result, job.settings))
 
     def report(self, error: BaseException) -> None:
         """Count a failed stack, with the error and its remedy."""
@@ -163,8 +152,8 @@ class StackProcessor:
         elif not isinstance(error, Exception):
             reason, advice = 'worker_crashed', 'restarting the worker thread'
         text = f'{describe_error(error)}; {advice}' if advice else describe_error(error)
-        self._stage_counter.reject(Stage.INFERRED, reason, text)
-        self._statistics.fail(text)
+        self.stage_counter.reject(Stage.INFERRED, reason, text)
+        self.statistics.fail(text)
 
     def _estimate(
         self, estimator: DepthEstimator, stack: FocalStack, outputs: OutputRequest
@@ -177,13 +166,13 @@ class StackProcessor:
                 raise
         # Outside the except block: the frames of the exception hold intermediate tensors.
         estimator.clear_caches()
-        self._statistics.out_of_memory_count += 1
+        self.statistics.out_of_memory_count += 1
         return estimator.estimate(stack, outputs)
 
     def _is_outdated(self, job: StackJob, stage: Stage) -> bool:
-        if job.epoch == self._epoch():
+        if job.epoch == self.epoch():
             return False
-        self._stage_counter.reject(
+        self.stage_counter.reject(
             stage, 'reset', 'the node was reset before the stack was published'
         )
         return True

@@ -188,15 +188,17 @@ def model_status(
     """
     estimator = None if loader is None else loader.estimator
     state = 'not loaded' if worker is None else worker.state.value
-    name = '' if estimator is None else estimator.model_name
-    device = '' if estimator is None else estimator.device_name
-    device_memory = 0 if estimator is None else estimator.device_memory
+    name = sha256 = device = ''
+    device_memory = 0
+    if estimator is not None:
+        name, sha256, device = estimator.model_name, estimator.sha256, estimator.device_name
+        device_memory = estimator.device_memory
     crash = '' if worker is None else describe_crash(worker)
     values = {
         'lifecycle': lifecycle,
         'worker': state,
         'model': name,
-        'sha256': '' if estimator is None else estimator.sha256,
+        'sha256': sha256,
         'device': device,
         'device memory [MB]': f'{device_memory / 1e6:.1f}',
         'host memory [MB]': f'{_resident_memory() / 1e6:.1f}',

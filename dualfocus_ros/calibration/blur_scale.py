@@ -29,6 +29,8 @@ MAX_RESIDUAL = 0.1  # of the largest blur
 MAX_CONDITION = 1e4
 _DISAGREEMENT = 0.05  # relative, between fitted and known focus of the target
 
+LensComparison = tuple[tuple[str, ...], dict[str, float]]
+
 
 @dataclass(frozen=True, eq=False)
 class BlurScale:
@@ -69,7 +71,7 @@ def fit_blur_scale(
     :raises CalibrationError: for widths that do not determine kappa, or are inconsistent.
     """
     q = widths.dioptres
-    check_count(len(np.unique(np.round(q, 3))), 'in which the blur could be measured')
+    check_count(q, 'in which the blur could be measured')
     sigma = widths.sigma / scale(q)
     if 4.0 * (sigma.max() - sigma.min()) < MIN_BLUR:
         raise CalibrationError(
@@ -82,15 +84,9 @@ def fit_blur_scale(
     # Equal relative errors of sigma.
     weight = 1.0 / np.maximum(sigma, 0.4 * sigma.max())
     blurred = 4.0 * sigma >= GEOMETRIC_BLUR
-    check_count(
-        len(np.unique(np.round(q[blurred], 3))),
-        f'with a blur of {GEOMETRIC_BLUR:.0f} pixels (diameter) or more',
-    )
-    if focus is None:
-        design = np.stack([np.ones_like(x), x, x * x], axis=1)
-    else:
-        design = np.stack([np.ones_like(x), (x - (focus - middle) / half) ** 2], axis=1)
-    design = (design * weight[:, None])[blurred]
+    check_count(q[blurred], f'with a blur of {GEOMETRIC_BLUR:.0f} pixels (diameter) or more')
+    terms = [x, x * x] if focus is None else [(x - (focus - middle) / half) ** 2]
+    design = (np.stack([np.ones_like(x), *terms], axis=1) * weight[:, None])[blurred]
     if condition_number(design) > MAX_CONDITION:
         raise CalibrationError('the settings are too close together: sweep farther')
     fit = fit_linear(design, (sigma**2 * weight)[blurred], scale_floor=0.01 * sigma.max())
@@ -102,7 +98,7 @@ def fit_blur_scale(
         )
     kappa = 4.0 * float(np.sqrt(curve)) / half
     kappa_error = 0.5 * kappa * float(fit.errors[-1]) / curve
-    focus_error = 0.0
+    constant, focus_error = float(fit.coefficients[0]), 0.0
     if focus is None:
         vertex, error = parabola_vertex(fit)
         focus, focus_error = middle + half * vertex, half * error
@@ -112,9 +108,7 @@ def fit_blur_scale(
                 f'of the target (about {focus:.2f}): move the target into it, sweep farther, or '
                 'give the distance of the target'
             )
-        constant = float(fit.coefficients[0]) - curve * vertex**2
-    else:
-        constant = float(fit.coefficients[0])
+        constant -= curve * vertex**2
     floor = float(np.sqrt(max(constant, 0.0))) if widths.method == 'edge' else float('nan')
     used = blurred.copy()
     used[blurred] = ~fit.outliers
@@ -135,18 +129,19 @@ def blur_scale_result(
     result: BlurScale,
     scale: Callable[[np.ndarray], np.ndarray],
     reference: str,
-    known_focus: float | None = None,
-    lens: LensComparison | None = None,
+    known_focus: float | None,
+    lens: LensComparison,
 ) -> CalibrationResult:
     """Return node parameters, summary and figure of a fit.
 
     :param scale: magnification that the fit was made with.
     :param reference: the image that kappa refers to, in words.
     :param known_focus: inverse distance of the target in 1/m, to check the focus scale.
-    :param lens: comparison with nominal values.
+    :param lens: of :func:`compare_with_lens`.
     """
     widths = result.widths
-    rows = zip(widths.dioptres, widths.sigma, result.residuals, result.used, strict=True)
+    columns = widths.dioptres, 4.0 * widths.sigma, 4.0 * result.residuals, result.used
+    names = 'dioptres', 'diameter_px', 'residual_px', 'used'
     summary: dict[str, Any] = {
         'kappa': result.kappa,
         'kappa_error': result.kappa_error,
@@ -155,18 +150,23 @@ def blur_scale_result(
         'floor_px': 4.0 * result.floor,
         'method': widths.method,
         'kappa_of': reference,
-        **(lens.numbers if lens is not None else {}),
+        **lens[1],
         'widths': [
-            {
-                'dioptres': float(q),
-                'diameter_px': 4.0 * float(s),
-                'residual_px': 4.0 * float(r),
-                'used': bool(u),
-            }
-            for q, s, r, u in rows
+            dict(zip(names, row, strict=True))
+            for row in zip(*(column.tolist() for column in columns), strict=True)
         ],
     }
-    lines = _lines(result, reference) + ([lens.line] if lens is not None else [])
+    rms = 4.0 * float(np.sqrt(np.mean(result.residuals[result.used] ** 2)))
+    distance = f'{1.0 / result.focus:.3f} m' if result.focus > 1e-3 else 'infinity'
+    floor = '' if math.isnan(result.floor) else f'; {4.0 * result.floor:.2f} px in focus'
+    lines = [
+        f'blur: kappa = {result.kappa:.4f} px per dioptre (standard error '
+        f'{result.kappa_error:.4f}) of {reference}, from the {widths.method} in '
+        f'{int(result.used.sum())} images',
+        f'target: sharpest at {result.focus:.4f} dioptres ({distance}){floor}; residual '
+        f'{rms:.3f} px of diameter (RMS)',
+        *lens[0],
+    ]
     warnings = []
     known = result.focus if known_focus is None else known_focus
     if abs(result.focus - known) > _DISAGREEMENT * max(known, 0.2):
@@ -178,93 +178,63 @@ def blur_scale_result(
     return CalibrationResult(parameters, summary, lines, _figure(result, scale), warnings)
 
 
-@dataclass(frozen=True)
-class LensComparison:
-    """Comparison of a measured kappa with nominal values of the lens."""
-
-    line: str
-    numbers: dict[str, float]
-
-
 def compare_with_lens(
     kappa: float, focal_length: float | None, f_number: float | None, pixel_pitch: float | None
-) -> LensComparison | None:
+) -> LensComparison:
     """Derive the missing value of kappa = F^2 / (A p), or compare kappa with all three.
 
     :param focal_length: F in metres.
     :param f_number: A.
     :param pixel_pitch: p in metres.
-    :returns: None if fewer than two values are known.
+    :returns: lines of text and numbers for JSON, empty if fewer than two values are known.
     """
+    text = 'lens: {} and {} correspond to {}'
+    f, p = f'f/{f_number or 0.0:g}', f'{(pixel_pitch or 0.0) * 1e6:g} um'
     if focal_length is None:
         if f_number is None or pixel_pitch is None:
-            return None
+            return (), {}
         focal = math.sqrt(kappa * f_number * pixel_pitch)
-        return LensComparison(
-            f'lens: f/{f_number:g} and {pixel_pitch * 1e6:g} um correspond to a focal length of '
-            f'{focal * 1e3:.2f} mm',
-            {'focal_length': focal},
-        )
+        line = text.format(f, p, f'a focal length of {focal * 1e3:.2f} mm')
+        return (line,), {'focal_length': focal}
+    length = f'{focal_length * 1e3:g} mm'
     if pixel_pitch is None:
         if f_number is None:
-            return None
+            return (), {}
         pitch = focal_length**2 / (f_number * kappa)
-        return LensComparison(
-            f'lens: {focal_length * 1e3:g} mm and f/{f_number:g} correspond to a pixel pitch of '
-            f'{pitch * 1e6:.3f} um',
-            {'pixel_pitch': pitch},
-        )
-    effective = focal_length**2 / (kappa * pixel_pitch)
-    line = f'lens: {focal_length * 1e3:g} mm and {pixel_pitch * 1e6:g} um correspond to '
-    line += f'f/{effective:.3f}'
-    numbers = {'f_number': effective}
+        line = text.format(length, f, f'a pixel pitch of {pitch * 1e6:.3f} um')
+        return (line,), {'pixel_pitch': pitch}
+    numbers = {'f_number': focal_length**2 / (kappa * pixel_pitch)}
+    line = text.format(length, p, f'f/{numbers["f_number"]:.3f}')
     if f_number is not None:
         expected = focal_length**2 / (f_number * pixel_pitch)
-        line += f'; kappa at f/{f_number:g} is {expected:.3f}, {kappa / expected - 1.0:+.1%}'
+        line += f'; kappa at {f} is {expected:.3f}, {kappa / expected - 1.0:+.1%}'
         numbers['kappa_expected'] = expected
-    return LensComparison(line, numbers)
-
-
-def _lines(result: BlurScale, reference: str) -> list[str]:
-    used = int(result.used.sum())
-    rms = 4.0 * float(np.sqrt(np.mean(result.residuals[result.used] ** 2)))
-    distance = f'{1.0 / result.focus:.3f} m' if result.focus > 1e-3 else 'infinity'
-    floor = '' if math.isnan(result.floor) else f'; {4.0 * result.floor:.2f} px in focus'
-    return [
-        f'blur: kappa = {result.kappa:.4f} px per dioptre (standard error '
-        f'{result.kappa_error:.4f}) of {reference}, from the {result.widths.method} in {used} images',
-        f'target: sharpest at {result.focus:.4f} dioptres ({distance}){floor}; residual '
-        f'{rms:.3f} px of diameter (RMS)',
-    ]
+    return (line,), numbers
 
 
 def _figure(result: BlurScale, scale: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Draw blur over focus, its residuals, and edge profiles."""
     profiles = result.widths.profiles
-    figure, upper, lower, right = plots.fit_figure('Blur', three=bool(profiles))
     q = result.widths.dioptres
     measured = 4.0 * result.widths.sigma / scale(q)
     fine = np.linspace(q.min(), q.max(), 300)
-    label = f'κ = {result.kappa:.2f} px per dioptre'
-    upper.plot(fine, 4.0 * result.sigma(fine), color=plots.MODEL, label=label)
-    plots.plot_measured(upper, q, measured, result.used, (result.widths.method, 'not used'))
+    figure, upper, right = plots.fit_figure(
+        'Blur',
+        (fine, 4.0 * result.sigma(fine), f'κ = {result.kappa:.2f} px per dioptre'),
+        (q, measured, 4.0 * result.residuals, result.used),
+        ('focus, 1/m', 'diameter of the blur, px', 'residual, px'),
+        (result.widths.method, 'not used'),
+        three=bool(profiles),
+    )
     upper.axvline(result.focus, color=plots.OUT, linestyle=':')
-    upper.set(ylabel='diameter of the blur, px', ylim=(0.0, None))
-    upper.legend()
-    plots.plot_residuals(lower, q, 4.0 * result.residuals, result.used)
-    lower.set(xlabel='focus, 1/m', ylabel='residual, px')
+    upper.set(ylim=(0.0, None))
     if right is not None:
         picks = np.linspace(0, len(profiles) - 1, min(7, len(profiles))).round().astype(int)
         for pick in picks:
             focus, distance, value = profiles[pick]
             right.plot(distance, value, linewidth=1.0, label=f'{focus:.2f}')
         reach = max(0.75 * float(measured.max()), 6.0)
-        right.set(
-            xlabel='distance from the edge, px',
-            ylabel='light, of the step',
-            title='Edge profiles',
-            xlim=(-reach, reach),
-            ylim=(-0.2, 1.2),
-        )
+        right.set(xlabel='distance from the edge, px', ylabel='light, of the step')
+        right.set(title='Edge profiles', xlim=(-reach, reach), ylim=(-0.2, 1.2))
         right.legend(fontsize='small', title='focus, 1/m')
     return figure_to_array(figure)

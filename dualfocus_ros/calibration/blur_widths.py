@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import j1
 
-from dualfocus_ros.calibration.edge_blur import Edge, edge_width, find_edge
+from dualfocus_ros.calibration.edge_blur import edge_width, find_edge
 from dualfocus_ros.calibration.target_images import FocusImage, Region, sharpness
 from dualfocus_ros.exceptions import CalibrationError
 
@@ -37,14 +37,12 @@ class BlurWidths:
     :param sigma: (N,) standard deviation along an axis in pixels; with ``texture`` relative to
         the sharpest image.
     :param method: ``edge`` or ``texture``.
-    :param edge: measured edge.
     :param profiles: dioptres, distances and values of each edge profile.
     """
 
     dioptres: np.ndarray
     sigma: np.ndarray
     method: str
-    edge: Edge | None = None
     profiles: tuple[tuple[float, np.ndarray, np.ndarray], ...] = ()
 
 
@@ -64,7 +62,7 @@ def measure_blur(
     """
     if method not in METHODS:
         raise ValueError(f'method must be one of {", ".join(METHODS)}, got {method!r}')
-    check_count(len(settings), 'with images at rest')
+    check_count([group[0].dioptres for group in settings], 'with images at rest')
     sharp = [sharpness(group[0], region) for group in settings]
     reference = settings[int(np.argmax(sharp))][0]
     edge = find_edge(reference.luminance(region)) if method != 'texture' else None
@@ -96,11 +94,12 @@ def measure_blur(
             dioptres.append(image.dioptres)
             sigma.append(width)
     kind = 'texture' if edge is None else 'edge'
-    return BlurWidths(np.array(dioptres), np.array(sigma), kind, edge, tuple(profiles))
+    return BlurWidths(np.array(dioptres), np.array(sigma), kind, tuple(profiles))
 
 
-def check_count(count: int, condition: str) -> None:
-    """Check the number of focus settings."""
+def check_count(dioptres: Sequence[float] | np.ndarray, condition: str) -> None:
+    """Check the number of different focus settings."""
+    count = len(np.unique(np.round(dioptres, 3)))
     if count < MIN_SETTINGS:
         raise CalibrationError(
             f'{count} focus setting{"s" * (count != 1)} {condition}: at least {MIN_SETTINGS} are '
@@ -155,26 +154,20 @@ def relative_radius(
         count = min(max(count, _FEWEST), usable)
         f, measured = frequencies[:count], ratio[:count]
         weight = np.sqrt(f)  # number of samples on the ring
-
-        def misfit(
-            r: float,
-            f: np.ndarray = f,
-            measured: np.ndarray = measured,
-            weight: np.ndarray = weight,
-        ) -> float:
-            u = np.maximum(2.0 * np.pi * f * r, 1e-9)
-            off = measured - 2.0 * np.log(np.maximum(np.abs(2.0 * j1(u) / u), 1e-3))
-            off = off - np.average(off, weights=weight)
-            return float(np.average(off**2, weights=weight))
-
+        bounds = (0.0, min(largest, 3.8 / (2 * np.pi * f[-1])))
         found = minimize_scalar(
-            misfit,
-            bounds=(0.0, min(largest, 3.8 / (2 * np.pi * f[-1]))),
-            method='bounded',
-            options={'xatol': 1e-3},
+            _misfit, None, bounds, (f, measured, weight), 'bounded', options={'xatol': 1e-3}
         )
         fresh = float(found.x)
         if abs(fresh - radius) < 2e-3:
             break
         radius = 0.5 * (radius + fresh)
     return radius if radius < 0.95 * largest else None
+
+
+def _misfit(r: float, f: np.ndarray, measured: np.ndarray, weight: np.ndarray) -> float:
+    """Return the deviation of a log spectrum from that of a disc, but for a constant."""
+    u = np.maximum(2.0 * np.pi * f * r, 1e-9)
+    off = measured - 2.0 * np.log(np.maximum(np.abs(2.0 * j1(u) / u), 1e-3))
+    off = off - np.average(off, weights=weight)
+    return float(np.average(off**2, weights=weight))

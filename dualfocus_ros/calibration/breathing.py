@@ -13,7 +13,7 @@ the unknowns: g1 (q - s r) + g2 (q^2 - s r^2) = s - 1 and W d (q - s r) = t.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 import math
 
 import numpy as np
@@ -39,10 +39,8 @@ class BreathingFit:
     """Fit of the image scale and the centre drift.
 
     :param coefficients: g1, g2 in 1/dioptre and 1/dioptre^2.
-    :param errors: their standard errors.
-    :param covariance: (2, 2).
+    :param errors: their standard errors; ``covariance`` is (2, 2).
     :param drift: x, y in image widths per dioptre.
-    :param drift_errors: their standard errors.
     :param left_out_px: leave-one-out RMS error of the scale, in pixels at the edge of the image.
     :param width: of the images in pixels.
     """
@@ -72,7 +70,7 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
     """
     q = np.array([view.dioptres for view in views])
     s = np.array([view.scale for view in views])
-    shift = np.array([view.shift for view in views])
+    shift = np.array([view.shift_px for view in views])
     check_settings(q)
     residuals = [view.residual_px for view in views if math.isfinite(view.residual_px)]
     if residuals and float(np.median(residuals)) > MAX_RESIDUAL:
@@ -104,10 +102,9 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
         fit_linear(width * linear[away, None], shift[away, axis], scale_floor=0.02)
         for axis in (0, 1)
     ]
-    g1, g2 = fit.coefficients
     return BreathingFit(
-        (float(g1), float(g2)),
-        (float(fit.errors[0]), float(fit.errors[1])),
+        tuple(fit.coefficients.tolist()),
+        tuple(fit.errors.tolist()),
         fit.covariance,
         (float(drifts[0].coefficients[0]), float(drifts[1].coefficients[0])),
         (float(drifts[0].errors[0]), float(drifts[1].errors[0])),
@@ -139,60 +136,48 @@ def breathing_result(result: BreathingFit, image_width: int | None = None) -> Ca
         'centre_drift_errors': list(result.drift_errors),
         'left_out_px': result.left_out_px,
         'reference_dioptres': result.reference,
-        'views': [
-            {
-                'dioptres': v.dioptres,
-                'scale': v.scale,
-                'shift_px': list(v.shift),
-                'residual_px': v.residual_px,
-            }
-            for v in result.views
-        ],
+        'views': [asdict(view) for view in result.views],
     }
-    return CalibrationResult(parameters, summary, _lines(result), _figure(result))
-
-
-def _lines(result: BreathingFit) -> list[str]:
     (g1, g2), (e1, e2) = result.coefficients, result.errors
-    pixels = [result.width * d for d in result.drift]
-    errors = [result.width * e for e in result.drift_errors]
+    x, y = (result.width * value for value in result.drift)
+    error_x, error_y = (result.width * error for error in result.drift_errors)
     settings = sorted({view.dioptres for view in result.views})
     at = settings[-1]
-    return [
+    lines = [
         f'breathing: scale 1 {g1:+.6f} q {g2:+.7f} q^2 (standard errors {e1:.6f}, {e2:.7f}) from '
         f'{len(settings)} settings, {settings[0]:.2f} to {at:.2f} dioptres',
-        f'centre: {pixels[0]:+.3f}, {pixels[1]:+.3f} pixels per dioptre (standard errors '
-        f'{errors[0]:.3f}, {errors[1]:.3f})',
+        f'centre: {x:+.3f}, {y:+.3f} pixels per dioptre (standard errors {error_x:.3f}, '
+        f'{error_y:.3f})',
         f'check: leave-one-out error {result.left_out_px:.3f} pixels (RMS) at the edge of the '
         f'image, where the scale at {at:.2f} dioptres amounts to '
         f'{0.5 * result.width * (g1 * at + g2 * at * at):.1f}',
     ]
+    return CalibrationResult(parameters, summary, lines, _figure(result))
 
 
 def _figure(result: BreathingFit) -> np.ndarray:
     """Draw scale and centre over focus, and the residuals of the scale."""
-    figure, upper, lower, right = plots.fit_figure('Focus breathing', three=True)
-    assert right is not None
     q = np.array([view.dioptres for view in result.views])
-    at_reference = float(result.scale(np.array(result.reference)))
-    measured = np.array([view.scale for view in result.views]) * at_reference
+    scale = np.array([view.scale for view in result.views])
+    shift = np.array([view.shift_px for view in result.views])
+    measured = scale * float(result.scale(np.array(result.reference)))
+    residuals = 0.5 * result.width * (measured - result.scale(q))
     fine = np.linspace(0.0, q.max(), 200)
     g1, g2 = result.coefficients
-    upper.plot(fine, result.scale(fine), color=plots.MODEL, label=f'1 {g1:+.5f} q {g2:+.6f} q²')
-    upper.plot(q, measured, 'o', color=plots.MEASURED, label='measured')
-    upper.set(ylabel='image scale m')
-    upper.legend()
-    edge = 0.5 * result.width
-    plots.plot_residuals(lower, q, edge * (measured - result.scale(q)), np.ones(len(q), bool))
-    lower.set(xlabel='focus, 1/m', ylabel='residual, px at edge')
-    shift = np.array([view.shift for view in result.views])
-    scale = np.array([view.scale for view in result.views])
+    figure, _, right = plots.fit_figure(
+        'Focus breathing',
+        (fine, result.scale(fine), f'1 {g1:+.5f} q {g2:+.6f} q²'),
+        (q, measured, residuals, np.ones(len(q), bool)),
+        ('focus, 1/m', 'image scale m', 'residual, px at edge'),
+    )
+    order = np.argsort(q)
     for axis, name, colour in ((0, 'x', plots.MEASURED), (1, 'y', plots.OTHER)):
         right.plot(q, shift[:, axis], 'o', color=colour, label=f'{name} measured')
-        order = np.argsort(q)
-        model = result.width * result.drift[axis] * (q - scale * result.reference)
-        label = f'{name}: {result.width * result.drift[axis]:+.3f} px per dioptre'
-        right.plot(q[order], model[order], color=colour, label=label)
+        drift = result.width * result.drift[axis]
+        label = f'{name}: {drift:+.3f} px per dioptre'
+        right.plot(
+            q[order], (drift * (q - scale * result.reference))[order], color=colour, label=label
+        )
     low, high = right.get_ylim()
     if high - low < 1.0:  # keep noise from looking like a drift
         right.set_ylim(0.5 * (low + high) - 0.5, 0.5 * (low + high) + 0.5)

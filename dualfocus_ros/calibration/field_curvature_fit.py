@@ -184,23 +184,20 @@ def _check_reach(radius: np.ndarray) -> None:
 
 
 def _error_inflation(targets: Sequence[TargetFocus], fit: LinearFit) -> float:
-    """Return the factor on standard errors for the correlation between neighbouring blocks.
-
-    Errors of neighbours are correlated by shared focus settings and target texture, which shows
-    in the means over cells of many blocks.
-    """
+    """Return the factor on standard errors for the correlation between neighbouring blocks."""
+    # Shared focus settings and target texture show in the means over cells of many blocks.
     cells = [
         (number, *place)
         for number, target in enumerate(targets)
         for place in np.floor(np.stack((target.x, target.y), axis=1) / _CELL).astype(int).tolist()
     ]
-    _, index = np.unique(cells, axis=0, return_inverse=True)
+    index = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
     residuals = fit.weights * fit.residuals
-    sums = np.bincount(index.ravel(), residuals)
     expected = float(np.mean(residuals**2))
     if expected == 0.0:
         return 1.0
-    return max(float(np.mean(sums**2 / np.bincount(index.ravel()))) / expected, 1.0) ** 0.5
+    found = float(np.mean(np.bincount(index, residuals) ** 2 / np.bincount(index)))
+    return max(found / expected, 1.0) ** 0.5
 
 
 def field_curvature_result(result: FieldCurvatureFit) -> CalibrationResult:
@@ -221,23 +218,18 @@ def field_curvature_result(result: FieldCurvatureFit) -> CalibrationResult:
         ],
     }
     parameters = {'lens.field_curvature': list(result.coefficients)}
-    return CalibrationResult(parameters, summary, _lines(result), _figure(result))
-
-
-def _lines(result: FieldCurvatureFit) -> list[str]:
     (c2, c4), (e2, e4) = result.coefficients, result.errors
-    fourth = (
-        'c4 = 0 (not significant)'
-        if math.isnan(e4)
-        else f'c4 = {c4:+.4f} (standard error {e4:.4f})'
-    )
-    blocks = sum(len(target.x) for target in result.targets)
-    return [
+    fourth = f'c4 = {c4:+.4f} (standard error {e4:.4f})'
+    if math.isnan(e4):
+        fourth = 'c4 = 0 (not significant)'
+    blocks, targets = len(result.after.residuals), len(result.targets)
+    lines = [
         f'field: c2 = {c2:+.4f} (standard error {e2:.4f}), {fourth}, in 1/m, from {blocks} blocks '
-        f'of {len(result.targets)} target{"s" * (len(result.targets) != 1)}',
+        f'of {targets} target{"s" * (targets != 1)}',
         f'check: residual to a plane {result.before.rms:.4f} dioptres (RMS) before and '
         f'{result.after.rms:.4f} after correction; measured up to r = {result.reach:.2f}',
     ]
+    return CalibrationResult(parameters, summary, lines, _figure(result))
 
 
 def _figure(result: FieldCurvatureFit) -> np.ndarray:
@@ -247,28 +239,26 @@ def _figure(result: FieldCurvatureFit) -> np.ndarray:
     grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
     axes = figure.add_subplot(grid[:, 0])
     x, y = (np.concatenate([getattr(t, name) for t in result.targets]) for name in 'xy')
-    squared = x**2 + y**2
+    r = np.hypot(x, y)
     after, used = result.after.residuals, ~result.after.outliers
-    curved = after - field_curvature_offset(squared, result.coefficients)
-    fine = np.linspace(0.0, result.reach, 200)
-    c2, c4 = result.coefficients
-    axes.plot(np.sqrt(squared[used]), curved[used], '.', color=plots.MEASURED, label='measured')
-    axes.plot(np.sqrt(squared[used]), after[used], '.', color=plots.OTHER, label='corrected')
+    curved = after - field_curvature_offset(x**2 + y**2, result.coefficients)
+    axes.plot(r[used], curved[used], '.', color=plots.MEASURED, label='measured')
+    axes.plot(r[used], after[used], '.', color=plots.OTHER, label='corrected')
     if not used.all():
-        axes.plot(np.sqrt(squared[~used]), curved[~used], 'x', color=plots.OUT, label='outlier')
-    model, label = -field_curvature_offset(fine**2, (c2, c4)), f'−({c2:+.3f} r² {c4:+.3f} r⁴)'
+        axes.plot(r[~used], curved[~used], 'x', color=plots.OUT, label='outlier')
+    fine = np.linspace(0.0, result.reach, 200)
+    label = '−({:+.3f} r² {:+.3f} r⁴)'.format(*result.coefficients)
+    model = -field_curvature_offset(fine**2, result.coefficients)
     axes.plot(fine, model, color=plots.MODEL, label=label)
-    label = 'r, half diagonals from the principal point'
-    axes.set(xlabel=label, ylabel='focus relative to the plane, 1/m')
+    axes.set(xlabel='r, half diagonals from the principal point')
+    axes.set(ylabel='focus relative to the plane, 1/m')
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
-    maps = (result.before, 'as measured'), (result.after, 'corrected')
-    for row, (fit, name) in enumerate(maps):
+    style = {'s': 14, 'cmap': 'coolwarm', 'vmin': -largest, 'vmax': largest}
+    for row, fit, name in (0, result.before, 'as measured'), (1, result.after, 'corrected'):
         place = figure.add_subplot(grid[row, 1])
-        shown = place.scatter(
-            x, y, c=fit.residuals, s=14, cmap='coolwarm', vmin=-largest, vmax=largest
-        )
+        shown = place.scatter(x, y, c=fit.residuals, **style)
         title = f'{name}: {fit.rms:.3f} 1/m (RMS) from a plane'
         place.set(title=title, aspect='equal', xticks=(), yticks=())
         place.invert_yaxis()

@@ -120,10 +120,12 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
     middle, half = 0.5 * (u.max() + u.min()), 0.5 * (u.max() - u.min())
     x = (u - middle) / half
     designs = [np.stack([x**power for power in range(degree + 1)], axis=1) for degree in (1, 2)]
-    linear = _rms(leave_one_out_errors(designs[0], q, q))
-    quadratic = np.nan
-    if settings >= MIN_PAIRS_QUADRATIC:
-        quadratic = _rms(leave_one_out_errors(designs[1], q, q))
+    linear, quadratic = (
+        float(np.sqrt(np.mean(leave_one_out_errors(design, q, q) ** 2)))
+        if settings >= required
+        else math.nan
+        for design, required in zip(designs, (MIN_PAIRS, MIN_PAIRS_QUADRATIC), strict=True)
+    )
     degree = 2 if quadratic < QUADRATIC_GAIN * linear else 1
     fit = fit_linear(designs[degree - 1], q, scale_floor=0.002 * span)
     if np.mean(fit.outliers) > 0.25 or fit.rms > MAX_RESIDUAL * span:
@@ -133,26 +135,21 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
             f'position {u[worst]:g} with {_metres(q[worst])} ({fit.residuals[worst]:+.3f} '
             'dioptres): check the distances, measured from the lens, and the units'
         )
+    # c0 + c1 (u - m) / h + c2 ((u - m) / h)^2
+    normal = np.polynomial.Polynomial(fit.coefficients)
     at = np.linspace(-1.0, 1.0, TABLE_SIZE)
-    dioptres = np.polynomial.polynomial.polyval(at, fit.coefficients)
+    dioptres = normal(at)
     steps = np.diff(dioptres)
     if not (np.all(steps > 0.0) or np.all(steps < 0.0)):
         raise CalibrationError(
             'the fitted focus turns round within the measured range, unlike any lens: check '
             'the pairs near the turn, and measure more distances'
         )
-    # c0 + c1 (u - m) / h + c2 ((u - m) / h)^2, sorted by powers of u.
-    normal = np.polynomial.Polynomial(fit.coefficients)
     plain = normal(np.polynomial.Polynomial([-middle / half, 1.0 / half])).coef
     table = middle + half * at, np.maximum(dioptres, 0.0)
     if np.any(np.diff(table[1]) == 0.0):  # no focus beyond infinity
-        valid = dioptres >= 0.0
-        table = table[0][valid], table[1][valid]
-    return FocusScale(tuple(float(c) for c in plain), u, q, fit, (linear, float(quadratic)), table)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2)))
+        table = table[0][dioptres >= 0.0], table[1][dioptres >= 0.0]
+    return FocusScale(tuple(plain.tolist()), u, q, fit, (linear, quadratic), table)
 
 
 def _metres(dioptres: float) -> str:
@@ -170,22 +167,16 @@ def focus_scale_result(
     :param sweeps: distance in metres and sharpness peak of each sweep; none for given pairs.
     """
     positions, dioptres = scale.table
-    pairs = list(
-        zip(distances, scale.positions, scale.fit.residuals, scale.fit.outliers, strict=True)
-    )
     linear, quadratic = scale.left_out_rms
+    columns = scale.positions, scale.fit.residuals, scale.fit.outliers
+    pairs = list(zip(distances, *(column.tolist() for column in columns), strict=True))
     summary = {
         'coefficients': list(scale.coefficients),
         'residual_dioptres': scale.fit.rms,
         'left_out_dioptres': {'linear': linear, 'quadratic': quadratic},
         'pairs': [
-            {
-                'position': float(p),
-                'distance_m': d,
-                'residual_dioptres': float(r),
-                'outlier': bool(o),
-            }
-            for d, p, r, o in pairs
+            {'position': p, 'distance_m': d, 'residual_dioptres': r, 'outlier': out}
+            for d, p, r, out in pairs
         ],
         'sweeps': [
             {
@@ -203,58 +194,47 @@ def focus_scale_result(
         for d, p, r, out in pairs
         if out
     ]
-    parameters = {
-        'calibration.positions': positions.tolist(),
-        'calibration.dioptres': dioptres.tolist(),
-    }
-    return CalibrationResult(parameters, summary, _lines(scale), _figure(scale, sweeps), warnings)
-
-
-def _lines(scale: FocusScale) -> list[str]:
     terms = ''.join(
-        f' {c:+.6g} u{"^2" if power == 2 else ""}'
-        for power, c in enumerate(scale.coefficients)
-        if power
+        f' {c:+.6g} {name}' for c, name in zip(scale.coefficients[1:], ('u', 'u^2'), strict=False)
     )
-    linear, quadratic = scale.left_out_rms
     selection = ''
     if not math.isnan(quadratic):
         selection = (
             f'; leave-one-out error {linear:.4f} without and {quadratic:.4f} with u^2, '
             f'which is used below {QUADRATIC_GAIN:.0%} of the former'
         )
-    return [
+    lines = [
         f'focus: 1/s = {scale.coefficients[0]:.6g}{terms} dioptres from {len(scale.positions)} '
         f'distances, residual {scale.fit.rms:.4f} dioptres (RMS){selection}',
-        f'range: positions {scale.table[0][0]:g} to {scale.table[0][-1]:g}, '
-        f'{scale.table[1][0]:.3f} to {scale.table[1][-1]:.3f} dioptres',
+        f'range: positions {positions[0]:g} to {positions[-1]:g}, {dioptres[0]:.3f} to '
+        f'{dioptres[-1]:.3f} dioptres',
     ]
+    parameters = {
+        'calibration.positions': positions.tolist(),
+        'calibration.dioptres': dioptres.tolist(),
+    }
+    return CalibrationResult(parameters, summary, lines, _figure(scale, sweeps), warnings)
 
 
 def _figure(scale: FocusScale, sweeps: Sequence[tuple[float, SharpnessPeak]]) -> np.ndarray:
     """Draw dioptres over driver units, their residuals, and the sharpness peaks."""
-    figure, upper, lower, right = plots.fit_figure('Focus scale', three=bool(sweeps))
     fine = np.linspace(scale.positions.min(), scale.positions.max(), 200)
     names = ('', ' u', ' u²')
     formula = ' '.join(f'{c:+.4g}{n}' for c, n in zip(scale.coefficients, names, strict=False))
-    upper.plot(fine, scale.dioptres_at(fine), color=plots.MODEL, label=formula)
-    used = ~scale.fit.outliers
-    plots.plot_measured(upper, scale.positions, scale.dioptres, used, ('measured', 'outlier'))
-    upper.set(ylabel='focus, 1/m')
-    upper.legend()
-    plots.plot_residuals(lower, scale.positions, scale.fit.residuals, used)
-    lower.set(xlabel='lens position, driver units', ylabel='residual, 1/m')
+    figure, _, right = plots.fit_figure(
+        'Focus scale',
+        (fine, scale.dioptres_at(fine), formula),
+        (scale.positions, scale.dioptres, scale.fit.residuals, ~scale.fit.outliers),
+        ('lens position, driver units', 'focus, 1/m', 'residual, 1/m'),
+        three=bool(sweeps),
+    )
     if right is not None:
         for number, (distance, peak) in enumerate(sweeps):
             colour = f'C{number % 10}'
             style = {'color': colour, 'linewidth': 0.8, 'label': f'{distance:g} m'}
             right.plot(peak.positions, peak.measures / peak.measures.max(), '.-', **style)
             right.axvline(peak.position, color=colour, linestyle=':', linewidth=1.0)
-        right.set(
-            xlabel='lens position, driver units',
-            ylabel='sharpness, of its peak',
-            title='Sweeps',
-            ylim=(0.0, 1.3),
-        )
+        right.set(xlabel='lens position, driver units', ylabel='sharpness, of its peak')
+        right.set(title='Sweeps', ylim=(0.0, 1.3))
         right.legend(fontsize='small', title='target at', loc='upper center', ncol=4)
     return figure_to_array(figure)

@@ -24,13 +24,13 @@ class RegisteredView:
     """Similarity from the reference image to one image.
 
     :param scale: 1 for the reference.
-    :param shift: x, y of the centre c0 relative to the reference, in pixels.
+    :param shift_px: x, y of the centre c0 relative to the reference.
     :param residual_px: median residual shift of tiles; NaN for too little texture.
     """
 
     dioptres: float
     scale: float
-    shift: tuple[float, float]
+    shift_px: tuple[float, float]
     residual_px: float
 
 
@@ -76,13 +76,8 @@ def measure_views(
             scale, shift = refine_similarity(
                 *pair, *fit_similarity(transform, shape, middle), middle
             )
-            moved = np.array(
-                [
-                    [scale, 0.0, middle[0] * (1.0 - scale) + shift[0]],
-                    [0.0, scale, middle[1] * (1.0 - scale) + shift[1]],
-                    [0.0, 0.0, 1.0],
-                ]
-            )
+            moved = np.diag((scale, scale, 1.0))
+            moved[:2, 2] = np.multiply(middle, 1.0 - scale) + shift
             residual = registration.residual_shift(pair[0], registration.warp(pair[1], moved))
             views.append(RegisteredView(settings[n][k].dioptres, scale, shift, residual))
     used = sorted({view.dioptres for view in views})

@@ -54,14 +54,14 @@ class TestBreathing:
         with refuses('reach only from 2.00 to 2.25'):
             fit_breathing(narrow, 2.1, width)
         bad = [
-            RegisteredView(v.dioptres, v.scale + 0.01 * (-1) ** n, v.shift, 0.1)
+            RegisteredView(v.dioptres, v.scale + 0.01 * (-1) ** n, v.shift_px, 0.1)
             for n, v in enumerate(views)
         ]
         with refuses('differs from the prediction of the others'):
             fit_breathing(bad, reference, width)
         with refuses('2.50 pixels apart'):
             fit_breathing(
-                [RegisteredView(v.dioptres, v.scale, v.shift, 2.5) for v in views],
+                [RegisteredView(v.dioptres, v.scale, v.shift_px, 2.5) for v in views],
                 reference,
                 width,
             )

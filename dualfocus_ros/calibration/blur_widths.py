@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import itertools
 
 import cv2
 import numpy as np
@@ -118,12 +119,13 @@ def power_spectrum(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'texture needs a region of at least 64 x 64 pixels, got {light.shape}')
     window = cv2.createHanningWindow((tile, tile), cv2.CV_32F)
     total = np.zeros((tile, tile // 2 + 1))
-    rows = np.unique(np.linspace(0, light.shape[0] - tile, -(-2 * light.shape[0] // tile) - 1))
-    columns = np.unique(np.linspace(0, light.shape[1] - tile, -(-2 * light.shape[1] // tile) - 1))
-    for top in rows.astype(int):
-        for left in columns.astype(int):
-            part = light[top : top + tile, left : left + tile]
-            total += np.abs(np.fft.rfft2((part - part.mean()) * window)) ** 2
+    rows, columns = (
+        np.unique(np.linspace(0, size - tile, -(-2 * size // tile) - 1)).astype(int)
+        for size in light.shape
+    )
+    for top, left in itertools.product(rows, columns):
+        part = light[top : top + tile, left : left + tile]
+        total += np.abs(np.fft.rfft2((part - part.mean()) * window)) ** 2
     radius = np.hypot(np.fft.fftfreq(tile)[:, None], np.fft.rfftfreq(tile)[None, :])
     bins = np.round(radius * tile).astype(int)
     count = np.bincount(bins.ravel())

@@ -20,13 +20,13 @@ def fit_figure(
     labels: tuple[str, str] = ('measured', 'outlier'),
     three: bool = True,
 ) -> tuple[Figure, Any, Any]:
-    """Return a figure of a fit and its residuals, the axes of the fit, and empty ones beside it.
+    """Return a figure of a fit and its residuals, the axes of the fit, and empty axes.
 
     :param curve: x, y and legend of the fitted curve.
     :param points: x, measured y, residuals, and whether each point was used.
     :param names: of x, y and the residuals.
     :param labels: legend of used and unused points.
-    :param three: whether to add the empty axes, else None.
+    :param three: whether to add empty axes at the right, else None.
     """
     figure = Figure(figsize=(10 if three else 6, 4.5), dpi=DPI, layout='constrained')
     grid = figure.add_gridspec(2, 2 if three else 1, height_ratios=(3, 1))

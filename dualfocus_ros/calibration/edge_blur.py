@@ -26,8 +26,7 @@ _MIN_REACH = 12.0  # px on either side
 class Edge:
     """Straight edge between two uniform areas.
 
-    :param x: of a point on the edge, in pixels.
-    :param y: of that point.
+    :param x: of a point on the edge, in pixels; ``y`` likewise.
     :param angle: of the normal to the x axis, in radians.
     :param half_length: half the used length of the edge, in pixels.
     :param reach: used width of the uniform area on either side, in pixels.
@@ -49,17 +48,13 @@ def find_edge(light: np.ndarray) -> Edge | None:
     smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
     for top in range(0, light.shape[0] - side + 1, side // 3):
         for left in range(0, light.shape[1] - side + 1, side // 3):
-            part = smooth[top : top + side, left : left + side]
-            if part.max() - part.min() < _MIN_CONTRAST:
+            if np.ptp(smooth[top : top + side, left : left + side]) < _MIN_CONTRAST:
                 continue
-            centre = (left + 0.5 * (side - 1), top + 0.5 * (side - 1))
-            edge = _fit_line(
-                smooth, Edge(*centre, 0.0, 0.4 * side, 0.5 * side), side, any_direction=True
-            )
-            if edge is None:
-                continue
-            score = _unevenness(smooth, edge)
-            if score is not None and (best is None or score < best[0]):
+            x, y = left + 0.5 * (side - 1), top + 0.5 * (side - 1)
+            start = Edge(x, y, 0.0, 0.4 * side, 0.5 * side)
+            edge = _fit_line(smooth, start, any_direction=True)
+            score = None if edge is None else _unevenness(smooth, edge)
+            if edge is not None and score is not None and (best is None or score < best[0]):
                 best = score, edge
     return None if best is None else _extend_reach(smooth, best[1])
 
@@ -71,7 +66,7 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
         of the profile; None for an edge that is lost or too blurred.
     """
     smooth = cv2.GaussianBlur(light, (0, 0), 1.0)
-    found = _fit_line(smooth, edge, 2.0 * edge.half_length, any_direction=False)
+    found = _fit_line(smooth, edge)
     if found is None:
         return None
     distance, values = _profile_samples(light, found, edge.reach)
@@ -83,33 +78,27 @@ def edge_width(light: np.ndarray, edge: Edge) -> tuple[float, np.ndarray, np.nda
     mean = np.bincount(bins - low, values)[known] / count[known]
     weight = np.sqrt(count[known])
 
-    def residual(state: np.ndarray) -> np.ndarray:
+    def fit_levels(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the residuals, and the levels of the dark side and of the step."""
         profile = disc_edge(at - state[0], math.exp(state[1]), math.exp(state[2]))
         design = np.stack([np.ones_like(profile), profile], axis=1) * weight[:, None]
         levels = np.linalg.lstsq(design, mean * weight, rcond=None)[0]
-        return np.asarray(design @ levels - mean * weight)
+        return design @ levels - mean * weight, levels
 
-    limit = math.log(0.95 * edge.reach)
-    starts = [math.log(r) for r in (0.7, 0.2 * edge.reach, 0.5 * edge.reach)]
-    bounds = (
-        [-0.3 * edge.reach, math.log(0.1), math.log(0.15)],
-        [0.3 * edge.reach, limit, math.log(4.0)],
-    )
-    solutions = [
-        least_squares(residual, (0.0, min(r, limit - 0.01), math.log(0.7)), bounds=bounds)
-        for r in starts
-    ]
-    best = min(solutions, key=lambda solution: float(solution.cost))
-    offset, radius, sigma = best.x[0], math.exp(best.x[1]), math.exp(best.x[2])
+    reach, limit = edge.reach, math.log(0.95 * edge.reach)
+    low = -0.3 * reach, math.log(0.1), math.log(0.15)
+    high = 0.3 * reach, limit, math.log(4.0)
+    solutions = []
+    for start in (0.7, 0.2 * reach, 0.5 * reach):
+        state = 0.0, min(math.log(start), limit - 0.01), math.log(0.7)
+        solutions.append(least_squares(lambda at: fit_levels(at)[0], state, bounds=(low, high)))
+    best = min(solutions, key=lambda solution: float(solution.cost)).x
+    radius = math.exp(best[1])
+    dark, step = fit_levels(best)[1]
     # A larger spot extends beyond the uniform areas.
-    if radius > 0.8 * edge.reach:
+    if radius > 0.8 * reach or abs(step) < 0.5 * _MIN_CONTRAST:
         return None
-    profile = disc_edge(at - offset, radius, sigma)
-    design = np.stack([np.ones_like(profile), profile], axis=1)
-    dark, step = np.linalg.lstsq(design * weight[:, None], mean * weight, rcond=None)[0]
-    if abs(step) < 0.5 * _MIN_CONTRAST:
-        return None
-    return math.hypot(0.5 * radius, sigma), at - offset, (mean - dark) / step
+    return math.hypot(0.5 * radius, math.exp(best[2])), at - best[0], (mean - dark) / step
 
 
 def disc_edge(distance: np.ndarray, radius: float, sigma: float) -> np.ndarray:
@@ -139,13 +128,10 @@ def _profile_samples(light: np.ndarray, edge: Edge, reach: float) -> tuple[np.nd
     return distance[near], light[top:bottom, left:right][near].astype(np.float64)
 
 
-def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: bool) -> Edge | None:
-    """Fit a line to the gradients around an edge.
-
-    :param any_direction: estimate the direction first, instead of refining that of the edge.
-    """
-    reach = 0.5 * side if any_direction else edge.reach
-    size = 0.5 * side if any_direction else math.hypot(reach, edge.half_length)
+def _fit_line(smooth: np.ndarray, edge: Edge, any_direction: bool = False) -> Edge | None:
+    """Fit a line to the gradients around an edge, refining or estimating its direction."""
+    reach = edge.reach
+    size = reach if any_direction else math.hypot(reach, edge.half_length)
     left, right = max(int(edge.x - size), 1), min(int(edge.x + size) + 2, smooth.shape[1] - 1)
     top, bottom = max(int(edge.y - size), 1), min(int(edge.y + size) + 2, smooth.shape[0] - 1)
     if right - left < 8 or bottom - top < 8:
@@ -158,8 +144,7 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
     angle, cx, cy = edge.angle, edge.x, edge.y
     if any_direction:
         xx, yy, xy = (float((a * b).sum()) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
-        coherence = math.hypot(xx - yy, 2.0 * xy) / max(xx + yy, 1e-12)
-        if coherence < 0.8:
+        if math.hypot(xx - yy, 2.0 * xy) / max(xx + yy, 1e-12) < 0.8:  # coherence
             return None
         angle = 0.5 * math.atan2(2.0 * xy, xx - yy)
     for _ in range(4):
@@ -182,18 +167,19 @@ def _fit_line(smooth: np.ndarray, edge: Edge, side: float, *, any_direction: boo
         if abs(tilt) > 0.5:
             return None
         cx, cy = cx + offset * c - middle * s, cy + offset * s + middle * c
-        if not any_direction:  # keep the known part of the edge
+        if any_direction:
+            reach = max(0.7 * reach, 8.0)
+        else:  # keep the known part of the edge
             back = (edge.y - cy) * c - (edge.x - cx) * s
             cx, cy = cx - back * s, cy + back * c
         angle -= math.atan(tilt)
-        reach = max(0.7 * reach, 8.0) if any_direction else reach
     return Edge(cx, cy, angle, edge.half_length, edge.reach)
 
 
 def _unevenness(smooth: np.ndarray, edge: Edge) -> float | None:
     """Return the deviation within the two sides over their contrast; None if too large."""
-    slant = min(abs(math.tan(edge.angle)), abs(1.0 / (math.tan(edge.angle) or 1e-9)))
-    if slant < _MIN_SLANT:
+    slope = abs(math.tan(edge.angle))
+    if min(slope, 1.0 / (slope or 1e-9)) < _MIN_SLANT:
         return None
     distance, values = _profile_samples(smooth, edge, edge.reach)
     sides = [values[side] for side in (distance < -4.0, distance > 4.0)]
@@ -212,14 +198,12 @@ def _extend_reach(smooth: np.ndarray, edge: Edge) -> Edge | None:
     offsets = np.linspace(-edge.half_length, edge.half_length, 15)
     far = np.arange(4.0, 0.5 * min(smooth.shape))
     reach = far[-1]
-    levels = []
     lines = []
     for sign in (-1.0, 1.0):
         x = (edge.x + sign * far[:, None] * c - offsets * s).astype(np.float32)
         y = (edge.y + sign * far[:, None] * s + offsets * c).astype(np.float32)
-        line = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderValue=float('nan'))
-        lines.append(line)
-        levels.append(float(np.nanmean(line[:8])))
+        lines.append(cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderValue=float('nan')))
+    levels = [float(np.nanmean(line[:8])) for line in lines]
     step = abs(levels[1] - levels[0])
     for line, level in zip(lines, levels, strict=True):
         off = ~(np.abs(line - level) < 0.2 * step)  # also true outside the image

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
+from typing import Any
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -23,8 +24,13 @@ from scipy.linalg import block_diag
 from dualfocus_ros.calibration import calibration_plots as plots
 from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear
-from dualfocus_ros.calibration.sharpness_peak import MIN_SWEEP, find_sharpness_peak
-from dualfocus_ros.calibration.target_images import FocusImage, Region, block_sharpness
+from dualfocus_ros.calibration.target_images import (
+    MIN_SWEEP,
+    FocusImage,
+    Region,
+    block_sharpness,
+    find_sharpness_peak,
+)
 from dualfocus_ros.camera.field_curvature import field_curvature_offset, half_diagonal
 from dualfocus_ros.exceptions import CalibrationError
 from dualfocus_ros.io.figures import figure_to_array
@@ -255,7 +261,7 @@ def _figure(result: FieldCurvatureFit) -> np.ndarray:
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     largest = max(float(np.abs(result.before.residuals[used]).max()), 1e-6)
-    style = {'s': 14, 'cmap': 'coolwarm', 'vmin': -largest, 'vmax': largest}
+    style: dict[str, Any] = {'s': 14, 'cmap': 'coolwarm', 'vmin': -largest, 'vmax': largest}
     for row, fit, name in (0, result.before, 'as measured'), (1, result.after, 'corrected'):
         place = figure.add_subplot(grid[row, 1])
         shown = place.scatter(x, y, c=fit.residuals, **style)

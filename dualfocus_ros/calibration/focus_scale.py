@@ -17,7 +17,7 @@ import numpy as np
 from dualfocus_ros.calibration import calibration_plots as plots
 from dualfocus_ros.calibration.parameter_file import CalibrationResult
 from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, leave_one_out_errors
-from dualfocus_ros.calibration.sharpness_peak import SharpnessPeak
+from dualfocus_ros.calibration.target_images import SharpnessPeak
 from dualfocus_ros.exceptions import CalibrationError, ConfigError
 from dualfocus_ros.io.figures import figure_to_array
 

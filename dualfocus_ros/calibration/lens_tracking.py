@@ -57,11 +57,6 @@ def make_thumbnail(image: FocusImage, region: Region | None = None) -> Thumbnail
     return Thumbnail(image.stamp_ns, values, image.dioptres, image.moving)
 
 
-def without_reports(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:
-    """Return the thumbnails without reported focus."""
-    return [Thumbnail(thumbnail.stamp_ns, thumbnail.values) for thumbnail in thumbnails]
-
-
 def commands_from_reports(thumbnails: Sequence[Thumbnail]) -> list[LensCommand]:
     """Return a command at each change of the reported focus (libcamera repeats commands)."""
     commands: list[LensCommand] = []
@@ -105,16 +100,19 @@ def find_dwells(commands: Sequence[LensCommand], thumbnails: Sequence[Thumbnail]
     for command in commands:
         if not changes or abs(command.dioptres - changes[-1].dioptres) > SAME_FOCUS:
             changes.append(command)
-    stamps = [t.stamp_ns for t in thumbnails]
+    starts = np.searchsorted(
+        [thumbnail.stamp_ns for thumbnail in thumbnails],
+        [command.stamp_ns for command in changes],
+        side='right',
+    ).tolist()
     dwells = []
-    for index, command in enumerate(changes):
-        end = changes[index + 1].stamp_ns if index + 1 < len(changes) else None
-        first = int(np.searchsorted(stamps, command.stamp_ns, side='right'))
-        last = len(stamps) if end is None else int(np.searchsorted(stamps, end, side='right'))
-        rising = index > 0 and command.dioptres > changes[index - 1].dioptres
-        dwells.append(
-            Dwell(command.stamp_ns, command.dioptres, list(thumbnails[first:last]), rising)
-        )
+    ends = [*starts[1:], len(thumbnails)]
+    previous = math.inf
+    for command, first, last in zip(changes, starts, ends, strict=True):
+        rising = command.dioptres > previous
+        previous = command.dioptres
+        frames = list(thumbnails[first:last])
+        dwells.append(Dwell(command.stamp_ns, command.dioptres, frames, rising))
     # Incomplete at the start or the end of the recording.
     while dwells and len(dwells[-1].frames) < MIN_FRAMES:
         dwells.pop()
@@ -166,22 +164,19 @@ class RestImageCurve:
 
     def locate(self, frames: Sequence[Thumbnail], start: float, end: float) -> np.ndarray:
         """Return the focus of each frame in dioptres, within 120 % of the step."""
-        grid = np.linspace(start - 0.2 * (end - start), end + 0.2 * (end - start), 281)
-        grid = grid[
-            (grid >= self.targets[0] - 0.1 * abs(end - start))
-            & (grid <= self.targets[-1] + 0.1 * abs(end - start))
-        ]
+        step = end - start
+        grid = np.linspace(start - 0.2 * step, end + 0.2 * step, 281)
+        low, high = self.targets[0] - 0.1 * abs(step), self.targets[-1] + 0.1 * abs(step)
+        grid = grid[(grid >= low) & (grid <= high)]
         weights = self._weights(grid)
         length = np.einsum('ij,jk,ik->i', weights, self._gram, weights)
         found = []
         for frame in frames:
             products = self._images @ frame.values
             distance = length - 2.0 * weights @ products.astype(np.float64)
-            best = int(np.argmin(distance))
+            best, shift = int(np.argmin(distance)), 0.0
             if 0 < best < len(grid) - 1:
                 a, b, c = distance[best - 1 : best + 2]
-                shift = 0.5 * (a - c) / max(a - 2.0 * b + c, 1e-300)
-                found.append(grid[best] + np.clip(shift, -0.5, 0.5) * (grid[1] - grid[0]))
-            else:
-                found.append(grid[best])
+                shift = np.clip(0.5 * (a - c) / max(a - 2.0 * b + c, 1e-300), -0.5, 0.5)
+            found.append(grid[best] + shift * (grid[1] - grid[0]))
         return np.array(found)

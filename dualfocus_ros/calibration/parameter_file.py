@@ -80,10 +80,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Value) -> str:
-    if isinstance(value, bool):
+    if isinstance(value, int):  # also true for bool
         return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, str):

@@ -63,13 +63,12 @@ class SettlingResult:
     """Latency, settling time and hysteresis.
 
     :param latency_frames: largest number of frames after a command that show the old position.
-    :param settling_time: seconds from a command to 98 % of the step.
-    :param time_error: its standard error, from the scatter of the steps.
+    :param settling_time: seconds from a command to 98 % of the step, with its standard error.
     :param settle_frames: frames from the first one reported on target to rest.
     :param settle_time: seconds from the first frame reported on target to rest.
     :param model_time: seconds after a command within which a frame at rest is captured.
-    :param hysteresis: dioptres between the positions reached from below and from above.
-    :param hysteresis_error: its standard error; NaN for steps in one direction only.
+    :param hysteresis: dioptres between the positions reached from below and from above; its
+        standard error is NaN for steps in one direction only.
     :param noise: standard deviation of the progress at rest.
     :param curve: coefficients of ln(remaining share) over seconds, by rising powers; empty with
         too few frames, where the time is that of the slowest step.
@@ -87,7 +86,7 @@ class SettlingResult:
     hysteresis_error: float
     frame_period: float
     noise: float
-    steps: tuple[LensStep, ...]
+    steps: Sequence[LensStep]
     curve: tuple[float, ...]
     ambiguous: int
     reported: bool
@@ -113,9 +112,9 @@ def measure_settling(
         progress = (positions - before.target) / (after.target - before.target)
         rest = progress[-after.rest :]
         # Differences between frames: a slow movement does not count as noise.
-        noises.append(float(np.sqrt(0.5 * np.mean(np.diff(rest) ** 2))))
+        noises.append(np.sqrt(0.5 * np.mean(np.diff(rest) ** 2)))
         slope = np.polyfit(np.arange(len(rest)), rest, 1)[0] if len(rest) > 2 else 0.0
-        drifts.append(abs(float(slope * len(rest))))
+        drifts.append(abs(slope * len(rest)))
         # Relative to the position of rest, which may differ from the command.
         moves.append((before, after, progress / float(np.median(rest))))
     ambiguous = len(dwells) - 1 - len(moves)
@@ -148,19 +147,14 @@ def measure_settling(
         settle_frames = max(max(step.rest_frame - frame, 0) + 1 for step, frame in arrivals)
         reported_at = float(np.median([step.delays[frame] for step, frame in arrivals]))
         settle_time = max(0.0, time - reported_at)
-    hysteresis, hysteresis_error = _hysteresis(curve, dwells)
+    model_time = max(time, latency * period) + 1.5 * period
+    times = latency, time, error, settle_frames, settle_time, model_time
     return SettlingResult(
-        latency,
-        time,
-        error,
-        settle_frames,
-        settle_time,
-        max(time, latency * period) + 1.5 * period,
-        hysteresis,
-        hysteresis_error,
+        *times,
+        *_hysteresis(curve, dwells),
         period,
         noise,
-        tuple(steps),
+        steps,
         fitted,
         ambiguous,
         bool(arrivals),
@@ -174,12 +168,9 @@ def _make_step(start: float, dwell: Dwell, progress: np.ndarray, noise: float) -
     old = int(moved[0]) if len(moved) else len(progress)
     away = np.nonzero(np.abs(progress - 1.0) > SETTLED + 3.0 * noise)[0]
     rest = int(away[-1]) + 1 if len(away) else 0
-    arrivals = (
-        index
-        for index, frame in enumerate(dwell.frames)
-        if abs(frame.reported - dwell.target) <= _ON_TARGET and not frame.moving
-    )
-    return LensStep(start, dwell.target, delays, progress, old, rest, next(arrivals, None))
+    reports = (abs(f.reported - dwell.target) <= _ON_TARGET and not f.moving for f in dwell.frames)
+    arrival = next((index for index, arrived in enumerate(reports) if arrived), None)
+    return LensStep(start, dwell.target, delays, progress, old, rest, arrival)
 
 
 def _settling_time(
@@ -199,18 +190,17 @@ def _settling_time(
         weight = left[usable] / np.hypot(left[usable], 3.0 * max(noise, 1e-3))
         design = np.stack([np.ones_like(x), x, x * x], axis=1)
         fit = fit_linear(design * weight[:, None], logs * weight, scale_floor=0.05)
+        normal = np.polynomial.Polynomial(fit.coefficients)
         fine = np.linspace(x.min(), x.max() + 0.5, 400)
-        values = np.polynomial.polynomial.polyval(fine, fit.coefficients)
-        below = np.nonzero(values <= math.log(SETTLED))[0]
+        below = np.nonzero(normal(fine) <= math.log(SETTLED))[0]
         if len(below) and fit.rms < 0.5 and below[0] > 0:
             crossing = float(fine[below[0]])
             slope = float(fit.coefficients[1] + 2.0 * fit.coefficients[2] * crossing)
             at = np.array([1.0, crossing, crossing**2])
             spread = float(np.sqrt(max(at @ fit.covariance @ at, 0.0)))
-            normal = np.polynomial.Polynomial(fit.coefficients)
             plain = normal(np.polynomial.Polynomial([-t.mean() / unit, 1.0 / unit])).coef
             time = crossing * unit + float(t.mean())
-            return time, unit * spread / abs(slope), tuple(float(c) for c in plain)
+            return time, unit * spread / abs(slope), tuple(plain.tolist())
     # Faster than the frame rate, or not a damped motion: use the slowest step.
     return slowest, float('nan'), ()
 
@@ -265,15 +255,6 @@ def settling_result(result: SettlingResult, group: str) -> CalibrationResult:
             'the lens stops at different places on its way up and down: sweep in one '
             "direction only (focus_sweep_node: pattern 'sawtooth')"
         )
-    return CalibrationResult(parameters, summary, _lines(result), _figure(result), warnings)
-
-
-def _round_up(seconds: float) -> float:
-    """Round up to whole milliseconds."""
-    return math.ceil(seconds * 1000.0 - 1e-6) / 1000.0
-
-
-def _lines(result: SettlingResult) -> list[str]:
     error = '' if math.isnan(result.time_error) else f' (standard error {result.time_error:.4f} s)'
     method = '' if result.curve else ', of the slowest step: too few frames for a curve'
     lines = [
@@ -292,7 +273,12 @@ def _lines(result: SettlingResult) -> list[str]:
             f'hysteresis: {result.hysteresis:+.4f} dioptres (standard error '
             f'{result.hysteresis_error:.4f}) between upward and downward steps'
         )
-    return lines
+    return CalibrationResult(parameters, summary, lines, _figure(result), warnings)
+
+
+def _round_up(seconds: float) -> float:
+    """Round up to whole milliseconds."""
+    return math.ceil(seconds * 1000.0 - 1e-6) / 1000.0
 
 
 def _figure(result: SettlingResult) -> np.ndarray:
@@ -301,14 +287,14 @@ def _figure(result: SettlingResult) -> np.ndarray:
     figure.suptitle('Settling')
     left, right = figure.subplots(1, 2)
     for rising, colour, name in (True, plots.MEASURED, 'nearer'), (False, plots.OTHER, 'farther'):
-        steps = [s for s in result.steps if (s.target > s.start) == rising]
         style = {'color': colour, 'linewidth': 0.5, 'markersize': 4, 'alpha': 0.6}
+        steps = [s for s in result.steps if (s.target > s.start) == rising]
         for number, step in enumerate(steps):
             label = None if number else f'to {name}'
             left.plot(step.delays, step.progress, '.-', label=label, **style)
-            rest = 1.0 - step.progress
-            shown = rest > 1e-3
-            right.semilogy(step.delays[shown], rest[shown], '.', color=colour, markersize=5)
+            shown = 1.0 - step.progress > 1e-3
+            rest = 1.0 - step.progress[shown]
+            right.semilogy(step.delays[shown], rest, '.', color=colour, markersize=5)
     limit = min(max(s.delays.max() for s in result.steps), 4.0 * result.settling_time + 0.1)
     for axes in (left, right):
         label = f'settled: {result.settling_time:.3f} s'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a target with their focus, from a folder, and measures of sharpness."""
+"""Images of a target with their focus, from a folder; their sharpness and its peak."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from dualfocus_ros.calibration.robust_fit import LinearFit, fit_linear, parabola_vertex
 from dualfocus_ros.exceptions import CalibrationError, ConfigError, DataError
 from dualfocus_ros.io.image_files import IMAGE_SUFFIXES, list_images
 from dualfocus_ros.io.stack_files import read_stack_image, to_uint8
 
+MIN_SWEEP = 5  # positions
+MIN_CONTRAST = 1.3
+_POWERS = np.geomspace(0.4, 3.0, 16)
+_MIN_RELATIVE = 0.1  # of the peak; smaller measures are not fitted
+_MAX_MISFIT = 0.15
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 _MAX_SETTINGS = 64
 _SMOOTHING = 0.7  # px
@@ -76,20 +82,17 @@ class Region:
         :raises ValueError: if it is not inside the image.
         """
         height, width = image.shape[:2]
-        inside = (
-            self.x >= 0
-            and self.y >= 0
-            and self.width >= 16
-            and self.height >= 16
-            and self.x + self.width <= width
-            and self.y + self.height <= height
-        )
-        if not inside:
+        right, bottom = self.x + self.width, self.y + self.height
+        if (
+            min(self.x, self.y) < 0
+            or min(self.width, self.height) < 16
+            or (right > width or bottom > height)
+        ):
             raise ValueError(
                 f'the region {self.x},{self.y},{self.width},{self.height} (x, y, width, height) '
                 f'must lie in the image of {width} x {height} and be 16 pixels wide and high'
             )
-        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+        return image[self.y : bottom, self.x : right]
 
 
 def read_image_folder(
@@ -120,10 +123,8 @@ def read_image_folder(
     for path, value in zip(paths, values, strict=True):
         pixels = to_uint8([read_stack_image(path).pixels])[0]
         progress()
-        if unit == 'position':
-            yield FocusImage(pixels, position=value, linear=linear)
-        else:
-            yield FocusImage(pixels, dioptres=value, linear=linear)
+        focus = (value, math.nan) if unit == 'dioptres' else (math.nan, value)
+        yield FocusImage(pixels, *focus, linear=linear)
 
 
 def _last_number(path: Path) -> float:
@@ -171,6 +172,79 @@ def gradient_energy(image: np.ndarray) -> float:
     columns = image[:, 1:] - image[:, :-1]
     rows = image[1:] - image[:-1]
     return float(np.mean(columns * columns) + np.mean(rows * rows))
+
+
+@dataclass(frozen=True, eq=False)
+class SharpnessPeak:
+    """Lens position at which a target is sharpest.
+
+    :param position: in driver units.
+    :param error: standard error of the position, from the residuals of the fitted curve.
+    :param contrast: largest focus measure over the smallest.
+    :param positions: (N,) distinct positions of the sweep, increasing.
+    :param measures: (N,) focus measure at each.
+    """
+
+    position: float
+    error: float
+    contrast: float
+    positions: np.ndarray
+    measures: np.ndarray
+
+
+def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -> SharpnessPeak:
+    """Find the peak of a focus measure over lens positions, with interpolation.
+
+    :param positions: of each image; repeated ones are averaged.
+    :param measures: focus measure of each image, positive.
+    :raises CalibrationError: without a peak, or for a peak at an end of the sweep.
+    """
+    at, index = np.unique(np.asarray(positions, np.float64), return_inverse=True)
+    mean = np.bincount(index, measures) / np.bincount(index)
+    if len(at) < MIN_SWEEP:
+        raise CalibrationError(
+            f'the sweep has {len(at)} lens position{"s" * (len(at) != 1)}: at least {MIN_SWEEP} '
+            'are needed to find the sharpest one'
+        )
+    best = int(np.argmax(mean))
+    contrast = float(mean[best] / max(mean.min(), 1e-300))
+    if contrast < MIN_CONTRAST:
+        raise CalibrationError(
+            f'the sharpest image is hardly sharper than the most blurred one ({contrast:.2f} times): '
+            'use a target with more texture in the region, more light, or a wider sweep'
+        )
+    at_end = CalibrationError(
+        f'the image is sharpest at an end of the sweep (position {at[best]:g}): the target may be '
+        'outside the swept range; sweep farther or move the target'
+    )
+    if best in (0, len(at) - 1):
+        raise at_end
+    relative = mean / mean[best]
+    near = np.zeros(len(at), bool)
+    near[np.argsort(np.abs(at - at[best]), kind='stable')[:MIN_SWEEP]] = True
+    some = near | (relative > _MIN_RELATIVE)
+    half = 0.5 * float(np.ptp(at[some]))
+    x = (at[some] - at[best]) / half
+    fits = [(power, _fit_power(x, relative[some], power)) for power in _POWERS]
+    power, fit = min(fits, key=lambda item: item[0] * item[1].rms)
+    vertex, error = parabola_vertex(fit)
+    if not x[0] < vertex < x[-1] or power * fit.rms > _MAX_MISFIT:
+        if best < 2 or best > len(at) - 3:
+            raise at_end
+        raise CalibrationError(
+            'the focus measure has no clear single peak: keep target, camera and light still '
+            'during the sweep, and the region on one flat target'
+        )
+    return SharpnessPeak(float(at[best] + vertex * half), error * half, contrast, at, mean)
+
+
+def _fit_power(x: np.ndarray, energy: np.ndarray, power: float) -> LinearFit:
+    """Fit energy^(-1/power) by a parabola, with equal relative errors."""
+    # The gradient energy of a texture under blur of variance v is proportional to v^-2 for white
+    # noise and to v^-1/2 for single edges, and v is a parabola in dioptres.
+    values = energy ** (-1.0 / power)
+    design = np.stack([np.ones_like(x), x, x * x], axis=1) / values[:, None]
+    return fit_linear(design, np.ones_like(x), scale_floor=0.005)
 
 
 def group_by_focus(

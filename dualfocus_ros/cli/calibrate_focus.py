@@ -13,7 +13,7 @@ from dualfocus_ros.cli import image_arguments
 from dualfocus_ros.exceptions import CalibrationError, CommandError, ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from dualfocus_ros.calibration.sharpness_peak import SharpnessPeak
+    from dualfocus_ros.calibration.target_images import SharpnessPeak
     from dualfocus_ros.camera.position_table import PositionTable
 
 SUMMARY = 'units of the lens driver to dioptres, from targets at known distances'
@@ -92,8 +92,7 @@ def _read_position_table(path: Path) -> PositionTable:
 def _find_peak(
     path: Path, arguments: argparse.Namespace, table: PositionTable | None
 ) -> SharpnessPeak:
-    from dualfocus_ros.calibration.sharpness_peak import find_sharpness_peak
-    from dualfocus_ros.calibration.target_images import sharpness
+    from dualfocus_ros.calibration.target_images import find_sharpness_peak, sharpness
 
     positions, measures = [], []
     for image in image_arguments.read_images(path, arguments, 'position'):

@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
     """Locate the lens in the images after every command."""
     from dualfocus_ros.calibration.lens_tracking import (
+        Thumbnail,
         commands_from_reports,
         make_thumbnail,
-        without_reports,
     )
     from dualfocus_ros.calibration.settling import MAX_FRAMES, measure_settling, settling_result
 
@@ -60,5 +60,5 @@ def calibrate(arguments: argparse.Namespace) -> CalibrationResult:
         group = 'camera_ros'
         commands = commands_from_reports(thumbnails)
     elif source == 'command':  # the focus of the images is that of the commands, not a report
-        thumbnails = without_reports(thumbnails)
+        thumbnails = [Thumbnail(t.stamp_ns, t.values) for t in thumbnails]
     return settling_result(measure_settling(commands, thumbnails), group)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.evaluation.evaluation_run import evaluate_dataset
 from dualfocus_ros.evaluation.method_interface import Method
 from dualfocus_ros.evaluation.metric_accumulator import SIDE_LABELS, MetricAccumulator
 from dualfocus_ros.evaluation.progress_reporting import Progress

@@ -22,8 +22,7 @@ from dualfocus_ros.calibration.target_images import FocusImage, Region
 from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.datasets.samples import StackSample
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
-from dualfocus_ros.evaluation.cases import Case, case_from_stack
-from dualfocus_ros.evaluation.method_interface import Estimate, Method
+from dualfocus_ros.evaluation.method_interface import Case, Estimate, Method, case_from_stack
 from dualfocus_ros.evaluation.methods import RANGE_ONLY
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,

@@ -6,8 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dualfocus_ros.evaluation.cases import Case
-from dualfocus_ros.evaluation.method_interface import Estimate, Method
+from dualfocus_ros.evaluation.method_interface import Case, Estimate, Method
 
 FOCUS_MEASURES = {'sml': 'sum-modified-Laplacian', 'rdf': 'ring difference filter'}
 

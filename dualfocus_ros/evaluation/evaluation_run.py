@@ -3,19 +3,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import time
 from typing import Literal
 
 import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
-from dualfocus_ros.evaluation.evaluation_report import EvaluationReport
-from dualfocus_ros.evaluation.evaluator import evaluate_dataset
+from dualfocus_ros.datasets.samples import Dataset, RgbdSample
+from dualfocus_ros.evaluation.evaluation_report import DatasetResult, EvaluationReport
+from dualfocus_ros.evaluation.method_interface import Estimate, Method
 from dualfocus_ros.evaluation.methods import open_methods
+from dualfocus_ros.evaluation.metric_accumulator import (
+    MetricAccumulator,
+    score_estimate,
+    texture_strength,
+)
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
-from dualfocus_ros.evaluation.protocols import make_protocol
+from dualfocus_ros.evaluation.protocols import StackProtocol, make_case, make_protocol
 from dualfocus_ros.evaluation.run_info import collect_run_info
-from dualfocus_ros.exceptions import ConfigError
+from dualfocus_ros.exceptions import ConfigError, DataError
 from dualfocus_ros.inference.device import default_threads, resolve_device
 
 DEFAULT_DATA = ('synthetic:0', 'indoor:0')
@@ -90,3 +98,52 @@ def check_baseline(baseline: str | None, names: list[str]) -> None:
     """
     if baseline is not None and baseline not in names:
         raise ConfigError(f"baseline '{baseline}' is none of the methods: {', '.join(names)}")
+
+
+def evaluate_dataset(
+    dataset: Dataset,
+    methods: Sequence[Method],
+    protocol: StackProtocol,
+    *,
+    planes: int = 0,
+    limit: int = 0,
+    progress: Callable[[], object] = lambda: None,
+) -> DatasetResult:
+    """Run every method on every sample of a data set.
+
+    :param methods: with distinct names.
+    :param planes: planes of recorded stacks to use, 0 for all.
+    :param limit: samples to use, evenly spread over the set; 0 for all.
+    :param progress: called once per sample and method.
+    :raises DataError: if the set is empty.
+    """
+    if not len(dataset):
+        raise DataError(f'{dataset.name}: no samples')
+    count = min(limit, len(dataset)) if limit else len(dataset)
+    result = DatasetResult(dataset, '')
+    for step in range(count):
+        sample = dataset[step * len(dataset) // count]
+        case = make_case(sample, dataset, protocol, planes)
+        if not result.protocol:
+            recorded = 'stacks as recorded or rendered by the set itself, no protocol'
+            rgbd = isinstance(sample, RgbdSample)
+            result.protocol = protocol.describe(dataset) if rgbd else recorded
+            result.unit, result.position_unit = case.unit, case.position_unit
+            result.planes, result.size = len(case.focus), case.images.shape[1:3]
+        texture = texture_strength(case)
+        estimates: dict[str, Estimate] = {}
+        for method in methods:
+            accumulator = result.accumulators.setdefault(method.name, MetricAccumulator())
+            start = time.perf_counter()
+            estimate = method.estimate(case)
+            seconds = time.perf_counter() - start
+            metrics = score_estimate(case, estimate, texture, accumulator)
+            # The first sample warms up, unless it is the only one.
+            if step or count == 1:
+                metrics['seconds'] = seconds
+            estimates[method.name] = estimate
+            progress()
+        if result.example is None:
+            result.example = case, estimates
+        result.stacks += 1
+    return result

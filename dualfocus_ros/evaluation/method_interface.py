@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interface of the methods that are compared."""
+"""Interface of the methods that are compared: case, estimate and method."""
 
 from __future__ import annotations
 
@@ -10,9 +10,99 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.evaluation.cases import Case
+from dualfocus_ros.datasets.samples import METRIC_UNITS, StackSample
 
 PRECISION_NAMES = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
+# Metres; larger estimates count as this, as the default depth.max of the nodes does.
+MAX_DEPTH = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Focal stack and ground truth.
+
+    Methods estimate *positions*: inverse depth in dioptres, or another unit that is affine in it.
+    Defocus is a symmetric function of the distance between two positions.
+
+    :param images: (N, H, W, 3) uint8, or float32 in [0, 1] if a protocol does not quantise.
+    :param focus: (N,) position of each plane.
+    :param truth: (H, W) float32, metres if ``metric``, else a position; NaN pixels do not count.
+    :param middle: position that follows from the focus list alone; the range-only control.
+    :param limit: metres; truth and estimates are clipped to it.
+    :param plane: rows and columns of a flat target, where position is linear in the pixels.
+    """
+
+    name: str
+    images: np.ndarray
+    focus: np.ndarray
+    truth: np.ndarray
+    middle: float
+    metric: bool = True
+    unit: str = 'm'
+    position_unit: str = 'dioptres'
+    limit: float | None = None
+    plane: tuple[slice, slice] | None = None
+
+    @classmethod
+    def without_truth(cls, images: np.ndarray, focus: np.ndarray) -> Case:
+        """Return a case in dioptres without ground truth, for timing."""
+        truth = np.full(images.shape[1:3], np.nan, np.float32)
+        return cls('', images, focus, truth, float(np.mean(focus)))
+
+    @property
+    def truth_position(self) -> np.ndarray:
+        """Ground truth as position, (H, W) float64, NaN where unknown."""
+        if not self.metric:
+            return self.truth.astype(np.float64)
+        return np.asarray(1.0 / self.truth.astype(np.float64))
+
+    @property
+    def has_ratios(self) -> bool:
+        """Whether relative errors are defined: positive truth on a scale with a true zero."""
+        return self.metric or self.unit == 'disparity'
+
+    def value(self, position: np.ndarray) -> np.ndarray:
+        """Convert positions to the unit of the truth; clip metres to ``limit`` or 20 m."""
+        if not self.metric:
+            return np.asarray(position, dtype=np.float64)
+        farthest = self.limit or MAX_DEPTH
+        return np.asarray(1.0 / np.maximum(position.astype(np.float64), 1.0 / farthest))
+
+
+def evenly_spaced_planes(available: int, count: int) -> np.ndarray:
+    """Return indices of evenly spaced planes, truncated as for DDFF 12-Scene: 0 2 4 6 9 of 10.
+
+    :param count: planes to select; 0, or more than available, selects all.
+    """
+    if count <= 0 or count >= available:
+        return np.arange(available)
+    return np.linspace(0, available - 1, count).astype(int)
+
+
+def case_from_stack(sample: StackSample, planes: int = 0) -> Case:
+    """Return the case of a recorded stack, with at most ``planes`` planes (0: all)."""
+    chosen = evenly_spaced_planes(len(sample.images), planes)
+    metric = sample.unit in METRIC_UNITS
+    focus = sample.focus[chosen].astype(np.float64)
+    if sample.unit == 'metres':
+        focus = 1.0 / focus
+    truth = sample.truth
+    if truth is None:
+        truth = np.full(sample.images.shape[1:3], np.nan, np.float32)
+    if sample.limit is not None:
+        truth = np.minimum(truth, sample.limit)
+    return Case(
+        name=sample.name,
+        images=sample.images[chosen],
+        focus=focus,
+        truth=truth,
+        metric=metric,
+        unit='m' if metric else sample.unit,
+        position_unit='dioptres' if metric else sample.unit,
+        middle=float(focus.mean()),
+        limit=sample.limit,
+        plane=sample.plane,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import ClassicalMethod
 from dualfocus_ros.evaluation.method_interface import (
     PRECISION_NAMES,
+    Case,
     Estimate,
     Method,
     images_to_tensor,

@@ -13,9 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import focus_volume
-from dualfocus_ros.evaluation.method_interface import Estimate
+from dualfocus_ros.evaluation.method_interface import Case, Estimate
 from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
 
 # Largest step of p in the wrong direction that does not count as a second peak.

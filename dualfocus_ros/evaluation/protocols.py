@@ -17,7 +17,7 @@ import torch
 from dualfocus_ros.camera.srgb import decode_srgb8, encode_srgb8
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample, Sample
-from dualfocus_ros.evaluation.cases import Case, case_from_stack
+from dualfocus_ros.evaluation.method_interface import Case, case_from_stack
 from dualfocus_ros.exceptions import DataError
 from dualfocus_ros.simulation.aberrations import FieldAberrations
 from dualfocus_ros.simulation.defocus import layer_scene, max_blur_radius, render_stack

@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 
 from dualfocus_ros.datasets.registry import open_dataset
-from dualfocus_ros.evaluation.cases import Case
 from dualfocus_ros.evaluation.classical import sum_modified_laplacian
-from dualfocus_ros.evaluation.method_interface import Estimate, Method
+from dualfocus_ros.evaluation.method_interface import Case, Estimate, Method
 from dualfocus_ros.evaluation.protocols import StackProtocol, make_case
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import torch
 
 from dualfocus_ros.camera.lens_presets import simulated_lens
 from dualfocus_ros.datasets.stack_folder import open_stack_folder
-from dualfocus_ros.evaluation.cases import case_from_stack
+from dualfocus_ros.evaluation.method_interface import case_from_stack
 from dualfocus_ros.evaluation.methods import open_methods
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,

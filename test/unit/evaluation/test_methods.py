@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
-from dualfocus_ros.evaluation.cases import case_from_stack
+from dualfocus_ros.evaluation.method_interface import case_from_stack
 from dualfocus_ros.evaluation.methods import (
     METHODS,
     MethodOptions,

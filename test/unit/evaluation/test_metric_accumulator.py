@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 
-from dualfocus_ros.evaluation.cases import case_from_stack
-from dualfocus_ros.evaluation.method_interface import Estimate
+from dualfocus_ros.evaluation.method_interface import Estimate, case_from_stack
 from dualfocus_ros.evaluation.metric_accumulator import (
     MetricAccumulator,
     ause,

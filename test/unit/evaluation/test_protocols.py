@@ -8,7 +8,7 @@ import torch
 from dualfocus_ros.camera.thin_lens import Lens
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
-from dualfocus_ros.evaluation.cases import evenly_spaced_planes
+from dualfocus_ros.evaluation.method_interface import evenly_spaced_planes
 from dualfocus_ros.evaluation.protocols import (
     ProtocolA,
     ProtocolB,

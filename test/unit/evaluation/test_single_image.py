@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
-from dualfocus_ros.evaluation.cases import case_from_stack
+from dualfocus_ros.evaluation.method_interface import case_from_stack
 from dualfocus_ros.evaluation.methods import open_methods
 from dualfocus_ros.evaluation.protocols import ProtocolB
 from dualfocus_ros.evaluation.single_image import SingleImageRegression

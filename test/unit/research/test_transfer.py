@@ -10,8 +10,7 @@ import pytest
 from dualfocus_ros.camera.field_curvature import field_curvature_map
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import StackSample
-from dualfocus_ros.evaluation.cases import case_from_stack
-from dualfocus_ros.evaluation.method_interface import Estimate
+from dualfocus_ros.evaluation.method_interface import Estimate, case_from_stack
 from dualfocus_ros.evaluation.metric_accumulator import plane_fit_metrics
 from lens_bench import plane_camera, settled_images
 from research import transfer

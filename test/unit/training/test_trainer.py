@@ -16,10 +16,9 @@ from dualfocus_ros.models.weights import load_model
 from dualfocus_ros.training.batches import Batch, PoolSource
 from dualfocus_ros.training.losses import LossWeights
 from dualfocus_ros.training.model_adapters import DFVAdapter, DualFocusAdapter
-from dualfocus_ros.training.release import evaluate_stacks, write_release
 from dualfocus_ros.training.trainer import Trainer
 from dualfocus_ros.training.training_config import BatchConfig
-from dualfocus_ros.training.training_run import catch_stop
+from dualfocus_ros.training.training_run import catch_stop, evaluate_stacks, write_release
 from small_training import ADAPTER, BATCH, CPU, NETWORK, pool_source, trainer_config
 
 

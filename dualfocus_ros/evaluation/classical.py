@@ -23,11 +23,7 @@ class ClassicalMethod(Method):
         self.about = f'{title}, 9x9 window, Gaussian peak in dioptres, no training'
 
     def estimate(self, case: Case) -> Estimate:
-        """Estimate positions; classical methods have no sigma."""
-        images = case.images
-        if images.dtype != np.uint8:
-            images = images * np.float32(255.0)
-        return Estimate(classical_inverse_depth(images, case.focus, self.name))
+        return Estimate(refined_peak(focus_volume(case.images, self.name), case.focus))
 
 
 def sum_modified_laplacian(grey: np.ndarray, step: int = 1, window: int = 9) -> np.ndarray:
@@ -60,12 +56,15 @@ def ring_difference(image: np.ndarray, radius: int = 5, gap: int = 2) -> np.ndar
 
 
 def focus_volume(images: np.ndarray, measure: str) -> np.ndarray:
-    """Return (N, H, W) float32 focus measures of (N, H, W, 3) or (N, H, W) uint8 images.
+    """Return (N, H, W) float32 focus measures of (N, H, W, 3) or (N, H, W) images.
 
+    :param images: uint8, or float in [0, 1].
     :raises ValueError: for an unknown measure.
     """
     if measure not in FOCUS_MEASURES:
         raise ValueError(f"measure must be one of {', '.join(FOCUS_MEASURES)}, got '{measure}'")
+    if images.dtype != np.uint8:
+        images = images * np.float32(255.0)
     volume = []
     for image in images:
         if measure == 'sml':
@@ -89,9 +88,9 @@ def refined_peak(volume: np.ndarray, dioptres: np.ndarray) -> np.ndarray:
     q = np.asarray(dioptres, np.float64)[order]
     logs = np.log(volume[order] + 1e-6)
     best = logs.argmax(axis=0)
-    middle = np.clip(best, 1, len(q) - 2) if len(q) > 2 else None
-    if middle is None:
+    if len(q) <= 2:
         return q[best].astype(np.float32)
+    middle = np.clip(best, 1, len(q) - 2)
     left, centre, right = (
         np.take_along_axis(logs, (middle + k)[None], axis=0)[0] for k in (-1, 0, 1)
     )
@@ -103,10 +102,3 @@ def refined_peak(volume: np.ndarray, dioptres: np.ndarray) -> np.ndarray:
         vertex = 0.5 * (low + mid) - 0.5 * first / second
     usable = (second < 0.0) & np.isfinite(vertex) & (best == middle)
     return np.where(usable, np.clip(vertex, low, high), q[best]).astype(np.float32)
-
-
-def classical_inverse_depth(
-    images: np.ndarray, dioptres: np.ndarray, measure: str = 'sml'
-) -> np.ndarray:
-    """Return the inverse depth (H, W) in dioptres at the refined peak of a focus measure."""
-    return refined_peak(focus_volume(images, measure), dioptres)

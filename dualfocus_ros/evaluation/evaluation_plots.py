@@ -85,16 +85,15 @@ def error_by_depth(result: DatasetResult) -> np.ndarray:
     """Return a plot of mean absolute error over depth, one line per method, (H, W, 3) uint8."""
     figure = Figure(figsize=(8, 4.5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
-    labels: list[str] = []
     for name, accumulator in result.accumulators.items():
         if 'depth' not in accumulator.groups:
             continue
         rows = [row for row in accumulator.groups['depth'].rows() if row['share'] != 0.0]
         labels = [str(row['pixels']) for row in rows]
         axes.plot(labels, [row['mae'] for row in rows], marker='o', label=name)
-    axes.set_ylabel(f'mean absolute error, {result.unit}')
     axes.set_ylim(bottom=0.0)
-    axes.set_title(f'{result.dataset.name}: error by depth')
+    title = f'{result.dataset.name}: error by depth'
+    axes.set(ylabel=f'mean absolute error, {result.unit}', title=title)
     axes.tick_params(axis='x', labelrotation=30)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -107,16 +106,10 @@ def calibration_curve(result: DatasetResult) -> np.ndarray:
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color='grey', linestyle='--', label='calibrated')
     for name, accumulator in result.accumulators.items():
-        curve = accumulator.calibration()
-        if curve:
+        if curve := accumulator.calibration():
             axes.plot(*np.array(curve).T, marker='.', label=name)
-    axes.set(
-        xlabel='expected share of errors',
-        ylabel='share of errors within',
-        xlim=(0, 1),
-        ylim=(0, 1),
-        title=f'{result.dataset.name}: calibration of σ',
-    )
+    axes.set(xlabel='expected share of errors', ylabel='share of errors within')
+    axes.set(xlim=(0, 1), ylim=(0, 1), title=f'{result.dataset.name}: calibration of σ')
     axes.grid(alpha=0.3)
     axes.legend()
     return figure_to_array(figure)

@@ -97,13 +97,9 @@ class EvaluationReport:
 
     def json(self) -> str:
         """Return all results; numbers that are not finite are null."""
-        return to_json(
-            {
-                'facts': vars(self.run_info),
-                'methods': {method.name: method.about for method in self.methods},
-                'sets': [_result_content(result) for result in self.results],
-            }
-        )
+        methods = {method.name: method.about for method in self.methods}
+        sets = [_result_content(result) for result in self.results]
+        return to_json({'facts': vars(self.run_info), 'methods': methods, 'sets': sets})
 
     def markdown(self, figures: Mapping[str, Sequence[str]] | None = None) -> str:
         """Return the report as Markdown.
@@ -156,7 +152,13 @@ def _result_content(result: DatasetResult) -> dict[str, Any]:
 
 
 def _result_section(result: DatasetResult, run_info: RunInfo, baseline: str | None) -> list[str]:
-    lines = ['', f'## {result.dataset.name}', '', _caption(result, run_info), '']
+    height, width = result.size
+    caption = (
+        f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of {result.planes} '
+        f'planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
+        f'seed {run_info.seed}, {run_info.device}.'
+    )
+    lines = ['', f'## {result.dataset.name}', '', caption, '']
     lines += _mean_table(result.accumulators, ERROR_COLUMNS, result.unit)
     if baseline is not None:
         lines += ['', *_ratio_table(result.accumulators, baseline)]
@@ -164,19 +166,9 @@ def _result_section(result: DatasetResult, run_info: RunInfo, baseline: str | No
     uncertainty = _mean_table(result.accumulators, UNCERTAINTY_COLUMNS, unit)
     if uncertainty:
         lines += ['', f'Probability and uncertainty, σ and residuals in {unit}:', '', *uncertainty]
-    groupings = dict.fromkeys(g for a in result.accumulators.values() for g in a.groups)
-    for grouping in groupings:
+    for grouping in dict.fromkeys(g for a in result.accumulators.values() for g in a.groups):
         lines += ['', *_group_table(result, grouping)]
     return lines
-
-
-def _caption(result: DatasetResult, run_info: RunInfo) -> str:
-    height, width = result.size
-    return (
-        f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of {result.planes} '
-        f'planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
-        f'seed {run_info.seed}, {run_info.device}.'
-    )
 
 
 def _mean_table(
@@ -184,9 +176,8 @@ def _mean_table(
 ) -> list[str]:
     first = f'method ({unit})'
     rows = [{first: name, **accumulator.means()} for name, accumulator in accumulators.items()]
-    if not any(key in row for row in rows for key, _, _ in columns):
-        return []
-    return markdown_table(rows, columns, first)
+    found = any(key in row for row in rows for key, _, _ in columns)
+    return markdown_table(rows, columns, first) if found else []
 
 
 def _ratio_table(accumulators: Mapping[str, MetricAccumulator], baseline: str) -> list[str]:
@@ -219,8 +210,5 @@ def _group_table(result: DatasetResult, grouping: str) -> list[str]:
         if group['share'] != 0.0
     ]
     columns = [('pixels %', 'pixels %', -1), *((name, name, 4) for name in groups)]
-    return [
-        f'Mean error in {result.position_unit} by {grouping}:',
-        '',
-        *markdown_table(rows, columns, grouping),
-    ]
+    title = f'Mean error in {result.position_unit} by {grouping}:'
+    return [title, '', *markdown_table(rows, columns, grouping)]

@@ -63,10 +63,7 @@ class EvaluationConfig:
 
 
 def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -> EvaluationReport:
-    """Evaluate the methods on the data sets.
-
-    Data sets and methods are opened before anything is measured, so that a wrong name fails
-    at once.
+    """Evaluate the methods on the data sets; open all of them first, so that wrong names fail.
 
     :param progress: counts one step per stack and method.
     :raises ValueError: for unknown data, methods or devices.
@@ -92,10 +89,7 @@ def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -
 
 
 def check_baseline(baseline: str | None, names: list[str]) -> None:
-    """Check that a baseline is one of the methods.
-
-    :raises ConfigError: if it is not.
-    """
+    """Raise ConfigError unless a baseline is one of the methods."""
     if baseline is not None and baseline not in names:
         raise ConfigError(f"baseline '{baseline}' is none of the methods: {', '.join(names)}")
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,17 +44,16 @@ class Case:
     plane: tuple[slice, slice] | None = None
 
     @classmethod
-    def without_truth(cls, images: np.ndarray, focus: np.ndarray) -> Case:
-        """Return a case in dioptres without ground truth, for timing."""
+    def without_truth(cls, images: np.ndarray, focus: np.ndarray, name: str = '') -> Case:
+        """Return a case in dioptres without ground truth."""
         truth = np.full(images.shape[1:3], np.nan, np.float32)
-        return cls('', images, focus, truth, float(np.mean(focus)))
+        return cls(name, images, focus, truth, float(np.mean(focus)))
 
     @property
     def truth_position(self) -> np.ndarray:
         """Ground truth as position, (H, W) float64, NaN where unknown."""
-        if not self.metric:
-            return self.truth.astype(np.float64)
-        return np.asarray(1.0 / self.truth.astype(np.float64))
+        truth = self.truth.astype(np.float64)
+        return np.asarray(1.0 / truth) if self.metric else truth
 
     @property
     def has_ratios(self) -> bool:
@@ -82,27 +81,16 @@ def evenly_spaced_planes(available: int, count: int) -> np.ndarray:
 def case_from_stack(sample: StackSample, planes: int = 0) -> Case:
     """Return the case of a recorded stack, with at most ``planes`` planes (0: all)."""
     chosen = evenly_spaced_planes(len(sample.images), planes)
-    metric = sample.unit in METRIC_UNITS
     focus = sample.focus[chosen].astype(np.float64)
     if sample.unit == 'metres':
         focus = 1.0 / focus
-    truth = sample.truth
-    if truth is None:
-        truth = np.full(sample.images.shape[1:3], np.nan, np.float32)
+    case = Case.without_truth(sample.images[chosen], focus, sample.name)
+    truth = case.truth if sample.truth is None else sample.truth
     if sample.limit is not None:
         truth = np.minimum(truth, sample.limit)
-    return Case(
-        name=sample.name,
-        images=sample.images[chosen],
-        focus=focus,
-        truth=truth,
-        metric=metric,
-        unit='m' if metric else sample.unit,
-        position_unit='dioptres' if metric else sample.unit,
-        middle=float(focus.mean()),
-        limit=sample.limit,
-        plane=sample.plane,
-    )
+    if sample.unit not in METRIC_UNITS:
+        case = replace(case, metric=False, unit=sample.unit, position_unit=sample.unit)
+    return replace(case, truth=truth, limit=sample.limit, plane=sample.plane)
 
 
 @dataclass(frozen=True, eq=False)

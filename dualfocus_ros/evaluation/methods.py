@@ -72,11 +72,8 @@ class DualFocusMethod(Method):
         with torch.inference_mode():
             images = images_to_tensor(case.images, self._device)
             prediction = self._network(images[None], focus[None])
-        return Estimate(
-            prediction.dioptres[0].cpu().numpy(),
-            prediction.sigma[0].cpu().numpy(),
-            prediction.probability[0].cpu().numpy(),
-        )
+        maps = prediction.dioptres, prediction.sigma, prediction.probability
+        return Estimate(*(values[0].cpu().numpy() for values in maps))
 
 
 class DFVMethod(Method):
@@ -204,8 +201,7 @@ def open_method(name: str, options: MethodOptions) -> Method:
 
     :raises ValueError: for an unknown name or unusable weights.
     """
-    found = find_entry(name)
-    if found is not None:
+    if found := find_entry(name):
         entry, argument = found
         return entry.open(argument, options)
     if name != 'auto' and not name.endswith('.safetensors') and name not in shipped_models():

@@ -7,7 +7,8 @@ group of pixels (:class:`PixelGroups`) pool the pixels of all images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import NormalDist
 
@@ -17,10 +18,9 @@ from dualfocus_ros.evaluation.classical import focus_volume
 from dualfocus_ros.evaluation.method_interface import Case, Estimate
 from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
 
-# Largest step of p in the wrong direction that does not count as a second peak.
-UNIMODAL_TOLERANCE = 1e-4
-# Of the calibration curve.
+# Nominal shares of the calibration curve, and the errors in sigma that include them.
 NOMINAL_SHARES = np.linspace(0.05, 0.95, 19)
+_LIMITS = [NormalDist().inv_cdf(0.5 + 0.5 * float(p)) for p in NOMINAL_SHARES]
 DEPTH_EDGES = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, np.inf)
 TEXTURE_LABELS = ('lowest quarter', 'second', 'third', 'highest quarter')
 # Relative to the plane in focus closest to the truth; shifts and slices have no known direction.
@@ -30,17 +30,6 @@ SIDE_LABELS = (
     'outside the sweep',
 )
 UNKNOWN_SIDE_LABELS = ('above the closest plane', 'below the closest plane', 'outside the sweep')
-DEPTH_ERRORS = [
-    'coverage',
-    'mse',
-    'rmse',
-    'log_rmse',
-    'abs_rel',
-    'sq_rel',
-    'delta1',
-    'delta2',
-    'delta3',
-]
 DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 
 
@@ -48,35 +37,30 @@ DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 class PixelGroups:
     """Sums over the pixels of each group.
 
-    :param sums: (groups, 5): count, |error|, |error| / truth, |error| and sigma in positions.
+    :param sums: (5, groups): count, |error|, |error| / truth, |error| and sigma in positions.
     """
 
     labels: tuple[str, ...]
-    sums: np.ndarray = field(init=False)
+    sums: np.ndarray | float = 0.0
 
-    def __post_init__(self) -> None:
-        self.sums = np.zeros((len(self.labels), 5))
-
-    def add(self, index: np.ndarray, columns: tuple[np.ndarray, ...]) -> None:
+    def add(self, index: np.ndarray, columns: Sequence[np.ndarray]) -> None:
         """Add pixels.
 
         :param index: (M,) group of each pixel; pixels with a negative index are ignored.
         :param columns: (M,) values of each sum after the count.
         """
         valid, count = index >= 0, len(self.labels)
-        for column, values in enumerate((np.ones(index.shape), *columns)):
-            self.sums[:, column] += np.bincount(index[valid], values[valid], count)
+        values = (np.ones(index.shape), *columns)
+        self.sums += np.array([np.bincount(index[valid], v[valid], count) for v in values])
 
     def rows(self) -> list[dict[str, float | str]]:
         """Return the label, the share of the pixels and the means of each group."""
-        total = max(float(self.sums[:, 0].sum()), 1.0)
-        names = ('mae', 'abs_rel', 'mae_position', 'mean_sigma')
-        out: list[dict[str, float | str]] = []
-        for label, sums in zip(self.labels, self.sums):
-            means = sums[1:] / sums[0] if sums[0] else np.full(4, np.nan)
-            share = float(sums[0] / total)
-            out.append({'pixels': label, 'share': share, **dict(zip(names, means.tolist()))})
-        return out
+        count, *sums = np.asarray(self.sums)
+        names = ('share', 'mae', 'abs_rel', 'mae_position', 'mean_sigma')
+        with np.errstate(invalid='ignore'):
+            values = [count / max(count.sum(), 1.0), *(total / count for total in sums)]
+        columns = zip(*(column.tolist() for column in values))
+        return [{'pixels': n, **dict(zip(names, row))} for n, row in zip(self.labels, columns)]
 
 
 @dataclass(eq=False)
@@ -99,20 +83,15 @@ class MetricAccumulator:
 
         ``rmse`` is a mean of roots; ``root_mse`` is the root of the mean square.
         """
-        values: dict[str, list[float]] = {}
-        for image in self.images:
-            for name, value in image.items():
-                values.setdefault(name, []).append(value)
-        means = {name: float(np.mean(found)) for name, found in values.items()}
+        names = dict.fromkeys(name for image in self.images for name in image)
+        means = {n: float(np.mean([i[n] for i in self.images if n in i])) for n in names}
         if 'mse' in means:
             means['root_mse'] = means['mse'] ** 0.5
         return means
 
     def calibration(self) -> list[tuple[float, float]]:
         """Return (nominal share, actual share of errors within it); empty without sigma."""
-        if not self.pixel_count:
-            return []
-        actual = self.within_counts / self.pixel_count
+        actual = self.within_counts / self.pixel_count if self.pixel_count else np.empty(0)
         return list(zip(NOMINAL_SHARES.tolist(), actual.tolist()))
 
 
@@ -137,8 +116,8 @@ def score_estimate(
         sigma = np.full(error.shape, np.nan)
         if estimate.sigma is not None:
             sigma = estimate.sigma[known].astype(np.float64)
-            low, high = case.focus.min(), case.focus.max()
-            inside = (truth_position[known] >= low) & (truth_position[known] <= high)
+            truth = truth_position[known]
+            inside = (truth >= case.focus.min()) & (truth <= case.focus.max())
             image |= _uncertainty_metrics(position_error, sigma, inside, accumulator)
         columns = (error, relative, position_error, sigma)
         for name, labels, index in _pixel_groups(case, truth_position, texture, known):
@@ -159,8 +138,7 @@ def _error_metrics(
 ) -> dict[str, float]:
     out = {'mae': float(error.mean()), 'median': float(np.median(error))}
     if case.has_ratios:
-        found = depth_errors(value, case.truth)
-        out |= {name: getattr(found, name) for name in DEPTH_ERRORS}
+        out |= asdict(depth_errors(value, case.truth))
         maps = np.nan_to_num(value), np.nan_to_num(case.truth)
         out['bump'], out['bump_zero'] = bumpiness(*maps), bumpiness(*maps, 'zero')
     else:
@@ -177,9 +155,7 @@ def _uncertainty_metrics(
     error: np.ndarray, sigma: np.ndarray, inside: np.ndarray, accumulator: MetricAccumulator
 ) -> dict[str, float]:
     ratio = error / np.maximum(sigma, 1e-12)
-    normal = NormalDist()
-    limits = np.array([normal.inv_cdf(0.5 + 0.5 * float(p)) for p in NOMINAL_SHARES])
-    accumulator.within_counts += np.searchsorted(np.sort(ratio), limits, side='right')
+    accumulator.within_counts += np.searchsorted(np.sort(ratio), _LIMITS, side='right')
     accumulator.pixel_count += ratio.size
     out = {
         'within_1_sigma': float((ratio < 1.0).mean()),
@@ -196,11 +172,8 @@ def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     """Return the area under the sparsification error, as a share of the mean error.
 
     The sparsification curve is the mean |error| after removing the most uncertain 0 to 95 % of
-    the pixels. The area is taken between the curves by sigma and by the error itself: 0 is a
-    perfect ordering.
-
-    :param error: (M,) absolute errors.
-    :param sigma: (M,) uncertainties.
+    the pixels. The area is taken between the curves by sigma and by the error itself, both (M,):
+    0 is a perfect ordering.
     """
     mean = float(error.mean())
     if mean == 0.0:
@@ -214,10 +187,11 @@ def ause(error: np.ndarray, sigma: np.ndarray, steps: int = 20) -> float:
     return float(np.mean(curve(sigma) - curve(error)) / mean)
 
 
-def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE) -> np.ndarray:
+def unimodal_mask(probability: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
     """Return (H, W) bool, True where p rises to its maximum and falls after it.
 
     :param probability: (N, H, W), planes in the order of their focus.
+    :param tolerance: largest step of p in the wrong direction that does not count.
     """
     steps = np.diff(probability, axis=0)
     peak = probability.argmax(axis=0)
@@ -227,10 +201,7 @@ def unimodal_mask(probability: np.ndarray, tolerance: float = UNIMODAL_TOLERANCE
 
 def texture_strength(case: Case) -> np.ndarray:
     """Return the largest sum-modified-Laplacian over the planes, (H, W)."""
-    images = case.images
-    if images.dtype != np.uint8:
-        images = images * np.float32(255.0)
-    return np.asarray(focus_volume(images, 'sml').max(axis=0))
+    return np.asarray(focus_volume(case.images, 'sml').max(axis=0))
 
 
 def _pixel_groups(
@@ -253,15 +224,15 @@ def _pixel_groups(
         ('distance to the closest plane', _range_labels(DISTANCE_EDGES, ' spacings'), distance),
     ]
     if case.metric:
-        edges = DEPTH_EDGES
-        kinds.append(
-            ('depth', _range_labels(edges, ' m'), np.digitize(case.truth[known], edges) - 1)
+        labels, index = (
+            _range_labels(DEPTH_EDGES, ' m'),
+            np.digitize(case.truth[known], DEPTH_EDGES) - 1,
         )
     else:
         ends = np.linspace(focus[0], focus[-1], 9)
         labels = tuple(f'{p:.3g} to {q:.3g} {case.unit}' for p, q in pairwise(ends))
-        kinds.append(('depth', labels, np.where(outside, -1, np.digitize(truth, ends[1:-1]))))
-    return kinds
+        index = np.where(outside, -1, np.digitize(truth, ends[1:-1]))
+    return [*kinds, ('depth', labels, index)]
 
 
 def _range_labels(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
@@ -285,14 +256,12 @@ def plane_fit_metrics(case: Case, estimate: Estimate, texture: np.ndarray) -> di
     basis = np.stack([np.ones(good.sum()), u[good], v[good]], axis=1)
     fit = np.linalg.lstsq(basis, position[good], rcond=None)[0]
     residual = position[good] - basis @ fit
-    out = {'plane_rms': float(np.sqrt(np.mean(residual**2)))}
-    out['plane_slope'] = float(fit[2] * position.shape[0])
+    rms = float(np.sqrt(np.mean(residual**2)))
+    out = {'plane_rms': rms, 'plane_slope': float(fit[2] * position.shape[0])}
     if estimate.sigma is not None:
-        inside = float(np.median(estimate.sigma[rows, columns]))
         rest = np.ones(estimate.sigma.shape, dtype=bool)
         rest[rows, columns] = False
-        out['sigma_in_plane'] = inside
-        out['sigma_elsewhere'] = float(np.median(estimate.sigma[rest]))
         blank = rest & (texture <= np.quantile(texture[rest], 0.25))
-        out['sigma_blank'] = float(np.median(estimate.sigma[blank]))
+        regions = {'in_plane': ~rest, 'elsewhere': rest, 'blank': blank}
+        out |= {f'sigma_{n}': float(np.median(estimate.sigma[r])) for n, r in regions.items()}
     return out

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Error metrics of depth maps, as reported in the depth-from-focus literature.
 
-Metrics are computed per image and averaged over images; the RMSE of a data set is thus the mean of
-the RMSEs of its images.
+The RMSE of a data set is the mean of the RMSEs of its images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
-
-BORDERS = ('reflect', 'zero')
 
 
 @dataclass(frozen=True)
@@ -23,9 +20,9 @@ class DepthErrors:
     :param coverage: share of the pixels with truth that have a finite estimate.
     :param mse: mean square error in square metres.
     :param rmse: root mean square error in metres.
+    :param log_rmse: root mean square of the difference of natural logarithms.
     :param abs_rel: mean of |error| / truth.
     :param sq_rel: mean of error^2 / truth, in metres.
-    :param log_rmse: root mean square of the difference of natural logarithms.
     :param delta1: share with max(estimate / truth, truth / estimate) < 1.25; then its square
         and its cube.
     """
@@ -33,9 +30,9 @@ class DepthErrors:
     coverage: float
     mse: float
     rmse: float
+    log_rmse: float
     abs_rel: float
     sq_rel: float
-    log_rmse: float
     delta1: float
     delta2: float
     delta3: float
@@ -73,10 +70,7 @@ def mean_errors(errors: Sequence[DepthErrors]) -> DepthErrors:
     """Average each metric over images."""
     if not errors:
         raise ValueError('no images to average over')
-    rows = [asdict(item) for item in errors]
-    return DepthErrors(
-        **{f.name: float(np.mean([r[f.name] for r in rows])) for f in fields(DepthErrors)}
-    )
+    return DepthErrors(*(float(np.mean(values)) for values in zip(*map(astuple, errors))))
 
 
 def bumpiness(estimate: np.ndarray, truth: np.ndarray, border: str = 'reflect') -> float:
@@ -89,25 +83,21 @@ def bumpiness(estimate: np.ndarray, truth: np.ndarray, border: str = 'reflect') 
         pixels of each filter are 0, as in the version that evaluated DFV.
     :raises ValueError: for an unknown border.
     """
-    if border not in BORDERS:
-        raise ValueError(f"border must be one of {', '.join(BORDERS)}, got '{border}'")
+    if border not in ('reflect', 'zero'):
+        raise ValueError(f"border must be one of reflect, zero, got '{border}'")
     error = estimate.astype(np.float64) - truth
     dx, dy = _scharr(error, border)
-    dxx, dxy = _scharr(dx, border)
-    dyx, dyy = _scharr(dy, border)
-    norm = np.sqrt(dxx**2 + dxy**2 + dyx**2 + dyy**2)
+    hessian = (*_scharr(dx, border), *_scharr(dy, border))
+    norm = np.sqrt(sum(second**2 for second in hessian))
     return float(100.0 * np.mean(np.minimum(norm, 0.05)[truth > 0.0]))
 
 
 def _scharr(image: np.ndarray, border: str) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y Scharr responses with a gain of 2 on a unit ramp."""
     difference, smooth = np.array([-1.0, 0.0, 1.0]), np.array([3.0, 10.0, 3.0]) / 16.0
-    found = [
-        cv2.sepFilter2D(image, cv2.CV_64F, across, down, borderType=cv2.BORDER_REFLECT)
-        for across, down in ((difference, smooth), (smooth, difference))
-    ]
+    dx = cv2.sepFilter2D(image, cv2.CV_64F, difference, smooth, borderType=cv2.BORDER_REFLECT)
+    dy = cv2.sepFilter2D(image, cv2.CV_64F, smooth, difference, borderType=cv2.BORDER_REFLECT)
     if border == 'zero':
-        for response in found:
-            response[[0, -1]] = 0.0
-            response[:, [0, -1]] = 0.0
-    return found[0], found[1]
+        for response in (dx, dy):
+            response[[0, -1]] = response[:, [0, -1]] = 0.0
+    return dx, dy

@@ -7,7 +7,8 @@ reveals the depth range. Protocol B has one focus list and one lens for all imag
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+import itertools
 from typing import Any
 import zlib
 
@@ -104,19 +105,15 @@ def gather_blur(image: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     height, width = radius.shape
     spreads = radius > 1.0
     inverse = torch.where(spreads, radius.clamp_min(1.0) ** -2, 0.0)
-
-    def padded(values: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(values, (half, half, half, half))
-
-    sources, inverses = padded(image), padded(inverse)
+    padded = torch.nn.functional.pad(torch.cat([image, inverse[None]]), (half,) * 4)
     total, weights = torch.zeros_like(image), torch.zeros_like(radius)
-    for dy in range(GATHER_WINDOW):
-        for dx in range(GATHER_WINDOW):
-            c2 = inverses[dy : dy + height, dx : dx + width]
-            squared = (dy - half) ** 2 + (dx - half) ** 2
-            weight = torch.exp(-2.0 * squared * c2) * c2
-            weights += weight
-            total += weight * sources[:, dy : dy + height, dx : dx + width]
+    for dy, dx in itertools.product(range(GATHER_WINDOW), repeat=2):
+        source = padded[:, dy : dy + height, dx : dx + width]
+        c2 = source[3]
+        squared = (dy - half) ** 2 + (dx - half) ** 2
+        weight = torch.exp(-2.0 * squared * c2) * c2
+        weights += weight
+        total += weight * source[:3]
     # Tiny weights (holes only) still divide exactly; without weight there is no blur.
     blurred = total / weights.clamp_min(1e-37)
     return torch.where(spreads & (weights > 0.0), blurred, image)
@@ -153,24 +150,18 @@ class ProtocolB:
         return np.linspace(1.0 / self.far, 1.0 / self.near, self.planes)
 
     def describe(self, dataset: Dataset) -> str:
-        """Return the settings in one line."""
+        """Return the settings in one line, with the aberrations that are not the defaults."""
+        plain = vars(Aperture()) | vars(FieldAberrations())
+        given = {
+            n: v for part in (self.aperture, self.field) if part for n, v in vars(part).items()
+        }
+        aberrations = ''.join(f', {n} {v}' for n, v in given.items() if v != plain[n])
         return (
             f'protocol B (no leak: {self.planes} planes uniform in dioptres from {self.near:g} to '
             f'{self.far:g} m and one lens, {self.focal_length * 1e3:g} mm f/{self.f_number:g} on '
             f'{self.sensor_width * 1e3:g} mm, for all images; layered renderer in linear light, '
-            f'noise {self.noise:g}, 8 bits{self._aberrations()})'
+            f'noise {self.noise:g}, 8 bits{aberrations})'
         )
-
-    def _aberrations(self) -> str:
-        """Return the aberrations that differ from the defaults, for :meth:`describe`."""
-        changed = [
-            f'{item.name} {getattr(given, item.name)}'
-            for given, plain in ((self.aperture, Aperture()), (self.field, FieldAberrations()))
-            if given is not None
-            for item in fields(given)
-            if getattr(given, item.name) != getattr(plain, item.name)
-        ]
-        return ''.join(f', {words}' for words in changed)
 
     def render(self, sample: RgbdSample, dataset: Dataset) -> Case:
         """Render the stack of a sample; holes take the depth of the nearest valid pixel."""

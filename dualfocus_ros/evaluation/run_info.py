@@ -51,15 +51,13 @@ def collect_run_info(device: torch.device, seed: int) -> RunInfo:
 def source_commit(file: Path) -> str:
     """Return the commit of a source file, with ``+`` for uncommitted changes.
 
-    :returns: ``unknown`` for an installed package, whose folder may lie in another checkout.
+    An installed package is ``unknown``, since its folder may lie in another checkout.
     """
     folder = file.resolve().parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ['git', '-C', str(folder), *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+        command = ['git', '-C', str(folder), *words]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
 
     try:
         git('ls-files', '--error-unmatch', file.name)

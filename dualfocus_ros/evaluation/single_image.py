@@ -45,9 +45,8 @@ class SingleImageMethod(Method):
         for place in places:
             dataset = open_dataset(place)
             logger.info('fitting %s on %s', self.name, dataset.description)
-            cases += [
-                make_case(dataset[index], dataset, protocol) for index in range(len(dataset))
-            ]
+            samples = (dataset[index] for index in range(len(dataset)))
+            cases += [make_case(sample, dataset, protocol) for sample in samples]
         self.about = (
             f'one image: the middle plane and the ends of the focus list, regression fitted on '
             f'{len(cases)} stacks of {" and ".join(places)}'
@@ -55,7 +54,6 @@ class SingleImageMethod(Method):
         self._regression = SingleImageRegression(cases)
 
     def estimate(self, case: Case) -> Estimate:
-        """Estimate positions from the middle plane."""
         return Estimate(self._regression.estimate(case))
 
 
@@ -112,8 +110,8 @@ def _features(case: Case) -> np.ndarray:
     height, width = image.shape[:2]
     y, x = np.mgrid[-1.0 : 1.0 : height * 1j, -1.0 : 1.0 : width * 1j]
     focus = case.focus[order]
-    maps = [np.full((height, width), value) for value in (focus[0], focus[-1])]
-    maps += [x, y, x * x, y * y, x * y]
+    ends = [np.full((height, width), value) for value in (focus[0], focus[-1])]
+    maps = [*ends, x, y, x * x, y * y, x * y]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for window in _WINDOWS:
         size = (window, window)

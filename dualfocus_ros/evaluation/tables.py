@@ -20,23 +20,13 @@ def markdown_table(
     :param first: key and heading of the first column.
     """
     used = [column for column in columns if any(column[0] in row for row in rows)]
+    text = [any(isinstance(row.get(key), str) for row in rows) for key, _, _ in used]
     lines = [
-        f'| {first} | ' + ' | '.join(heading for _, heading, _ in used) + ' |',
-        '| --- |' + ''.join(' --- |' if _is_text(rows, key) else ' ---: |' for key, _, _ in used),
+        [first, *(heading for _, heading, _ in used)],
+        ['---', *('---' if is_text else '---:' for is_text in text)],
+        *([row[first], *(_cell(row.get(key), digits) for key, _, digits in used)] for row in rows),
     ]
-    for row in rows:
-        cells = [_format_cell(row.get(key), digits) for key, _, digits in used]
-        lines.append(f'| {row[first]} | ' + ' | '.join(cells) + ' |')
-    return lines
-
-
-def format_number(value: float, digits: int) -> str:
-    """Return a number with so many digits; negative digits: a share in per cent; NaN: empty."""
-    if not math.isfinite(value):
-        return ''
-    if digits < 0:
-        return f'{100.0 * value:.{-digits}f}'
-    return f'{value:.{digits}f}'
+    return [f'| {" | ".join(map(str, cells))} |' for cells in lines]
 
 
 def to_json(content: Mapping[str, Any]) -> str:
@@ -54,11 +44,10 @@ def _nonfinite_to_none(content: Any) -> Any:
     return content
 
 
-def _is_text(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return any(isinstance(row.get(key), str) for row in rows)
-
-
-def _format_cell(value: Any, digits: int) -> str:
-    if value is None:
+def _cell(value: Any, digits: int) -> str:
+    """Return a text, or a number with so many digits; empty without a finite value."""
+    if value is None or isinstance(value, str):
+        return value or ''
+    if not math.isfinite(value):
         return ''
-    return value if isinstance(value, str) else format_number(float(value), digits)
+    return f'{100.0 * value:.{-digits}f}' if digits < 0 else f'{value:.{digits}f}'

@@ -51,8 +51,7 @@ class LossWeights:
     summed: bool = False
 
 
-# The published loss: L = SmoothL1 + lambda_sv L_sv + lambda_fv L_fv with beta 1, q without
-# temperature, and sums. The paper omits the lambdas; these give terms of comparable size.
+# The published loss. The paper omits the lambdas; these give terms of comparable size.
 PAPER_LOSS = LossWeights(
     beta=1.0, spatial=1e-4, focal=1e-4, coarse=0.0, sigma=0.0, temperature=1.0, summed=True
 )
@@ -71,11 +70,24 @@ def sharpness_weights(
     :returns: (B, N, h, w), detached.
     """
     distance = (position[:, :, None, None] - target[:, None]).abs()
-    if temperature is not None:
-        return torch.softmax(-distance / temperature, dim=1).detach()
-    span = (position[:, -1] - position[:, 0]).abs()
-    scale = (0.5 * span / (position.shape[1] - 1))[:, None, None, None]
-    return torch.softmax(-distance / scale, dim=1).detach()
+    tau: Tensor | float | None = temperature
+    if tau is None:
+        tau = 0.5 * _span(position)[..., None] / (position.shape[1] - 1)
+    return torch.softmax(-distance / tau, dim=1).detach()
+
+
+def _span(position: Tensor) -> Tensor:
+    """Return the range of positions (B, N) as (B, 1, 1)."""
+    return (position[:, -1] - position[:, 0]).abs()[:, None, None]
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp_min(1.0)
+
+
+def _masked_smooth_l1(estimate: Tensor, target: Tensor, mask: Tensor, beta: float) -> Tensor:
+    error = functional.smooth_l1_loss(estimate, target, beta=beta, reduction='none')
+    return _masked_mean(error, mask)
 
 
 def masked_pool(target: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Tensor]:
@@ -105,15 +117,11 @@ def spatial_constraint(
     :param temperature: of q, see :func:`sharpness_weights`.
     :param summed: divide by the number of images instead of sum q_n.
     """
-    dx, dy = forward_differences(target)
-    mask_x = torch.zeros_like(valid)
-    mask_y = torch.zeros_like(valid)
-    mask_x[..., :, :-1] = valid[..., :, 1:] & valid[..., :, :-1]
-    mask_y[..., :-1, :] = valid[..., 1:, :] & valid[..., :-1, :]
-    weights = sharpness_weights(position, target, temperature)
-    truth = torch.stack([dx, dy], dim=1)[:, None]
-    mask = torch.stack([mask_x, mask_y], dim=1)[:, None].to(gradients.dtype)
-    weights = weights[:, :, None] * mask
+    truth = torch.stack(forward_differences(target), dim=1)[:, None]
+    mask = torch.zeros_like(truth)
+    mask[:, 0, 0, :, :-1] = valid[..., 1:] & valid[..., :-1]
+    mask[:, 0, 1, :-1] = valid[..., 1:, :] & valid[..., :-1, :]
+    weights = sharpness_weights(position, target, temperature)[:, :, None] * mask
     total = (weights * (truth - gradients).abs()).sum()
     return total / (len(target) if summed else weights.sum().clamp_min(1.0))
 
@@ -127,8 +135,7 @@ def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -
     """
     steps = probability[:, 1:] - probability[:, :-1]
     peak = probability.argmax(dim=1, keepdim=True)
-    index = torch.arange(steps.shape[1], device=steps.device)[None, :, None, None]
-    rising = index < peak
+    rising = torch.arange(steps.shape[1], device=steps.device)[:, None, None] < peak
     violation = torch.where(rising, -steps, steps).clamp_min(0.0).square().sum(dim=1)
     mask = valid.to(violation.dtype)
     return (violation * mask).sum() / (len(mask) if summed else mask.sum().clamp_min(1.0))
@@ -141,15 +148,13 @@ def sigma_quantile_loss(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
     inputs. A Gaussian likelihood instead follows the few large errors at depth edges and is
     overconfident on textureless surfaces.
 
-    :param error: (B, H, W) absolute errors in plane spacings.
-    :param sigma: (B, H, W) in plane spacings.
-    :param valid: (B, H, W) mask.
+    :param error: absolute errors in plane spacings; all parameters are (B, H, W).
+    :param sigma: in plane spacings.
     :returns: mean over valid pixels.
     """
     excess = torch.log(error + ERROR_FLOOR) - torch.log(sigma + ERROR_FLOOR)
     cost = torch.maximum(ONE_SIGMA * excess, (ONE_SIGMA - 1.0) * excess)
-    mask = valid.to(cost.dtype)
-    return (cost * mask).sum() / mask.sum().clamp_min(1.0)
+    return _masked_mean(cost, valid.to(cost.dtype))
 
 
 def regression_target(
@@ -183,26 +188,21 @@ def dualfocus_loss(
 
     :param far_to_near: (B, N) focus of the planes in dioptres, ascending, in the order of
         ``prediction.probability``.
-    :param dioptres: (B, H, W) true inverse depth.
-    :param valid: (B, H, W) mask of known truth.
+    :param dioptres: (B, H, W) true inverse depth, known where ``valid``.
     :param unit: of the expectation: ``dioptres`` or ``metres``.
     :returns: loss, and terms; ``error`` is the mean absolute error as a share of the sweep.
     """
     position = prediction.positions
     target, inside = regression_target(far_to_near, dioptres, valid, unit)
     mask = inside.to(target.dtype)
-    count = mask.sum().clamp_min(1.0)
-
-    def regression(estimate: Tensor, truth: Tensor, where: Tensor) -> Tensor:
-        error = functional.smooth_l1_loss(estimate, truth, beta=weights.beta, reduction='none')
-        return (error * where).sum() / where.sum().clamp_min(1.0)
-
-    terms = {'depth': regression(prediction.value, target, mask)}
+    terms = {'depth': _masked_smooth_l1(prediction.value, target, mask, weights.beta)}
     target4, inside4 = masked_pool(target, inside, 4)
     height, width = target4.shape[-2:]
     coarse = prediction.coarse_probability[..., :height, :width]
     estimate4 = (coarse * position[..., None, None]).sum(dim=1)
-    terms['coarse'] = regression(estimate4, target4, inside4.to(target.dtype))
+    mask4 = inside4.to(target.dtype)
+    terms['coarse'] = _masked_smooth_l1(estimate4, target4, mask4, weights.beta)
+    terms['spatial'] = target.new_zeros(())
     if prediction.gradients is not None:
         target8, inside8 = masked_pool(target, inside, 8)
         height, width = target8.shape[-2:]
@@ -210,12 +210,10 @@ def dualfocus_loss(
         terms['spatial'] = spatial_constraint(
             gradients, position, target8, inside8, weights.temperature, weights.summed
         )
-    else:
-        terms['spatial'] = target.new_zeros(())
     fine_focal = focal_constraint(prediction.probability, inside, weights.summed)
     terms['focal'] = fine_focal + focal_constraint(coarse, inside4, weights.summed)
     error = (prediction.value.detach() - target).abs()
-    span = (position[:, -1] - position[:, 0]).abs()[:, None, None]
+    span = _span(position)
     spacing = span / (position.shape[1] - 1)
     terms['sigma'] = sigma_quantile_loss(error / spacing, prediction.value_sigma / spacing, inside)
     total = (
@@ -225,7 +223,7 @@ def dualfocus_loss(
         + weights.focal * terms['focal']
         + weights.sigma * terms['sigma']
     )
-    terms['error'] = ((error / span * mask).sum() / count).detach()
+    terms['error'] = _masked_mean(error / span, mask).detach()
     return total, terms
 
 
@@ -235,17 +233,14 @@ def dfv_loss(
     """Return the weighted sum of smooth-L1 over the scales of DFV, and the terms.
 
     :param estimates: four (B, H, W) of normalised inverse depth, finest scale first.
-    :param target: (B, H, W) normalised inverse depth.
-    :param valid: (B, H, W) mask.
+    :param target: (B, H, W) normalised inverse depth, known where ``valid``.
     :returns: loss, and terms; ``error`` is the mean absolute error of the finest scale.
     """
     mask = valid.to(target.dtype)
-    count = mask.sum().clamp_min(1.0)
-    terms = {}
-    for index, estimate in enumerate(estimates):
-        error = functional.smooth_l1_loss(estimate.float(), target, beta=beta, reduction='none')
-        terms[f'scale{index + 1}'] = (error * mask).sum() / count
+    terms = {
+        f'scale{scale}': _masked_smooth_l1(estimate.float(), target, mask, beta)
+        for scale, estimate in enumerate(estimates, start=1)
+    }
     total = torch.stack([w * t for w, t in zip(DFV_SCALES, terms.values(), strict=True)]).sum()
-    finest = (estimates[0].detach().float() - target).abs()
-    terms['error'] = (finest * mask).sum() / count
+    terms['error'] = _masked_mean((estimates[0].detach().float() - target).abs(), mask)
     return total, terms

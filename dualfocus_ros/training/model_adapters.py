@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,23 +38,11 @@ from dualfocus_ros.training.losses import (
 from dualfocus_ros.training.stack_generator import TrainingStack
 from dualfocus_ros.training.training_config import NetworkConfig
 
-DFV_NAME = 'dfv'
-
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class PositionEstimate:
-    """Output of a network in training, in the unit of focus.
-
-    :param position: (B, H, W).
-    :param sigma: (B, H, W) standard deviation of ``position``.
-    :param probability: (B, N, H, W), in the order of the planes.
-    """
-
-    position: Tensor
-    sigma: Tensor
-    probability: Tensor
+# Position (B, H, W) in the unit of focus, its standard deviation, and probability (B, N, H, W).
+Maps = tuple[Tensor, Tensor, Tensor]
 
 
 class ModelAdapter(ABC):
@@ -80,7 +68,7 @@ class ModelAdapter(ABC):
         """Return the loss in float32 and its terms for the log, with ``error`` among them."""
 
     @abstractmethod
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Maps:
         """Estimate positions with a network in evaluation mode.
 
         :param images: (B, N, 3, H, W) in [0, 1].
@@ -103,7 +91,7 @@ class ModelAdapter(ABC):
 def mask_truth(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the truth with 0 in place of NaN, and the mask of known truth."""
     known = torch.isfinite(batch.truth)
-    return torch.where(known, batch.truth, torch.zeros_like(batch.truth)), known
+    return torch.where(known, batch.truth, 0.0), known
 
 
 @dataclass(frozen=True)
@@ -131,34 +119,32 @@ class DualFocusAdapter(ModelAdapter):
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
         with autocast():
             prediction = network(batch.images, batch.focus)
-        values = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
-        values = {n: None if value is None else value.float() for n, value in values.items()}
+        values = {n: v if v is None else v.float() for n, v in vars(prediction).items()}
         truth, known = mask_truth(batch)
         return dualfocus_loss(
             Prediction(**values), batch.focus, truth, known, self.weights, self.config.unit
         )
 
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Maps:
         # Networks in metres need positive dioptres; others are invariant to the shift.
         shift = 0.5 - focus[:, :1].clamp_max(MIN_POSITION)
         prediction = network(images, focus + shift)
         position = prediction.dioptres - shift[..., None]
-        return PositionEstimate(position, prediction.sigma, prediction.probability)
+        return position, prediction.sigma, prediction.probability
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
         assert isinstance(network, DualFocus)
-        if network.sigma is None:
-            return False
-        network.sigma.scale(factor)
-        return True
+        if network.sigma is not None:
+            network.sigma.scale(factor)
+        return network.sigma is not None
 
     def save(self, path: Path, network: nn.Module) -> str:
         assert isinstance(network, DualFocus)
         return save_model(path, network)
 
     def describe(self) -> dict[str, Any]:
-        loss = asdict(self.weights)
-        return {'network': 'DualFocus', 'config': asdict(self.config), 'loss': loss}
+        config, loss = asdict(self.config), asdict(self.weights)
+        return {'network': 'DualFocus', 'config': config, 'loss': loss}
 
 
 @dataclass(frozen=True)
@@ -184,7 +170,7 @@ class DFVAdapter(ModelAdapter):
         target, inside = regression_target(batch.focus, *mask_truth(batch), 'dioptres')
         return dfv_loss(estimates, target, inside, self.beta)
 
-    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> PositionEstimate:
+    def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Maps:
         """Estimate positions at the finest scale; sigma is the standard deviation of p."""
         assert isinstance(network, DFV)
         height, width = images.shape[-2:]
@@ -194,7 +180,7 @@ class DFVAdapter(ModelAdapter):
         planes = focus[..., None, None]
         position = (p * planes).sum(dim=1)
         sigma = (p * (planes - position[:, None]).square()).sum(dim=1).sqrt()
-        return PositionEstimate(position, sigma, p)
+        return position, sigma, p
 
     def save(self, path: Path, network: nn.Module) -> str:
         assert isinstance(network, DFV)
@@ -219,9 +205,8 @@ def predict_stack(
     images = stack.images[torch.as_tensor(chosen, device=device)].float() / 255.0
     focus = torch.from_numpy(stack.focus[chosen]).to(device)
     with torch.inference_mode():
-        estimate = adapter.predict(network, images[None], focus[None])
-    values = (estimate.position, estimate.sigma, estimate.probability)
-    position, sigma, probability = (value[0].float().cpu().numpy() for value in values)
+        maps = adapter.predict(network, images[None], focus[None])
+    position, sigma, probability = (values[0].float().cpu().numpy() for values in maps)
     return chosen, position, sigma, probability
 
 
@@ -236,13 +221,13 @@ def make_adapter(
     weights = PAPER_LOSS if config.paper_loss else LossWeights()
     if config.beta is not None:
         weights = replace(weights, beta=config.beta)
-    if config.name == DFV_NAME:
+    if config.name == 'dfv':
         if config.ablate or config.paper_loss:
             parts = [*config.ablate, *(['paper loss'] if config.paper_loss else [])]
             raise ValueError(f'DFV has no {", ".join(parts)}: train it without ablations')
         return DFVAdapter(weights.beta)
     if config.name not in configurations:
-        known = ', '.join([*configurations, DFV_NAME])
+        known = ', '.join([*configurations, 'dfv'])
         raise ValueError(f"unknown configuration '{config.name}': give one of {known}")
     network = configurations[config.name]
     if 'projection' in config.ablate:

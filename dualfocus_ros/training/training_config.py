@@ -23,11 +23,9 @@ class NetworkConfig:
     :param name: ``dualfocus-lite``, ``dualfocus``, ``dualfocus-paper`` or ``dfv`` (a baseline).
     :param ablate: parts to leave out: ``spatial`` (constraint), ``focal`` (constraint) or
         ``projection`` (with the spatial constraint).
-    :param paper_loss: the loss as printed in the publication: beta 1, sums over pixels, sharpness
-        weights without a temperature.
+    :param paper_loss: the published loss: beta 1, sums over pixels, no temperature.
     :param beta: of smooth-L1, as a fraction of the sweep range; None is the default of the loss.
-    :param start: initial weights: a shipped name or a ``.safetensors`` file of the same
-        configuration; None is random weights.
+    :param start: initial weights, a shipped name or a ``.safetensors`` file; None is random.
     """
 
     name: str = 'dualfocus-lite'
@@ -56,7 +54,7 @@ class DataConfig:
     :param views: indoor views rendered before training on generated data.
     :param reuse: crops of each generated stack on average.
     :param held_out: stacks to calibrate sigma and to measure errors on, not trained on.
-    :param blur_range: minimum and maximum diameter in pixels of the blur of the nearest point of a
+    :param blur_range: blur diameters in pixels, minimum and maximum, of the nearest point of a
         scene with the farthest in focus; None: from a camera module to a fast lens.
     :param asymmetry: share of stacks with different blur on both sides of focus.
     :param textureless: share of random surfaces without texture.
@@ -79,11 +77,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check_choice('source', self.source, SOURCES)
         _check_minimum(self, MIN_CROP, 'image_size')
-        _check_minimum(self, 1, 'stacks', 'views', 'reuse')
+        _check_minimum(self, 1, 'stacks', 'views', 'reuse', 'workers')
         _check_minimum(self, 2, 'held_out')
-        _check_minimum(self, 1, 'workers')
-        if self.blur_range is not None and not 0.0 < self.blur_range[0] < self.blur_range[1]:
-            low, high = self.blur_range
+        low, high = self.blur_range or (1.0, 2.0)
+        if not 0.0 < low < high:
             raise ConfigError(
                 f'blur_range must be two diameters above 0, minimum first, got {low} {high}'
             )
@@ -95,12 +92,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """Shape of a batch.
-
-    :param size: stacks per step and process.
-    :param crop: side of the crops in pixels.
-    :param planes: minimum and maximum number of planes per stack.
-    """
+    """Stacks per step and process, side of the crops in pixels, and range of planes per stack."""
 
     size: int = 4
     crop: int = 160
@@ -121,17 +113,15 @@ class TrainerConfig:
     """Batches, schedule and optimiser.
 
     :param steps: steps of the whole schedule; the learning rate falls towards its end.
-    :param max_minutes: training time of the whole schedule over all resumed runs, in minutes; 0 is
-        no limit. The learning rate follows the time where it is ahead of the steps.
-    :param window_minutes: minutes until this run stops with a checkpoint, to be resumed later; 0
-        is no limit. It does not change the result.
+    :param max_minutes: training time of the whole schedule over all resumed runs; 0 is no limit.
+        The learning rate follows the time where it is ahead of the steps.
+    :param window_minutes: time until this run stops with a checkpoint, to be resumed; 0 is no
+        limit. It does not change the result.
     :param learning_rate: maximum learning rate of AdamW, after a linear warm-up.
-    :param max_gradient_norm: norm that gradients are clipped to.
     :param ema_decay: decay per step of the exponential moving average of the weights.
     :param precision: of the convolutions: fp32, bf16, fp16, or auto (fp32 on a CPU, bf16 or else
         fp16 on CUDA). Losses and the projection are in fp32.
     :param checkpoint_every: steps, as ``log_every`` and ``sample_every``; 0 is no sample images.
-    :param seed: of weights and data.
     """
 
     steps: int = 20000
@@ -182,11 +172,9 @@ class TrainingConfig:
     render_only: bool = False
 
     def __post_init__(self) -> None:
-        crop, image_size = self.trainer.batch.crop, self.data.image_size
-        if crop > image_size:
-            raise ConfigError(
-                f'crop must be at most the image size of {image_size} pixels, got {crop}'
-            )
+        crop, size = self.trainer.batch.crop, self.data.image_size
+        if crop > size:
+            raise ConfigError(f'crop must be at most the image size of {size} pixels, got {crop}')
         _check_minimum(self, 1, 'sigma_batches')
         if not self.only_sigma:
             return
@@ -195,8 +183,7 @@ class TrainingConfig:
                 'start is needed to fit sigma: give a shipped name or a .safetensors file'
             )
         for name in ('max_minutes', 'window_minutes'):
-            minutes = getattr(self.trainer, name)
-            if minutes:
+            if minutes := getattr(self.trainer, name):
                 raise ConfigError(f'{name} must be 0 to fit sigma, got {minutes}')
 
 

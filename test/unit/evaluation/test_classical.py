@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from dualfocus_ros.evaluation.classical import (
-    classical_inverse_depth,
     focus_volume,
     refined_peak,
 )
@@ -74,7 +73,7 @@ def test_finds_which_plane_is_sharp(measure):
                 (truth == value)[..., None], cv2.GaussianBlur(sharp, (0, 0), sigma), image
             )
         images.append(image)
-    found = classical_inverse_depth(np.stack(images), q, measure)
+    found = refined_peak(focus_volume(np.stack(images), measure), q)
     inner = np.abs(np.arange(96) - 47.5) > 10
     assert np.abs(found - truth)[:, inner].mean() < 0.1
 

@@ -105,6 +105,8 @@ def test_networks_of_both_units_estimate_positions(unit):
     """Positions below 0 are beyond infinity for a network in metres."""
     adapter = DualFocusAdapter(replace(NETWORK, unit=unit), LossWeights())
     focus = torch.tensor([[-0.8, 0.1, 1.7]])
-    output = adapter.predict(adapter.build().eval(), torch.rand(1, 3, 3, 32, 32), focus)
-    assert output.position.min() >= -0.8 and output.position.max() <= 1.7
-    assert torch.isfinite(output.sigma).all() and (output.sigma >= 0.0).all()
+    position, sigma, _ = adapter.predict(
+        adapter.build().eval(), torch.rand(1, 3, 3, 32, 32), focus
+    )
+    assert position.min() >= -0.8 and position.max() <= 1.7
+    assert torch.isfinite(sigma).all() and (sigma >= 0.0).all()

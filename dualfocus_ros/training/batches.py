@@ -125,9 +125,8 @@ def sharpen(images: Tensor, amounts: Tensor) -> Tensor:
     :param amounts: (B, 1, 1, 1, 1) shares of the detail to add; -1 removes all of it.
     """
     # [1 2 1] / 4 along rows and columns.
-    smooth = smooth3x3(images.flatten(0, 1), 0.5**0.5)
-    detail = images - smooth.view_as(images)
-    return images + amounts * detail
+    smooth = smooth3x3(images.flatten(0, 1), 0.5**0.5).view_as(images)
+    return images + amounts * (images - smooth)
 
 
 def _color_matrix(rng: np.random.Generator) -> np.ndarray:
@@ -146,7 +145,6 @@ class BatchSource:
         self._seconds = 0.0
 
     def _stacks_at(self, step: int) -> Sequence[TrainingStack]:
-        """Return the stacks that the batch of a step is drawn from."""
         raise NotImplementedError
 
     def batch(self, step: int) -> Batch:
@@ -197,10 +195,9 @@ class _Group:
 class GeneratedSource(BatchSource):
     """Source of batches from stacks rendered on the training device during training.
 
-    Stacks are rendered in groups of the size of a batch. A group is in use for
-    ``groups * reuse`` steps, in which each of its stacks is drawn ``reuse`` times on average.
-    Every ``reuse`` steps a new group replaces the oldest. On CUDA a second stream renders the next
-    group concurrently with training.
+    Stacks are rendered in groups of the size of a batch. Every ``reuse`` steps a new group
+    replaces the oldest of ``groups``, so each stack is drawn ``reuse`` times on average. On CUDA a
+    second stream renders the next group concurrently with training.
     """
 
     def __init__(
@@ -225,8 +222,7 @@ class GeneratedSource(BatchSource):
 
     def _stacks_at(self, step: int) -> Sequence[TrainingStack]:
         needed = self._needed(step)
-        for number in [n for n in self._groups if n not in needed and n != needed.stop]:
-            del self._groups[number]
+        self._groups = {n: g for n, g in self._groups.items() if n in needed or n == needed.stop}
         groups = [self._group(number) for number in needed]
         if self._stream is not None:
             self._wait_for(groups)
@@ -247,12 +243,10 @@ class GeneratedSource(BatchSource):
         return seconds
 
     def _needed(self, step: int) -> range:
-        """Return the numbers of the groups in use at a step."""
         first = step // self._reuse
         return range(first, first + self._count)
 
     def _group(self, number: int) -> _Group:
-        """Return a group; render it if it is missing."""
         if number not in self._groups:
             rng = self._rng(_STACKS, number)
             if self._stream is None:

@@ -22,10 +22,7 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     meta: dict[str, Any],
 ) -> None:
-    """Write weights, their average, optimiser state and random state.
-
-    :param meta: further state, as JSON values, with the settings of the run as ``plan``.
-    """
+    """Write weights, their average, optimiser and random state, and ``meta`` with the ``plan``."""
     tensors = {f'model.{name}': value for name, value in model.state_dict().items()}
     tensors |= {f'average.{name}': value for name, value in average.items()}
     for index, state in optimiser.state_dict()['state'].items():
@@ -47,8 +44,7 @@ def load_checkpoint(
     """Restore the state written by :func:`save_checkpoint`; return its ``meta``.
 
     :param plan: settings of the run to resume.
-    :raises ValueError: if the file is not a checkpoint, or one of other settings or of another
-        network.
+    :raises ValueError: if the file is no checkpoint, or of other settings or another network.
     """
     try:
         with safe_open(str(path), framework='pt') as file:
@@ -91,10 +87,8 @@ def _check_plan(path: Path, found: dict[str, Any], now: dict[str, Any]) -> None:
         return
     # Name common fields first.
     differing.sort(key=lambda name: (name not in before or name not in after, name))
-    changes = [
-        f'{name} was {before.get(name, "not set")}, now {after.get(name, "not set")}'
-        for name in differing[:3]
-    ]
+    old, new = ({n: flat.get(n, 'not set') for n in differing} for flat in (before, after))
+    changes = [f'{name} was {old[name]}, now {new[name]}' for name in differing[:3]]
     more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
     raise ValueError(
         f'{path} belongs to a training with other settings: {"; ".join(changes)}{more}. '

@@ -43,10 +43,8 @@ class DistributedContext:
 
     def average_buffers(self, network: nn.Module) -> None:
         """Average the floating-point buffers (batch statistics) over all processes, in place."""
-        if self.size == 1:
-            return
         buffers = [b for b in network.buffers() if b.dtype.is_floating_point]
-        if not buffers:
+        if self.size == 1 or not buffers:
             return
         flat = torch.cat([buffer.flatten() for buffer in buffers])
         dist.all_reduce(flat)

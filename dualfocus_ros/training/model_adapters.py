@@ -119,7 +119,9 @@ class DualFocusAdapter(ModelAdapter):
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
         with autocast():
             prediction = network(batch.images, batch.focus)
-        values = {n: v if v is None else v.float() for n, v in vars(prediction).items()}
+        values: dict[str, Any] = {
+            n: v if v is None else v.float() for n, v in vars(prediction).items()
+        }
         truth, known = mask_truth(batch)
         return dualfocus_loss(
             Prediction(**values), batch.focus, truth, known, self.weights, self.config.unit

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import csv
 from importlib.util import find_spec
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,12 @@ class RunLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append a row to the CSV file and scalars to TensorBoard."""
-        row = {'step': step, **values}
-        if list(row) != self._columns:
-            # A resumed run on another machine may have more values: keep the columns.
-            if self._columns:
-                row = {name: row.get(name, float('nan')) for name in self._columns}
-            else:
-                self._columns = list(row)
-                self._append(self._columns)
-        self._append([v if isinstance(v, int) else f'{v:.6g}' for v in row.values()])
+        if not self._columns:
+            self._columns = ['step', *values]
+            self._append(self._columns)
+        # A resumed run on another machine may have more values: keep the columns.
+        cells = [f'{values.get(name, math.nan):.6g}' for name in self._columns[1:]]
+        self._append([step, *cells])
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
@@ -113,7 +111,7 @@ def gpu_usage(device: torch.device) -> dict[str, float]:
     try:
         utilization = float(torch.cuda.utilization(device))
     except (ImportError, RuntimeError):  # nvidia-ml-py is missing, or the driver refuses
-        utilization = float('nan')
+        utilization = math.nan
     return {'gpu_use': utilization, 'gpu_memory_gib': memory}
 
 
@@ -136,16 +134,12 @@ def render_sample_image(
         errors.append(np.abs(error[inside]))
         shown = np.linspace(0, len(chosen) - 1, SHOWN_PLANES).round().astype(int)
         images = stack.images.permute(0, 2, 3, 1).cpu().numpy()
-        rows.append(
-            [Tile(f'focus {focus[i]:.2f}', images[chosen[i]]) for i in shown]
-            + [
-                Tile('truth', truth, scale),
-                Tile('estimate', position, scale),
-                Tile('sigma', sigma, sigma_scale(sigma, unit='')),
-                Tile('error (blue: too near)', error, error_scale(error, unit='')),
-            ]
-        )
-    mean = float(np.concatenate(errors).mean()) if errors else float('nan')
+        planes = [Tile(f'focus {focus[i]:.2f}', images[chosen[i]]) for i in shown]
+        depths = [Tile('truth', truth, scale), Tile('estimate', position, scale)]
+        sigmas = Tile('sigma', sigma, sigma_scale(sigma, unit=''))
+        signed = Tile('error (blue: too near)', error, error_scale(error, unit=''))
+        rows.append([*planes, *depths, sigmas, signed])
+    mean = float(np.concatenate(errors).mean()) if errors else math.nan
     subtitle = f'{PLANES} planes; inverse depth, 0 to 1 over the range of the scene'
     title = f'Step {step}: mean error {mean:.4f} on held-out stacks'
     return compose_panel(rows, title=title, subtitle=subtitle, width=1900)

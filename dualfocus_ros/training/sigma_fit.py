@@ -55,8 +55,7 @@ def collect_sigma_samples(
 
     :param network: in evaluation mode, on the device of the batches.
     :param check_stop: called before each batch; may raise.
-    :raises ValueError: if the network has no learned sigma, or no pixel of the batches has a truth
-        within the planes.
+    :raises ValueError: for a network without learned sigma, or no truth within the planes.
     """
     head = _head(network)
     captured: list[Any] = []
@@ -82,9 +81,8 @@ def collect_sigma_samples(
                 if len(places):
                     chosen = torch.randint(len(places), (PIXELS_PER_CROP,), generator=rng)
                     y, x = places[chosen.to(places.device)].T
-                    samples.append(
-                        (log_spread[index, 0, y, x], inputs[index, :, y, x].T, error[index, y, x])
-                    )
+                    spread = log_spread[index, 0, y, x]
+                    samples.append((spread, inputs[index, :, y, x].T, error[index, y, x]))
     finally:
         hook.remove()
     if not samples:

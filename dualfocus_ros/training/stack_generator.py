@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,38 +97,31 @@ class StackGenerator:
             rendered: dict[int, Tensor] = {}
             for begin in range(0, len(uniform), RENDER_CHUNK):
                 chosen = uniform[begin : begin + RENDER_CHUNK]
-                index = upload(chosen, self.device)
+                index, some = upload(chosen, self.device), [captures[i] for i in chosen]
                 images = render_batch(
                     linear[index],
                     position[index],
-                    np.array([captures[i].kappa for i in chosen]),
-                    np.stack([captures[i].focus for i in chosen]),
-                    [captures[i].aperture for i in chosen],
+                    np.array([capture.kappa for capture in some]),
+                    np.stack([capture.focus for capture in some]),
+                    [capture.aperture for capture in some],
                     np.array([radii[i] for i in chosen]),
                     layers=self.settings.layers,
                 )
                 rendered |= dict(zip(chosen, images, strict=True))
             for i in set(range(count)) - set(uniform):
                 # The blur varies over the image.
-                layered = layer_scene(
-                    linear[i],
-                    position[i],
-                    layers=self.settings.layers,
-                    max_radius=radii[i],
-                )
-                rendered[i] = render_stack(
-                    layered,
-                    captures[i].kappa,
-                    torch.from_numpy(captures[i].focus),
-                    aperture=captures[i].aperture,
-                    field=captures[i].field,
-                )
+                capture, layers = captures[i], self.settings.layers
+                scene = layer_scene(linear[i], position[i], layers=layers, max_radius=radii[i])
+                aberrations: dict[str, Any] = {
+                    'aperture': capture.aperture,
+                    'field': capture.field,
+                }
+                focus = torch.from_numpy(capture.focus)
+                rendered[i] = render_stack(scene, capture.kappa, focus, **aberrations)
             for i, mask in known.items():
                 position[i] = torch.where(mask, position[i], torch.nan)
-            return [
-                self._finish(captures[i], rendered[i], position[i], generator)
-                for i in range(count)
-            ]
+            finished = zip(captures, (rendered[i] for i in range(count)), position, strict=True)
+            return [self._finish(*parts, generator) for parts in finished]
 
     def _scenes(
         self, rng: np.random.Generator, generator: torch.Generator, count: int
@@ -156,11 +150,7 @@ class StackGenerator:
         return colour, position, known
 
     def _finish(
-        self,
-        capture: CaptureParameters,
-        linear: Tensor,
-        truth: Tensor,
-        generator: torch.Generator,
+        self, capture: CaptureParameters, linear: Tensor, truth: Tensor, generator: torch.Generator
     ) -> TrainingStack:
         """Apply exposure, noise and misalignment; quantise."""
         white = torch.randn(linear.shape, generator=generator, device=self.device)

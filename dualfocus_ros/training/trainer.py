@@ -28,14 +28,8 @@ from dualfocus_ros.training.training_config import TrainerConfig
 logger = logging.getLogger(__name__)
 
 # Fields that may change on resuming: they affect the length and files of a run, not its steps.
-RESUMABLE_CHANGES = (
-    'steps',
-    'max_minutes',
-    'window_minutes',
-    'checkpoint_every',
-    'log_every',
-    'sample_every',
-)
+RESUMABLE_CHANGES = {'steps', 'max_minutes', 'window_minutes'}
+RESUMABLE_CHANGES |= {'checkpoint_every', 'log_every', 'sample_every'}
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -71,13 +65,12 @@ class Trainer:
             )
         if start is not None:
             adapter = adapter.for_finetuning(start.network)
-        if config.precision == 'auto':
-            precision = 'fp32'
-            if device.type == 'cuda':
-                # Older GPUs only emulate bfloat16.
-                native = torch.cuda.get_device_capability(device)[0] >= 8
-                precision = 'bf16' if native else 'fp16'
-            config = replace(config, precision=precision)
+        if config.precision == 'auto' and device.type == 'cuda':
+            # Older GPUs only emulate bfloat16.
+            native = torch.cuda.get_device_capability(device)[0] >= 8
+            config = replace(config, precision='bf16' if native else 'fp16')
+        elif config.precision == 'auto':
+            config = replace(config, precision='fp32')
         torch.manual_seed(config.seed)
         self.adapter, self.config, self.folder, self.device = adapter, config, folder, device
         self.context = context or DistributedContext()
@@ -96,8 +89,7 @@ class Trainer:
         scaled = self._dtype is torch.float16
         self.gradient_scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         fixed = {k: v for k, v in asdict(config).items() if k not in RESUMABLE_CHANGES}
-        processes = self.context.size
-        self._plan = {**adapter.describe(), 'data': data, 'processes': processes, **fixed}
+        self._plan = adapter.describe() | {'data': data, 'processes': self.context.size, **fixed}
         if start is not None:
             self._plan['start'] = start.sha256
         self.step = 0
@@ -105,7 +97,11 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = folder / 'checkpoint.safetensors'
         if self.checkpoint.exists():
-            self._resume()
+            state = self.model, self.average, self.optimiser
+            meta = load_checkpoint(self.checkpoint, *state, self._plan)
+            self.gradient_scaler.load_state_dict(meta['scaler'])
+            self.step, self.seconds = meta['step'], meta['seconds']
+            logger.info('resumed at step %d after %.1f min', self.step, self.seconds / 60)
         self._network = self.context.wrap(self.model)
 
     @property
@@ -128,18 +124,12 @@ class Trainer:
         """
         began = time.monotonic()
         config = self.config
-        if not (config.sample_every and self.context.is_main):
-            previews = ()
-        with (
-            RunLog(self.folder, self.step) if self.context.is_main else nullcontext() as log,
-            tqdm(
-                initial=self.step,
-                total=config.steps,
-                unit='step',
-                mininterval=5.0,
-                disable=not (self.context.is_main and logger.isEnabledFor(logging.INFO)),
-            ) as bar,
-        ):
+        silent = not (self.context.is_main and logger.isEnabledFor(logging.INFO))
+        bar = tqdm(
+            initial=self.step, total=config.steps, unit='step', mininterval=5.0, disable=silent
+        )
+        logging_to = RunLog(self.folder, self.step) if self.context.is_main else nullcontext()
+        with logging_to as log, bar:
             averages = _LogAverages(self)
             while True:
                 window_over = 0.0 < 60.0 * config.window_minutes <= time.monotonic() - began
@@ -158,7 +148,8 @@ class Trainer:
                     bar.set_postfix(_progress_fields(values, self.progress))
                 if self.step % config.checkpoint_every == 0:
                     self.save()
-                if log is not None and previews and self.step % config.sample_every == 0:
+                due = config.sample_every and self.step % config.sample_every == 0
+                if log is not None and previews and due:
                     network = self.averaged().to(self.device)
                     image = render_sample_image(self.adapter, network, previews, self.step)
                     log.write_image(self.step, image)
@@ -179,14 +170,6 @@ class Trainer:
         meta: dict[str, Any] = {'step': self.step, 'seconds': self.seconds, 'plan': self._plan}
         meta['scaler'] = self.gradient_scaler.state_dict()
         save_checkpoint(self.checkpoint, self.model, self.average, self.optimiser, meta)
-
-    def _resume(self) -> None:
-        meta = load_checkpoint(
-            self.checkpoint, self.model, self.average, self.optimiser, self._plan
-        )
-        self.gradient_scaler.load_state_dict(meta['scaler'])
-        self.step, self.seconds = meta['step'], meta['seconds']
-        logger.info('resumed at step %d after %.1f min', self.step, self.seconds / 60)
 
     @property
     def learning_rate(self) -> float:
@@ -211,9 +194,8 @@ class Trainer:
         # CUDA renders the next stacks while it computes this gradient.
         source.prepare(self.step + 1)
         self.gradient_scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.max_gradient_norm
-        )
+        limit = self.config.max_gradient_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # Skip the step if gradients are not finite.
         finite = bool(torch.isfinite(norm))
         if finite:
@@ -236,12 +218,11 @@ class Trainer:
     def _update_average(self) -> None:
         """Update the exponential moving average; its decay rises over the first steps."""
         decay = min(self.config.ema_decay, (1.0 + self.step) / (10.0 + self.step))
+        floating = [n for n, t in self.average.items() if t.dtype.is_floating_point]
+        state = self.model.state_dict()
         with torch.no_grad():
-            floating = [n for n, t in self.average.items() if t.dtype.is_floating_point]
-            state = self.model.state_dict()
-            torch._foreach_lerp_(
-                [self.average[n] for n in floating], [state[n] for n in floating], 1.0 - decay
-            )
+            averages = [self.average[n] for n in floating]
+            torch._foreach_lerp_(averages, [state[n] for n in floating], 1.0 - decay)
             for name in self.average.keys() - set(floating):
                 self.average[name].copy_(state[name])
 
@@ -260,10 +241,9 @@ class _LogAverages:
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Add the terms of a step, without synchronising the device."""
-        if terms:
-            self._count += 1
+        self._count += bool(terms)
         for name, value in terms.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = value + self._sums.get(name, 0.0)
 
     def take(self, wait_seconds: float) -> dict[str, float]:
         """Return the values of a row of the log, and reset."""
@@ -271,16 +251,16 @@ class _LogAverages:
         means = {n: float(total) / max(self._count, 1) for n, total in self._sums.items()}
         elapsed = max(time.monotonic() - self._began, 1e-9)
         stacks = trainer.config.batch.size * trainer.context.size
-        values = {
+        speed = (trainer.step - self._step) * stacks / elapsed
+        self._restart()
+        return {
             'minutes': trainer.seconds / 60.0,
             **means,
             'learning_rate': trainer.learning_rate,
-            'samples_per_second': (trainer.step - self._step) * stacks / elapsed,
+            'samples_per_second': speed,
             'waiting_for_data': wait_seconds / elapsed,
             **gpu_usage(trainer.device),
         }
-        self._restart()
-        return values
 
 
 def _progress_fields(values: dict[str, float], progress: float) -> dict[str, str]:

@@ -55,7 +55,7 @@ HELD_OUT_SEED = 1_000_000
 
 
 class TrainingData:
-    """Sources of stacks of a run, rendered into the folder of the run.
+    """Sources of stacks of a run.
 
     File ``i`` is a function of the seed, ``i`` and the settings, so that a pool can grow. Methods
     raise :class:`ValueError` if a folder has files of another seed or other settings.
@@ -85,11 +85,9 @@ class TrainingData:
 
     def render(self) -> None:
         """Render the missing files of the run."""
-        for held_out in (False, True):
-            if self._source == 'pool':
-                self._pool(held_out)
-            else:
-                self._views(held_out)
+        render = self._pool if self._source == 'pool' else self._views
+        render(False)
+        render(True)
 
     def held_out(self) -> list[TrainingStack]:
         """Return the held-out stacks."""
@@ -109,12 +107,8 @@ class TrainingData:
         """Return the stacks of a pool; render missing ones."""
         config, seed = self._config, self._seed + HELD_OUT_SEED * held_out
         folder = self._out / ('held_out' if held_out else 'stacks')
-        recipe = {
-            'seed': seed,
-            'size': config.image_size,
-            **_describe_folders(config),
-            'settings': asdict(self._settings),
-        }
+        recipe = {'seed': seed, 'size': config.image_size, **_describe_folders(config)}
+        recipe['settings'] = asdict(self._settings)
         render = partial(_render_stack, seed, config, self._settings)
         count = config.held_out if held_out else config.stacks
         files = _rendered_files(folder, count, recipe, render, config.workers, 'stack')
@@ -164,32 +158,28 @@ def _rendered_files(
     paths = [folder / f'{index:06d}.npz' for index in range(count)]
     missing = [(path, index) for index, path in enumerate(paths) if not path.exists()]
     workers = min(workers, len(missing))
+    silent = not (missing and logger.isEnabledFor(logging.INFO))
+    title = f'rendering {folder.name}'
     with ExitStack() as stack:
         results: Iterable[None] = map(render, *zip(*missing)) if missing else ()
         if workers > 1:
             # The thread pool of torch does not survive a fork.
             context = multiprocessing.get_context('spawn')
-            executor = stack.enter_context(
-                ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
-            )
+            executor = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
+            stack.enter_context(executor)
             size = min(4, len(missing) // workers)
             results = executor.map(render, *zip(*missing), chunksize=size)
-        for _ in tqdm(
-            results,
-            total=len(missing),
-            unit=unit,
-            desc=f'rendering {folder.name}',
-            disable=not (missing and logger.isEnabledFor(logging.INFO)),
-        ):
+        for _ in tqdm(results, title, total=len(missing), unit=unit, disable=silent):
             pass
-    return [_read_arrays(path) for path in paths]
+    arrays = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as file:
+            arrays.append(dict(file))
+    return arrays
 
 
 def _check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
-    """Compare the recipe of a folder with this one; write it to an empty folder.
-
-    :raises ValueError: if they differ.
-    """
+    """Write the recipe to an empty folder; raise ValueError if the folder has another one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'recipe.json'
     text = json.dumps(recipe, indent=2)
@@ -235,11 +225,6 @@ def _render_view(seed: int, size: int, path: Path, index: int) -> None:
 def _write_arrays(path: Path, **arrays: np.ndarray) -> None:
     with atomic_write(path) as partial_path:
         np.savez(partial_path, **arrays)  # type: ignore[arg-type]
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
 
 
 @lru_cache(maxsize=1)

@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 # Held-out stacks in the sample images.
 PREVIEWS = 3
-RENDERED = 'data rendered; a run without render-only trains'
 
 
 @dataclass(frozen=True)
@@ -96,148 +95,147 @@ def run_training(config: TrainingConfig) -> TrainingResult:
     :raises DeviceError: for an unavailable device or precision.
     """
     with join_process_group(config.device) as (context, device_name):
-        return _run(config, context, resolve_device(device_name))
-
-
-def _run(
-    config: TrainingConfig, context: DistributedContext, device: torch.device
-) -> TrainingResult:
-    if not context.is_main:
-        logging.getLogger('dualfocus_ros').setLevel(logging.WARNING)
-    if device.type == 'cuda':
-        torch.backends.cudnn.benchmark = True
-    if config.trainer.precision != 'auto':
-        resolve_precision(config.trainer.precision, device)
-    adapter = make_adapter(config.network)
-    start = load_model(config.network.start) if config.network.start else None
-    data = TrainingData(config, device)
-    if config.only_sigma:
-        if context.size > 1:
+        device = resolve_device(device_name)
+        if not context.is_main:
+            logging.getLogger('dualfocus_ros').setLevel(logging.WARNING)
+        if device.type == 'cuda':
+            torch.backends.cudnn.benchmark = True
+        if config.trainer.precision != 'auto':
+            resolve_precision(config.trainer.precision, device)
+        if config.only_sigma and context.size > 1:
             raise ConfigError('only_sigma needs one process: start it without torchrun')
-        assert start is not None
-        return _fit_sigma(config, adapter, start, data, device)
-    trainer = Trainer(
-        adapter,
-        config.trainer,
-        config.out,
-        device,
-        data=data.describe(),
-        context=context,
-        start=start,
-    )
-    logger.info(
-        'training %s on %s, %s, %d steps of %d stacks',
-        config.network.name,
-        describe_device(device),
-        trainer.config.precision,
-        config.trainer.steps,
-        config.trainer.batch.size * context.size,
-    )
-    # The first process renders, the others read its files.
-    if context.is_main:
-        data.render()
-    context.barrier()
-    if config.render_only:
-        logger.info(RENDERED)
-        return TrainingResult()
-    held_out = data.held_out() if context.is_main else []
-    source = data.batches(config.trainer.batch, context.rank)
-    with catch_stop() as signals:
-        done = trainer.run(source, held_out[:PREVIEWS], lambda: bool(signals))
-    if not done:
-        logger.info(
-            'stopped at step %d of %d, checkpoint saved: run again with the same folder to resume',
-            trainer.step,
-            config.trainer.steps,
+        return _Run(config, context, device).execute()
+
+
+class _Run:
+    def __init__(
+        self, config: TrainingConfig, context: DistributedContext, device: torch.device
+    ) -> None:
+        self._config, self._context, self._device = config, context, device
+        self._adapter = make_adapter(config.network)
+        self._start = load_model(config.network.start) if config.network.start else None
+        self._data = TrainingData(config, device)
+
+    def execute(self) -> TrainingResult:
+        config = self._config
+        if self._start is not None and config.only_sigma:
+            adapter = self._adapter.for_finetuning(self._start.network)
+            if not self._render():
+                return TrainingResult()
+            return self._fit_sigma(adapter, self._start)
+        trainer = Trainer(
+            self._adapter,
+            config.trainer,
+            config.out,
+            self._device,
+            data=self._data.describe(),
+            context=self._context,
+            start=self._start,
         )
-        return TrainingResult(interrupted=bool(signals))
-    if not context.is_main:
-        return TrainingResult()
-    facts = {
-        'start': None if start is None else start.sha256,
-        'steps': trainer.step,
-        'minutes': round(trainer.seconds / 60.0, 1),
-        'processes': context.size,
-        'settings': asdict(trainer.config),
-        'losses': trainer.adapter.describe()['loss'],
-    }
-    network = trainer.averaged().to(device)
-    return _release(config, trainer.adapter, network, facts, data, held_out, device)
+        logger.info(
+            'training %s on %s, %s, %d steps of %d stacks',
+            config.network.name,
+            describe_device(self._device),
+            trainer.config.precision,
+            config.trainer.steps,
+            config.trainer.batch.size * self._context.size,
+        )
+        return self._train(trainer) if self._render() else TrainingResult()
 
+    def _render(self) -> bool:
+        """Render data in the first process; return whether the run continues."""
+        if self._context.is_main:
+            self._data.render()
+        self._context.barrier()
+        if self._config.render_only:
+            logger.info('data rendered; a run without render-only trains')
+        return not self._config.render_only
 
-def _fit_sigma(
-    config: TrainingConfig,
-    adapter: ModelAdapter,
-    start: LoadedModel,
-    data: TrainingData,
-    device: torch.device,
-) -> TrainingResult:
-    """Fit sigma of given weights and write them; an interrupted fit writes nothing."""
-    adapter = adapter.for_finetuning(start.network)
-    data.render()
-    if config.render_only:
-        logger.info(RENDERED)
-        return TrainingResult()
-    source = data.batches(config.trainer.batch, 0)
-    network, seed = start.network.to(device), config.trainer.seed
-    with catch_stop() as signals:
-
-        def check_stop() -> None:
-            if signals:
-                raise _StoppedError
-
-        try:
-            samples = collect_sigma_samples(
-                network, source, config.sigma_batches, seed, check_stop
+    def _train(self, trainer: Trainer) -> TrainingResult:
+        held_out = self._data.held_out() if self._context.is_main else []
+        source = self._data.batches(self._config.trainer.batch, self._context.rank)
+        with catch_stop() as signals:
+            done = trainer.run(source, held_out[:PREVIEWS], lambda: bool(signals))
+        if not done:
+            logger.info(
+                'stopped at step %d of %d, checkpoint saved: run again with the same folder to '
+                'resume',
+                trainer.step,
+                trainer.config.steps,
             )
-            fit_sigma(network, samples, seed, check_stop)
-        except _StoppedError:
-            logger.info('stopped, nothing was written: run again to start over')
-            return TrainingResult(interrupted=True)
-    facts = {
-        'start': start.sha256,
-        'only': 'sigma',
-        'batches': config.sigma_batches,
-        'pixels': len(samples.error),
-        'settings': {'batch': asdict(config.trainer.batch)},
-    }
-    return _release(config, adapter, network, facts, data, data.held_out(), device)
+            return TrainingResult(interrupted=bool(signals))
+        if not self._context.is_main:
+            return TrainingResult()
+        facts = {
+            'start': None if self._start is None else self._start.sha256,
+            'steps': trainer.step,
+            'minutes': round(trainer.seconds / 60.0, 1),
+            'processes': self._context.size,
+            'settings': asdict(trainer.config),
+            'losses': trainer.adapter.describe()['loss'],
+        }
+        network = trainer.averaged().to(self._device)
+        return self._release(trainer.adapter, network, facts, held_out)
 
+    def _fit_sigma(self, adapter: ModelAdapter, start: LoadedModel) -> TrainingResult:
+        """Fit sigma of given weights and write them; an interrupted fit writes nothing."""
+        config = self._config
+        source = self._data.batches(config.trainer.batch, 0)
+        network, seed = start.network.to(self._device), config.trainer.seed
+        with catch_stop() as signals:
 
-def _release(
-    config: TrainingConfig,
-    adapter: ModelAdapter,
-    network: nn.Module,
-    facts: dict[str, Any],
-    data: TrainingData,
-    held_out: list[TrainingStack],
-    device: torch.device,
-) -> TrainingResult:
-    """Calibrate sigma on half of the held-out stacks, measure on the others, write the weights."""
-    half = len(held_out) // 2
-    factor = calibrate_sigma(adapter, network, held_out[:half], MEASURED_PLANES)
-    metrics, _ = evaluate_stacks(adapter, network, held_out[half:], MEASURED_PLANES)
-    choice = config.network
-    # Keys of the manifest format.
-    recipe = {
-        'configuration': choice.name,
-        'without': list(choice.ablate),
-        'literal': choice.paper_loss,
-        'data': data.describe(),
-        'seed': config.trainer.seed,
-        **facts,
-        'sigma_scaled_by': None if factor is None else round(factor, 4),
-        'date': datetime.now(timezone.utc).date().isoformat(),
-        'device': describe_device(device),
-        'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
-        'torch': torch.__version__,
-        'version': __version__,
-    }
-    suffixes = [f'no-{part}' for part in choice.ablate] + ['paper-loss'] * choice.paper_loss
-    name = config.weights_name or '-'.join([choice.name, *suffixes])
-    path = write_release(config.out, name, adapter, network.cpu(), recipe, metrics)
-    logger.info('wrote %s: %s', path, asdict(metrics))
-    return TrainingResult(weights=path)
+            def check_stop() -> None:
+                if signals:
+                    raise _StoppedError
+
+            try:
+                samples = collect_sigma_samples(
+                    network, source, config.sigma_batches, seed, check_stop
+                )
+                fit_sigma(network, samples, seed, check_stop)
+            except _StoppedError:
+                logger.info('stopped, nothing was written: run again to start over')
+                return TrainingResult(interrupted=True)
+        facts = {
+            'start': start.sha256,
+            'only': 'sigma',
+            'batches': config.sigma_batches,
+            'pixels': len(samples.error),
+            'settings': {'batch': asdict(config.trainer.batch)},
+        }
+        return self._release(adapter, network, facts, self._data.held_out())
+
+    def _release(
+        self,
+        adapter: ModelAdapter,
+        network: nn.Module,
+        facts: dict[str, Any],
+        held_out: list[TrainingStack],
+    ) -> TrainingResult:
+        """Calibrate sigma on half of the held-out stacks, measure on the rest, write weights."""
+        half, choice = len(held_out) // 2, self._config.network
+        factor = calibrate_sigma(adapter, network, held_out[:half], MEASURED_PLANES)
+        metrics, _ = evaluate_stacks(adapter, network, held_out[half:], MEASURED_PLANES)
+        # Keys of the manifest format.
+        recipe = {
+            'configuration': choice.name,
+            'without': list(choice.ablate),
+            'literal': choice.paper_loss,
+            'data': self._data.describe(),
+            'seed': self._config.trainer.seed,
+            **facts,
+            'sigma_scaled_by': None if factor is None else round(factor, 4),
+            'date': datetime.now(timezone.utc).date().isoformat(),
+            'device': describe_device(self._device),
+            'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs',
+            'torch': torch.__version__,
+            'version': __version__,
+        }
+        suffixes = [f'no-{part}' for part in choice.ablate] + ['paper-loss'] * choice.paper_loss
+        name = self._config.weights_name or '-'.join([choice.name, *suffixes])
+        path = write_release(self._config.out, name, adapter, network.cpu(), recipe, metrics)
+        logger.info('wrote %s: %s', path, asdict(metrics))
+        return TrainingResult(weights=path)
 
 
 @dataclass(frozen=True)
@@ -290,10 +288,7 @@ def evaluate_stacks(
 def calibrate_sigma(
     adapter: ModelAdapter, network: nn.Module, stacks: Sequence[TrainingStack], planes: int
 ) -> float | None:
-    """Scale the predicted sigma so that 68 % of the errors are below it.
-
-    :returns: the factor; None if the network has no scalable sigma.
-    """
+    """Scale sigma to be above 68 % of the errors; return the factor, None without own sigma."""
     _, ratios = evaluate_stacks(adapter, network, stacks, planes)
     factor = float(np.quantile(ratios, ONE_SIGMA))
     return factor if adapter.scale_sigma(network, factor) else None

@@ -12,10 +12,7 @@ FOCUS_MEASURES = {'sml': 'sum-modified-Laplacian', 'rdf': 'ring difference filte
 
 
 class ClassicalMethod(Method):
-    """Focus measure with a refined peak over the planes, on the CPU.
-
-    :param measure: one of :data:`FOCUS_MEASURES`.
-    """
+    """One of :data:`FOCUS_MEASURES` with a refined peak over the planes, on the CPU."""
 
     def __init__(self, measure: str) -> None:
         self.name = measure

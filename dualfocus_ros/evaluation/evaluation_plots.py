@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from dualfocus_ros.evaluation.evaluation_report import DatasetResult
-from dualfocus_ros.evaluation.method_interface import Case
+from dualfocus_ros.evaluation.method_interface import Case, evenly_spaced_planes
 from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.visualization.colour_scales import (
@@ -30,24 +30,23 @@ def write_figures(folder: Path, result: DatasetResult) -> list[str]:
     """Write the figures of a data set as PNG; return their file names."""
     slug = re.sub(r'[^a-z0-9]+', '-', result.dataset.name.lower()).strip('-')
     accumulators = result.accumulators.values()
-    plots = {
-        'example': (example_panel, result.example is not None),
-        'depth': (error_by_depth, any('depth' in a.groups for a in accumulators)),
-        'sigma': (calibration_curve, any(a.pixel_count for a in accumulators)),
-    }
-    names = []
-    for kind, (plot, has_data) in plots.items():
-        if has_data:
-            names.append(f'{slug}_{kind}.png')
-            save_png(folder / names[-1], plot(result))
-    return names
+    figures = {}
+    if result.example is not None:
+        figures[f'{slug}_example.png'] = example_panel(result)
+    if any('depth' in a.groups for a in accumulators):
+        figures[f'{slug}_depth.png'] = error_by_depth(result)
+    if any(a.pixel_count for a in accumulators):
+        figures[f'{slug}_sigma.png'] = calibration_curve(result)
+    for name, image in figures.items():
+        save_png(folder / name, image)
+    return list(figures)
 
 
 def example_panel(result: DatasetResult) -> np.ndarray:
     """Return images of the planes and the truth, and depth, error and sigma of each method."""
     assert result.example is not None
     case, estimates = result.example
-    shown = np.linspace(0, len(case.focus) - 1, min(SHOWN_PLANES, len(case.focus))).astype(int)
+    shown = evenly_spaced_planes(len(case.focus), SHOWN_PLANES)
     order = np.argsort(case.focus, kind='stable')[::-1]
     images = case.images
     if images.dtype != np.uint8:

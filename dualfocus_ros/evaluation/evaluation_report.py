@@ -73,7 +73,7 @@ class DatasetResult:
     """
 
     dataset: Dataset
-    protocol: str
+    protocol: str = 'stacks as recorded or rendered by the set itself, no protocol'
     unit: str = 'm'
     position_unit: str = 'dioptres'
     planes: int = 0

@@ -114,14 +114,13 @@ def evaluate_dataset(
     if not len(dataset):
         raise DataError(f'{dataset.name}: no samples')
     count = min(limit, len(dataset)) if limit else len(dataset)
-    result = DatasetResult(dataset, '')
+    result = DatasetResult(dataset)
     for step in range(count):
         sample = dataset[step * len(dataset) // count]
         case = make_case(sample, dataset, protocol, planes)
-        if not result.protocol:
-            recorded = 'stacks as recorded or rendered by the set itself, no protocol'
-            rgbd = isinstance(sample, RgbdSample)
-            result.protocol = protocol.describe(dataset) if rgbd else recorded
+        if not result.stacks:
+            if isinstance(sample, RgbdSample):
+                result.protocol = protocol.describe(dataset)
             result.unit, result.position_unit = case.unit, case.position_unit
             result.planes, result.size = len(case.focus), case.images.shape[1:3]
         texture = texture_strength(case)
@@ -137,7 +136,6 @@ def evaluate_dataset(
                 metrics['seconds'] = seconds
             estimates[method.name] = estimate
             progress()
-        if result.example is None:
-            result.example = case, estimates
+        result.example = result.example or (case, estimates)
         result.stacks += 1
     return result

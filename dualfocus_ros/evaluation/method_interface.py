@@ -13,7 +13,7 @@ from torch import Tensor
 from dualfocus_ros.datasets.samples import METRIC_UNITS, StackSample
 
 PRECISION_NAMES = {torch.float32: 'fp32', torch.float16: 'fp16', torch.bfloat16: 'bf16'}
-# Metres; larger estimates count as this, as the default depth.max of the nodes does.
+# Metres; larger estimates count as this, as by default in the nodes.
 MAX_DEPTH = 20.0
 
 
@@ -22,7 +22,6 @@ class Case:
     """Focal stack and ground truth.
 
     Methods estimate *positions*: inverse depth in dioptres, or another unit that is affine in it.
-    Defocus is a symmetric function of the distance between two positions.
 
     :param images: (N, H, W, 3) uint8, or float32 in [0, 1] if a protocol does not quantise.
     :param focus: (N,) position of each plane.
@@ -62,10 +61,10 @@ class Case:
 
     def value(self, position: np.ndarray) -> np.ndarray:
         """Convert positions to the unit of the truth; clip metres to ``limit`` or 20 m."""
+        position = np.asarray(position, dtype=np.float64)
         if not self.metric:
-            return np.asarray(position, dtype=np.float64)
-        farthest = self.limit or MAX_DEPTH
-        return np.asarray(1.0 / np.maximum(position.astype(np.float64), 1.0 / farthest))
+            return position
+        return np.asarray(1.0 / np.maximum(position, 1.0 / (self.limit or MAX_DEPTH)))
 
 
 def evenly_spaced_planes(available: int, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import time
-import typing
+from typing import Any
 
 import numpy as np
 import torch
@@ -221,34 +221,23 @@ def open_methods(
     :raises ValueError: for an unknown name, unusable weights, or two methods of one name.
     """
     options = MethodOptions(device, protocol or ProtocolB())
-    opened = open_unique(names or default_methods(), lambda name: open_method(name, options))
-    return list(opened.values())
+    names = names or default_methods()
+    return list(open_unique(names, lambda name: open_method(name, options)).values())
 
 
-class _Named(typing.Protocol):
-    name: str
+def open_unique(requested: Iterable[str], open_one: Callable[[str], Any]) -> dict[str, Any]:
+    """Open each requested name once; return the methods by requested name.
 
-
-_AnyMethod = typing.TypeVar('_AnyMethod', bound=_Named)
-
-
-def open_unique(
-    requested: Iterable[str], open_one: Callable[[str], _AnyMethod]
-) -> dict[str, _AnyMethod]:
-    """Open each requested name once; refuse methods with equal names in tables.
-
-    :returns: methods by requested name.
-    :raises ValueError: if two requested names open methods of one name.
+    :raises ValueError: if two methods have one ``name`` in tables.
     """
-    opened: dict[str, _AnyMethod] = {}
-    owners: dict[str, str] = {}
+    opened: dict[str, Any] = {}
     for request in dict.fromkeys(requested):
         method = open_one(request)
-        if method.name in owners:
-            raise ValueError(
-                f"'{owners[method.name]}' and '{request}' are both called '{method.name}' in "
-                'tables: leave one out, or rename one weights file'
-            )
-        owners[method.name] = request
+        for other, earlier in opened.items():
+            if earlier.name == method.name:
+                raise ValueError(
+                    f"'{other}' and '{request}' are both called '{method.name}' in tables: "
+                    'leave one out, or rename one weights file'
+                )
         opened[request] = method
     return opened

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of estimates: errors, uncertainty, and errors by group of pixels.
-
-Image metrics are means over the pixels of an image; tables average them over images. Tables by
-group of pixels (:class:`PixelGroups`) pool the pixels of all images.
-"""
+"""Metrics of estimates: errors and uncertainty by image, and errors by group of pixels."""
 
 from __future__ import annotations
 
@@ -35,7 +31,7 @@ DISTANCE_EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, np.inf)
 
 @dataclass(eq=False)
 class PixelGroups:
-    """Sums over the pixels of each group.
+    """Sums over the pixels of each group in all images.
 
     :param sums: (5, groups): count, |error|, |error| / truth, |error| and sigma in positions.
     """

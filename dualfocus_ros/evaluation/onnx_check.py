@@ -27,10 +27,7 @@ PATCH_SIZE = 128
 
 @dataclass(frozen=True)
 class StackDifferences:
-    """Differences of all outputs on one stack.
-
-    :param images: ``random`` or ``rendered``.
-    """
+    """Differences of all outputs on one stack with ``random`` or ``rendered`` images."""
 
     images: str
     outputs: Sequence[OutputDifference]
@@ -55,8 +52,7 @@ def check_onnx(
     """
     differences = []
     for name, make in {'random': random_stack, 'rendered': rendered_stack}.items():
-        images, focus = make(size)
-        outputs = compare_with_pytorch(model, paths, images, focus)
+        outputs = compare_with_pytorch(model, paths, *make(size))
         differences.append(StackDifferences(name, outputs))
         progress()
     return differences

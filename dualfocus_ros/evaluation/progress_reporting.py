@@ -14,17 +14,10 @@ class Progress(Protocol):
 
     total: float | None
 
-    def reset(self, total: float | None = None) -> None:
-        """Restart with a number of steps to come."""
-
-    def update(self, n: float | None = 1) -> bool | None:
-        """Count ``n`` more steps."""
-
-    def refresh(self) -> object:
-        """Show a changed total."""
-
-    def set_description(self, desc: str | None = None) -> None:
-        """Name the present step."""
+    def reset(self, total: float | None = None) -> None: ...
+    def update(self, n: float | None = 1) -> bool | None: ...
+    def refresh(self) -> object: ...
+    def set_description(self, desc: str | None = None) -> None: ...
 
 
 # Receiver that discards progress reports.

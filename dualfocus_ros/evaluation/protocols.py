@@ -26,7 +26,7 @@ from dualfocus_ros.simulation.depth_resampling import fill_holes
 from dualfocus_ros.simulation.psf import Aperture
 
 GATHER_WINDOW = 7  # pixels, of the gather filter of protocol A
-NYU_SIZE, NYU_CROP = (480, 640), (384, 512)
+NYU_CROP = np.s_[48:432, 64:576]  # centre of 512x384 in images of 640x480
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ class ProtocolA:
         """Render the stack of a sample."""
         lens, crop = self._setup(dataset.kind)
         colour, depth = sample.colour, sample.depth
-        if crop and depth.shape == NYU_SIZE:
-            top, left = (NYU_SIZE[0] - NYU_CROP[0]) // 2, (NYU_SIZE[1] - NYU_CROP[1]) // 2
-            window = np.s_[top : top + NYU_CROP[0], left : left + NYU_CROP[1]]
-            colour, depth = colour[window], depth[window]
+        if crop and depth.shape == (480, 640):
+            colour, depth = colour[NYU_CROP], depth[NYU_CROP]
         known = depth[np.isfinite(depth)]
         if not known.size or known.min() == known.max():
             raise DataError(f'{sample.name}: protocol A needs truth of more than one depth')

@@ -69,7 +69,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSweep:
     """A sweep with the kills in its span."""
 
     sweep: Sweep
@@ -181,7 +181,7 @@ def _settle(watch: Observer, fleet: Fleet, count: int) -> bool:
     return False
 
 
-def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
+def judge(watch: Observer, kills: list[Kill]) -> list[JudgedSweep]:
     """Return the sweeps, without the first and the last, which were not heard to their ends."""
     sweeps = watch.sweeps()
     times = [_time_of(kill, watch.received) for kill in kills]
@@ -192,7 +192,7 @@ def judge(watch: Observer, kills: list[Kill]) -> list[Judged]:
         depths = sum(
             any(s.sec * 10**9 + s.nanosec in own for s in info.stamps) for _, info in watch.depths
         )
-        judged.append(Judged(sweep, hits, sweep.whole(watch.images, watch.infos), depths))
+        judged.append(JudgedSweep(sweep, hits, sweep.whole(watch.images, watch.infos), depths))
     return judged
 
 
@@ -209,7 +209,7 @@ def _time_of(kill: Kill, received: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _figures(
-    judged: list[Judged],
+    judged: list[JudgedSweep],
     kills: list[Kill],
     times: list[tuple[int, int]],
     memory: tuple[Memory, Memory],
@@ -252,7 +252,7 @@ def _spread(values: list[float]) -> str:
     return f'{min(values):.1f} to {max(values):.1f}, median {sorted(values)[len(values) // 2]:.1f}'
 
 
-def _write_table(path: Path, judged: list[Judged]) -> None:
+def _write_table(path: Path, judged: list[JudgedSweep]) -> None:
     with path.open('w', newline='') as file:
         table = csv.writer(file)
         table.writerow(['sweep', 'first_stamp', 'planes', 'of', 'whole', 'kills', 'depth'])
@@ -271,7 +271,7 @@ def _write_table(path: Path, judged: list[Judged]) -> None:
             )
 
 
-def _draw(path: Path, watch: Observer, judged: list[Judged], kills: list[Kill]) -> None:
+def _draw(path: Path, watch: Observer, judged: list[JudgedSweep], kills: list[Kill]) -> None:
     """Draw time in rows of a minute: spans of sweeps, depths, kills."""
     start = judged[0].sweep.first
     rows = int((judged[-1].sweep.last - start) * 1e-9 / _ROW) + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera, sweep and depth node as processes, and an observer that notes every sweep and depth.
+"""Camera, sweep and depth node as processes, and an observer that records sweeps and depths.
 
 Expected depth of a sweep follows from the messages of the camera, received by the observer's
 own subscriptions; actual depth from ``stack_info``, published with every depth.
@@ -84,7 +84,7 @@ class Fleet:
 
 @dataclass
 class Sweep:
-    """One sweep as the camera's messages tell of it, stamps in nanoseconds.
+    """One sweep according to the messages of the camera, stamps in nanoseconds.
 
     :param settled: by the index of a plane, the stamps of its frames with the lens at rest.
     """
@@ -114,7 +114,7 @@ class Sweep:
 
 
 class Observer:
-    """A node that hears what the camera and the depth node publish; spin it often."""
+    """Node that subscribes to camera and depth node; spin it often."""
 
     def __init__(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -162,7 +162,7 @@ class Observer:
         subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos)
 
     def spin(self, seconds: float) -> None:
-        """Take messages for so long."""
+        """Receive messages for a while."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left)
@@ -251,11 +251,10 @@ def wait_for_depths(watch: Observer, fleet: Fleet, count: int, patience: float) 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process occupies, in bytes.
+    """Memory of a process in bytes.
 
     :param own: private part.
-    :param shared: pages of shared memory that it has looked at, such as those of DDS, whoever
-        made them.
+    :param shared: used pages of shared memory, such as those of DDS, of any process.
     """
 
     own: int = 0

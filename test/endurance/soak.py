@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera, sweep and depth node for as long as you like: does anything grow, is anything lost?
+"""Long run of camera, sweep and depth node: growth of memory and latency, lost depth.
 
 Each node is a separate process over DDS. Every few seconds private memory of each, GPU memory,
 latency and counts are sampled. A line is fitted through each series, without the warm-up. The exit
@@ -53,8 +53,8 @@ class Counts:
     broken: int = 0  # sweeps of which not everything was published or heard
 
 
-class Ledger:
-    """Judges sweeps as they come of age, and forgets them, so that memory does not grow here."""
+class SweepCounter:
+    """Counts sweeps once they are old enough, and drops them to bound its memory."""
 
     def __init__(self, watch: Observer) -> None:
         self._watch = watch
@@ -114,15 +114,15 @@ def main() -> int:
     )
     with Fleet(output / 'logs') as fleet, observer() as watch:
         wait_for_depths(watch, fleet, 2, PATIENCE)
-        rows, ledger, dead = _sample(fleet, watch, arguments.minutes * 60.0)
+        rows, counter, dead = _sample(fleet, watch, arguments.minutes * 60.0)
         if not dead:
             watch.spin(3.0)  # for the depth of the last sweep
-        ledger.settle(everything=True)
+        counter.settle(everything=True)
     _write_table(output / 'soak.csv', rows)
     trends = _trends(rows, warm_up)
     bounds = {name: _bound(name, t) for name, t in trends.items()}
     rising = [name for name, t in trends.items() if t.rises_beyond(bounds[name])]
-    counts = ledger.counts
+    counts = counter.counts
     _print(trends, bounds, counts)
     _draw(output / 'soak.png', rows, trends, warm_up)
     lost = counts.expected - counts.got
@@ -175,17 +175,17 @@ def _arguments() -> argparse.Namespace:
 
 def _sample(
     fleet: Fleet, watch: Observer, seconds: float
-) -> tuple[list[dict[str, float]], Ledger, list[str]]:
+) -> tuple[list[dict[str, float]], SweepCounter, list[str]]:
     """Return a row for each period, the sweeps judged, and which processes ended."""
     rows: list[dict[str, float]] = []
-    ledger = Ledger(watch)
+    counter = SweepCounter(watch)
     began = time.monotonic()
     with tqdm(total=round(seconds), unit='s', desc='soak', disable=None) as bar:
         while (elapsed := time.monotonic() - began) < seconds and not fleet.dead():
             seen = len(watch.depths)
             watch.spin(min(PERIOD, seconds - elapsed))
             latencies = [info.latency_ms for _, info in watch.depths[seen:]]
-            ledger.settle()
+            counter.settle()
             now = time.monotonic() - began
             row = {'seconds': now}
             for name, node in fleet.running.items():
@@ -195,16 +195,16 @@ def _sample(
                 row['GPU memory [MB]'] = gpu
             row['latency [ms]'] = statistics.median(latencies) if latencies else np.nan
             row['depths'] = len(latencies)
-            row['whole sweeps'] = ledger.counts.expected
-            row['whole depths'] = ledger.counts.got
+            row['whole sweeps'] = counter.counts.expected
+            row['whole depths'] = counter.counts.got
             rows.append(row)
             bar.update(round(now) - bar.n)
             bar.set_postfix_str(
-                f'{ledger.counts.got}/{ledger.counts.expected} depths, '
+                f'{counter.counts.got}/{counter.counts.expected} depths, '
                 f'{row["depth_node [MB]"]:.0f} MB',
                 refresh=False,
             )
-    return rows, ledger, fleet.dead()
+    return rows, counter, fleet.dead()
 
 
 def _of_model(watch: Observer, key: str) -> float:
@@ -216,7 +216,7 @@ def _of_model(watch: Observer, key: str) -> float:
 
 
 def _trends(rows: list[dict[str, float]], warm_up: float) -> dict[str, Trend]:
-    """Return the lines through what should stay as it is."""
+    """Return the trends of memory and latency."""
     used = [row for row in rows if row['seconds'] > warm_up]
     seconds = np.array([row['seconds'] for row in used])
     names = [name for name in rows[-1] if name.endswith(('[MB]', '[ms]'))]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images and focus that do not belong together, over DDS: counted by reason, never a wrong pair.
+"""Association of images and focus over DDS: faults are counted by reason, no pair is wrong.
 
-The grey value of an image says at which focus it was taken, so that a wrong pair can be seen.
+The grey value of an image encodes its focus, which shows a wrong pair.
 """
 
 from __future__ import annotations

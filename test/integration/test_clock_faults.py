@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node on simulated time that is silent, starts at zero, or jumps: as bags make it."""
+"""Depth node with simulated time that is silent, starts at zero, or jumps."""
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -21,7 +21,7 @@ def harness(connect):
     )
 
 
-def tell(harness, now):
+def publish_time(harness, now):
     """Publish the time and wait until the node has it."""
     seconds, rest = divmod(now, SECOND)
     harness.publish('/clock', Clock(clock=Time(sec=seconds, nanosec=rest)))
@@ -44,17 +44,17 @@ def test_silent_clock_is_reported_and_costs_no_depth(harness):
     assert depths(harness, 1) == [stamps[2]]
     harness.until(lambda: harness.status('clock')[0] == DiagnosticStatus.WARN)
     assert '/clock is silent' in harness.status('clock')[1]
-    tell(harness, 100 * SECOND)
-    tell(harness, 101 * SECOND)
+    publish_time(harness, 100 * SECOND)
+    publish_time(harness, 101 * SECOND)
     harness.until(lambda: harness.status('clock')[0] == DiagnosticStatus.OK)
 
 
 @pytest.mark.fault(8)
 def test_time_that_starts_at_zero(harness):
-    tell(harness, 1)
+    publish_time(harness, 1)
     first = harness.sweep(start=PERIOD)
     assert depths(harness, 1) == [first[2]]
-    tell(harness, 4 * PERIOD)
+    publish_time(harness, 4 * PERIOD)
     second = harness.sweep(start=4 * PERIOD, sweep=2)
     assert depths(harness, 2) == [first[2], second[2]]
 
@@ -62,10 +62,10 @@ def test_time_that_starts_at_zero(harness):
 @pytest.mark.fault(8)
 @pytest.mark.parametrize('target', [1000 * SECOND, 5 * SECOND, 99 * SECOND])
 def test_clock_jump_resets_and_next_sweep_gives_depth(harness, target):
-    tell(harness, 100 * SECOND)
+    publish_time(harness, 100 * SECOND)
     harness.sweep(start=100 * SECOND, last=2)  # of three
     harness.until(lambda: harness.input.progress is not None)
-    tell(harness, target)
+    publish_time(harness, target)
     assert harness.input.progress is None  # within the one message
     # Planes of the old sweep must not be published, not even as a partial stack.
     second = harness.sweep(start=target, sweep=2)
@@ -77,12 +77,12 @@ def test_clock_jump_resets_and_next_sweep_gives_depth(harness, target):
 
 @pytest.mark.fault(8)
 def test_stack_in_inference_at_clock_jump_is_dropped(harness):
-    tell(harness, 100 * SECOND)
+    publish_time(harness, 100 * SECOND)
     harness.estimator.gate.clear()
     harness.sweep(start=100 * SECOND)
     harness.until(lambda: not harness.worker.has_pending and not harness.input.in_progress)
     harness.spin(0.2)
-    tell(harness, 5 * SECOND)
+    publish_time(harness, 5 * SECOND)
     harness.estimator.gate.set()
     new = harness.sweep(start=5 * SECOND, sweep=2)
     assert depths(harness, 1) == [new[2]]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of cameras, subscribers and connections, as the depth node meets them over DDS.
+"""Faults of cameras, subscribers and connections of the depth node over DDS.
 
-A stand-in replaces the network; outputs and /diagnostics show the effect of a fault.
+A fake replaces the network; outputs and /diagnostics show the effect of a fault.
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ def counts(harness):
     return {r.reason: r.count for r in harness.counts().rejections}
 
 
-def at_work(harness):
+def wait_for_inference(harness):
     """Wait until the network has the first stack."""
     harness.until(lambda: harness.counts().counts[Stage.STACKED] == 1)
     harness.until(lambda: not harness.worker.has_pending)
@@ -140,7 +140,7 @@ def test_format_change_restarts_and_is_logged_once(connect, kind, midway):
 
 
 class BlindEstimator(FakeEstimator):
-    """A network that has no depth for any pixel, as after NaN or infinity inside of it."""
+    """Estimator without a valid pixel, as after NaN or infinity in the network."""
 
     def estimate(self, stack, outputs):
         known = super().estimate(stack, outputs)
@@ -182,27 +182,27 @@ def test_depth_without_valid_pixels_is_counted(connect):
 
 
 def malformed(stamp):
-    """Return images whose fields lie, with the reason that they are refused for."""
+    """Return images with contradicting fields, and the reason of each rejection."""
 
-    def lie(**fields):
+    def changed(**fields):
         message = image(stamp, 1)
         for name, value in fields.items():
             setattr(message, name, value)
         return message
 
     return [
-        (lie(width=2**31, height=2**31, step=2**32 - 1), 'too_large'),
-        (lie(width=65536, height=65536), 'too_large'),
-        (lie(width=2**32 - 1, height=1, step=2**32 - 1), 'too_large'),
-        (lie(width=0), 'empty'),
-        (lie(height=0), 'empty'),
-        (lie(step=3 * WIDTH - 1), 'row_step'),
-        (lie(step=0), 'row_step'),
-        (lie(height=HEIGHT + 1), 'data_size'),
-        (lie(data=b''), 'data_size'),
-        (lie(encoding='32FC1'), 'encoding'),
-        (lie(encoding=''), 'encoding'),
-        (lie(encoding='nv12', width=WIDTH - 1), 'odd_size'),
+        (changed(width=2**31, height=2**31, step=2**32 - 1), 'too_large'),
+        (changed(width=65536, height=65536), 'too_large'),
+        (changed(width=2**32 - 1, height=1, step=2**32 - 1), 'too_large'),
+        (changed(width=0), 'empty'),
+        (changed(height=0), 'empty'),
+        (changed(step=3 * WIDTH - 1), 'row_step'),
+        (changed(step=0), 'row_step'),
+        (changed(height=HEIGHT + 1), 'data_size'),
+        (changed(data=b''), 'data_size'),
+        (changed(encoding='32FC1'), 'encoding'),
+        (changed(encoding=''), 'encoding'),
+        (changed(encoding='nv12', width=WIDTH - 1), 'odd_size'),
     ]
 
 
@@ -367,7 +367,7 @@ def type_of(harness, topic):
 def test_deactivation_during_inference(harness):
     harness.estimator.gate.clear()
     harness.sweep()
-    at_work(harness)
+    wait_for_inference(harness)
     for _ in range(5):
         assert harness.change_state(Transition.TRANSITION_DEACTIVATE)
         assert harness.change_state(Transition.TRANSITION_ACTIVATE)
@@ -419,7 +419,7 @@ def test_transitions_during_model_loading(make_harness):
 def test_closed_node_publishes_nothing(harness):
     harness.estimator.gate.clear()
     harness.sweep()
-    at_work(harness)
+    wait_for_inference(harness)
     worker = harness.worker
     opener = threading.Timer(0.3, harness.estimator.gate.set)
     opener.start()
@@ -515,7 +515,7 @@ def test_two_nodes_in_one_process(connect):
         assert {depth_values(m)[1, 1] for m in harness.depths} == {1.0 / near}
         assert counts(harness) == {}
         assert len(harness.estimator.asked) == 6
-    # The end of one is nothing to the other.
+    # The end of one node does not affect the other.
     assert left.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     right.sweep((0.5, 1.0, 4.0), start=START + 9 * SWEEP, sweep=9)
     right.until(lambda: len(right.received['depth/image_rect']) == 7)

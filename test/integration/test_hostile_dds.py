@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serialised messages with sizes that cannot be, over DDS: the node goes on as if they had not
-come."""
+"""Serialised messages with impossible sizes over DDS: only these messages are lost."""
 
 import pytest
 from rclpy.serialization import serialize_message

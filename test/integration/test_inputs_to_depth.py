@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way in, over DDS, through the shipped network, against the truth of a rendered scene."""
+"""Depth of every kind of input over DDS with the shipped network, against ground truth."""
 
 import functools
 

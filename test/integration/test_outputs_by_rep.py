@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The outputs as a consumer sees them that was written from the REPs: see ``rep_client``."""
+"""Outputs, checked by a consumer that uses the REPs only: see ``rep_client``."""
 
 import numpy as np
 import pytest
@@ -292,24 +292,15 @@ def test_pixels_outside_the_camera_view_are_invalid(client, scene):
 def test_rejects_parameter_sets_with_allowed_values(client, values, text):
     from rcl_interfaces.srv import GetParameters
 
-    before = (
-        client.call(
-            GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
-        )
-        .values[0]
-        .double_value
-    )
+    def depth_max():
+        request = GetParameters.Request(names=['depth.max'])
+        return client.call(GetParameters, 'dualfocus/get_parameters', request).values[0]
+
+    before = depth_max()
     successful, reason = client.set(**values)
     assert not successful
     assert text in reason
-    after = (
-        client.call(
-            GetParameters, 'dualfocus/get_parameters', GetParameters.Request(names=['depth.max'])
-        )
-        .values[0]
-        .double_value
-    )
-    assert after == before
+    assert depth_max() == before
 
 
 def test_logs_topics_types_and_qos_once(client):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a failing device or a dying worker does to the depth node, over DDS.
+"""Depth node over DDS with a failing device or a crashing worker.
 
-The failures are exceptions as torch raises them, at the seam where the network would run.
+The failures are exceptions as torch raises them, in place of the network.
 """
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -22,7 +22,7 @@ def memory_error():
 
 
 class Gpu:
-    """Loads stand-ins; the one on a GPU can be poisoned, as a CUDA context is."""
+    """Loads fake estimators; those on a GPU can fail like a lost CUDA context."""
 
     def __init__(self):
         self.error = None
@@ -37,7 +37,7 @@ class Gpu:
         return estimator
 
     def poison(self, text):
-        """Let everything fail from now on, on the estimators that there are as in a new one."""
+        """Let all calls fail from now on, of present and new estimators."""
         self.error = RuntimeError(text)
         for _, _, estimator in self.loaded:
             estimator.errors += [self.error] * 100

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A depth node with a stand-in for the network, and a camera and a subscriber to drive it by DDS.
+"""Depth node with a fake estimator, and a peer that is camera and subscriber over DDS.
 
-The stand-in is at the same seam as the real estimator. Its depth is the distance at which the
-reference plane is focused, everywhere but in one pixel, so that tests know what to expect.
+The depth of the fake is the focus distance of the reference plane, except in one pixel.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _numbers = itertools.count()
 
 
 class FakeEstimator:
-    """Stand-in for the estimator; records its calls."""
+    """Estimator without a network; records its calls."""
 
     model_name = 'stand-in'
     sha256 = 'f' * 64
@@ -99,16 +98,16 @@ class FakeEstimator:
         )
 
     def prefetch(self, plane):
-        """Note the plane."""
+        """Record the plane."""
         self.foreseen.append(plane)
         return True
 
     def clear_caches(self):
-        """Note that room was made."""
+        """Count the call."""
         self.made_room += 1
 
     def release(self):
-        """Note that the memory was given back."""
+        """Record the call."""
         self.released = True
 
 
@@ -165,7 +164,7 @@ class DepthNodeHarness(RosClient):
         self.publishers[topic] = self.node.create_publisher(kind, topic, qos)
 
     def ready(self):
-        """Wait until the node is active, connected, and knows whether anybody listens."""
+        """Wait until the node is active, connected, and knows its subscribers."""
         self.until(lambda: self.state == 'active', 'for the node to become active')
         self.until(
             lambda: all(p.get_subscription_count() for p in self.publishers.values()),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis strategies for messages that are right, nearly right, and wrong on purpose.
+"""Hypothesis strategies for valid, nearly valid and hostile messages.
 
-A message of chance alone fails at the first check. So most fields are as they should be, and each
-is now and then one that a broken driver or an enemy would send.
+A fully random message fails at the first check. So most fields are valid, and each is sometimes
+one that a broken driver or an attacker would send.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ hostile_floats32 = st.floats(width=32) | st.sampled_from([0.0, -1.0, 1e-38, 3e38
 names = st.text(max_size=20) | st.sampled_from(
     ['camera', '', 'a' * 10_000, '\0', '../../etc/passwd', 'ü\n%s{}']
 )
-# Few, so that messages of one stamp meet.
+# Few values, so that messages have equal stamps.
 _seconds = st.integers(1_700_000_000, 1_700_000_003) | st.sampled_from(
     [0, -1, 2**31 - 1, -(2**31)]
 )
@@ -60,7 +60,7 @@ def filling(draw: st.DrawFn, length: int) -> bytes:
 
 @st.composite
 def images(draw: st.DrawFn) -> Image:
-    """An image whose fields contradict each other now and then."""
+    """Return an image whose fields sometimes contradict each other."""
     encoding = draw(mostly(st.sampled_from(sorted(PIXEL_LAYOUTS)), names))
     width = draw(mostly(st.integers(1, 16), hostile_u32))
     height = draw(mostly(st.integers(1, 16), hostile_u32))
@@ -112,8 +112,8 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 @st.composite
-def _png_that_lies(draw: st.DrawFn) -> bytes:
-    """A PNG whose sums are right and whose size or length is not."""
+def _png_with_wrong_size(draw: st.DrawFn) -> bytes:
+    """Return a PNG with valid checksums and a wrong size or length."""
     width, height = draw(hostile_u32), draw(hostile_u32)
     depth, colour = draw(st.sampled_from([1, 8, 16])), draw(st.sampled_from([0, 2, 3, 4, 6]))
     body = draw(st.sampled_from([b'', bytes(10), zlib.compress(bytes(1 << 20))]))
@@ -137,8 +137,8 @@ def _png_that_lies(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def _jpeg_that_lies(draw: st.DrawFn) -> bytes:
-    """A JPEG whose frame says another size than its data, or says it twice."""
+def _jpeg_with_wrong_size(draw: st.DrawFn) -> bytes:
+    """Return a JPEG whose frame has another size than its data, or two sizes."""
     data = bytearray(PICTURES[draw(st.integers(0, 1))])
     at = data.index(b'\xff\xc0')
     frame = bytes(data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], 'big')])
@@ -152,7 +152,7 @@ def _jpeg_that_lies(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _damaged(draw: st.DrawFn) -> bytes:
-    """A picture with bytes changed, taken away or added."""
+    """Return an encoded image with bytes changed, removed or added."""
     data = bytearray(draw(st.sampled_from(PICTURES)))
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2, 4]))):
         at = draw(st.integers(0, len(data)))
@@ -173,7 +173,7 @@ raw_bytes = (
     | st.binary(max_size=60).map(lambda b: b'\xff\xd8\xff' + b)
     | st.binary(max_size=60).map(lambda b: b'\x89PNG\r\n\x1a\n' + b)
 )
-pictures = raw_bytes | _damaged() | _damaged() | _png_that_lies() | _jpeg_that_lies()
+pictures = raw_bytes | _damaged() | _damaged() | _png_with_wrong_size() | _jpeg_with_wrong_size()
 compressed_images = st.builds(
     CompressedImage,
     header=headers,
@@ -187,11 +187,11 @@ compressed_images = st.builds(
 
 @st.composite
 def camera_infos(draw: st.DrawFn) -> CameraInfo:
-    """A calibration that is well, or one with numbers that no lens has."""
-    spoilt = draw(st.booleans())
+    """Return a valid calibration, or one with impossible numbers."""
+    damaged = draw(st.booleans())
 
     def one_of(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any]) -> Any:
-        return draw(mostly(good, bad) if spoilt else good)
+        return draw(mostly(good, bad) if damaged else good)
 
     focal = st.floats(1.0, 1000.0)
     fx, cx, fy, cy = (one_of(focal, hostile_floats) for _ in range(4))
@@ -260,7 +260,7 @@ metadata = st.builds(
 
 @st.composite
 def focal_stacks(draw: st.DrawFn) -> FocalStack:
-    """Whole stacks, mostly of images that are like each other."""
+    """Return a stack, mostly of images of equal format."""
     count = draw(mostly(st.integers(2, 5), st.sampled_from([0, 1, 32, 33, 40])))
     like = draw(images())
     planes = []

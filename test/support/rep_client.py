@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera and a consumer written from the REPs alone, as nav2 or MoveIt would be.
+"""Camera and consumer that use the REPs and the messages only, like nav2 or MoveIt.
 
-Of this project it knows nothing but its messages: REP 103 (optical frame), 104 (camera_info), 117
-(special distances), 118 (depth images), 2003 (quality of service) and PointCloud2's own fields.
+REP 103 (optical frame), 104 (camera_info), 117 (special distances), 118 (depth images), 2003
+(quality of service), and the fields of PointCloud2.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def metres(depth):
 
 
 def back_projection(depth, info):
-    """Return the textbook's points of a depth image, (H, W, 3), by K of its camera_info."""
+    """Return the points of a depth image, (H, W, 3), by K of its camera_info."""
     z = metres(depth)
     fx, _, cx, _, fy, cy, _, _, _ = info.k
     points = np.full((*z.shape, 3), np.nan)
@@ -149,7 +149,10 @@ class Client(RosClient):
         # The second message from now on was made after the node has noticed.
         self.until(lambda: len(self.diagnostics) > seen + 1, 'for diagnostics')
         idle = 'nothing to do'
-        self.until(lambda: (self.status('depth')[0] == idle) == (not topics), 'for its notice')
+        self.until(
+            lambda: (self.status('depth')[0] == idle) == (not topics),
+            'for the node to notice subscribers',
+        )
 
     def join(self, topic, reliability, key):
         """Subscribe to another topic under a separate name."""

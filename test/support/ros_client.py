@@ -49,7 +49,7 @@ class RosClient:
 
         while not holds():
             if time.monotonic() > end:
-                pytest.fail(f'waited {patience:g} s in vain {what}'.rstrip())
+                pytest.fail(f'no result within {patience:g} s {what}'.rstrip())
             self.executor.spin_once(timeout_sec=0.02)
 
     def spin(self, seconds: float) -> None:

@@ -148,13 +148,13 @@ def test_restarted_numbering_makes_new_sweeps():
 
 
 @pytest.mark.fault(22)
-def test_ledger_counts_losses_and_drops_the_rest():
+def test_counter_counts_losses_and_drops_the_rest():
     record = Record(range(1, 401))
     del record.depths[100:103]
     record.depths[200][1].flags = StackInfo.FLAG_PLANE_MISSING
-    ledger = soak.Ledger(record)
-    ledger.settle()
+    counter = soak.SweepCounter(record)
+    counter.settle()
     assert len(record.states) < 300 and len(record.depths) < 100
-    ledger.settle(everything=True)
+    counter.settle(everything=True)
     # All but the first two and the last.
-    assert ledger.counts == soak.Counts(expected=397, got=393, partial=1)
+    assert counter.counts == soak.Counts(expected=397, got=393, partial=1)

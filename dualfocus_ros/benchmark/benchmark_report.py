@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+import numpy as np
+
 from dualfocus_ros.benchmark.ratios import (
     base_cell,
     cells_by_planes,
     cells_by_size,
+    sliding_over_whole,
     stages_ms,
 )
 from dualfocus_ros.evaluation.tables import markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
+from dualfocus_ros.io.figures import figure_to_array, set_log_scale
 from dualfocus_ros.io.image_files import save_palette_png
 
+_MARKS = 'osD^vP*X'
 # Column of a table: heading, digits (negative: a share, printed in per cent), value of a row.
 _Column = tuple[str, int, Callable[[Mapping[str, Any]], Any]]
 
@@ -47,15 +53,7 @@ _ARRIVAL_COLUMNS: tuple[_Column, ...] = (
     ('thereof decode', 1, lambda m: stages_ms(m['sliding'], ['decode'])),
     ('whole stack alone, ms', 1, lambda m: _p50(m['alone'].get('whole_ms'))),
     ('sliding alone, ms', 1, lambda m: _p50(m['alone'].get('sliding_ms'))),
-    (
-        'of whole alone',
-        2,
-        lambda m: (
-            m['alone']['sliding_ms']['p50'] / m['alone']['whole_ms']['p50']
-            if 'sliding_ms' in m['alone']
-            else None
-        ),
-    ),
+    ('of whole alone', 2, lambda m: sliding_over_whole(m['alone'])),
 )
 _FORMAT_COLUMNS: tuple[_Column, ...] = (
     ('whole, ms', 1, lambda p: p['total_ms']['p50']),
@@ -90,8 +88,6 @@ _TRANSPORT_COLUMNS: tuple[_Column, ...] = (
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``benchmark.md``, ``benchmark.json`` and ``benchmark.png``."""
-    from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
-
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / 'benchmark.md', as_markdown(report))
     write_text(folder / 'benchmark.json', to_json(report))
@@ -122,9 +118,9 @@ def _table(
     """
     rows = []
     for entry in entries:
-        values = {str(place): column[2](entry) for place, column in enumerate(columns)}
-        row = {place: value for place, value in values.items() if value is not None}
-        rows.append({first: entry[key], **row})
+        values = {str(place): value(entry) for place, (_, _, value) in enumerate(columns)}
+        filled = {place: value for place, value in values.items() if value is not None}
+        rows.append({first: entry[key], **filled})
     headings = [(str(n), heading, digits) for n, (heading, digits, _) in enumerate(columns)]
     return markdown_table(rows, headings, first)
 
@@ -149,25 +145,23 @@ def _requirement(ratio: Mapping[str, Any]) -> str:
 
 
 def _run_info(report: Mapping[str, Any]) -> list[str]:
-    busy = ''
-    if report['busy']:
-        busy = (
-            f' **The machine was busy**: {report["load_before"]:.1f} processors in use before '
-            'the measurement; trust the ratios, not the milliseconds.'
-        )
-    return [
-        f'{report["date"]}, version {report["version"]}, commit {report["commit"]}, PyTorch '
-        f'{report["torch"]}.',
-        f'{report["machine"]}; networks on {report["device"]}.{busy}',
-    ]
+    busy = (
+        ' **The machine was busy**: {load_before:.1f} processors in use before the measurement; '
+        'trust the ratios, not the milliseconds.'
+    )
+    device = '{machine}; networks on {device}.' + (busy if report['busy'] else '')
+    run = '{date}, version {version}, commit {commit}, PyTorch {torch}.'
+    return [run.format_map(report), device.format_map(report)]
 
 
 def _comparison(report: Mapping[str, Any]) -> list[str]:
     methods = report['methods']
     dfv = next((_median(base_cell(m, report)) for m in methods if m['name'] == 'dfv'), None)
-    entries = [{**m, 'base': base_cell(m, report), 'dfv': dfv} for m in methods]
-    for entry in entries:
-        entry['whole'] = entry['base']['total_ms']
+    entries = [
+        {**m, 'base': base, 'whole': base['total_ms'], 'dfv': dfv}
+        for m in methods
+        for base in [base_cell(m, report)]
+    ]
     notes = [
         'Medians. **whole**: for DualFocus models the whole estimate with every output (depth, '
         'sigma, confidence, all-in-focus image, organised and decimated points); for DFV image '
@@ -182,8 +176,7 @@ def _comparison(report: Mapping[str, Any]) -> list[str]:
             f'{max(imported) / 1e6:.0f} MB of Python and imported libraries.',
         ]
     for method in methods:
-        if 'error' in method['alone']:
-            error = method['alone']['error']
+        if error := method['alone'].get('error'):
             notes += ['', f'{method["name"]} failed in a separate process: {error}']
     return [*_table(entries, 'method', 'name', _METHOD_COLUMNS), '', *notes]
 
@@ -193,13 +186,10 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
     if not cells:
         return ['No DualFocus model was measured.']
     names = list(dict.fromkeys(name for cell in cells.values() for name in cell['stages']))
-    rows: list[dict[str, Any]] = [
-        {
-            'stage': name,
-            **{t: c['stages'][name]['p50'] for t, c in cells.items() if name in c['stages']},
-        }
-        for name in names
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        found = {t: c['stages'][name]['p50'] for t, c in cells.items() if name in c['stages']}
+        rows.append({'stage': name, **found})
     rows.append({'stage': '**whole estimate**', **{t: _median(c) for t, c in cells.items()}})
     lines = [
         *markdown_table(rows, [(title, title, 1) for title in cells], 'stage'),
@@ -208,10 +198,8 @@ def _stages(report: Mapping[str, Any]) -> list[str]:
         'come after the whole estimate.',
     ]
     if report['device_kind'] != 'cpu':
-        lines += [
-            '',
-            'On a GPU a stage lasts as long as its launch, except for stages that synchronise.',
-        ]
+        note = 'On a GPU a stage lasts as long as its launch, except for stages that synchronise.'
+        lines += ['', note]
     return lines
 
 
@@ -292,3 +280,66 @@ def _over_dds(node: Mapping[str, Any]) -> list[str]:
         'with the two profiles are interleaved.',
         '',
     ]
+
+
+def scaling_figure(report: Mapping[str, Any]) -> np.ndarray:
+    """Return (H, W, 3) uint8: time over planes, time over pixels, stages of DualFocus models."""
+    at, methods = report['base'], report['methods']
+    figure = Figure(figsize=(14, 4.8), dpi=110, layout='constrained')
+    by_planes, by_pixels, stages = figure.subplots(1, 3)
+    for number, method in enumerate(methods):
+        style = {'color': f'C{number}', 'marker': _MARKS[number % len(_MARKS)], 'markersize': 5}
+        style['label'] = method['name']
+        cells = cells_by_planes(method, report)
+        _line(by_planes, [c['planes'] for c in cells], cells, style)
+        cells = cells_by_size(method, report)
+        _line(by_pixels, [c['width'] * c['height'] / 1e6 for c in cells], cells, style)
+    by_planes.set(xlabel='planes', title=f'{at["width"]} x {at["height"]}')
+    by_planes.set_xticks(sorted({c['planes'] for m in methods for c in m['cells']}))
+    by_pixels.set(xlabel='megapixels of a plane', title=f'{at["planes"]} planes')
+    for axes in (by_planes, by_pixels):
+        axes.set_ylabel('ms, median; bars from 10 to 90 %')
+        set_log_scale(axes)
+    by_planes.legend(fontsize=8)
+    _stage_bars(stages, report)
+    figure.suptitle(f'{report["machine"]}; {report["device"]}', fontsize=10)
+    return figure_to_array(figure)
+
+
+def _line(axes: Any, x: list[float], cells: list[Any], style: dict[str, Any]) -> None:
+    low, middle, high = (
+        np.array([cell['total_ms'][p] for cell in cells]) for p in ('p10', 'p50', 'p90')
+    )
+    bars = np.abs(np.stack([middle - low, high - middle]))
+    axes.errorbar(x, middle, bars, capsize=2, linewidth=1.3, **style)
+
+
+def _stage_bars(axes: Any, report: Mapping[str, Any]) -> None:
+    """Draw the time by stage of a whole stack, of the last plane and of a frame."""
+    at, rows = report['base'], []
+    for method in report['methods']:
+        if not method['ours']:
+            continue
+        rows.append((method['name'], base_cell(method, report)))
+        for key, title in (('last_plane', 'last plane'), ('sliding', 'sliding')):
+            if method[key] is not None:
+                rows.append((f'{method["name"]}, {title}', method[key]))
+    if not rows:
+        axes.axis('off')
+        return
+    names = list(dict.fromkeys(name for _, cell in rows for name in cell['stages']))
+    parts = {name: np.array([stages_ms(cell, [name]) for _, cell in rows]) for name in names}
+    # Stages too short to be visible are summed.
+    visible = 0.02 * max(cell['total_ms']['p50'] for _, cell in rows)
+    shown = {name: values for name, values in parts.items() if values.max() > visible}
+    hidden = [values for name, values in parts.items() if name not in shown]
+    shown['other stages'] = sum(hidden, np.zeros(len(rows)))
+    places = np.arange(len(rows))[::-1]
+    left = np.zeros(len(rows))
+    for number, (name, values) in enumerate(shown.items()):
+        axes.barh(places, values, left=left, color=f'C{number + 2}', label=name)
+        left += values
+    axes.set_yticks(places, [name for name, _ in rows], fontsize=8)
+    axes.set(xlabel='ms, median', title=f'{at["planes"]} x {at["width"]} x {at["height"]}')
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3, axis='x')

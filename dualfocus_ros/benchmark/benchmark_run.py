@@ -63,11 +63,10 @@ class BenchmarkConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
+        text = f'planes: a stack has {MIN_PLANES} to {MAX_PLANES} planes, got'
         for count in self.planes:
             if not MIN_PLANES <= count <= MAX_PLANES:
-                raise ConfigError(
-                    f'planes: a stack has {MIN_PLANES} to {MAX_PLANES} planes, got {count}'
-                )
+                raise ConfigError(f'{text} {count}')
         if not self.seconds > 0.0:
             raise ConfigError(f'seconds must be positive, got {self.seconds:g}')
 
@@ -111,24 +110,19 @@ def run_benchmark(
     default = _default_model(methods)
     precisions = _other_precisions(config, default)
     # First runs and subprocesses; repeats are added when their number is known.
-    progress.reset(
-        total=float(
-            (len(config.shapes) + 1) * len(methods)
-            + len(precisions)
-            + 2 * sum(isinstance(method, TimedDualFocus) for method in methods.values())
-        )
-    )
+    networks = sum(isinstance(method, TimedDualFocus) for method in methods.values())
+    runs = (len(config.shapes) + 1) * len(methods) + len(precisions) + 2 * networks
+    progress.reset(total=float(runs))
     progress.set_description('measuring')
     samples = _measure(config, methods, precisions, stacks, progress)
     report['default_model'] = default.name if default is not None else None
     report['methods'] = [_method_report(m, config, samples) for m in methods.values()]
-    report['precisions'] = _compare_precisions(
-        default, precisions, samples, config.base, stacks.stack(config.base)
-    )
+    stack = stacks.stack(config.base)
+    report['precisions'] = _compare_precisions(default, precisions, samples, config.base, stack)
     progress.set_description('alone')
     with tempfile.TemporaryDirectory(prefix='dualfocus-benchmark-') as folder:
         file = Path(folder) / 'stack.npz'
-        write_stack(file, stacks.stack(config.base))
+        write_stack(file, stack)
         for method, name in zip(report['methods'], methods, strict=True):
             method['alone'] = run_in_subprocess(name, file, config.compute, config.seconds)
             progress.update(1)
@@ -146,9 +140,7 @@ def add_node_results(report: Mapping[str, Any], node: Mapping[str, Any]) -> dict
 def _default_model(methods: Mapping[str, BenchmarkMethod]) -> TimedDualFocus | None:
     """Return the model that ``auto`` loads, if it is measured."""
     networks = [method for method in methods.values() if isinstance(method, TimedDualFocus)]
-    if not networks:
-        return None
-    _, name, _ = resolve_model('auto')
+    name = resolve_model('auto')[1] if networks else ''
     return next((network for network in networks if network.name == name), None)
 
 

@@ -25,10 +25,8 @@ from dualfocus_ros.demo.node_processes import PROFILE, NodeGroup, find_config, i
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress
 from dualfocus_ros.exceptions import CommandError
 
-PLAYER, RECEIVER = (
-    'dualfocus_ros.benchmark.stack_player',
-    'dualfocus_ros.benchmark.latency_receiver',
-)
+PLAYER = 'dualfocus_ros.benchmark.stack_player'
+RECEIVER = 'dualfocus_ros.benchmark.latency_receiver'
 DEPTH_TOPIC, IMAGE_TOPIC = 'depth/image_rect', 'image_raw'
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 # Frame period over the computing time of the node, so that it keeps up.
@@ -93,11 +91,7 @@ def measure_node(
             progress.update(1)
         progress.set_description('transport')
         transport = _measure_transport(folder, picture, amount, progress)
-    return {
-        'setting': asdict(base),
-        'modes': modes,
-        'transport': transport,
-    }
+    return {'setting': asdict(base), 'modes': modes, 'transport': transport}
 
 
 def camera_rate(report: Mapping[str, Any], mode: str, planes: int) -> float:
@@ -128,11 +122,9 @@ def _measure_mode(
     logs = folder / mode
     logs.mkdir()
     environment = {**isolated_environment(), **_profile(True)}
-    words = [
-        word
-        for key, value in {**parameters, 'stack.mode': mode}.items()
-        for word in ('-p', f'{key}:={value}')
-    ]
+    words = []
+    for key, value in {**parameters, 'stack.mode': mode}.items():
+        words += ['-p', f'{key}:={value}']
     with NodeGroup() as processes:
         processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
         processes.start('depth_node', words, logs, environment)
@@ -189,9 +181,9 @@ def _measure_transport(
         # Interleaved, so that a disturbance affects both profiles.
         for turn in range(amount.rounds):
             for with_profile in (False, True):
-                name = f'{reliability}-{turn}-{"profile" if with_profile else "default"}'
+                logs = folder / f'{reliability}-{turn}-{with_profile}'
                 sent, received = _play_images(
-                    folder / name, picture, reliability, with_profile, amount.images
+                    logs, picture, reliability, with_profile, amount.images
                 )
                 counts[with_profile] += sent
                 delays[with_profile] += received
@@ -215,9 +207,7 @@ def compare_transports(
         }
     slow, fast = sides['default']['delay_ms'], sides['ours']['delay_ms']
     # The median of few received images would favour the lossy profile.
-    mostly_received = all(
-        side['loss'] is not None and side['loss'] < 0.1 for side in sides.values()
-    )
+    mostly_received = all(side['sent'] and side['loss'] < 0.1 for side in sides.values())
     speed_up = slow['p50'] / fast['p50'] if mostly_received and slow and fast else None
     return {'reliability': reliability, **sides, 'speed_up': speed_up}
 
@@ -246,10 +236,7 @@ def _play_images(
 
 
 def _profile(with_profile: bool) -> dict[str, str | None]:
-    """Return the environment that selects the profile of this package, or none.
-
-    A profile chosen by the user replaces that of the package.
-    """
+    """Return the environment that selects the profile of the user or of this package, or none."""
     if not with_profile:
         return dict.fromkeys(PROFILE_VARIABLES, None)
     chosen = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,8 @@ PUBLISH_STAGES = ('pack', 'serialise')
 
 def cells_by_planes(method: Mapping[str, Any], report: Mapping[str, Any]) -> list[Cell]:
     """Return the cells of a method at the base size, by number of planes."""
-    base = report['base']
-    size = base['width'], base['height']
-    found = [cell for cell in method['cells'] if (cell['width'], cell['height']) == size]
+    size = itemgetter('width', 'height')
+    found = [cell for cell in method['cells'] if size(cell) == size(report['base'])]
     return sorted(found, key=lambda cell: cell['planes'])
 
 
@@ -38,6 +38,13 @@ def base_cell(method: Mapping[str, Any], report: Mapping[str, Any]) -> Cell:
 def stages_ms(cell: Cell, names: Sequence[str] = NETWORK_STAGES) -> float:
     """Return the median time of stages, by default those of the network; 0 for absent ones."""
     return sum(float(cell['stages'][name]['p50']) for name in names if name in cell['stages'])
+
+
+def sliding_over_whole(alone: Mapping[str, Any]) -> float | None:
+    """Return the time of a frame in sliding mode over a whole stack, in a separate process."""
+    if 'sliding_ms' not in alone:
+        return None
+    return float(alone['sliding_ms']['p50'] / alone['whole_ms']['p50'])
 
 
 @dataclass(frozen=True)
@@ -131,9 +138,9 @@ def _in_own_process(alone: Mapping[str, Any], name: str, device_kind: str) -> It
         if alone['device_peak_bytes'] is not None:
             words = f'peak memory on the GPU of {name}'
             yield Ratio('device_memory', words, alone['device_peak_bytes'] / 1e9, 'GB')
-    if 'sliding_ms' in alone:
+    value = sliding_over_whole(alone)
+    if value is not None:
         words = 'sliding mode, a depth per frame / whole stack, in a separate process'
-        value = alone['sliding_ms']['p50'] / alone['whole_ms']['p50']
         yield Ratio('sliding_vs_whole', words, value, limit=0.4)
 
 
@@ -145,10 +152,8 @@ def _on_arrival(default: Mapping[str, Any], base: Cell) -> Iterator[Ratio]:
         yield Ratio('sliding_vs_whole_beside', words, value)
     if last is not None:
         after = last['total_ms']['p50'] + stages_ms(last, PUBLISH_STAGES)
-        words = (
-            'last plane to messages, the others encoded on arrival / inference (encode and '
-            'decode) of a whole stack'
-        )
+        words = 'last plane to messages, the others encoded on arrival / inference (encode and '
+        words += 'decode) of a whole stack'
         yield Ratio('last_plane_vs_inference', words, after / stages_ms(base), limit=1.3)
         words = 'the same / remaining inference (one plane encoded, and decode)'
         yield Ratio('last_plane_vs_rest', words, after / stages_ms(last), limit=1.3)
@@ -166,16 +171,13 @@ def _over_dds(node: Mapping[str, Any]) -> Iterator[Ratio]:
     for mode in node.get('modes', []):
         name = mode['mode']
         if mode.get('latency_ms') and mode.get('inference_ms'):
-            words = (
-                f"{name} mode over DDS, last plane's stamp to depth received / the node's "
-                'inference_ms (of stack_info)'
-            )
+            words = f"{name} mode over DDS, last plane's stamp to depth received / the node's "
+            words += 'inference_ms (of stack_info)'
             value = mode['latency_ms']['p50'] / mode['inference_ms']['p50']
             yield Ratio(f'node_{name}_latency_vs_inference', words, value)
         if mode.get('callbacks'):
-            words = (
-                f"{name} mode over DDS, longest callback on the executor's thread (processor time)"
-            )
+            words = f"{name} mode over DDS, longest callback on the executor's thread (processor "
+            words += 'time)'
             longest = mode['callbacks']['busy'][2]
             yield Ratio(f'node_{name}_longest_callback', words, longest, 'ms', 2.0)
     for entry in node.get('transport', {}).get('compared', []):

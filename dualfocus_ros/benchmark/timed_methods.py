@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
 import itertools
 from pathlib import Path
@@ -59,18 +59,12 @@ class ComputeConfig:
 
     @property
     def torch_device(self) -> torch.device:
-        """Device.
-
-        :raises DeviceError: if it is unavailable.
-        """
+        """Device; DeviceError if it is unavailable."""
         return resolve_device(self.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of DualFocus networks.
-
-        :raises DeviceError: if the device lacks it.
-        """
+        """Number format of DualFocus networks; DeviceError if the device lacks it."""
         return resolve_precision(self.precision, self.torch_device)
 
     @property
@@ -98,9 +92,7 @@ def unshipped_configurations() -> list[str]:
     shipped = shipped_models()
     trained = [load_model(name).network.config for name in shipped]
     return [
-        name
-        for name, config in CONFIGURATIONS.items()
-        if name not in shipped and config not in trained
+        n for n, config in CONFIGURATIONS.items() if n not in shipped and config not in trained
     ]
 
 
@@ -136,9 +128,7 @@ class TimedDualFocus:
         self.precision = PRECISION_NAMES[compute.dtype]
         self.weights = 'random' if model in unshipped_configurations() else 'shipped'
         with _weights_file(model, self.weights) as file:
-            self.estimator = DepthEstimator(
-                file, compute.device, compute.precision, compute.threads
-            )
+            self.estimator = DepthEstimator(file, *astuple(compute))
             self.name = self.estimator.model_name
             network = load_model(self.name if self.name in shipped_models() else file).network
         self.parameters = sum(p.numel() for p in network.parameters())
@@ -149,21 +139,13 @@ class TimedDualFocus:
         return self._timed(stack, ())
 
     def last_plane(self, stack: FocalStack) -> TimingSample:
-        """Estimate a stack whose planes, except for the last, were encoded on arrival.
-
-        Only the work after the arrival of the last plane is timed.
-        """
+        """Estimate a stack whose planes were encoded on arrival; time the last plane only."""
         for plane in stack.planes[:-1]:
             self.estimator.prefetch(plane)
         return self._timed(stack, ())
 
     def next_frame(self, stack: FocalStack) -> TimingSample:
-        """Estimate a stack that differs from the previous one in its newest plane.
-
-        The time includes encoding that plane.
-
-        :param stack: with the newest plane last.
-        """
+        """Encode the last, newest plane of a stack and estimate; the others are encoded."""
         return self._timed(stack, stack.planes[-1:])
 
     def _timed(self, stack: FocalStack, arriving: Sequence[Plane]) -> TimingSample:
@@ -194,9 +176,8 @@ def open_timed_method(name: str, compute: ComputeConfig) -> BenchmarkMethod:
     if found is None:
         return TimedDualFocus(name, compute)
     entry, argument = found
-    options = MethodOptions(
-        compute.torch_device, dtype=compute.baseline_dtype, random_weights=True
-    )
+    dtype = compute.baseline_dtype
+    options = MethodOptions(compute.torch_device, dtype=dtype, random_weights=True)
     return TimedMethod(entry.open(argument, options))
 
 
@@ -256,11 +237,8 @@ def _message_ms(stack: FocalStack, result: DepthResult) -> dict[str, float]:
     stamp = output_messages.output_stamp(stack, 'reference')
     header = Header(stamp=to_stamp(stamp), frame_id=stack.frame_id)
     messages = [output_messages.depth_message(header, result.depth, '32FC1')]
-    for values, encoding in (
-        (result.sigma, '32FC1'),
-        (result.confidence, 'mono8'),
-        (result.all_in_focus, 'rgb8'),
-    ):
+    for name, encoding in ('sigma', '32FC1'), ('confidence', 'mono8'), ('all_in_focus', 'rgb8'):
+        values = getattr(result, name)
         if values is not None:
             messages.append(output_messages.image_message(header, values, encoding))
     for points in (result.points, result.points_decimated):

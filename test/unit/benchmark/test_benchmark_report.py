@@ -4,8 +4,7 @@
 import numpy as np
 
 from benchmark_fakes import make_report
-from dualfocus_ros.benchmark.benchmark_plot import scaling_figure
-from dualfocus_ros.benchmark.benchmark_report import as_markdown
+from dualfocus_ros.benchmark.benchmark_report import as_markdown, scaling_figure
 
 
 def test_reports_a_busy_machine():

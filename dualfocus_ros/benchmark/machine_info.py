@@ -19,11 +19,6 @@ _INSTRUCTIONS = (
 )
 
 
-def busy_limit() -> float:
-    """Return the number of busy processors above which the machine counts as busy."""
-    return 0.25 * len(os.sched_getaffinity(0))
-
-
 def describe_machine() -> str:
     """Return processors, instruction set and memory, such as ``2 virtual CPU cores …``."""
     flags, model = _cpuinfo()

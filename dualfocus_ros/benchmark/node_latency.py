@@ -8,10 +8,10 @@ of Fast DDS and with the profile of this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 import json
-import os
 from pathlib import Path
 import tempfile
 import time
@@ -119,24 +119,20 @@ def _measure_mode(
 ) -> dict[str, Any]:
     """Run camera, node and receiver until enough depth images have arrived."""
     sent, received = folder / f'{mode}.sent', folder / f'{mode}.received'
-    logs = folder / mode
-    logs.mkdir()
-    environment = {**isolated_environment(), **_profile(True)}
     words = []
     for key, value in {**parameters, 'stack.mode': mode}.items():
         words += ['-p', f'{key}:={value}']
-    with NodeGroup() as processes:
-        processes.start(RECEIVER, [DEPTH_TOPIC, 'reliable', str(received)], logs, environment)
-        processes.start('depth_node', words, logs, environment)
-        processes.start(PLAYER, [str(stack), repr(rate), str(sent)], logs, environment)
-        required = amount.depths + WARMUP_MESSAGES
+    nodes = {
+        RECEIVER: [DEPTH_TOPIC, 'reliable', str(received)],
+        'depth_node': words,
+        PLAYER: [str(stack), repr(rate), str(sent)],
+    }
+    required = amount.depths + WARMUP_MESSAGES
+    with _running(nodes, folder / mode, True) as check:
         # Ten times the expected duration, for busy machines.
         deadline = time.monotonic() + START_SECONDS + 10.0 * required * 32 / rate
         while len(_entries(received, 'arrival')) < required:
-            _check_running(processes, deadline, mode)
-            time.sleep(0.1)
-    if processes.problems:
-        raise CommandError('; '.join(processes.problems))
+            check(deadline, mode)
     depths = _entries(received, 'arrival')[WARMUP_MESSAGES:]
     infos = _entries(received, 'info')[WARMUP_MESSAGES:]
     # Statistics of the newest callbacks; the last message covers nearly all.
@@ -216,45 +212,50 @@ def _play_images(
     logs: Path, picture: Path, reliability: str, with_profile: bool, images: int
 ) -> tuple[int, list[float]]:
     """Play images to a receiver; return the number sent and the delays in ms."""
-    logs.mkdir()
     sent, received = logs / 'sent', logs / 'received'
-    environment = {**isolated_environment(), **_profile(with_profile)}
-    with NodeGroup() as processes:
-        processes.start(RECEIVER, [IMAGE_TOPIC, reliability, str(received)], logs, environment)
-        processes.start(PLAYER, [str(picture), repr(TRANSPORT_RATE), str(sent)], logs, environment)
+    nodes = {
+        RECEIVER: [IMAGE_TOPIC, reliability, str(received)],
+        PLAYER: [str(picture), repr(TRANSPORT_RATE), str(sent)],
+    }
+    with _running(nodes, logs, with_profile) as check:
         deadline = time.monotonic() + START_SECONDS + 10.0 * images / TRANSPORT_RATE
         while len(_lines(sent)) < images + WARMUP_MESSAGES:
-            _check_running(processes, deadline, 'transport')
-            time.sleep(0.05)
+            check(deadline, 'transport')
         # The last images may still be in transit; later ones do not count.
         stamps = set(_lines(sent)[WARMUP_MESSAGES : images + WARMUP_MESSAGES])
         time.sleep(0.3)
-    if processes.problems:
-        raise CommandError('; '.join(processes.problems))
     arrived = [e for e in _entries(received, 'arrival') if e['stamp_ns'] in stamps]
     return len(stamps), [_delay_ms(entry) for entry in arrived]
 
 
-def _profile(with_profile: bool) -> dict[str, str | None]:
-    """Return the environment that selects the profile of the user or of this package, or none."""
+@contextmanager
+def _running(
+    nodes: Mapping[str, Sequence[str]], logs: Path, with_profile: bool
+) -> Iterator[Callable[[float, str], None]]:
+    """Run nodes; yield a function that waits and checks that all run before a deadline."""
+    logs.mkdir()
+    environment: dict[str, str | None] = {**isolated_environment()}
     if not with_profile:
-        return dict.fromkeys(PROFILE_VARIABLES, None)
-    chosen = next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), None)
-    file = chosen or find_config(PROFILE)
-    return {} if file is None else dict.fromkeys(PROFILE_VARIABLES, str(file))
+        environment |= dict.fromkeys(PROFILE_VARIABLES)
+    with NodeGroup() as processes:
+        for name, words in nodes.items():
+            processes.start(name, words, logs, environment)
 
+        def check(deadline: float, task: str) -> None:
+            exited = processes.exited()
+            if exited:
+                raise CommandError(
+                    f'{exited[0].name} ended with status {exited[0].status} ({task}); last '
+                    f'output: {exited[0].last_line()}'
+                )
+            if time.monotonic() > deadline:
+                output = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
+                raise CommandError(f'no messages arrived in time ({task}); last output: {output}')
+            time.sleep(0.05)
 
-def _check_running(processes: NodeGroup, deadline: float, task: str) -> None:
-    """Check that all processes run and the deadline has not passed."""
-    exited = processes.exited()
-    if exited:
-        raise CommandError(
-            f'{exited[0].name} ended with status {exited[0].status} ({task}); last output: '
-            f'{exited[0].last_line()}'
-        )
-    if time.monotonic() > deadline:
-        output = '; '.join(f'{node.name}: {node.last_line()}' for node in processes.nodes)
-        raise CommandError(f'no messages arrived in time ({task}); last output: {output}')
+        yield check
+    if processes.problems:
+        raise CommandError('; '.join(processes.problems))
 
 
 def _lines(log: Path) -> list[Any]:

@@ -119,7 +119,7 @@ def fit_focus_scale(positions: Sequence[float], distances: Sequence[float]) -> F
         )
     middle, half = 0.5 * (u.max() + u.min()), 0.5 * (u.max() - u.min())
     x = (u - middle) / half
-    designs = [np.stack([x**power for power in range(degree + 1)], axis=1) for degree in (1, 2)]
+    designs = [np.vander(x, degree + 1, increasing=True) for degree in (1, 2)]
     linear, quadratic = (
         float(np.sqrt(np.mean(leave_one_out_errors(design, q, q) ** 2)))
         if settings >= required

@@ -188,7 +188,7 @@ def _settling_time(
         x = (t - t.mean()) / unit
         # Noise is additive in the remaining share, not in its logarithm.
         weight = left[usable] / np.hypot(left[usable], 3.0 * max(noise, 1e-3))
-        design = np.stack([np.ones_like(x), x, x * x], axis=1)
+        design = np.vander(x, 3, increasing=True)
         fit = fit_linear(design * weight[:, None], logs * weight, scale_floor=0.05)
         normal = np.polynomial.Polynomial(fit.coefficients)
         fine = np.linspace(x.min(), x.max() + 0.5, 400)

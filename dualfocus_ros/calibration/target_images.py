@@ -243,7 +243,7 @@ def _fit_power(x: np.ndarray, energy: np.ndarray, power: float) -> LinearFit:
     # The gradient energy of a texture under blur of variance v is proportional to v^-2 for white
     # noise and to v^-1/2 for single edges, and v is a parabola in dioptres.
     values = energy ** (-1.0 / power)
-    design = np.stack([np.ones_like(x), x, x * x], axis=1) / values[:, None]
+    design = np.vander(x, 3, increasing=True) / values[:, None]
     return fit_linear(design, np.ones_like(x), scale_floor=0.005)
 
 

@@ -200,8 +200,7 @@ def fit_similarity(
     points = np.stack([x.ravel(), y.ravel()], axis=1)
     offset = points - centre
     moved = registration.transform_points(transform, points) - centre
-    mean, mean_moved = offset.mean(axis=0), moved.mean(axis=0)
-    about = offset - mean
-    scale = float(np.sum(about * (moved - mean_moved)) / np.sum(about**2))
-    shift = mean_moved - scale * mean
-    return scale, (float(shift[0]), float(shift[1]))
+    about = offset - offset.mean(axis=0)
+    scale = float(np.sum(about * (moved - moved.mean(axis=0))) / np.sum(about**2))
+    x_shift, y_shift = (moved.mean(axis=0) - scale * offset.mean(axis=0)).tolist()
+    return scale, (x_shift, y_shift)

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Field curvature: a lens focused at u dioptres on the axis focuses at u + c2 r^2 + c4 r^4.
 
-r is the distance of a pixel from the principal point in half diagonals of the image. The offset of
-the Petzval surface is a constant distance on the image side; as 1/d = 1/F - 1/v, it is nearly a
-constant number of dioptres on the object side at every focus. So c2 and c4 are in 1/m.
-(:class:`~dualfocus_ros.simulation.aberrations.FieldAberrations` has a curvature relative to the
-focus distance, for studies.)
+r is the distance of a pixel from the principal point in half diagonals of the image. The Petzval
+surface has a constant offset on the image side; as 1/d = 1/F - 1/v, it is nearly constant in
+dioptres at every focus. So c2 and c4 are in 1/m.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lenses of common cameras and of published data sets.
-
-The pixel pitch is the sensor width over the image width.
-"""
+"""Lenses of common cameras and of published data sets; pixel pitch: sensor over image width."""
 
 from __future__ import annotations
 
@@ -13,11 +10,7 @@ from dualfocus_ros.camera.thin_lens import Lens
 
 @dataclass(frozen=True)
 class LensPreset:
-    """Camera of known optics.
-
-    :param source: source of the numbers.
-    :param width: image width in pixels.
-    """
+    """Camera of known optics, the source of the numbers, and the image width in pixels."""
 
     title: str
     lens: Lens
@@ -25,7 +18,7 @@ class LensPreset:
     width: int = 640
 
 
-# Sensor width of the simulated camera in metres.
+# Metres.
 SIMULATED_SENSOR_WIDTH = 7.2e-3
 
 PRESETS = {
@@ -69,8 +62,5 @@ PRESETS = {
 
 
 def simulated_lens(width: int) -> Lens:
-    """Return the 16 mm f/1.4 lens of the simulated camera, for images ``width`` pixels wide.
-
-    Its horizontal field of view is 25 degrees.
-    """
+    """Return the simulated 16 mm f/1.4 lens, 25 degrees wide, for images of a width in pixels."""
     return Lens(0.016, 1.4, SIMULATED_SENSOR_WIDTH / width)

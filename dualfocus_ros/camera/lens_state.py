@@ -23,7 +23,6 @@ class _InSweep:
 
     @property
     def plane_id(self) -> tuple[int, int, int]:
-        """Sweep, index and count, which identify the plane."""
         return self.sweep_id, self.plane_index, self.plane_count
 
 

@@ -25,19 +25,16 @@ class PinholeCamera:
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f'camera size must be positive, got {self.width}x{self.height}')
         if not (self.fx > 0.0 and self.fy > 0.0):
+            got = f'got fx={self.fx}, fy={self.fy}'
             raise ValueError(
-                f'focal lengths must be positive, got fx={self.fx}, fy={self.fy}: '
-                'the camera is not calibrated'
+                f'focal lengths must be positive, {got}: the camera is not calibrated'
             )
         if not all(math.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy)):
             raise ValueError('camera intrinsics must be finite')
 
     @classmethod
     def centred(cls, width: int, height: int, focal_length: float) -> PinholeCamera:
-        """Return a camera with square pixels and the principal point in the image centre.
-
-        :param focal_length: fx = fy in pixels.
-        """
+        """Return a camera with fx = fy in pixels and the principal point in the image centre."""
         centre = 0.5 * (width - 1), 0.5 * (height - 1)
         return cls(width, height, focal_length, focal_length, *centre)
 

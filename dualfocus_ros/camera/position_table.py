@@ -15,8 +15,7 @@ _ROUNDING = 1e-6
 class PositionTable:
     """Lens positions in driver units and their focus.
 
-    Piecewise linear between the entries, undefined beyond them: an actuator outside of its
-    calibrated range is unpredictable.
+    Piecewise linear between the entries, undefined beyond them.
 
     :param positions: lens positions in the unit of the driver.
     :param dioptres: focus at these positions in 1/m; both sequences increase or decrease strictly.
@@ -32,15 +31,12 @@ class PositionTable:
         if len(positions) < 2:
             raise ValueError(f'calibration: at least 2 entries are needed, got {len(positions)}')
         for name, numbers in (('positions', positions), ('dioptres', dioptres)):
+            start, got = f'calibration.{name}: must', f'got {list(numbers)}'
             if not all(math.isfinite(number) for number in numbers):
-                raise ValueError(
-                    f'calibration.{name}: must be finite numbers, got {list(numbers)}'
-                )
+                raise ValueError(f'{start} be finite numbers, {got}')
             steps = np.diff(np.asarray(numbers, np.float64))
             if not ((steps > 0.0).all() or (steps < 0.0).all()):
-                raise ValueError(
-                    f'calibration.{name}: must increase or decrease strictly, got {list(numbers)}'
-                )
+                raise ValueError(f'{start} increase or decrease strictly, {got}')
         order = np.argsort(dioptres)
         self._dioptres = np.asarray(dioptres, np.float64)[order]
         self._positions = np.asarray(positions, np.float64)[order]

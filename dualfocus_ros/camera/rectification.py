@@ -90,8 +90,8 @@ def source_coordinates(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the raw image coordinates of the pixels of a rectified image, for ``cv2.remap``.
 
-    All differences are combined, so that the image is interpolated only once: intrinsics
-    (breathing, zoom, principal point), rotation, lens distortion and motion.
+    Intrinsics (breathing, zoom, principal point), rotation, distortion and motion are combined, so
+    that the image is interpolated once.
 
     :param view: camera of the raw image; ``view.rectified`` is ignored.
     :param output: pinhole camera of the rectified image.

@@ -154,8 +154,8 @@ def _result_content(result: DatasetResult) -> dict[str, Any]:
 def _result_section(result: DatasetResult, run_info: RunInfo, baseline: str | None) -> list[str]:
     height, width = result.size
     caption = (
-        f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of {result.planes} '
-        f'planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
+        f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of '
+        f'{result.planes} planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
         f'seed {run_info.seed}, {run_info.device}.'
     )
     lines = ['', f'## {result.dataset.name}', '', caption, '']

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data-parallel training in several processes started by ``torchrun``.
 
-Each process draws other batches. Gradients (DistributedDataParallel) and running statistics of
-batch normalisation are averaged, so that all processes hold the same network. The first process
-writes files.
+Each process draws other batches. Gradients and running statistics of batch normalisation are
+averaged, so that all processes hold the same network. The first process writes files.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the first process, which writes and prints."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
@@ -55,8 +53,7 @@ class DistributedContext:
     def sync_stop(self, stop: bool, seconds: float) -> tuple[bool, float]:
         """Return whether any process wants to stop, and the time of the first process.
 
-        Decisions by time or signals must be equal in all processes, or these would deadlock. Runs
-        on the host, without synchronising the device.
+        Decisions must be equal in all processes, or these would deadlock. Runs on the host.
         """
         if self.size == 1:
             return stop, seconds

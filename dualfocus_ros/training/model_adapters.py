@@ -58,10 +58,7 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def for_finetuning(self, network: DualFocus) -> ModelAdapter:
-        """Return this adapter, adjusted to initial weights from ``network``.
-
-        :raises ValueError: if the weights do not fit.
-        """
+        """Return this adapter, adjusted to initial weights; ValueError if they do not fit."""
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch, autocast: Autocast) -> LossAndTerms:
@@ -69,11 +66,7 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def predict(self, network: nn.Module, images: Tensor, focus: Tensor) -> Maps:
-        """Estimate positions with a network in evaluation mode.
-
-        :param images: (B, N, 3, H, W) in [0, 1].
-        :param focus: (B, N) ascending.
-        """
+        """Estimate from images (B, N, 3, H, W) in [0, 1] and ascending focus (B, N)."""
 
     def scale_sigma(self, network: nn.Module, factor: float) -> bool:
         """Multiply later predictions of sigma; return False if the network cannot."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fit of the sigma head of a trained network; its depth stays unchanged.
 
-The network runs once on each crop. The inputs of the sigma head at random pixels are stored, and
-the head is trained on pixels of all crops, which takes seconds.
+The network runs once on each crop; the sigma head is trained on stored inputs at random pixels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training stacks, uploaded or rendered on the training device.
 
-Random parameters have the ranges of ``render_training_stack`` in
-:mod:`dualfocus_ros.simulation.random_stacks.stack_renderer` and are drawn on the host.
+Random parameters are drawn on the host as in ``stack_renderer.render_training_stack``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     expose,
 )
 
-# Scenes rendered at once: enough to use a GPU fully, few enough for its memory.
+# Scenes rendered at once: enough to use a GPU fully.
 RENDER_CHUNK = 8
 # Scenes composed at once, with all their textures in memory.
 MAX_SCENES = 32

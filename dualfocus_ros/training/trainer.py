@@ -65,12 +65,11 @@ class Trainer:
             )
         if start is not None:
             adapter = adapter.for_finetuning(start.network)
-        if config.precision == 'auto' and device.type == 'cuda':
-            # Older GPUs only emulate bfloat16.
-            native = torch.cuda.get_device_capability(device)[0] >= 8
-            config = replace(config, precision='bf16' if native else 'fp16')
-        elif config.precision == 'auto':
-            config = replace(config, precision='fp32')
+        if config.precision == 'auto':
+            precision = 'fp32'
+            if device.type == 'cuda':  # older GPUs only emulate bfloat16
+                precision = 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
+            config = replace(config, precision=precision)
         torch.manual_seed(config.seed)
         self.adapter, self.config, self.folder, self.device = adapter, config, folder, device
         self.context = context or DistributedContext()
@@ -164,7 +163,6 @@ class Trainer:
         return model.eval()
 
     def save(self) -> None:
-        """Write the checkpoint, in the first process."""
         if not self.context.is_main:
             return
         meta: dict[str, Any] = {'step': self.step, 'seconds': self.seconds, 'plan': self._plan}
@@ -179,7 +177,6 @@ class Trainer:
         return self.config.learning_rate * warmup * max(decay, 0.01)
 
     def autocast(self) -> torch.autocast:
-        """Return the context of mixed precision, disabled for fp32."""
         mixed = self._dtype is not torch.float32
         return torch.autocast(self.device.type, self._dtype if mixed else None, enabled=mixed)
 

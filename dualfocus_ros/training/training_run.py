@@ -44,19 +44,13 @@ PREVIEWS = 3
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Outcome of a run.
-
-    :param weights: the written weights; None if the run stopped before its end, only rendered, or
-        is not the first of several processes.
-    :param interrupted: whether Ctrl-C or SIGTERM stopped the run.
-    """
+    """Written weights, None before the end of a run, and whether a signal stopped it."""
 
     weights: Path | None = None
     interrupted: bool = False
 
 
-class _StoppedError(Exception):
-    """Ctrl-C or SIGTERM during the fit of sigma."""
+class _StoppedError(Exception): ...
 
 
 @contextmanager
@@ -69,11 +63,11 @@ def catch_stop() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(n): signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, _: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, handle)
@@ -240,11 +234,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class SyntheticMetrics:
-    """Metrics on held-out rendered stacks; errors as shares of the sweep in inverse depth.
-
-    :param within_one_sigma: share of pixels whose error is below the predicted sigma.
-    :param unimodal: share of pixels whose focus probability has a single peak.
-    """
+    """Metrics on held-out rendered stacks; errors as shares of the sweep in inverse depth."""
 
     stacks: int
     planes: int

@@ -24,10 +24,10 @@ from dualfocus_ros.nodes.monitoring import diagnostics
 from dualfocus_ros.nodes.monitoring.monitors import ClockMonitor, RangeMonitor, RejectionLog
 from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer, OutputStatistics
 from dualfocus_ros.nodes.node_runner import run_node
-from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
 from dualfocus_ros.nodes.parameters.parameter_declaration import DynamicParameters
+from dualfocus_ros.nodes.publishers import OutputPublishers, StackJob
 from dualfocus_ros.nodes.qos import DIAGNOSTICS_QUEUE, create_publisher
 from dualfocus_ros.nodes.stack_processor import (
     EstimatorLoader,

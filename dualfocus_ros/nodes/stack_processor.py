@@ -15,9 +15,9 @@ from dualfocus_ros.focal_stack import FocalStack
 from dualfocus_ros.inference.gpu_errors import GpuFault, classify_gpu_error
 from dualfocus_ros.inference.result import DepthResult, OutputRequest
 from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics, StackQuality
-from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob, requested_outputs
 from dualfocus_ros.nodes.parameters.depth_parameters import DepthNodeSettings
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
+from dualfocus_ros.nodes.publishers import OutputPublishers, StackJob, requested_outputs
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dualfocus_ros.camera.lens_state import LensState
 from dualfocus_ros.nodes.inference_worker import InferenceWorker
 from dualfocus_ros.nodes.monitoring.monitors import ClockMonitor
 from dualfocus_ros.nodes.monitoring.node_statistics import CallbackTimer, OutputStatistics
-from dualfocus_ros.nodes.outputs import OutputPublishers
+from dualfocus_ros.nodes.publishers import OutputPublishers
 from dualfocus_ros.nodes.qos import incompatible_endpoints
 from dualfocus_ros.nodes.stack_processor import EstimatorLoader, describe_error
 from dualfocus_ros.nodes.stack_source import StackSource

@@ -22,8 +22,8 @@ from dualfocus_ros.nodes.inputs import INPUTS
 from dualfocus_ros.nodes.monitoring.monitors import RangeMonitor
 from dualfocus_ros.nodes.monitoring.node_statistics import OutputStatistics
 from dualfocus_ros.nodes.offline.bag_inputs import BagInputs
-from dualfocus_ros.nodes.outputs import OutputPublishers, StackJob
 from dualfocus_ros.nodes.parameters.derived_settings import estimator_settings
+from dualfocus_ros.nodes.publishers import OutputPublishers, StackJob
 from dualfocus_ros.nodes.qos import AS_OFFERED
 from dualfocus_ros.nodes.stack_processor import StackProcessor
 from dualfocus_ros.sweep.stage_counter import Stage, StageCounter, StageCounts

@@ -58,7 +58,6 @@ def measure_blur(
     :param settings: images of each focus setting.
     :param method: ``edge``, ``texture``, or ``auto``: edge if one is found.
     :param region: part of the image with the target; default the whole image.
-    :param progress: called once per image.
     :raises CalibrationError: for too few settings, or a target without edge and texture.
     """
     if method not in METHODS:

@@ -50,8 +50,7 @@ _MAX_OUTLIERS = 0.25
 class TargetFocus:
     """Focus at which the blocks of one target are sharp.
 
-    :param x: (M,) of each block from the principal point, to the right, in half diagonals.
-    :param y: (M,) downwards.
+    :param x: (M,) of each block from the principal point, right in half diagonals; ``y`` down.
     :param dioptres: (M,) focus of largest sharpness.
     """
 
@@ -71,7 +70,6 @@ class FieldCurvatureFit:
 
     :param coefficients: c2, c4 in 1/m; c4 is 0 if not significant.
     :param errors: their standard errors; NaN for an unused c4.
-    :param targets: fitted measurements.
     :param before: fit of planes alone.
     :param after: fit with curvature; residuals of all targets, concatenated.
     """
@@ -99,7 +97,6 @@ def measure_target(
     :param settings: an image of each focus setting.
     :param region: part of the image with the target; default the whole image.
     :param centre: principal point x, y in pixels; default the image centre.
-    :param progress: called once per image.
     :raises CalibrationError: for too little texture, or a target out of the swept range.
     """
     if len(settings) < MIN_SWEEP:

@@ -43,7 +43,6 @@ def measure_views(
 
     :param settings: images of each focus setting.
     :param centre: principal point x, y at infinity focus in pixels; default the image centre.
-    :param progress: called once per image.
     :returns: the views, the focus of the reference, and the width of the images.
     :raises CalibrationError: for too few settings, or images that cannot be registered.
     """

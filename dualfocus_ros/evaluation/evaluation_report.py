@@ -85,10 +85,7 @@ class DatasetResult:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationReport:
-    """Results of an evaluation.
-
-    :param baseline: method to whose errors those of the others are set in relation.
-    """
+    """Results of an evaluation, with error ratios to a baseline method."""
 
     run_info: RunInfo
     methods: Sequence[Method]
@@ -102,10 +99,7 @@ class EvaluationReport:
         return to_json({'facts': vars(self.run_info), 'methods': methods, 'sets': sets})
 
     def markdown(self, figures: Mapping[str, Sequence[str]] | None = None) -> str:
-        """Return the report as Markdown.
-
-        :param figures: file names by data set, shown below its tables.
-        """
+        """Return the report as Markdown, with figures given as file names by data set."""
         lines = ['# Evaluation', '', str(self.run_info), '']
         lines += ['| method | description |', '| --- | --- |']
         lines += [f'| {method.name} | {method.about} |' for method in self.methods]
@@ -155,8 +149,8 @@ def _result_section(result: DatasetResult, run_info: RunInfo, baseline: str | No
     height, width = result.size
     caption = (
         f'{result.dataset.description}; {result.protocol}; {result.stacks} stacks of '
-        f'{result.planes} planes {width}x{height}; errors in {result.unit}; commit {run_info.commit}, '
-        f'seed {run_info.seed}, {run_info.device}.'
+        f'{result.planes} planes {width}x{height}; errors in {result.unit}; '
+        f'commit {run_info.commit}, seed {run_info.seed}, {run_info.device}.'
     )
     lines = ['', f'## {result.dataset.name}', '', caption, '']
     lines += _mean_table(result.accumulators, ERROR_COLUMNS, result.unit)
@@ -181,7 +175,6 @@ def _mean_table(
 
 
 def _ratio_table(accumulators: Mapping[str, MetricAccumulator], baseline: str) -> list[str]:
-    """Return a row of error ratios per other method; below 1 it is better than the baseline."""
     means = {name: accumulator.means() for name, accumulator in accumulators.items()}
     reference = means.pop(baseline)
     columns = [column for column in RATIO_COLUMNS if reference.get(column[0], 0.0) > 0.0]
@@ -194,21 +187,14 @@ def _ratio_table(accumulators: Mapping[str, MetricAccumulator], baseline: str) -
 
 
 def _group_table(result: DatasetResult, grouping: str) -> list[str]:
-    """Return a row per group of pixels, a column per method: mean |error| in positions."""
-    groups = {
-        name: accumulator.groups[grouping].rows()
-        for name, accumulator in result.accumulators.items()
-        if grouping in accumulator.groups
-    }
-    rows = [
-        {
-            grouping: group['pixels'],
-            'pixels %': group['share'],
-            **{name: of_method[index]['mae_position'] for name, of_method in groups.items()},
-        }
-        for index, group in enumerate(next(iter(groups.values())))
-        if group['share'] != 0.0
-    ]
+    accumulators = result.accumulators.items()
+    groups = {name: a.groups[grouping].rows() for name, a in accumulators if grouping in a.groups}
+    rows = []
+    for of_methods in zip(*groups.values()):
+        first = of_methods[0]
+        errors = {name: group['mae_position'] for name, group in zip(groups, of_methods)}
+        if first['share'] != 0.0:
+            rows.append({grouping: first['pixels'], 'pixels %': first['share'], **errors})
     columns = [('pixels %', 'pixels %', -1), *((name, name, 4) for name in groups)]
     title = f'Mean error in {result.position_unit} by {grouping}:'
     return [title, '', *markdown_table(rows, columns, grouping)]

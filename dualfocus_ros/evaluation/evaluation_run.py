@@ -35,7 +35,7 @@ class EvaluationConfig:
 
     :param data: data sets as ``KIND:PLACE``, see :mod:`dualfocus_ros.datasets.registry`.
     :param methods: names, see :mod:`dualfocus_ros.evaluation.methods`; empty for the default.
-    :param baseline: name of a method, for the ratios of the errors of the others to its errors.
+    :param baseline: method to whose errors those of the others are set in relation.
     :param protocol: ``A`` or ``B``; renders stacks from RGB-D sets.
     :param planes: planes per stack; 0 for 5 (A), 10 (B), or all of recorded stacks.
     :param limit: stacks per data set, 0 for all.
@@ -78,12 +78,11 @@ def run_evaluation(config: EvaluationConfig, progress: Progress | None = None) -
     check_baseline(config.baseline, [method.name for method in methods])
     stacks = sum(min(config.limit or len(data), len(data)) for data in datasets)
     progress.reset(total=stacks * len(methods))
-    results, amount = [], {'planes': config.planes, 'limit': config.limit}
+    results, options = [], {'planes': config.planes, 'limit': config.limit}
     for data in datasets:
         progress.set_description(data.name)
-        results.append(
-            evaluate_dataset(data, methods, protocol, **amount, progress=progress.update)
-        )
+        result = evaluate_dataset(data, methods, protocol, **options, progress=progress.update)
+        results.append(result)
     facts = collect_run_info(device, config.seed)
     return EvaluationReport(facts, methods, results, config.baseline)
 

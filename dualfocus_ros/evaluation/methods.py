@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registry of the methods that are compared by evaluation, benchmark and studies.
 
-A new method implements :class:`~dualfocus_ros.evaluation.method_interface.Method` and gets an
-entry in :data:`METHODS`. Every other name is a DualFocus model or a weights file.
+A new method implements ``Method`` and gets an entry in :data:`METHODS`. Every other name is a
+DualFocus model or a weights file.
 """
 
 from __future__ import annotations
@@ -59,12 +59,11 @@ class DualFocusMethod(Method):
 
     def __init__(self, model: str, device: torch.device) -> None:
         loaded = load_model(model)
-        self.name = loaded.name
+        self.name, self._device = loaded.name, device
         self.weights = 'shipped' if loaded.name in shipped_models() else 'file'
         self.parameters = sum(p.numel() for p in loaded.network.parameters())
         size = f'{self.parameters / 1e6:.2f} M parameters'
         self.about = f'DualFocus, {size}, SHA-256 {loaded.sha256[:12]}'
-        self._device = device
         self._network = fold_batch_norm(loaded.network).to(device)
 
     def estimate(self, case: Case) -> Estimate:
@@ -104,7 +103,6 @@ class DFVMethod(Method):
         self._network = network.eval().to(self._device)
 
     def estimate(self, case: Case) -> Estimate:
-        """Estimate position, probability, and sigma as the standard deviation of p."""
         order = np.argsort(case.focus, kind='stable')
         images = images_to_tensor(case.images[order], self._device)
         height, width = images.shape[-2:]
@@ -158,12 +156,10 @@ class RangeOnlyMethod(Method):
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """Registered method.
+    """Registered method, with the commands that use it by default.
 
     :param open: called with the text after the colon of ``NAME:ARGUMENT``, and the options.
     :param usage: names as users type them.
-    :param evaluated: whether ``evaluate`` compares it by default.
-    :param benchmarked: whether ``benchmark`` times it by default.
     """
 
     open: Callable[[str, MethodOptions], Method]
@@ -178,8 +174,7 @@ METHODS: dict[str, MethodEntry] = {
     'rdf': MethodEntry(lambda _, __: ClassicalMethod('rdf'), 'rdf', True, True),
     RANGE_ONLY: MethodEntry(lambda _, __: RangeOnlyMethod(), RANGE_ONLY, evaluated=True),
     SINGLE_IMAGE: MethodEntry(
-        lambda data, options: SingleImageMethod(data, options.protocol),
-        f'{SINGLE_IMAGE}[:KIND:PLACE]',
+        lambda data, given: SingleImageMethod(data, given.protocol), f'{SINGLE_IMAGE}[:KIND:PLACE]'
     ),
 }
 USAGE = ', '.join(entry.usage for entry in METHODS.values())

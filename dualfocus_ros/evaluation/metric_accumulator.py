@@ -61,10 +61,8 @@ class PixelGroups:
 
 @dataclass(eq=False)
 class MetricAccumulator:
-    """Metrics of one method on one data set.
+    """Metrics of one method on one data set, by image, and errors by group of pixels.
 
-    :param images: metrics of each image.
-    :param groups: errors by group of pixels, by name of the grouping.
     :param within_counts: errors within the sigma interval of each of :data:`NOMINAL_SHARES`.
     :param pixel_count: pixels with sigma and ground truth.
     """
@@ -153,11 +151,8 @@ def _uncertainty_metrics(
     ratio = error / np.maximum(sigma, 1e-12)
     accumulator.within_counts += np.searchsorted(np.sort(ratio), _LIMITS, side='right')
     accumulator.pixel_count += ratio.size
-    out = {
-        'within_1_sigma': float((ratio < 1.0).mean()),
-        'within_2_sigma': float((ratio < 2.0).mean()),
-        'ause': ause(error, sigma),
-    }
+    out = {f'within_{n}_sigma': float((ratio < n).mean()) for n in (1, 2)}
+    out['ause'] = ause(error, sigma)
     if inside.any():
         # An expectation over the planes cannot reach positions beyond them.
         out['within_1_sigma_inside'] = float((ratio < 1.0)[inside].mean())
@@ -241,8 +236,8 @@ def _range_labels(edges: tuple[float, ...], unit: str) -> tuple[str, ...]:
 def plane_fit_metrics(case: Case, estimate: Estimate, texture: np.ndarray) -> dict[str, float]:
     """Fit position = a + b u + c v over the case's flat region.
 
-    :returns: RMS of the residual, rise over the region, and the median sigma in the region,
-        elsewhere, and in the least textured quarter of elsewhere.
+    :returns: RMS residual, rise, and the median sigma in the region, elsewhere, and in the least
+        textured quarter of elsewhere.
     """
     assert case.plane is not None
     rows, columns = case.plane

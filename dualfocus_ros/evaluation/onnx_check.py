@@ -18,8 +18,7 @@ from dualfocus_ros.simulation.random_stacks.stack_renderer import (
     render_training_stack,
 )
 
-# Largest difference of a correct export, as a share of the sweep. Rounding errors are thousands of
-# times smaller, errors of the export much larger.
+# Largest difference of a correct export, as a share of the sweep; thousands of rounding errors.
 MAX_DIFFERENCE = 1e-3
 # Side of rendered images in pixels, larger than the receptive field; they are mirrored beyond it.
 PATCH_SIZE = 128

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rendering protocols: focal stacks from RGB-D images, as published (A) and without leaks (B).
 
-Protocol A takes the focus distances from the ground truth of each image, so the focus list alone
-reveals the depth range. Protocol B has one focus list and one lens for all images.
+The focus list of protocol A reveals the depth range of the image; that of B is always the same.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ class ProtocolA:
 
     Focus distances are linspace(min, max) of the ground truth of each image. Every pixel spreads
     by a Gaussian of standard deviation c / 2 within 7x7 pixels, in encoded values and without
-    occlusion; images are not quantised. The published code also removes up to 20 px of border
-    first, which cannot reach the centre crop of 512x384 and is left out here.
+    occlusion; images are not quantised.
     """
 
     planes: int = 5
@@ -75,7 +73,7 @@ class ProtocolA:
         )
 
     def _setup(self, kind: str) -> tuple[Lens, bool]:
-        """Return the published lens of a data set and whether to crop; default as for NYUv2."""
+        """Return the published lens of a data set, and whether to crop."""
         if kind == 'arkitscenes':
             return Lens(2.9e-3, 0.5, 3.1e-3 / 560), False
         return Lens(50e-3, 8.0, 12e-6), kind == 'nyu'
@@ -198,11 +196,9 @@ def make_protocol(name: str, planes: int = 0, seed: int = 0) -> StackProtocol:
 
     :raises ValueError: for another name.
     """
-    if name == 'A':
-        return ProtocolA(planes or 5)
-    if name == 'B':
-        return ProtocolB(planes or 10, seed=seed)
-    raise ValueError(f"protocol must be A or B, got '{name}'")
+    if name not in ('A', 'B'):
+        raise ValueError(f"protocol must be A or B, got '{name}'")
+    return ProtocolA(planes or 5) if name == 'A' else ProtocolB(planes or 10, seed=seed)
 
 
 def make_case(sample: Sample, dataset: Dataset, protocol: StackProtocol, planes: int = 0) -> Case:

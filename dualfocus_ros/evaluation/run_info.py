@@ -16,11 +16,7 @@ from dualfocus_ros.inference.device import describe_device
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Version, device and seed of a run.
-
-    :param commit: of the source, with ``+`` for uncommitted changes, or ``unknown``.
-    :param date: ISO date, UTC.
-    """
+    """Version, commit (see :func:`source_commit`), device, seed and UTC date of a run."""
 
     version: str
     commit: str

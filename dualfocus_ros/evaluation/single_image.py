@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single-image control: depth from one plane, by its position, colour and blur.
+"""Single-image control: ridge regression on random features of one plane and the focus range.
 
-Ridge regression on random features of the middle plane and the ends of the focus list, fitted on
-views that the tested protocol renders. A focus-based method that is hardly better has learned the
-appearance of scenes instead of measuring focus.
+A focus-based method that is hardly better has learned the appearance of scenes.
 """
 
 from __future__ import annotations
@@ -47,10 +45,8 @@ class SingleImageMethod(Method):
             logger.info('fitting %s on %s', self.name, dataset.description)
             samples = (dataset[index] for index in range(len(dataset)))
             cases += [make_case(sample, dataset, protocol) for sample in samples]
-        self.about = (
-            f'one image: the middle plane and the ends of the focus list, regression fitted on '
-            f'{len(cases)} stacks of {" and ".join(places)}'
-        )
+        fitted = f'regression fitted on {len(cases)} stacks of {" and ".join(places)}'
+        self.about = f'one image: the middle plane and the ends of the focus list, {fitted}'
         self._regression = SingleImageRegression(cases)
 
     def estimate(self, case: Case) -> Estimate:
@@ -60,8 +56,7 @@ class SingleImageMethod(Method):
 class SingleImageRegression:
     """Regression of the position, relative to the ends of the focus list, from one plane.
 
-    :param cases: training stacks with ground truth.
-    :raises ValueError: if no case has ground truth.
+    :raises ValueError: if no training case has ground truth.
     """
 
     def __init__(self, cases: Sequence[Case], seed: int = 0) -> None:

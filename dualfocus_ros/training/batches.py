@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training batches: augmented crops of stacks, a function of seed, process and step.
-
-A resumed run has the batches of an uninterrupted one without saved state.
-"""
+"""Training batches: augmented crops of stacks, a function of seed, process and step."""
 
 from __future__ import annotations
 
@@ -28,8 +25,7 @@ SPAN_DIOPTRES, BASE_DIOPTRES = (0.8, 3.0), (0.1, 1.0)
 # Lower limit of the positions of scenes, also reversed ones.
 MIN_POSITION = -0.1
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-# Share of stacks with changed fine detail, and range of the change; -1 removes all of it. Cameras
-# sharpen or smooth, and downscaled images of a carpet have four times the detail of a photograph.
+# Share of stacks with changed fine detail, and range of the change, as of cameras; -1 removes it.
 SHARPENED_SHARE, SHARPENING_RANGE = 0.6, (-1.0, 3.0)
 # Streams of random numbers: the third number of the seed, after seed and rank.
 _BATCHES, _STACKS = 0, 1
@@ -52,10 +48,7 @@ class Batch:
 def draw_batch(
     rng: np.random.Generator, stacks: Sequence[TrainingStack], config: BatchConfig
 ) -> Batch:
-    """Draw stacks, a common number of planes, crops and photometric changes.
-
-    Random numbers come from the host, pixels stay on the device: no synchronisation.
-    """
+    """Draw stacks, number of planes, crops and photometric changes, without synchronisation."""
     low, high = config.planes
     # Few planes are common on robots: favour the lower half of the range.
     available = len(stacks[0].focus)
@@ -119,8 +112,6 @@ def _crop(
 
 def sharpen(images: Tensor, amounts: Tensor) -> Tensor:
     """Change the fine detail of images (B, N, 3, H, W), by one filter for all planes of a stack.
-
-    The filter commutes with blur: the planes stay consistent with defocus of one scene.
 
     :param amounts: (B, 1, 1, 1, 1) shares of the detail to add; -1 removes all of it.
     """

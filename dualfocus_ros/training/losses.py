@@ -144,9 +144,8 @@ def focal_constraint(probability: Tensor, valid: Tensor, summed: bool = False) -
 def sigma_quantile_loss(error: Tensor, sigma: Tensor, valid: Tensor) -> Tensor:
     """Return the quantile (pinball) loss of log sigma against the log error.
 
-    Its minimum has a share of :data:`ONE_SIGMA` of the errors below sigma, among pixels with equal
-    inputs. A Gaussian likelihood instead follows the few large errors at depth edges and is
-    overconfident on textureless surfaces.
+    Its minimum has a share of :data:`ONE_SIGMA` of the errors below sigma. A Gaussian likelihood
+    follows the few large errors at depth edges and is overconfident on textureless surfaces.
 
     :param error: absolute errors in plane spacings; all parameters are (B, H, W).
     :param sigma: in plane spacings.
@@ -216,13 +215,9 @@ def dualfocus_loss(
     span = _span(position)
     spacing = span / (position.shape[1] - 1)
     terms['sigma'] = sigma_quantile_loss(error / spacing, prediction.value_sigma / spacing, inside)
-    total = (
-        terms['depth']
-        + weights.coarse * terms['coarse']
-        + weights.spatial * terms['spatial']
-        + weights.focal * terms['focal']
-        + weights.sigma * terms['sigma']
-    )
+    total = terms['depth']
+    for name in ('coarse', 'spatial', 'focal', 'sigma'):
+        total = total + getattr(weights, name) * terms[name]
     terms['error'] = _masked_mean(error / span, mask).detach()
     return total, terms
 

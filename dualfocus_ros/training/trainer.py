@@ -38,8 +38,7 @@ class Trainer:
 
     :param data: description of the data, compared with that of the checkpoint.
     :param start: initial weights; None: random.
-    :raises ValueError: if the folder has a checkpoint of another training, or the initial weights
-        do not fit the network.
+    :raises ValueError: for a checkpoint of another training, or weights that do not fit.
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class Trainer:
                 f'crops must be multiples of {adapter.stride} pixels for this network, '
                 f'got {config.batch.crop}'
             )
-        if config.batch.size < adapter.min_batch_size:
+        least, size = adapter.min_batch_size, config.batch.size
+        if size < least:
             raise ValueError(
-                f'this network trains on {adapter.min_batch_size} or more stacks per step and '
-                f'process, got {config.batch.size}'
+                f'this network trains on {least} or more stacks per step and process, got {size}'
             )
         if start is not None:
             adapter = adapter.for_finetuning(start.network)

@@ -48,8 +48,7 @@ from dualfocus_ros.training.training_config import BatchConfig, DataConfig, Trai
 
 logger = logging.getLogger(__name__)
 
-# Planes of the held-out stacks.
-MEASURED_PLANES = 6
+MEASURED_PLANES = 6  # of the held-out stacks
 # Difference of the seeds of held-out stacks and of stacks to train on.
 HELD_OUT_SEED = 1_000_000
 

@@ -55,12 +55,9 @@ class _StoppedError(Exception): ...
 
 @contextmanager
 def catch_stop() -> Iterator[list[int]]:
-    """Yield a list that receives Ctrl-C or SIGTERM; a second signal has its previous handler.
-
-    Catches nothing outside the main thread, where signals do not arrive.
-    """
+    """Yield a list that receives Ctrl-C or SIGTERM; a second signal has its previous handler."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # has no signals
         yield received
         return
     before = {int(n): signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -117,15 +114,9 @@ class _Run:
             if not self._render():
                 return TrainingResult()
             return self._fit_sigma(adapter, self._start)
-        trainer = Trainer(
-            self._adapter,
-            config.trainer,
-            config.out,
-            self._device,
-            data=self._data.describe(),
-            context=self._context,
-            start=self._start,
-        )
+        data, start = self._data.describe(), self._start
+        settings = self._adapter, config.trainer, config.out, self._device
+        trainer = Trainer(*settings, data=data, context=self._context, start=start)
         logger.info(
             'training %s on %s, %s, %d steps of %d stacks',
             config.network.name,

@@ -2,9 +2,8 @@
 """Depth resolution of a lens: expected error, range limit, sweep planes and lens report.
 
 The circle of confusion of a point at inverse depth q is kappa |q_s - q| pixels wide, with focus
-q_s and blur kappa in pixels per dioptre (``Lens.kappa``, at infinity focus). So an error of delta
-pixels of blur is an error of delta / kappa dioptres at every depth, and to first order of
-z^2 delta / kappa metres.
+q_s and ``Lens.kappa`` at infinity focus. So an error of delta pixels of blur is an error of
+delta / kappa dioptres at every depth, and to first order of z^2 delta / kappa metres.
 """
 
 from __future__ import annotations

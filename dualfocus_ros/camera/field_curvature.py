@@ -16,7 +16,7 @@ import numpy as np
 
 def check_coefficients(coefficients: Sequence[float]) -> None:
     """Raise ValueError unless the coefficients are two finite numbers, c2 and c4."""
-    if len(coefficients) != 2 or not all(math.isfinite(c) for c in coefficients):
+    if len(coefficients) != 2 or not np.isfinite(coefficients).all():
         raise ValueError(
             'expected two numbers, finite c2 and c4 in dioptres at the corner of the image, '
             f'got {list(coefficients)}'

@@ -48,8 +48,7 @@ class LensReading(_InSweep):
     """The lens during one exposure (``FocusState``).
 
     :param stamp_ns: stamp of the image.
-    :param dioptres: focus in 1/m; NaN: unknown.
-    :param plane_index: index of the commanded plane, as in :class:`PlaneTarget`.
+    :param dioptres: focus in 1/m; NaN: unknown. The plane is that of :class:`PlaneTarget`.
     """
 
     stamp_ns: int

@@ -54,7 +54,7 @@ class CameraCalibration:
                 f'use one of {", ".join(COEFFICIENT_COUNTS)}'
             )
         if len(self.distortion) not in COEFFICIENT_COUNTS[self.model]:
-            counts = ' or '.join(str(n) for n in COEFFICIENT_COUNTS[self.model])
+            counts = ' or '.join(map(str, COEFFICIENT_COUNTS[self.model]))
             raise ValueError(f'{self.model} has {counts} coefficients, got {len(self.distortion)}')
 
     def resized(self, width: int, height: int) -> CameraCalibration:

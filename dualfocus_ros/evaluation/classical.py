@@ -36,8 +36,7 @@ def sum_modified_laplacian(grey: np.ndarray, step: int = 1, window: int = 9) -> 
 def ring_difference(image: np.ndarray, radius: int = 5, gap: int = 2) -> np.ndarray:
     """Return the smoothed response of a ring difference filter, its norm over channels.
 
-    The kernel is a positive centre, a gap of zeros and a negative ring of the given outer radius;
-    it sums to zero (Surh et al., CVPR 2017).
+    The kernel is a positive centre, a gap of zeros and a negative ring (Surh et al., CVPR 2017).
 
     :param image: (H, W) or (H, W, 3) float32.
     """

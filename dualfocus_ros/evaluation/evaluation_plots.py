@@ -22,8 +22,7 @@ from dualfocus_ros.visualization.colour_scales import (
 )
 from dualfocus_ros.visualization.panel import Tile, compose_panel
 
-SHOWN_PLANES = 5
-SHOWN_METHODS = 5
+SHOWN_PLANES, SHOWN_METHODS = 5, 5
 
 
 def write_figures(folder: Path, result: DatasetResult) -> list[str]:

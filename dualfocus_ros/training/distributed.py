@@ -72,8 +72,7 @@ class DistributedContext:
 def join_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
     """Join the processes started by torchrun; yield the context and the device of this process.
 
-    :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; with several processes, ``auto`` and
-        ``cuda`` become the GPU of this process.
+    :param device: with several processes, ``auto`` and ``cuda`` become the GPU of this process.
     :raises ValueError: if there are fewer GPUs than processes.
     """
     size = int(os.environ.get('WORLD_SIZE', '1'))

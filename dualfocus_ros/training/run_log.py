@@ -49,10 +49,8 @@ class RunLog:
         if self._path.exists():
             self._resume()
         if find_spec('tensorboard') is None:
-            logger.info(
-                'tensorboard is not installed (pip install '
-                "'dualfocus_ros[train]'): logging to log.csv and samples/ only"
-            )
+            hint = "tensorboard is not installed (pip install 'dualfocus_ros[train]')"
+            logger.info('%s: logging to log.csv and samples/ only', hint)
         else:
             from torch.utils.tensorboard import SummaryWriter
 

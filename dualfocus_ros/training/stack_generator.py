@@ -61,9 +61,8 @@ class StackGenerator:
     """Renderer of stacks of square images on a device.
 
     :param size: side of the images in pixels.
-    :param textures: (H, W, 3) uint8 images to texture shapes with, optional.
-    :param indoor: views of procedural indoor scenes, optional.
-    :param rgbd: views with measured depth, optional.
+    :param textures: (H, W, 3) uint8 images to texture shapes with.
+    :param indoor: views of procedural scenes; ``rgbd``: with measured depth.
     """
 
     def __init__(

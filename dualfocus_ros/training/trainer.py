@@ -123,11 +123,9 @@ class Trainer:
         began = time.monotonic()
         config = self.config
         silent = not (self.context.is_main and logger.isEnabledFor(logging.INFO))
-        bar = tqdm(
-            initial=self.step, total=config.steps, unit='step', mininterval=5.0, disable=silent
-        )
+        options: dict[str, Any] = {'unit': 'step', 'mininterval': 5.0, 'disable': silent}
         logging_to = RunLog(self.folder, self.step) if self.context.is_main else nullcontext()
-        with logging_to as log, bar:
+        with logging_to as log, tqdm(initial=self.step, total=config.steps, **options) as bar:
             averages = _LogAverages(self)
             while True:
                 window_over = 0.0 < 60.0 * config.window_minutes <= time.monotonic() - began

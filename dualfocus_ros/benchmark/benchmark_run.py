@@ -17,9 +17,7 @@ import torch
 from dualfocus_ros import __version__
 from dualfocus_ros.benchmark import machine_info
 from dualfocus_ros.benchmark.benchmark_stacks import RenderedSweep, StackShape, write_stack
-from dualfocus_ros.benchmark.ratios import derive_ratios
-from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
-from dualfocus_ros.benchmark.timed_methods import (
+from dualfocus_ros.benchmark.method_timing import (
     BenchmarkMethod,
     ComputeConfig,
     TimedDualFocus,
@@ -27,6 +25,8 @@ from dualfocus_ros.benchmark.timed_methods import (
     open_timed_method,
     sliding_window_task,
 )
+from dualfocus_ros.benchmark.ratios import derive_ratios
+from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
 from dualfocus_ros.benchmark.timing import TimedTask, TimingSample, measure_interleaved, summarize
 from dualfocus_ros.evaluation.methods import open_unique
 from dualfocus_ros.evaluation.progress_reporting import NoProgress, Progress

@@ -18,7 +18,7 @@ import torch
 
 from dualfocus_ros.benchmark import machine_info
 from dualfocus_ros.benchmark.benchmark_stacks import read_stack
-from dualfocus_ros.benchmark.timed_methods import (
+from dualfocus_ros.benchmark.method_timing import (
     ComputeConfig,
     TimedDualFocus,
     open_timed_method,
@@ -36,7 +36,7 @@ def run_in_subprocess(
 ) -> dict[str, Any]:
     """Run a method on a stack in a new process and return the measurements.
 
-    :param name: as for :func:`~dualfocus_ros.benchmark.timed_methods.open_timed_method`.
+    :param name: as for :func:`~dualfocus_ros.benchmark.method_timing.open_timed_method`.
     :param stack: file of :func:`~dualfocus_ros.benchmark.benchmark_stacks.write_stack`.
     :param seconds: budget of the repeats of each of the two times.
     :returns: ``imported_bytes`` after the imports, ``peak_bytes`` of the process, on a GPU

@@ -121,7 +121,7 @@ def _config(arguments: argparse.Namespace) -> BenchmarkConfig:
         SIZES,
         BenchmarkConfig,
     )
-    from dualfocus_ros.benchmark.timed_methods import ComputeConfig, method_names
+    from dualfocus_ros.benchmark.method_timing import ComputeConfig, method_names
     from dualfocus_ros.models.weights import resolve_model
 
     if arguments.output.exists() and not arguments.output.is_dir():

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark_fakes import CountingProgress, RandomStacks
 from dualfocus_ros.benchmark.benchmark_run import BenchmarkConfig
+from dualfocus_ros.benchmark.method_timing import ComputeConfig
 from dualfocus_ros.benchmark.node_latency import NodeBenchmarkConfig, measure_node
-from dualfocus_ros.benchmark.timed_methods import ComputeConfig
 
 
 def children():

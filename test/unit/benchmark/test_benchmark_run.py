@@ -15,7 +15,7 @@ from dualfocus_ros.benchmark.benchmark_run import (
     run_benchmark,
 )
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape
-from dualfocus_ros.benchmark.timed_methods import ComputeConfig, method_names
+from dualfocus_ros.benchmark.method_timing import ComputeConfig, method_names
 from dualfocus_ros.evaluation.tables import to_json
 from dualfocus_ros.exceptions import ConfigError
 from dualfocus_ros.models.weights import shipped_models

@@ -5,8 +5,8 @@ import pytest
 
 from benchmark_fakes import RandomStacks
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape, write_stack
+from dualfocus_ros.benchmark.method_timing import ComputeConfig
 from dualfocus_ros.benchmark.subprocess_runner import run_in_subprocess
-from dualfocus_ros.benchmark.timed_methods import ComputeConfig
 from dualfocus_ros.benchmark.timing import MIN_REPEATS
 
 COMPUTE = ComputeConfig('cpu', 'auto', 1)

@@ -3,7 +3,7 @@
 
 from benchmark_fakes import RandomStacks
 from dualfocus_ros.benchmark.benchmark_stacks import StackShape
-from dualfocus_ros.benchmark.timed_methods import (
+from dualfocus_ros.benchmark.method_timing import (
     ComputeConfig,
     TimedDualFocus,
     open_timed_method,

@@ -118,9 +118,9 @@ def fit_blur_scale(
     rms = float(np.sqrt(np.mean(residuals[used] ** 2)))
     if outliers > 0.3 * blurred.sum() or rms > MAX_RESIDUAL * sigma.max():
         raise CalibrationError(
-            f'the blur does not follow a thin lens: residual {4.0 * rms:.2f} pixels (diameter, RMS), '
-            f'{outliers} of {int(blurred.sum())} images are outliers. The target must be flat, the '
-            'lens at rest in every image and its focus scale right (dualfocus calibrate focus)'
+            'the blur does not follow a thin lens: residual '
+            f'{4.0 * rms:.2f} pixels (diameter, RMS), {outliers} of {int(blurred.sum())} images are '
+            'outliers. The target must be flat, the lens at rest in every image and its focus scale right (dualfocus calibrate focus)'
         )
     return BlurScale(kappa, kappa_error, focus, focus_error, floor, widths, residuals, used)
 

@@ -84,8 +84,8 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
     number = condition_number(design[away])
     if number > MAX_CONDITION:
         raise CalibrationError(
-            f'the settings from {q.min():.2f} to {q.max():.2f} dioptres cannot separate g1 from g2 '
-            f'(condition number {number:.0f}): spread them over the whole focus range'
+            f'the settings from {q.min():.2f} to {q.max():.2f} dioptres cannot separate g1 from '
+            f'g2 (condition number {number:.0f}): spread them over the whole focus range'
         )
     half = 0.5 * width
     fit = fit_linear(design[away], (s - 1.0)[away], scale_floor=0.02 / half)
@@ -94,8 +94,8 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
     if left_out_px > MAX_LEFT_OUT:
         worst = q[away][int(np.argmax(np.abs(errors)))]
         raise CalibrationError(
-            f'the scale at one setting differs from the prediction of the others: {left_out_px:.2f} pixels '
-            f'at the edge of the image (RMS), the worst at {worst:.2f} dioptres. Keep camera and '
+            'the scale at one setting differs from the prediction of the others: '
+            f'{left_out_px:.2f} pixels at the edge of the image (RMS), the worst at {worst:.2f} dioptres. Keep camera and '
             'target on firm stands, let the lens settle, or record more settings'
         )
     drifts = [

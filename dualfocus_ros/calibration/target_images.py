@@ -210,7 +210,8 @@ def find_sharpness_peak(positions: Sequence[float], measures: Sequence[float]) -
     contrast = float(mean[best] / max(mean.min(), 1e-300))
     if contrast < MIN_CONTRAST:
         raise CalibrationError(
-            f'the sharpest image is hardly sharper than the most blurred one ({contrast:.2f} times): '
+            'the sharpest image is hardly sharper than the most blurred one '
+            f'({contrast:.2f} times): '
             'use a target with more texture in the region, more light, or a wider sweep'
         )
     at_end = CalibrationError(

@@ -15,7 +15,7 @@ from rclpy.context import Context
 _GLOBAL = ('/rosout', '/parameter_events', '/diagnostics', '/clock')
 _HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!-- SPDX-License-Identifier: Apache-2.0 -->
-<!-- Nodes of sim.launch.py, checked by test/integration/test_security.py; see docs/security.md. -->"""
+<!-- Nodes of sim.launch.py; test/integration/test_security.py, docs/security.md. -->"""
 _SETTLE_TIME = 2.0
 
 # Names by kind (topic, service) and verb (publish, subscribe, reply, request).

@@ -119,8 +119,9 @@ def fit_blur_scale(
     if outliers > 0.3 * blurred.sum() or rms > MAX_RESIDUAL * sigma.max():
         raise CalibrationError(
             'the blur does not follow a thin lens: residual '
-            f'{4.0 * rms:.2f} pixels (diameter, RMS), {outliers} of {int(blurred.sum())} images are '
-            'outliers. The target must be flat, the lens at rest in every image and its focus scale right (dualfocus calibrate focus)'
+            f'{4.0 * rms:.2f} pixels (diameter, RMS), {outliers} of {int(blurred.sum())} images '
+            'are outliers. The target must be flat, the lens at rest in every image and its focus '
+            'scale right (dualfocus calibrate focus)'
         )
     return BlurScale(kappa, kappa_error, focus, focus_error, floor, widths, residuals, used)
 

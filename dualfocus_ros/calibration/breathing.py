@@ -95,8 +95,9 @@ def fit_breathing(views: Sequence[RegisteredView], reference: float, width: int)
         worst = q[away][int(np.argmax(np.abs(errors)))]
         raise CalibrationError(
             'the scale at one setting differs from the prediction of the others: '
-            f'{left_out_px:.2f} pixels at the edge of the image (RMS), the worst at {worst:.2f} dioptres. Keep camera and '
-            'target on firm stands, let the lens settle, or record more settings'
+            f'{left_out_px:.2f} pixels at the edge of the image (RMS), the worst at {worst:.2f} '
+            'dioptres. Keep camera and target on firm stands, let the lens settle, or record more '
+            'settings'
         )
     drifts = [
         fit_linear(width * linear[away, None], shift[away, axis], scale_floor=0.02)

@@ -33,11 +33,11 @@ bench: setup  ## Latency and memory of this machine, over DDS too (15 minutes); 
 
 SMOKE = test_api.py test_architecture.py test_focal_stack.py test_topics.py bags/test_reader.py \
 	inference/test_estimator.py models/test_weights.py sweep/test_assembler.py
-smoke: setup  ## Core, and all nodes over DDS once; one minute
+smoke: setup  ## Core, and all nodes over DDS once; 20 s
 	@$(in_env) pytest -q $(addprefix test/unit/,$(SMOKE)) \
 		test/integration/test_pipeline.py::test_depth_of_the_simulated_scene $(ARGS)
 
-test: setup  ## Every test that needs no GPU, but for slow ones; 8 minutes
+test: setup  ## Every test that needs no GPU, but for slow ones; 6 minutes
 ifeq ($(ARGS),)
 	@$(in_env) OMP_NUM_THREADS=1 pytest -q -m 'not slow' -n auto --dist loadfile test/unit
 	@$(in_env) pytest -q -m 'not slow' -rR --durations=12 --durations-min=5 test/integration test/launch

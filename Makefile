@@ -72,7 +72,7 @@ docs:  ## Build the documentation in site/, without ROS; warnings are errors
 	@tools/build_docs.sh $(ARGS)
 
 clean:  ## Remove builds and outputs, keep .venv
-	rm -rf build install log demo bench soak kill site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log demo bench soak kill site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean  ## Remove .venv too

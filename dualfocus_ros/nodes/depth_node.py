@@ -80,8 +80,8 @@ class DepthNode(ResponsiveLifecycleNode):
         self._epoch = 0
         self._range = RangeMonitor()
         self._times = CallbackTimer()
-        self._converter = ImageConverter(self, self._times)
-        self._clock_monitor = ClockMonitor(self, self._reset)
+        self.converter = ImageConverter(self, self._times)
+        self._clock_monitor = ClockMonitor(self, self.reset)
         self._rejections = RejectionLog(self.get_logger(), self._stage_counter)
         # First half of the diagnostics, until the next tick completes and publishes them.
         self._statuses: list[DiagnosticStatus] = []
@@ -102,7 +102,7 @@ class DepthNode(ResponsiveLifecycleNode):
         """Stop the worker; nothing is published after this."""
         self._active_since = None
         self._epoch += 1
-        self._converter.close()
+        self.converter.close()
         if self._worker is not None:
             self._worker.stop(timeout=5.0)
 
@@ -149,7 +149,7 @@ class DepthNode(ResponsiveLifecycleNode):
                 self._on_stack,
                 self._on_plane,
                 self._times,
-                self._converter,
+                self.converter,
             )
         except Exception as error:
             return self._fail(describe_error(error))
@@ -275,10 +275,10 @@ class DepthNode(ResponsiveLifecycleNode):
         if source is not None and source.in_progress and source.progress is not None:
             planes = diagnostics.format_plane_count(source.progress)
             response.message = f'dropped a stack with {planes}'
-        self._reset()
+        self.reset()
         return response
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         self._epoch += 1
         if self._worker is not None:
             self._worker.clear()

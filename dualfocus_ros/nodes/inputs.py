@@ -55,38 +55,38 @@ class SweepInput(StackSource):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         settings = self._settings()
-        self._assembler = SweepAssembler(
+        self.assembler = SweepAssembler(
             assembler_settings(settings), self._stage_counter, self._on_plane
         )
         self._applied: tuple[DepthNodeSettings, bool] | None = None
-        self._commanded = CommandFocusSource(settling_model(settings))
+        self.commanded_focus = CommandFocusSource(settling_model(settings))
         self._reported = PositionFocusSource(settling_model(settings))
 
     @property
     def progress(self) -> SweepProgress | None:
-        return self._assembler.progress
+        return self.assembler.progress
 
     @property
     def in_progress(self) -> bool:
-        return self._assembler.in_progress
+        return self.assembler.in_progress
 
     def start(self) -> None:
         super().start()
         source = self._settings().focus_source
         if source == 'focus_state':
-            self._subscribe(FocusState, FOCUS_STATE.name, self._on_focus_state)
+            self._subscribe(FocusState, FOCUS_STATE.name, self.on_focus_state)
             # For comparison with the reported focus; matching does not wait for it.
             self._subscribe(FocusCommand, FOCUS_COMMAND.name, self._on_compared_command)
         elif source == 'camera_ros':
-            self._subscribe(DiagnosticArray, METADATA.name, self._on_metadata)
+            self._subscribe(DiagnosticArray, METADATA.name, self.on_metadata)
         else:
-            self._subscribe(FocusCommand, FOCUS_COMMAND.name, self._on_command)
+            self._subscribe(FocusCommand, FOCUS_COMMAND.name, self.on_command)
         # Last, so that the small messages of the first image are not missed.
-        self._subscribe_image(IMAGE_RAW.name, self._on_frame)
+        self._subscribe_image(IMAGE_RAW.name, self.on_frame)
 
     def tick(self, now_ns: int) -> None:
         self._apply()
-        self._emit(self._assembler.tick(now_ns))
+        self._emit(self.assembler.tick(now_ns))
 
     def _on_plane(self, plane: Plane) -> None:
         if self._enabled:
@@ -94,8 +94,8 @@ class SweepInput(StackSource):
 
     def reset(self) -> None:
         super().reset()
-        self._assembler.reset()
-        self._commanded.clear()
+        self.assembler.reset()
+        self.commanded_focus.clear()
         self._reported.clear()
 
     def _apply(self) -> None:
@@ -103,33 +103,33 @@ class SweepInput(StackSource):
         if self._applied is None or (settings, self._enabled) != self._applied:
             self._applied = (settings, self._enabled)
             assembler = assembler_settings(settings)
-            self._assembler.settings = assembler
-            self._commanded.model = self._reported.model = settling_model(settings)
+            self.assembler.settings = assembler
+            self.commanded_focus.model = self._reported.model = settling_model(settings)
 
-    def _on_frame(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         self._apply()
         if self._settings().focus_source == 'command':
-            reading = self._commanded.reading(frame.stamp_ns)
+            reading = self.commanded_focus.reading(frame.stamp_ns)
             if reading is None:
                 self._stage_counter.reject(
                     Stage.MATCHED, 'no_focus', 'no focus_command from before this image'
                 )
                 return
             self._add_reading(reading)
-        self._emit(self._assembler.add_frame(frame))
+        self._emit(self.assembler.add_frame(frame))
 
     def _add_reading(self, reading: LensReading) -> None:
         self.lens = reading
-        self._emit(self._assembler.add_reading(reading))
+        self._emit(self.assembler.add_reading(reading))
 
-    def _on_focus_state(self, msg: FocusState) -> None:
+    def on_focus_state(self, msg: FocusState) -> None:
         self._add_reading(lens_reading_from_msg(msg))
 
     def _on_compared_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        self._assembler.add_command(plane_target_from_msg(msg, now_ns))
+        self.assembler.add_command(plane_target_from_msg(msg, now_ns))
 
-    def _on_metadata(self, msg: DiagnosticArray) -> None:
+    def on_metadata(self, msg: DiagnosticArray) -> None:
         metadata = frame_metadata(msg)
         if not metadata:
             return
@@ -144,18 +144,18 @@ class SweepInput(StackSource):
             return
         self._add_reading(self._reported.reading(to_ns(msg.header.stamp), dioptres))
 
-    def _on_command(self, msg: FocusCommand) -> None:
+    def on_command(self, msg: FocusCommand) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        misled = self._commanded.add_command(plane_target_from_msg(msg, now_ns))
+        misled = self.commanded_focus.add_command(plane_target_from_msg(msg, now_ns))
         if misled:
-            self._assembler.drop_sweep(
+            self.assembler.drop_sweep(
                 'late_command',
                 f'the command to go to {msg.focus_dioptres:.3f} dioptres came '
                 f'after {misled} images that were taken later: their focus is not known',
             )
 
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
-        self._emit(self._assembler.add_camera(stamp, calibration))
+        self._emit(self.assembler.add_camera(stamp, calibration))
 
 
 class FixedFocusSource(StackSource):
@@ -163,10 +163,10 @@ class FixedFocusSource(StackSource):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._calibration: CameraCalibration | None = None
+        self.calibration: CameraCalibration | None = None
 
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
-        self._calibration = calibration
+        self.calibration = calibration
 
 
 class PlanesInput(FixedFocusSource):
@@ -190,7 +190,7 @@ class PlanesInput(FixedFocusSource):
     def start(self) -> None:
         super().start()
         for plane in range(len(self._settings().planes_focus_dioptres)):
-            self._subscribe_image(plane_image_name(plane), self._frame_callback(plane))
+            self._subscribe_image(plane_image_name(plane), self.frame_callback(plane))
 
     def tick(self, now_ns: int) -> None:
         self._synchronizer.settings = synchronizer_settings(self._settings())
@@ -200,12 +200,12 @@ class PlanesInput(FixedFocusSource):
         super().reset()
         self._synchronizer.reset()
 
-    def _frame_callback(self, plane: int) -> Callable[[Frame], None]:
+    def frame_callback(self, plane: int) -> Callable[[Frame], None]:
         def on_frame(frame: Frame) -> None:
             camera, distorted = None, None
             rectify = self._settings().rectify == 'auto'
             try:
-                camera, distorted = cameras_of(frame.image, self._calibration, rectify)
+                camera, distorted = cameras_of(frame.image, self.calibration, rectify)
             except MessageError as error:  # depth without points is still possible
                 self._stage_counter.reject(Stage.MATCHED, error.reason, str(error))
             self._emit(self._synchronizer.add(plane, frame, camera, distorted))
@@ -220,12 +220,12 @@ class StackInput(FixedFocusSource):
 
     def start(self) -> None:
         super().start()
-        self.images.append(self._subscribe(FocalStackMsg, FOCAL_STACK.name, self._on_stack))
+        self.images.append(self._subscribe(FocalStackMsg, FOCAL_STACK.name, self.on_stack))
 
     def tick(self, now_ns: int) -> None:
         """Do nothing: no stack is assembled here."""
 
-    def _on_stack(self, msg: FocalStackMsg) -> None:
+    def on_stack(self, msg: FocalStackMsg) -> None:
         self._stage_counter.count(Stage.RECEIVED)
         self.arrivals.record()
         settings = self._settings()
@@ -236,7 +236,7 @@ class StackInput(FixedFocusSource):
                 msg,
                 settings.max_pixels,
                 settings.rectify == 'auto',
-                self._calibration,
+                self.calibration,
                 decode_image if self._enabled else blank_image,
             ),
             self._on_converted_stack,

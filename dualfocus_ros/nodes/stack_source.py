@@ -121,11 +121,11 @@ class StackSource(ABC):
         self._times = times or CallbackTimer()
         self._settings = settings
         self._stage_counter = stage_counter
-        self._emit_stack = on_stack
+        self.emit_stack = on_stack
         self._emit_plane = on_plane
         self._enabled = False
         self._formats: dict[str, str] = {}
-        self._converter = converter
+        self.converter = converter
         self.arrivals = ArrivalStatistics()
         self.transport = TransportMonitor()
         self.calibration_error: str | None = None
@@ -161,7 +161,7 @@ class StackSource(ABC):
         return False
 
     def start(self) -> None:
-        self._subscribe(CameraInfo, CAMERA_INFO.name, self._on_camera_info)
+        self._subscribe(CameraInfo, CAMERA_INFO.name, self.on_camera_info)
 
     def stop(self) -> None:
         for subscription in self.subscriptions:
@@ -179,8 +179,8 @@ class StackSource(ABC):
 
     def reset(self) -> None:
         """Drop the stack in progress and all pending messages."""
-        if self._converter is not None:
-            self._converter.clear()
+        if self.converter is not None:
+            self.converter.clear()
 
     @abstractmethod
     def _on_calibration(self, stamp: int, calibration: CameraCalibration) -> None:
@@ -202,10 +202,10 @@ class StackSource(ABC):
         if self._settings().image_transport == 'compressed':
             # As image_transport does: remap the base topic first, then append the suffix.
             kind, name = CompressedImage, f'{self._node.resolve_topic_name(topic)}/compressed'
-        on_image = partial(self._on_image, topic, on_frame)
+        on_image = partial(self.on_image, topic, on_frame)
         self.images.append(self._subscribe(kind, name, on_image))
 
-    def _on_image(
+    def on_image(
         self, topic: str, on_frame: Callable[[Frame], None], msg: Image | CompressedImage
     ) -> None:
         self._stage_counter.count(Stage.RECEIVED)
@@ -229,7 +229,7 @@ class StackSource(ABC):
             else:
                 on_result(converted)
 
-        converter = self._converter
+        converter = self.converter
         if converter is None or (quick and converter.idle):
             finish(work)
         elif not converter.submit(work, finish, self.max_pending):
@@ -258,7 +258,7 @@ class StackSource(ABC):
             )
         on_frame(Frame(to_ns(msg.header.stamp), image, msg.header.frame_id, encoding))
 
-    def _on_camera_info(self, msg: CameraInfo) -> None:
+    def on_camera_info(self, msg: CameraInfo) -> None:
         self.transport.info(to_ns(msg.header.stamp))
         try:
             calibration = calibration_from_msg(msg)
@@ -273,4 +273,4 @@ class StackSource(ABC):
         for stack in stacks:
             self.sweep_seconds = stack.sweep_duration_ns * 1e-9
             if self._enabled:
-                self._emit_stack(stack)
+                self.emit_stack(stack)

@@ -39,7 +39,7 @@ class CommandFocusSource:
 
     def __init__(self, model: SettlingModel) -> None:
         self.model = model
-        self._commands: deque[PlaneTarget] = deque(maxlen=64)
+        self.commands: deque[PlaneTarget] = deque(maxlen=64)
         self._frames: deque[int] = deque(maxlen=256)
 
     def add_command(self, command: PlaneTarget) -> int:
@@ -48,10 +48,10 @@ class CommandFocusSource:
         :returns: number of frames after the command that were already given the position before
             it, because the command came late.
         """
-        if self._commands and command.stamp_ns < self._commands[-1].stamp_ns:
+        if self.commands and command.stamp_ns < self.commands[-1].stamp_ns:
             self.clear()
-        before = self._commands[-1].dioptres if self._commands else math.nan
-        self._commands.append(command)
+        before = self.commands[-1].dioptres if self.commands else math.nan
+        self.commands.append(command)
         # From a known position to NaN is a change too. From NaN it is not: those frames were
         # unusable anyway.
         if math.isnan(before) or abs(command.dioptres - before) <= _SAME_POSITION:
@@ -63,7 +63,7 @@ class CommandFocusSource:
         if self._frames and stamp_ns < self._frames[-1]:
             self._frames = deque((s for s in self._frames if s < stamp_ns), maxlen=256)
         self._frames.append(stamp_ns)
-        command = next((c for c in reversed(self._commands) if c.stamp_ns <= stamp_ns), None)
+        command = next((c for c in reversed(self.commands) if c.stamp_ns <= stamp_ns), None)
         if command is None:
             return None
         frames_since = sum(command.stamp_ns < s <= stamp_ns for s in self._frames)
@@ -72,7 +72,7 @@ class CommandFocusSource:
 
     def clear(self) -> None:
         """Forget all commands and frames."""
-        self._commands.clear()
+        self.commands.clear()
         self._frames.clear()
 
 

@@ -179,13 +179,13 @@ def make(connect):
             **arguments,
         )
         # Every stack, also those that the network has no time for.
-        harness.stacks, emit = [], harness.input._emit_stack
+        harness.stacks, emit = [], harness.input.emit_stack
 
         def note(stack):
             harness.stacks.append(stack)
             emit(stack)
 
-        harness.input._emit_stack = note
+        harness.input.emit_stack = note
         return harness
 
     return make_connected
@@ -306,7 +306,7 @@ def test_unnumbered_sweeps_use_both_directions(make):
         assert all(len(s.planes) == WHOLE for s in harness.stacks), name
         assert all(a == b for s in harness.stacks for a, b in pairs(s)), name
         start += 100 * 10**9
-        harness.depth_node._reset()
+        harness.depth_node.reset()
 
 
 def metadata(stamp, dioptres, camera_id='/base/soc/i2c0mux/i2c@1/imx708@1a'):
@@ -369,7 +369,7 @@ def test_camera_ros_metadata(make):
         if not lost:
             harness.until(lambda: harness.depths, 'for depth')
         harness.depths.clear()
-        harness.depth_node._reset()
+        harness.depth_node.reset()
         for _ in range(20):
             next(stamps)
 
@@ -420,7 +420,7 @@ def test_commanded_focus_without_reports(make):
     for n, focus in enumerate(FOCUS):
         at = START + n * 5 * PERIOD
         harness.publish('focus_command', command(at, focus, 7, n, WHOLE))
-        harness.until(lambda n=n: len(harness.input._commanded._commands) == n + 1)
+        harness.until(lambda n=n: len(harness.input.commanded_focus.commands) == n + 1)
         before = FOCUS[max(n - 1, 0)]
         shown = (before, 0.5 * (before + focus), focus, focus)
         send(
@@ -446,11 +446,11 @@ def test_command_later_than_its_images(make):
             at = START + (10 * sweep + n) * 5 * PERIOD
             order = command(at, focus, sweep, n, WHOLE)
             shown = ('image_raw', image(at + PERIOD, grey(focus)))
-            orders = len(harness.input._commanded._commands)
+            orders = len(harness.input.commanded_focus.commands)
             if n == late:
                 send(harness, [shown])
             harness.publish('focus_command', order)
-            harness.until(lambda o=orders: len(harness.input._commanded._commands) > o)
+            harness.until(lambda o=orders: len(harness.input.commanded_focus.commands) > o)
             if n != late:
                 send(harness, [shown])
     # The image was taken for one of the plane before; the sweep that has it is dropped.

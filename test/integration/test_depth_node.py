@@ -361,7 +361,7 @@ class TestInputs:
         for n, dioptres in enumerate((0.5, 1.0, 2.0)):
             at = START + n * 200 * MS
             harness.publish('focus_command', command(at, dioptres, 1, n, 3))
-            harness.until(lambda n=n: len(harness.input._commanded._commands) == n + 1)
+            harness.until(lambda n=n: len(harness.input.commanded_focus.commands) == n + 1)
             for k in range(3):
                 harness.shoot(at + (10 + 33 * k) * MS, 0.0)
             settled.append(at + 76 * MS)
@@ -380,7 +380,7 @@ class TestInputs:
             stack__sync_tolerance=0.005,
         )
         harness.publish('camera_info', camera_info(START, 42.0))
-        harness.until(lambda: harness.input._calibration is not None)
+        harness.until(lambda: harness.input.calibration is not None)
         for n in range(3):
             harness.publish(f'plane_{n}/image_raw', image(START + n * MS, 10 + n))
         harness.until(lambda: harness.received['depth/points'])

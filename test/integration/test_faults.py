@@ -81,7 +81,7 @@ def test_lens_off_position_costs_that_image(connect, state):
         for n, dioptres in enumerate(FOCUS):
             harness.publish('focus_command', command(start + n, dioptres, sweep, n, len(FOCUS)))
             sent = (sweep - 1) * len(FOCUS) + n + 1
-            harness.until(lambda s=sent: harness.input._assembler.command_count == s)
+            harness.until(lambda s=sent: harness.input.assembler.command_count == s)
             reported = dioptres - off if n == 3 else dioptres
             harness.shoot(start + n * PERIOD, reported, sweep, n, len(FOCUS), state=state)
         # The next sweep must not supersede it.

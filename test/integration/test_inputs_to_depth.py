@@ -116,10 +116,10 @@ def test_commands(make, scene):
         yield 'focus_command', command(stamp - 50 * MS, plane.focus_dioptres, 1, n, PLANES)
 
     for topic, message in sweep_messages(scene[0], order):
-        orders = len(harness.input._commanded._commands)
+        orders = len(harness.input.commanded_focus.commands)
         harness.publish(topic, message)
         if topic == 'focus_command':
-            harness.until(lambda o=orders: len(harness.input._commanded._commands) > o)
+            harness.until(lambda o=orders: len(harness.input.commanded_focus.commands) > o)
     check(harness, scene, START + (PLANES - 1) * PERIOD)
 
 
@@ -132,7 +132,7 @@ def test_five_synchronised_cameras(make, scene):
         stack__sync_tolerance=0.002,
     )
     harness.publish('camera_info', plane_camera_info(planes[-1], START))
-    harness.until(lambda: harness.input._calibration is not None)
+    harness.until(lambda: harness.input.calibration is not None)
     for n, plane in enumerate(planes):
         harness.publish(f'plane_{n}/image_raw', rgb_image(START + n * MS // 4, plane.image))
     check(harness, scene, START + (PLANES - 1) * MS // 4)

@@ -204,7 +204,7 @@ def give(harness, message, callback):
     """
     before, counts = rejections(harness), harness.counts().counts
     callback(message)
-    converter = harness.depth_node._converter
+    converter = harness.depth_node.converter
     while not converter.idle:
         time.sleep(0.0002)
         converter.deliver()
@@ -222,8 +222,8 @@ def give(harness, message, callback):
 def image_callback(source, plane=None):
     """Return the image callback of the camera, or of one of several cameras."""
     if plane is None:
-        return partial(source._on_image, 'image_raw', source._on_frame)
-    return partial(source._on_image, f'plane_{plane}/image_raw', source._frame_callback(plane))
+        return partial(source.on_image, 'image_raw', source.on_frame)
+    return partial(source.on_image, f'plane_{plane}/image_raw', source.frame_callback(plane))
 
 
 def balanced(harness):
@@ -235,7 +235,7 @@ def balanced(harness):
     given_up = STAMPLESS[id(harness)] + sum(
         r.count for r in snapshot.rejections if r.stage is Stage.MATCHED and r.reason in OF_IMAGES
     )
-    waiting = source._assembler.pending_frames
+    waiting = source.assembler.pending_frames
     assert snapshot.counts[Stage.VALID] == snapshot.counts[Stage.MATCHED] + given_up + waiting
 
 
@@ -279,7 +279,7 @@ def test_compressed_images(nodes, tally, message, idle):
 def test_focal_stacks(nodes, tally, message, idle):
     harness = nodes(input='stack')
     harness.input.enabled = not idle
-    tally.note('FocalStack', accounts(*give(harness, message, harness.input._on_stack)))
+    tally.note('FocalStack', accounts(*give(harness, message, harness.input.on_stack)))
 
 
 @pytest.mark.fault(15)
@@ -287,7 +287,7 @@ def test_focal_stacks(nodes, tally, message, idle):
 @fuzz('CameraInfo')
 def test_camera_infos(nodes, tally, message, kind):
     harness = nodes(**(PLANES if kind == 'planes' else {'input': kind}))
-    new, _ = give(harness, message, harness.input._on_camera_info)
+    new, _ = give(harness, message, harness.input.on_camera_info)
     reasons = [r for (_, r), n in new.items() if r in ('uncalibrated', 'camera_info')]
     assert len(reasons) == (harness.input.calibration_error is not None)
     tally.note('CameraInfo', reasons)
@@ -297,7 +297,7 @@ def test_camera_infos(nodes, tally, message, kind):
 @fuzz('FocusState')
 def test_focus_states(nodes, tally, message):
     harness = nodes(input='sweep')
-    new, _ = give(harness, message, harness.input._on_focus_state)
+    new, _ = give(harness, message, harness.input.on_focus_state)
     tally.note('FocusState', [r for (_, r), n in new.items() if r == 'zero_stamp'])
 
 
@@ -305,7 +305,7 @@ def test_focus_states(nodes, tally, message):
 @fuzz('FocusCommand')
 def test_focus_commands(nodes, tally, message):
     harness = nodes(input='sweep', focus_source='command')
-    new, _ = give(harness, message, harness.input._on_command)
+    new, _ = give(harness, message, harness.input.on_command)
     tally.note('FocusCommand', [r for _, r in new])
 
 
@@ -313,7 +313,7 @@ def test_focus_commands(nodes, tally, message):
 @fuzz('DiagnosticArray')
 def test_metadata(nodes, tally, message):
     harness = nodes(input='sweep', focus_source='camera_ros')
-    new, _ = give(harness, message, harness.input._on_metadata)
+    new, _ = give(harness, message, harness.input.on_metadata)
     tally.note('DiagnosticArray', [r for _, r in new])
 
 
@@ -359,8 +359,8 @@ def test_damaged_sweeps(nodes, tally, damage, strange, report, count, number):
         elif what == 'strange':
             messages.insert(at, strange if at % 2 else report)
     callbacks = {
-        CameraInfo: source._on_camera_info,
-        FocusState: source._on_focus_state,
+        CameraInfo: source.on_camera_info,
+        FocusState: source.on_focus_state,
         Image: image_callback(source),
     }
     for message in messages:
@@ -480,11 +480,11 @@ def test_sizes_in_serialised_messages(nodes, tally, message, words, cut):
         callback = getattr(
             source,
             {
-                CameraInfo: '_on_camera_info',
-                FocusState: '_on_focus_state',
-                FocusCommand: '_on_command',
-                DiagnosticArray: '_on_metadata',
-                FocalStack: '_on_stack',
+                CameraInfo: 'on_camera_info',
+                FocusState: 'on_focus_state',
+                FocusCommand: 'on_command',
+                DiagnosticArray: 'on_metadata',
+                FocalStack: 'on_stack',
             }[type(received)],
         )
     new, _ = give(harness, received, callback)

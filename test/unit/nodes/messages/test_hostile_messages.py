@@ -60,10 +60,10 @@ def test_stacks_are_counted_without_subscribers():
     stage_counter, emitted = StageCounter(), []
     settings = DepthNodeSettings()
     source = StackInput(None, lambda: settings, stage_counter, emitted.append, lambda plane: None)
-    source._on_stack(stack_message(START))
+    source.on_stack(stack_message(START))
     bad = stack_message(START)
     bad.images[1].step = 1
-    source._on_stack(bad)
+    source.on_stack(bad)
     snapshot = stage_counter.snapshot()
     assert (snapshot.counts[Stage.RECEIVED], snapshot.counts[Stage.VALID]) == (2, 1)
     assert snapshot.rejected('row_step') == 1 and emitted == []

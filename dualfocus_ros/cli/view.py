@@ -14,10 +14,10 @@ from dualfocus_ros.cli.arguments import add_json_argument, add_number, positive_
 from dualfocus_ros.cli.bag_arguments import add_bag_arguments
 from dualfocus_ros.cli.console import echo, echo_json
 from dualfocus_ros.cli.ros_environment import require_ros
-from dualfocus_ros.exceptions import CommandError, UsageError
+from dualfocus_ros.cli.view_server import announce, start_server
+from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.io.atomic_files import write_text
 from dualfocus_ros.nodes.offline.bag_inputs import absolute_name
-from dualfocus_ros.visualization.page_server import PageServer
 
 logger = logging.getLogger(__name__)
 
@@ -113,31 +113,6 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.open:
         webbrowser.open(arguments.output.resolve().as_uri())
     return 0
-
-
-def start_server(arguments: argparse.Namespace, page: str) -> PageServer:
-    """Return a server at ``--host`` and ``--port``.
-
-    :raises CommandError: if the address cannot be used.
-    """
-    try:
-        return PageServer(page, arguments.host, arguments.port)
-    except OSError as error:
-        raise CommandError(
-            f'cannot serve at {arguments.host}:{arguments.port}: {error.strerror or error}; '
-            'choose another --port, or 0 for any'
-        ) from None
-
-
-def announce(arguments: argparse.Namespace, url: str, summary: dict[str, Any]) -> None:
-    """Print the address or the summary, and open a browser on request."""
-    if arguments.json:
-        echo_json(summary)
-    else:
-        echo(url)
-    logger.info('stop with Ctrl-C')
-    if arguments.open:
-        webbrowser.open(url)
 
 
 def _bag_page(arguments: argparse.Namespace, bag: Path) -> tuple[str, dict[str, Any]]:

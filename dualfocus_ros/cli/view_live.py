@@ -22,7 +22,7 @@ from dualfocus_ros.bags.message_types import import_message_class, typestore
 from dualfocus_ros.bags.recorder import TopicRecorder
 from dualfocus_ros.cli.bag_arguments import parameters_from, parse_remaps
 from dualfocus_ros.cli.ros_environment import live_node
-from dualfocus_ros.cli.view import announce, start_server
+from dualfocus_ros.cli.view_server import announce, start_server
 from dualfocus_ros.exceptions import UsageError
 from dualfocus_ros.focal_stack import FocalStack, Plane
 from dualfocus_ros.nodes.messages.image_decoding import MessageError, decode_image

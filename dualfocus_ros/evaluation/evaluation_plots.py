@@ -10,8 +10,8 @@ import re
 from matplotlib.figure import Figure
 import numpy as np
 
-from dualfocus_ros.evaluation.evaluation_report import DatasetResult
 from dualfocus_ros.evaluation.method_interface import Case, evenly_spaced_planes
+from dualfocus_ros.evaluation.metric_accumulator import DatasetResult
 from dualfocus_ros.io.figures import figure_to_array
 from dualfocus_ros.io.image_files import save_png
 from dualfocus_ros.visualization.colour_scales import (

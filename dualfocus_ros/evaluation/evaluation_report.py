@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import math
 from pathlib import Path
 from typing import Any
 
-from dualfocus_ros.datasets.samples import Dataset
-from dualfocus_ros.evaluation.method_interface import Case, Estimate, Method
-from dualfocus_ros.evaluation.metric_accumulator import MetricAccumulator
+from dualfocus_ros.evaluation.method_interface import Method
+from dualfocus_ros.evaluation.metric_accumulator import DatasetResult, MetricAccumulator
 from dualfocus_ros.evaluation.run_info import RunInfo
 from dualfocus_ros.evaluation.tables import Column, markdown_table, to_json
 from dualfocus_ros.io.atomic_files import write_text
@@ -60,27 +59,6 @@ AUSE: area between the sparsification curves by σ and by the error, as a share 
 Unimodal: p rises to its maximum and falls after it, to 1e-4. Tables by kind of pixel pool the
 pixels of all images; texture is the strongest sum-modified-Laplacian over the planes, in quarters
 of each image."""
-
-
-@dataclass(eq=False)
-class DatasetResult:
-    """Results of all methods on one data set.
-
-    :param protocol: origin of the stacks, in one line.
-    :param size: height and width of the images.
-    :param accumulators: metrics by name of the method.
-    :param example: first case with the estimate of each method, for figures.
-    """
-
-    dataset: Dataset
-    protocol: str = 'stacks as recorded or rendered by the set itself, no protocol'
-    unit: str = 'm'
-    position_unit: str = 'dioptres'
-    planes: int = 0
-    size: tuple[int, int] = (0, 0)
-    stacks: int = 0
-    accumulators: dict[str, MetricAccumulator] = field(default_factory=dict)
-    example: tuple[Case, dict[str, Estimate]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

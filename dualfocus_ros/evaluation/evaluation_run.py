@@ -12,10 +12,11 @@ import torch
 
 from dualfocus_ros.datasets.registry import open_dataset
 from dualfocus_ros.datasets.samples import Dataset, RgbdSample
-from dualfocus_ros.evaluation.evaluation_report import DatasetResult, EvaluationReport
+from dualfocus_ros.evaluation.evaluation_report import EvaluationReport
 from dualfocus_ros.evaluation.method_interface import Estimate, Method
 from dualfocus_ros.evaluation.methods import open_methods
 from dualfocus_ros.evaluation.metric_accumulator import (
+    DatasetResult,
     MetricAccumulator,
     score_estimate,
     texture_strength,

@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from dualfocus_ros.datasets.samples import Dataset
 from dualfocus_ros.evaluation.classical import focus_volume
 from dualfocus_ros.evaluation.method_interface import Case, Estimate
 from dualfocus_ros.evaluation.metrics import bumpiness, depth_errors
@@ -256,3 +257,24 @@ def plane_fit_metrics(case: Case, estimate: Estimate, texture: np.ndarray) -> di
         regions = {'in_plane': ~rest, 'elsewhere': rest, 'blank': blank}
         out |= {f'sigma_{n}': float(np.median(estimate.sigma[r])) for n, r in regions.items()}
     return out
+
+
+@dataclass(eq=False)
+class DatasetResult:
+    """Results of all methods on one data set.
+
+    :param protocol: origin of the stacks, in one line.
+    :param size: height and width of the images.
+    :param accumulators: metrics by name of the method.
+    :param example: first case with the estimate of each method, for figures.
+    """
+
+    dataset: Dataset
+    protocol: str = 'stacks as recorded or rendered by the set itself, no protocol'
+    unit: str = 'm'
+    position_unit: str = 'dioptres'
+    planes: int = 0
+    size: tuple[int, int] = (0, 0)
+    stacks: int = 0
+    accumulators: dict[str, MetricAccumulator] = field(default_factory=dict)
+    example: tuple[Case, dict[str, Estimate]] | None = None

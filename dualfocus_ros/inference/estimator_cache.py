@@ -25,9 +25,9 @@ from dualfocus_ros.camera.rectification import ViewMapping
 from dualfocus_ros.focal_stack import FOCUS_TOLERANCE, FocalStack, Plane
 from dualfocus_ros.inference.decimation import decimated_size, downsample, replace_image
 from dualfocus_ros.inference.network_runner import EncodedPlane
+from dualfocus_ros.inference.plane_analysis import PlaneAnalysis, analyze_plane
 from dualfocus_ros.inference.reference_view import ReferenceView
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.inference.stack_analysis import PlaneAnalysis, analyze_plane
 
 # Bytes of host or device memory. Eight encoded planes of 1280 x 960 fit.
 ENCODED_LIMIT = 1 << 30

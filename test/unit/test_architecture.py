@@ -145,6 +145,16 @@ def test_table_has_no_circle():
     )
 
 
+def test_modules_have_no_circle():
+    files = {
+        '.'.join(path.relative_to(ROOT).with_suffix('').parts): set(imports(path))
+        for _, path in modules()
+    }
+    tuple(
+        TopologicalSorter({name: used & set(files) for name, used in files.items()}).static_order()
+    )
+
+
 def test_every_package_is_in_the_table():
     assert {room for room, _ in modules()} - LEAVES == set(ALLOWED)
 

@@ -43,7 +43,7 @@ def stack():
     return FocalStack((Plane(image, 2.0), Plane(shifted, 1.0)))
 
 
-def test_alignment_replaces_breathing_and_masks_uncovered_pixels(stack):
+def test_alignment_masks_uncovered_pixels(stack):
     estimator = FakeEstimator()
     settings = replace(UNLIMITED, breathing='thin_lens', lens=LENS, alignment='correct')
     estimate = estimate_stack(estimator, stack, OutputRequest(sigma=True), settings)

@@ -16,6 +16,21 @@ from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
 
 SETTLED = 1  # FocusState.SETTLED
+CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
+
+
+def random_planes(count: int = 3, colour: bool = True) -> list[Plane]:
+    """Return planes of noise with cameras that breathe."""
+    rng = np.random.default_rng(1)
+    shape = (48, 64, 3) if colour else (48, 64)
+    return [
+        Plane(
+            rng.integers(0, 255, shape, dtype=np.uint8),
+            0.5 + n,
+            camera=CAMERA.magnified(1 + n / 100),
+        )
+        for n in range(count)
+    ]
 
 
 def write_stack_bag(

@@ -5,29 +5,13 @@ import numpy as np
 import pytest
 
 from dualfocus_ros.bags.reader import BagReader
-from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
-from stack_bag import write_stack_bag
-
-CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
-
-
-def planes(count: int = 3, colour: bool = True) -> list[Plane]:
-    rng = np.random.default_rng(1)
-    shape = (48, 64, 3) if colour else (48, 64)
-    return [
-        Plane(
-            rng.integers(0, 255, shape, dtype=np.uint8),
-            0.5 + n,
-            camera=CAMERA.magnified(1 + n / 100),
-        )
-        for n in range(count)
-    ]
+from stack_bag import random_planes, write_stack_bag
 
 
 @pytest.mark.parametrize('colour', [True, False])
 def test_image_camera_and_focus_have_equal_stamps(tmp_path, colour):
-    stack = planes(colour=colour)
+    stack = random_planes(colour=colour)
     path = write_stack_bag(
         tmp_path / 'bag', stack, prefix='camera', sweeps=2, period_ns=50_000_000
     )

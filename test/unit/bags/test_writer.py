@@ -14,25 +14,9 @@ import yaml
 from dualfocus_ros.bags.message_types import typestore
 from dualfocus_ros.bags.reader import BagReader
 from dualfocus_ros.bags.writer import BagWriter
-from dualfocus_ros.camera.pinhole import PinholeCamera
 from dualfocus_ros.focal_stack import Plane
 from small_bags import wall_bag
-from stack_bag import make_header, write_stack_bag
-
-CAMERA = PinholeCamera(64, 48, 60.0, 61.0, 31.5, 23.5)
-
-
-def planes(count: int = 3, colour: bool = True) -> list[Plane]:
-    rng = np.random.default_rng(1)
-    shape = (48, 64, 3) if colour else (48, 64)
-    return [
-        Plane(
-            rng.integers(0, 255, shape, dtype=np.uint8),
-            0.5 + n,
-            camera=CAMERA.magnified(1 + n / 100),
-        )
-        for n in range(count)
-    ]
+from stack_bag import CAMERA, make_header, random_planes, write_stack_bag
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -71,7 +55,7 @@ def test_round_trip_of_messages(tmp_path, storage):
 
 
 def test_metadata_matches_ros2_bag(tmp_path):
-    path = write_stack_bag(tmp_path / 'bag', planes())
+    path = write_stack_bag(tmp_path / 'bag', random_planes())
     info = yaml.safe_load((path / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
     assert info['storage_identifier'] == 'mcap'
     assert info['version'] == 8  # read by Humble to Lyrical

@@ -11,22 +11,7 @@ from dualfocus_ros.cli.main import main
 from dualfocus_ros.models import CONFIGURATIONS, DualFocusConfig, LoadedModel, onnx_export
 from dualfocus_ros.models.weights import save_model
 from networks import random_network
-
-PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-needs_packages = pytest.mark.skipif(
-    any(find_spec(name) is None for name in PACKAGES), reason=f'needs {", ".join(PACKAGES)}'
-)
-
-LIGHT = DualFocusConfig(
-    encoder=(8, 8, 8),
-    encoder_blocks=(1, 1),
-    volume=(6, 6),
-    decoder=(8, 8),
-    surfaces=2,
-    keys=2,
-    smoothing=0.5,
-)
-SIZE = onnx_export.ExportShape(planes=3, height=26, width=45)
+from onnx_graphs import LIGHT, SIZE, needs_packages
 
 
 @pytest.fixture(scope='module')

@@ -19,26 +19,10 @@ from dualfocus_ros.inference.network_runner import NetworkRunner
 from dualfocus_ros.inference.postprocessing import flying_pixels
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
-from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
-from dualfocus_ros.models.weights import save_model
 
-SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
 EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, points=True)
 LENS = Lens(0.016, 1.4, 1.125e-5)
 CAMERA = PinholeCamera(64, 48, 80.0, 80.0, 31.5, 23.5)
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('weights') / 'small.safetensors'
-    save_model(path, DualFocus(SMALL).eval())
-    return str(path)
-
-
-@pytest.fixture
-def estimator(weights):
-    return DepthEstimator(weights, device='cpu', threads=1)
 
 
 def make_stack(focus=(0.2, 0.8, 1.4, 2.0), mono=False, camera=CAMERA, seed=0):

@@ -6,7 +6,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from dualfocus_ros.alignment import shift_scale
 from dualfocus_ros.camera.pinhole import PinholeCamera
@@ -20,28 +19,12 @@ from dualfocus_ros.inference.network_runner import NetworkRunner
 from dualfocus_ros.inference.result import OutputRequest
 from dualfocus_ros.inference.settings import EstimatorSettings
 from dualfocus_ros.inference.stack_analysis import analyze_stack
-from dualfocus_ros.models.dualfocus import DualFocus, DualFocusConfig
-from dualfocus_ros.models.weights import save_model
 
-SMALL = DualFocusConfig(encoder=(8, 8, 8, 8), volume=(4, 4, 4), decoder=(8, 8, 8), surfaces=2)
 EVERYTHING = OutputRequest(sigma=True, confidence=True, all_in_focus=True, points=True)
 CAMERA = PinholeCamera(64, 48, 80.0, 80.0, 31.5, 23.5)
 LENS = Lens(0.016, 1.4, 1.125e-5)
 FOCUS = (0.2, 0.8, 1.4, 2.0)
 KEY = 'geometry', 1.0
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('weights') / 'small.safetensors'
-    save_model(path, DualFocus(SMALL).eval())
-    return str(path)
-
-
-@pytest.fixture
-def estimator(weights):
-    return DepthEstimator(weights, device='cpu', threads=1)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX graphs: equality with PyTorch, metadata, examples of the guide."""
 
-from importlib.util import find_spec
 from pathlib import Path
 import re
 import shutil
@@ -11,26 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from dualfocus_ros.models import DualFocusConfig, LoadedModel, onnx_export
+from dualfocus_ros.models import LoadedModel, onnx_export
 from networks import random_network
+from onnx_graphs import LIGHT, SIZE, needs_packages
 
 GUIDE = Path(__file__).resolve().parents[3] / 'docs' / 'export.md'
-PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-needs_packages = pytest.mark.skipif(
-    any(find_spec(name) is None for name in PACKAGES), reason=f'needs {", ".join(PACKAGES)}'
-)
-
-# All parts of the shipped configurations, with small widths; the size needs padding.
-LIGHT = DualFocusConfig(
-    encoder=(8, 8, 8),
-    encoder_blocks=(1, 1),
-    volume=(6, 6),
-    decoder=(8, 8),
-    surfaces=2,
-    keys=2,
-    smoothing=0.5,
-)
-SIZE = onnx_export.ExportShape(planes=3, height=26, width=45)
 
 
 @pytest.fixture(scope='module')
